@@ -1,0 +1,268 @@
+"""What is to be trained: mixtures, phases, recipes and the lineages that let recipes share training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+from mixlaw.errors import InputError
+
+TOLERANCE = 1e-6  # shares sum to one within this
+
+
+class InvalidMixture(InputError):
+    """A data mixture that is not a point of the simplex."""
+
+
+class InvalidRecipe(InputError):
+    """A recipe that cannot be trained: a bad size, token count, learning rate or phase order."""
+
+
+class Schedule(Enum):
+    """Shape of the learning rate over a recipe."""
+
+    WSD = "wsd"  # warm up, stay, decay where a phase says so: phases can be shared by many recipes
+    COSINE = "cosine"  # one half wave over all tokens: depends on the end from the first step, shares nothing
+
+
+class Kind(Enum):
+    """What a domain's tokens are."""
+
+    TEXT = "text"
+    CODE = "code"
+    MARKUP = "markup"
+    CODE_ADJACENT = "code-adjacent"
+    SYNTHETIC_CODE = "synthetic-code"
+    MATH = "math"
+    INSTRUCT = "instruct"
+
+    @property
+    def is_code(self) -> bool:
+        """Whether the kind counts towards the code share: web code, markup, code-adjacent and synthetic code."""
+        return self in (Kind.CODE, Kind.MARKUP, Kind.CODE_ADJACENT, Kind.SYNTHETIC_CODE)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A named source of tokens: what kind they are, and how many of them are different."""
+
+    name: str
+    kind: Kind
+    unique_tokens: int
+
+
+@dataclass(frozen=True)
+class Mixture(Mapping[str, float]):
+    """Share of training tokens per domain: non-negative, summing to one; an absent domain has share 0.
+
+    Zero shares are dropped and names sorted, so that equal mixtures are equal values with equal hashes.
+
+    Raises:
+        InvalidMixture: a share is negative or not finite, or the shares do not sum to 1 within 1e-6.
+    """
+
+    shares: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        wrong = {name: share for name, share in self.shares.items() if not (math.isfinite(share) and share >= 0)}
+        if wrong:
+            raise InvalidMixture(f"shares must be finite and >= 0, got {wrong}; take the minus sign or the entry out")
+        total = math.fsum(self.shares.values())
+        if abs(total - 1) > TOLERANCE:
+            raise InvalidMixture(
+                f"shares must sum to 1, got {total:.6g} from {dict(self.shares)}; "
+                "mend one share, or use Mixture.normalised(...) for raw weights"
+            )
+        kept = {name: float(share) for name, share in sorted(self.shares.items()) if share > 0}
+        object.__setattr__(self, "shares", MappingProxyType(kept))
+
+    @classmethod
+    def normalised(cls, weights: Mapping[str, float]) -> Mixture:
+        """Build a mixture from weights of any positive total."""
+        total = math.fsum(weights.values())
+        if not total > 0:
+            raise InvalidMixture(f"weights must have a positive total, got {total:.6g} from {dict(weights)}")
+        return cls({name: weight / total for name, weight in weights.items()})
+
+    def __getitem__(self, domain: str) -> float:
+        return self.shares[domain]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shares)
+
+    def __len__(self) -> int:
+        return len(self.shares)
+
+    def share(self, domain: str) -> float:
+        """Share of a domain, 0 where it is not in the mixture."""
+        return self.shares.get(domain, 0.0)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.shares.items()))
+
+    def __str__(self) -> str:
+        return " ".join(f"{name} {share:.1%}" for name, share in sorted(self.shares.items(), key=lambda item: -item[1]))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stage of training: its tokens, their mixture, and where the learning rate ends.
+
+    Attributes:
+        name: `init`, `continue`, `cooldown` or any other name without a colon.
+        tokens: tokens trained on in this phase, repeats included.
+        mixture: shares of those tokens.
+        lr_end: learning rate at the end of the phase over the peak; 1 stays constant, 0 decays (linearly) to zero.
+
+    Raises:
+        InvalidRecipe: no tokens, a colon in the name, or lr_end outside 0..1.
+    """
+
+    name: str
+    tokens: int
+    mixture: Mixture
+    lr_end: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.name or ":" in self.name:
+            raise InvalidRecipe(f"a phase needs a name without a colon, got {self.name!r}")
+        if self.tokens != int(self.tokens) or self.tokens <= 0:
+            raise InvalidRecipe(f"phase {self.name!r} needs a positive whole number of tokens, got {self.tokens}")
+        if not 0 <= self.lr_end <= 1:
+            raise InvalidRecipe(f"phase {self.name!r} needs lr_end between 0 and 1, got {self.lr_end}")
+        object.__setattr__(self, "tokens", int(self.tokens))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, the inverse of `Phase.from_json`."""
+        shares = dict(self.mixture.shares)
+        return {"name": self.name, "tokens": self.tokens, "mixture": shares, "lr_end": self.lr_end}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Phase:
+        """Read what `as_json` wrote."""
+        return cls(data["name"], data["tokens"], Mixture(data["mixture"]), data.get("lr_end", 1.0))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that determines one training run; immutable, comparable, hashable.
+
+    Attributes:
+        params: non-embedding parameters of the model.
+        phases: in order; names differ.
+        seed: of the initialisation and the data order, the same for every mixture (paired comparison).
+        unique: unique tokens the run may draw from a domain, where fewer than the domain has (simulated epoching).
+        data: identity of the token shards and training settings it runs on; empty for foreign runs.
+        schedule: warmup-stable-decay, or cosine over all phases.
+
+    Raises:
+        InvalidRecipe: no phases, two phases of one name, a size or unique count that is not positive.
+    """
+
+    params: int
+    phases: tuple[Phase, ...]
+    seed: int = 0
+    unique: Mapping[str, int] = field(default_factory=dict)
+    data: str = ""
+    schedule: Schedule = Schedule.WSD
+
+    def __post_init__(self) -> None:
+        names = [phase.name for phase in self.phases]
+        if not names:
+            raise InvalidRecipe("a recipe needs at least one phase, got none")
+        if len(set(names)) < len(names):
+            raise InvalidRecipe(f"phase names must differ, got {names}; give a returning phase a name of its own")
+        if self.params != int(self.params) or self.params <= 0:
+            raise InvalidRecipe(f"params must be a positive whole number, got {self.params}")
+        short = {name: count for name, count in self.unique.items() if count <= 0}
+        if short:
+            raise InvalidRecipe(
+                f"unique tokens must be positive, got {short}; leave the domain out of the mixture instead"
+            )
+        object.__setattr__(self, "phases", tuple(self.phases))
+        object.__setattr__(self, "unique", MappingProxyType(dict(sorted(self.unique.items()))))
+
+    def __hash__(self) -> int:
+        return hash(self.lineage)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all phases together."""
+        return sum(phase.tokens for phase in self.phases)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains that have a share in any phase, sorted."""
+        return tuple(sorted({name for phase in self.phases for name in phase.mixture}))
+
+    @property
+    def mixture(self) -> Mixture:
+        """Shares over the whole recipe."""
+        return Mixture.normalised({name: self.domain_tokens(name) for name in self.domains})
+
+    def domain_tokens(self, domain: str) -> float:
+        """Tokens of one domain over all phases."""
+        return math.fsum(phase.tokens * phase.mixture.share(domain) for phase in self.phases)
+
+    @property
+    def lineage(self) -> str:
+        """Content hash of the whole recipe: the name of its run."""
+        return self.prefix(len(self.phases))
+
+    def prefix(self, phases: int, cut: int | None = None) -> str:
+        """Lineage after the first `phases` phases, the last of them cut to `cut` tokens.
+
+        Two recipes share the training up to a point exactly if they share the lineage of that point. A phase whose
+        learning rate decays looks different before its end is fixed, so it can only be shared whole.
+        """
+        head = [phase.as_json() for phase in self.phases[:phases]]
+        if cut is not None:
+            head[-1]["tokens"] = cut
+        identity: dict[str, Any] = {
+            "params": self.params,
+            "seed": self.seed,
+            "unique": dict(self.unique),
+            "data": self.data,
+            "phases": head,
+        }
+        if self.schedule is Schedule.COSINE:
+            identity["cosine"] = self.tokens
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+    def with_mixture(self, phase: str, mixture: Mixture) -> Recipe:
+        """The same recipe with another mixture in one phase."""
+        return replace(self, phases=tuple(replace(p, mixture=mixture) if p.name == phase else p for p in self.phases))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, the inverse of `Recipe.from_json`."""
+        return {
+            "params": self.params,
+            "seed": self.seed,
+            "unique": dict(self.unique),
+            "data": self.data,
+            "schedule": self.schedule.value,
+            "phases": [phase.as_json() for phase in self.phases],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Recipe:
+        """Read what `as_json` wrote."""
+        return cls(
+            params=data["params"],
+            phases=tuple(Phase.from_json(phase) for phase in data["phases"]),
+            seed=data.get("seed", 0),
+            unique=data.get("unique", {}),
+            data=data.get("data", ""),
+            schedule=Schedule(data.get("schedule", "wsd")),
+        )
+
+    def __str__(self) -> str:
+        head = f"{self.params:,} params, {self.tokens:,} tokens, seed {self.seed}"
+        body = (f"  {p.name}: {p.tokens:,} tokens, {p.mixture}, lr ends at {p.lr_end:g}" for p in self.phases)
+        return "\n".join([head, *body])
