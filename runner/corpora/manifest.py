@@ -1,0 +1,106 @@
+"""What stands in a study's data folder: sources, counts and checksums, as one JSON file written last."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mixlaw.errors import InputError
+
+FORMAT = 1  # raised when shards or readers change so that older folders must be built again
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ShardFile(_Frozen):
+    """One file of tokens and its index: rows of (first token, bytes of text, group) per document."""
+
+    name: str
+    documents: int
+    tokens: int
+    bytes: int
+    sha256: str
+    index_sha256: str
+
+
+class DomainManifest(_Frozen):
+    """One domain: where it came from and what is stored of it.
+
+    Attributes:
+        packages: version by name of every distribution that was read.
+        files: originals read.
+        documents: pieces of at most a few kilobytes that they were cut into, those stored for training.
+        unique_tokens: tokens to train on, separators included.
+        duplicates: documents left out because their text was there before, in this domain or an earlier one.
+        hash: identity of the stored tokens, training and held-out.
+    """
+
+    source: str
+    packages: dict[str, str]
+    files: int
+    documents: int
+    bytes: int
+    unique_tokens: int
+    held_out_documents: int
+    held_out_bytes: int
+    held_out_tokens: int
+    duplicates: int
+    hash: str
+    train: tuple[ShardFile, ...]
+    held_out: tuple[ShardFile, ...]
+
+
+class ItemsManifest(_Frozen):
+    """One set of items: how many, their unit and checksum; or the reason why there are none."""
+
+    unit: str
+    count: int
+    sha256: str = ""
+    missing: str = ""
+
+
+class Manifest(_Frozen):
+    """The data folder as a whole.
+
+    Attributes:
+        fingerprint: identity of sources and settings, known before anything is read; decides whether to build again.
+        hash: identity of everything that was built: tokenizer, shards, items. Part of every recipe's lineage.
+    """
+
+    format: int
+    fingerprint: str
+    hash: str
+    vocabulary: int
+    dtype: str
+    tokenizer: str
+    held_out: float
+    seed: int
+    domains: dict[str, DomainManifest]
+    items: dict[str, ItemsManifest]
+
+
+def read_manifest(data: Path) -> Manifest:
+    """The manifest of a data folder.
+
+    Raises:
+        InputError: there is none, it is of another format, or it is damaged.
+    """
+    path = data / "manifest.json"
+    if not path.exists():
+        raise InputError(f"there is no data at {data}: run `mixlaw data` on the study first")
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path} is damaged ({first['msg']}): delete it and run `mixlaw data` again") from error
+
+
+def write_manifest(manifest: Manifest, data: Path) -> None:
+    """Write the manifest in one step; a folder has either a whole manifest or none."""
+    temporary = data / ".manifest.json.tmp"
+    temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, data / "manifest.json")

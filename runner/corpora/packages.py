@@ -1,0 +1,85 @@
+"""Where installed packages keep their files: found through metadata and import specs, nothing is ever imported."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import sysconfig
+from pathlib import Path
+
+from mixlaw.errors import InputError
+
+#: Distributions whose code, docstrings and read-me files are corpora, with the name they are imported by: mixlaw's own
+#: dependencies and theirs, a fixed list, so that other things installed on a machine do not change its corpora.
+LIBRARIES = {
+    "click": "click",
+    "filelock": "filelock",
+    "fsspec": "fsspec",
+    "huggingface_hub": "huggingface_hub",
+    "Jinja2": "jinja2",
+    "markdown-it-py": "markdown_it",
+    "mpmath": "mpmath",
+    "networkx": "networkx",
+    "numpy": "numpy",
+    "packaging": "packaging",
+    "plotly": "plotly",
+    "polars": "polars",
+    "pydantic": "pydantic",
+    "Pygments": "pygments",
+    "PyYAML": "yaml",
+    "regex": "regex",
+    "rich": "rich",
+    "safetensors": "safetensors",
+    "scipy": "scipy",
+    "setuptools": "setuptools",
+    "sympy": "sympy",
+    "tokenizers": "tokenizers",
+    "tomlkit": "tomlkit",
+    "torch": "torch",
+    "tqdm": "tqdm",
+    "transformers": "transformers",
+    "typer": "typer",
+    "typing-inspection": "typing_inspection",
+    "typing_extensions": "typing_extensions",
+}
+
+
+def version(distribution: str) -> str | None:
+    """Version of an installed distribution (`python` is the interpreter's own), None where it is not installed."""
+    if distribution == "python":
+        return platform.python_version()
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def versions(distributions: tuple[str, ...]) -> dict[str, str]:
+    """Name and version of those distributions that are installed."""
+    found = {name: version(name) for name in distributions}
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def folder(module: str) -> Path | None:
+    """Folder of an installed top-level package, None where there is none; the package is not imported."""
+    spec = importlib.util.find_spec(module)
+    locations = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(locations[0]) if locations else None
+
+
+def required_folder(module: str, distribution: str) -> Path:
+    """Folder of a package that a corpus cannot do without.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    found = folder(module)
+    if found is None:
+        raise InputError(f'the package {distribution} is not installed: run pip install "mixlaw[demo]"')
+    return found
+
+
+def standard_library() -> Path:
+    """Folder of the standard library."""
+    return Path(sysconfig.get_path("stdlib"))
