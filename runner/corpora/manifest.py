@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mixlaw.errors import InputError
+from mixlaw.files import write_text
 
 FORMAT = 1  # raised when shards or readers change so that older folders must be built again
 
@@ -101,6 +101,4 @@ def read_manifest(data: Path) -> Manifest:
 
 def write_manifest(manifest: Manifest, data: Path) -> None:
     """Write the manifest in one step; a folder has either a whole manifest or none."""
-    temporary = data / ".manifest.json.tmp"
-    temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, data / "manifest.json")
+    write_text(data / "manifest.json", manifest.model_dump_json(indent=2) + "\n")

