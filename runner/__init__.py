@@ -1,4 +1,4 @@
-"""placeholder"""
+"""Recipe in, Record out: corpora, token shards, exact mixing, the segment tree, training, evaluation, executors."""
 
 if __name__ == "runner":
     raise ImportError("import mixlaw.runner, not runner")

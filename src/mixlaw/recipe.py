@@ -118,7 +118,8 @@ class Phase:
         name: `init`, `continue`, `cooldown` or any other name without a colon.
         tokens: tokens trained on in this phase, repeats included.
         mixture: shares of those tokens.
-        lr_end: learning rate at the end of the phase over the peak; 1 stays constant, 0 decays (linearly) to zero.
+        lr_end: learning rate at the end of the phase over the peak, reached linearly: 1 stays constant, 0 decays to
+            zero, None is not known (a foreign run).
 
     Raises:
         InvalidRecipe: no tokens, a colon in the name, or lr_end outside 0..1.
@@ -127,14 +128,14 @@ class Phase:
     name: str
     tokens: int
     mixture: Mixture
-    lr_end: float = 1.0
+    lr_end: float | None = 1.0
 
     def __post_init__(self) -> None:
         if not self.name or ":" in self.name:
             raise InvalidRecipe(f"a phase needs a name without a colon, got {self.name!r}")
         if self.tokens != int(self.tokens) or self.tokens <= 0:
             raise InvalidRecipe(f"phase {self.name!r} needs a positive whole number of tokens, got {self.tokens}")
-        if not 0 <= self.lr_end <= 1:
+        if self.lr_end is not None and not 0 <= self.lr_end <= 1:
             raise InvalidRecipe(f"phase {self.name!r} needs lr_end between 0 and 1, got {self.lr_end}")
         object.__setattr__(self, "tokens", int(self.tokens))
 
@@ -264,5 +265,5 @@ class Recipe:
 
     def __str__(self) -> str:
         head = f"{self.params:,} params, {self.tokens:,} tokens, seed {self.seed}"
-        body = (f"  {p.name}: {p.tokens:,} tokens, {p.mixture}, lr ends at {p.lr_end:g}" for p in self.phases)
+        body = (f"  {p.name}: {p.tokens:,} tokens, {p.mixture}, lr ends at {p.lr_end}" for p in self.phases)
         return "\n".join([head, *body])

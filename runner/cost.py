@@ -1,0 +1,101 @@
+"""What a plan costs: FLOPs with and without sharing, hours on so many workers, disk."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mixlaw.recipe import Recipe
+from mixlaw.runner.ladder import shape
+from mixlaw.runner.setup import Setup
+from mixlaw.runner.tree import Segment, Tree
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A segment tree with its price.
+
+    Attributes:
+        tree: segments and recipes.
+        setup: how they are trained.
+        measured: lineages of recipes that have a record.
+        trained: lineages that have a checkpoint.
+        speed: params -> measured training tokens per second of one worker.
+        workers: processes that train at once.
+    """
+
+    tree: Tree
+    setup: Setup
+    measured: frozenset[str]
+    trained: frozenset[str]
+    speed: Mapping[int, float]
+    workers: int
+
+    @property
+    def pending(self) -> list[Segment]:
+        """Segments still to be trained or evaluated."""
+        return self.tree.needed(self.measured, self.trained)
+
+    @property
+    def flops_shared(self) -> float:
+        """FLOPs of the tree, every segment once."""
+        return sum(self.setup.flops(s.recipe.params, s.tokens) for s in self.tree.segments)
+
+    @property
+    def flops_separate(self) -> float:
+        """FLOPs of the same recipes, each trained from its initialisation."""
+        return sum(self.setup.flops(recipe.params, recipe.tokens) for recipe in self.tree.recipes)
+
+    @property
+    def tokens_shared(self) -> int:
+        """Tokens of the tree, every segment once."""
+        return sum(segment.tokens for segment in self.tree.segments)
+
+    @property
+    def seconds(self) -> float:
+        """Training time of what is pending on `workers` workers, segments handed out longest way first."""
+        segments = [s for s in self.pending if s.lineage not in self.trained]
+        return makespan({s.lineage: (s.parent, self.segment_seconds(s)) for s in segments}, self.workers)
+
+    def segment_seconds(self, segment: Segment) -> float:
+        """Training time of one segment on one worker."""
+        return segment.tokens / self.speed[segment.recipe.params]
+
+    @property
+    def disk_bytes(self) -> int:
+        """Disk for a checkpoint (weights and two moments, 4 bytes each) at the end of every segment."""
+        return sum(12 * self._weights(segment.recipe) for segment in self.tree.segments)
+
+    def _weights(self, recipe: Recipe) -> int:
+        return recipe.params + self.setup.vocabulary * shape(recipe.params).width
+
+
+def makespan(jobs: Mapping[str, tuple[str | None, float]], workers: int) -> float:
+    """Time until all jobs are done, given (parent, duration) of each; a job starts after its parent (list scheduling).
+
+    Example:
+        >>> makespan({"a": (None, 1.0), "b": ("a", 2.0), "c": ("a", 2.0)}, workers=2)
+        3.0
+    """
+    ahead: dict[str, float] = {}
+
+    def behind(job: str) -> float:
+        if job not in ahead:
+            below = (behind(other) for other, (parent, _) in jobs.items() if parent == job)
+            ahead[job] = jobs[job][1] + max(below, default=0.0)
+        return ahead[job]
+
+    ready = [(-behind(job), job) for job, (parent, _) in jobs.items() if parent not in jobs]
+    heapq.heapify(ready)
+    running: list[tuple[float, str]] = []
+    now = 0.0
+    while ready or running:
+        while ready and len(running) < workers:
+            _, job = heapq.heappop(ready)
+            heapq.heappush(running, (now + jobs[job][1], job))
+        now, finished = heapq.heappop(running)
+        for job, (parent, _) in jobs.items():
+            if parent == finished:
+                heapq.heappush(ready, (-behind(job), job))
+    return now

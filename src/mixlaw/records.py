@@ -1,0 +1,218 @@
+"""What runs measured: one atomic JSON file per record, one table over all of them.
+
+The table is the exchange format between folders, trainers and teams; its columns are
+
+    run, params, seed, progress, tokens:<phase>:<domain>, lr_end:<phase>, unique:<domain>, metric:<task>, noise:<task>
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixlaw.errors import InputError
+from mixlaw.files import write_json
+from mixlaw.recipe import Recipe
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FORMAT = 1  # of record.json
+
+
+class Unit(Enum):
+    """Unit of a task; it tells which direction is better."""
+
+    NATS_PER_TOKEN = "nats/token"
+    BITS_PER_BYTE = "bits/byte"
+    ACCURACY = "accuracy"
+    CHOICE_PROB = "choice-prob"
+    PASS_AT_1 = "pass@1"
+    WIN_RATE = "win-rate"
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Losses fall as models improve; rates and probabilities rise."""
+        return self in (Unit.NATS_PER_TOKEN, Unit.BITS_PER_BYTE)
+
+    @classmethod
+    def parse(cls, name: str, task: str) -> Unit:
+        """The unit of that name, or an InputError naming the task and what there is."""
+        try:
+            return cls(name)
+        except ValueError:
+            known = ", ".join(unit.value for unit in cls)
+            raise InputError(
+                f"task {task!r} has the unknown unit {name!r}; its direction is unknown: use one of {known}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Value of a task, its standard error over documents or items, and how many of those there were."""
+
+    value: float
+    stderr: float | None = None
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one run had measured at one moment.
+
+    Attributes:
+        run: name of the training run; several records of a run differ in progress.
+        recipe: what it had been trained on at that moment.
+        values: task -> measurement; a task that was not evaluated is absent.
+        progress: share of its learning-rate schedule done, 1 = finished.
+        noise: task -> standard deviation over seeds, where somebody measured it.
+        tokens: phase -> domain -> tokens actually drawn; where absent, the recipe's shares are exact.
+        details: what else is worth keeping (seconds, tokens per second, versions); never read by the analysis.
+    """
+
+    run: str
+    recipe: Recipe
+    values: Mapping[str, Measurement]
+    progress: float = 1.0
+    noise: Mapping[str, float] = field(default_factory=dict)
+    tokens: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Name of its folder: the lineage where the run is ours, else a hash of name and progress as well."""
+        if self.run == self.recipe.lineage:
+            return self.run
+        identity = f"{self.run}\n{self.progress!r}\n{self.recipe.lineage}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+    def drawn(self, phase: str, domain: str) -> float:
+        """Tokens of a domain in a phase."""
+        if phase in self.tokens:
+            return self.tokens[phase].get(domain, 0.0)
+        found = [p for p in self.recipe.phases if p.name == phase]
+        return found[0].tokens * found[0].mixture.share(domain) if found else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, the inverse of `Record.from_json`."""
+        values = {task: [m.value, m.stderr, m.count] for task, m in self.values.items()}
+        return {
+            "format": FORMAT,
+            "run": self.run,
+            "progress": self.progress,
+            "values": values,
+            "noise": dict(self.noise),
+            "tokens": {phase: dict(drawn) for phase, drawn in self.tokens.items()},
+            "recipe": self.recipe.as_json(),
+            "details": dict(self.details),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Record:
+        """Read what `as_json` wrote."""
+        return cls(
+            run=data["run"],
+            recipe=Recipe.from_json(data["recipe"]),
+            values={task: Measurement(*entry) for task, entry in data["values"].items()},
+            progress=data["progress"],
+            noise=data["noise"],
+            tokens=data["tokens"],
+            details=data["details"],
+        )
+
+
+def write_record(runs: Path, record: Record) -> Path:
+    """Write one record under `runs`, whole or not at all."""
+    bad = {task: m.value for task, m in record.values.items() if not math.isfinite(m.value)}
+    if bad:
+        raise InputError(f"run {record.run} measured {bad}; a record holds finite numbers: leave the task out")
+    path = runs / record.key / "record.json"
+    write_json(path, record.as_json())
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """Read one record file.
+
+    Raises:
+        InputError: it is truncated, of another format, or not a record.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            raise InputError(
+                f"{path} has record format {data['format']}, this mixlaw reads {FORMAT}; use the mixlaw that wrote it"
+            )
+        return Record.from_json(data)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is truncated or damaged ({error}); delete it and run again to measure it anew"
+        ) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not a record: {error!r} is missing or of the wrong type; delete it and run again"
+        ) from error
+
+
+def read_records(runs: Path) -> list[Record]:
+    """All records of a study, in the order of their keys."""
+    return [read_record(path) for path in sorted(runs.glob("*/record.json"))]
+
+
+def phase_order(sequences: Iterable[Sequence[str]]) -> list[str]:
+    """Phase names of many runs in one order that agrees with each run's own, as far as they agree with each other."""
+    from graphlib import CycleError, TopologicalSorter
+
+    graph: dict[str, set[str]] = {}
+    for names in sequences:
+        for before, name in zip((None, *names), names, strict=False):
+            graph.setdefault(name, set()).update({before} if before is not None else set())
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError:
+        return list(graph)
+
+
+def to_table(records: Sequence[Record], domains: Sequence[str] = (), tasks: Sequence[str] = ()) -> pl.DataFrame:
+    """All records as one polars table, a row per record, columns as in the module's head.
+
+    Args:
+        records: any number; without any, a table without rows.
+        domains, tasks: names that get a column even if no record has them; they lead the order.
+    """
+    import polars as pl
+
+    phases = phase_order(dict.fromkeys(tuple(p.name for p in record.recipe.phases) for record in records))
+    domains = list(dict.fromkeys([*domains, *(d for r in records for d in r.recipe.domains)]))
+    tasks = list(dict.fromkeys([*tasks, *(task for r in records for task in r.values)]))
+    ends = [{p.name: p.lr_end for p in record.recipe.phases} for record in records]
+    columns: dict[str, pl.Series] = {}
+
+    def add(name: str, values: list[Any], dtype: Any) -> None:
+        columns[name] = pl.Series(name, values, dtype=dtype)
+
+    add("run", [r.run for r in records], pl.String)
+    add("params", [r.recipe.params for r in records], pl.Int64)
+    add("seed", [r.recipe.seed for r in records], pl.Int64)
+    add("progress", [r.progress for r in records], pl.Float64)
+    for phase in phases:
+        for domain in domains:
+            add(f"tokens:{phase}:{domain}", [float(r.drawn(phase, domain)) for r in records], pl.Float64)
+    for phase in phases:
+        if any(end.get(phase) is not None for end in ends):
+            add(f"lr_end:{phase}", [end.get(phase) for end in ends], pl.Float64)
+    for domain in domains:
+        if any(domain in r.recipe.unique for r in records):
+            add(f"unique:{domain}", [r.recipe.unique.get(domain) for r in records], pl.Float64)
+    for task in tasks:
+        add(f"metric:{task}", [r.values[task].value if task in r.values else None for r in records], pl.Float64)
+    for task in tasks:
+        if any(task in r.noise for r in records):
+            add(f"noise:{task}", [r.noise.get(task) for r in records], pl.Float64)
+    return pl.DataFrame(columns)

@@ -1,0 +1,239 @@
+"""`study.toml`: what a study is about, validated so that an error names the key, the value and the fix."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mixlaw.errors import InputError
+from mixlaw.recipe import Domain, InvalidMixture, Kind, Mixture
+from mixlaw.records import Unit
+
+VERSION = 1  # of the study folder
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Shares = dict[str, dict[str, Share]]  # phase -> domain -> share
+
+
+class _Strict(BaseModel):
+    """A table of study.toml; a key that is not known is an error, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DomainSettings(_Strict):
+    """A named source of tokens.
+
+    Attributes:
+        kind: text, code, markup, code-adjacent, synthetic-code, math or instruct.
+        source: where the documents are; absent for runs of another trainer.
+        unique_tokens: different tokens at the target; absent, the token shards are counted.
+    """
+
+    kind: Kind = Kind.TEXT
+    source: str | None = None
+    unique_tokens: int | None = Field(default=None, gt=0)
+
+
+class TokenizerSettings(_Strict):
+    """Byte-level BPE trained on a balanced sample of the domains."""
+
+    vocabulary: int = Field(default=32_768, ge=257)
+
+
+class TrainingSettings(_Strict):
+    """What the ladder derives, and what overrides it.
+
+    Attributes:
+        sequence: tokens per sequence.
+        batch: sequences per step; absent, the published rule for the size.
+        learning_rate, warmup_tokens, beta2: absent, the published rule for the size.
+        held_out: share of the documents kept for evaluation.
+        checkpoint_seconds: seconds between the checkpoints that a killed run resumes from.
+    """
+
+    sequence: int = Field(default=2048, ge=8)
+    batch: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    warmup_tokens: int | None = Field(default=None, ge=0)
+    beta2: float | None = Field(default=None, gt=0, lt=1)
+    held_out: float = Field(default=0.05, gt=0, lt=0.5)
+    checkpoint_seconds: float = Field(default=300, gt=0)
+
+
+class PhaseSettings(_Strict):
+    """A phase of the study: its share of a recipe's tokens and where its learning rate ends."""
+
+    name: str = Field(min_length=1, pattern="^[^:]+$")
+    share: float = Field(gt=0, le=1)
+    lr_end: Share = 1.0
+
+
+class PhaseUse(_Strict):
+    """How one recipe uses a phase: a mixture by name, and a share or learning rate other than the study's."""
+
+    mixture: str
+    share: float | None = Field(default=None, gt=0, le=1)
+    lr_end: Share | None = None
+
+
+class RecipeSettings(_Strict):
+    """One recipe per seed: a size and a mixture for every phase that it has."""
+
+    size: str
+    phases: dict[str, PhaseUse]
+    seeds: list[int] = Field(default=[0], min_length=1)
+    tokens: int | None = Field(default=None, gt=0)
+
+    @field_validator("phases", mode="before")
+    @classmethod
+    def _names_are_mixtures(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {phase: {"mixture": use} if isinstance(use, str) else use for phase, use in value.items()}
+
+
+class TargetSettings(_Strict):
+    """What will really be trained, and what no recipe for it may do; the fields of `mixlaw.optimizer.Target`."""
+
+    params: str | int
+    tokens: int = Field(gt=0)
+    cooldown: tuple[Share, Share] = (0.1, 0.2)
+    max_epochs: float = Field(default=4.0, gt=0)
+    domain_epochs: dict[str, float] = {}
+    floors: Shares = {}
+    caps: Shares = {}
+    weights: dict[str, float] = {}
+
+
+class Settings(_Strict):
+    """The whole of study.toml.
+
+    Attributes:
+        version: of the study folder; this mixlaw reads version 1.
+        domains: name -> kind, source, unique tokens.
+        tasks: name -> unit; the unit tells which direction is better.
+        sizes: name such as "0.1M" -> tokens that a recipe of this size is trained on.
+        phases: in order; their shares sum to one.
+        mixtures: name -> domain -> share.
+        recipes: the proxies to train, by size, mixture per phase, and seeds.
+        target: what the proposal is for.
+    """
+
+    version: int = VERSION
+    name: str = "study"
+    domains: dict[str, DomainSettings] = {}
+    tasks: dict[str, str] = {}
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    training: TrainingSettings = TrainingSettings()
+    sizes: dict[str, Annotated[int, Field(gt=0)]] = {}
+    phases: list[PhaseSettings] = []
+    mixtures: dict[str, dict[str, float]] = {}
+    recipes: list[RecipeSettings] = []
+    target: TargetSettings | None = None
+
+    @model_validator(mode="after")
+    def _names_refer(self) -> Settings:
+        for domain in self.domains:
+            if not domain or ":" in domain:
+                raise ValueError(f"domains: {domain!r} needs a name without a colon")
+        for task, unit in self.tasks.items():
+            Unit.parse(unit, task)
+        for name, shares in self.mixtures.items():
+            _known(f"mixtures.{name}", shares, self.domains, "domain")
+            _simplex(name, shares)
+        if self.phases and abs(sum(p.share for p in self.phases) - 1) > 1e-6:
+            raise ValueError(f"phases: the shares must sum to 1, got {sum(p.share for p in self.phases):g}")
+        for number, recipe in enumerate(self.recipes, 1):
+            where = f"recipes[{number}]"
+            _known(f"{where}.size", [recipe.size], self.sizes, "size")
+            _known(f"{where}.phases", recipe.phases, [p.name for p in self.phases], "phase")
+            _known(f"{where}.phases", [use.mixture for use in recipe.phases.values()], self.mixtures, "mixture")
+        for phase, bounds in {
+            **(self.target.floors if self.target else {}),
+            **(self.target.caps if self.target else {}),
+        }.items():
+            _known("target", [phase], [p.name for p in self.phases], "phase")
+            _known(f"target.{phase}", bounds, self.domains, "domain")
+        return self
+
+    def units(self) -> dict[str, str]:
+        """Unit of each task."""
+        return dict(self.tasks)
+
+    def domain_values(self, counted: Mapping[str, int] | None = None) -> list[Domain]:
+        """Domains with their unique tokens: as written in study.toml, else as counted in the shards.
+
+        Raises:
+            InputError: a domain's unique tokens are neither written nor counted.
+        """
+        domains = []
+        for name, settings in self.domains.items():
+            unique = settings.unique_tokens or (counted or {}).get(name)
+            if unique is None:
+                raise InputError(
+                    f"nobody knows the unique tokens of domain {name!r}; run `mixlaw data`, "
+                    f"or write unique_tokens under [domains.{name}]"
+                )
+            domains.append(Domain(name, settings.kind, unique))
+        return domains
+
+
+def _known(where: str, names: Any, known: Any, what: str) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"{where}: unknown {what} {unknown[0]!r}; choose one of {', '.join(map(repr, known)) or 'none yet'}"
+        )
+
+
+def _simplex(name: str, shares: Mapping[str, float]) -> None:
+    try:
+        Mixture(shares)
+    except InvalidMixture as error:
+        raise ValueError(f"mixtures.{name}: {error}") from None
+
+
+def read_settings(path: Path) -> Settings:
+    """Read and validate a study.toml.
+
+    Raises:
+        InputError: no such file, not TOML, another version, or a key or value that is wrong.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"there is no study at {path.parent} (no {path.name}); create one with `mixlaw new {path.parent}`"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}; mend that line") from error
+    version = data.get("version", VERSION)
+    if version != VERSION:
+        raise InputError(
+            f"{path} is a study of version {version!r}, "
+            f"this mixlaw reads version {VERSION}; use the mixlaw that wrote it"
+        )
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_sentence(error)}") from error
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem of a validation, as key, value and fix."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if not key:
+        return message + more
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; take it out or mend its spelling{more}"
+    if first["type"] == "missing":
+        return f"{key} is missing; add it{more}"
+    return f"{key} = {first['input']!r}: {message[0].lower() + message[1:]}{more}"

@@ -1,0 +1,281 @@
+"""A study: a folder with its settings, data, runs, surfaces and proposals, and the verbs of the workflow."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixlaw.errors import InputError
+from mixlaw.files import write_json, write_text
+from mixlaw.recipe import Domain, Mixture, Phase, Recipe
+from mixlaw.records import Record, read_records, to_table
+from mixlaw.settings import RecipeSettings, Settings, read_settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mixlaw.analysis.surface import Surfaces
+    from mixlaw.optimizer.propose import Proposal
+    from mixlaw.optimizer.target import Target
+    from mixlaw.optimizer.verify import Verification
+    from mixlaw.runner.corpora.manifest import Manifest
+    from mixlaw.runner.cost import Plan
+    from mixlaw.runner.execute import Outcome, Progress
+    from mixlaw.runner.setup import Setup
+
+Tell = Callable[[float, str], None]  # share done, 0..1, and what is being done
+
+
+def silent(_share: float, _what: str) -> None:
+    """Show no progress."""
+
+
+def open_study(path: str | os.PathLike[str]) -> Study:
+    """Open the study in a folder.
+
+    Raises:
+        InputError: there is none, or its study.toml is wrong.
+    """
+    folder = Path(path)
+    return Study(folder, read_settings(folder / "study.toml"))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study on disk; every verb reads what is there and writes whole files, so many processes may share one.
+
+    Attributes:
+        path: the folder.
+        settings: its study.toml, as it was when the study was opened.
+    """
+
+    path: Path
+    settings: Settings
+
+    @property
+    def runs(self) -> Path:
+        """Folder of records and checkpoints, one folder per lineage."""
+        return self.path / "runs"
+
+    @property
+    def data(self) -> Path:
+        """Folder of tokenizer, token shards and evaluation items."""
+        return self.path / "data"
+
+    @property
+    def proposals_folder(self) -> Path:
+        """Folder of frozen proposals; none is ever overwritten."""
+        return self.path / "proposals"
+
+    # --- data -------------------------------------------------------------------------------------------------------
+
+    def prepare(self, progress: Tell | None = None) -> Manifest:
+        """Tokenise the domains into shards; nothing is done again that is there already.
+
+        Raises:
+            InputError: a domain has no source, is empty, or its source cannot be read.
+        """
+        from mixlaw.runner.corpora.prepare import prepare
+
+        lacking = [name for name, domain in self.settings.domains.items() if domain.source is None]
+        if lacking or not self.settings.domains:
+            what = f"domain {lacking[0]!r} has no source" if lacking else "study.toml has no domains"
+            raise InputError(f'{what}; write source = "..." under [domains.NAME] of {self.path / "study.toml"}')
+        sources = {name: str(domain.source) for name, domain in self.settings.domains.items()}
+        settings = self.settings
+        return prepare(
+            self.data,
+            sources,
+            root=self.path,
+            vocabulary=settings.tokenizer.vocabulary,
+            held_out=settings.training.held_out,
+            progress=progress,
+        )
+
+    @cached_property
+    def domains(self) -> list[Domain]:
+        """Domains with kind and unique tokens, as written in study.toml or else counted in the shards."""
+        from mixlaw.runner.corpora.manifest import read_manifest
+
+        counted: Mapping[str, int] = {}
+        if (self.data / "manifest.json").exists():
+            counted = {name: domain.unique_tokens for name, domain in read_manifest(self.data).domains.items()}
+        return self.settings.domain_values(counted)
+
+    @cached_property
+    def units(self) -> dict[str, str]:
+        """Unit of every task: those of study.toml, or else all that the data can measure."""
+        if self.settings.tasks or not (self.data / "manifest.json").exists():
+            return self.settings.units()
+        from mixlaw.runner.evaluate import tasks_of
+
+        return {name: task.unit.value for name, task in tasks_of(self.data).items()}
+
+    # --- runs -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def setup(self) -> Setup:
+        """How recipes are trained here.
+
+        Raises:
+            InputError: there is no data yet.
+        """
+        from mixlaw.runner.corpora.shards import open_shards
+        from mixlaw.runner.evaluate import tasks_of
+        from mixlaw.runner.setup import Setup
+
+        shards, training = open_shards(self.data), self.settings.training
+        known = tasks_of(self.data)
+        return Setup(
+            data=str(self.data.resolve()),
+            data_hash=shards.hash,
+            vocabulary=shards.manifest.vocabulary,
+            sequence=training.sequence,
+            tasks=tuple(task for task in self.units if task in known),
+            batch=training.batch,
+            learning_rate=training.learning_rate,
+            warmup_tokens=training.warmup_tokens,
+            beta2=training.beta2,
+            checkpoint_seconds=training.checkpoint_seconds,
+        )
+
+    def recipes(self) -> list[Recipe]:
+        """Recipes to train: those of study.toml and those in recipes/*.json, as they will be trained here."""
+        written = [r for settings in self.settings.recipes for r in self._recipes_of(settings)]
+        files = [_read_recipe(path) for path in sorted((self.path / "recipes").glob("*.json"))]
+        return list(dict.fromkeys(self.setup.adopt(recipe) for recipe in [*written, *files]))
+
+    def _recipes_of(self, settings: RecipeSettings) -> list[Recipe]:
+        from mixlaw.runner.ladder import parse_size
+
+        tokens = settings.tokens or self.settings.sizes[settings.size]
+        phases = []
+        for phase in self.settings.phases:
+            if (use := settings.phases.get(phase.name)) is not None:
+                size = round(tokens * (use.share or phase.share))
+                lr_end = phase.lr_end if use.lr_end is None else use.lr_end
+                phases.append(Phase(phase.name, size, Mixture(self.settings.mixtures[use.mixture]), lr_end))
+        return [Recipe(parse_size(settings.size), tuple(phases), seed) for seed in settings.seeds]
+
+    def add_recipe(self, recipe: Recipe) -> Path:
+        """Put a recipe among those that `run` trains; the same recipe is added once."""
+        adopted = self.setup.adopt(recipe)
+        path = self.path / "recipes" / f"{adopted.lineage}.json"
+        if not path.exists():
+            write_json(path, adopted.as_json())
+        return path
+
+    def plan(self, workers: int | None = None) -> Plan:
+        """The segment tree of all recipes with FLOPs, time and disk; times a few steps of sizes not yet timed."""
+        from mixlaw.runner.calibrate import calibrated
+        from mixlaw.runner.cost import Plan
+        from mixlaw.runner.tree import plan
+
+        tree = plan(self.recipes())
+        if not tree.recipes:
+            raise InputError(
+                f"there are no recipes; write [[recipes]] into {self.path / 'study.toml'} or files into recipes/"
+            )
+        sizes = sorted({recipe.params for recipe in tree.recipes})
+        return Plan(
+            tree=tree,
+            setup=self.setup,
+            measured=frozenset(path.parent.name for path in self.runs.glob("*/record.json")),
+            trained=frozenset(path.parent.name for path in self.runs.glob("*/checkpoint")),
+            speed=calibrated(sizes, self.setup, self.path / "calibration.json"),
+            workers=workers or len(os.sched_getaffinity(0)),
+        )
+
+    def run(self, workers: int | None = None, progress: Callable[[Progress], None] = lambda _: None) -> Outcome:
+        """Train and evaluate what is pending, in worker processes; safe to kill and repeat.
+
+        Raises:
+            InputError: no data, a damaged checkpoint, or another process running this study.
+        """
+        from mixlaw.runner.execute import LocalExecutor
+        from mixlaw.runner.tree import plan
+
+        self.records()  # a damaged record is found before hours are spent
+        tree = plan(self.recipes())
+        measured = {path.parent.name for path in self.runs.glob("*/record.json")}
+        trained = {path.parent.name for path in self.runs.glob("*/checkpoint")}
+        return LocalExecutor(self.setup, self.runs, workers, progress).run(tree, tree.needed(measured, trained))
+
+    def records(self) -> list[Record]:
+        """Everything measured so far."""
+        return read_records(self.runs)
+
+    def table(self) -> pl.DataFrame:
+        """Everything measured so far, a row per record; the columns are those of `mixlaw.records`."""
+        return to_table(self.records(), list(self.settings.domains), list(self.units))
+
+    # --- analysis ---------------------------------------------------------------------------------------------------
+
+    def fit(self, table: pl.DataFrame | None = None, progress: Tell = silent) -> Surfaces:
+        """Fit the response of every task to the records (or to some rows of the table) and keep it in surfaces/.
+
+        Raises:
+            InputError: nothing is measured yet.
+        """
+        from mixlaw.analysis.fit import fit
+
+        rows = self.table() if table is None else table
+        if rows.is_empty():
+            raise InputError(
+                f"study {self.path} has no records; train with `mixlaw run` or bring runs with `mixlaw import`"
+            )
+        unique = {domain.name: float(domain.unique_tokens) for domain in self.domains}
+        surfaces = fit(rows, units=self.units, unique=unique, progress=progress)
+        surfaces.save(self.path / "surfaces")
+        return surfaces
+
+    def surfaces(self) -> Surfaces:
+        """The surfaces that the last `fit` kept.
+
+        Raises:
+            InputError: there are none.
+        """
+        from mixlaw.analysis.surface import Surfaces
+
+        if not (self.path / "surfaces").exists():
+            raise InputError(f"study {self.path} has no surfaces; run `mixlaw fit {self.path}` first")
+        return Surfaces.load(self.path / "surfaces")
+
+    def target(self) -> Target:
+        """What the study is for, as [target] of study.toml says.
+
+        Raises:
+            InputError: there is no [target].
+        """
+        from mixlaw.optimizer.target import Target
+        from mixlaw.runner.ladder import parse_size
+
+        wanted = self.settings.target
+        if wanted is None:
+            raise InputError(
+                f"there is no target; write [target] with params and tokens into {self.path / 'study.toml'}"
+            )
+        phases = self.settings.phases
+        fixed = wanted.model_dump(exclude={"params", "weights"})
+        return Target(
+            params=parse_size(wanted.params),
+            phases=tuple(phase.name for phase in phases),
+            lengths={phase.name: phase.share for phase in phases[:-1]},
+            lr_end=phases[-1].lr_end,
+            **fixed,
+        )
+
+
+def _read_recipe(path: Path) -> Recipe:
+    """A recipe from a JSON file; an error names the file."""
+    try:
+        return Recipe.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not a recipe ({error!r}); mend or delete it") from error
