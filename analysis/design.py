@@ -1,0 +1,162 @@
+"""Design: the numeric view of recipes that laws, surfaces and the optimizer share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from mixlaw.errors import InputError
+
+_TOKENS = re.compile(r"^tokens:([^:]+):(.+)$")
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """R recipes as float64 tensors; differentiable when `tokens` or `params` require a gradient.
+
+    Attributes:
+        params: non-embedding parameters, (R,).
+        tokens: tokens trained on, repeats included, (R, P, K) for P phases and K domains.
+        progress: share of the learning-rate schedule done, 1 = finished, (R,).
+        lr_end: learning rate at the end of each phase over the peak, 1 = constant, 0 = decayed, (R, P).
+        unique: unique tokens the run could draw from per domain, infinity where unlimited, (R, K).
+        phases, domains: names of the axes, phases in order of training.
+        runs: name of the training run of each row; rows of one run are its checkpoints.
+    """
+
+    params: Tensor
+    tokens: Tensor
+    progress: Tensor
+    lr_end: Tensor
+    unique: Tensor
+    phases: tuple[str, ...]
+    domains: tuple[str, ...]
+    runs: tuple[str, ...]
+
+    @classmethod
+    def from_table(cls, table: pl.DataFrame, unique: Mapping[str, float]) -> Design:
+        """Read a table of records; a column `unique:<domain>` overrides `unique`, a domain in neither is unlimited.
+
+        Raises:
+            InputError: no token or params column, or a value that is missing, negative or not finite.
+        """
+        phases, domains = axes(table.columns)
+        tokens = np.stack([[_column(table, f"tokens:{p}:{d}", 0.0) for d in domains] for p in phases]).transpose(
+            2, 0, 1
+        )
+        # Without the column, phases hold their rate and the run ends decayed: warmup-stable-decay, or one cosine.
+        lr_end = [_column(table, f"lr_end:{p}", float(i + 1 < len(phases))) for i, p in enumerate(phases)]
+        pool = [_column(table, f"unique:{d}", float(unique.get(d, np.inf)), inf=True) for d in domains]
+        _refuse(
+            table, tokens.reshape(table.height, -1).sum(1) <= 0, "has no tokens", "give tokens:<phase>:<domain> > 0"
+        )
+        params = _column(table, "params", None)
+        _refuse(table, params <= 0, "has params <= 0", "give non-embedding parameters")
+        return cls(
+            torch.tensor(params),
+            torch.tensor(np.ascontiguousarray(tokens)),
+            torch.tensor(_column(table, "progress", 1.0)),
+            torch.tensor(np.stack(lr_end, 1)),
+            torch.tensor(np.stack(pool, 1)),
+            phases,
+            domains,
+            tuple(map(str, table["run"])) if "run" in table.columns else tuple(map(str, range(table.height))),
+        )
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def select(self, index: Sequence[int] | Tensor) -> Design:
+        """Return the rows at `index`, in that order."""
+        rows = torch.as_tensor(index, dtype=torch.long)
+        parts = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name in _TENSORS}
+        return replace(self, **parts, runs=tuple(self.runs[i] for i in rows.tolist()))
+
+    def aligned(self, phases: tuple[str, ...], domains: tuple[str, ...]) -> Design:
+        """Return the same recipes with the axes in this order; a phase or domain left out gets zero tokens.
+
+        Raises:
+            InputError: the recipes put tokens on a phase or domain that is not among the names.
+        """
+        if (self.phases, self.domains) == (phases, domains):
+            return self
+        by_domain = self.tokens.sum(1)
+        unknown = [p for i, p in enumerate(self.phases) if p not in phases and bool((self.tokens[:, i] > 0).any())]
+        unknown += [d for i, d in enumerate(self.domains) if d not in domains and bool((by_domain[:, i] > 0).any())]
+        if unknown:
+            raise InputError(
+                f"{', '.join(unknown)} never measured: the surfaces know the phases {', '.join(phases)} "
+                f"and the domains {', '.join(domains)}; train proxies with it, or leave it out"
+            )
+        tokens = _take(_take(self.tokens, self.phases, phases, 1, 0.0), self.domains, domains, 2, 0.0)
+        lr_end = _take(self.lr_end, self.phases, phases, 1, 1.0)
+        unique = _take(self.unique, self.domains, domains, 1, float("inf"))
+        return replace(self, tokens=tokens, lr_end=lr_end, unique=unique, phases=phases, domains=domains)
+
+    @property
+    def total(self) -> Tensor:
+        """Tokens of each run, (R,)."""
+        return self.tokens.sum((1, 2))
+
+    @property
+    def shares(self) -> Tensor:
+        """Share of each phase and domain in all tokens of the run, (R, P, K), summing to 1 over both."""
+        return self.tokens / self.total[:, None, None]
+
+    @property
+    def final_lr(self) -> Tensor:
+        """Learning rate over the peak at the end of the last phase that has tokens, (R,)."""
+        used = (self.tokens.sum(2) > 0).to(torch.float64) * torch.arange(1, len(self.phases) + 1)
+        return self.lr_end.gather(1, used.argmax(1, keepdim=True)).squeeze(1)
+
+
+_TENSORS = ("params", "tokens", "progress", "lr_end", "unique")
+
+
+def axes(columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Phases and domains named by `tokens:<phase>:<domain>` columns, each in order of appearance.
+
+    Raises:
+        InputError: there is no such column.
+    """
+    pairs = [match.groups() for match in map(_TOKENS.match, columns) if match]
+    if not pairs:
+        raise InputError("the table has no tokens:<phase>:<domain> column; add one per phase and domain, in tokens")
+    return tuple(dict.fromkeys(p for p, _ in pairs)), tuple(dict.fromkeys(d for _, d in pairs))
+
+
+def _take(values: Tensor, have: Sequence[str], want: Sequence[str], dim: int, fill: float) -> Tensor:
+    """Reorder one axis by name, padding names that are absent with `fill`."""
+    blank = torch.full_like(values.select(dim, 0), fill)
+    return torch.stack([values.select(dim, have.index(n)) if n in have else blank for n in want], dim)
+
+
+def _column(
+    table: pl.DataFrame, name: str, default: float | None, inf: bool = False
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """One column as float64 with its default filled in.
+
+    Raises:
+        InputError: it is required and absent, or holds a value that is negative or not finite.
+    """
+    if name not in table.columns:
+        if default is None:
+            raise InputError(f"the table has no {name} column; add it")
+        return np.full(table.height, default)
+    column = table[name].cast(pl.Float64, strict=False)
+    values = (column if default is None else column.fill_null(default)).to_numpy().astype(np.float64)
+    _refuse(table, ~((values >= 0) & (np.isfinite(values) | inf)), f"has a bad {name}", "give a finite number >= 0")
+    return values
+
+
+def _refuse(table: pl.DataFrame, bad: np.ndarray[tuple[int], np.dtype[np.bool_]], problem: str, remedy: str) -> None:
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        name = table["run"][row] if "run" in table.columns else row
+        raise InputError(f"row {row} (run {name}) {problem}; {remedy}")

@@ -1,0 +1,59 @@
+"""Coordinates in which recipes are near or far: log exposures by domain and phase, size, tokens and schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mixlaw.analysis.design import Design
+
+#: A share is seen on the scale log(share + SOFT): logarithmic for shares above it, finite at exactly zero.
+SOFT = 0.01
+#: Directions the runs never varied count in units of this step of a logarithm.
+STILL = 0.35
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Map from recipes to standardised coordinates, centred and scaled on the measured runs.
+
+    Attributes:
+        centre, unit: of each coordinate, (F,).
+        mixture, phase, size: coordinates of the whole mixture, of where in time it lies, of size and schedule.
+    """
+
+    centre: Tensor
+    unit: Tensor
+    mixture: slice
+    phase: slice
+    size: slice
+
+    @classmethod
+    def of(cls, design: Design) -> Features:
+        """Learn centre and scale from measured runs."""
+        raw = _raw(design)
+        k, phases = len(design.domains), len(design.phases)
+        early = k * phases if phases > 1 else 0
+        unit = raw.std(0, correction=0).clamp(min=STILL)
+        return cls(raw.mean(0), unit, slice(0, k), slice(k, k + early), slice(k + early, raw.shape[1]))
+
+    @property
+    def groups(self) -> tuple[slice, ...]:
+        """Groups of coordinates that share a length scale."""
+        return tuple(s for s in (self.mixture, self.phase, self.size) if s.stop > s.start)
+
+    def __call__(self, design: Design) -> Tensor:
+        """Coordinates of every recipe, (R, F); differentiable."""
+        return (_raw(design) - self.centre) / self.unit
+
+
+def _raw(design: Design) -> Tensor:
+    shares = design.shares
+    parts = [torch.log(shares.sum(1) + SOFT)]
+    if len(design.phases) > 1:
+        parts.append(torch.log(shares + SOFT).flatten(1))
+    schedule = torch.stack([design.progress, design.final_lr], 1)
+    parts.append(torch.cat([torch.stack([design.params, design.total], 1).log(), schedule], 1))
+    return torch.cat(parts, 1)

@@ -1,0 +1,14 @@
+"""Laws: parametric maps from a recipe to an expected task value, each a small frozen value."""
+
+from mixlaw.analysis.laws.base import Form as Form
+from mixlaw.analysis.laws.base import Law as Law
+from mixlaw.analysis.laws.base import Parameter as Parameter
+from mixlaw.analysis.laws.chinchilla import BESIROGLU_2024 as BESIROGLU_2024
+from mixlaw.analysis.laws.chinchilla import HOFFMANN_2022 as HOFFMANN_2022
+from mixlaw.analysis.laws.chinchilla import Chinchilla as Chinchilla
+from mixlaw.analysis.laws.data_constrained import MUENNIGHOFF_2023 as MUENNIGHOFF_2023
+from mixlaw.analysis.laws.data_constrained import DataConstrained as DataConstrained
+from mixlaw.analysis.laws.exposure import Exposure as Exposure
+
+#: Every law by its name.
+LAWS: dict[str, type[Law]] = {law.__name__: law for law in (Chinchilla, DataConstrained, Exposure)}

@@ -1,0 +1,96 @@
+"""Surfaces on disk: tensors as safetensors, names and words as JSON, each file whole or absent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mixlaw.analysis.design import Design
+from mixlaw.analysis.laws import LAWS
+from mixlaw.analysis.member import Member
+from mixlaw.analysis.observed import Observed
+from mixlaw.analysis.residual import Kernel
+from mixlaw.analysis.surface import Status, Surfaces
+from mixlaw.errors import InputError
+from mixlaw.files import replacing, write_json
+
+FORMAT = 1
+_NAMES, _TENSORS = "surfaces.json", "surfaces.safetensors"
+
+
+def save(surfaces: Surfaces, folder: Path) -> None:
+    """Write surfaces; the JSON comes last, so a folder with one is complete."""
+    tensors = {"weights": surfaces.weights, "calibration": surfaces.calibration}
+    tensors |= _tensors("observed", surfaces.observed) | _tensors("design", surfaces.observed.design)
+    for i, member in enumerate(surfaces.members):
+        tensors |= _tensors(f"member{i}", member) | _tensors(f"kernel{i}", member.kernel)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / _TENSORS) as path:
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path)
+    write_json(folder / _NAMES, _words(surfaces))
+
+
+def load(folder: Path) -> Surfaces:
+    """Read surfaces.
+
+    Raises:
+        InputError: there is nothing, or it is of another version or damaged.
+    """
+    if not (folder / _NAMES).exists():
+        raise InputError(f"no surfaces in {folder}; fit first")
+    try:
+        words: dict[str, Any] = json.loads((folder / _NAMES).read_text(encoding="utf-8"))
+        if words.get("format") != FORMAT:
+            raise InputError(f"surfaces in {folder} have format {words.get('format')}, this is {FORMAT}; fit again")
+        return _build(words, load_file(folder / _TENSORS))
+    except (json.JSONDecodeError, SafetensorError, KeyError, OSError, RuntimeError) as error:
+        raise InputError(f"surfaces in {folder} are damaged ({error}); fit again") from error
+
+
+def _tensors(prefix: str, value: object) -> dict[str, Tensor]:
+    parts = {f.name: getattr(value, f.name) for f in fields(value)}  # type: ignore[arg-type]
+    return {f"{prefix}.{name}": part for name, part in parts.items() if isinstance(part, Tensor)}
+
+
+def _words(surfaces: Surfaces) -> dict[str, Any]:
+    design = surfaces.observed.design
+    return {
+        "format": FORMAT,
+        "tasks": list(surfaces.tasks),
+        "units": list(surfaces.observed.units),
+        "phases": list(design.phases),
+        "domains": list(design.domains),
+        "runs": list(design.runs),
+        "members": [
+            {"law": m.law.__name__, "seed": m.seed, "groups": [[g.start, g.stop] for g in m.kernel.groups]}
+            for m in surfaces.members
+        ],
+        "status": {task: state.name for task, state in surfaces.status.items()},
+        "notes": {task: list(notes) for task, notes in surfaces.notes.items()},
+    }
+
+
+def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> Surfaces:
+    def part(prefix: str) -> dict[str, Any]:
+        return {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
+
+    names: dict[str, Any] = {name: tuple(words[name]) for name in ("phases", "domains", "runs")}
+    design = Design(**part("design"), **names)
+    observed = Observed(design, tuple(words["tasks"]), tuple(words["units"]), **part("observed"))
+    members = []
+    for i, saved in enumerate(words["members"]):
+        law = LAWS[saved["law"]]
+        kernel = Kernel(**part(f"kernel{i}"), groups=tuple(slice(*g) for g in saved["groups"]))
+        parts = part(f"member{i}")
+        members.append(Member(law, law.form(design), observed, kernel=kernel, seed=saved["seed"], **parts))
+    status = {task: Status[name] for task, name in words["status"].items()}
+    notes = {task: tuple(lines) for task, lines in words["notes"].items()}
+    calibration = tensors["calibration"].to(torch.float64)
+    return Surfaces(observed, tuple(members), tensors["weights"], calibration, status, notes)
