@@ -93,6 +93,10 @@ class Feasible:
         wanted = floor + (1 - floor.sum(-1, keepdim=True)) * inside
         return self._drawn_back(wanted * self._lengths(c)[..., None], c)
 
+    def token_shares(self, shares: Tensor, cooldown: Tensor) -> Tensor:
+        """Share of each phase and domain in all tokens, (..., P, K), summing to 1 over both."""
+        return shares * self._lengths(cooldown)[..., None]
+
     def inverse(self, shares: Tensor, cooldown: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers that `shares` maps close to this recipe (exactly, where it is strictly inside the limits)."""
         floor, _ = self._floors()
@@ -120,6 +124,16 @@ class Feasible:
             for (name, count), row, end in zip(tokens.items(), rounded, ends, strict=True)
         ]
         return Recipe(self.target.params, tuple(phases))
+
+    def keeps(self, shares: Tensor, cooldown: Tensor) -> Tensor:
+        """Whether recipes, shares (R, P, K) and cooldown (R,), keep every limit, (R,)."""
+        limits = _limits(self.target, self.domains)
+        if not limits:
+            return torch.ones(len(shares), dtype=torch.bool)
+        v = torch.cat([self.token_shares(shares, cooldown).flatten(1), cooldown[:, None]], 1)
+        rows = torch.tensor(np.stack([x.row for x in limits]))
+        bounds = torch.tensor([float(x.bound) for x in limits], dtype=torch.float64)
+        return (v @ rows.T <= bounds + SLACK).all(1)
 
     def violations(self, recipe: Recipe) -> tuple[str, ...]:
         """The limits that a recipe of the target's phases breaks, in words."""

@@ -1,0 +1,53 @@
+"""Recipes as a design: the numeric view of what has not been trained yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from mixlaw.analysis.design import Design
+from mixlaw.recipe import Recipe
+
+
+def design_of(
+    recipes: Sequence[Recipe], phases: Sequence[str], domains: Sequence[str], unique: Mapping[str, float]
+) -> Design:
+    """Read recipes as finished runs on the given axes.
+
+    Args:
+        recipes: R recipes; each may have phases of its own, as long as all their names are among `phases`.
+        phases, domains: axes of the design, phases in order of training; what a recipe lacks gets zero tokens.
+        unique: unique tokens per domain, unlimited where not given; a recipe's own `unique` comes first.
+
+    Raises:
+        InputError: a recipe has a phase or domain that is not among the axes.
+    """
+    rows = [_row(recipe, unique).aligned(tuple(phases), tuple(domains)) for recipe in recipes]
+    return Design(
+        torch.cat([row.params for row in rows]),
+        torch.cat([row.tokens for row in rows]),
+        torch.cat([row.progress for row in rows]),
+        torch.cat([row.lr_end for row in rows]),
+        torch.cat([row.unique for row in rows]),
+        tuple(phases),
+        tuple(domains),
+        tuple(recipe.lineage for recipe in recipes),
+    )
+
+
+def _row(recipe: Recipe, unique: Mapping[str, float]) -> Design:
+    """One recipe on its own phases and domains."""
+    domains = recipe.domains
+    tokens = [[phase.tokens * phase.mixture.share(d) for d in domains] for phase in recipe.phases]
+    pool = [float(recipe.unique.get(d, unique.get(d, float("inf")))) for d in domains]
+    return Design(
+        torch.tensor([float(recipe.params)], dtype=torch.float64),
+        torch.tensor([tokens], dtype=torch.float64),
+        torch.ones(1, dtype=torch.float64),
+        torch.tensor([[phase.lr_end for phase in recipe.phases]], dtype=torch.float64),
+        torch.tensor([pool], dtype=torch.float64),
+        tuple(phase.name for phase in recipe.phases),
+        domains,
+        (recipe.lineage,),
+    )

@@ -1,0 +1,182 @@
+"""Worlds whose law is known: they make tables like a study's, and know the optimum that a proposal should find."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mixlaw.analysis.design import Design
+from mixlaw.analysis.from_recipes import design_of
+from mixlaw.recipe import Domain, Mixture, Phase, Recipe
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Predictions of a world that is known up to its noise; (R, T) each, distance (R,)."""
+
+    mean: Floats
+    lo90: Floats
+    hi90: Floats
+    law_only: Floats
+    distance: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """T tasks over P phases and K domains, all in bits/byte.
+
+        z_j = sum_p retention_p t_pj                      exposure, t in tokens
+        d_j = U_j + U_j r (1 - exp(-(z_j / U_j - 1) / r)) for z_j > U_j, else z_j: repeats fade (Muennighoff 2023)
+        L   = floor + a N**-alpha + b (sum_j worth_j d_j**g)**(-beta / g)
+
+    Attributes:
+        floor, a, alpha, b, beta: coefficients, (T,).
+        worth: of a token of each domain to each task, (T, K), rows sum to 1.
+        elasticity: g, (T,).
+        retention: of each phase, last 1, (T, P).
+        repeats: r.
+        noise: standard deviation of log values over seeds, (T,).
+        doubt: standard deviation of log coefficients between draws: what is not known about the world.
+        seed: of the draws.
+    """
+
+    tasks: tuple[str, ...]
+    phases: tuple[str, ...]
+    sources: tuple[Domain, ...]
+    floor: Tensor
+    a: Tensor
+    alpha: Tensor
+    b: Tensor
+    beta: Tensor
+    worth: Tensor
+    elasticity: Tensor
+    retention: Tensor
+    repeats: float
+    noise: Tensor
+    doubt: float = 0.0
+    seed: int = 0
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Every task is measured in bits/byte."""
+        return dict.fromkeys(self.tasks, "bits/byte")
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains."""
+        return tuple(domain.name for domain in self.sources)
+
+    def mean(self, design: Design) -> Tensor:
+        """True values, (R, T)."""
+        return self._values(design, self.worth.log()[None], self.b[None])[0]
+
+    def draws(self, design: Design, count: int) -> Tensor:
+        """Values in `count` worlds like this one, differing by `doubt`, (S, R, T)."""
+        generator = torch.Generator().manual_seed(self.seed)
+        shape = (count, *self.worth.shape)
+        shift = self.doubt * torch.randn(shape, generator=generator, dtype=torch.float64)
+        scale = torch.exp(self.doubt * torch.randn((count, len(self.tasks)), generator=generator, dtype=torch.float64))
+        return self._values(design, self.worth.log() + shift, self.b * scale)
+
+    def _values(self, design: Design, log_worth: Tensor, b: Tensor) -> Tensor:
+        """Law for S worlds: log_worth (S, T, K), b (S, T) -> (S, R, T)."""
+        design = design.aligned(self.phases, self.domains)
+        z = torch.einsum("tp,rpk->rtk", self.retention, design.tokens)
+        unique = design.unique[:, None, :]
+        faded = unique * (1 + self.repeats * -torch.expm1(-((z / unique - 1) / self.repeats).clamp_min(0)))
+        d = torch.where(z > unique, faded, z).clamp_min(1e-6)
+        g = self.elasticity[:, None]
+        inner = torch.logsumexp(torch.log_softmax(log_worth, -1)[:, None] + g * d.log(), -1) / self.elasticity
+        capacity = self.a * design.params[:, None] ** -self.alpha
+        return self.floor + capacity + b[:, None] * torch.exp(-self.beta * inner)
+
+    def predict(self, design: Design) -> Known:
+        """The truth with the spread of noise and doubt; a known world is near everywhere."""
+        mean = self.mean(design).detach().numpy()
+        spread = torch.sqrt(self.draws(design, 64).log().var(0) + self.noise**2).detach().numpy()
+        ends = np.exp(np.log(mean) - 1.645 * spread), np.exp(np.log(mean) + 1.645 * spread)
+        return Known(mean, *ends, mean, np.zeros(len(mean)))
+
+    def measure(self, recipes: Sequence[Recipe], seed: int = 0) -> pl.DataFrame:
+        """Train and evaluate: the table of these recipes, noise included, one row per recipe."""
+        unique = {domain.name: float(domain.unique_tokens) for domain in self.sources}
+        design = design_of(recipes, self.phases, self.domains, unique)
+        noise = np.random.default_rng(seed).normal(size=(len(recipes), len(self.tasks))) * self.noise.numpy()
+        values = self.mean(design).numpy() * np.exp(noise)
+        columns: dict[str, object] = {
+            "run": [f"{recipe.lineage}-{i}" for i, recipe in enumerate(recipes)],
+            "params": [recipe.params for recipe in recipes],
+            "seed": [recipe.seed for recipe in recipes],
+        }
+        for p, phase in enumerate(self.phases):
+            columns |= {f"tokens:{phase}:{d}": design.tokens[:, p, j].numpy() for j, d in enumerate(self.domains)}
+            columns[f"lr_end:{phase}"] = design.lr_end[:, p].numpy()
+        columns |= {f"metric:{task}": values[:, t] for t, task in enumerate(self.tasks)}
+        return pl.DataFrame(columns)
+
+    def uncertain(self, doubt: float, seed: int = 0) -> World:
+        """The same world, less well known."""
+        return replace(self, doubt=doubt, seed=seed)
+
+
+def random_world(
+    domains: Sequence[Domain], phases: Sequence[str] = ("init", "continue", "cooldown"), tasks: int = 4, seed: int = 0
+) -> World:
+    """Draw a world: each task wants a few domains most, later phases count for more, floors and exponents as published.
+
+    Coefficients lie around Hoffmann et al. 2022 (arXiv:2203.15556), scaled to bits/byte of models of 0.01M to 100M.
+    """
+    draw = np.random.default_rng(seed)
+    forget = np.sort(draw.uniform(0.3, 1.0, (tasks, len(phases))), 1)
+    forget[:, -1] = 1.0
+
+    def tensor(values: object) -> Tensor:
+        return torch.tensor(np.asarray(values), dtype=torch.float64)
+
+    return World(
+        tasks=tuple(f"task{t}" for t in range(tasks)),
+        phases=tuple(phases),
+        sources=tuple(domains),
+        floor=tensor(draw.uniform(0.4, 0.9, tasks)),
+        a=tensor(draw.uniform(20, 40, tasks)),
+        alpha=tensor(draw.uniform(0.3, 0.36, tasks)),
+        b=tensor(draw.uniform(40, 80, tasks)),
+        beta=tensor(draw.uniform(0.26, 0.32, tasks)),
+        worth=tensor(draw.dirichlet(np.full(len(domains), 0.7), tasks) * 0.95 + 0.05 / len(domains)),
+        elasticity=tensor(draw.uniform(0.3, 0.6, tasks)),
+        retention=tensor(forget),
+        repeats=15.39,
+        noise=tensor(draw.uniform(0.001, 0.004, tasks)),
+    )
+
+
+def random_recipes(
+    params: Sequence[int],
+    tokens_per_param: float,
+    domains: Sequence[Domain],
+    phases: Sequence[str] = ("init", "continue", "cooldown"),
+    count: int = 24,
+    seed: int = 0,
+) -> list[Recipe]:
+    """Draw `count` recipes at each size: uniform over the simplex of each phase, cooldown of 10 to 30 %."""
+    draw = np.random.default_rng(seed)
+    return [_random_recipe(size, tokens_per_param, domains, phases, draw) for size in params for _ in range(count)]
+
+
+def _random_recipe(
+    size: int, tokens_per_param: float, domains: Sequence[Domain], phases: Sequence[str], draw: np.random.Generator
+) -> Recipe:
+    last = draw.uniform(0.1, 0.3) if len(phases) > 1 else 1.0
+    lengths = [(1 - last) / max(len(phases) - 1, 1)] * (len(phases) - 1) + [last]
+    shares = draw.dirichlet(np.ones(len(domains)), len(phases)).tolist()
+    mixtures = [Mixture.normalised({d.name: s for d, s in zip(domains, row, strict=True)}) for row in shares]
+    sizes = [int(size * tokens_per_param * length) for length in lengths]
+    return Recipe(size, tuple(map(Phase, phases, sizes, mixtures, [1.0] * (len(phases) - 1) + [0.0])))
