@@ -5,8 +5,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
+from typing import Any
 
 from mixlaw.recipe import Recipe
+from mixlaw.runner import plan_text
 from mixlaw.runner.ladder import shape
 from mixlaw.runner.setup import Setup
 from mixlaw.runner.tree import Segment, Tree
@@ -66,6 +69,16 @@ class Plan:
     def disk_bytes(self) -> int:
         """Disk for a checkpoint (weights and two moments, 4 bytes each) at the end of every segment."""
         return sum(12 * self._weights(segment.recipe) for segment in self.tree.segments)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        return plan_text.as_json(self)
+
+    def __str__(self) -> str:
+        return plan_text.text(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
 
     def _weights(self, recipe: Recipe) -> int:
         return recipe.params + self.setup.vocabulary * shape(recipe.params).width

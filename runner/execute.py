@@ -49,6 +49,15 @@ class Outcome:
     failed: Mapping[str, str]
     blocked: tuple[str, ...]
 
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        return {"done": list(self.done), "failed": dict(self.failed), "blocked": list(self.blocked)}
+
+    def __str__(self) -> str:
+        lines = [f"{lineage} failed: {why}" for lineage, why in self.failed.items()]
+        behind = [f"{len(self.blocked)} segments behind it wait; mend the cause and run again"] if self.blocked else []
+        return "\n".join([f"{len(self.done)} segments done, {len(self.failed)} failed", *lines, *behind])
+
 
 @dataclass
 class _Hand:

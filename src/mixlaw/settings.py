@@ -85,8 +85,8 @@ class RecipeSettings(_Strict):
     """One recipe per seed: a size and a mixture for every phase that it has."""
 
     size: str
-    phases: dict[str, PhaseUse]
-    seeds: list[int] = Field(default=[0], min_length=1)
+    phases: dict[str, PhaseUse] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
     tokens: int | None = Field(default=None, gt=0)
 
     @field_validator("phases", mode="before")
@@ -153,6 +153,12 @@ class Settings(_Strict):
             _known(f"{where}.size", [recipe.size], self.sizes, "size")
             _known(f"{where}.phases", recipe.phases, [p.name for p in self.phases], "phase")
             _known(f"{where}.phases", [use.mixture for use in recipe.phases.values()], self.mixtures, "mixture")
+            shares = {p.name: recipe.phases[p.name].share or p.share for p in self.phases if p.name in recipe.phases}
+            if abs(sum(shares.values()) - 1) > 1e-6:
+                raise ValueError(
+                    f"{where}.phases: the shares must sum to 1, got {sum(shares.values()):g} from {shares}; "
+                    'give each as { mixture = "...", share = ... }'
+                )
         for phase, bounds in {
             **(self.target.floors if self.target else {}),
             **(self.target.caps if self.target else {}),
@@ -212,6 +218,15 @@ def read_settings(path: Path) -> Settings:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}; mend that line") from error
+    return validate(data, path)
+
+
+def validate(data: Mapping[str, Any], path: Path) -> Settings:
+    """Settings from the content of a study.toml; `path` is named in errors.
+
+    Raises:
+        InputError: another version, or a key or value that is wrong.
+    """
     version = data.get("version", VERSION)
     if version != VERSION:
         raise InputError(

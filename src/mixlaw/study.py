@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
-from mixlaw.files import write_json, write_text
+from mixlaw.files import write_json
 from mixlaw.recipe import Domain, Mixture, Phase, Recipe
 from mixlaw.records import Record, read_records, to_table
 from mixlaw.settings import RecipeSettings, Settings, read_settings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mixlaw.analysis.surface import Surfaces
-    from mixlaw.optimizer.propose import Proposal
+    from mixlaw.optimizer.proposal import Proposal
     from mixlaw.optimizer.target import Target
     from mixlaw.optimizer.verify import Verification
     from mixlaw.runner.corpora.manifest import Manifest
@@ -216,13 +216,19 @@ class Study:
 
     # --- analysis ---------------------------------------------------------------------------------------------------
 
-    def fit(self, table: pl.DataFrame | None = None, progress: Tell = silent) -> Surfaces:
-        """Fit the response of every task to the records (or to some rows of the table) and keep it in surfaces/.
+    def fit(self, law: str | None = None, table: pl.DataFrame | None = None, progress: Tell | None = None) -> Surfaces:
+        """Fit the response of every task to what was measured, and keep it in surfaces/.
+
+        Args:
+            law: name of one law to fit alone.
+            table: rows to fit, where not all records are meant.
+            progress: called with the share done and what is being done.
 
         Raises:
-            InputError: nothing is measured yet.
+            InputError: nothing is measured yet, or there is no such law.
         """
         from mixlaw.analysis.fit import fit
+        from mixlaw.analysis.laws import LAWS
 
         rows = self.table() if table is None else table
         if rows.is_empty():
@@ -230,7 +236,10 @@ class Study:
                 f"study {self.path} has no records; train with `mixlaw run` or bring runs with `mixlaw import`"
             )
         unique = {domain.name: float(domain.unique_tokens) for domain in self.domains}
-        surfaces = fit(rows, units=self.units, unique=unique, progress=progress)
+        if law is not None and law not in LAWS:
+            raise InputError(f"there is no law {law!r}; choose one of {', '.join(LAWS)}")
+        family = None if law is None else LAWS[law]
+        surfaces = fit(rows, units=self.units, unique=unique, law=family, progress=progress)
         surfaces.save(self.path / "surfaces")
         return surfaces
 
@@ -269,6 +278,78 @@ class Study:
             lr_end=phases[-1].lr_end,
             **fixed,
         )
+
+    def predict(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Predict every task for the recipes of a table, a row per row and task.
+
+        Args:
+            table: columns run, params, tokens:<phase>:<domain> and the optional ones; metrics are not needed.
+
+        Returns:
+            Columns run, progress, task, mean, lo90, hi90, law_only, distance (to the measured runs).
+
+        Raises:
+            InputError: there are no surfaces, or the table lacks a column or holds a value that makes no sense.
+        """
+        import polars as pl
+
+        from mixlaw.analysis.design import Design
+
+        surfaces = self.surfaces()
+        design = Design.from_table(table, {domain.name: float(domain.unique_tokens) for domain in self.domains})
+        found = surfaces.predict(design)
+        rows, tasks = len(design), len(surfaces.tasks)
+        return pl.DataFrame(
+            {
+                "run": [run for run in design.runs for _ in range(tasks)],
+                "progress": design.progress.numpy().repeat(tasks),
+                "task": list(surfaces.tasks) * rows,
+                "mean": found.mean.ravel(),
+                "lo90": found.lo90.ravel(),
+                "hi90": found.hi90.ravel(),
+                "law_only": found.law_only.ravel(),
+                "distance": found.distance.repeat(tasks),
+            }
+        )
+
+    # --- optimizer --------------------------------------------------------------------------------------------------
+
+    def propose(self, progress: Tell | None = None) -> Proposal:
+        """Propose a recipe for the target and freeze it, with its predictions, in proposals/.
+
+        Raises:
+            InputError: no target, no surfaces, or constraints that cannot be met together.
+        """
+        from mixlaw.analysis.design import Design
+        from mixlaw.optimizer.propose import propose
+
+        wanted = self.settings.target
+        target, surfaces = self.target(), self.surfaces()
+        table = self.table()
+        unique = {domain.name: float(domain.unique_tokens) for domain in self.domains}
+        proposal = propose(
+            surfaces,
+            target,
+            self.domains,
+            weights=wanted.weights or None if wanted else None,
+            measured=None if table.is_empty() else Design.from_table(table, unique),
+            progress=progress,
+        )
+        proposal.freeze(self.proposals_folder)
+        return proposal
+
+    def proposals(self) -> list[Proposal]:
+        """All frozen proposals, oldest first."""
+        from mixlaw.optimizer.proposal import Proposal
+
+        paths = sorted(self.proposals_folder.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return [Proposal.from_json(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+
+    def verify(self) -> Verification:
+        """Compare the frozen predictions of all proposals with what has been measured since."""
+        from mixlaw.optimizer.verify import verify
+
+        return verify(self.proposals(), self.table())
 
 
 def _read_recipe(path: Path) -> Recipe:

@@ -1,0 +1,46 @@
+# Every target sets up .venv by itself and repeats in seconds when nothing changed.
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS := demo,app,dev
+
+.PHONY: demo test lint types notebooks bench scoreboard wheel clean
+.DEFAULT_GOAL := test
+
+# Installed once per change of pyproject.toml; PIP_FLAGS is there for mirrors and caches.
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -e ".[$(EXTRAS)]"
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/mixlaw demo $(if $(STUDY),$(STUDY),$(if $(SMOKE),out/smoke,out/demo)) $(if $(SMOKE),--smoke)
+
+test: .venv/installed
+	$(BIN)/pytest $(TESTS)
+
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/installed
+	$(BIN)/mypy
+
+notebooks: .venv/installed
+	$(BIN)/python notebooks/execute.py
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks
+
+scoreboard: .venv/installed
+	$(BIN)/python benchmarks/scoreboard.py
+
+# A wheel holds the three linked folders, and works where there is no checkout.
+wheel: .venv/installed
+	rm -rf out/wheel && mkdir -p out/wheel
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w out/wheel .
+	$(BIN)/python -m venv --system-site-packages out/wheel/venv
+	out/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall out/wheel/*.whl
+	cd out/wheel && PYTHONPATH= venv/bin/python -c "import mixlaw, mixlaw.runner.tree, mixlaw.analysis.laws, mixlaw.optimizer.target as t; print(t.__file__)"
+
+clean:
+	rm -rf .venv out build dist src/mixlaw.egg-info

@@ -1,0 +1,178 @@
+"""The command line: every command parses, calls the library once, and prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mixlaw.errors import InputError
+
+app = typer.Typer(
+    name="mixlaw",
+    help="How much code goes with how much text, in which phase, and how to cool down.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Training processes; as many as cores if not given.")]
+
+
+@app.command()
+def demo(
+    study: StudyPath = Path("demo"),
+    smoke: Annotated[bool, typer.Option("--smoke", help="A small version, under two minutes.")] = False,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Run the whole loop on the embedded corpora, minutes on a laptop CPU; a repeat continues where it stopped."""
+    from mixlaw.demo import run_demo
+
+    _print(run_demo(study, smoke=smoke, workers=workers), as_json)
+
+
+@app.command()
+def new(study: StudyPath, as_json: Json = False) -> None:
+    """Create a study with a commented study.toml to fill in."""
+    from mixlaw.template import create
+
+    _print(create(study), as_json)
+
+
+@app.command()
+def data(study: StudyPath, as_json: Json = False) -> None:
+    """Tokenise the domains into shards; nothing is done again that is there."""
+    from mixlaw.progress import telling
+    from mixlaw.show import DataSummary
+    from mixlaw.study import open_study
+
+    with telling("data") as tell:
+        manifest = open_study(study).prepare(tell)
+    _print(DataSummary(manifest), as_json)
+
+
+@app.command()
+def plan(study: StudyPath, workers: Workers = None, as_json: Json = False) -> None:
+    """Print recipes, the segment tree, FLOPs, hours, disk, and what sharing saves."""
+    from mixlaw.study import open_study
+
+    _print(open_study(study).plan(workers), as_json)
+
+
+@app.command()
+def run(study: StudyPath, workers: Workers = None, as_json: Json = False) -> None:
+    """Train and evaluate what is pending; safe to kill and repeat."""
+    from mixlaw.progress import training
+    from mixlaw.study import open_study
+
+    with training() as show:
+        outcome = open_study(study).run(workers, show)
+    _print(outcome, as_json)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+@app.command(name="import")
+def import_(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, Parquet or NDJSON, a row per run.")],
+    study: StudyPath,
+    unit: Annotated[str | None, typer.Option(help="Unit of the metrics that study.toml does not name.")] = None,
+    domains: Annotated[Path | None, typer.Option(help="TOML with kind and unique_tokens per domain.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring foreign runs into a study; creates the study if there is none."""
+    from mixlaw.importing import import_table
+
+    _print(import_table(table, study, unit, domains), as_json)
+
+
+@app.command()
+def fit(
+    study: StudyPath,
+    law: Annotated[str | None, typer.Option(help="Fit this law alone, by name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit the response of every task to what was measured; print the surfaces with their audit."""
+    from mixlaw.progress import telling
+    from mixlaw.study import open_study
+
+    with telling("fit") as tell:
+        surfaces = open_study(study).fit(law=law, progress=tell)
+    _print(surfaces, as_json)
+
+
+@app.command()
+def predict(
+    study: StudyPath,
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Recipes, as a table like the one of the runs.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write, a line per row and task.")],
+    as_json: Json = False,
+) -> None:
+    """Predict every task for the recipes of a table."""
+    from mixlaw.importing import read_table
+    from mixlaw.show import Written
+    from mixlaw.study import open_study
+
+    found = open_study(study).predict(read_table(table))
+    _print(Written.csv(found, out), as_json)
+
+
+@app.command()
+def propose(study: StudyPath, as_json: Json = False) -> None:
+    """Propose mixture and cooldown schedule for the target, and freeze the predictions."""
+    from mixlaw.progress import telling
+    from mixlaw.study import open_study
+
+    with telling("propose") as tell:
+        proposal = open_study(study).propose(tell)
+    _print(proposal, as_json)
+
+
+@app.command()
+def verify(study: StudyPath, as_json: Json = False) -> None:
+    """Compare frozen predictions with what was measured since."""
+    from mixlaw.study import open_study
+
+    _print(open_study(study).verify(), as_json)
+
+
+@app.command()
+def report(
+    study: StudyPath,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="HTML to write; STUDY/report.html if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write one self-contained interactive HTML page."""
+    from mixlaw.show import Written
+    from mixlaw.study import open_study
+
+    _print(Written(open_study(study).report(out)), as_json)
+
+
+def _print(result: Any, as_json: bool) -> None:
+    """The result on stdout: as people read it, or as one JSON document."""
+    if as_json:
+        print(json.dumps(result.as_json(), indent=1, ensure_ascii=False))
+    else:
+        print(result)
+
+
+def main() -> None:
+    """Entry point: exit code 2 and one sentence for bad input, 1 for a run that was stopped or failed."""
+    try:
+        app()
+    except InputError as error:
+        print(f"mixlaw: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("mixlaw: stopped; repeat the command to continue", file=sys.stderr)
+        raise SystemExit(1) from None

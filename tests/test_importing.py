@@ -1,0 +1,130 @@
+"""Foreign runs: what a table may hold, what is refused, and that a refusal changes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixlaw.errors import InputError
+from mixlaw.importing import import_table, understand
+from mixlaw.study import open_study
+
+GOOD = {
+    "run": ["a", "b", "b"],
+    "params": [1_000_000, 2_000_000, 2_000_000],
+    "progress": [1.0, 0.5, 1.0],
+    "tokens:init:web": [10e6, 5e6, 5e6],
+    "tokens:init:code": [0.0, 5e6, 5e6],
+    "tokens:cooldown:web": [2e6, None, 1e6],
+    "metric:web": [3.1, 3.0, None],
+    "noise:web": [0.01, None, None],
+    "comment": ["x", "y", "z"],
+}
+
+
+def write(folder: Path, **changes: list[object]) -> Path:
+    path = folder / "runs.csv"
+    pl.DataFrame({**GOOD, **changes}).write_csv(path)
+    return path
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "ndjson"])
+def test_a_table_comes_back_as_it_went_in(tmp_path: Path, ending: str) -> None:
+    frame = pl.DataFrame(GOOD)
+    path = tmp_path / f"runs.{ending}"
+    {"csv": frame.write_csv, "parquet": frame.write_parquet, "ndjson": frame.write_ndjson}[ending](path)
+    understood = import_table(path, tmp_path / "study", unit="nats/token")
+    assert (understood.runs, understood.ignored) == (2, ("comment",))
+    found = open_study(tmp_path / "study").table().sort("run", "progress")
+    wanted = frame.drop("comment").with_columns(pl.col("tokens:cooldown:web").fill_null(0.0))
+    assert found.select(wanted.columns).equals(wanted)
+    assert found["tokens:cooldown:code"].to_list() == [0.0, 0.0, 0.0]
+
+
+def test_what_was_learned_stands_in_study_toml_and_comments_stay(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.toml").write_text('# ours\nversion = 1\n[domains]\nweb = { kind = "text" } # big\n')
+    domains = tmp_path / "domains.toml"
+    domains.write_text('[code]\nkind = "code"\nunique_tokens = 3_000_000\n')
+    import_table(write(tmp_path), tmp_path / "study", "nats/token", domains)
+    text = (tmp_path / "study" / "study.toml").read_text()
+    study = open_study(tmp_path / "study")
+    assert "# ours" in text
+    assert study.units == {"web": "nats/token"}
+    assert study.settings.domains["code"].unique_tokens == 3_000_000
+    assert [p.name for p in study.settings.phases] == ["init", "cooldown"]
+    assert study.settings.phases[-1].lr_end == 0
+
+
+def test_importing_twice_changes_nothing_and_other_values_are_refused(tmp_path: Path) -> None:
+    import_table(write(tmp_path), tmp_path / "study", "nats/token")
+    before = snapshot(tmp_path / "study")
+    import_table(write(tmp_path), tmp_path / "study")
+    assert snapshot(tmp_path / "study") == before
+    with pytest.raises(InputError, match=r"'a' is in .* already with other values"):
+        import_table(write(tmp_path, **{"metric:web": [3.2, 3.0, None]}), tmp_path / "study")
+    assert snapshot(tmp_path / "study") == before
+
+
+BAD = {
+    "negative tokens": ({"tokens:init:web": [-1.0, 5e6, 5e6]}, r"row 1, column 'tokens:init:web': -1"),
+    "no tokens": ({"tokens:init:web": [0.0, 5e6, 5e6], "tokens:cooldown:web": [0.0, 0, 0]}, "row 1: no tokens"),
+    "progress": ({"progress": [1.5, 0.5, 1.0]}, r"row 1, column 'progress': 1.5 must be between 0 and 1"),
+    "twins": ({"progress": [1.0, 1.0, 1.0]}, r"rows \[2, 3\]: run 'b' is listed 2 times at progress 1"),
+    "no params": ({"params": [1_000_000, None, 2_000_000]}, r"row 2, column 'params': the cell is empty"),
+    "not a number": ({"metric:web": ["3.1", "n/a", "3"]}, r"row 2, column 'metric:web': 'n/a' is not a number"),
+    "infinite": ({"metric:web": [3.1, float("inf"), 3.0]}, r"row 2, column 'metric:web': inf"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_contradiction_names_row_and_column_and_leaves_the_study_alone(tmp_path: Path, name: str) -> None:
+    changes, message = BAD[name]
+    import_table(write(tmp_path), tmp_path / "study", "nats/token")
+    before = snapshot(tmp_path / "study")
+    with pytest.raises(InputError, match=message):
+        import_table(write(tmp_path, **changes), tmp_path / "study")
+    assert snapshot(tmp_path / "study") == before
+
+
+def test_a_metric_without_a_direction_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="task 'web' has no unit"):
+        import_table(write(tmp_path), tmp_path / "study")
+    with pytest.raises(InputError, match="unknown unit 'perplexity'"):
+        import_table(write(tmp_path), tmp_path / "study", "perplexity")
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("runs.xlsx", "", "a table is .csv"),
+        ("runs.parquet", "not parquet", "cannot be read as parquet"),
+        ("gone.csv", None, "there is no table"),
+        ("runs.csv", "run,params\na,1\n", "no column tokens:<phase>:<domain>"),
+        ("runs.csv", "params,tokens:init:web,metric:web\n1,1,1\n", "column 'run' is missing"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        import_table(tmp_path / name, tmp_path / "study", "nats/token")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 1e12), min_size=2, max_size=6).filter(lambda tokens: sum(tokens) >= 1))
+def test_tokens_are_kept_exactly_whatever_the_shares(tokens: list[float]) -> None:
+    row = {"run": "a", "params": 10, "metric:t": 1.0} | {f"tokens:p:d{i}": value for i, value in enumerate(tokens)}
+    record = understand(pl.DataFrame([row]), {"t": "bits/byte"}).records[0]
+    assert [record.drawn("p", f"d{i}") for i in range(len(tokens))] == tokens
+    assert json.loads(json.dumps(record.as_json()))["tokens"]["p"] == {f"d{i}": v for i, v in enumerate(tokens) if v}
