@@ -40,12 +40,15 @@ def _row(recipe: Recipe, unique: Mapping[str, float]) -> Design:
     """One recipe on its own phases and domains."""
     domains = recipe.domains
     tokens = [[phase.tokens * phase.mixture.share(d) for d in domains] for phase in recipe.phases]
+    # Where it is not known, phases hold their rate and the run ends decayed, as in `Design.from_table`.
+    default = [1.0] * (len(recipe.phases) - 1) + [0.0]
+    ends = [d if p.lr_end is None else p.lr_end for p, d in zip(recipe.phases, default, strict=True)]
     pool = [float(recipe.unique.get(d, unique.get(d, float("inf")))) for d in domains]
     return Design(
         torch.tensor([float(recipe.params)], dtype=torch.float64),
         torch.tensor([tokens], dtype=torch.float64),
         torch.ones(1, dtype=torch.float64),
-        torch.tensor([[phase.lr_end for phase in recipe.phases]], dtype=torch.float64),
+        torch.tensor([ends], dtype=torch.float64),
         torch.tensor([pool], dtype=torch.float64),
         tuple(phase.name for phase in recipe.phases),
         domains,

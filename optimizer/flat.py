@@ -15,14 +15,14 @@ Floats = NDArray[np.float64]
 GRID = 41  # points of a share between 0 and 1
 WIDE = 0.08  # narrower ranges are not worth a sentence
 TRIFLE = 0.05  # percent of loss that nobody would pay for
+WORTH = 0.25  # share of the gain that a move within noise may cost at most
 
 
 def flat_directions(objective: Objective, shares: Tensor, cooldown: Tensor, most: int = 4) -> tuple[Flat, ...]:
-    """Ranges of one share within noise of the recommendation, shares (P, K) and cooldown (): code by phase,
-    length, domains.
+    """Ranges of a share within noise of a recommendation, shares (P, K), cooldown (): code by phase, length, domains.
 
-    Noise is one standard deviation of the paired difference over worlds. All else stays in proportion, limits are kept;
-    of single domains only the `most` widest are told.
+    Noise is one standard deviation of the paired difference over worlds, and a quarter of the gain at most. All else
+    stays in proportion and limits are kept. Of single domains only the `most` widest are told.
     """
     domains, phases = objective.allowed.domains, objective.allowed.target.phases
     code = torch.tensor([d.kind.is_code for d in domains])
@@ -85,7 +85,8 @@ def _around(
     """First and last index of the unbroken stretch around `here` that keeps the limits and is within noise."""
     with torch.no_grad():
         loss = objective.gains(shares[None], cooldown[None]) - objective.gains(moved, parts)
-    noise = loss.std(0).clamp_min(TRIFLE)
+        worth = WORTH * objective.gains(shares[None], cooldown[None]).mean()
+    noise = loss.std(0).minimum(worth).clamp_min(TRIFLE)  # what the data cannot tell may still be worth telling
     fine = (loss.mean(0) <= noise) & objective.allowed.keeps(moved, parts)
     low = high = here
     while low > 0 and bool(fine[low - 1]):

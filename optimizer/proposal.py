@@ -196,7 +196,7 @@ class Proposal:
         return [
             head,
             *(
-                [p.name, f"{p.tokens:,}", f"{p.lr_end:g}", *(f"{p.mixture.share(name):.1%}" for name in names)]
+                [p.name, f"{p.tokens:,}", f"{p.lr_end or 0:g}", *(f"{p.mixture.share(name):.1%}" for name in names)]
                 for p in self.recipe.phases
             ),
         ]

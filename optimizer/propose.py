@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.design import Design
+from mixlaw.analysis.surface import Surfaces
 from mixlaw.errors import InputError
 from mixlaw.optimizer.baselines import named
 from mixlaw.optimizer.beliefs import Beliefs
@@ -57,7 +58,7 @@ def propose(
         domains: what there is to train on; the order does not matter.
         weights: of tasks, equal where None.
         baselines: names, or recipes by name, for the target's size and tokens.
-        measured: runs the surfaces were fitted on; None trusts the surfaces everywhere.
+        measured: runs behind the beliefs; surfaces know theirs. Without any the beliefs are trusted everywhere.
         draws: worlds to consult, at least 8.
         caution: see above; 0 is the plain mean.
         starts: points that the search starts from.
@@ -70,6 +71,8 @@ def propose(
     tell = progress or (lambda _done, _what: None)
     if draws < 8:
         raise InputError(f"draws must be at least 8, got {draws}; intervals need worlds to differ")
+    if measured is None and isinstance(beliefs, Surfaces):
+        measured = beliefs.observed.design
     allowed = feasible(target, domains)
     named_recipes = _baselines(baselines, target, domains, allowed)
     rivals = log_losses(beliefs, recipes_design(beliefs, allowed, list(named_recipes.values())), draws)

@@ -1,0 +1,14 @@
+"""Plots: functions of results that return plotly figures; nothing is computed in them but the look."""
+
+from __future__ import annotations
+
+from mixlaw.analysis.plots_check import Parity as Parity
+from mixlaw.analysis.plots_check import comparison as comparison
+from mixlaw.analysis.plots_check import fitted as fitted
+from mixlaw.analysis.plots_check import parity as parity
+from mixlaw.analysis.plots_check import residuals as residuals
+from mixlaw.analysis.plots_recipe import Node as Node
+from mixlaw.analysis.plots_recipe import schedule as schedule
+from mixlaw.analysis.plots_recipe import segment_tree as segment_tree
+from mixlaw.analysis.plots_response import extrapolation as extrapolation
+from mixlaw.analysis.plots_response import response as response

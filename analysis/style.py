@@ -1,0 +1,97 @@
+"""One look for all plots: plotly templates for light and dark, and colours that colour-blind readers can tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from mixlaw.recipe import Domain
+
+FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+#: Okabe and Ito 2008, Color Universal Design; the yellow and black are left out: they vanish on one of two backgrounds.
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+#: Shades for domains: blues for text, oranges for code, so that the code share is seen at a glance.
+TEXT_SHADES = ("#0072B2", "#56B4E9", "#1F9BA8", "#7FB2D9", "#3C6E9E", "#9CC9E8")
+CODE_SHADES = ("#D55E00", "#E69F00", "#B8481C", "#F0B860", "#C97F2B", "#F4D29A")
+OTHER = "#8A8F98"  # neutral on both backgrounds: measured runs, lines to the eye
+
+INK = {"light": "#1f2328", "dark": "#e6e8eb"}
+FAINT = {"light": "#e4e7eb", "dark": "#30363d"}
+AXIS = {"light": "#57606a", "dark": "#9aa4af"}
+
+
+def template(mode: str) -> go.layout.Template:
+    """The plotly template of a mode, `light` or `dark`; backgrounds are transparent, the page shows through."""
+    axis = {
+        "gridcolor": FAINT[mode],
+        "linecolor": AXIS[mode],
+        "zerolinecolor": AXIS[mode],
+        "tickcolor": AXIS[mode],
+        "zeroline": False,
+        "showline": True,
+        "ticks": "outside",
+        "ticklen": 4,
+        "automargin": True,
+        "title": {"standoff": 8, "font": {"size": 12.5}},
+        "tickfont": {"size": 11.5, "color": AXIS[mode]},
+    }
+    layout: dict[str, Any] = {
+        "font": {"family": FONT, "size": 13, "color": INK[mode]},
+        "title": {"font": {"size": 15}, "x": 0, "xref": "paper", "xanchor": "left"},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "colorway": list(CYCLE),
+        "xaxis": axis,
+        "yaxis": axis,
+        "margin": {"l": 56, "r": 16, "t": 40, "b": 40},
+        "legend": {"orientation": "h", "yanchor": "top", "y": -0.24, "x": 0, "font": {"size": 12}},
+        "hoverlabel": {
+            "font": {"family": FONT, "size": 12.5, "color": INK[mode]},
+            "bgcolor": {"light": "#ffffff", "dark": "#161b22"}[mode],
+            "bordercolor": AXIS[mode],
+            "align": "left",
+        },
+        "annotationdefaults": {"font": {"color": INK[mode], "size": 12}, "arrowcolor": AXIS[mode]},
+        "shapedefaults": {"line": {"color": AXIS[mode]}},
+    }
+    return go.layout.Template(layout=layout)
+
+
+TEMPLATES = {mode: template(mode) for mode in ("light", "dark")}
+
+
+def styled(figure: go.Figure, title: str = "", height: int = 340) -> go.Figure:
+    """Give a figure the light template, a title and a height in pixels; its width follows the page."""
+    figure.update_layout(template=TEMPLATES["light"], title_text=title, height=height, autosize=True)
+    return figure
+
+
+def faded(colour: str, alpha: float) -> str:
+    """A hex colour with transparency, for bands."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """Colours for names in the order given, the same for the same list."""
+    return {name: CYCLE[i % len(CYCLE)] for i, name in enumerate(names)}
+
+
+def domain_colours(domains: Sequence[Domain]) -> dict[str, str]:
+    """Blues for text-like domains, oranges for code-like ones, in the order given."""
+    text = [d.name for d in domains if not d.kind.is_code]
+    code = [d.name for d in domains if d.kind.is_code]
+    return {name: TEXT_SHADES[i % len(TEXT_SHADES)] for i, name in enumerate(text)} | {
+        name: CODE_SHADES[i % len(CODE_SHADES)] for i, name in enumerate(code)
+    }
+
+
+def count(value: float) -> str:
+    """A count in three digits with a suffix: 24k, 6.6M, 2.8B, 1.2T."""
+    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size * 0.9995:
+            return f"{value / size:.3g}{suffix}"
+    return f"{value:.3g}"
