@@ -8,7 +8,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.engine import HUBER, Problems, Solution, solve
+from mixlaw.analysis.engine import HUBER, Problems, Solution, single_thread, solve
 from mixlaw.analysis.features import Features
 from mixlaw.analysis.laws import Exposure, Law
 from mixlaw.analysis.laws.base import Form
@@ -119,8 +119,11 @@ def _draws(
     Exponential weights by run keep every run in play, so that few runs never lose a phase or a domain.
     """
     tasks, n = found.theta.shape
+    # Entries that the point fit holds are free here, under their prior: held at a prior draw, they would give worlds
+    # that contradict the data, and extrapolate wildly.
     mean, held = prior.perturbed((count, tasks), generator)
-    fixed = (prior.spread == 0).expand_as(mean)
+    mean = torch.where(prior.spread > 0, mean, held)
+    spread = torch.where(prior.spread > 0, prior.spread, prior.held_spread)
     run = observed.run_index
     weight = torch.empty(count, int(run.max()) + 1, dtype=torch.float64).exponential_(generator=generator)
     weight = (weight / weight.mean(1, keepdim=True))[:, None, run] * observed.seen
@@ -128,9 +131,9 @@ def _draws(
         target=observed.target.repeat(count, 1),
         weight=weight.flatten(0, 1),
         sigma=sigma.repeat(count)[:, None],
-        start=torch.where(fixed, held, found.theta).flatten(0, 1),
-        mean=torch.where(fixed, held, mean).flatten(0, 1),
-        spread=prior.spread.expand(count * tasks, n),
+        start=found.theta.expand(count, tasks, n).flatten(0, 1),
+        mean=mean.flatten(0, 1),
+        spread=spread.expand(count * tasks, n),
     )
     tell = lambda share, words: progress(0.1 + 0.8 * share, words)  # noqa: E731
     return solve(form, observed.design, problems, tolerance=1e-6, progress=tell).theta.view(count, tasks, n)
@@ -166,4 +169,5 @@ def _kernel(
     guess = torch.where(known, observed.noise, sigma / 2).log()
     trust = torch.where(known, observed.doubt, torch.full_like(guess, 0.7))
     left = torch.where(seen, left, 0.0)
-    return learn_kernel(features, features(design), left, law_covariance, variance, (guess, trust))
+    with single_thread():
+        return learn_kernel(features, features(design), left, law_covariance, variance, (guess, trust))

@@ -83,7 +83,6 @@ def observe(
     centre = torch.stack([row[s].mean() for row, s in zip(log_loss, seen, strict=True)])
     target = torch.where(seen, log_loss - centre[:, None], torch.zeros_like(value))
     variance = torch.stack([_variance(table, t, u, v) for t, u, v in zip(tasks, unit, value, strict=True)])
-    given = noise or {}
     typical = torch.stack([slope(v[s].median(), u) for v, s, u in zip(value, seen, unit, strict=True)])
     known = torch.tensor([float((noise or {}).get(t) or np.nan) for t in tasks], dtype=torch.float64) / typical
     repeats, doubt = _repeat_noise(design, target, seen)

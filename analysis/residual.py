@@ -83,7 +83,8 @@ class Residual:
 
     def at(self, x: Tensor, weights: Tensor) -> Tensor:
         """Posterior mean at coordinates x (Q, F) for row weights (T, R, S): (T, Q, S)."""
-        return self.kernel(x, self.x) @ weights
+        found: Tensor = self.kernel(x, self.x) @ weights
+        return found
 
     def deviation(self, x: Tensor, factor: Tensor) -> Tensor:
         """Posterior standard deviation at x (Q, F), noise of a run not included, (T, Q)."""

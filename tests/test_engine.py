@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import least_squares
+from torch import Tensor
+
+from mixlaw.analysis.engine import Problems, Solution, solve
+from mixlaw.analysis.laws import Chinchilla, Exposure
+from mixlaw.analysis.laws.base import Form
+from test_laws import designs, thetas
+
+ROWS = 60
+
+
+def problems(form: Form, truth: Tensor, noise: float, seed: int = 0) -> Problems:
+    """Data from known parameters, fits that start at the prior's mean."""
+    rng = np.random.default_rng(seed)
+    clean = form.log_loss(truth, DESIGN)
+    mean = torch.tensor([p.mean for p in form.parameters], dtype=torch.float64).expand(len(truth), -1)
+    spread = torch.tensor([0.0 if p.held else p.spread for p in form.parameters], dtype=torch.float64)
+    target = clean + noise * torch.tensor(rng.normal(size=clean.shape))
+    sigma = torch.full((len(truth), 1), max(noise, 1e-4), dtype=torch.float64)
+    return Problems(target, torch.ones_like(target), sigma, mean, mean, spread.expand(len(truth), -1))
+
+
+DESIGN = designs(rows=ROWS, seed=3)
+
+
+def test_fits_reach_the_cost_that_scipy_reaches() -> None:
+    form = Exposure.form(DESIGN)
+    asked = problems(form, thetas(form, 2), 0.01)
+    found = solve(form, DESIGN, asked, tolerance=1e-10)
+    assert bool(found.converged.all())
+    for i in range(2):
+
+        def cost(
+            theta: np.ndarray[tuple[int], np.dtype[np.float64]], i: int = i
+        ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+            value = form.log_loss(torch.tensor(theta)[None], DESIGN)[0]
+            size = ((value - asked.target[i]) / asked.sigma[i]).abs()
+            rho = torch.where(size <= 1.345, 0.5 * size**2, 1.345 * (size - 0.6725))
+            pull = (torch.tensor(theta) - asked.mean[i]) / asked.spread[i]
+            return torch.cat([(2 * rho).sqrt(), pull]).numpy()
+
+        reference = least_squares(cost, asked.start[i].numpy(), ftol=1e-12, xtol=1e-12, gtol=1e-12)
+        assert found.cost[i] <= reference.cost * (1 + 1e-6)
+
+
+def test_the_truth_is_recovered_from_exact_data() -> None:
+    form = Chinchilla.form(DESIGN)
+    truth = thetas(form, 3)
+    asked = problems(form, truth, 0.0)
+    weak = Problems(asked.target, asked.weight, asked.sigma, asked.start, asked.mean, asked.spread * 100)
+    found = solve(form, DESIGN, weak, tolerance=1e-14)
+    assert torch.allclose(found.theta, truth, atol=1e-3)
+
+
+def test_masked_rows_do_not_matter_whatever_they_hold() -> None:
+    form = Chinchilla.form(DESIGN)
+    asked = problems(form, thetas(form, 2), 0.01)
+    weight = asked.weight.clone()
+    weight[:, ::3] = 0
+    wild = torch.where(weight > 0, asked.target, torch.full_like(asked.target, torch.nan))
+    masked = Problems(asked.target, weight, asked.sigma, asked.start, asked.mean, asked.spread)
+    poisoned = Problems(wild, weight, asked.sigma, asked.start, asked.mean, asked.spread)
+    assert torch.equal(solve(form, DESIGN, masked).theta, solve(form, DESIGN, poisoned).theta)
+
+
+def test_chunks_do_not_change_the_answer_and_progress_reaches_one() -> None:
+    form = Chinchilla.form(DESIGN)
+    asked = problems(form, thetas(form, 7), 0.01)
+    seen: list[float] = []
+    small = solve(form, DESIGN, asked, chunk=1, progress=lambda share, _: seen.append(share))
+    whole = solve(form, DESIGN, asked)
+    assert torch.allclose(small.theta, whole.theta, atol=1e-9)
+    assert seen[-1] == 1.0
+    assert seen == sorted(seen)
+
+
+def test_entries_with_a_spread_of_zero_stay_where_they_start() -> None:
+    form = Chinchilla.form(DESIGN)
+    asked = problems(form, thetas(form, 2), 0.01)
+    spread = asked.spread.clone()
+    spread[:, 3] = 0
+    found = solve(form, DESIGN, Problems(asked.target, asked.weight, asked.sigma, asked.start, asked.mean, spread))
+    assert torch.equal(found.theta[:, 3], asked.start[:, 3])
+    assert bool(found.covariance.isfinite().all())
+
+
+def test_one_wild_row_in_ten_hardly_moves_a_fit() -> None:
+    form = Chinchilla.form(DESIGN)
+    asked = problems(form, thetas(form, 1), 0.01)
+    target = asked.target.clone()
+    target[:, ::10] += 0.5
+    broken = solve(form, DESIGN, Problems(target, asked.weight, asked.sigma, asked.start, asked.mean, asked.spread))
+    value = form.log_loss(broken.theta, DESIGN)
+    good = torch.arange(ROWS) % 10 != 0
+    assert float((value - asked.target)[:, good].square().mean().sqrt()) < 0.02
+
+
+def test_a_fit_that_runs_out_of_steps_says_so() -> None:
+    form = Exposure.form(DESIGN)
+    found: Solution = solve(form, DESIGN, problems(form, thetas(form, 2), 0.01), steps=1)
+    assert not bool(found.converged.any())
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_equal_input_gives_equal_output(seed: int) -> None:
+    form = Exposure.form(DESIGN)
+    asked = problems(form, thetas(form, 2, seed), 0.01)
+    assert torch.equal(solve(form, DESIGN, asked).theta, solve(form, DESIGN, asked).theta)

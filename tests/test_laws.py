@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import published
+from mixlaw.analysis.design import Design
+from mixlaw.analysis.laws import BESIROGLU_2024, HOFFMANN_2022, LAWS, MUENNIGHOFF_2023, Exposure, Law
+from mixlaw.analysis.laws.base import Form
+
+CASES = [pytest.param(law, id=name) for name, law in LAWS.items()]
+
+
+def designs(rows: int = 9, phases: int = 3, domains: int = 4, unique: float = 4e8, seed: int = 0) -> Design:
+    """Random recipes with exact zeros, repeats, unfinished schedules and an absent phase."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.uniform(1e7, 1e9, (rows, phases, domains))
+    tokens[0, :, min(1, domains - 1)] = 0 if domains > 1 else 1e8
+    tokens[1, phases - 1] = 0 if phases > 1 else 1e8
+    return Design(
+        params=torch.tensor(rng.uniform(1e6, 1e8, rows)),
+        tokens=torch.tensor(tokens),
+        progress=torch.tensor(rng.uniform(0.3, 1, rows)),
+        lr_end=torch.tensor(rng.uniform(0, 1, (rows, phases))),
+        unique=torch.full((rows, domains), unique, dtype=torch.float64),
+        phases=tuple(f"phase{i}" for i in range(phases)),
+        domains=tuple(f"domain{i}" for i in range(domains)),
+        runs=tuple(map(str, range(rows))),
+    )
+
+
+def thetas(form: Form, count: int = 3, seed: int = 1) -> Tensor:
+    """Parameter vectors drawn around the prior."""
+    rng = np.random.default_rng(seed)
+    mean, spread = (np.array([getattr(p, name) for p in form.parameters]) for name in ("mean", "spread"))
+    return torch.tensor(mean + 0.4 * spread * rng.normal(size=(count, len(mean))))
+
+
+def test_hoffmann_law_gives_the_loss_of_chinchilla_and_of_gopher() -> None:
+    assert np.isclose(HOFFMANN_2022.at(70e9, 1.4e12), published.CHINCHILLA_70B_LOSS, atol=5e-4)
+    assert np.isclose(HOFFMANN_2022.at(280e9, 300e9), published.GOPHER_280B_LOSS, atol=5e-4)
+
+
+def test_the_replication_agrees_with_hoffmann_within_its_fit_range() -> None:
+    assert np.isclose(BESIROGLU_2024.at(1e9, 2e10), HOFFMANN_2022.at(1e9, 2e10), rtol=0.02)
+
+
+def test_muennighoff_constants_are_those_of_the_paper() -> None:
+    logs = [math.log(x) for x in (MUENNIGHOFF_2023.floor, MUENNIGHOFF_2023.a, MUENNIGHOFF_2023.b)]
+    assert np.allclose(logs, [published.C4_LOG_FLOOR, published.C4_LOG_A, published.C4_LOG_B])
+    assert (MUENNIGHOFF_2023.repeats, MUENNIGHOFF_2023.excess) == (published.C4_REPEATS, published.C4_EXCESS)
+
+
+def test_four_epochs_are_almost_as_good_as_fresh_tokens_and_forty_are_not() -> None:
+    unique = 1e10
+    for epochs, almost in ((published.EPOCHS_ALMOST_FREE, True), (40, False)):
+        repeated = MUENNIGHOFF_2023.at(1e9, epochs * unique, unique)
+        fresh = MUENNIGHOFF_2023.at(1e9, epochs * unique, epochs * unique)
+        assert bool((repeated - fresh) / fresh < 0.01) == almost
+
+
+def test_without_repeats_and_with_a_fed_model_the_data_constrained_law_is_chinchilla() -> None:
+    fresh = MUENNIGHOFF_2023.at(1e8, 1e11, 1e11)
+    plain = MUENNIGHOFF_2023.floor + MUENNIGHOFF_2023.a * 1e8**-0.3526596 + MUENNIGHOFF_2023.b * 1e11**-0.3526596
+    assert np.isclose(fresh, plain, rtol=1e-12)
+
+
+@pytest.mark.parametrize("law", CASES)
+def test_every_law_falls_with_size_and_tokens(law: type[Law]) -> None:
+    design = designs(unique=math.inf)
+    form = law.form(design)
+    for theta in thetas(form):
+        fitted = form.law(theta, 0.5)
+        base = fitted(design)
+        assert bool((fitted(replace(design, params=2 * design.params)) < base).all())
+        assert bool((fitted(replace(design, tokens=2 * design.tokens)) < base).all())
+
+
+@pytest.mark.parametrize("law", CASES)
+def test_a_fitted_vector_and_the_law_it_stands_for_agree(law: type[Law]) -> None:
+    design = designs()
+    form = law.form(design)
+    theta = thetas(form)
+    laws = torch.stack([form.law(t, 0.7)(design).log() for t in theta])
+    assert torch.allclose(laws, form.log_loss(theta, design) + 0.7, atol=1e-10)
+
+
+@pytest.mark.parametrize("law", CASES)
+@pytest.mark.parametrize(("phases", "domains", "unique"), [(3, 4, 4e8), (1, 5, math.inf), (2, 1, 1e8)])
+def test_every_jacobian_equals_finite_differences(law: type[Law], phases: int, domains: int, unique: float) -> None:
+    design = designs(phases=phases, domains=domains, unique=unique)
+    form = law.form(design)
+    theta = thetas(form)
+    value, jacobian = form.jacobian(theta, design)
+    assert torch.allclose(value, form.log_loss(theta, design), atol=1e-12)
+    step = 1e-5
+    for i in range(theta.shape[1]):
+        shift = torch.zeros_like(theta)
+        shift[:, i] = step
+        slope = (form.log_loss(theta + shift, design) - form.log_loss(theta - shift, design)) / (2 * step)
+        assert torch.allclose(jacobian[..., i], slope, atol=2e-8), form.parameters[i].name
+
+
+def test_with_one_phase_one_domain_and_a_finished_run_the_exposure_law_is_chinchilla() -> None:
+    design = replace(
+        designs(phases=1, domains=1, unique=math.inf),
+        progress=torch.ones(9, dtype=torch.float64),
+        lr_end=torch.zeros(9, 1, dtype=torch.float64),
+    )
+    c = HOFFMANN_2022
+    law = Exposure(
+        c.floor, c.a, c.alpha, c.b, c.beta, 0.6, (1.0,), (1.0,), (1.0,), 15.0, 0.1, 1.0, 0.1, ("phase0",), ("domain0",)
+    )
+    assert torch.allclose(law(design), c(design), rtol=1e-12)
+
+
+def test_a_domain_that_is_never_seen_adds_exactly_nothing_and_has_a_finite_gradient() -> None:
+    design = designs(rows=4, phases=1, domains=3)
+    form = Exposure.form(design)
+    theta = thetas(form, 1)
+    without = replace(design, tokens=design.tokens * torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64))
+    worthless = theta.clone()
+    worthless[:, form.worth.start + 1] = -50.0  # type: ignore[attr-defined]
+    assert torch.equal(form.log_loss(theta, without), form.log_loss(worthless, without))
+    tokens = without.tokens.clone().requires_grad_()
+    form.log_loss(theta, replace(without, tokens=tokens)).sum().backward()
+    assert tokens.grad is not None
+    assert bool(tokens.grad.isfinite().all())
+
+
+def test_repeats_are_worth_less_than_fresh_tokens_and_never_harm_in_the_exposure_law() -> None:
+    scarce, plenty = designs(phases=1, unique=1e7), designs(phases=1, unique=math.inf)
+    form = Exposure.form(scarce)
+    theta = thetas(form)
+    more = replace(scarce, tokens=2 * scarce.tokens)
+    assert bool((form.log_loss(theta, scarce) > form.log_loss(theta, plenty)).all())
+    assert bool((form.log_loss(theta, more) <= form.log_loss(theta, scarce)).all())
+
+
+def test_what_a_design_never_varies_is_held_and_said_in_words() -> None:
+    design = designs(phases=1, unique=math.inf)
+    flat = replace(
+        design,
+        params=torch.full((9,), 1e6, dtype=torch.float64),
+        tokens=design.tokens / design.total[:, None, None] * 1e9,
+        progress=torch.ones(9, dtype=torch.float64),
+    )
+    form = Exposure.form(flat)
+    held = {p.name for p in form.parameters if p.held}
+    assert {"alpha", "capacity", "repeats", "undecayed"} <= held
+    said = " ".join(form.notes)
+    assert "Model size never varies" in said
+    assert "token budget never varies" in said
+    assert "No domain is repeated" in said
+
+
+def test_size_and_tokens_that_move_together_are_said_to_be_indistinguishable() -> None:
+    design = designs(phases=1, unique=math.inf)
+    locked = replace(design, tokens=design.shares * (20 * design.params)[:, None, None])
+    assert "never vary apart" in " ".join(Exposure.form(locked).notes)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from mixlaw.analysis.design import Design
+from mixlaw.analysis.fit import fit
+from mixlaw.analysis.surface import Surfaces
+from mixlaw.errors import InputError
+from worlds import DOMAINS, MEDIUM, PHASES, SMALL, UNIQUE, world
+
+TRUTH = world(4, tasks=3)
+TABLE = TRUTH.measure(TRUTH.recipes(26, (SMALL, MEDIUM), repeated=3))
+DESIGN = Design.from_table(TABLE, UNIQUE)
+
+
+@pytest.fixture(scope="module")
+def surfaces() -> Surfaces:
+    return fit(TABLE, units=TRUTH.units, unique=UNIQUE, resamples=24)
+
+
+def test_surfaces_name_what_they_know(surfaces: Surfaces) -> None:
+    assert surfaces.tasks == ("task0", "task1", "task2")
+    assert surfaces.units == TRUTH.units
+    assert (surfaces.phases, surfaces.domains) == (PHASES, DOMAINS)
+
+
+def test_distance_is_zero_on_a_run_and_grows_with_size_alone(surfaces: Surfaces) -> None:
+    assert np.allclose(surfaces.predict(DESIGN).distance, 0, atol=1e-6)
+    steps = [surfaces.predict(replace(DESIGN, params=DESIGN.params * f)).distance.min() for f in (10.0, 100.0)]
+    assert 0 < steps[0] < steps[1]
+
+
+def test_intervals_widen_away_from_the_measured_sizes(surfaces: Surfaces) -> None:
+    widths = []
+    for factor in (1.0, 10.0, 1000.0):
+        grown = replace(
+            DESIGN, params=DESIGN.params * factor, tokens=DESIGN.tokens * factor, unique=DESIGN.unique * factor
+        )
+        found = surfaces.predict(grown)
+        widths.append(np.median(np.log(found.hi90 / found.lo90), 0))
+    assert np.all(widths[0] < widths[1])
+    assert np.all(widths[1] < widths[2])
+
+
+def test_the_order_of_columns_does_not_matter(surfaces: Surfaces) -> None:
+    shuffled = TABLE.select(
+        ["run", "params", *sorted((c for c in TABLE.columns if c.startswith("tokens:")), reverse=True)]
+    )
+    turned = Design.from_table(shuffled, UNIQUE)
+    assert turned.domains != DESIGN.domains
+    # Where the final rate is not given it follows from the order of phases, so hand it over with them.
+    turned = replace(turned, lr_end=DESIGN.aligned(turned.phases, turned.domains).lr_end)
+    assert np.allclose(surfaces.predict(turned).mean, surfaces.predict(DESIGN).mean, rtol=1e-12)
+
+
+def test_the_same_draw_is_the_same_world_in_every_call(surfaces: Surfaces) -> None:
+    whole = surfaces.draws(DESIGN, 24)
+    assert whole.shape == (24, 26, 3)
+    assert torch.allclose(surfaces.draws(DESIGN.select([5, 2]), 8), whole[:8, [5, 2]], rtol=1e-10)
+
+
+def test_draws_scatter_around_the_mean_less_than_new_runs_do(surfaces: Surfaces) -> None:
+    spread = surfaces.draws(DESIGN, 24).detach().std(0).numpy()
+    found = surfaces.predict(DESIGN)
+    assert np.all(spread.mean(0) < (found.hi90 - found.lo90).mean(0) / 2)
+    assert np.all(surfaces.noise.numpy() > 0)
+
+
+def test_gradients_equal_finite_differences(surfaces: Surfaces) -> None:
+    rows = DESIGN.select([7, 9])
+    tokens, params = rows.tokens.clone().requires_grad_(), rows.params.clone().requires_grad_()
+    varied = replace(rows, tokens=tokens, params=params)
+    for value in (surfaces.mean, lambda d: surfaces.draws(d, 3)[2]):
+        loss = value(varied).sum()
+        by_tokens, by_params = torch.autograd.grad(loss, (tokens, params))
+        assert bool(by_tokens.isfinite().all())
+        phase, domain = divmod(int(rows.tokens[0].argmax()), len(DOMAINS))
+        step = torch.zeros_like(rows.tokens)
+        step[0, phase, domain] = 1e-4 * rows.tokens[0].max()
+        up, down = (value(replace(rows, tokens=rows.tokens + s * step)).sum() for s in (1, -1))
+        assert torch.isclose((up - down) / (2 * step.max()), by_tokens[0, phase, domain], rtol=1e-4)
+        grow = torch.tensor([1e-3, 0.0]) * rows.params
+        up, down = (value(replace(rows, params=rows.params + s * grow)).sum() for s in (1, -1))
+        assert torch.isclose((up - down) / (2 * grow[0]), by_params[0], rtol=1e-4)
+
+
+def test_surfaces_print_their_status_before_the_numbers(surfaces: Surfaces) -> None:
+    lines = str(surfaces).splitlines()
+    assert lines[0].startswith("3 tasks fitted to 26 runs")
+    first = lines.index("task0 (bits/byte)")
+    assert lines[first + 1].split()[0] == "status"
+    assert "Two model sizes: alpha is barely identified" in str(surfaces)
+    assert "<table>" in surfaces._repr_html_()
+
+
+def test_surfaces_survive_the_disk(surfaces: Surfaces, tmp_path: Path) -> None:
+    surfaces.save(tmp_path)
+    again = Surfaces.load(tmp_path)
+    assert torch.equal(again.draws(DESIGN, 6), surfaces.draws(DESIGN, 6))
+    assert str(again) == str(surfaces)
+    assert again.status == dict(surfaces.status)
+
+
+def test_missing_damaged_and_foreign_surfaces_are_refused(surfaces: Surfaces, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no surfaces"):
+        Surfaces.load(tmp_path)
+    surfaces.save(tmp_path)
+    names = tmp_path / "surfaces.json"
+    words = json.loads(names.read_text())
+    names.write_text(json.dumps(words | {"format": 99}))
+    with pytest.raises(InputError, match="format 99"):
+        Surfaces.load(tmp_path)
+    names.write_text(json.dumps(words))
+    (tmp_path / "surfaces.safetensors").write_bytes(b"torn")
+    with pytest.raises(InputError, match="damaged"):
+        Surfaces.load(tmp_path)
+
+
+def test_a_recipe_on_an_unknown_domain_is_refused(surfaces: Surfaces) -> None:
+    foreign = Design.from_table(pl.DataFrame({"params": [1e5], "tokens:init:law": [1e6]}), {})
+    with pytest.raises(InputError, match="law never measured"):
+        surfaces.predict(foreign)
