@@ -11,8 +11,9 @@ from mixlaw.recipe import Domain
 
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
-#: Okabe and Ito 2008, Color Universal Design; the yellow and black are left out: they vanish on one of two backgrounds.
-CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+#: After Okabe and Ito 2008, Color Universal Design; yellow and black are left out and the blue is lighter: each has to
+#: show on white and on black.
+CYCLE = ("#1A80BF", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 #: Shades for domains: blues for text, oranges for code, so that the code share is seen at a glance.
 TEXT_SHADES = ("#0072B2", "#56B4E9", "#1F9BA8", "#7FB2D9", "#3C6E9E", "#9CC9E8")
 CODE_SHADES = ("#D55E00", "#E69F00", "#B8481C", "#F0B860", "#C97F2B", "#F4D29A")

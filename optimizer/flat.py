@@ -18,7 +18,7 @@ TRIFLE = 0.05  # percent of loss that nobody would pay for
 WORTH = 0.25  # share of the gain that a move within noise may cost at most
 
 
-def flat_directions(objective: Objective, shares: Tensor, cooldown: Tensor, most: int = 4) -> tuple[Flat, ...]:
+def flat_directions(objective: Objective, shares: Tensor, cooldown: Tensor, most: int = 3) -> tuple[Flat, ...]:
     """Ranges of a share within noise of a recommendation, shares (P, K), cooldown (): code by phase, length, domains.
 
     Noise is one standard deviation of the paired difference over worlds, and a quarter of the gain at most. All else

@@ -72,7 +72,7 @@ class Verification:
 
     def rows(self) -> list[list[str]]:
         """Cells of a table, the first row its head."""
-        head = ["proposal", "recipe", "task", "unit", "predicted", "90 % interval", "measured", "off by", ""]
+        head = ["recipe", "task", "unit", "predicted", "90 % interval", "measured", "off by", "", "proposal"]
         return [head, *(_cells(check) for check in self.checks)]
 
     def __str__(self) -> str:
@@ -139,6 +139,6 @@ def _cells(check: Check) -> list[str]:
     predicted = Interval(forecast.mean, forecast.lo90, forecast.hi90)
     digits = len(predicted.text().split(" ")[0].partition(".")[2])
     span = f"{forecast.lo90:.{digits}f} to {forecast.hi90:.{digits}f}"
-    names = [check.proposal, forecast.recipe, forecast.task, forecast.unit]
+    names = [forecast.recipe, forecast.task, forecast.unit]
     values = [f"{forecast.mean:.{digits}f}", span, f"{check.measured:.{digits}f}", f"{check.error:+.1%}"]
-    return [*names, *values, "inside" if check.inside else "MISSED"]
+    return [*names, *values, "inside" if check.inside else "MISSED", check.proposal]

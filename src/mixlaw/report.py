@@ -1,0 +1,273 @@
+"""Report: everything a decision needs on one offline page, the recommendation first."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.metadata import version
+
+import polars as pl
+
+from mixlaw.analysis.code_share import code_share
+from mixlaw.analysis.plots import (
+    Node,
+    comparison,
+    extrapolation,
+    fitted,
+    parity,
+    residuals,
+    response,
+    schedule,
+    segment_tree,
+)
+from mixlaw.analysis.style import count
+from mixlaw.analysis.surface import Surfaces
+from mixlaw.optimizer.proposal import PROPOSAL, Interval, Proposal
+from mixlaw.optimizer.verify import Verification
+from mixlaw.recipe import Domain, Mixture, Phase, Recipe
+from mixlaw.report_page import bullets, page, plot, section, table, words
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """What a report shows; what is empty is left out, with a word on how to get it.
+
+    Attributes:
+        title: of the page, usually the name of the study.
+        surfaces: fitted tasks.
+        table: the measured runs.
+        domains: all domains of the study.
+        proposals: frozen proposals, oldest first; the last one is recommended.
+        nodes: segments of the plan.
+        verification: forecasts against measured values.
+        reproduce: command lines and hashes, in order.
+    """
+
+    title: str
+    surfaces: Surfaces
+    table: pl.DataFrame
+    domains: tuple[Domain, ...]
+    proposals: tuple[Proposal, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    verification: Verification | None = None
+    reproduce: tuple[str, ...] = ()
+
+
+def report(data: ReportData) -> str:
+    """Write the page as one HTML document that needs no network and no other file."""
+    proposal = data.proposals[-1] if data.proposals else None
+    reference = proposal.recipe if proposal else _largest(data.surfaces, data.domains)
+    parts = {
+        "recommendation": ("Recommendation", _recommendation(data, proposal)),
+        "predictions": ("Predictions against baselines", _predictions(data, proposal)),
+        "verified": ("Predicted and measured", _verified(data.verification)),
+        "response": ("Response to the code share", _responses(data, reference)),
+        "size": ("Extrapolation over size", _sizes(data, proposal, reference)),
+        "plan": ("What was trained", _plan(data)),
+        "fit": ("How well the surfaces fit", _fit(data.surfaces)),
+        "unknown": ("What is not known", _unknown(data.surfaces, proposal)),
+        "reproduce": ("How to reproduce", _reproduce(data)),
+    }
+    links = "".join(f'<a href="#{name}">{title}</a>' for name, (title, _) in parts.items())
+    head = f"<header><h1>{escape(data.title)}</h1><p class='soft'>{_subtitle(data)}</p><nav>{links}</nav></header>"
+    body = "".join(section(name, title, html) for name, (title, html) in parts.items())
+    return page(data.title, f"{head}<main>{body}</main>{_footer()}")
+
+
+def _subtitle(data: ReportData) -> str:
+    sizes = sorted(set(data.surfaces.observed.design.params.tolist()))
+    runs = len(set(data.surfaces.observed.design.runs))
+    span = f"{count(sizes[0])} to {count(sizes[-1])}" if len(sizes) > 1 else count(sizes[0])
+    return (
+        f"{len(data.surfaces.tasks)} tasks fitted on {runs} runs of {span} parameters over {len(data.domains)} domains"
+    )
+
+
+def _recommendation(data: ReportData, proposal: Proposal | None) -> str:
+    if proposal is None:
+        return "<p>No proposal yet: give the study a target and run <code>mixlaw propose</code>.</p>"
+    recipe, last = proposal.recipe, proposal.recipe.phases[-1]
+    shares = " / ".join(f"{code_share(p.mixture, data.domains):.0%}" for p in recipe.phases)
+    facts = [
+        (proposal.gain.text(" %"), f"gain over {proposal.against}, 90 % interval"),
+        (f"{proposal.beats[proposal.against]:.0%}", f"chance to beat {proposal.against}"),
+        (shares, "code share of " + " / ".join(p.name for p in recipe.phases)),
+        (f"{last.tokens / recipe.tokens:.0%}", f"of {count(recipe.tokens)} tokens in {last.name}"),
+    ]
+    cards = "".join(f'<div class="fact"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in facts)
+    flat = ["Moved one at a time, with the rest in proportion:", *map(str, proposal.flat)] if proposal.flat else []
+    return "".join(
+        [
+            f'<div class="verdict {"yes" if proposal.supported else "no"}">{words(proposal.sentence)}</div>',
+            f'<div class="facts">{cards}</div>',
+            plot(schedule(recipe, data.domains), "Mixture of every phase over tokens, with the learning rate"),
+            _shares(proposal, data.domains),
+            f"<p>{flat[0]}</p>{bullets(flat[1:])}" if flat else "",
+            f"<h3>Before paying for it</h3>{bullets(proposal.warnings)}" if proposal.warnings else "",
+        ]
+    )
+
+
+def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
+    """Shares by domain and phase, with where the optimum of single worlds lies, and epochs."""
+    recipe = proposal.recipe
+    rows = [["domain", "kind", *(p.name for p in recipe.phases), "epochs"]]
+    for domain in sorted(domains, key=lambda d: -recipe.domain_tokens(d.name)):
+        cells = []
+        for phase in recipe.phases:
+            low, high = proposal.spread.get(phase.name, {}).get(domain.name, (float("nan"),) * 2)
+            cells.append(f"{phase.mixture.share(domain.name):.1%} ({low:.0%}–{high:.0%})")
+        epochs = recipe.domain_tokens(domain.name) / domain.unique_tokens
+        rows.append([domain.name, domain.kind.value, *cells, f"{epochs:.2f}"])
+    note = "In brackets: where the best share lies in 90 % of the worlds that the data allow."
+    return f"{table(rows)}<p class='soft'>{note}</p>"
+
+
+def _predictions(data: ReportData, proposal: Proposal | None) -> str:
+    if proposal is None:
+        return "<p>Nothing has been foretold yet.</p>"
+    measured: dict[tuple[str, str], list[float]] = {}
+    for check in data.verification.checks if data.verification else ():
+        if check.proposal == proposal.id:
+            measured.setdefault((check.forecast.recipe, check.forecast.task), []).append(check.measured)
+    note = "Each interval holds what one newly trained run would measure, with 90 % probability."
+    if measured:
+        note += " Diamonds: measured since."
+    figure = comparison(proposal.forecasts, proposal.against, measured)
+    return f"<p>{note}</p>{plot(figure, 'Predicted gain of every recipe by task')}{_gains(proposal)}"
+
+
+def _gains(proposal: Proposal) -> str:
+    rows = [["task", "unit", *proposal.recipes, f"gain over {proposal.against}, %"]]
+    for task, gain in proposal.gains.items():
+        parts = [proposal.forecast(name, task) for name in proposal.recipes]
+        rows.append([task, parts[0].unit, *(Interval(f.mean, f.lo90, f.hi90).text() for f in parts), gain.text()])
+    beats = ", ".join(f"{name} {chance:.0%}" for name, chance in proposal.beats.items())
+    note = f"Gains compare two recipes in the same world, so their intervals are narrower. Chance to beat: {beats}."
+    return f"{table(rows)}<p class='soft'>{escape(note)}</p>"
+
+
+def _verified(verification: Verification | None) -> str:
+    if verification is None or not verification.checks:
+        return "<p>No foretold recipe has been trained yet; <code>mixlaw verify</code> compares when one is.</p>"
+    rows = verification.rows()
+    classes = [[{"inside": "good", "MISSED": "bad"}.get(cell, "") for cell in row] for row in rows[1:]]
+    return f"<p>{words(verification.sentence)} Forecasts were frozen before the runs.</p>{table(rows, classes)}"
+
+
+def _responses(data: ReportData, reference: Recipe) -> str:
+    if not any(d.kind.is_code for d in data.domains) or all(d.kind.is_code for d in data.domains):
+        return "<p>The study has only code or only text, so there is no code share to move.</p>"
+    note = (
+        "Each line moves the code share of one phase and leaves all else as in the reference recipe (rings): "
+        + ("the proposal." if data.proposals else "the largest measured run.")
+        + " Bands: 90 % of the difference from it. Dots: measured runs, moved onto it by measured over fitted."
+    )
+    plots = (
+        plot(response(data.surfaces, task, reference, data.domains), f"{task} against the code share of each phase")
+        for task in data.surfaces.tasks
+    )
+    return f"<p>{note}</p><div class='grid'>{''.join(plots)}</div>"
+
+
+def _sizes(data: ReportData, proposal: Proposal | None, reference: Recipe) -> str:
+    recipes = {"largest run": reference}
+    measured: dict[str, dict[str, list[float]]] = {}
+    if proposal:
+        recipes = {PROPOSAL: proposal.recipe, proposal.against: proposal.baselines[proposal.against]}
+        for check in data.verification.checks if data.verification else ():
+            if check.proposal == proposal.id:
+                by_recipe = measured.setdefault(check.forecast.task, {})
+                by_recipe.setdefault(check.forecast.recipe, []).append(check.measured)
+    plots = (
+        plot(extrapolation(data.surfaces, task, recipes, data.domains, measured.get(task)), f"{task} over model size")
+        for task in data.surfaces.tasks
+    )
+    note = (
+        "Lines scale a recipe to other sizes at its own tokens per parameter. Dots: all measured runs, of any mixture."
+    )
+    return f"<p>{note}</p><div class='grid'>{''.join(plots)}</div>"
+
+
+def _plan(data: ReportData) -> str:
+    if not data.nodes:
+        return f"<p>{data.table.height} measured rows were given as a table; their segments are not known.</p>"
+    trained = sum(n.stop - n.start for n in data.nodes)
+    alone = sum((n.stop - n.start) * len(n.runs) for n in data.nodes)
+    runs = len({run for node in data.nodes for run in node.runs})
+    note = f"{runs} recipes share beginnings: {count(trained)} tokens to train, {count(alone)} were each trained alone."
+    return f"<p>{note}</p>{plot(segment_tree(data.nodes), 'Tree of training segments')}"
+
+
+def _fit(surfaces: Surfaces) -> str:
+    rows = [["task", "unit", "runs", "noise of a run", "inside 90 %", "status"]]
+    plots = []
+    for t, task in enumerate(surfaces.tasks):
+        points = fitted(surfaces, task)
+        noise, runs = f"{float(surfaces.noise[t]):.2g}", f"{len(points.runs)}"
+        rows.append([task, surfaces.units[task], runs, noise, f"{points.inside:.0%}", surfaces.status[task].value])
+        plots += [
+            plot(parity(points), f"{task}: predicted against measured"),
+            plot(residuals(points), f"{task}: residuals"),
+        ]
+    audit = (
+        f"<h3>Audit: runs held out of the fit</h3><pre>{escape(str(surfaces.audit))}</pre>" if surfaces.audit else ""
+    )
+    shown = (
+        f"<details><summary>Parity and residuals by task</summary><div class='grid'>{''.join(plots)}</div></details>"
+    )
+    return table(rows, [[""] * 5 + ["words"]] * len(surfaces.tasks)) + audit + shown
+
+
+def _unknown(surfaces: Surfaces, proposal: Proposal | None) -> str:
+    notes = _grouped(surfaces)
+    if proposal:
+        notes += proposal.warnings
+        if proposal.nearest:
+            far = f"{proposal.distance:.0%} of the proposal's tokens differ from its nearest measured run"
+            notes.append(f"{far}, {proposal.nearest}.")
+    notes.append("Intervals hold for recipes like the measured ones; tasks that were not measured may move either way.")
+    return bullets(notes)
+
+
+def _grouped(surfaces: Surfaces) -> list[str]:
+    """Notes of the fit, each once, with the tasks that it is about."""
+    about: dict[str, list[str]] = {}
+    for task in surfaces.tasks:
+        for note in surfaces.notes[task]:
+            about.setdefault(note, []).append(task)
+    everyone = len(surfaces.tasks)
+    return [note if len(t) == everyone else f"{', '.join(t)}: {note}" for note, t in about.items()]
+
+
+def _reproduce(data: ReportData) -> str:
+    packages = ", ".join(
+        f"{name} {version(name)}" for name in ("mixlaw", "torch", "numpy", "scipy", "polars", "plotly")
+    )
+    lines = [*data.reproduce, f"# {packages}, Python {platform.python_version()}"]
+    return f"<pre>{escape(chr(10).join(lines))}</pre>"
+
+
+def _footer() -> str:
+    hint = "Hover over a plot for runs, values and intervals; click a legend entry to hide it."
+    return f"<footer>Works offline. {hint}</footer>"
+
+
+def _largest(surfaces: Surfaces, domains: Sequence[Domain]) -> Recipe:
+    """The largest finished measured run as a recipe."""
+    design = surfaces.observed.design
+    row = int((design.params * design.total * (design.progress >= 1)).argmax())
+    names = design.domains
+    phases = [
+        Phase(
+            phase,
+            max(1, round(float(design.tokens[row, p].sum()))),
+            Mixture.normalised(dict(zip(names, design.tokens[row, p].tolist(), strict=True))),
+            float(design.lr_end[row, p]),
+        )
+        for p, phase in enumerate(design.phases)
+        if float(design.tokens[row, p].sum()) > 0
+    ]
+    return Recipe(round(float(design.params[row])), tuple(phases))
