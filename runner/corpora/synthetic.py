@@ -25,7 +25,7 @@ STALE = 50  # batches without a single new problem: the families have nothing mo
 
 #: Runs programs one after another, each in a namespace of its own and for a second at most, and prints which passed.
 _RUNNER = """
-import json, signal
+import io, json, signal, sys
 
 class TooLong(BaseException):
     pass
@@ -37,6 +37,7 @@ signal.signal(signal.SIGALRM, stop)
 passed = []
 for program in json.load(open("programs.json", encoding="utf-8")):
     signal.setitimer(signal.ITIMER_REAL, 1.0)
+    sys.stdout = io.StringIO()
     try:
         exec(compile(program, "program", "exec"), {"__name__": "program"})
         passed.append(True)
@@ -44,6 +45,7 @@ for program in json.load(open("programs.json", encoding="utf-8")):
         passed.append(False)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.stdout = sys.__stdout__
 print(json.dumps(passed))
 """
 
@@ -87,8 +89,8 @@ def verify(problems: Sequence[Problem]) -> list[bool]:
         return []
     programs = json.dumps([problem.program for problem in problems])
     outcome = run_python(_RUNNER, seconds=SECONDS, files={"programs.json": programs})
-    if outcome.status is Status.DONE:
-        passed: list[bool] = json.loads(outcome.stdout.splitlines()[-1])
+    passed: list[bool] = json.loads(outcome.stdout or "[]") if outcome.status is Status.DONE else []
+    if len(passed) == len(problems):
         return passed
     half = len(problems) // 2
     return [*verify(problems[:half]), *verify(problems[half:])] if half else [False]
