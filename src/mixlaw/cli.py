@@ -81,16 +81,22 @@ def run(study: StudyPath, workers: Workers = None, as_json: Json = False) -> Non
 
 @app.command(name="import")
 def import_(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, Parquet or NDJSON, a row per run.")],
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE", help="CSV, Parquet or NDJSON, a row per run, or a folder of them.")
+    ],
     study: StudyPath,
     unit: Annotated[str | None, typer.Option(help="Unit of the metrics that study.toml does not name.")] = None,
     domains: Annotated[Path | None, typer.Option(help="TOML with kind and unique_tokens per domain.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="TOML that says what the columns of TABLE mean.")] = None,
+    results: Annotated[
+        list[Path] | None, typer.Option(help="Results of lm-evaluation-harness, file or folder; may be repeated.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Bring foreign runs into a study; creates the study if there is none."""
     from mixlaw.importing import import_table
 
-    _print(import_table(table, study, unit, domains), as_json)
+    _print(import_table(table, study, unit, domains, mapping, results or ()), as_json)
 
 
 @app.command()

@@ -1,0 +1,102 @@
+"""From a path and a mapping to one sheet: which files are read, how they join, which rows are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from mixlaw.adapters.apply import apply
+from mixlaw.adapters.mapping import Pivot, TableMap, read_mapping
+from mixlaw.adapters.sheet import Sheet, together
+from mixlaw.adapters.tables import Source, joined, read_source
+from mixlaw.errors import InputError
+
+
+def gather(path: Path, mapping: Path | None = None) -> tuple[Sheet, TableMap]:
+    """Read a table, or a folder of tables, as a mapping says; without one, columns are those of the contract.
+
+    Args:
+        path: file, or folder of the files that the mapping names.
+        mapping: TOML file as `mixlaw.adapters.mapping` describes it.
+
+    Returns:
+        The sheet, and what the mapping says of all tables.
+
+    Raises:
+        InputError: a file is missing or says something else than the mapping.
+    """
+    maps = [TableMap()] if mapping is None else read_mapping(mapping)
+    if path.is_dir() and not all(entry.file for entry in maps):
+        raise InputError(
+            f"{path} is a folder; give one table, or a mapping with [[table]] and file = ... (evaluation results go "
+            "into --results, beside the table of the runs)"
+        )
+    chosen = _chosen(path, maps)
+    sheets, absent = [], []
+    for file, entry in chosen:
+        if path.is_dir() and not file.exists():
+            absent.append(f"{file.name} is not in {path} and is left out")
+            continue
+        source = _source(file, entry, alone=len(chosen) == 1)
+        sheets.append(Sheet.plain(source.frame) if mapping is None else apply(source, entry))
+        if mapping is None:
+            sheets[-1] = replace(sheets[-1], places=source.places, notes=source.notes, warnings=source.warnings)
+    if not sheets:
+        raise InputError(f"none of {', '.join(file.name for file, _ in chosen)} is in {path}; check the path")
+    sheet = together(sheets)
+    return replace(sheet, warnings=(*absent, *sheet.warnings)), chosen[0][1]
+
+
+def _chosen(path: Path, maps: Sequence[TableMap]) -> list[tuple[Path, TableMap]]:
+    """Files to read with their mappings: all of a folder, or the one given."""
+    if path.is_dir():
+        return [(path / str(entry.file), entry) for entry in maps]
+    named = [entry for entry in maps if entry.file == path.name]
+    open_maps = [entry for entry in maps if entry.file is None]
+    if not (named or open_maps):
+        known = ", ".join(str(entry.file) for entry in maps)
+        raise InputError(f"the mapping is for {known}, not for {path.name}; give one of these or their folder")
+    return [(path, (named or open_maps)[0])]
+
+
+def _source(path: Path, mapping: TableMap, alone: bool) -> Source:
+    """One table with its joins, the rows that are meant, a row per run."""
+    source = read_source(path, alone)
+    for join in mapping.join:
+        source = joined(source, read_source(path.parent / join.file), join.keys, join.prefix)
+    for column, wanted in mapping.only.items():
+        if column not in source.frame.columns:
+            raise InputError(f"only: there is no column {column!r}; there are {', '.join(source.frame.columns[:12])}")
+        values = wanted if isinstance(wanted, list) else [wanted]
+        meant = {str(value) for value in values} | {f"{value:g}" for value in values if isinstance(value, float)}
+        rows = [str(cell) in meant or cell in values for cell in source.frame[column].to_list()]
+        if not any(rows):
+            raise InputError(f"only: no row has {column} = {wanted!r}; there is {source.frame[column][0]!r}")
+        source = source.keep(rows)
+    return source if mapping.pivot is None else _pivoted(source, mapping.pivot)
+
+
+def _pivoted(source: Source, pivot: Pivot) -> Source:
+    """A row per run and task becomes a row per run."""
+    values = [pivot.value, *([pivot.noise] if pivot.noise else [])]
+    if lacking := [name for name in (*pivot.by, pivot.task, *values) if name not in source.frame.columns]:
+        raise InputError(f"pivot: there is no column {lacking[0]!r}; there are {', '.join(source.frame.columns[:12])}")
+    keys = source.frame.select(*pivot.by, pivot.task)
+    if keys.is_duplicated().any():
+        row = int(keys.is_duplicated().arg_max() or 0)
+        raise InputError(
+            f"{source.places[row]}: task {keys[pivot.task][row]!r} of this run is there twice; "
+            "keep one, or name its runs apart in pivot.by"
+        )
+    numbered = source.frame.with_columns(pl.int_range(pl.len()).alias("\0row"))
+    first = numbered.group_by(pivot.by, maintain_order=True).agg(pl.col("\0row").first())
+    wide = first
+    for value in values:
+        part = source.frame.pivot(pivot.task, index=pivot.by, values=value, aggregate_function=None)
+        part = part.rename({name: f"{value}/{name}" for name in part.columns if name not in pivot.by})
+        wide = wide.join(part, on=pivot.by, how="left", maintain_order="left", nulls_equal=True)
+    places = tuple(source.places[row] for row in first["\0row"].to_list())
+    return replace(source, frame=wide.drop("\0row"), places=places)

@@ -1,0 +1,256 @@
+"""Result files of lm-evaluation-harness, joined to the table that says what each model was trained on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mixlaw.adapters.mapping import Results, captures
+from mixlaw.adapters.sheet import Label, Sheet
+from mixlaw.errors import InputError
+from mixlaw.records import Unit
+
+_ACCURACIES = re.compile(r"acc(_.*)?|.*_acc|exact_match|em|contains|mc[12]")
+_UNITS = {"bits_per_byte": Unit.BITS_PER_BYTE, "likelihood": Unit.CHOICE_PROB}
+_UNITS |= dict.fromkeys(("pass@1", "pass_at_1"), Unit.PASS_AT_1)
+# What a file says of the whole evaluation; where it differs, results may differ for no other reason.
+_SETTINGS = ("lm_eval_version", "tokenizer_bos_token", "tokenizer_eos_token", "max_length", "chat_template_sha")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One result file.
+
+    Attributes:
+        path: of the file.
+        names: what the model may be called in the table, most precise first.
+        date: seconds since 1970; of two results of one task the later counts.
+        values: task -> (value, standard error, number of items).
+        units: task -> unit.
+        settings: what was set, for all tasks (task "") or one.
+        unknown: metrics that have no unit here.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    date: float
+    values: Mapping[str, tuple[float, float | None, int | None]]
+    units: Mapping[str, str]
+    settings: Mapping[tuple[str, str], str]
+    unknown: frozenset[str]
+
+
+def add_results(sheet: Sheet, paths: Sequence[Path], how: Results) -> Sheet:
+    """Add the results in files and folders to the rows of the models they are about.
+
+    Raises:
+        InputError: a file is no result file, names no row or several, or no result belongs to any row.
+    """
+    found = [evaluation for path in paths for evaluation in _read(path, how)]
+    if not found:
+        raise InputError(f"no result of lm-evaluation-harness in {', '.join(map(str, paths))}; give files or folders")
+    rows = _Rows(sheet, how.key)
+    merged = _Merged(sheet.frame.height)
+    for evaluation in sorted(found, key=lambda evaluation: evaluation.date):
+        merged.add(evaluation, rows.of(evaluation))
+    if all(row is None for row in merged.owners):
+        raise InputError(
+            f"no model of the results is in column {rows.key!r}: {found[0].names[0]!r} against {rows.cells[0]!r}; "
+            "add a column `model` with the name or path that was evaluated"
+        )
+    return merged.onto(sheet, rows.key)
+
+
+class _Rows:
+    """Finds the row of a model by name."""
+
+    def __init__(self, sheet: Sheet, key: str | None) -> None:
+        self.key = key or ("model" if "model" in sheet.ignored else "run")
+        columns = sheet.rest if self.key in sheet.ignored else sheet.frame
+        if self.key not in columns.columns:
+            raise InputError(f"results: there is no column {self.key!r} to join on; add it, or set results.key")
+        self.cells = [str(cell) for cell in columns[self.key].to_list()]
+        self.places = sheet.places
+
+    def of(self, evaluation: Evaluation) -> int | None:
+        """The row; None where no row has any of the model's names."""
+        for name in evaluation.names:
+            hits = [row for row, cell in enumerate(self.cells) if cell == name]
+            if len(hits) > 1:
+                raise InputError(
+                    f"{evaluation.path}: model {name!r} is in {' and '.join(self.places[row] for row in hits[:3])}; "
+                    "add a column `model` with the checkpoint that was evaluated"
+                )
+            if hits:
+                return hits[0]
+        return None
+
+
+@dataclass
+class _Merged:
+    """Results by row and task, later ones over earlier ones."""
+
+    height: int
+    owners: list[int | None] = field(default_factory=list)
+    values: dict[str, dict[int, tuple[float, float | None, int | None]]] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    settings: dict[tuple[str, str], dict[int, str]] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
+
+    def add(self, evaluation: Evaluation, row: int | None) -> None:
+        """Take up one file."""
+        self.owners.append(row)
+        self.unknown |= evaluation.unknown
+        if row is None:
+            self.lost.append(evaluation.names[0])
+            return
+        self.units.update(evaluation.units)
+        for task, value in evaluation.values.items():
+            before = self.values.setdefault(task, {}).get(row)
+            if before is not None and before[0] != value[0]:
+                self.replaced.append(f"{task} of {evaluation.names[0]} ({before[0]:.4g}, then {value[0]:.4g})")
+            self.values[task][row] = value
+        for setting, text in evaluation.settings.items():
+            self.settings.setdefault(setting, {})[row] = text
+
+    def onto(self, sheet: Sheet, key: str) -> Sheet:
+        """The sheet with the results."""
+        if both := [task for task in self.values if f"metric:{task}" in sheet.frame.columns]:
+            raise InputError(f"task {both[0]!r} is in the table and in the results; rename or remove the column")
+        parts = (("metric", 0), ("stderr", 1), ("count", 2))
+        columns = [
+            pl.Series(f"{kind}:{task}", [by[row][i] if row in by else None for row in range(self.height)], pl.Float64)
+            for kind, i in parts
+            for task, by in self.values.items()
+        ]
+        measured = {row for row in self.owners if row is not None}
+        notes = [f"{len(self.owners)} result files of lm-evaluation-harness for {len(measured)} of {self.height} rows"]
+        if self.unknown:
+            notes.append(f"metrics without a unit, left out: {', '.join(sorted(self.unknown))}")
+        return replace(
+            sheet,
+            frame=sheet.frame.with_columns(columns),
+            units={**sheet.units, **self.units},
+            labels=(*sheet.labels, *self._labels()),
+            notes=(*sheet.notes, *notes),
+            warnings=(*sheet.warnings, *self._warnings()),
+            rest=sheet.rest.drop(key, strict=False),
+        )
+
+    def _warnings(self) -> Iterator[str]:
+        if self.lost:
+            names = ", ".join(sorted(set(self.lost))[:5])
+            yield f"{len(self.lost)} result files are of models that no row names and are left out: {names}"
+        if self.replaced:
+            yield f"{len(self.replaced)} results were measured again with another value, the latest counts: " + (
+                "; ".join(self.replaced[:3])
+            )
+
+    def _labels(self) -> Iterator[Label]:
+        """Settings per row; those of one task belong to all its metrics."""
+        for (task, setting), by_row in self.settings.items():
+            cells = tuple(by_row.get(row) for row in range(self.height))
+            tasks = tuple(name for name in self.values if name.split("/")[0] == task) if task else None
+            if tasks is None or tasks:
+                yield Label(f"{setting} of {task}" if task else setting, cells, tasks)
+
+
+def _read(path: Path, how: Results) -> Iterator[Evaluation]:
+    """Result files of a folder, or the one given."""
+    if path.is_dir():
+        for file in sorted(path.rglob("*.json")):
+            if (data := _load(file)) is not None:
+                yield _evaluation(file, data, how)
+        return
+    if not path.exists():
+        raise InputError(f"there are no results at {str(path)!r}; check the path")
+    found = _load(path)
+    if found is None:
+        raise InputError(f"{path} holds no results of lm-evaluation-harness; give the results_*.json it writes")
+    yield _evaluation(path, found, how)
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    """Content of a result file; None where it is JSON of another kind."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not JSON: {error}; delete it or evaluate again") from error
+    if not isinstance(data, dict) or not isinstance(data.get("results"), dict):
+        return None
+    return data if all(isinstance(entry, dict) for entry in data["results"].values()) else None
+
+
+def _evaluation(path: Path, data: Mapping[str, Any], how: Results) -> Evaluation:
+    values: dict[str, tuple[float, float | None, int | None]] = {}
+    units: dict[str, str] = {}
+    unknown = set()
+    for task, metrics in data["results"].items():
+        counted = data.get("n-samples", {}).get(task, {}).get("effective", metrics.get("sample_len"))
+        for metric, filtered, value, stderr in _metrics(metrics):
+            name = "/".join([task, metric, *([filtered] if filtered not in ("", "none") else [])])
+            if not any(captures(glob, name) is not None for glob in how.tasks):
+                continue
+            unit = _UNITS.get(metric, Unit.ACCURACY if _ACCURACIES.fullmatch(metric) else None)
+            if unit is None:
+                unknown.add(metric)
+            else:
+                values[name] = (value, stderr, counted)
+                units[name] = unit.value
+    date = data.get("date")
+    return Evaluation(
+        path,
+        _names(path, data),
+        float(date) if isinstance(date, (int, float)) else 0.0,
+        values,
+        units,
+        dict(_settings(data)),
+        frozenset(unknown),
+    )
+
+
+def _metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float | None]]:
+    """Metric, filter, value and standard error; keys are `acc,none`, before version 0.4 `acc`."""
+    for key, value in metrics.items():
+        metric, _, filtered = key.partition(",")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or metric.endswith("_stderr") or metric in ("sample_len", "alias", "name"):
+            continue
+        stderr = metrics.get(f"{metric}_stderr,{filtered}" if filtered else f"{metric}_stderr")
+        yield metric, filtered, float(value), float(stderr) if isinstance(stderr, (int, float)) else None
+
+
+def _names(path: Path, data: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the model may be called, most precise first: full name with revision, full name, parts of its path."""
+    config = data.get("config", data.get("config_general", {}))
+    given = config.get("model_args") or {}
+    pairs = dict(part.partition("=")[::2] for part in given.split(",")) if isinstance(given, str) else dict(given)
+    keys = ("peft", "delta", "pretrained", "model", "path", "engine")
+    model = data.get("model_name") or next((str(pairs[key]) for key in keys if key in pairs), None)
+    model = model or config.get("model_name") or config.get("model") or path.parent.name
+    parts = [part for part in str(model).replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    names = [str(model), "/".join(parts[-2:]), *reversed(parts), str(data.get("model_name_sanitized", ""))]
+    revision = pairs.get("revision")
+    precise = [f"{name}@{revision}" for name in names[:3]] if revision and revision != "main" else []
+    return tuple(dict.fromkeys(name for name in (*precise, *names, path.parent.name) if name))
+
+
+def _settings(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
+    """What was set, for the whole file and for each task."""
+    for name in _SETTINGS:
+        if data.get(name) is not None:
+            yield ("", name), json.dumps(data[name])
+    limit = data.get("config", {}).get("limit")
+    yield ("", "limit"), json.dumps(limit)
+    for key, said in (("versions", "version"), ("n-shot", "number of shots")):
+        for task, value in data.get(key, {}).items():
+            if value is not None:
+                yield (task, said), json.dumps(value)

@@ -1,0 +1,221 @@
+"""Rows of a sheet into records: every cell is checked, and so is what rows of one run say together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import polars as pl
+
+from mixlaw.adapters.sheet import PREFIXES, TOKENS, Sheet
+from mixlaw.errors import InputError
+from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.records import Measurement, Record, Unit
+
+Column = list[float | None]
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Names of a sheet, in order of appearance."""
+
+    pairs: Mapping[str, tuple[str, str]]  # column -> phase, domain
+    tasks: tuple[str, ...]
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Phases in order."""
+        return tuple(dict.fromkeys(phase for phase, _ in self.pairs.values()))
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Domains in order of appearance."""
+        return tuple(dict.fromkeys(domain for _, domain in self.pairs.values()))
+
+
+def axes(sheet: Sheet) -> Axes:
+    """Phases, domains and tasks of a sheet.
+
+    Raises:
+        InputError: a column that every table needs is missing, or one belongs to a task, domain or phase that is not
+            there.
+    """
+    columns = sheet.frame.columns
+    there = ", ".join([*columns, *sheet.ignored][:12])
+    for needed in ("run", "params"):
+        if needed not in columns:
+            raise InputError(f"column {needed!r} is missing; there are {there}: rename or add it, or give a --mapping")
+    pairs = {name: (match[1], match[2]) for name in columns if (match := TOKENS.fullmatch(name))}
+    tasks = tuple(name.removeprefix("metric:") for name in columns if name.startswith("metric:"))
+    if not pairs or not tasks:
+        what = "tokens:<phase>:<domain>" if not pairs else "metric:<task>"
+        raise InputError(f"no column {what}; there are {there}: rename or add them, or give a --mapping")
+    found = Axes(pairs, tasks)
+    owners = {"lr_end": found.phases, "unique": found.domains, **dict.fromkeys(("noise", "stderr", "count"), tasks)}
+    for name in columns:
+        kind, _, owner = name.partition(":")
+        if name not in pairs and name.startswith(PREFIXES) and kind in owners and owner not in owners[kind]:
+            raise InputError(f"column {name!r} belongs to nothing: there is no {owner!r}; mend the name or remove it")
+        if (kind == "tokens" and name not in pairs) or ":" in pairs.get(name, ("", ""))[1]:
+            raise InputError(f"column {name!r} is not tokens:<phase>:<domain>; a name has no colon: rename it")
+    return found
+
+
+def records(sheet: Sheet, found: Axes, units: Mapping[str, Unit]) -> list[Record]:
+    """One record per row.
+
+    Raises:
+        InputError: a cell is not what it should be; names row and column.
+    """
+    tokens = {column: sheet.column(column, low=0) for column in found.pairs}
+    ends = {phase: sheet.column(f"lr_end:{phase}", 0, 1) for phase in found.phases}
+    unique = {domain: sheet.column(f"unique:{domain}", low=1) for domain in found.domains}
+    seeds, progress = sheet.column("seed", low=0), sheet.column("progress", 0, 1)
+    recipes = [
+        _recipe(row, sheet.places[row], params, found, tokens, ends, unique, seeds[row])
+        for row, params in enumerate(_params(sheet))
+    ]
+    values = _values(sheet, found.tasks, units)
+    noise = _by_row(sheet.frame.height, {task: sheet.column(f"noise:{task}", low=0) for task in found.tasks})
+    names = _names(sheet)
+    return [
+        Record(
+            run=names[row],
+            recipe=recipe,
+            values=values[row],
+            progress=1.0 if (done := progress[row]) is None else done,
+            noise=noise[row],
+            tokens=drawn,
+        )
+        for row, (recipe, drawn) in enumerate(recipes)
+    ]
+
+
+def _names(sheet: Sheet) -> list[str]:
+    names = sheet.frame["run"].cast(pl.String, strict=False).to_list()
+    for place, name in zip(sheet.places, names, strict=True):
+        if not name:
+            raise InputError(f"{place}, column {sheet.sources.get('run', 'run')!r}: the cell is empty; fill it")
+    return names
+
+
+def _params(sheet: Sheet) -> list[float]:
+    found = sheet.column("params", low=1)
+    for place, params in zip(sheet.places, found, strict=True):
+        if params is None:
+            raise InputError(f"{place}, column {sheet.sources.get('params', 'params')!r}: the cell is empty; fill it")
+    return [params for params in found if params is not None]
+
+
+def _recipe(
+    row: int,
+    place: str,
+    params: float,
+    found: Axes,
+    tokens: Mapping[str, Column],
+    ends: Mapping[str, Column],
+    unique: Mapping[str, Column],
+    seed: float | None,
+) -> tuple[Recipe, dict[str, dict[str, float]]]:
+    """Recipe of a row, and tokens by phase and domain."""
+    drawn: dict[str, dict[str, float]] = {}
+    for column, (phase, domain) in found.pairs.items():
+        if amount := tokens[column][row]:
+            drawn.setdefault(phase, {})[domain] = amount
+    if not drawn:
+        raise InputError(f"{place}: no tokens in any tokens:<phase>:<domain> column; leave the row out")
+    phases = []
+    for phase, by in drawn.items():
+        total = round(math.fsum(by.values()))
+        if total < 1:
+            raise InputError(f"{place}: phase {phase!r} has {math.fsum(by.values()):g} tokens; give tokens, not shares")
+        phases.append(Phase(phase, total, Mixture.normalised(by), ends[phase][row]))
+    pool = {domain: round(count) for domain, cells in unique.items() if (count := cells[row]) is not None}
+    return Recipe(round(params), tuple(phases), round(seed or 0), pool), drawn
+
+
+def _values(sheet: Sheet, tasks: Sequence[str], units: Mapping[str, Unit]) -> list[dict[str, Measurement]]:
+    """Measurements of each row; a task that was not measured is absent."""
+    rows: list[dict[str, Measurement]] = [{} for _ in range(sheet.frame.height)]
+    for task in tasks:
+        cells = sheet.column(f"metric:{task}")
+        _plausible(sheet, task, cells, units[task])
+        stderr, count = sheet.column(f"stderr:{task}", low=0), sheet.column(f"count:{task}", low=1)
+        for row, value in enumerate(cells):
+            if value is not None:
+                number = count[row]
+                rows[row][task] = Measurement(value, stderr[row], None if number is None else round(number))
+    return rows
+
+
+def _plausible(sheet: Sheet, task: str, cells: Column, unit: Unit) -> None:
+    """Refuse a value that its unit cannot have."""
+    for place, value in zip(sheet.places, cells, strict=True):
+        if value is None or (value > 0 if unit.lower_is_better else value <= 1):
+            continue
+        column = sheet.sources.get(f"metric:{task}", f"metric:{task}")
+        what = "above 0" if unit.lower_is_better else "at most 1"
+        hint = "empty the cell if it was not measured" if unit.lower_is_better else "give percent with scale = 0.01"
+        raise InputError(f"{place}, column {column!r}: {value:g} in {unit.value} must be {what}; mend it, or {hint}")
+
+
+def _by_row(height: int, columns: Mapping[str, Column]) -> list[dict[str, float]]:
+    rows: list[dict[str, float]] = [{} for _ in range(height)]
+    for name, cells in columns.items():
+        for row, cell in enumerate(cells):
+            if cell is not None:
+                rows[row][name] = cell
+    return rows
+
+
+def settle(found: Sequence[Record], places: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Rows to keep and what to warn of: the same checkpoint listed twice counts once.
+
+    Raises:
+        InputError: rows of one run contradict each other; names them.
+    """
+    first: dict[tuple[str, float], int] = {}
+    kept, repeated = [], []
+    for row, record in enumerate(found):
+        before = first.setdefault((record.run, record.progress), row)
+        if before == row:
+            kept.append(row)
+        elif found[before] == record:
+            repeated.append(f"{places[row]} repeats {places[before]}")
+        else:
+            raise InputError(
+                f"{_rows(places[before], places[row])}: run {record.run!r} is listed 2 times at progress "
+                f"{record.progress:g} with different contents; keep one, or give repeated seeds names of their own"
+            )
+    _agree([found[row] for row in kept], [places[row] for row in kept])
+    said = [f"{len(repeated)} rows are there twice and count once: {'; '.join(repeated[:3])}"] if repeated else []
+    return kept, said
+
+
+def _rows(one: str, other: str) -> str:
+    """Two places, shortly."""
+    a, b = one.removeprefix("row "), other.removeprefix("row ")
+    return f"rows [{a}, {b}]" if a.isdigit() and b.isdigit() else f"{one} and {other}"
+
+
+def _agree(found: Sequence[Record], places: Sequence[str]) -> None:
+    """Checkpoints of one run are of one size, and later ones have seen no fewer tokens."""
+    runs: dict[str, list[int]] = {}
+    for row, record in enumerate(found):
+        runs.setdefault(record.run, []).append(row)
+    for run, rows in runs.items():
+        ordered = sorted(rows, key=lambda row: found[row].progress)
+        for before, after in pairwise(ordered):
+            a, b = found[before].recipe, found[after].recipe
+            where = _rows(places[before], places[after])
+            if a.params != b.params:
+                raise InputError(
+                    f"{where}, column 'params': run {run!r} has {a.params:,} and {b.params:,}; a run has one size"
+                )
+            if b.tokens < a.tokens:
+                raise InputError(
+                    f"{where}, column 'progress': run {run!r} has {a.tokens:,} tokens at progress "
+                    f"{found[before].progress:g} and {b.tokens:,} at {found[after].progress:g}; mend one of them"
+                )

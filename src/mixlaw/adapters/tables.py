@@ -1,0 +1,152 @@
+"""Files into tables: CSV, Parquet, NDJSON; exports of Weights & Biases are unfolded on the way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from mixlaw.adapters.wandb import unfold
+from mixlaw.errors import InputError
+
+_TWICE = re.compile(r"(.*)_duplicated_\d+")
+
+_READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
+    ".csv": lambda path: pl.read_csv(path, infer_schema_length=None),
+    ".parquet": pl.read_parquet,
+    ".ndjson": lambda path: pl.read_ndjson(path, infer_schema_length=None),
+    ".jsonl": lambda path: pl.read_ndjson(path, infer_schema_length=None),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table as its author wrote it.
+
+    Attributes:
+        frame: its columns.
+        places: what to call each row in a message.
+        name: name of the file without its ending.
+        notes, warnings: what was done to it, what its author should look at.
+    """
+
+    frame: pl.DataFrame
+    places: tuple[str, ...]
+    name: str = "table"
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def keep(self, rows: Sequence[bool]) -> Source:
+        """Some of the rows."""
+        places = tuple(place for place, kept in zip(self.places, rows, strict=True) if kept)
+        return replace(self, frame=self.frame.filter(pl.Series(rows, dtype=pl.Boolean)), places=places)
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """Read CSV, Parquet or NDJSON, by the ending of the name.
+
+    Raises:
+        InputError: no such file, another ending, content that is not of that format, or a column that is there twice.
+    """
+    if path.suffix not in _READERS:
+        raise InputError(f"a table is {', '.join(_READERS)}, got {str(path)!r}; convert it or mend its name")
+    try:
+        frame = _READERS[path.suffix](path)
+    except FileNotFoundError:
+        raise InputError(f"there is no table {str(path)!r}; check the path") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path} cannot be read as {path.suffix[1:]}: {error}; export it again") from error
+    twice = [match[1] for name in frame.columns if (match := _TWICE.fullmatch(name)) and match[1] in frame.columns]
+    if twice and twice[0]:
+        raise InputError(f"{path}: column {twice[0]!r} is there twice; rename or remove one of them")
+    return frame
+
+
+def read_source(path: Path, alone: bool = True) -> Source:
+    """Read a table and unfold it where it is an export of Weights & Biases.
+
+    Args:
+        path: of the file.
+        alone: whether messages can do without the name of the file.
+    """
+    frame = read_table(path)
+    head = "" if alone else f"{path.name}, "
+    places = tuple(f"{head}row {number}" for number in range(1, frame.height + 1))
+    unfolded = unfold(frame, places)
+    if unfolded is None:
+        return Source(frame, places, path.stem)
+    source = Source(unfolded.frame, places, path.stem, unfolded.notes, unfolded.warnings)
+    return source.keep(unfolded.finished)
+
+
+def joined(left: Source, right: Source, on: Sequence[str], prefix: str = "") -> Source:
+    """Two tables side by side: by the values of key columns, or row by row where there is no key.
+
+    Args:
+        left: leads; its rows and their order stay.
+        right: its columns are added, in front of their names the prefix.
+        on: key columns of both.
+        prefix: for the added columns.
+
+    Raises:
+        InputError: a key is missing or there twice in `right`, nothing matches, or rows that should correspond do not.
+    """
+    other = right.frame.rename({name: prefix + name for name in right.frame.columns if name not in on})
+    if not on:
+        return _side_by_side(left, right, other)
+    for side in (left, right):
+        if lacking := [name for name in on if name not in side.frame.columns]:
+            raise InputError(f"{side.name} has no column {lacking[0]!r} to join on; there are {_some(side.frame)}")
+    keys, partners = _keys(left.frame, on), _keys(right.frame, on)
+    if len(set(partners)) < len(partners):
+        twice = next(key for key in partners if partners.count(key) > 1)
+        raise InputError(f"{right.name} has {' '.join(twice)!r} twice in {', '.join(on)}; keep one of the rows")
+    index = {key: number for number, key in enumerate(partners)}
+    found = [index.get(key) for key in keys]
+    if all(number is None for number in found):
+        raise InputError(
+            f"no row of {left.name} has a partner in {right.name}: {', '.join(on)} is {keys[0]} here and "
+            f"{partners[0]} there; join on another column"
+        )
+    added = [name for name in other.columns if name not in on and name not in left.frame.columns]
+    rows = pl.Series(found, dtype=pl.UInt32)
+    frame = left.frame.with_columns(other[name].gather(rows) for name in added)
+    alone, unused = found.count(None), len(set(partners) - set(keys))
+    said = [f"{alone} rows have no partner in {right.name}; its cells stay empty there"] if alone else []
+    said += [f"{unused} rows of {right.name} have no partner and are left out"] if unused else []
+    return replace(left, frame=frame, warnings=(*left.warnings, *said))
+
+
+def _side_by_side(left: Source, right: Source, other: pl.DataFrame) -> Source:
+    """Rows that correspond; what both tables call the same must be the same."""
+    if left.frame.height != right.frame.height:
+        raise InputError(
+            f"{left.name} has {left.frame.height} rows and {right.name} {right.frame.height}; "
+            "rows that correspond must be as many: join on a key column instead"
+        )
+    for name in set(left.frame.columns) & set(other.columns):
+        pairs = zip(left.places, left.frame[name].to_list(), other[name].to_list(), strict=True)
+        for place, mine, theirs in pairs:
+            if mine != theirs:
+                raise InputError(
+                    f"{place}, column {name!r}: {mine!r} in {left.name} but {theirs!r} in {right.name}; the rows "
+                    "do not correspond: join on a key column instead"
+                )
+    return replace(left, frame=left.frame.with_columns(other[n] for n in other.columns if n not in left.frame.columns))
+
+
+def _keys(frame: pl.DataFrame, on: Sequence[str]) -> list[tuple[str, ...]]:
+    columns = [[_text(cell) for cell in frame[name].to_list()] for name in on]
+    return list(zip(*columns, strict=True))
+
+
+def _text(cell: object) -> str:
+    """A key as text; 1 and 1.0 are the same key."""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def _some(frame: pl.DataFrame) -> str:
+    return ", ".join(frame.columns[:12])

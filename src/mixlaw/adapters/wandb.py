@@ -1,0 +1,152 @@
+"""Weights & Biases: the runs table as its web page exports it, and as a script over its API writes it, unfolded."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from mixlaw.errors import InputError
+
+# Columns of the runs table that describe the run as an entry of the web page, not its configuration or results.
+_ABOUT = {
+    "State",
+    "Notes",
+    "User",
+    "Tags",
+    "Created",
+    "Updated",
+    "Runtime",
+    "End Time",
+    "Sweep",
+    "Description",
+    "Hostname",
+}
+_ABOUT |= {"GitHub", "Commit", "Github", "Group", "Job Type", "Heartbeat At", "Path", "Command", "Python version"}
+_LOST = ("nan", "inf", "-inf", "infinity", "-infinity")
+
+
+@dataclass(frozen=True)
+class Unfolded:
+    """An export as a flat table: `run`, and a column for each key of configuration and summary, nested ones dotted.
+
+    Attributes:
+        frame: all rows of the export.
+        finished: which of them ended as they should.
+        notes, warnings: what was done to it, what its author should look at.
+    """
+
+    frame: pl.DataFrame
+    finished: tuple[bool, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def unfold(frame: pl.DataFrame, places: Sequence[str]) -> Unfolded | None:
+    """Unfold an export of Weights & Biases; None where the table is none.
+
+    Raises:
+        InputError: a cell that should hold JSON or a Python literal does not; names row and column.
+    """
+    if {"Name", "State"} <= set(frame.columns):
+        return _finish(frame.rename({"Name": "run"}), "State", "ID", "its runs table")
+    if {"summary", "config", "name"} <= set(frame.columns):
+        flat = [_flat_row(row, place) for row, place in zip(frame.iter_rows(named=True), places, strict=True)]
+        names = dict.fromkeys(name for row in flat for name in row)
+        columns = {name: [row.get(name) for row in flat] for name in names}
+        wide = pl.DataFrame([pl.Series(name, cells, strict=False) for name, cells in columns.items()])
+        return _finish(wide, "state", "id", "its API")
+    return None
+
+
+def _finish(frame: pl.DataFrame, state: str, identity: str, how: str) -> Unfolded:
+    """Drop what is about the page, empty what is not a number, mark the runs that ended as they should."""
+    notes = [f"an export of Weights & Biases, as {how} writes it"]
+    warnings = []
+    if identity in frame.columns and frame["run"].n_unique() < frame.height:
+        frame = frame.with_columns(pl.col(identity).alias("run"))
+        notes.append(f"names of runs repeat: the column {identity!r} names them instead")
+    states = frame[state].to_list() if state in frame.columns else ["finished"] * frame.height
+    finished = tuple(found in ("finished", "Finished", None) for found in states)
+    if not all(finished):
+        others = sorted({str(found) for found, done in zip(states, finished, strict=True) if not done})
+        warnings.append(f"{finished.count(False)} runs are {', '.join(others)} and are left out")
+    columns, lost = {}, 0
+    for name in frame.columns:
+        if name not in _ABOUT and name not in (state, identity, ""):
+            columns[name], empty = _without_lost(frame[name])
+            lost += empty
+    if lost:
+        warnings.append(f"{lost} cells are NaN or infinite, so the runs diverged there; they are left empty")
+    return Unfolded(pl.DataFrame(columns), finished, tuple(notes), tuple(warnings))
+
+
+def _without_lost(cells: pl.Series) -> tuple[pl.Series, int]:
+    """Cells with NaN and infinity emptied, also where they are words, and how many there were."""
+    if cells.dtype == pl.String:
+        lost = cells.str.to_lowercase().is_in(_LOST)
+    elif cells.dtype.is_float():
+        lost = ~cells.is_finite()
+    else:
+        return cells, 0
+    lost = lost.fill_null(False)
+    return cells.set(lost, None), int(lost.sum())
+
+
+def _flat_row(row: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """One row of an export through the API: configuration and summary unfolded into columns."""
+    config = dict(_flat(_cell(row["config"], place, "config")))
+    summary = dict(_flat(_cell(row["summary"], place, "summary")))
+    both = config.keys() & summary.keys()
+    plain = {key: value for key, value in row.items() if key not in ("config", "summary", "name", "")}
+    renamed = {f"config.{key}" if key in both else key: value for key, value in config.items()}
+    return {"run": row["name"], **plain, **renamed, **summary}
+
+
+def _flat(values: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys and plain values of a nested mapping, keys joined by dots; media and lists are left out."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            if set(value) <= {"value", "desc"} and "value" in value:
+                yield from _flat({key: value["value"]}, head)
+            elif "_type" not in value:
+                yield from _flat(value, f"{head}{key}.")
+        elif not isinstance(value, (list, tuple, set)):
+            yield head + key, value
+
+
+def _cell(cell: Any, place: str, column: str) -> dict[str, Any]:
+    """A cell with JSON, or with the Python literal that pandas writes for a dict."""
+    if cell is None or isinstance(cell, dict):
+        return cell or {}
+    try:
+        found = json.loads(cell, parse_constant=float)
+    except json.JSONDecodeError:
+        found = _literal(cell)
+    if not isinstance(found, dict):
+        raise InputError(
+            f"{place}, column {column!r}: {cell[:40]!r} is neither JSON nor a Python dict; "
+            "export with json.dumps(dict(run.config)) and json.dumps(dict(run.summary))"
+        )
+    return found
+
+
+class _Named(ast.NodeTransformer):
+    """`nan` and `inf`, as Python prints them, become numbers."""
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """Replace a name that is a number."""
+        return ast.copy_location(ast.Constant(math.nan), node) if node.id in ("nan", "inf") else node
+
+
+def _literal(text: str) -> Any:
+    """A Python literal; None where it is not one."""
+    try:
+        return ast.literal_eval(_Named().visit(ast.parse(text, mode="eval")))
+    except (SyntaxError, ValueError):
+        return None
