@@ -21,8 +21,9 @@ def telling(title: str) -> Iterator[Callable[[float, str], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.fields[title]}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.description}"), console=console, transient=True) as bar:
+    said, shown = TextColumn("{task.fields[title]}"), TextColumn("{task.description}")
+    columns = (said, BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), shown)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=1.0, title=title)
         lines = _Lines(title)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
-from mixlaw.files import write_json
+from mixlaw.files import write_json, write_text
 from mixlaw.recipe import Domain, Mixture, Phase, Recipe
 from mixlaw.records import Record, read_records, to_table
 from mixlaw.settings import RecipeSettings, Settings, read_settings
@@ -350,6 +350,20 @@ class Study:
         from mixlaw.optimizer.verify import verify
 
         return verify(self.proposals(), self.table())
+
+    # --- report -----------------------------------------------------------------------------------------------------
+
+    def report(self, out: Path | None = None) -> Path:
+        """Write one offline HTML page with all results, by default report.html in the study; return its path.
+
+        Raises:
+            InputError: there are no surfaces yet.
+        """
+        from mixlaw.study_report import page
+
+        path = self.path / "report.html" if out is None else out
+        write_text(path, page(self))
+        return path
 
 
 def _read_recipe(path: Path) -> Recipe:
