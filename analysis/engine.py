@@ -89,7 +89,7 @@ def solve(
     """
     count, rows = problems.target.shape
     size = max(1, chunk // (8 * rows * problems.start.shape[1]))
-    parts = torch.arange(count).split(size)
+    parts = [torch.arange(first, min(first + size, count)) for first in range(0, count, size)]
     workers, done, found = min(torch.get_num_threads(), len(parts)), 0, []
 
     def work(index: Tensor) -> Solution:

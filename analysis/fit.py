@@ -1,4 +1,4 @@
-"""fit: a table of records in, surfaces out."""
+"""fit: a table of records in, audited surfaces out."""
 
 from __future__ import annotations
 
@@ -6,25 +6,18 @@ from collections.abc import Callable, Mapping
 
 import polars as pl
 import torch
-from torch import Tensor
 
-from mixlaw.analysis.engine import HUBER, Problems, Solution, single_thread, solve
-from mixlaw.analysis.features import Features
+from mixlaw.analysis.audit import Held, audit, calibrate
+from mixlaw.analysis.estimate import fit_member
+from mixlaw.analysis.folds import Fold, folds
 from mixlaw.analysis.laws import Exposure, Law
-from mixlaw.analysis.laws.base import Form
 from mixlaw.analysis.member import Member
-from mixlaw.analysis.observed import Observed, observe
-from mixlaw.analysis.pooling import Prior, first, learn
-from mixlaw.analysis.residual import MASKED, ROWS, Kernel, learn_kernel
+from mixlaw.analysis.observed import observe
 from mixlaw.analysis.surface import Surfaces, surfaces_of
 
 Progress = Callable[[float, str], None]
-#: Starts drawn from the prior, the first at its mean; of each task the best is kept.
-STARTS = 6
-#: Rounds of: fit, learn residual spread, learn what tasks share.
-ROUNDS = 4
-#: Residual spread expected before any fit, as a share of the loss, and its weight in rows.
-SPREAD, SPREAD_ROWS = 0.02, 2.0
+#: Posterior draws of a fold: enough for a standard deviation that is averaged over many rows.
+FOLD_DRAWS = 16
 
 
 def fit(
@@ -38,7 +31,7 @@ def fit(
     law: type[Law] | None = None,
     progress: Progress | None = None,
 ) -> Surfaces:
-    """Fit the response of every task in a table of records.
+    """Fit the response of every task in a table of records, and audit the fit on held-out runs.
 
     Args:
         table: the contract's table, a row per checkpoint.
@@ -55,119 +48,23 @@ def fit(
     """
     observed = observe(table, units, unique, noise)
     report = progress or (lambda share, words: None)
-    member = fit_member(law or Exposure, observed, resamples, seed, report)
-    return surfaces_of((member,), observed)
+    member = fit_member(law or Exposure, observed, resamples, seed, lambda share, words: report(0.5 * share, words))
+    held, made = [], folds(observed.design, seed)
+    for i, fold in enumerate(made):
+        report(0.5 + 0.5 * i / len(made), f"audit: leave {fold.kind} out")
+        held.append(_hold_out(member, fold, seed))
+    calibration = calibrate(observed, held)
+    found = surfaces_of((member,), observed, calibration, audit(observed, held, calibration))
+    report(1.0, "fitted")
+    return found
 
 
-def fit_member(law: type[Law], observed: Observed, resamples: int, seed: int, progress: Progress) -> Member:
-    """Fit one law to all tasks: point estimates with partial pooling, posterior draws, residual process."""
-    form = law.form(observed.design)
-    generator = torch.Generator().manual_seed(seed)
-    progress(0.0, "first fits")
-    prior, sigma, found = _estimate(form, observed, generator)
-    draws = _draws(form, observed, prior, sigma, found, resamples, generator, progress)
-    progress(0.9, "residual process")
-    kernel = _kernel(form, observed, prior, sigma, found.theta, generator)
-    progress(1.0, "fitted")
-    return Member(law, form, observed, found.theta, draws, sigma, kernel, found.converged, seed)
-
-
-def _estimate(form: Form, observed: Observed, generator: torch.Generator) -> tuple[Prior, Tensor, Solution]:
-    """Best parameters of all tasks with the prior and the residual spread they imply."""
-    prior, tasks = first(form), len(observed.tasks)
-    sigma = torch.full((tasks,), 2.5 * SPREAD, dtype=torch.float64)
-    starts, _ = prior.perturbed((STARTS, tasks), generator)
-    starts[0] = prior.mean
-    starts = torch.where(prior.spread > 0, starts, prior.mean)
-    many = _problems(observed, prior, sigma, starts)
-    tried = solve(form, observed.design, many, steps=60, tolerance=1e-5)
-    best = tried.cost.view(STARTS, tasks).argmin(0)
-    theta = tried.theta.view(STARTS, tasks, -1)[best, torch.arange(tasks)]
-    for _ in range(ROUNDS):
-        found = solve(form, observed.design, _problems(observed, prior, sigma, theta[None]))
-        theta = found.theta
-        sigma = _spread(form, observed, found, sigma)
-        prior = learn(form, prior, theta, found.covariance)
-    return prior, sigma, solve(form, observed.design, _problems(observed, prior, sigma, theta[None]))
-
-
-def _problems(observed: Observed, prior: Prior, sigma: Tensor, starts: Tensor) -> Problems:
-    """Problems of S x T fits to all rows from starts (S, T, n)."""
-    count, tasks, n = starts.shape
-    return Problems(
-        target=observed.target.repeat(count, 1),
-        weight=observed.seen.to(torch.float64).repeat(count, 1),
-        sigma=sigma.repeat(count)[:, None],
-        start=starts.reshape(-1, n),
-        mean=prior.mean.expand(count * tasks, n),
-        spread=prior.spread.expand(count * tasks, n),
-    )
-
-
-def _draws(
-    form: Form,
-    observed: Observed,
-    prior: Prior,
-    sigma: Tensor,
-    found: Solution,
-    count: int,
-    generator: torch.Generator,
-    progress: Progress,
-) -> Tensor:
-    """Posterior draws (S, T, n): runs reweighted by a Bayesian bootstrap, prior means redrawn, warm starts.
-
-    Exponential weights by run keep every run in play, so that few runs never lose a phase or a domain.
-    """
-    tasks, n = found.theta.shape
-    # Entries that the point fit holds are free here, under their prior: held at a prior draw, they would give worlds
-    # that contradict the data, and extrapolate wildly.
-    mean, held = prior.perturbed((count, tasks), generator)
-    mean = torch.where(prior.spread > 0, mean, held)
-    spread = torch.where(prior.spread > 0, prior.spread, prior.held_spread)
-    run = observed.run_index
-    weight = torch.empty(count, int(run.max()) + 1, dtype=torch.float64).exponential_(generator=generator)
-    weight = (weight / weight.mean(1, keepdim=True))[:, None, run] * observed.seen
-    problems = Problems(
-        target=observed.target.repeat(count, 1),
-        weight=weight.flatten(0, 1),
-        sigma=sigma.repeat(count)[:, None],
-        start=found.theta.expand(count, tasks, n).flatten(0, 1),
-        mean=mean.flatten(0, 1),
-        spread=spread.expand(count * tasks, n),
-    )
-    tell = lambda share, words: progress(0.1 + 0.8 * share, words)  # noqa: E731
-    return solve(form, observed.design, problems, tolerance=1e-6, progress=tell).theta.view(count, tasks, n)
-
-
-def _spread(form: Form, observed: Observed, found: Solution, sigma: Tensor) -> Tensor:
-    """Residual spread of each task by Huber's proposal 2, with the fit's degrees of freedom taken off."""
-    left = torch.where(observed.seen, observed.target - form.log_loss(found.theta, observed.design), 0.0)
-    clipped = torch.minimum(left.abs(), HUBER * sigma[:, None])
-    used = torch.einsum("tij,tji->t", found.covariance, found.information)
-    freedom = (observed.seen.sum(1) - used).clamp(min=1.0)
-    scatter = clipped.square().sum(1) / 0.7102  # the mean square of a clipped standard normal
-    return torch.sqrt((scatter + SPREAD_ROWS * SPREAD**2) / (freedom + SPREAD_ROWS)).clamp(min=1e-4)
-
-
-def _kernel(
-    form: Form, observed: Observed, prior: Prior, sigma: Tensor, theta: Tensor, generator: torch.Generator
-) -> Kernel:
-    """Residual process learned on at most ROWS rows."""
-    features = Features.of(observed.design)
-    rows = torch.randperm(len(observed.design), generator=generator)[:ROWS].sort().values
-    design = observed.design.select(rows)
-    value, jacobian = form.jacobian(theta, design)
-    seen = observed.seen[:, rows]
-    spread = torch.sqrt(prior.spread**2 + prior.doubt**2)
-    # The law linearised: data minus its value at the prior mean is law uncertainty + residual process + noise.
-    shift = torch.where(prior.spread > 0, prior.mean - theta, torch.zeros_like(theta))
-    left = observed.target[:, rows] - value - (jacobian @ shift[..., None]).squeeze(-1)
-    scaled = jacobian * spread
-    law_covariance = torch.where(seen[:, :, None] & seen[:, None, :], scaled @ scaled.transpose(1, 2), 0.0)
-    variance = torch.where(seen, observed.variance[:, rows], torch.full_like(left, MASKED))
-    known = ~observed.noise.isnan()
-    guess = torch.where(known, observed.noise, sigma / 2).log()
-    trust = torch.where(known, observed.doubt, torch.full_like(guess, 0.7))
-    left = torch.where(seen, left, 0.0)
-    with single_thread():
-        return learn_kernel(features, features(design), left, law_covariance, variance, (guess, trust))
+def _hold_out(member: Member, fold: Fold, seed: int) -> Held:
+    """Refit without the fold's rows, from where the full fit ended, and predict them."""
+    observed = member.observed.select(fold.train)
+    refit = fit_member(member.law, observed, FOLD_DRAWS, seed, lambda share, words: None, start=member)
+    surfaces = surfaces_of((refit,), observed)
+    with torch.no_grad():
+        design = member.observed.design.select(fold.test)
+        mean, deviation = surfaces.log_prediction(design)
+        return Held(fold, mean, refit.law_only(design), deviation)

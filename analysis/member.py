@@ -13,6 +13,7 @@ from mixlaw.analysis.design import Design
 from mixlaw.analysis.features import Features
 from mixlaw.analysis.laws.base import Form, Law
 from mixlaw.analysis.observed import Observed
+from mixlaw.analysis.pooling import Prior
 from mixlaw.analysis.residual import MASKED, WAVES, Kernel, Residual
 
 
@@ -28,6 +29,7 @@ class Member:
         draws: posterior draws, (S, T, n); the same index is the same world over all tasks.
         sigma: standard deviation of the law's residuals, (T,).
         kernel: of the residual process.
+        prior: what tasks share, as learned.
         converged: (T,).
         seed: of the residual process' draws.
     """
@@ -39,6 +41,7 @@ class Member:
     draws: Tensor
     sigma: Tensor
     kernel: Kernel
+    prior: Prior
     converged: Tensor
     seed: int
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -44,6 +44,11 @@ class Observed:
     variance: Tensor
     noise: Tensor
     doubt: Tensor
+
+    def select(self, rows: Tensor) -> Observed:
+        """The rows at these numbers, on the same scale."""
+        parts = {name: getattr(self, name)[:, rows] for name in ("value", "target", "seen", "variance")}
+        return replace(self, design=self.design.select(rows), **parts)
 
     @property
     def run_index(self) -> Tensor:

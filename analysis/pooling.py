@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -28,6 +28,11 @@ class Prior:
     spread: Tensor
     doubt: Tensor
     held_spread: Tensor
+
+    def restricted(self, bare: Prior) -> Prior:
+        """What was learned, but for entries that `bare` holds or frees otherwise."""
+        same = (self.spread > 0) & (bare.spread > 0)
+        return Prior(*(torch.where(same, getattr(self, f.name), getattr(bare, f.name)) for f in fields(Prior)))
 
     def perturbed(self, shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Prior means of S draws x T tasks, and starts for entries held, each (S, T, n).

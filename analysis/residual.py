@@ -90,7 +90,8 @@ class Residual:
         """Posterior standard deviation at x (Q, F), noise of a run not included, (T, Q)."""
         cross = self.kernel(self.x, x)
         explained = torch.linalg.solve_triangular(factor, cross, upper=False).square().sum(1)
-        return (self.kernel.signal[:, None] ** 2 - explained).clamp(min=0).sqrt()
+        left: Tensor = self.kernel.signal[:, None] ** 2 - explained
+        return left.clamp(min=0).sqrt()
 
 
 def learn_kernel(

@@ -123,13 +123,19 @@ class Surfaces:
         """Predict what a newly measured run of every recipe would show."""
         with torch.no_grad():
             design = self._aligned(design)
-            mean = self._mean(design)
+            mean, deviation = self.log_prediction(design)
             law = self._mix(torch.stack([m.law_only(design) for m in self.members], -1))
-            half = Z90 * self.calibration * self._deviation(design, mean)
+            half = Z90 * self.calibration * deviation
             ends = [self._values(x).numpy() for x in (mean, mean - half, mean + half, law)]
             distance = self._distance(design)
         low, high = np.minimum(ends[1], ends[2]), np.maximum(ends[1], ends[2])
         return Prediction(ends[0], low, high, ends[3], distance.numpy(), design.runs, self.tasks)
+
+    def log_prediction(self, design: Design) -> tuple[Tensor, Tensor]:
+        """Mean and uncalibrated standard deviation of a new run in log loss about the tasks' centres, (R, T) each."""
+        design = self._aligned(design)
+        mean = self._mean(design)
+        return mean, self._deviation(design, mean)
 
     def save(self, folder: str | Path) -> None:
         """Write `surfaces.json` and `surfaces.safetensors` into `folder`, atomically."""
@@ -208,21 +214,27 @@ class Surfaces:
         return torch.cdist(x, measured, compute_mode="donot_use_mm_for_euclid_dist").min(1).values
 
 
-def surfaces_of(members: tuple[Member, ...], observed: Observed, weights: Tensor | None = None) -> Surfaces:
+def surfaces_of(
+    members: tuple[Member, ...],
+    observed: Observed,
+    calibration: Tensor | None = None,
+    audit: Audit | None = None,
+    weights: Tensor | None = None,
+) -> Surfaces:
     """Surfaces from fitted members, with status and notes in words."""
     tasks = observed.tasks
     if weights is None:
         weights = torch.full((len(tasks), len(members)), 1 / len(members), dtype=torch.float64)
+    if calibration is None:
+        calibration = torch.ones(len(tasks), dtype=torch.float64)
     lead = members[0]
     notes = {t: lead.form.notes + _leaning(lead, i) + _blind(observed, t, i) for i, t in enumerate(tasks)}
-    status = {t: _status(lead, observed, i, notes[t]) for i, t in enumerate(tasks)}
-    return Surfaces(observed, members, weights, torch.ones(len(tasks), dtype=torch.float64), status, notes)
+    status = {t: _status(lead, i, notes[t], audit) for i, t in enumerate(tasks)}
+    return Surfaces(observed, members, weights, calibration, status, notes, audit)
 
 
-def _status(member: Member, observed: Observed, task: int, notes: tuple[str, ...]) -> Status:
-    seen = observed.seen[task]
-    spread = observed.target[task][seen].std(correction=0)
-    if spread < 1.5 * member.kernel.noise[task]:
+def _status(member: Member, task: int, notes: tuple[str, ...], audit: Audit | None) -> Status:
+    if audit is not None and not audit.has_signal(member.observed.tasks[task]):
         return Status.NOISE
     if not member.converged[task]:
         return Status.EXHAUSTED

@@ -12,10 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mixlaw.analysis.audit import Audit, audit_table
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.laws import LAWS
 from mixlaw.analysis.member import Member
 from mixlaw.analysis.observed import Observed
+from mixlaw.analysis.pooling import Prior
 from mixlaw.analysis.residual import Kernel
 from mixlaw.analysis.surface import Status, Surfaces
 from mixlaw.errors import InputError
@@ -31,10 +33,12 @@ def save(surfaces: Surfaces, folder: Path) -> None:
     tensors |= _tensors("observed", surfaces.observed) | _tensors("design", surfaces.observed.design)
     for i, member in enumerate(surfaces.members):
         tensors |= _tensors(f"member{i}", member) | _tensors(f"kernel{i}", member.kernel)
+        tensors |= _tensors(f"prior{i}", member.prior)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / _TENSORS) as path:
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path)
-    write_json(folder / _NAMES, _words(surfaces))
+    words = _words(surfaces) | {"audit": surfaces.audit.table.to_dicts() if surfaces.audit else None}
+    write_json(folder / _NAMES, words)
 
 
 def load(folder: Path) -> Surfaces:
@@ -77,6 +81,11 @@ def _words(surfaces: Surfaces) -> dict[str, Any]:
     }
 
 
+def _audit(words: dict[str, Any]) -> Audit | None:
+    rows = words["audit"]
+    return None if rows is None else Audit(audit_table(rows))
+
+
 def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> Surfaces:
     def part(prefix: str) -> dict[str, Any]:
         return {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
@@ -89,8 +98,18 @@ def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> Surfaces:
         law = LAWS[saved["law"]]
         kernel = Kernel(**part(f"kernel{i}"), groups=tuple(slice(*g) for g in saved["groups"]))
         parts = part(f"member{i}")
-        members.append(Member(law, law.form(design), observed, kernel=kernel, seed=saved["seed"], **parts))
+        members.append(
+            Member(
+                law,
+                law.form(design),
+                observed,
+                kernel=kernel,
+                prior=Prior(**part(f"prior{i}")),
+                seed=saved["seed"],
+                **parts,
+            )
+        )
     status = {task: Status[name] for task, name in words["status"].items()}
     notes = {task: tuple(lines) for task, lines in words["notes"].items()}
     calibration = tensors["calibration"].to(torch.float64)
-    return Surfaces(observed, tuple(members), tensors["weights"], calibration, status, notes)
+    return Surfaces(observed, tuple(members), tensors["weights"], calibration, status, notes, _audit(words))
