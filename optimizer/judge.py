@@ -11,6 +11,7 @@ from mixlaw.analysis.design import Design
 from mixlaw.optimizer.beliefs import Beliefs
 from mixlaw.optimizer.objective import Objective, log_losses, points_of, recipes_design
 from mixlaw.optimizer.proposal import PROPOSAL, Forecast, Interval, Proposal
+from mixlaw.optimizer.proposal import chance as chance_text
 from mixlaw.recipe import Recipe
 
 SURE = 0.9  # chance to beat the best baseline from which a recommendation is supported
@@ -94,9 +95,10 @@ def _chance(values: Tensor) -> float:
 
 
 def _sentence(supported: bool, gain: Interval, against: str, chance: float, baselines: int) -> str:
+    odds = chance_text(chance)
     best = f"{against}, the best of {baselines} baselines" if baselines > 1 else against
     if supported:
-        return f"The proposal gains {gain.text(' %')} of loss over {best}; its chance to beat it is {chance:.0%}."
+        return f"The proposal gains {gain.text(' %')} of loss over {best}; its chance to beat it is {odds}."
     if chance >= SURE:
         return (
             f"No recommendation: the gain of {gain.text(' %')} over {best} lies where no run has been; "
@@ -104,7 +106,7 @@ def _sentence(supported: bool, gain: Interval, against: str, chance: float, base
         )
     return (
         f"The data do not support a recommendation over {best}: the gain is {gain.text(' %')} of loss, "
-        f"with a chance of {chance:.0%} to be one; train more runs, or take {against}."
+        f"with a chance of {odds} to be one; train more runs, or take {against}."
     )
 
 

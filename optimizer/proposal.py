@@ -211,7 +211,7 @@ class Proposal:
         return [task, parts[0].unit, *values, gain.text()]
 
     def _notes(self) -> list[str]:
-        beaten = ", ".join(f"{name} {chance:.0%}" for name, chance in self.beats.items())
+        beaten = ", ".join(f"{name} {chance(p)}" for name, p in self.beats.items())
         near = (
             f"{self.distance:.0%} of its tokens differ from the nearest measured run {self.nearest}"
             if self.nearest
@@ -248,6 +248,11 @@ def load_proposals(folder: Path) -> tuple[Proposal, ...]:
 def asdict_shallow(value: Any) -> dict[str, Any]:
     """Fields of a dataclass by name, as they are."""
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
+
+
+def chance(probability: float) -> str:
+    """A probability in percent that never claims certainty."""
+    return ">99%" if probability > 0.99 else "<1%" if probability < 0.01 else f"{probability:.0%}"
 
 
 def _magnitude(value: float) -> int:

@@ -24,7 +24,7 @@ from mixlaw.analysis.plots import (
 )
 from mixlaw.analysis.style import count
 from mixlaw.analysis.surface import Surfaces
-from mixlaw.optimizer.proposal import PROPOSAL, Interval, Proposal
+from mixlaw.optimizer.proposal import PROPOSAL, Interval, Proposal, chance
 from mixlaw.optimizer.verify import Verification
 from mixlaw.recipe import Domain, Mixture, Phase, Recipe
 from mixlaw.report_page import bullets, page, plot, section, table, words
@@ -92,7 +92,7 @@ def _recommendation(data: ReportData, proposal: Proposal | None) -> str:
     shares = " / ".join(f"{code_share(p.mixture, data.domains):.0%}" for p in recipe.phases)
     facts = [
         (proposal.gain.text(" %"), f"gain over {proposal.against}, 90 % interval"),
-        (f"{proposal.beats[proposal.against]:.0%}", f"chance to beat {proposal.against}"),
+        (chance(proposal.beats[proposal.against]), f"chance to beat {proposal.against}"),
         (shares, "code share of " + " / ".join(p.name for p in recipe.phases)),
         (f"{last.tokens / recipe.tokens:.0%}", f"of {count(recipe.tokens)} tokens in {last.name}"),
     ]
@@ -144,7 +144,7 @@ def _gains(proposal: Proposal) -> str:
     for task, gain in proposal.gains.items():
         parts = [proposal.forecast(name, task) for name in proposal.recipes]
         rows.append([task, parts[0].unit, *(Interval(f.mean, f.lo90, f.hi90).text() for f in parts), gain.text()])
-    beats = ", ".join(f"{name} {chance:.0%}" for name, chance in proposal.beats.items())
+    beats = ", ".join(f"{name} {chance(p)}" for name, p in proposal.beats.items())
     note = f"Gains compare two recipes in the same world, so their intervals are narrower. Chance to beat: {beats}."
     return f"{table(rows)}<p class='soft'>{escape(note)}</p>"
 

@@ -1,0 +1,56 @@
+"""A small study in a simulated world, fitted and proposed for once: what plots and report are tested on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import polars as pl
+
+from mixlaw.analysis.estimate import fit_member
+from mixlaw.analysis.laws import Exposure
+from mixlaw.analysis.observed import observe
+from mixlaw.analysis.plots import Node
+from mixlaw.analysis.surface import Surfaces, surfaces_of
+from mixlaw.optimizer.proposal import Proposal
+from mixlaw.optimizer.propose import propose
+from mixlaw.optimizer.simulate import World, random_recipes, random_world
+from mixlaw.optimizer.target import Target
+from mixlaw.recipe import Domain, Kind
+
+DOMAINS = (
+    Domain("web", Kind.TEXT, 4_000_000),
+    Domain("books", Kind.TEXT, 400_000),
+    Domain("python", Kind.CODE, 3_000_000),
+)
+#: Two sizes, a shared trunk of two cooldowns each; the larger is not trained yet.
+NODES = tuple(
+    Node(f"{size}{name}", parent and f"{size}{parent}", start, stop, phase, size, size < 90_000, runs, label)
+    for size in (24_000, 94_000)
+    for name, parent, start, stop, phase, runs, label in (
+        ("trunk", None, 0, 400, "init", (f"{size}a", f"{size}b"), ""),
+        ("a", "trunk", 400, 500, "cooldown", (f"{size}a",), "run a"),
+        ("b", "trunk", 400, 500, "cooldown", (f"{size}b",), "run b"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything a report is made of."""
+
+    world: World
+    table: pl.DataFrame
+    surfaces: Surfaces
+    proposal: Proposal
+
+
+@cache
+def study() -> Study:
+    """The study, fitted once in a process."""
+    world = random_world(DOMAINS, seed=1, tasks=2)
+    table = world.measure(random_recipes([24_000, 94_000], 20, DOMAINS, count=9))
+    observed = observe(table, world.units, {d.name: float(d.unique_tokens) for d in DOMAINS})
+    surfaces = surfaces_of((fit_member(Exposure, observed, 16, 0, lambda share, words: None),), observed)
+    proposal = propose(surfaces, Target(330_000, 6_600_000), DOMAINS, draws=16, starts=4)
+    return Study(world, table, surfaces, proposal)

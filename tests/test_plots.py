@@ -1,0 +1,143 @@
+"""Plots say what the results say: values are read back out of the figures."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from mixlaw.analysis.code_share import code_share, code_shares, with_code_share
+from mixlaw.analysis.from_recipes import design_of
+from mixlaw.analysis.plots import comparison, extrapolation, fitted, parity, residuals, response, schedule, segment_tree
+from mixlaw.analysis.style import CODE_SHADES, CYCLE, TEMPLATES, TEXT_SHADES, count, domain_colours
+from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+from studies import DOMAINS, NODES, Study, study
+
+UNIQUE = {d.name: float(d.unique_tokens) for d in DOMAINS}
+
+
+@pytest.fixture(scope="module")
+def small() -> Study:
+    return study()
+
+
+def _named(figure: go.Figure, name: str) -> list[go.Scatter]:
+    return [trace for trace in figure.data if trace.name == name]
+
+
+def test_the_response_curve_is_the_prediction_with_that_code_share(small: Study) -> None:
+    recipe, task = small.proposal.recipe, small.surfaces.tasks[0]
+    figure = response(small.surfaces, task, recipe, DOMAINS, points=11)
+    line = _named(figure, "continue")[0]
+    moved = with_code_share(recipe, "continue", 0.3, DOMAINS)
+    design = design_of([moved], small.surfaces.phases, small.surfaces.domains, UNIQUE)
+    assert line.x[3] == pytest.approx(0.3)
+    assert line.y[3] == pytest.approx(float(small.surfaces.mean(design)[0, 0]))
+
+
+def test_the_band_of_the_response_closes_where_the_reference_stands(small: Study) -> None:
+    shares = [Mixture({"web": 0.3, "books": 0.2, "python": 0.5})] * 3
+    reference = Recipe(94_000, tuple(map(Phase, ("init", "continue", "cooldown"), [800_000] * 3, shares)))
+    figure = response(small.surfaces, "task0", reference, DOMAINS, points=11)
+    width = np.diff(np.array(_named(figure, "init")[0].customdata)).ravel()
+    assert width[5] == pytest.approx(0, abs=1e-9)
+    assert width[0] > 1e-4 < width[10]
+
+
+def test_measured_runs_stand_on_the_curve_times_measured_over_law(small: Study) -> None:
+    figure = response(small.surfaces, "task1", small.proposal.recipe, DOMAINS)
+    dots = _named(figure, "runs, init")[0]
+    design, value = small.surfaces.observed.design, small.surfaces.observed.value[1].numpy()
+    assert len(dots.x) == len(value)
+    assert np.allclose(dots.x, code_shares(design, DOMAINS)[:, 0])
+    line = _named(figure, "init")[0]
+    law = small.surfaces.predict(design).law_only[:, 1]
+    assert np.allclose(dots.y, np.interp(dots.x, line.x, line.y) * value / law)
+
+
+def test_extrapolation_shows_every_measured_run_and_ends_at_the_target(small: Study) -> None:
+    recipes = {"proposal": small.proposal.recipe}
+    figure = extrapolation(small.surfaces, "task0", recipes, DOMAINS, {"proposal": [2.5]})
+    assert sorted(_named(figure, "measured runs")[0].y) == pytest.approx(sorted(small.table["metric:task0"]))
+    target = next(trace for trace in figure.data if trace.error_y.array is not None)
+    forecast = small.proposal.forecast("proposal", "task0")
+    assert target.x[0] == small.proposal.recipe.params
+    assert target.y[0] == pytest.approx(forecast.mean)
+    assert target.y[0] + target.error_y.array[0] == pytest.approx(forecast.hi90)
+    assert _named(figure, "proposal, measured since")[0].y == (2.5,)
+
+
+def test_the_schedule_stacks_to_one_and_the_rate_ends_where_the_recipe_says() -> None:
+    mixtures = (Mixture({"web": 0.5, "python": 0.5}), Mixture({"web": 1.0}), Mixture({"books": 0.75, "python": 0.25}))
+    phases = map(Phase, ("init", "continue", "cooldown"), (400, 300, 100), mixtures, (1.0, 1.0, 0.1))
+    figure = schedule(Recipe(1_000, tuple(phases)), DOMAINS)
+    bars = [trace for trace in figure.data if isinstance(trace, go.Bar)]
+    assert np.allclose(np.sum([bar.y for bar in bars], 0), 1)
+    assert list(bars[0].width) == [400, 300, 100]
+    rate = _named(figure, "learning rate")[0]
+    assert (rate.x[-1], rate.y[-1]) == (800, 0.1)
+    assert {bar.name for bar in bars} == {"web", "books", "python"}
+
+
+def test_the_segment_tree_puts_a_parent_between_its_children_and_fades_what_is_to_come() -> None:
+    figure = segment_tree(NODES)
+    trunk, leaves = _named(figure, "init")[0], _named(figure, "cooldown")[0]
+    heights = [y for y in leaves.y if y is not None]
+    assert trunk.y[0] == pytest.approx(np.mean(heights))
+    assert trunk.line.width > leaves.line.width  # two recipes share the trunk
+    waiting = [trace for trace in figure.data if trace.name == "init, to come"]
+    assert waiting[0].line.color.startswith("rgba")
+    assert "shared by 2 recipes, to come" in waiting[0].text[0]
+
+
+def test_a_comparison_shows_gains_in_percent_of_loss_and_measured_values_as_diamonds(small: Study) -> None:
+    proposal = small.proposal
+    reference = proposal.forecast(proposal.against, "task0").mean
+    figure = comparison(proposal.forecasts, proposal.against, {("proposal", "task0"): [reference * 0.9]})
+    dots = _named(figure, "proposal")[0]
+    assert dots.x[0] == pytest.approx(100 * np.log(reference / proposal.forecast("proposal", "task0").mean))
+    assert _named(figure, proposal.against)[0].x == pytest.approx([0, 0])
+    diamond = next(trace for trace in figure.data if trace.marker.symbol == "diamond" and trace.customdata is not None)
+    assert diamond.x[0] == pytest.approx(-100 * np.log(0.9))
+
+
+def test_parity_and_residuals_show_the_same_runs_and_count_what_lies_inside(small: Study) -> None:
+    points = fitted(small.surfaces, "task0")
+    inside = [low <= y <= high for low, y, high in zip(points.lo90, points.measured, points.hi90, strict=True)]
+    assert points.inside == pytest.approx(np.mean(inside))
+    shown = [trace for trace in parity(points).data if trace.mode == "markers"]
+    off = residuals(points).data
+    assert [trace.name for trace in shown] == ["24k params", "94k params"]
+    for a, b in zip(shown, off, strict=True):
+        assert np.allclose(b.y, 100 * (np.array(a.x) / np.array(a.y) - 1))
+
+
+def test_moving_the_code_share_keeps_the_proportions_inside_text() -> None:
+    recipe = Recipe(1_000, (Phase("init", 100, Mixture({"web": 0.3, "books": 0.1, "python": 0.6})),))
+    moved = with_code_share(recipe, "init", 0.2, DOMAINS).phases[0].mixture
+    assert dict(moved) == pytest.approx({"web": 0.6, "books": 0.2, "python": 0.2})
+    assert code_share(moved, DOMAINS) == pytest.approx(0.2)
+
+
+def test_a_phase_without_code_takes_it_in_the_proportions_of_the_recipe_or_of_what_there_is() -> None:
+    domains = (*DOMAINS, Domain("readme", Kind.MARKUP, 1_000_000))
+    bare = Recipe(1_000, (Phase("init", 100, Mixture({"web": 1.0})),))
+    assert with_code_share(bare, "init", 0.4, domains).phases[0].mixture.share("readme") == pytest.approx(0.1)
+    later = Recipe(1_000, (*bare.phases, Phase("continue", 100, Mixture({"readme": 1.0}))))
+    assert with_code_share(later, "init", 0.4, domains).phases[0].mixture.share("readme") == pytest.approx(0.4)
+
+
+def test_text_is_blue_and_code_is_orange_and_light_and_dark_differ_only_in_ink() -> None:
+    colours = domain_colours(DOMAINS)
+    assert {colours["web"], colours["books"]} <= set(TEXT_SHADES)
+    assert colours["python"] in CODE_SHADES
+    light, dark = (TEMPLATES[mode].layout for mode in ("light", "dark"))
+    assert light.colorway == dark.colorway == CYCLE
+    assert light.font.color != dark.font.color
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(24_128, "24.1k"), (999_999, "1M"), (2_800_000_000, "2.8B"), (1.2e12, "1.2T"), (512, "512")]
+)
+def test_counts_are_three_digits_with_a_suffix(value: float, text: str) -> None:
+    assert count(value) == text

@@ -1,0 +1,103 @@
+"""The report in a real browser: it draws, it asks no network, it reads on a phone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+
+import pytest
+
+from mixlaw.optimizer.verify import verify
+from mixlaw.report import ReportData, report
+from studies import DOMAINS, NODES, study
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+OFFLINE = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+
+
+@pytest.fixture(scope="module")
+def data() -> ReportData:
+    small = study()
+    since = small.world.measure([small.proposal.recipe, small.proposal.baselines[small.proposal.against]], seed=2)
+    return ReportData(
+        title="Code & text <script>alert(1)</script>",
+        surfaces=small.surfaces,
+        table=small.table,
+        domains=DOMAINS,
+        proposals=(small.proposal,),
+        nodes=NODES,
+        verification=verify([small.proposal], since),
+        reproduce=("mixlaw report study",),
+    )
+
+
+@pytest.fixture(scope="module")
+def page(data: ReportData) -> str:
+    return report(data)
+
+
+def test_the_recommendation_comes_first_and_every_task_is_there(data: ReportData, page: str) -> None:
+    body = page[page.index("<body>") :]
+    assert body.index(escape(data.proposals[0].sentence)) < body.index('<section id="predictions">')
+    assert all(f">{task}<" in body for task in data.surfaces.tasks)
+    assert data.verification is not None
+    assert body.count('<td class="good">inside</td>') == sum(check.inside for check in data.verification.checks)
+    assert "mixlaw report study" in body
+
+
+def test_it_is_one_file_under_six_megabytes_with_plotly_once(page: str) -> None:
+    assert len(page.encode()) < 6_000_000
+    assert page.count("plotly.js v") == 1
+    assert "<script src" not in page
+    assert '<link rel="stylesheet"' not in page
+
+
+def test_names_from_outside_cannot_run_as_script(page: str) -> None:
+    assert "<script>alert(1)" not in page
+    assert "Code &amp; text &lt;script&gt;" in page
+
+
+def test_without_a_proposal_it_says_how_to_get_one(data: ReportData) -> None:
+    bare = report(replace(data, proposals=(), nodes=(), verification=None))
+    assert "run <code>mixlaw propose</code>" in bare
+    assert "the largest measured run" in bare
+    assert "No foretold recipe has been trained yet" in bare
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium on the path")
+    api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
+        yield opened
+        opened.close()
+
+
+@pytest.mark.parametrize(("width", "mode"), [(1280, "light"), (390, "dark")])
+def test_in_a_browser_all_plots_draw_without_errors_network_or_sideways_scrolling(
+    browser: object, page: str, tmp_path: Path, width: int, mode: str
+) -> None:
+    file, asked, complaints = tmp_path / "report.html", [], []
+    file.write_text(page, encoding="utf-8")
+    view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=mode)  # type: ignore[attr-defined]
+    view.on("request", lambda request: asked.append(request.url))
+    view.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    view.on("pageerror", lambda error: complaints.append(str(error)))
+    view.goto(file.as_uri())
+    view.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    plots = view.evaluate("boxes.length")
+    for box in view.query_selector_all(".plot"):
+        box.scroll_into_view_if_needed()
+    view.wait_for_function("boxes.every(box => box.querySelector('svg.main-svg'))", timeout=20_000)
+    assert plots == 3 + 4 * len(study().surfaces.tasks)  # schedule, comparison, tree; four kinds for each task
+    assert view.evaluate("document.documentElement.scrollWidth") <= width
+    ink = view.evaluate("getComputedStyle(document.querySelector('.plot .xtick text')).fill")
+    assert ink == {"light": "rgb(87, 96, 106)", "dark": "rgb(154, 164, 175)"}[mode]
+    assert complaints == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    view.close()
