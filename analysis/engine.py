@@ -32,7 +32,7 @@ class Problems:
         weight: 0 masks a row, resamples give other counts, (B, R).
         sigma: standard deviation of a residual, (B, R) or (B, 1).
         start: first guess, (B, n).
-        mean, spread: normal prior, (B, n); a spread of 0 holds the entry at its start.
+        mean, spread: normal prior, (B, n); entries that the form holds stay at their start.
     """
 
     target: Tensor
@@ -55,8 +55,8 @@ class Solution:
         theta: (B, n).
         cost: (B,), as defined in `Problems`.
         converged: (B,), False where the step limit was reached.
-        hessian: Gauss-Newton curvature of the cost, prior included, identity on held entries, (B, n, n).
-        information: the part of it that is due to the data, (B, n, n).
+        hessian: Gauss-Newton curvature of the cost by the m free entries, prior included, (B, m, m).
+        information: the part of it that is due to the data, (B, m, m).
     """
 
     theta: Tensor
@@ -67,7 +67,7 @@ class Solution:
 
     @property
     def covariance(self) -> Tensor:
-        """Laplace covariance of theta, (B, n, n); held entries are the caller's to add."""
+        """Laplace covariance of the free entries, (B, m, m)."""
         inverse: Tensor = torch.linalg.inv(self.hessian)
         return inverse
 
@@ -88,7 +88,7 @@ def solve(
     as torch has threads, each with one thread: whole fits side by side waste nothing on waiting for each other.
     """
     count, rows = problems.target.shape
-    size = max(1, chunk // (8 * rows * problems.start.shape[1]))
+    size = max(1, chunk // (8 * rows * len(form.free)))
     parts = [torch.arange(first, min(first + size, count)) for first in range(0, count, size)]
     workers, done, found = min(torch.get_num_threads(), len(parts)), 0, []
 
@@ -136,10 +136,10 @@ class _Point:
 
 
 def _solve(form: Form, design: Design, problems: Problems, steps: int, tolerance: float) -> Solution:
-    precision = torch.where(problems.spread > 0, problems.spread**-2, torch.zeros_like(problems.spread))
+    precision = problems.spread[:, form.free] ** -2
     best = _evaluate(form, design, problems, problems.start.clone())
     count = best.cost.shape[0]
-    damping = torch.full((count,), 1e-2, dtype=torch.float64)
+    damping = torch.full((count,), 1e-3, dtype=torch.float64)
     growth = torch.full((count,), 2.0, dtype=torch.float64)
     converged = torch.zeros(count, dtype=torch.bool)
     for _ in range(steps):
@@ -148,51 +148,42 @@ def _solve(form: Form, design: Design, problems: Problems, steps: int, tolerance
             break
         here, part = best.take(live), problems.take(live)
         curvature = here.information + torch.diag_embed(precision[live])
-        step, promised = _step(here.gradient, curvature, damping[live], part.spread > 0)
-        there = _evaluate(form, design, part, here.theta + step)
+        step, promised = _step(here.gradient, curvature, damping[live])
+        there = _evaluate(form, design, part, here.theta.index_add(1, form.free, step))
         gain = here.cost - there.cost
         better = gain > 0
         # Nielsen's rule: damping follows how well the quadratic model predicted the gain.
         ratio = (gain / promised).clamp(0, 1)
-        damping[live] *= torch.where(better, (1 - (2 * ratio - 1) ** 3).clamp(min=1 / 5), growth[live])
+        damping[live] *= torch.where(better, (1 - (2 * ratio - 1) ** 3).clamp(min=1 / 10), growth[live])
         growth[live] = torch.where(better, torch.full_like(gain, 2.0), growth[live] * 2)
         small = promised < tolerance * (here.cost + tolerance)
         converged[live] = torch.where(better, gain < tolerance * (here.cost + tolerance), small) | (
             damping[live] > 1e12
         )
         best.put(live[better], there.take(better))
-    held = (problems.spread == 0).to(torch.float64)
-    return Solution(
-        best.theta, best.cost, converged, best.information + torch.diag_embed(precision + held), best.information
-    )
+    return Solution(best.theta, best.cost, converged, best.information + torch.diag_embed(precision), best.information)
 
 
-def _step(gradient: Tensor, curvature: Tensor, damping: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
-    """Damped Gauss-Newton step on the free entries, and the gain the quadratic model promises."""
-    both = free[:, :, None] & free[:, None, :]
-    curvature = torch.where(both, curvature, torch.zeros_like(curvature))
+def _step(gradient: Tensor, curvature: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
+    """Damped Gauss-Newton step and the gain the quadratic model promises."""
     scale = torch.diagonal(curvature, dim1=1, dim2=2).clamp(min=1e-10)
-    damped = curvature + torch.diag_embed(damping[:, None] * scale + ~free)
-    factor, _ = torch.linalg.cholesky_ex(damped)
-    step = torch.cholesky_solve((-gradient * free)[..., None], factor).squeeze(-1)
+    factor, _ = torch.linalg.cholesky_ex(curvature + torch.diag_embed(damping[:, None] * scale))
+    step = -torch.cholesky_solve(gradient[..., None], factor).squeeze(-1)
     step = step.nan_to_num(0.0).clamp(-2.0, 2.0)  # entries are logarithms: a factor of 7 a step is bold enough
-    promised = -(step * gradient * free).sum(1) - 0.5 * torch.einsum("bi,bij,bj->b", step, curvature, step)
+    promised = -(step * gradient).sum(1) - 0.5 * torch.einsum("bi,bij,bj->b", step, curvature, step)
     return step, promised.clamp(min=1e-300)
 
 
 def _evaluate(form: Form, design: Design, problems: Problems, theta: Tensor) -> _Point:
     value, jacobian = form.jacobian(theta, design)
-    scaled = torch.where(problems.weight > 0, (value - problems.target) / problems.sigma, torch.zeros_like(value))
+    scaled = torch.where(problems.weight > 0, (value - problems.target) / problems.sigma, 0.0)
     size = scaled.abs()
     rho = torch.where(size <= HUBER, 0.5 * size**2, HUBER * (size - 0.5 * HUBER))
-    pull = (theta - problems.mean) / torch.where(
-        problems.spread > 0, problems.spread, torch.full_like(theta, torch.inf)
-    )
+    spread = problems.spread[:, form.free]
+    pull = (theta - problems.mean)[:, form.free] / spread
     cost = (problems.weight * rho).sum(1) + 0.5 * (pull**2).sum(1)
     robust = problems.weight * (HUBER / size.clamp(min=HUBER)) / problems.sigma
-    residual = robust * scaled
-    precision = torch.where(problems.spread > 0, pull / problems.spread, torch.zeros_like(pull))
-    gradient = torch.einsum("brn,br->bn", jacobian, residual) + precision
-    information = (jacobian * (robust / problems.sigma)[..., None]).transpose(1, 2) @ jacobian
+    gradient = (jacobian @ (robust * scaled)[..., None]).squeeze(-1) + pull / spread
+    information = (jacobian * (robust / problems.sigma)[:, None]) @ jacobian.transpose(1, 2)
     cost = torch.where(torch.isfinite(cost) & torch.isfinite(gradient).all(1), cost, torch.inf)
     return _Point(theta, cost, gradient, information)

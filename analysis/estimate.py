@@ -139,10 +139,10 @@ def _kernel(
     seen = observed.seen[:, rows]
     spread = torch.sqrt(prior.spread**2 + prior.doubt**2)
     # The law linearised: data minus its value at the prior mean is law uncertainty + residual process + noise.
-    shift = torch.where(prior.spread > 0, prior.mean - theta, torch.zeros_like(theta))
-    left = observed.target[:, rows] - value - (jacobian @ shift[..., None]).squeeze(-1)
-    scaled = jacobian * spread
-    law_covariance = torch.where(seen[:, :, None] & seen[:, None, :], scaled @ scaled.transpose(1, 2), 0.0)
+    shift = (prior.mean - theta)[:, form.free, None]
+    left = observed.target[:, rows] - value - (jacobian * shift).sum(1)
+    scaled = jacobian * spread[form.free, None]
+    law_covariance = torch.where(seen[:, :, None] & seen[:, None, :], scaled.transpose(1, 2) @ scaled, 0.0)
     variance = torch.where(seen, observed.variance[:, rows], torch.full_like(left, MASKED))
     known = ~observed.noise.isnan()
     guess = torch.where(known, observed.noise, sigma / 2).log()

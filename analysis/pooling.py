@@ -56,12 +56,13 @@ def first(form: Form) -> Prior:
 
 
 def learn(form: Form, before: Prior, theta: Tensor, covariance: Tensor) -> Prior:
-    """One step of expectation-maximisation from the tasks' fits theta (T, n) and covariances (T, n, n)."""
+    """One step of expectation-maximisation from the tasks' fits theta (T, n) and covariances (T, m, m)."""
     base = first(form)
     between = torch.tensor([p.between for p in form.parameters], dtype=torch.float64)
     pooled = (between > 0) & (base.spread > 0)
     tasks = theta.shape[0]
-    variance = torch.diagonal(covariance, dim1=1, dim2=2)
+    variance = torch.zeros_like(theta)
+    variance[:, form.free] = torch.diagonal(covariance, dim1=1, dim2=2)
     tau = torch.where(before.doubt > 0, before.spread, between).clamp(min=1e-6)
     precision = tasks / tau**2 + base.spread.clamp(min=1e-6) ** -2
     mean = (theta.sum(0) / tau**2 + base.mean / base.spread.clamp(min=1e-6) ** 2) / precision

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -51,9 +52,6 @@ class Form(ABC):
     Everything is in log loss over a task's own scale, so priors hold for every unit.
     """
 
-    #: Rows of a prediction that one parameter vector needs in memory, for chunking.
-    bulk: ClassVar[int] = 4
-
     parameters: tuple[Parameter, ...]
     notes: tuple[str, ...]
 
@@ -65,13 +63,18 @@ class Form(ABC):
     def law(self, theta: Tensor, log_scale: float) -> Law:
         """The law that one vector (n,) stands for, with losses multiplied by exp(log_scale)."""
 
+    @cached_property
+    def free(self) -> Tensor:
+        """Numbers of the entries that are fitted, (m,)."""
+        return torch.tensor([i for i, p in enumerate(self.parameters) if not p.held], dtype=torch.long)
+
     def jacobian(self, theta: Tensor, design: Design) -> tuple[Tensor, Tensor]:
-        """Log loss (B, R) and its derivative by theta (B, R, n), here by one forward-mode pass per entry."""
-        basis = torch.eye(theta.shape[1], dtype=theta.dtype)
+        """Log loss (B, R) and its derivative by the free entries (B, m, R), here by one forward-mode pass per entry."""
+        basis = torch.eye(theta.shape[1], dtype=theta.dtype)[self.free]
 
         def along(direction: Tensor) -> tuple[Tensor, Tensor]:
             value, slope, *_ = jvp(lambda t: self.log_loss(t, design), (theta,), (direction.expand_as(theta),))
             return value, slope
 
-        values, columns = vmap(along)(basis)
-        return values[0], columns.movedim(0, -1)
+        values, rows = vmap(along)(basis)
+        return values[0], rows.movedim(0, 1)

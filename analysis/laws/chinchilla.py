@@ -88,6 +88,18 @@ class ChinchillaForm(Form):
         data = b - beta.exp() * (self.log_tokens(design) - self.log_d)
         return torch.stack([floor.expand_as(data), capacity, data]).logsumexp(0)
 
+    def jacobian(self, theta: Tensor, design: Design) -> tuple[Tensor, Tensor]:
+        """Log loss (B, R) and its derivative by the free entries (B, m, R), in closed form."""
+        if type(self) is not ChinchillaForm:  # forms that build on this one have more entries
+            return super().jacobian(theta, design)
+        floor, a, b, alpha, beta = (column[:, None] for column in theta.unbind(1))
+        by_alpha = -alpha.exp() * (design.params.log() - self.log_n)
+        by_beta = -beta.exp() * (design.total.log() - self.log_d)
+        parts = torch.stack([floor.expand_as(by_beta), a + by_alpha, b + by_beta])
+        value = parts.logsumexp(0)
+        first, second, third = torch.exp(parts - value)
+        return value, torch.stack([first, second, third, second * by_alpha, third * by_beta], 1)[:, self.free]
+
     def log_tokens(self, design: Design) -> Tensor:
         """Log of the tokens that count, (R,)."""
         return design.total.log()

@@ -24,7 +24,7 @@ BEND_PRIOR = (0.0, 0.4)
 
 @dataclass(frozen=True)
 class _Terms:
-    """What prediction and Jacobian share; axes (B, R) or (B, R, K), B possibly 1 where theta does not enter."""
+    """What prediction and Jacobian share; axes (B, R) or (B, K, R), B possibly 1 where theta does not enter."""
 
     exposure: Tensor  # z
     log_amount: Tensor  # log d / D0, 0 where d = 0
@@ -32,8 +32,7 @@ class _Terms:
     by_repeats: Tensor | None  # d log d / d log repeats
     log_worth: Tensor  # log sum_j worth_j d_j**g
     weights: Tensor  # softmax of the terms of that sum
-    log_efficiency: Tensor  # log sum_j efficiency_j h_j
-    occupied: Tensor  # softmax of the terms of that sum
+    occupied: Tensor | None  # shares of the capacity, None where all domains are alike
     parts: Tensor  # the three log terms, (3, B, R)
 
 
@@ -51,41 +50,59 @@ class ExposureForm(Form):
         self.log_d = float(design.total.log().mean())
         self.parameters, self.notes = _parameters(design)
         early, k = len(self.phases) - 1, len(self.domains)
+        retention = self.parameters[self.SHAPE : self.SHAPE + early]
+        self.free_retention = [i for i, p in enumerate(retention) if not p.held]
         self.retention = slice(self.SHAPE, self.SHAPE + early)
         self.worth = slice(self.retention.stop, self.retention.stop + k)
         self.efficiency = slice(self.worth.stop, self.worth.stop + k)
 
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log loss, (B, R)."""
-        return self._terms(theta, design).parts.logsumexp(0) + self._schedule(theta, design)
+        return self._terms(theta, design).parts.logsumexp(0) + self._schedule(theta, design)[0]
 
     def jacobian(self, theta: Tensor, design: Design) -> tuple[Tensor, Tensor]:
-        """Log loss (B, R) and its derivative by theta (B, R, n) in closed form; the softmax weights come for free."""
+        """Log loss (B, R) and its derivative by the free entries (B, m, R) in closed form.
+
+        The softmax weights of the prediction are most of it.
+        """
         terms = self._terms(theta, design)
         value = terms.parts.logsumexp(0)
         floor, capacity, data = torch.exp(terms.parts - value)
         alpha, beta, g = theta[:, 3:6].exp()[..., None].unbind(1)
-        columns = theta.new_zeros(*value.shape, theta.shape[1])
-        columns[..., 0], columns[..., 1], columns[..., 2] = floor, capacity, data
-        columns[..., 3] = capacity * (terms.parts[1] - theta[:, 1, None])
-        columns[..., 4] = data * (terms.parts[2] - theta[:, 2, None])
-        bent = (terms.weights * terms.log_amount).sum(-1)
-        columns[..., 5] = data * (beta / g * terms.log_worth - beta * bent)
-        by_amount = (-data * beta)[..., None] * terms.weights  # d value / d log d_j
-        if terms.by_repeats is not None:
-            columns[..., 6] = (by_amount * terms.by_repeats).sum(-1)
-        columns[..., self.worth] = by_amount / g[..., None]
-        by_efficiency = (-capacity * alpha)[..., None]
-        columns[..., self.efficiency] = by_efficiency * terms.occupied
-        if self.retention.stop > self.retention.start:
-            z = terms.exposure
-            by_exposure = by_amount if terms.decay is None else by_amount * terms.decay
-            by_exposure = by_exposure + by_efficiency * (terms.occupied - z / z.sum(-1, keepdim=True))
-            relative = by_exposure / torch.where(z > 0, z, torch.ones_like(z))
-            tokens = torch.einsum("brk,rpk->brp", relative, design.tokens[:, :-1])
-            columns[..., self.retention] = tokens * theta[:, None, self.retention].exp()
-        self._schedule_jacobian(theta, design, columns)
-        return value + self._schedule(theta, design), columns
+        bent = (terms.weights * terms.log_amount).sum(1)
+        by_amount = (-data * beta)[:, None] * terms.weights  # d value / d log d_j
+        zero = torch.zeros_like(value)
+        schedule, by_schedule = self._schedule(theta, design)
+        shape = [
+            *(floor, capacity, data),
+            capacity * (terms.parts[1] - theta[:, 1, None]),
+            data * (terms.parts[2] - theta[:, 2, None]),
+            data * (beta / g * terms.log_worth - beta * bent),
+            zero if terms.by_repeats is None else (by_amount * terms.by_repeats).sum(1),
+            *by_schedule,
+        ]
+        rows = [shape[i].expand_as(value) for i in self.free.tolist() if i < self.SHAPE]
+        blocks = [torch.stack(rows, 1)]
+        if self.free_retention:
+            blocks.append(self._by_retention(theta, design, terms, by_amount, capacity * alpha))
+        if not self.parameters[self.worth.start].held:
+            blocks.append(by_amount / g[:, None])
+        if terms.occupied is not None:
+            blocks.append((-capacity * alpha)[:, None] * terms.occupied)
+        return value + schedule, torch.cat(blocks, 1)
+
+    def _by_retention(
+        self, theta: Tensor, design: Design, terms: _Terms, by_amount: Tensor, by_efficiency: Tensor
+    ) -> Tensor:
+        """Derivative by the retention of the phases where it is free, (B, p, R)."""
+        z = terms.exposure
+        by_exposure = by_amount if terms.decay is None else by_amount * terms.decay
+        if terms.occupied is not None:
+            by_exposure = by_exposure - by_efficiency[:, None] * (terms.occupied - z / z.sum(1, keepdim=True))
+        relative = by_exposure / torch.where(z > 0, z, torch.ones_like(z))
+        tokens = design.tokens[:, self.free_retention]
+        retention = theta[:, self.retention][:, self.free_retention].exp()
+        return torch.einsum("bkr,rpk->bpr", relative, tokens) * retention[..., None]
 
     def law(self, theta: Tensor, log_scale: float) -> Law:
         """Exposure coefficients in natural units, worth normalised to sum 1."""
@@ -114,48 +131,37 @@ class ExposureForm(Form):
         alpha, beta, g = theta[:, 3:6].exp()[..., None].unbind(1)
         z = self._exposure(theta, design)
         seen = z > 0
-        amount, decay, by_repeats = _saturated(z, design.unique, theta[:, 6].exp()[:, None, None])
+        amount, decay, by_repeats = _saturated(z, design.unique.T, theta[:, 6].exp()[:, None, None])
         log_amount = torch.where(seen, amount, torch.full_like(amount, math.exp(self.log_d))).log() - self.log_d
-        powers = theta[:, None, self.worth] + g[..., None] * log_amount
-        powers = powers.masked_fill(~seen, -torch.inf)
-        log_worth = powers.logsumexp(-1)
-        held = (
-            theta[:, None, self.efficiency] + torch.where(seen, z / z.sum(-1, keepdim=True), torch.ones_like(z)).log()
-        )
-        held = held.masked_fill(~seen, -torch.inf)
-        log_efficiency = held.logsumexp(-1)
+        powers = (theta[:, self.worth, None] + g[:, None] * log_amount).masked_fill(~seen, -torch.inf)
+        log_worth = powers.logsumexp(1)
+        log_size, occupied = design.params.log() - self.log_n, None
+        if not self.parameters[self.efficiency.start].held:
+            share = torch.where(seen, z / z.sum(1, keepdim=True), torch.ones_like(z))
+            efficient = (theta[:, self.efficiency, None] + share.log()).masked_fill(~seen, -torch.inf)
+            log_efficiency = efficient.logsumexp(1)
+            log_size, occupied = log_size + log_efficiency, torch.exp(efficient - log_efficiency[:, None])
         floor = theta[:, 0, None].expand_as(log_worth)
-        capacity = theta[:, 1, None] - alpha * (design.params.log() - self.log_n + log_efficiency)
-        data = theta[:, 2, None] - beta / g * log_worth
-        weights, occupied = torch.exp(powers - log_worth[..., None]), torch.exp(held - log_efficiency[..., None])
-        parts = torch.stack([floor, capacity, data])
-        return _Terms(z, log_amount, decay, by_repeats, log_worth, weights, log_efficiency, occupied, parts)
+        capacity = (theta[:, 1, None] - alpha * log_size).expand_as(log_worth)
+        parts = torch.stack([floor, capacity, theta[:, 2, None] - beta / g * log_worth])
+        weights = torch.exp(powers - log_worth[:, None])
+        return _Terms(z, log_amount, decay, by_repeats, log_worth, weights, occupied, parts)
 
     def _exposure(self, theta: Tensor, design: Design) -> Tensor:
-        last = design.tokens[None, :, -1]
+        last = design.tokens[:, -1].T[None]
         if self.retention.stop == self.retention.start:
             return last
-        return last + torch.einsum("bp,rpk->brk", theta[:, self.retention].exp(), design.tokens[:, :-1])
+        return last + torch.einsum("bp,rpk->bkr", theta[:, self.retention].exp(), design.tokens[:, :-1])
 
-    def _schedule(self, theta: Tensor, design: Design) -> Tensor:
-        """Log of the two learning-rate factors, (B, R)."""
+    def _schedule(self, theta: Tensor, design: Design) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Log of the two learning-rate factors (B, R) and its derivative by undecayed, bend and constant_lr."""
         undecayed, bend, constant = (column[:, None] for column in theta[:, 7 : self.SHAPE].exp().unbind(1))
-        undone = _undone(design)
-        power = torch.where(undone > 0, undone.clamp(min=1e-12) ** bend, torch.zeros_like(bend * undone))
-        return torch.log1p(undecayed * power) + torch.log1p(constant * design.final_lr)
-
-    def _schedule_jacobian(self, theta: Tensor, design: Design, columns: Tensor) -> None:
-        undecayed, bend, constant = (column[:, None] for column in theta[:, 7 : self.SHAPE].exp().unbind(1))
-        undone = _undone(design)
+        undone = (1 - design.progress).clamp(min=0)
         log_undone = torch.where(undone > 0, undone, torch.ones_like(undone)).log()
-        excess = torch.where(undone > 0, undecayed * torch.exp(bend * log_undone), torch.zeros_like(undone))
-        columns[..., 7] = excess / (1 + excess)
-        columns[..., 8] = columns[..., 7] * bend * log_undone
-        columns[..., 9] = constant * design.final_lr / (1 + constant * design.final_lr)
-
-
-def _undone(design: Design) -> Tensor:
-    return (1 - design.progress).clamp(min=0)
+        excess = undecayed * torch.exp(bend * log_undone) * (undone > 0)
+        flat = constant * design.final_lr
+        slope = excess / (1 + excess)
+        return torch.log1p(excess) + torch.log1p(flat), (slope, slope * bend * log_undone, flat / (1 + flat))
 
 
 def _saturated(z: Tensor, unique: Tensor, repeats: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
