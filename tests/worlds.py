@@ -102,6 +102,8 @@ def _law(
         undecayed=0.1,
         bend=1.0,
         constant_lr=0.0,
+        onset=8.0,
+        overload=(0.02,) * len(DOMAINS),
         phases=PHASES,
         domains=DOMAINS,
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.laws.base import Form
@@ -22,6 +24,8 @@ class Exposure:
         N_eff = N sum_j efficiency_j z_j / sum_j z_j
         L     = (floor + a N_eff**-alpha + b D_eff**-beta)
                 x (1 + undecayed (1 - progress)**bend) x (1 + constant_lr lr_end)
+              x exp(sum_j overload_j excess(z_j / U_j))
+        excess(e) = softplus(log((1 + e) / onset))**2, less its value at e = 0
 
     With one phase, one domain, no repeats, progress 1 and a decayed rate it is the Chinchilla law.
 
@@ -36,6 +40,8 @@ class Exposure:
         repeats: epochs beyond the first that make repeats worth 1 - 1/e of their limit.
         undecayed, bend: excess loss before the schedule is done, as a share, and its exponent.
         constant_lr: excess loss, as a share, of ending at the peak learning rate.
+        onset: epochs (plus one) from which repeats begin to harm.
+        overload: how much they harm, per domain, (K,).
         phases, domains: names of the axes.
     """
 
@@ -52,6 +58,8 @@ class Exposure:
     undecayed: float
     bend: float
     constant_lr: float
+    onset: float
+    overload: tuple[float, ...]
     phases: tuple[str, ...]
     domains: tuple[str, ...]
 
@@ -64,7 +72,8 @@ class Exposure:
         n_eff = design.params * (z @ _row(self.efficiency)) / z.sum(1)
         loss = self.floor + self.a * n_eff**-self.alpha + self.b * torch.exp(-self.beta * log_d_eff)
         undone = (1 - design.progress).clamp(min=0)
-        return loss * (1 + self.undecayed * undone**self.bend) * (1 + self.constant_lr * design.final_lr)
+        harm = overload_excess(z / design.unique, math.log(self.onset)) @ _row(self.overload)
+        return loss * harm.exp() * (1 + self.undecayed * undone**self.bend) * (1 + self.constant_lr * design.final_lr)
 
     @classmethod
     def form(cls, design: Design) -> Form:
@@ -72,6 +81,12 @@ class Exposure:
         from mixlaw.analysis.laws.exposure_form import ExposureForm  # the form builds laws of this class
 
         return ExposureForm(design)
+
+
+def overload_excess(epochs: Tensor, log_onset: Tensor | float) -> Tensor:
+    """softplus(log(1 + epochs) - log_onset)**2 less its value without any epoch; 0 at 0, rising."""
+    rest = softplus(torch.as_tensor(-log_onset, dtype=epochs.dtype)) ** 2
+    return softplus(torch.log1p(epochs) - log_onset) ** 2 - rest
 
 
 def ces(log_worth: Tensor, amounts: Tensor, elasticity: Tensor | float) -> Tensor:

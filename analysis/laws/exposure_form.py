@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.laws.base import Form, Law, Parameter
@@ -20,6 +21,11 @@ WORTH_SPREAD, WORTH_BETWEEN = 1.5, 1.0
 EFFICIENCY_SPREAD, EFFICIENCY_BETWEEN = 0.3, 0.2
 UNDECAYED_PRIOR = (math.log(0.1), 1.0)
 BEND_PRIOR = (0.0, 0.4)
+#: Harm sets in around 8 epochs (4 are almost free, 40 are not: Muennighoff et al. 2023).
+ONSET_PRIOR = (math.log(8.0), 0.4)
+OVERLOAD_PRIOR = (math.log(0.02), 1.5)
+#: A domain seen this often shows what overdoing does; with less, harm rests on the prior.
+OVERDONE = 3.0
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,22 @@ class _Terms:
     parts: Tensor  # the three log terms, (3, B, R)
 
 
-class ExposureForm(Form):
-    """theta = (floor, capacity, data at the centre; alpha, beta, g; repeats, undecayed, bend, constant_lr;
+@dataclass(frozen=True)
+class _Harm:
+    """Derivatives of the overload factor's logarithm by onset (B, R), overload and log exposure (B, K, R)."""
 
-    retention of all phases but the last; worth of domains; efficiency of domains), all as logarithms.
+    onset: Tensor
+    overload: Tensor
+    exposure: Tensor
+
+
+class ExposureForm(Form):
+    """theta = (floor, capacity, data at the centre; alpha, beta, g; repeats, undecayed, bend, constant_lr, onset;
+
+    retention of all phases but the last; worth, efficiency, overload of domains), all as logarithms.
     """
 
-    SHAPE = 10
+    SHAPE = 11
 
     def __init__(self, design: Design) -> None:
         self.phases, self.domains = design.phases, design.domains
@@ -55,10 +70,15 @@ class ExposureForm(Form):
         self.retention = slice(self.SHAPE, self.SHAPE + early)
         self.worth = slice(self.retention.stop, self.retention.stop + k)
         self.efficiency = slice(self.worth.stop, self.worth.stop + k)
+        self.overload = slice(self.efficiency.stop, self.efficiency.stop + k)
+        self.free_overload = [i for i, p in enumerate(self.parameters[self.overload]) if not p.held]
 
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log loss, (B, R)."""
-        return self._terms(theta, design).parts.logsumexp(0) + self._schedule(theta, design)[0]
+        terms = self._terms(theta, design)
+        value = terms.parts.logsumexp(0) + self._schedule(theta, design)[0]
+        harm, _ = self._harm(theta, design, terms.exposure)
+        return value + harm
 
     def jacobian(self, theta: Tensor, design: Design) -> tuple[Tensor, Tensor]:
         """Log loss (B, R) and its derivative by the free entries (B, m, R) in closed form.
@@ -73,6 +93,7 @@ class ExposureForm(Form):
         by_amount = (-data * beta)[:, None] * terms.weights  # d value / d log d_j
         zero = torch.zeros_like(value)
         schedule, by_schedule = self._schedule(theta, design)
+        harm, by_harm = self._harm(theta, design, terms.exposure)
         shape = [
             *(floor, capacity, data),
             capacity * (terms.parts[1] - theta[:, 1, None]),
@@ -80,25 +101,28 @@ class ExposureForm(Form):
             data * (beta / g * terms.log_worth - beta * bent),
             zero if terms.by_repeats is None else (by_amount * terms.by_repeats).sum(1),
             *by_schedule,
+            zero if by_harm is None else by_harm.onset,
         ]
         rows = [shape[i].expand_as(value) for i in self.free.tolist() if i < self.SHAPE]
         blocks = [torch.stack(rows, 1)]
         if self.free_retention:
-            blocks.append(self._by_retention(theta, design, terms, by_amount, capacity * alpha))
+            by_exposure = by_amount if terms.decay is None else by_amount * terms.decay
+            if terms.occupied is not None:
+                share = terms.exposure / terms.exposure.sum(1, keepdim=True)
+                by_exposure = by_exposure - (capacity * alpha)[:, None] * (terms.occupied - share)
+            if by_harm is not None:
+                by_exposure = by_exposure + by_harm.exposure
+            blocks.append(self._by_retention(theta, design, terms.exposure, by_exposure))
         if not self.parameters[self.worth.start].held:
             blocks.append(by_amount / g[:, None])
         if terms.occupied is not None:
             blocks.append((-capacity * alpha)[:, None] * terms.occupied)
-        return value + schedule, torch.cat(blocks, 1)
+        if by_harm is not None:
+            blocks.append(by_harm.overload[:, self.free_overload])
+        return value + schedule + harm, torch.cat([b.expand(len(value), -1, -1) for b in blocks], 1)
 
-    def _by_retention(
-        self, theta: Tensor, design: Design, terms: _Terms, by_amount: Tensor, by_efficiency: Tensor
-    ) -> Tensor:
-        """Derivative by the retention of the phases where it is free, (B, p, R)."""
-        z = terms.exposure
-        by_exposure = by_amount if terms.decay is None else by_amount * terms.decay
-        if terms.occupied is not None:
-            by_exposure = by_exposure - by_efficiency[:, None] * (terms.occupied - z / z.sum(1, keepdim=True))
+    def _by_retention(self, theta: Tensor, design: Design, z: Tensor, by_exposure: Tensor) -> Tensor:
+        """Derivative by the retention of the phases where it is free, (B, p, R), from that by log exposures."""
         relative = by_exposure / torch.where(z > 0, z, torch.ones_like(z))
         tokens = design.tokens[:, self.free_retention]
         retention = theta[:, self.retention][:, self.free_retention].exp()
@@ -106,7 +130,7 @@ class ExposureForm(Form):
 
     def law(self, theta: Tensor, log_scale: float) -> Law:
         """Exposure coefficients in natural units, worth normalised to sum 1."""
-        alpha, beta, g, repeats, undecayed, bend, constant_lr = theta[3 : self.SHAPE].exp().tolist()
+        alpha, beta, g, repeats, undecayed, bend, constant_lr, onset = theta[3 : self.SHAPE].exp().tolist()
         total = float(theta[self.worth].logsumexp(0))
         floor, a, b = (theta[:3] + log_scale).tolist()
         return Exposure(
@@ -123,6 +147,8 @@ class ExposureForm(Form):
             undecayed=undecayed,
             bend=bend,
             constant_lr=constant_lr,
+            onset=onset,
+            overload=tuple(theta[self.overload].exp().tolist()),
             phases=self.phases,
             domains=self.domains,
         )
@@ -153,9 +179,22 @@ class ExposureForm(Form):
             return last
         return last + torch.einsum("bp,rpk->bkr", theta[:, self.retention].exp(), design.tokens[:, :-1])
 
+    def _harm(self, theta: Tensor, design: Design, z: Tensor) -> tuple[Tensor, _Harm | None]:
+        """Log of the factor by which overdone repeats raise the loss (B, R), 0 where nothing repeats."""
+        if not bool(torch.isfinite(design.unique).any()):
+            return torch.zeros((), dtype=z.dtype), None
+        epochs, onset = z / design.unique.T, theta[:, 10, None, None]
+        size = theta[:, self.overload, None].exp()
+        over, rest = softplus(torch.log1p(epochs) - onset), softplus(-onset)
+        lost = size * (over**2 - rest**2)
+        # The derivative of softplus is 1 - exp(-softplus).
+        steep, flat = 2 * over * -torch.expm1(-over), 2 * rest * -torch.expm1(-rest)
+        by_exposure = size * steep * epochs / (1 + epochs)
+        return lost.sum(1), _Harm((size * (flat - steep)).sum(1), lost, by_exposure)
+
     def _schedule(self, theta: Tensor, design: Design) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Log of the two learning-rate factors (B, R) and its derivative by undecayed, bend and constant_lr."""
-        undecayed, bend, constant = (column[:, None] for column in theta[:, 7 : self.SHAPE].exp().unbind(1))
+        undecayed, bend, constant = (column[:, None] for column in theta[:, 7:10].exp().unbind(1))
         undone = (1 - design.progress).clamp(min=0)
         log_undone = torch.where(undone > 0, undone, torch.ones_like(undone)).log()
         excess = undecayed * torch.exp(bend * log_undone) * (undone > 0)
@@ -181,7 +220,9 @@ def _parameters(design: Design) -> tuple[tuple[Parameter, ...], tuple[str, ...]]
     """Priors, with what the design never varies held, and the same in words."""
     k, notes = len(design.domains), list(scale_notes(design))
     one_size = spread(design.params) < 0.01 or locked(design)
-    once = not bool((design.tokens.sum(1) > design.unique).any())
+    epochs = design.tokens.detach().sum(1) / design.unique
+    once = not bool((epochs > 1).any())
+    overdone = (epochs.amax(0) > OVERDONE).tolist()
     finished = bool((design.progress > 1 - 1e-9).all())
     decayed = bool(design.final_lr.std(correction=0) < 1e-6)
     if once:
@@ -201,6 +242,7 @@ def _parameters(design: Design) -> tuple[tuple[Parameter, ...], tuple[str, ...]]
         Parameter("undecayed", *UNDECAYED_PRIOR, between=SHAPE_BETWEEN, held=finished),
         Parameter("bend", *BEND_PRIOR, between=SHAPE_BETWEEN, held=finished),
         Parameter("constant_lr", *UNDECAYED_PRIOR, between=SHAPE_BETWEEN, held=decayed),
+        Parameter("onset", *ONSET_PRIOR, between=SHAPE_BETWEEN, held=not any(overdone)),
     )
     retention = [
         Parameter(f"retention {p}", *RETENTION_PRIOR, between=SHAPE_BETWEEN, held=p in held) for p in design.phases[:-1]
@@ -214,7 +256,10 @@ def _parameters(design: Design) -> tuple[tuple[Parameter, ...], tuple[str, ...]]
         Parameter(f"efficiency {d}", 0.0, spread_capacity, EFFICIENCY_BETWEEN, held=spread_capacity == 0)
         for d in design.domains
     ]
-    return (*shape, *retention, *worth, *efficiency), tuple(notes)
+    overload = [
+        Parameter(f"overload {d}", *OVERLOAD_PRIOR, held=not o) for d, o in zip(design.domains, overdone, strict=True)
+    ]
+    return (*shape, *retention, *worth, *efficiency, *overload), tuple(notes)
 
 
 def _tells(design: Design, phase: int) -> bool:
