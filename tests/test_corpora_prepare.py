@@ -24,18 +24,18 @@ from mixlaw.runner.corpora.shards import Shards, open_shards, verify
 from mixlaw.runner.corpora.tokenizer import load
 
 SETTINGS: Any = {"vocabulary": 400, "held_out": 0.1}
-DOMAINS = {"prose": "speeches.jsonl", "code": "code/*.py", "puzzles": "embedded:synthetic?documents=120"}
+DOMAINS = {"prose": "speeches.jsonl", "code": "code/*.py", "puzzles": "embedded:synthetic?documents=60"}
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study folder with 40 speeches, one of them twice, and 40 modules."""
+    """A study folder with 40 speeches, one of them twice, and 24 modules."""
     root = tmp_path_factory.mktemp("study")
-    speeches = [document.text[:9_000] for document in read_prose()][:40]
+    speeches = [document.text[:6_000] for document in read_prose()][:40]
     rows = "".join(json.dumps({"text": text}) + "\n" for text in [*speeches, speeches[0].upper()])
     (root / "speeches.jsonl").write_text(rows, encoding="utf-8")
     (root / "code").mkdir()
-    for path in sorted(standard_library().glob("[a-h]*.py"))[:40]:
+    for path in sorted(standard_library().glob("[a-h]*.py"))[:24]:
         shutil.copy(path, root / "code" / path.name)
     prepare(root / "data", DOMAINS, root=root, **SETTINGS)
     return root

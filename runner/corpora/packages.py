@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import platform
 import sysconfig
+from functools import lru_cache
 from pathlib import Path
 
 from mixlaw.errors import InputError
@@ -45,6 +46,7 @@ LIBRARIES = {
 }
 
 
+@lru_cache(maxsize=256)  # the metadata of a distribution is parsed once, not for each of its files
 def version(distribution: str) -> str | None:
     """Version of an installed distribution (`python` is the interpreter's own), None where it is not installed."""
     if distribution == "python":

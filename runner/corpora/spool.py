@@ -62,9 +62,13 @@ class Gathered:
 
     train: Spool
     held_out: Spool
-    files: int = 0
     duplicates: int = 0
-    _origins: set[bytes] = field(default_factory=set)
+    origins: set[bytes] = field(default_factory=set)
+
+    @property
+    def files(self) -> int:
+        """Originals that something was kept of."""
+        return len(self.origins)
 
 
 def gather(documents: Iterable[Document], folder: Path, share: float, seed: int, seen: set[bytes]) -> Gathered:
@@ -107,5 +111,4 @@ def _store(document: Document, found: Gathered, share: float, seed: int, seen: s
     for piece in fresh:
         spool.add(piece, group)
     found.duplicates += len(pieces) - len(fresh)
-    found._origins.add(digest(document.origin))
-    found.files = len(found._origins)
+    found.origins.add(digest(document.origin))
