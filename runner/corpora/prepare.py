@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ SAMPLE_BYTES = (
     1_000_000  # of each domain, to train the tokenizer on: equal bytes, so that no domain owns the vocabulary
 )
 BUILDING = ".building"
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # a domain is a folder and part of a column name
 RESERVED = ("items", "tokenizer", *TASKS)
 
 Progress = Callable[[float, str], None]
@@ -77,10 +79,11 @@ def prepare(
 def _check(domains: Mapping[str, str], held_out: float) -> None:
     if not domains:
         raise InputError("there are no domains: name at least one with its source")
-    wrong = [name for name in domains if not name.isidentifier() or name in RESERVED]
+    wrong = [name for name in domains if not NAME.fullmatch(name) or name in RESERVED]
     if wrong:
         raise InputError(
-            f"the domain name {wrong[0]!r} cannot be used: take letters, digits and _, not items or tokenizer"
+            f"the domain name {wrong[0]!r} cannot be used: take letters, digits, _, - and ., and none of "
+            f"{', '.join(RESERVED)}"
         )
     if not 0 < held_out < 1:
         raise InputError(f"held_out is {held_out}: it is a share of the documents, between 0 and 1, such as 0.06")
