@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ class Understood:
         tokens: fewest and most tokens of a row.
         ignored: columns that mean nothing to mixlaw.
         empty: cells of tasks that were not measured.
-        known: domain -> kind and unique tokens, where the source tells them.
         notes: what was done to the table on the way.
         warnings: what makes rows hard to compare; nothing of it stopped the import.
     """
@@ -51,7 +50,6 @@ class Understood:
     tokens: tuple[int, int]
     ignored: tuple[str, ...]
     empty: int
-    known: Mapping[str, Mapping[str, Any]]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -120,7 +118,6 @@ def understand(table: pl.DataFrame | Sheet, units: Mapping[str, str], unit: str 
         tokens=(min(tokens), max(tokens)),
         ignored=sheet.ignored,
         empty=len(kept_rows) * len(known) - sum(len(r.values) for r in kept_rows),
-        known=sheet.domains,
         notes=(*sheet.notes, *notes),
         warnings=(*sheet.warnings, *warnings, *doubts),
     )
@@ -145,8 +142,7 @@ def store(understood: Understood, folder: Path, domains: Mapping[str, Mapping[st
     Raises:
         InputError: a run is there already with other contents, or study.toml would become invalid. Nothing is written.
     """
-    known = {**understood.known, **domains}
-    told = {name: known.get(name, {}) for name in understood.domains}
+    told = {name: domains.get(name, {}) for name in understood.domains}
     text = learned(folder / "study.toml", understood.records, understood.phases, told, understood.tasks)
     runs = folder / "runs"
     files = {runs / record.key / "record.json": record for record in understood.records}
@@ -217,6 +213,12 @@ def import_table(
     sheet, mapped = gather(table, mapping)
     if results:
         sheet = add_results(sheet, results, mapped.results)
+    told = {**sheet.domains, **(read_domains(domains) if domains else {})}
     understood = understand(sheet, units, unit)
-    store(understood, folder, read_domains(domains) if domains else {})
+    known = read_settings(path).domains if path.exists() else {}
+    plain = [name for name in understood.domains if name not in known and "kind" not in told.get(name, {})]
+    if plain:
+        note = f"nobody said the kind of {_few(plain, 5)}, so text is assumed; give it with --domains"
+        understood = replace(understood, notes=(*understood.notes, note))
+    store(understood, folder, told)
     return understood

@@ -46,7 +46,8 @@ def audit(
             warnings.append(
                 f"task {task!r}: {len(rows)} rows are off by {what}, as if units were mixed: {_places(places, rows)}"
             )
-    warnings += [said for label in labels for said in _label(label, model, values, places)]
+    per_token = any(unit is Unit.NATS_PER_TOKEN for unit in units.values())
+    warnings += [said for label in labels for said in _label(label, model, values, per_token)]
     return notes, warnings
 
 
@@ -158,21 +159,17 @@ def _checkpoints(records: Sequence[Record], places: Sequence[str]) -> Iterator[s
         )
 
 
-def _label(
-    label: Label, model: Model, values: Mapping[str, NDArray[np.float64]], places: Sequence[str]
-) -> Iterator[str]:
+def _label(label: Label, model: Model, values: Mapping[str, NDArray[np.float64]], per_token: bool) -> Iterator[str]:
     """A label that differs between rows, and how much values jump with it."""
     kinds = dict.fromkeys(cell for cell in label.cells if cell is not None)
     if len(kinds) < 2:
         return
     counts = {kind: label.cells.count(kind) for kind in kinds}
     usual = max(counts, key=lambda kind: counts[kind])
-    shown = ", ".join(f"{kind} in {count} rows" for kind, count in sorted(counts.items(), key=lambda kv: -kv[1])[:4])
-    jumps = []
-    for task in label.tasks or values:
-        off = np.array([cell is not None and cell != usual for cell in label.cells])
-        if (jump := model.jump(values[task], off)) is not None:
-            jumps.append((abs(jump[0]), f"{task!r} is {jump[0]:+.1%} (± {jump[1]:.1%}) where it is not {usual}"))
-    jumps.sort(key=lambda found: -found[0])
-    more = f"; {', '.join(said for _, said in jumps[:_SHOWN])}" if jumps else ""
-    yield f"{label.name} differs: {shown}{more}; rows measured differently are not comparable"
+    shown = ", ".join(f"{kind} in {count}" for kind, count in sorted(counts.items(), key=lambda kv: -kv[1])[:4])
+    off = np.array([cell is not None and cell != usual for cell in label.cells])
+    found = {task: jump for task in label.tasks or values if (jump := model.jump(values[task], off)) is not None}
+    largest = sorted(found.items(), key=lambda kv: -abs(kv[1][0]))[:_SHOWN]
+    jumps = "".join(f"; {task!r} is {size:+.1%} (± {error:.1%}) elsewhere" for task, (size, error) in largest)
+    token = "losses per token" if per_token and "token" in label.name.lower() else "rows measured differently"
+    yield f"{label.name} differs between rows ({shown}){jumps}; {token} are not comparable"

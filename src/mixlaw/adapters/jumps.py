@@ -45,9 +45,9 @@ class Model:
         scaled = centred[:, scale > 1e-9] / scale[scale > 1e-9]
         if not scaled.size:
             return cls(np.empty((len(records), 0)))
-        left, strength, _ = np.linalg.svd(scaled, full_matrices=False)
-        kept = min(int(np.sum(strength > 1e-6 * strength[0])), max(1, len(records) // 10), 40)
-        return cls(left[:, :kept] * math.sqrt(len(records)))
+        strength, directions = np.linalg.eigh(scaled.T @ scaled)  # ascending
+        kept = min(int(np.sum(strength > 1e-12 * strength[-1])), max(1, len(records) // 10), 40)
+        return cls(scaled @ directions[:, -kept:] / np.sqrt(strength[-kept:] / len(records)))
 
     def basis(self, rows: Rows) -> Floats:
         """Orthonormal columns that span constant and features on some rows, shape (those rows, k + 1)."""

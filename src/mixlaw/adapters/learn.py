@@ -51,7 +51,7 @@ def learned(
         units.setdefault(task, unit)
     if "phases" not in document:
         document["phases"] = _phases(records, phases)
-    text = tomlkit.dumps(document)
+    text = tomlkit.dumps(document).rstrip() + "\n"
     validate(tomllib.loads(text), path)
     return text
 

@@ -194,8 +194,9 @@ def _evaluation(path: Path, data: Mapping[str, Any], how: Results) -> Evaluation
     units: dict[str, str] = {}
     unknown = set()
     for task, metrics in data["results"].items():
-        counted = data.get("n-samples", {}).get(task, {}).get("effective", metrics.get("sample_len"))
-        for metric, filtered, value, stderr in _metrics(metrics):
+        items = data.get("n-samples", {}).get(task, {}).get("effective", metrics.get("sample_len"))
+        for key, value, stderr in _metrics(metrics):
+            metric, _, filtered = key.partition(",")
             name = "/".join([task, metric, *([filtered] if filtered not in ("", "none") else [])])
             if not any(captures(glob, name) is not None for glob in how.tasks):
                 continue
@@ -203,7 +204,7 @@ def _evaluation(path: Path, data: Mapping[str, Any], how: Results) -> Evaluation
             if unit is None:
                 unknown.add(metric)
             else:
-                values[name] = (value, stderr, counted)
+                values[name] = (value, stderr, metrics.get("sample_count", {}).get(key, items))
                 units[name] = unit.value
     date = data.get("date")
     return Evaluation(
@@ -217,15 +218,15 @@ def _evaluation(path: Path, data: Mapping[str, Any], how: Results) -> Evaluation
     )
 
 
-def _metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float | None]]:
-    """Metric, filter, value and standard error; keys are `acc,none`, before version 0.4 `acc`."""
+def _metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float, float | None]]:
+    """Key, value and standard error; a key is metric and filter, `acc,none`, before version 0.4 the metric alone."""
     for key, value in metrics.items():
         metric, _, filtered = key.partition(",")
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or metric.endswith("_stderr") or metric in ("sample_len", "alias", "name"):
             continue
         stderr = metrics.get(f"{metric}_stderr,{filtered}" if filtered else f"{metric}_stderr")
-        yield metric, filtered, float(value), float(stderr) if isinstance(stderr, (int, float)) else None
+        yield key, float(value), float(stderr) if isinstance(stderr, (int, float)) else None
 
 
 def _names(path: Path, data: Mapping[str, Any]) -> tuple[str, ...]:

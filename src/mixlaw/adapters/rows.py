@@ -152,12 +152,13 @@ def _values(sheet: Sheet, tasks: Sequence[str], units: Mapping[str, Unit]) -> li
 
 def _plausible(sheet: Sheet, task: str, cells: Column, unit: Unit) -> None:
     """Refuse a value that its unit cannot have."""
+    lower = unit.lower_is_better
     for place, value in zip(sheet.places, cells, strict=True):
-        if value is None or (value > 0 if unit.lower_is_better else value <= 1):
+        if value is None or (value > 0 if lower else value <= 1):
             continue
         column = sheet.sources.get(f"metric:{task}", f"metric:{task}")
-        what = "above 0" if unit.lower_is_better else "at most 1"
-        hint = "empty the cell if it was not measured" if unit.lower_is_better else "give percent with scale = 0.01"
+        what = "above 0" if lower else "at most 1"
+        hint = "empty the cell if it was not measured" if lower else "give percent with scale = 0.01"
         raise InputError(f"{place}, column {column!r}: {value:g} in {unit.value} must be {what}; mend it, or {hint}")
 
 

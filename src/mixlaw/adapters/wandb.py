@@ -56,7 +56,7 @@ def unfold(frame: pl.DataFrame, places: Sequence[str]) -> Unfolded | None:
     if {"Name", "State"} <= set(frame.columns):
         return _finish(frame.rename({"Name": "run"}), "State", "ID", "its runs table")
     if {"summary", "config", "name"} <= set(frame.columns):
-        flat = [_flat_row(row, place) for row, place in zip(frame.iter_rows(named=True), places, strict=True)]
+        flat = _flat_rows(frame, places)
         names = dict.fromkeys(name for row in flat for name in row)
         columns = {name: [row.get(name) for row in flat] for name in names}
         wide = pl.DataFrame([pl.Series(name, cells, strict=False) for name, cells in columns.items()])
@@ -75,14 +75,16 @@ def _finish(frame: pl.DataFrame, state: str, identity: str, how: str) -> Unfolde
     finished = tuple(found in ("finished", "Finished", None) for found in states)
     if not all(finished):
         others = sorted({str(found) for found, done in zip(states, finished, strict=True) if not done})
-        warnings.append(f"{finished.count(False)} runs are {', '.join(others)} and are left out")
+        warnings.append(
+            f"{finished.count(False)} of {frame.height} runs did not finish ({', '.join(others)}): left out"
+        )
     columns, lost = {}, 0
     for name in frame.columns:
         if name not in _ABOUT and name not in (state, identity, ""):
             columns[name], empty = _without_lost(frame[name])
             lost += empty
     if lost:
-        warnings.append(f"{lost} cells are NaN or infinite, so the runs diverged there; they are left empty")
+        warnings.append(f"cells that are NaN or infinite, so the runs diverged there: {lost}, left empty")
     return Unfolded(pl.DataFrame(columns), finished, tuple(notes), tuple(warnings))
 
 
@@ -98,14 +100,21 @@ def _without_lost(cells: pl.Series) -> tuple[pl.Series, int]:
     return cells.set(lost, None), int(lost.sum())
 
 
-def _flat_row(row: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """One row of an export through the API: configuration and summary unfolded into columns."""
-    config = dict(_flat(_cell(row["config"], place, "config")))
-    summary = dict(_flat(_cell(row["summary"], place, "summary")))
-    both = config.keys() & summary.keys()
-    plain = {key: value for key, value in row.items() if key not in ("config", "summary", "name", "")}
-    renamed = {f"config.{key}" if key in both else key: value for key, value in config.items()}
-    return {"run": row["name"], **plain, **renamed, **summary}
+def _flat_rows(frame: pl.DataFrame, places: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of an export through the API: configuration and summary unfolded into columns.
+
+    A key that both have anywhere in the table is `config.<key>` where it comes from the configuration.
+    """
+    rows = list(frame.iter_rows(named=True))
+    configs = [dict(_flat(_cell(row["config"], place, "config"))) for row, place in zip(rows, places, strict=True)]
+    summaries = [dict(_flat(_cell(row["summary"], place, "summary"))) for row, place in zip(rows, places, strict=True)]
+    both = {key for config in configs for key in config} & {key for summary in summaries for key in summary}
+    made = []
+    for row, config, summary in zip(rows, configs, summaries, strict=True):
+        plain = {key: value for key, value in row.items() if key not in ("config", "summary", "name", "")}
+        renamed = {f"config.{key}" if key in both else key: value for key, value in config.items()}
+        made.append({"run": row["name"], **plain, **renamed, **summary})
+    return made
 
 
 def _flat(values: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, Any]]:
