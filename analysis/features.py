@@ -10,7 +10,7 @@ from torch import Tensor
 from mixlaw.analysis.design import Design
 
 #: A share is seen on the scale log(share + SOFT): logarithmic for shares above it, finite at exactly zero.
-SOFT = 0.01
+SOFT = 0.001
 #: Directions the runs never varied count in units of this step of a logarithm.
 STILL = 0.35
 

@@ -24,7 +24,7 @@ class Exposure:
         N_eff = N sum_j efficiency_j z_j / sum_j z_j
         L     = (floor + a N_eff**-alpha + b D_eff**-beta)
                 x (1 + undecayed (1 - progress)**bend) x (1 + constant_lr lr_end)
-              x exp(sum_j overload_j excess(z_j / U_j))
+              x exp(sum_j overload_j excess(sum_p t_pj / U_j))          forgetting does not undo overdone repeats
         excess(e) = softplus(log((1 + e) / onset))**2, less its value at e = 0
 
     With one phase, one domain, no repeats, progress 1 and a decayed rate it is the Chinchilla law.
@@ -72,7 +72,7 @@ class Exposure:
         n_eff = design.params * (z @ _row(self.efficiency)) / z.sum(1)
         loss = self.floor + self.a * n_eff**-self.alpha + self.b * torch.exp(-self.beta * log_d_eff)
         undone = (1 - design.progress).clamp(min=0)
-        harm = overload_excess(z / design.unique, math.log(self.onset)) @ _row(self.overload)
+        harm = overload_excess(design.tokens.sum(1) / design.unique, math.log(self.onset)) @ _row(self.overload)
         return loss * harm.exp() * (1 + self.undecayed * undone**self.bend) * (1 + self.constant_lr * design.final_lr)
 
     @classmethod

@@ -44,11 +44,10 @@ class _Terms:
 
 @dataclass(frozen=True)
 class _Harm:
-    """Derivatives of the overload factor's logarithm by onset (B, R), overload and log exposure (B, K, R)."""
+    """Derivatives of the overload factor's logarithm by onset (B, R), overload (B, K, R)."""
 
     onset: Tensor
     overload: Tensor
-    exposure: Tensor
 
 
 class ExposureForm(Form):
@@ -77,7 +76,7 @@ class ExposureForm(Form):
         """Log loss, (B, R)."""
         terms = self._terms(theta, design)
         value = terms.parts.logsumexp(0) + self._schedule(theta, design)[0]
-        harm, _ = self._harm(theta, design, terms.exposure)
+        harm, _ = self._harm(theta, design)
         return value + harm
 
     def jacobian(self, theta: Tensor, design: Design) -> tuple[Tensor, Tensor]:
@@ -93,7 +92,7 @@ class ExposureForm(Form):
         by_amount = (-data * beta)[:, None] * terms.weights  # d value / d log d_j
         zero = torch.zeros_like(value)
         schedule, by_schedule = self._schedule(theta, design)
-        harm, by_harm = self._harm(theta, design, terms.exposure)
+        harm, by_harm = self._harm(theta, design)
         shape = [
             *(floor, capacity, data),
             capacity * (terms.parts[1] - theta[:, 1, None]),
@@ -110,8 +109,6 @@ class ExposureForm(Form):
             if terms.occupied is not None:
                 share = terms.exposure / terms.exposure.sum(1, keepdim=True)
                 by_exposure = by_exposure - (capacity * alpha)[:, None] * (terms.occupied - share)
-            if by_harm is not None:
-                by_exposure = by_exposure + by_harm.exposure
             blocks.append(self._by_retention(theta, design, terms.exposure, by_exposure))
         if not self.parameters[self.worth.start].held:
             blocks.append(by_amount / g[:, None])
@@ -179,18 +176,17 @@ class ExposureForm(Form):
             return last
         return last + torch.einsum("bp,rpk->bkr", theta[:, self.retention].exp(), design.tokens[:, :-1])
 
-    def _harm(self, theta: Tensor, design: Design, z: Tensor) -> tuple[Tensor, _Harm | None]:
+    def _harm(self, theta: Tensor, design: Design) -> tuple[Tensor, _Harm | None]:
         """Log of the factor by which overdone repeats raise the loss (B, R), 0 where nothing repeats."""
         if not bool(torch.isfinite(design.unique).any()):
-            return torch.zeros((), dtype=z.dtype), None
-        epochs, onset = z / design.unique.T, theta[:, 10, None, None]
+            return torch.zeros((), dtype=theta.dtype), None
+        epochs, onset = (design.tokens.sum(1) / design.unique).T, theta[:, 10, None, None]
         size = theta[:, self.overload, None].exp()
         over, rest = softplus(torch.log1p(epochs) - onset), softplus(-onset)
         lost = size * (over**2 - rest**2)
         # The derivative of softplus is 1 - exp(-softplus).
         steep, flat = 2 * over * -torch.expm1(-over), 2 * rest * -torch.expm1(-rest)
-        by_exposure = size * steep * epochs / (1 + epochs)
-        return lost.sum(1), _Harm((size * (flat - steep)).sum(1), lost, by_exposure)
+        return lost.sum(1), _Harm((size * (flat - steep)).sum(1), lost)
 
     def _schedule(self, theta: Tensor, design: Design) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Log of the two learning-rate factors (B, R) and its derivative by undecayed, bend and constant_lr."""
