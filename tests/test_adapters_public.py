@@ -26,6 +26,7 @@ TABLES = {
     "datablations": "datablations/c4_data_constrained_runs.csv",
     "olmo_ladder": "olmo_ladder/tidy_final_rows.csv",
     "open_lm": "open_lm/tidy_openlm_runs.csv",
+    "muennighoff_code": "../published/muennighoff_code_fill_scores.csv",
 }
 # Rows, domains, tasks, phases: as the authors state them, tasks counted in the header.
 SIZES = {
@@ -35,6 +36,7 @@ SIZES = {
     "datablations": (296, 1, 1, 1),
     "olmo_ladder": (30, 1, 71, 1),
     "open_lm": (104, 3, 54, 1),
+    "muennighoff_code": (22, 3, 19, 1),
 }
 
 
@@ -110,8 +112,20 @@ def open_lm(by_run: dict[str, Record]) -> None:
         assert record.values["acc/mmlu"].value == float(row["acc_mmlu"])
 
 
+def muennighoff_code(by_run: dict[str, Record]) -> None:
+    for row in rows_of(TABLES["muennighoff_code"]):
+        if row["task"].startswith("Average"):
+            continue
+        record = by_run[f"{row['model_params']}-{row['text_corpus']}-{row['python_pct_of_tokens']}"]
+        assert record.recipe.params == float(row["model_params"].removesuffix("B")) * 1e9
+        assert record.recipe.mixture.share("python") == pytest.approx(float(row["python_pct_of_tokens"]) / 100)
+        assert record.values[row["task"]].value == pytest.approx(float(row["score_pct"]) / 100, abs=1e-12)
+        spread = row["std_over_seeds_pct"]
+        assert record.noise.get(row["task"]) == (pytest.approx(float(spread) / 100) if spread else None)
+
+
 CHECKS: dict[str, Callable[[dict[str, Record]], None]] = {
-    check.__name__: check for check in (regmix, marin, olmix, datablations, olmo_ladder, open_lm)
+    check.__name__: check for check in (regmix, marin, olmix, datablations, olmo_ladder, open_lm, muennighoff_code)
 }
 
 
