@@ -206,7 +206,8 @@ WRONG = {
     "a glob that matches nothing": ('"weight_*"', '"share_*"', "domains 'share_.' matches no column"),
     "no such column": ('seed = "seed"', 'seed = "sid"', "there is no column 'sid'"),
     "a unit without direction": ('"nats/token"', '"perplexity"', "unknown unit 'perplexity'"),
-    "a key that is not known": ('seed = "seed"', 'sead = "seed"', "sead"),
+    "a key that is not known": ('seed = "seed"', 'sead = "seed"', "sead: is not known"),
+    "a key that is not known inside": ("scale = 1e6", "scales = 1e6", "params.scales: is not known"),
     "no total": ('tokens = { column = "budget_b", scale = 1e9 }', "", "phase 'init' has no tokens"),
     "a domain with a colon": ('"weight_*" = "*"', '"weight_*" = "a:*"', "domain 'a:web' needs a name without a colon"),
     "two tasks of one name": ('name = "acc"', 'name = "web"', "both become 'metric:web'"),
@@ -258,6 +259,17 @@ def test_a_folder_needs_a_mapping_that_names_its_files_and_rows_say_their_file(t
     with pytest.raises(InputError, match=r"the mapping is for a.csv, b.csv, c.csv, not for map.csv"):
         gather(tmp_path / "map.csv", tmp_path / "map.toml")
     assert [entry.params for entry in read_mapping(tmp_path / "map.toml")][-1] == 7
+
+
+def test_keys_that_are_empty_have_no_partner_and_numbers_can_name_runs(tmp_path: Path) -> None:
+    (tmp_path / "losses.csv").write_text("id,web\n,3.5\n1,3.1\n")
+    found = understood(tmp_path, MIXTURES, JOIN.replace("KEY", 'on = "id", prefix = "loss "'))
+    assert [set(r.values) for r in found.records] == [{"web"}, set(), set()]
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text(f"run,params,tokens:p:web,metric:{name}\n1,5,7,2\n2,5,7,2\n")
+    (tmp_path / "map.toml").write_text('[[table]]\nfile = "a.csv"\nrun = "{file}-{run}"\n[[table]]\nfile = "b.csv"\n')
+    sheet, _ = gather(tmp_path, tmp_path / "map.toml")
+    assert [r.run for r in understand(sheet, {}, "bits/byte").records] == ["a-1", "a-2", "1", "2"]
 
 
 def test_a_column_that_is_there_twice_or_belongs_to_nothing_is_refused(tmp_path: Path) -> None:

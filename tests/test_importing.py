@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -128,3 +130,17 @@ def test_tokens_are_kept_exactly_whatever_the_shares(tokens: list[float]) -> Non
     record = understand(pl.DataFrame([row]), {"t": "bits/byte"}).records[0]
     assert [record.drawn("p", f"d{i}") for i in range(len(tokens))] == tokens
     assert json.loads(json.dumps(record.as_json()))["tokens"]["p"] == {f"d{i}": v for i, v in enumerate(tokens) if v}
+
+
+def test_the_command_prints_one_document_and_refuses_in_one_sentence(tmp_path: Path) -> None:
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mixlaw", "import", str(write(tmp_path)), str(tmp_path / "study"), *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    refused = run("--mapping", str(tmp_path / "gone.toml"))
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert "gone.toml is no mapping" in refused.stderr
+    done = run("--unit", "nats/token", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert (found["runs"], found["empty"], found["ignored"], found["warnings"]) == (2, 1, ["comment"], [])

@@ -162,7 +162,7 @@ def _checkpoints(records: Sequence[Record], places: Sequence[str]) -> Iterator[s
 def _label(label: Label, model: Model, values: Mapping[str, NDArray[np.float64]], per_token: bool) -> Iterator[str]:
     """A label that differs between rows, and how much values jump with it."""
     kinds = dict.fromkeys(cell for cell in label.cells if cell is not None)
-    if len(kinds) < 2:
+    if len(kinds) < 2 or len(kinds) > max(8, len(label.cells) // 2):  # one of its own for each row is a name
         return
     counts = {kind: label.cells.count(kind) for kind in kinds}
     usual = max(counts, key=lambda kind: counts[kind])

@@ -199,10 +199,16 @@ def read_mapping(path: Path) -> list[TableMap]:
     try:
         return [TableMap.model_validate({**data, **table}) for table in tables or [{}]]
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{path}: {key + ': ' if key else ''}{message}; mend the mapping") from error
+        raise InputError(f"{path}: {_sentence(error)}; mend the mapping") from error
+
+
+def _sentence(error: ValidationError) -> str:
+    """The most telling problem: a key that is not known, else the deepest; a value may be of one of several kinds."""
+    found = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
+    kinds = ("float", "str", Reading.__name__, TaskMap.__name__)
+    key = ".".join(str(part) for part in found["loc"] if part not in kinds)
+    said = "is not known" if found["type"] == "extra_forbidden" else found["msg"].removeprefix("Value error, ")
+    return f"{key}: {said}" if key else said
 
 
 def captures(glob: str, name: str) -> list[str] | None:

@@ -180,7 +180,10 @@ def _numbered(sheet: Sheet) -> pl.DataFrame:
 
 
 def _as_floats(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.with_columns(pl.selectors.integer().cast(pl.Float64), pl.col("run").cast(pl.String))
+    numeric = frame.with_columns(
+        (pl.selectors.integer() - pl.selectors.by_name("run", require_all=False)).cast(pl.Float64)
+    )
+    return numeric.with_columns(pl.selectors.by_name("run", require_all=False).cast(pl.String))
 
 
 def _joined_labels(sheets: Sequence[Sheet], heights: Sequence[int]) -> tuple[Label, ...]:

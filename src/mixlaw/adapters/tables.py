@@ -100,7 +100,7 @@ def joined(left: Source, right: Source, on: Sequence[str], prefix: str = "") -> 
     for side in (left, right):
         if lacking := [name for name in on if name not in side.frame.columns]:
             raise InputError(f"{side.name} has no column {lacking[0]!r} to join on; there are {_some(side.frame)}")
-    keys, partners = _keys(left.frame, on), _keys(right.frame, on)
+    keys, partners = _keys(left.frame, on, "left"), _keys(right.frame, on, "right")
     if len(set(partners)) < len(partners):
         twice = next(key for key in partners if partners.count(key) > 1)
         raise InputError(f"{right.name} has {' '.join(twice)!r} twice in {', '.join(on)}; keep one of the rows")
@@ -138,8 +138,10 @@ def _side_by_side(left: Source, right: Source, other: pl.DataFrame) -> Source:
     return replace(left, frame=left.frame.with_columns(other[n] for n in other.columns if n not in left.frame.columns))
 
 
-def _keys(frame: pl.DataFrame, on: Sequence[str]) -> list[tuple[str, ...]]:
-    columns = [[_text(cell) for cell in frame[name].to_list()] for name in on]
+def _keys(frame: pl.DataFrame, on: Sequence[str], side: str) -> list[tuple[str, ...]]:
+    """Keys of the rows as text; an empty cell is like no other."""
+    cells = [enumerate(frame[name].to_list()) for name in on]
+    columns = [[f"(empty, {side} {row})" if cell is None else _text(cell) for row, cell in column] for column in cells]
     return list(zip(*columns, strict=True))
 
 

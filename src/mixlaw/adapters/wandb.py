@@ -156,6 +156,7 @@ class _Named(ast.NodeTransformer):
 def _literal(text: str) -> Any:
     """A Python literal; None where it is not one."""
     try:
-        return ast.literal_eval(_Named().visit(ast.parse(text, mode="eval")))
+        tree = ast.parse(text, mode="eval")
+        return ast.literal_eval(_Named().visit(tree) if "nan" in text or "inf" in text else tree)
     except (SyntaxError, ValueError):
         return None
