@@ -55,6 +55,10 @@ class Beliefs(Protocol):
     def domains(self) -> tuple[str, ...]:
         """Domains that can be predicted."""
 
+    @property
+    def calibration(self) -> Tensor:
+        """Factor on the spread of draws that held-out runs ask for, (T,)."""
+
     def predict(self, design: Design) -> Predicted:
         """Mean and interval for every recipe and task."""
 

@@ -16,6 +16,7 @@ from mixlaw.recipe import Recipe
 
 SURE = 0.9  # chance to beat the best baseline from which a recommendation is supported
 Z90 = 1.645  # half width of a normal 90 % interval in standard deviations
+ROUNDING = 0.02  # share of tokens by which a recipe may pass the trust radius: the search is held back, not walled in
 FAR = 10.0  # times the largest measured size, or its tokens, beyond which a warning says so
 
 
@@ -47,9 +48,9 @@ def judged(
     gain = _interval(weighted[:, best])
     far, neighbour = (part[0] for part in objective.distance(*points_of(allowed, [recipe])))
     warnings = [*_warnings(objective, recipe, baselines, measured), *_disagreements(forecasts)]
-    if float(far) > objective.radius:
+    if float(far) > objective.radius + ROUNDING:
         warnings.insert(0, f"{float(far):.0%} of its tokens differ from every measured run: there the law alone speaks")
-    supported = beats[against] >= SURE and float(far) <= objective.radius + 1e-6
+    supported = beats[against] >= SURE and float(far) <= objective.radius + ROUNDING
     return Proposal(
         target=allowed.target,
         recipe=recipe,

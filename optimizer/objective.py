@@ -94,10 +94,12 @@ def apart(one: Tensor, other: Tensor) -> Tensor:
 
 
 def log_losses(beliefs: Beliefs, design: Design, count: int) -> Tensor:
-    """Draws on the scale of log losses, (S, R, T)."""
+    """Draws on the scale of log losses, as far apart as held-out runs have shown them to be, (S, R, T)."""
     values = beliefs.draws(design, count)
     parts = [to_log_loss(values[..., t], beliefs.units[task]) for t, task in enumerate(beliefs.tasks)]
-    return torch.stack(parts, -1)
+    losses = torch.stack(parts, -1)
+    middle = losses.mean(0)
+    return middle + beliefs.calibration * (losses - middle)
 
 
 def task_weights(beliefs: Beliefs, weights: Mapping[str, float] | None) -> Tensor:

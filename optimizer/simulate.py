@@ -70,6 +70,11 @@ class World:
         return dict.fromkeys(self.tasks, "bits/byte")
 
     @property
+    def calibration(self) -> Tensor:
+        """A known world's doubt is what it is, (T,)."""
+        return torch.ones(len(self.tasks), dtype=torch.float64)
+
+    @property
     def domains(self) -> tuple[str, ...]:
         """Names of the domains."""
         return tuple(domain.name for domain in self.sources)
@@ -130,9 +135,10 @@ class World:
 def random_world(
     domains: Sequence[Domain], phases: Sequence[str] = ("init", "continue", "cooldown"), tasks: int = 4, seed: int = 0
 ) -> World:
-    """Draw a world: each task wants a few domains most, later phases count for more, floors and exponents as published.
+    """Draw a world: each task wants a few domains most, later phases count for more.
 
-    Coefficients lie around Hoffmann et al. 2022 (arXiv:2203.15556), scaled to bits/byte of models of 0.01M to 100M.
+    Exponents lie around Hoffmann et al. 2022 (arXiv:2203.15556). Levels are those of byte-level models on 20 tokens per
+    parameter: about 2.2 bits/byte at 0.024M parameters, 1.9 at 0.094M, 1.65 at 0.33M.
     """
     draw = np.random.default_rng(seed)
     forget = np.sort(draw.uniform(0.3, 1.0, (tasks, len(phases))), 1)
@@ -145,12 +151,12 @@ def random_world(
         tasks=tuple(f"task{t}" for t in range(tasks)),
         phases=tuple(phases),
         sources=tuple(domains),
-        floor=tensor(draw.uniform(0.4, 0.9, tasks)),
-        a=tensor(draw.uniform(20, 40, tasks)),
+        floor=tensor(draw.uniform(0.8, 1.2, tasks)),
+        a=tensor(draw.uniform(4, 10, tasks)),
         alpha=tensor(draw.uniform(0.3, 0.36, tasks)),
-        b=tensor(draw.uniform(40, 80, tasks)),
+        b=tensor(draw.uniform(14, 26, tasks)),
         beta=tensor(draw.uniform(0.26, 0.32, tasks)),
-        worth=tensor(draw.dirichlet(np.full(len(domains), 0.7), tasks) * 0.95 + 0.05 / len(domains)),
+        worth=tensor(draw.dirichlet(np.full(len(domains), 0.4), tasks) * 0.95 + 0.05 / len(domains)),
         elasticity=tensor(draw.uniform(0.3, 0.6, tasks)),
         retention=tensor(forget),
         repeats=15.39,
