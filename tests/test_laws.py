@@ -10,9 +10,24 @@ from torch import Tensor
 
 import published
 from mixlaw.analysis.design import Design
-from mixlaw.analysis.laws import BESIROGLU_2024, HOFFMANN_2022, LAWS, MUENNIGHOFF_2023, Exposure, Law
+from mixlaw.analysis.laws import (
+    BESIROGLU_2024,
+    HOFFMANN_2022,
+    LAWS,
+    MUENNIGHOFF_2023,
+    Additive,
+    BiMix,
+    DataMixing,
+    Exposure,
+    Joint,
+    Law,
+    LogLinear,
+    Saturating,
+)
 from mixlaw.analysis.laws.base import Form
 
+#: Laws of one size and budget; BiMix knows tokens but no size, Saturating may rise where repeats harm.
+MIXTURE_ONLY = ("DataMixing", "LogLinear", "BiMix", "Saturating")
 CASES = [pytest.param(law, id=name) for name, law in LAWS.items()]
 
 
@@ -70,8 +85,8 @@ def test_without_repeats_and_with_a_fed_model_the_data_constrained_law_is_chinch
     assert np.isclose(fresh, plain, rtol=1e-12)
 
 
-@pytest.mark.parametrize("law", CASES)
-def test_every_law_falls_with_size_and_tokens(law: type[Law]) -> None:
+@pytest.mark.parametrize("law", [c for c in CASES if c.id not in MIXTURE_ONLY])
+def test_every_law_of_scale_falls_with_size_and_tokens(law: type[Law]) -> None:
     design = designs(unique=math.inf)
     form = law.form(design)
     for theta in thetas(form):
@@ -79,6 +94,47 @@ def test_every_law_falls_with_size_and_tokens(law: type[Law]) -> None:
         base = fitted(design)
         assert bool((fitted(replace(design, params=2 * design.params)) < base).all())
         assert bool((fitted(replace(design, tokens=2 * design.tokens)) < base).all())
+
+
+@pytest.mark.parametrize("law", [LogLinear, DataMixing])
+def test_laws_of_the_mixture_alone_do_not_see_scale(law: type[Law]) -> None:
+    design = designs(unique=math.inf)
+    form = law.form(design)
+    theta = thetas(form)
+    grown = replace(design, params=9 * design.params, tokens=9 * design.tokens)
+    assert torch.allclose(form.log_loss(theta, grown), form.log_loss(theta, design), rtol=1e-12)
+
+
+def test_bimix_is_a_power_of_the_own_share_times_a_power_of_tokens() -> None:
+    design = designs(phases=1, domains=2, unique=math.inf)
+    law = BiMix(alpha=0.2, b=50.0, beta=0.3, c=1.5, weight=(1.0, 0.0), domains=design.domains)
+    own, tokens = design.shares[2, 0, 0], design.total[2]
+    assert torch.isclose(law(design)[2], own**-0.2 * (50 * tokens**-0.3 + 1.5))
+
+
+def test_log_linear_and_data_mixing_are_one_family() -> None:
+    design = designs()
+    theta = thetas(LogLinear.form(design), 1)
+    laws = [law.form(design).law(theta[0], 0.3) for law in (LogLinear, DataMixing)]
+    assert torch.allclose(laws[0](design), laws[1](design), rtol=1e-12)
+
+
+def test_additive_without_a_mixture_term_and_joint_with_equal_domains_are_chinchilla() -> None:
+    design, c, four = designs(unique=math.inf), HOFFMANN_2022, designs().domains
+    additive = Additive(c.floor, (1e300,) * 4, (0.5,) * 4, c.a, c.alpha, c.b, c.beta, four)
+    joint = Joint(c.floor, (c.a,) * 4, 1.0, c.alpha, (c.b,) * 4, 1.0, c.beta, four)
+    assert torch.allclose(additive(design), c(design), rtol=1e-12)
+    assert torch.allclose(joint(design), c(design), rtol=1e-12)
+
+
+def test_saturating_exposure_gains_less_and_less_and_then_loses() -> None:
+    base = designs(rows=2, phases=1, domains=1, unique=1e8).select([0])
+    form = Saturating.form(base)
+    law = form.law(torch.tensor([p.mean for p in form.parameters], dtype=torch.float64), 0.0)
+    tokens = torch.tensor([0.1e8, 0.2e8, 0.3e8, 4e10], dtype=torch.float64)
+    losses = [float(law(replace(base, tokens=t.expand(1, 1, 1)))) for t in tokens]
+    assert losses[0] - losses[1] > losses[1] - losses[2] > 0
+    assert losses[3] > losses[2]
 
 
 @pytest.mark.parametrize("law", CASES)

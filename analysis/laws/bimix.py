@@ -1,0 +1,80 @@
+"""BiMix: a power of the own domain's share times a power of the steps (Ge et al. 2024)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mixlaw.analysis.design import Design
+from mixlaw.analysis.laws.base import Form, Law, Parameter
+from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain
+from mixlaw.analysis.laws.chinchilla import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, spread
+
+
+@dataclass(frozen=True)
+class BiMix:
+    """Loss of a task at the share r of its domain and s tokens.
+
+        L = r**-alpha (b / s**beta + c),   r = sum_j weight_j h_j
+
+    The authors' r is the share of the validation domain itself; a task that is no domain's has a weighted share.
+
+    Attributes:
+        alpha: exponent of the share.
+        b, beta: scale and exponent of the data term, s in tokens (the authors' steps).
+        c: what remains without a limit on tokens.
+        weight: of the domains in r, (K,), summing to 1.
+        domains: names of the axis.
+
+    Source: Ge et al. 2024, arXiv:2405.14908.
+    """
+
+    alpha: float
+    b: float
+    beta: float
+    c: float
+    weight: tuple[float, ...]
+    domains: tuple[str, ...]
+
+    def __call__(self, design: Design) -> Tensor:
+        """Loss of every recipe, (R,)."""
+        share = mixture(design.aligned(design.phases, self.domains)) @ torch.tensor(self.weight, dtype=torch.float64)
+        return share**-self.alpha * (self.b * design.total**-self.beta + self.c)
+
+    @classmethod
+    def form(cls, design: Design) -> Form:
+        """Shape of the law over the domains of `design`."""
+        return BiMixForm(design)
+
+
+class BiMixForm(BlockForm):
+    """theta = (log alpha, data, log beta, rest, weights): terms at the centre, weights before normalisation."""
+
+    def __init__(self, design: Design) -> None:
+        fixed = spread(design.total) < 0.01
+        super().__init__(
+            design,
+            alpha=Parameter("alpha", math.log(0.15), 0.7, SHAPE_BETWEEN),
+            b=Parameter("data", *TERM_PRIOR, held=fixed),
+            beta=Parameter("beta", *EXPONENT_PRIOR, SHAPE_BETWEEN, held=fixed),
+            c=Parameter("rest", math.log(0.5), 0.8),
+            weight=per_domain("weight", design, 0.0, 1.5, 1.0),
+        )
+
+    def log_loss(self, theta: Tensor, design: Design) -> Tensor:
+        """Log loss, (B, R)."""
+        share = self.block(theta, "weight").softmax(1) @ mixture(design).T
+        alpha, beta = self.block(theta, "alpha").exp(), self.block(theta, "beta").exp()
+        data = self.block(theta, "b") - beta * (design.total.log() - self.log_d)
+        return torch.logaddexp(data, self.block(theta, "c")) - alpha * share.log()
+
+    def law(self, theta: Tensor, log_scale: float) -> Law:
+        """The law in natural units."""
+        alpha, b, beta, c = theta[:4].tolist()
+        weight = tuple(theta[self.at["weight"]].softmax(0).tolist())
+        beta = math.exp(beta)
+        scale = math.exp(b + beta * self.log_d + log_scale)
+        return BiMix(math.exp(alpha), scale, beta, math.exp(c + log_scale), weight, self.domains)
