@@ -16,6 +16,11 @@ from mixlaw.errors import InputError
 TOLERANCE = 1e-6  # shares sum to one within this
 
 
+def _whole(value: float) -> bool:
+    """Whether a number is whole; not a number and infinity are not."""
+    return math.isfinite(value) and value == int(value)
+
+
 class InvalidMixture(InputError):
     """A data mixture that is not a point of the simplex."""
 
@@ -133,11 +138,13 @@ class Phase:
     def __post_init__(self) -> None:
         if not self.name or ":" in self.name:
             raise InvalidRecipe(f"a phase needs a name without a colon, got {self.name!r}")
-        if self.tokens != int(self.tokens) or self.tokens <= 0:
+        if not _whole(self.tokens) or self.tokens <= 0:
             raise InvalidRecipe(f"phase {self.name!r} needs a positive whole number of tokens, got {self.tokens}")
         if self.lr_end is not None and not 0 <= self.lr_end <= 1:
             raise InvalidRecipe(f"phase {self.name!r} needs lr_end between 0 and 1, got {self.lr_end}")
+        # Equal phases must have equal lineages, so 1 and 1.0 are written alike.
         object.__setattr__(self, "tokens", int(self.tokens))
+        object.__setattr__(self, "lr_end", None if self.lr_end is None else float(self.lr_end))
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Phase.from_json`."""
@@ -163,7 +170,7 @@ class Recipe:
         schedule: warmup-stable-decay, or cosine over all phases.
 
     Raises:
-        InvalidRecipe: no phases, two phases of one name, a size or unique count that is not positive.
+        InvalidRecipe: no phases, two phases of one name, a size or unique count that is not positive, a negative seed.
     """
 
     params: int
@@ -179,15 +186,21 @@ class Recipe:
             raise InvalidRecipe("a recipe needs at least one phase, got none")
         if len(set(names)) < len(names):
             raise InvalidRecipe(f"phase names must differ, got {names}; give a returning phase a name of its own")
-        if self.params != int(self.params) or self.params <= 0:
+        if not _whole(self.params) or self.params <= 0:
             raise InvalidRecipe(f"params must be a positive whole number, got {self.params}")
-        short = {name: count for name, count in self.unique.items() if count <= 0}
+        if not _whole(self.seed) or self.seed < 0:
+            raise InvalidRecipe(f"a seed must be a whole number from 0 on, got {self.seed}")
+        short = {name: count for name, count in self.unique.items() if not _whole(count) or count <= 0}
         if short:
             raise InvalidRecipe(
-                f"unique tokens must be positive, got {short}; leave the domain out of the mixture instead"
+                f"unique tokens must be positive whole numbers, got {short}; "
+                "leave the domain out of the mixture instead"
             )
+        object.__setattr__(self, "params", int(self.params))
         object.__setattr__(self, "phases", tuple(self.phases))
-        object.__setattr__(self, "unique", MappingProxyType(dict(sorted(self.unique.items()))))
+        object.__setattr__(self, "seed", int(self.seed))
+        unique = {name: int(count) for name, count in sorted(self.unique.items())}
+        object.__setattr__(self, "unique", MappingProxyType(unique))
 
     def __hash__(self) -> int:
         return hash(self.lineage)

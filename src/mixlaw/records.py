@@ -61,6 +61,10 @@ class Measurement:
     stderr: float | None = None
     count: int | None = None
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise InputError(f"measured {self.value}; a record holds finite numbers: leave the task out")
+
 
 @dataclass(frozen=True)
 class Record:
@@ -83,6 +87,10 @@ class Record:
     noise: Mapping[str, float] = field(default_factory=dict)
     tokens: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.progress <= 1:
+            raise InputError(f"run {self.run} has progress {self.progress}; it is the share done, between 0 and 1")
 
     @property
     def key(self) -> str:
@@ -129,9 +137,6 @@ class Record:
 
 def write_record(runs: Path, record: Record) -> Path:
     """Write one record under `runs`, whole or not at all."""
-    bad = {task: m.value for task, m in record.values.items() if not math.isfinite(m.value)}
-    if bad:
-        raise InputError(f"run {record.run} measured {bad}; a record holds finite numbers: leave the task out")
     path = runs / record.key / "record.json"
     write_json(path, record.as_json())
     return path
@@ -145,19 +150,19 @@ def read_record(path: Path) -> Record:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        if data["format"] != FORMAT:
-            raise InputError(
-                f"{path} has record format {data['format']}, this mixlaw reads {FORMAT}; use the mixlaw that wrote it"
-            )
-        return Record.from_json(data)
+        if data["format"] == FORMAT:
+            return Record.from_json(data)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} is truncated or damaged ({error}); delete it and run again to measure it anew"
         ) from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} is not a record: {error!r} is missing or of the wrong type; delete it and run again"
-        ) from error
+    except KeyError as error:
+        raise InputError(f"{path} is not a record: {error} is missing; delete it and run again") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not a record: {error}; delete it and run again") from error
+    raise InputError(
+        f"{path} has record format {data['format']}, this mixlaw reads {FORMAT}; use the mixlaw that wrote it"
+    )
 
 
 def read_records(runs: Path) -> list[Record]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mixlaw.errors import InputError
 from mixlaw.recipe import Domain, InvalidMixture, Kind, Mixture
 from mixlaw.records import Unit
+from mixlaw.runner.ladder import parse_size
 
 VERSION = 1  # of the study folder
 
@@ -146,12 +147,18 @@ class Settings(_Strict):
         for name, shares in self.mixtures.items():
             _known(f"mixtures.{name}", shares, self.domains, "domain")
             _simplex(name, shares)
+        for size in self.sizes:
+            _size("sizes", size)
+        names = [phase.name for phase in self.phases]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"phases: {twice[0]!r} stands there twice; give a returning phase another name")
         if self.phases and abs(sum(p.share for p in self.phases) - 1) > 1e-6:
             raise ValueError(f"phases: the shares must sum to 1, got {sum(p.share for p in self.phases):g}")
         for number, recipe in enumerate(self.recipes, 1):
             where = f"recipes[{number}]"
             _known(f"{where}.size", [recipe.size], self.sizes, "size")
-            _known(f"{where}.phases", recipe.phases, [p.name for p in self.phases], "phase")
+            _known(f"{where}.phases", recipe.phases, names, "phase")
             _known(f"{where}.phases", [use.mixture for use in recipe.phases.values()], self.mixtures, "mixture")
             shares = {p.name: recipe.phases[p.name].share or p.share for p in self.phases if p.name in recipe.phases}
             if abs(sum(shares.values()) - 1) > 1e-6:
@@ -159,10 +166,15 @@ class Settings(_Strict):
                     f"{where}.phases: the shares must sum to 1, got {sum(shares.values()):g} from {shares}; "
                     'give each as { mixture = "...", share = ... }'
                 )
-        for phase, bounds in {
-            **(self.target.floors if self.target else {}),
-            **(self.target.caps if self.target else {}),
-        }.items():
+        return self
+
+    @model_validator(mode="after")
+    def _target_refers(self) -> Settings:
+        if self.target is None:
+            return self
+        _size("target.params", self.target.params)
+        _known("target.domain_epochs", self.target.domain_epochs, self.domains, "domain")
+        for phase, bounds in (*self.target.floors.items(), *self.target.caps.items()):
             _known("target", [phase], [p.name for p in self.phases], "phase")
             _known(f"target.{phase}", bounds, self.domains, "domain")
         return self
@@ -195,6 +207,13 @@ def _known(where: str, names: Any, known: Any, what: str) -> None:
         raise ValueError(
             f"{where}: unknown {what} {unknown[0]!r}; choose one of {', '.join(map(repr, known)) or 'none yet'}"
         )
+
+
+def _size(where: str, size: str | int) -> None:
+    try:
+        parse_size(size)
+    except InputError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _simplex(name: str, shares: Mapping[str, float]) -> None:
