@@ -21,17 +21,18 @@ from functools import lru_cache
 from mixlaw.errors import InputError
 
 _UNITS = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9}
-_SIZE = re.compile(r"([0-9.]+)\s*([KMB]?)", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([KMB]?)", re.IGNORECASE)
 
 
 def parse_size(size: str | int | float) -> int:
     """Parameters from `"470M"`, `"2.8B"`, `"0.1M"` or a number."""
     match = _SIZE.fullmatch(str(size).strip().replace("_", ""))
-    if match is None or not float(match[1]) > 0:
+    params = round(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if params < 1:
         raise InputError(
             f'a size is a positive number with K, M or B behind it, got {size!r}; write for instance "470M"'
         )
-    return round(float(match[1]) * _UNITS[match[2].upper()])
+    return params
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ def _family() -> tuple[Shape, ...]:
     """All shapes on the ladder, from 0.02M up to about 100B."""
     widths = [*range(32, 256, 32), *range(256, 1024, 64), *range(1024, 4096, 128), *range(4096, 10241, 256)]
     shapes = (Shape(width, depth) for width in widths for depth in range(2, 129))
-    return tuple(s for s in shapes if 1 / 1.7 < s.width / s.depth / _aspect(s.params) < 1.7)
+    # Heads are 32 wide, so there is no width between 32 and 64: depth fills the gap.
+    deepest = {32: 1 / 3.2}
+    return tuple(s for s in shapes if deepest.get(s.width, 1 / 1.7) < s.width / s.depth / _aspect(s.params) < 1.7)
 
 
 @lru_cache(maxsize=256)

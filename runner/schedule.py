@@ -1,4 +1,4 @@
-"""Learning rate over the peak, and progress, at any token of a recipe."""
+"""Learning rate over the peak at any token of a recipe."""
 
 from __future__ import annotations
 
