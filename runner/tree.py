@@ -80,9 +80,10 @@ class Tree:
         """Segments still to be worked on: runs without a record, and what they need that leaves no checkpoint yet."""
         keep: set[str] = set()
         for segment in reversed(self.segments):
+            children = (child.lineage for child in self.children.get(segment.lineage, []))
             wanted = segment.is_run and segment.lineage not in measured
-            above = any(child.lineage in keep for child in self.children.get(segment.lineage, []))
-            if wanted or (above and segment.lineage not in trained):
+            start = any(child in keep and child not in trained for child in children)
+            if wanted or (start and segment.lineage not in trained):
                 keep.add(segment.lineage)
         return [segment for segment in self.segments if segment.lineage in keep]
 
@@ -109,7 +110,7 @@ def plan(recipes: Sequence[Recipe]) -> Tree:
                 else:
                     found[lineage] = replace(known, runs=(*known.runs, recipe.lineage))
                 parent, done = lineage, begin + cut
-    return Tree(_parents_first(found), recipes)
+    return Tree(tuple(found.values()), recipes)  # in the order found, so a parent comes before its children
 
 
 Trunk = tuple[str, int, str]
@@ -138,12 +139,3 @@ def _cuts(recipe: Recipe, index: int, lengths: Mapping[Trunk, set[int]]) -> list
     whole = recipe.phases[index].tokens
     trunk = _trunk(recipe, index)
     return [whole] if trunk is None else sorted(cut for cut in lengths[trunk] if cut <= whole)
-
-
-def _parents_first(found: Mapping[str, Segment]) -> tuple[Segment, ...]:
-    """Segments by depth, then as found: every parent comes before its children."""
-
-    def depth(segment: Segment) -> int:
-        return 0 if segment.parent is None else 1 + depth(found[segment.parent])
-
-    return tuple(sorted(found.values(), key=depth))

@@ -1,0 +1,135 @@
+"""What a plan costs, against counting by hand; and a study's training settings, which decide it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.runner.cost import Plan, makespan
+from mixlaw.runner.ladder import hyperparameters, shape
+from mixlaw.runner.setup import Setup
+from mixlaw.runner.tree import plan
+
+TEXT, CODE = Mixture({"text": 1.0}), Mixture({"code": 1.0})
+SETUP = Setup(data="data", data_hash="abc", vocabulary=300, sequence=32, tasks=("text",), batch=4)
+SMALL = shape("0.025M").params
+
+
+def planned(*recipes: Recipe, measured: frozenset[str] = frozenset(), trained: frozenset[str] = frozenset()) -> Plan:
+    return Plan(plan(recipes), SETUP, measured, trained, speed={SMALL: 1000.0}, workers=2)
+
+
+def branches() -> list[Recipe]:
+    phases = [(Phase("init", 12_800, TEXT), Phase("cooldown", 2560, mixture, 0.0)) for mixture in (TEXT, CODE)]
+    return [Recipe(SMALL, pair) for pair in phases]
+
+
+def test_flops_of_the_tree_count_the_trunk_once() -> None:
+    # Width 32, depth 2, inner width 88: 2 (4 32^2 + 3 32 88) + 300 32 weights that multiply, attention of 32 tokens.
+    each = 6 * (2 * (4 * 32**2 + 3 * 32 * 88) + 300 * 32) + 12 * 2 * 32 * 32
+    found = planned(*branches())
+    assert found.tokens_shared == 12_800 + 2 * 2560
+    assert found.flops_shared == each * (12_800 + 2 * 2560)
+    assert found.flops_separate == each * 2 * (12_800 + 2560)
+
+
+def test_time_is_that_of_the_trunk_and_the_branches_side_by_side() -> None:
+    found = planned(*branches())
+    assert math.isclose(found.seconds, (12_800 + 2560) / 1000)
+    assert math.isclose(replace(found, workers=1).seconds, (12_800 + 2 * 2560) / 1000)
+
+
+def test_what_is_trained_costs_no_time() -> None:
+    one, two = branches()
+    trunk = one.prefix(1)
+    half = planned(one, two, measured=frozenset({one.lineage}), trained=frozenset({trunk, one.lineage}))
+    assert [segment.lineage for segment in half.pending] == [two.lineage]
+    assert math.isclose(half.seconds, 2.56)
+    done = planned(one, two, measured=frozenset({one.lineage, two.lineage}))
+    assert (done.pending, done.seconds) == ([], 0.0)
+
+
+def test_disk_holds_weights_and_two_moments_of_every_segment() -> None:
+    assert planned(*branches()).disk_bytes == 3 * 12 * (SMALL + 300 * 32)
+
+
+forests = st.lists(st.tuples(st.integers(-1, 5), st.integers(1, 9)), min_size=1, max_size=6).map(
+    lambda raw: {
+        str(i): (str(parent) if 0 <= parent < i else None, float(length)) for i, (parent, length) in enumerate(raw)
+    }
+)
+
+
+def shortest(jobs: dict[str, tuple[str | None, float]], workers: int) -> float:
+    """Shortest makespan over all orders of handing out jobs."""
+    best = math.inf
+    for order in permutations(jobs):
+        end: dict[str | None, float] = {None: 0.0}
+        free = [0.0] * workers
+        for job in order:
+            parent, length = jobs[job]
+            if parent not in end:
+                break
+            free.sort()
+            end[job] = free[0] = max(free[0], end[parent]) + length
+        else:
+            best = min(best, max(free))
+    return best
+
+
+@settings(max_examples=25, deadline=None)
+@given(forests, st.integers(1, 3))
+def test_the_makespan_lies_between_the_best_order_and_grahams_bound(
+    jobs: dict[str, tuple[str | None, float]], workers: int
+) -> None:
+    # Graham 1969: list scheduling is at most 2 - 1/workers times the optimum; one worker is never idle.
+    found, best = makespan(jobs, workers), shortest(jobs, workers)
+    assert best - 1e-9 <= found <= (2 - 1 / workers) * best + 1e-9
+
+
+def test_adopting_rounds_to_whole_batches_of_a_model_on_the_ladder() -> None:
+    wish = Recipe(26_000, (Phase("init", 1000, TEXT), Phase("cooldown", 10, CODE, 0.0)))
+    adopted = SETUP.adopt(wish)
+    assert adopted.params == SMALL
+    assert [phase.tokens for phase in adopted.phases] == [1024, 128], "8 batches of 4 x 32, and at least one"
+    assert adopted.data == SETUP.identity
+    assert SETUP.adopt(adopted) == adopted
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ({"data": "elsewhere"}, False),
+        ({"tasks": ()}, False),
+        ({"checkpoint_seconds": 1.0}, False),
+        ({"data_hash": "abd"}, True),
+        ({"vocabulary": 301}, True),
+        ({"sequence": 64}, True),
+        ({"batch": 8}, True),
+        ({"learning_rate": 0.1}, True),
+        ({"warmup_tokens": 0}, True),
+        ({"beta2": 0.9}, True),
+    ],
+)
+def test_identity_changes_with_what_changes_the_weights_and_with_nothing_else(
+    change: dict[str, object], differs: bool
+) -> None:
+    assert (replace(SETUP, **change).identity != SETUP.identity) is differs  # type: ignore[arg-type]
+
+
+def test_overrides_go_before_the_rules() -> None:
+    rule = hyperparameters(SMALL, SETUP.step_tokens(SMALL))
+    assert SETUP.hyperparameters(SMALL) == rule
+    given_ = replace(SETUP, learning_rate=0.5, warmup_tokens=0, beta2=0.9).hyperparameters(SMALL)
+    assert (given_.learning_rate, given_.warmup_tokens, given_.beta2) == (0.5, 0, 0.9)
+    assert replace(SETUP, batch=None).sequences(SMALL) >= 1
+
+
+def test_a_setup_survives_json() -> None:
+    assert Setup.from_json(SETUP.as_json()) == SETUP
