@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mixlaw.errors import InputError
-from mixlaw.files import write_json
+from mixlaw.files import write_text
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -47,8 +48,10 @@ def save(folder: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer
     for name in ("tokenizer.json", "tokenizer_config.json"):
         if (tokenizer / name).exists():
             shutil.copyfile(tokenizer / name, draft / name)
+    for path in draft.iterdir():
+        path.chmod(0o644)  # safetensors gives 0600; a study may be shared by several users
     checksums = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
-    write_json(draft / STATE, {"step": step, "sha256": checksums})
+    write_text(draft / STATE, _state(step, checksums))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(draft, folder)
 
@@ -63,6 +66,8 @@ def load(folder: Path) -> Restored:
 
     step = verify(folder)
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+    for weight in model.parameters():  # out of the memory-mapped file: kernels may round otherwise at odd addresses
+        weight.data = weight.data.clone()
     return Restored(model, load_file(folder / "optimizer.safetensors"), step)
 
 
@@ -73,9 +78,11 @@ def verify(folder: Path) -> int:
         InputError: a file is missing or differs from its checksum.
     """
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        wrong = [name for name, digest in state["sha256"].items() if _sha256(folder / name) != digest]
-        step = int(state["step"])
+        text = (folder / STATE).read_text(encoding="utf-8")
+        state = json.loads(text)
+        step, checksums = state["step"], state["sha256"]
+        wrong = [name for name, digest in checksums.items() if _sha256(folder / name) != digest]
+        wrong += [STATE] if text != _state(step, checksums) else []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"checkpoint {folder} is damaged ({error}); delete that folder and run again to retrain it"
@@ -85,7 +92,13 @@ def verify(folder: Path) -> int:
             f"checkpoint {folder} is damaged: {wrong[0]} differs from its checksum; "
             "delete that folder and run again to retrain it"
         )
-    return step
+    return int(step)
+
+
+def _state(step: int, checksums: Mapping[str, str]) -> str:
+    """The text of state.json: steps done, the checksum of every other file, and its own."""
+    own = hashlib.sha256(json.dumps([step, checksums]).encode()).hexdigest()
+    return json.dumps({"step": step, "sha256": checksums, "own": own}, indent=1) + "\n"
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, restored: Restored) -> None:

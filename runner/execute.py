@@ -6,22 +6,26 @@ import fcntl
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Recipe
+from mixlaw.runner import checkpoint
 from mixlaw.runner.setup import Setup
+from mixlaw.runner.train import origin
 from mixlaw.runner.tree import Segment, Tree
 
-TRIES = 3  # of a segment whose worker died; a segment that fails with an error is not tried again
+TRIES = 3  # of a segment from one checkpoint, its worker dying; a segment that fails with an error is not tried again
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class _State:
     """What is still to do; the only mutable state of a run."""
 
     waiting: dict[str, Segment]
-    tries: dict[str, int] = field(default_factory=dict)
+    tries: Counter[tuple[str, Path | None]] = field(default_factory=Counter)
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     blocked: list[str] = field(default_factory=list)
@@ -110,8 +114,10 @@ class LocalExecutor:
         state = _State(dict(self.segments))
         if not segments:
             return Outcome((), {}, ())
-        with _only_one(self.runs):
-            hands = [self._start(number) for number in range(min(self.workers, len(segments)))]
+        hands: list[_Hand] = []
+        with _only_one(self.runs) as self.lock:
+            _sweep(self.runs)
+            self._verify(segments)
             try:
                 while state.waiting or any(hand.segment for hand in hands):
                     self._hand_out(state, hands)
@@ -120,6 +126,7 @@ class LocalExecutor:
                     self._listen(state, hands)
             finally:
                 self._stop(hands)
+                _sweep(self.runs)
         return Outcome(tuple(state.done), state.failed, tuple(state.blocked))
 
     def _critical_paths(self, segments: list[Segment]) -> dict[str, float]:
@@ -130,17 +137,26 @@ class LocalExecutor:
             ahead[segment.lineage] = self.weight[segment.lineage] + max(below, default=0.0)
         return ahead
 
+    def _verify(self, segments: list[Segment]) -> None:
+        """Read the checkpoints to go on from before anything is trained, so that a damaged one changes nothing."""
+        for folder in {origin(segment, self.setup, self.runs) for segment in segments}:
+            if folder is not None and folder.is_dir():
+                checkpoint.verify(folder)
+
     def _hand_out(self, state: _State, hands: list[_Hand]) -> None:
-        """Give every idle worker the ready segment with the longest way to go behind it."""
-        for hand in hands:
-            ready = [s for s in state.waiting.values() if s.parent not in self.segments or s.parent in state.done]
-            if hand.segment is None and ready:
-                segment = max(ready, key=lambda s: self.ahead[s.lineage])
-                del state.waiting[segment.lineage]
-                hand.segment, hand.tokens = segment, 0
-                finished: Recipe | None = segment.finished(self.recipes)
-                order = {"segment": segment.as_json(), "finished": finished.as_json() if finished else None}
-                self._send(hand, order)
+        """Give ready segments to workers, the longest way to go first; workers are started as work comes up."""
+        ready = [s for s in state.waiting.values() if s.parent not in self.segments or s.parent in state.done]
+        for segment in sorted(ready, key=lambda s: -self.ahead[s.lineage]):
+            hand = next((hand for hand in hands if hand.segment is None), None)
+            if hand is None and len(hands) == self.workers:
+                return
+            if hand is None:
+                hand = self._start(min(set(range(self.workers)) - {hand.number for hand in hands}))
+                hands.append(hand)
+            del state.waiting[segment.lineage]
+            hand.segment, hand.tokens = segment, 0
+            finished: Recipe | None = segment.finished(self.recipes)
+            self._send(hand, {"segment": segment.as_json(), "finished": finished.as_json() if finished else None})
 
     def _listen(self, state: _State, hands: list[_Hand]) -> None:
         """Wait for one event and act on it."""
@@ -160,19 +176,15 @@ class LocalExecutor:
         self.show(self._progress(state, hands))
 
     def _bury(self, state: _State, hands: list[_Hand], hand: _Hand) -> None:
-        """A worker died: replace it, and try its segment again from its last checkpoint."""
-        if hand not in hands:
-            return
+        """A worker died: try its segment again from its last checkpoint, unless it dies there every time."""
+        hands.remove(hand)
         code = hand.process.wait()
-        hands[hands.index(hand)] = self._start(hand.number)
         if hand.segment is None:
-            raise RuntimeError(
-                f"worker {hand.number} died with code {code} before it worked; see {self._log(hand.number)}"
-            )
-        lineage = hand.segment.lineage
-        state.tries[lineage] = state.tries.get(lineage, 0) + 1
-        if state.tries[lineage] < TRIES:
-            state.waiting[lineage] = hand.segment
+            return
+        here = (hand.segment.lineage, origin(hand.segment, self.setup, self.runs))
+        state.tries[here] += 1
+        if state.tries[here] < TRIES:
+            state.waiting[hand.segment.lineage] = hand.segment
         else:
             why = f"its worker died {TRIES} times, last with code {code}; see {self._log(hand.number)}"
             self._fail(state, hand.segment, why)
@@ -208,6 +220,7 @@ class LocalExecutor:
                 text=True,
                 env={**os.environ, **quiet},
                 start_new_session=True,
+                pass_fds=(self.lock,),
             )
         hand = _Hand(number, process)
         self._send(hand, {"setup": self.setup.as_json(), "runs": str(self.runs)})
@@ -217,7 +230,8 @@ class LocalExecutor:
 
     def _read(self, hand: _Hand, stdout: IO[str]) -> None:
         for line in stdout:
-            self.events.put((hand, json.loads(line)))
+            with suppress(ValueError):  # half a line: it died over it
+                self.events.put((hand, json.loads(line)))
         self.events.put((hand, None))
 
     def _send(self, hand: _Hand, message: dict[str, Any]) -> None:
@@ -232,21 +246,35 @@ class LocalExecutor:
     def _stop(self, hands: list[_Hand]) -> None:
         """Let busy workers checkpoint, and wait for all of them."""
         for hand in hands:
-            if hand.segment is not None and hand.process.poll() is None:
-                hand.process.send_signal(signal.SIGTERM)
-            if hand.process.stdin is not None:
-                hand.process.stdin.close()
+            if hand.process.poll() is None:
+                hand.process.send_signal(signal.SIGTERM)  # one that is still starting dies of it, with nothing to lose
+            with suppress(BrokenPipeError):
+                if hand.process.stdin is not None:
+                    hand.process.stdin.close()
         for hand in hands:
             hand.process.wait()
 
 
 @contextmanager
-def _only_one(runs: Path) -> Iterator[None]:
-    """Hold the lock of a study's runs; the system gives it up when the process dies."""
+def _only_one(runs: Path) -> Iterator[int]:
+    """Hold the locks of a study's runs; gives the handle of the one that workers take along.
+
+    The system gives a lock up when the last process that holds it dies. The workers' lock is waited for: it is held for
+    some seconds after a driver was killed, until its workers have noticed and saved a checkpoint.
+    """
     runs.mkdir(parents=True, exist_ok=True)
-    with (runs / ".lock").open("w") as file:
+    with (runs / ".lock").open("w") as drivers, (runs / ".workers").open("w") as workers:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(drivers, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"another `mixlaw run` is at work in {runs}; wait for it, or stop it and repeat") from None
-        yield
+        fcntl.flock(workers, fcntl.LOCK_EX)
+        yield workers.fileno()
+
+
+def _sweep(runs: Path) -> None:
+    """Remove what killed workers left: half-written checkpoints, and partial ones beside the final one."""
+    drafts = [*runs.glob("*/.checkpoint.*.tmp"), *runs.glob("*/.partial-*.tmp")]
+    outlived = [path for path in runs.glob("*/partial-*") if (path.parent / "checkpoint").is_dir()]
+    for path in (*drafts, *outlived):
+        shutil.rmtree(path)

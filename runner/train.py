@@ -114,18 +114,27 @@ def train_step(model: LlamaForCausalLM, adamw: torch.optim.AdamW, tokens: torch.
     return float(loss.detach())
 
 
+def origin(segment: Segment, setup: Setup, runs: Path) -> Path | None:
+    """The checkpoint a segment goes on from: its own, else its newest partial one, else its parent's, else none."""
+    home, begin = runs / segment.lineage, segment.start // setup.step_tokens(segment.recipe.params)
+    if (home / "checkpoint").is_dir():
+        return home / "checkpoint"
+    # One that another plan left before this segment's beginning is behind the parent's.
+    partial = [path for path in sorted(home.glob("partial-*")) if int(path.name.partition("-")[2]) > begin]
+    if partial:
+        return partial[-1]
+    return None if segment.parent is None else runs / segment.parent / "checkpoint"
+
+
 def _resume(segment: Segment, setup: Setup, runs: Path) -> tuple[LlamaForCausalLM, torch.optim.AdamW, int]:
-    """Model, optimizer and step from the segment's own checkpoint, else its newest partial one, else its parent's."""
+    """Model, optimizer and step that a segment goes on from."""
     rules = setup.hyperparameters(segment.recipe.params)
-    home = runs / segment.lineage
-    partial = sorted(home.glob("partial-*"))
-    parent = [] if segment.parent is None else [runs / segment.parent / "checkpoint"]
-    found = [path for path in [home / "checkpoint", *reversed(partial)] if path.is_dir()] + parent
-    if not found:
+    found = origin(segment, setup, runs)
+    if found is None:
         size = shape(segment.recipe.params)
         model = initialise(size, setup.vocabulary, setup.sequence, segment.recipe.seed)
         return model, optimizer(model, rules.learning_rate, rules.beta2), 0
-    restored = checkpoint.load(found[0])
+    restored = checkpoint.load(found)
     adamw = optimizer(restored.model, rules.learning_rate, rules.beta2)
     checkpoint.restore_moments(adamw, restored)
     return restored.model.train(), adamw, restored.step

@@ -1,8 +1,9 @@
 """A worker process: takes segments from stdin, trains and evaluates them one after another, tells on stdout.
 
 One JSON document per line. In: first {"setup", "runs"}, then {"segment", "finished"} any number of times. Out:
-{"event": "ready" | "progress" | "done" | "stopped" | "failed", ...}. End of input ends the process; SIGTERM saves a
-checkpoint and stops. Run as `python -m mixlaw.runner.worker`: it shares nothing with its driver but pipes and files.
+{"event": "ready" | "progress" | "done" | "stopped" | "failed", ...}. End of input and SIGTERM save a checkpoint and
+stop, so that no worker outlives its driver. Run as `python -m mixlaw.runner.worker`: it shares nothing with its driver
+but pipes and files.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from mixlaw.errors import InputError
@@ -33,6 +37,19 @@ class Worker:
         self.setup, self.runs = setup, runs
         self.shards: Shards = open_shards(setup.folder)
         self.stopping = False
+        self.orders: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+
+    def listen(self) -> None:
+        """Queue the orders of the driver until it closes the pipe, or dies and the system closes it."""
+        with suppress(ValueError):  # half a line: the driver died over it
+            for line in sys.stdin:
+                self.orders.put(json.loads(line))
+        self.stop()
+
+    def stop(self, *_: object) -> None:
+        """Stop after the step at hand; takes what a signal handler is given."""
+        self.stopping = True
+        self.orders.put(None)
 
     def work(self, segment: Segment, finished: Recipe | None) -> dict[str, Any]:
         """Train a segment; where a recipe ends with it, evaluate and write its record. Returns the closing event."""
@@ -68,8 +85,9 @@ class Worker:
 
 
 def _tell(event: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(event) + "\n")
-    sys.stdout.flush()
+    with suppress(BrokenPipeError):  # the driver died: the end of input stops this worker, after a checkpoint
+        sys.stdout.write(json.dumps(event) + "\n")
+        sys.stdout.flush()
 
 
 def _tell_progress(tokens: int) -> None:
@@ -80,8 +98,8 @@ def _quiet() -> None:
     """Stdout belongs to the protocol: libraries that print go to stderr, and progress bars stay off."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def main() -> None:
@@ -91,15 +109,15 @@ def main() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     _quiet()
     hello = json.loads(sys.stdin.readline())
-    worker = Worker(Setup.from_json(hello["setup"]), Path(hello["runs"]))
-
-    def stop(*_: object) -> None:
-        worker.stopping = True
-
-    signal.signal(signal.SIGTERM, stop)
+    try:
+        worker = Worker(Setup.from_json(hello["setup"]), Path(hello["runs"]))
+    except InputError as error:
+        _tell({"event": "failed", "error": str(error), "input": True})
+        return
+    signal.signal(signal.SIGTERM, worker.stop)
+    threading.Thread(target=worker.listen, daemon=True).start()
     _tell({"event": "ready"})
-    for line in sys.stdin:
-        order = json.loads(line)
+    while (order := worker.orders.get()) is not None and not worker.stopping:
         finished = None if order["finished"] is None else Recipe.from_json(order["finished"])
         try:
             _tell(worker.work(Segment.from_json(order["segment"]), finished))
@@ -109,8 +127,6 @@ def main() -> None:
             _tell({"event": "failed", "error": str(error), "input": True})
         except Exception as error:  # whatever happened to this segment, the next one may be fine
             _tell({"event": "failed", "error": f"{type(error).__name__}: {error}", "input": False})
-        if worker.stopping:
-            return
 
 
 if __name__ == "__main__":

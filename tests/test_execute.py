@@ -1,0 +1,364 @@
+"""A real tiny study, trained by worker processes: undisturbed, killed at random moments, interrupted, damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixlaw.errors import InputError
+from mixlaw.runner.execute import TRIES, LocalExecutor, Progress
+from mixlaw.runner.tree import plan
+from mixlaw.study import Study, open_study
+
+STUDY = """\
+[domains.text]
+source = "text.jsonl"
+[domains.code]
+kind = "code"
+source = "code.jsonl"
+
+[tasks]
+text = "bits/byte"
+code = "bits/byte"
+
+[tokenizer]
+vocabulary = 300
+
+[training]
+sequence = 32
+batch = 4
+warmup_tokens = 2000
+held_out = 0.2
+checkpoint_seconds = 0.05
+
+[sizes]
+"0.025M" = 24_000
+
+[[phases]]
+name = "init"
+share = 0.5
+[[phases]]
+name = "continue"
+share = 0.25
+[[phases]]
+name = "cooldown"
+share = 0.25
+lr_end = 0.0
+
+[mixtures]
+text = { text = 1.0 }
+code = { code = 1.0 }
+half = { text = 0.5, code = 0.5 }
+
+[[recipes]]
+size = "0.025M"
+phases = { init = "half", continue = "half", cooldown = "text" }
+[[recipes]]
+size = "0.025M"
+phases = { init = "half", continue = "half", cooldown = "code" }
+[[recipes]]
+size = "0.025M"
+phases = { init = "text", continue = "code", cooldown = "text" }
+seeds = [0, 1]
+"""
+SEGMENTS = 4 + 2 * 3
+DRIVER = "import sys; from mixlaw.study import open_study; print(open_study(sys.argv[1]).run(workers=2))"
+
+
+def documents(line: str, rng: np.random.Generator) -> str:
+    """Lines of JSON, each a document of words of `line` drawn by rank (Zipf): something to learn at this size."""
+    words = line.split()
+    chances = 1 / np.arange(1, len(words) + 1)
+    texts = (" ".join(rng.choice(words, 60, p=chances / chances.sum())) for _ in range(80))
+    return "".join(json.dumps({"text": text}) + "\n" for text in texts)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with its data, nothing trained."""
+    folder, rng = tmp_path_factory.mktemp("execute") / "study", np.random.default_rng(0)
+    folder.mkdir()
+    (folder / "study.toml").write_text(STUDY)
+    (folder / "text.jsonl").write_text(documents("the model sees a word and another one after it", rng))
+    (folder / "code.jsonl").write_text(documents("def f(x): return x + 1 if x else None # end", rng))
+    open_study(folder).prepare()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The study, trained without disturbance."""
+    study = copy(prepared, tmp_path_factory.mktemp("trained") / "study")
+    seen: list[Progress] = []
+    outcome = study.run(workers=2, progress=seen.append)
+    assert (len(outcome.done), outcome.failed, outcome.blocked) == (SEGMENTS, {}, ())
+    assert seen[-1].segments_done == SEGMENTS
+    assert seen[-1].done == pytest.approx(seen[-1].total)
+    return study
+
+
+def copy(prepared: Path, folder: Path) -> Study:
+    shutil.copytree(prepared, folder)
+    return open_study(folder)
+
+
+def files(study: Study) -> dict[str, bytes]:
+    return {str(path.relative_to(study.path)): path.read_bytes() for path in study.path.rglob("*") if path.is_file()}
+
+
+def results(study: Study) -> dict[str, bytes]:
+    """Records and checkpoints, by path."""
+    return {name: content for name, content in files(study).items() if name.startswith("runs/") and name.count("/") > 1}
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+# --- what a run leaves ----------------------------------------------------------------------------------------------
+
+
+def test_every_recipe_is_recorded_and_every_segment_leaves_one_checkpoint(trained: Study) -> None:
+    tree = plan(trained.recipes())
+    assert len(tree.recipes) == 4
+    assert {path.name for path in trained.runs.iterdir() if path.is_dir()} == {s.lineage for s in tree.segments}
+    for segment in tree.segments:
+        inside = {path.name for path in (trained.runs / segment.lineage).iterdir()}
+        assert inside == ({"checkpoint", "record.json"} if segment.is_run else {"checkpoint"})
+    assert {record.run for record in trained.records()} == {recipe.lineage for recipe in tree.recipes}
+
+
+def test_records_hold_what_was_drawn_and_what_was_measured(trained: Study) -> None:
+    for record in trained.records():
+        assert set(record.values) == {"text", "code"}
+        # Byte entropy of either corpus is far below 8 bits, and the models have learned some of it.
+        assert all(0 < m.value < 4 and m.stderr is not None and m.stderr > 0 for m in record.values.values())
+        for phase in record.recipe.phases:
+            assert sum(record.tokens[phase.name].values()) == phase.tokens
+    table = trained.table()
+    assert table.height == 4
+    assert table["lr_end:cooldown"].to_list() == [0.0] * 4
+
+
+def test_a_mixture_shows_in_what_it_is_about(trained: Study) -> None:
+    ends = {
+        record.recipe.phases[-1].mixture: {task: m.value for task, m in record.values.items()}
+        for record in trained.records()
+        if record.recipe.phases[0].mixture.share("code") == 0.5
+    }
+    (text,) = (values for mixture, values in ends.items() if "text" in mixture)
+    (code,) = (values for mixture, values in ends.items() if "code" in mixture)
+    assert text["text"] < code["text"]
+    assert code["code"] < text["code"]
+
+
+def test_the_disk_that_a_plan_promises_is_what_it_takes(trained: Study) -> None:
+    planned = trained.plan(workers=2)
+    assert planned.pending == []
+    taken = sum(path.stat().st_size for path in trained.runs.glob("*/checkpoint/*.safetensors"))
+    assert taken == pytest.approx(planned.disk_bytes, rel=0.05)
+
+
+def test_a_repeat_does_nothing(trained: Study) -> None:
+    before = files(trained)
+    assert trained.run(workers=2).done == ()
+    assert files(trained) == before
+
+
+def test_a_lost_record_is_measured_anew_to_the_same_bytes(trained: Study, tmp_path: Path) -> None:
+    study = copy(trained.path, tmp_path / "study")
+    before = results(study)
+    lost = next(study.runs.glob("*/record.json"))
+    lost.unlink()
+    assert study.run(workers=1).done == (lost.parent.name,)
+    assert results(study) == before
+
+
+# --- killed, interrupted, started twice -----------------------------------------------------------------------------
+
+
+def drive(study: Study) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(study.path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def workers(driver: subprocess.Popen[str]) -> list[int]:
+    return children(driver.pid)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.01)
+
+
+def written(study: Study) -> set[Path]:
+    return {*study.runs.glob("*/*"), *study.runs.glob("*/.*")}
+
+
+def training(study: Study, driver: subprocess.Popen[str]) -> Callable[[], bool]:
+    """Whether the driver has ended or its workers have written something since now."""
+    before = written(study)
+    return lambda: driver.poll() is not None or not written(study) <= before
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether processes have ended; one that nobody has waited for yet keeps its number, as a zombie."""
+    states = []
+    for pid in pids:
+        with suppress(OSError):
+            states.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
+    return all(state in "ZX" for state in states)
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_change_no_bit_of_what_is_measured(prepared: Path, trained: Study, tmp_path: Path) -> None:
+    study, rng = copy(prepared, tmp_path / "study"), np.random.default_rng(3)
+
+    def moment() -> None:
+        time.sleep(rng.uniform(0, 0.4))
+
+    # While one driver is at work another is refused.
+    driver = drive(study)
+    wait_until(lambda: workers(driver))
+    driver.send_signal(signal.SIGSTOP)
+    with pytest.raises(InputError, match="another `mixlaw run` is at work"):
+        study.run(workers=1)
+    driver.send_signal(signal.SIGCONT)
+
+    # A worker dies at work and the driver starts another. Then the driver dies, and its workers after a checkpoint.
+    wait_until(training(study, driver))
+    moment()
+    os.kill(workers(driver)[0], signal.SIGKILL)
+    wait_until(training(study, driver))
+    moment()
+    orphans = workers(driver)
+    driver.kill()
+    driver.communicate()
+
+    # The next driver starts at once, waits for the orphans to end, and dies before its own workers have begun.
+    driver = drive(study)
+    wait_until(lambda: workers(driver))
+    wait_until(lambda: gone(orphans), seconds=1)  # a process closes its files, and with them its lock, a moment earlier
+    driver.kill()
+    driver.communicate()
+
+    # Ctrl-C: a checkpoint, and everybody is gone within seconds.
+    driver = drive(study)
+    wait_until(training(study, driver))
+    moment()
+    began, stopped = time.monotonic(), workers(driver)
+    driver.send_signal(signal.SIGINT)
+    _, error = driver.communicate(timeout=30)
+    assert "KeyboardInterrupt" in error
+    assert gone(stopped)
+    assert time.monotonic() - began < 15
+    done = {path.parent.name: path.stat().st_ino for path in study.runs.glob("*/checkpoint")}
+    assert len(done) < SEGMENTS
+
+    driver = drive(study)
+    output, error = driver.communicate(timeout=120)
+    assert driver.returncode == 0, error
+    assert "0 failed" in output
+    assert done.items() <= {path.parent.name: path.stat().st_ino for path in study.runs.glob("*/checkpoint")}.items()
+    assert results(study) == results(trained)
+
+
+# --- what goes wrong ------------------------------------------------------------------------------------------------
+
+
+def test_a_segment_that_fails_blocks_its_descendants_alone(prepared: Path, trained: Study, tmp_path: Path) -> None:
+    study = copy(prepared, tmp_path / "study")
+    (shard,) = study.data.glob("code/train-*.bin")
+    shard.write_bytes(b"\xff" * shard.stat().st_size)  # token 65,535 of a vocabulary of 300
+    outcome = study.run(workers=1)
+    tree = plan(study.recipes())
+    phases = {segment.lineage: segment for segment in tree.segments}
+    # Code is in the half-and-half trunk and in both other `continue` phases; only their `init` can be trained.
+    assert sorted(phases[lineage].phase for lineage in outcome.done) == ["init", "init"]
+    assert sorted(phases[lineage].phase for lineage in outcome.failed) == ["continue", "continue", "init"]
+    assert sorted(phases[lineage].phase for lineage in outcome.blocked) == ["continue", *["cooldown"] * 4]
+    assert all("IndexError" in why for why in outcome.failed.values())
+    for lineage in outcome.blocked:
+        assert lineage in str(outcome) or f"{len(outcome.blocked)} segments" in str(outcome)
+    good = results(trained)
+    assert {name: content for name, content in results(study).items() if good[name] != content} == {}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "config.json", "state.json"])
+def test_a_flipped_byte_in_a_needed_checkpoint_is_refused_and_nothing_changes(
+    name: str, trained: Study, tmp_path: Path
+) -> None:
+    study = copy(trained.path, tmp_path / "study")
+    leaf = plan(study.recipes()).segments[-1]
+    assert leaf.parent is not None
+    shutil.rmtree(study.runs / leaf.lineage)
+    flip(study.runs / leaf.parent / "checkpoint" / name)
+    before = files(study)
+    with pytest.raises(InputError, match=f"checkpoint .*{leaf.parent}.* is damaged.*delete that folder"):
+        study.run(workers=2)
+    assert files(study) == before
+
+
+def test_a_truncated_record_is_refused_and_nothing_changes(trained: Study, tmp_path: Path) -> None:
+    study = copy(trained.path, tmp_path / "study")
+    path = next(study.runs.glob("*/record.json"))
+    path.write_bytes(path.read_bytes()[:100])
+    before = files(study)
+    with pytest.raises(InputError, match="is truncated or damaged"):
+        study.run(workers=2)
+    assert files(study) == before
+
+
+@pytest.fixture
+def _deadly() -> Iterator[None]:
+    """Kill every worker of this process as soon as it is there."""
+    over, driver = threading.Event(), os.getpid()
+
+    def kill() -> None:
+        while not over.wait(0.01):
+            for pid in children(driver):
+                with suppress(OSError):
+                    if b"mixlaw.runner.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    yield
+    over.set()
+    killer.join()
+
+
+@pytest.mark.usefixtures("_deadly")
+def test_a_worker_that_dies_every_time_is_given_up_after_three_tries(prepared: Path, tmp_path: Path) -> None:
+    study = copy(prepared, tmp_path / "study")
+    tree = plan(study.recipes()[:1])
+    outcome = LocalExecutor(study.setup, study.runs, workers=2).run(tree, list(tree.segments))
+    assert outcome.done == ()
+    assert list(outcome.failed) == [tree.segments[0].lineage]
+    assert f"died {TRIES} times, last with code -9" in outcome.failed[tree.segments[0].lineage]
+    assert outcome.blocked == tuple(segment.lineage for segment in tree.segments[1:])
