@@ -1,0 +1,137 @@
+"""The shape of the repository: links, import direction, sizes, what `import mixlaw` costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "mixlaw"
+FOLDERS = ("runner", "analysis", "optimizer")
+BASE = {"mixlaw.recipe", "mixlaw.records", "mixlaw.errors", "mixlaw.files"}
+ALLOWED = {
+    "runner": BASE | {"mixlaw.runner"},
+    "analysis": BASE | {"mixlaw.analysis"},
+    "optimizer": BASE | {"mixlaw.analysis", "mixlaw.optimizer"},
+}
+HEAVY = ("torch", "transformers", "plotly", "polars", "pydantic", "numpy", "scipy", "rich", "typer", "tokenizers")
+FILE_LINES, FUNCTION_LINES = 400, 60
+
+MODULES = sorted(
+    path
+    for folder in (*(ROOT / name for name in FOLDERS), PACKAGE, ROOT / "benchmarks")
+    for path in (folder.glob("*.py") if folder == PACKAGE else folder.rglob("*.py"))
+)
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of mixlaw that a file imports anywhere, also inside functions; names imported from mixlaw itself too."""
+    found = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            names = {f"mixlaw.{alias.name}" for alias in node.names} if node.module == "mixlaw" else set()
+            found |= names or {str(node.module)}
+    return {name for name in found if name.split(".")[0] == "mixlaw"}
+
+
+def definitions(body: list[ast.stmt], public: bool = True) -> Iterator[tuple[Definition, bool]]:
+    """Functions, methods and classes, and whether all names on the way to them are public."""
+    for node in body:
+        if isinstance(node, Definition):
+            known = public and not node.name.startswith("_")
+            yield node, known
+            inner = known and isinstance(node, ast.ClassDef)  # what a function defines inside is its own affair
+            yield from definitions(node.body, inner)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_links_lead_from_the_package_to_the_folders_at_the_top(folder: str) -> None:
+    link = PACKAGE / folder
+    assert link.is_symlink()
+    assert link.resolve() == ROOT / folder
+    assert not link.readlink().is_absolute()
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_bare_import_of_a_folder_is_refused(folder: str) -> None:
+    done = subprocess.run([sys.executable, "-c", f"import {folder}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"import mixlaw.{folder}, not {folder}" in done.stderr
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_imports_run_one_way(folder: str) -> None:
+    wrong = {
+        (name_of(path), name)
+        for path in (ROOT / folder).rglob("*.py")
+        for name in imports(path)
+        if not any(name == allowed or name.startswith(f"{allowed}.") for allowed in ALLOWED[folder])
+    }
+    assert not wrong
+
+
+def test_the_contract_imports_nothing_of_the_folders() -> None:
+    known = {name: imports(PACKAGE / f"{name.removeprefix('mixlaw.')}.py") for name in BASE}
+    assert {name: found - BASE for name, found in known.items()} == {name: set() for name in BASE}
+
+
+def test_every_module_and_everything_public_in_it_says_what_it_is() -> None:
+    silent = [name_of(path) for path in MODULES if not ast.get_docstring(tree_of(path))]
+    silent += [
+        f"{name_of(path)}:{node.lineno} {node.name}"
+        for path in MODULES
+        for node, public in definitions(tree_of(path).body)
+        if public and not ast.get_docstring(node)
+    ]
+    assert not silent
+
+
+def test_files_and_functions_stay_short() -> None:
+    files = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    functions = {
+        f"{name_of(path)}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path in MODULES
+        for node, _ in definitions(tree_of(path).body)
+        if not isinstance(node, ast.ClassDef)
+    }
+    assert not {name: lines for name, lines in files.items() if lines > FILE_LINES}
+    assert not {name: lines for name, lines in functions.items() if lines > FUNCTION_LINES}
+
+
+def test_importing_mixlaw_imports_nothing_heavy() -> None:
+    code = f"import sys, mixlaw; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_contract_and_the_studys_settings_do_without_torch() -> None:
+    code = "import sys, mixlaw.recipe, mixlaw.records, mixlaw.settings; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_wheel_lists_every_package_there_is() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    folders = [path.parent for name in FOLDERS for path in (ROOT / name).rglob("__init__.py")]
+    there = {"mixlaw", *(".".join(["mixlaw", *folder.relative_to(ROOT).parts]) for folder in folders)}
+    modules = {path.parent for name in FOLDERS for path in (ROOT / name).rglob("*.py")}
+    assert set(listed) == there
+    assert modules == set(folders), "a folder of modules lacks its __init__.py"
