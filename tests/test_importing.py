@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -29,7 +30,7 @@ GOOD = {
 }
 
 
-def write(folder: Path, **changes: list[object]) -> Path:
+def write(folder: Path, **changes: Sequence[object]) -> Path:
     path = folder / "runs.csv"
     pl.DataFrame({**GOOD, **changes}).write_csv(path)
     return path
@@ -43,7 +44,12 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def test_a_table_comes_back_as_it_went_in(tmp_path: Path, ending: str) -> None:
     frame = pl.DataFrame(GOOD)
     path = tmp_path / f"runs.{ending}"
-    {"csv": frame.write_csv, "parquet": frame.write_parquet, "ndjson": frame.write_ndjson}[ending](path)
+    write: dict[str, Callable[[Path], object]] = {
+        "csv": frame.write_csv,
+        "parquet": frame.write_parquet,
+        "ndjson": frame.write_ndjson,
+    }
+    write[ending](path)
     understood = import_table(path, tmp_path / "study", unit="nats/token")
     assert (understood.runs, understood.ignored) == (2, ("comment",))
     found = open_study(tmp_path / "study").table().sort("run", "progress")
@@ -77,7 +83,7 @@ def test_importing_twice_changes_nothing_and_other_values_are_refused(tmp_path: 
     assert snapshot(tmp_path / "study") == before
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Sequence[object]], str]] = {
     "negative tokens": ({"tokens:init:web": [-1.0, 5e6, 5e6]}, r"row 1, column 'tokens:init:web': -1"),
     "no tokens": ({"tokens:init:web": [0.0, 5e6, 5e6], "tokens:cooldown:web": [0.0, 0, 0]}, "row 1: no tokens"),
     "progress": ({"progress": [1.5, 0.5, 1.0]}, r"row 1, column 'progress': 1.5 must be between 0 and 1"),
