@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,13 +99,27 @@ class Study:
 
     @cached_property
     def domains(self) -> list[Domain]:
-        """Domains with kind and unique tokens, as written in study.toml or else counted in the shards."""
+        """Domains with kind and unique tokens, as written in study.toml or else counted in the shards.
+
+        Raises:
+            InputError: a domain's unique tokens are neither written nor counted.
+        """
+        return self.settings.domain_values(self._counted)
+
+    @property
+    def unique(self) -> dict[str, float]:
+        """Unique tokens of the domains where they are known; an analysis takes the others to be unlimited."""
+        written = {n: domain.unique_tokens for n, domain in self.settings.domains.items() if domain.unique_tokens}
+        return {name: float(count) for name, count in {**self._counted, **written}.items()}
+
+    @cached_property
+    def _counted(self) -> dict[str, int]:
+        """Unique tokens per domain in the shards, nothing before there are any."""
         from mixlaw.runner.corpora.manifest import read_manifest
 
-        counted: Mapping[str, int] = {}
-        if (self.data / "manifest.json").exists():
-            counted = {name: domain.unique_tokens for name, domain in read_manifest(self.data).domains.items()}
-        return self.settings.domain_values(counted)
+        if not (self.data / "manifest.json").exists():
+            return {}
+        return {name: domain.unique_tokens for name, domain in read_manifest(self.data).domains.items()}
 
     @cached_property
     def units(self) -> dict[str, str]:
@@ -235,11 +249,10 @@ class Study:
             raise InputError(
                 f"study {self.path} has no records; train with `mixlaw run` or bring runs with `mixlaw import`"
             )
-        unique = {domain.name: float(domain.unique_tokens) for domain in self.domains}
         if law is not None and law not in LAWS:
             raise InputError(f"there is no law {law!r}; choose one of {', '.join(LAWS)}")
         family = None if law is None else LAWS[law]
-        surfaces = fit(rows, units=self.units, unique=unique, law=family, progress=progress)
+        surfaces = fit(rows, units=self.units, unique=self.unique, law=family, progress=progress)
         surfaces.save(self.path / "surfaces")
         return surfaces
 
@@ -296,7 +309,7 @@ class Study:
         from mixlaw.analysis.design import Design
 
         surfaces = self.surfaces()
-        design = Design.from_table(table, {domain.name: float(domain.unique_tokens) for domain in self.domains})
+        design = Design.from_table(table, self.unique)
         found = surfaces.predict(design)
         rows, tasks = len(design), len(surfaces.tasks)
         return pl.DataFrame(
@@ -326,13 +339,12 @@ class Study:
         wanted = self.settings.target
         target, surfaces = self.target(), self.surfaces()
         table = self.table()
-        unique = {domain.name: float(domain.unique_tokens) for domain in self.domains}
         proposal = propose(
             surfaces,
             target,
             self.domains,
             weights=wanted.weights or None if wanted else None,
-            measured=None if table.is_empty() else Design.from_table(table, unique),
+            measured=None if table.is_empty() else Design.from_table(table, self.unique),
             progress=progress,
         )
         proposal.freeze(self.proposals_folder)
