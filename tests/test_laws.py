@@ -131,7 +131,7 @@ def test_saturating_exposure_gains_less_and_less_and_then_loses() -> None:
     base = designs(rows=2, phases=1, domains=1, unique=1e8).select([0])
     form = Saturating.form(base)
     law = form.law(torch.tensor([p.mean for p in form.parameters], dtype=torch.float64), 0.0)
-    tokens = torch.tensor([0.1e8, 0.2e8, 0.3e8, 4e10], dtype=torch.float64)
+    tokens = torch.tensor([0.1e8, 0.2e8, 0.3e8, 4e13], dtype=torch.float64)
     losses = [float(law(replace(base, tokens=t.expand(1, 1, 1)))) for t in tokens]
     assert losses[0] - losses[1] > losses[1] - losses[2] > 0
     assert losses[3] > losses[2]
