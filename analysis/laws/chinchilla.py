@@ -138,7 +138,7 @@ def scale_notes(design: Design) -> tuple[str, ...]:
             "The token budget never varies: beta leans on the literature (about 0.35) and on what mixtures tell."
         )
     if locked(design):
-        notes.append("Size and tokens never vary apart: capacity and data terms cannot be told from each other.")
+        notes.append("Size and tokens never vary apart: only mixtures tell the capacity term from the data term.")
     return tuple(notes)
 
 

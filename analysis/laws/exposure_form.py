@@ -215,7 +215,9 @@ def _saturated(z: Tensor, unique: Tensor, repeats: Tensor) -> tuple[Tensor, Tens
 def _parameters(design: Design) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
     """Priors, with what the design never varies held, and the same in words."""
     k, notes = len(design.domains), list(scale_notes(design))
-    one_size = spread(design.params) < 0.01 or locked(design)
+    one_size = spread(design.params) < 0.01
+    # Where size and tokens rise together, mixtures still move the data term alone, and so tell the two terms apart.
+    as_one = one_size or (locked(design) and not _mixtures_vary(design))
     epochs = design.tokens.detach().sum(1) / design.unique
     once = not bool((epochs > 1).any())
     overdone = (epochs.amax(0) > OVERDONE).tolist()
@@ -223,15 +225,15 @@ def _parameters(design: Design) -> tuple[tuple[Parameter, ...], tuple[str, ...]]
     decayed = bool(design.final_lr.std(correction=0) < 1e-6)
     if once:
         notes.append("No domain is repeated: what a repeat is worth comes from the literature (R* about 15).")
-    if one_size and k > 1:
+    if (one_size or locked(design)) and k > 1:
         notes.append("How mixtures share out capacity is not identified without sizes and is left out.")
     held = [p for i, p in enumerate(design.phases[:-1]) if not _tells(design, i)]
     notes += [f"Phase {p!r} never differs in mixture from the rest: its retention is not identified." for p in held]
     shape = (
         Parameter("floor", *TERM_PRIOR),
-        Parameter("capacity", *TERM_PRIOR, held=one_size),
+        Parameter("capacity", *TERM_PRIOR, held=as_one),
         Parameter("data", *TERM_PRIOR),
-        Parameter("alpha", *EXPONENT_PRIOR, between=SHAPE_BETWEEN, held=one_size),
+        Parameter("alpha", *EXPONENT_PRIOR, between=SHAPE_BETWEEN, held=as_one),
         Parameter("beta", *EXPONENT_PRIOR, between=SHAPE_BETWEEN),
         Parameter("elasticity", *(ELASTICITY_PRIOR if k > 1 else (0.0, 0.0)), between=SHAPE_BETWEEN, held=k == 1),
         Parameter("repeats", *REPEATS_PRIOR, between=SHAPE_BETWEEN, held=once),
@@ -247,7 +249,7 @@ def _parameters(design: Design) -> tuple[tuple[Parameter, ...], tuple[str, ...]]
     worth = [
         Parameter(f"worth {d}", -0.5 * math.log(k), spread_worth, WORTH_BETWEEN, held=k == 1) for d in design.domains
     ]
-    spread_capacity = 0.0 if one_size or k == 1 else EFFICIENCY_SPREAD
+    spread_capacity = 0.0 if one_size or locked(design) or k == 1 else EFFICIENCY_SPREAD
     efficiency = [
         Parameter(f"efficiency {d}", 0.0, spread_capacity, EFFICIENCY_BETWEEN, held=spread_capacity == 0)
         for d in design.domains
@@ -265,3 +267,9 @@ def _tells(design: Design, phase: int) -> bool:
     whole = design.tokens.detach().sum(1)
     shift = (share - whole / whole.sum(1, keepdim=True)) * (here.sum(1, keepdim=True) > 0)
     return bool(shift.std(0, correction=0).max() > 1e-3)
+
+
+def _mixtures_vary(design: Design) -> bool:
+    """Whether any domain's share of a recipe differs between recipes by more than a rounding error."""
+    shares = design.tokens.detach().sum(1) / design.tokens.detach().sum((1, 2))[:, None]
+    return bool((shares.amax(0) - shares.amin(0) > 0.02).any())
