@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -158,6 +158,12 @@ class Surfaces:
         from mixlaw.analysis.surface_text import as_text
 
         return as_text(self)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data: status, notes, noise, coefficients with standard errors by task, and the audit's rows."""
+        from mixlaw.analysis.surface_text import as_json
+
+        return as_json(self)
 
     def _repr_html_(self) -> str:
         from mixlaw.analysis.surface_text import as_html

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -87,16 +87,49 @@ def _shared_notes(surfaces: Surfaces) -> list[str]:
 
 
 def as_text(surfaces: Surfaces) -> str:
-    """Text for the terminal."""
-    lines = [_summary(surfaces), *(f"  - {note}" for note in _shared_notes(surfaces))]
+    """Text for the terminal: what is identified first, a row per task, then the audit."""
+    lines = [_summary(surfaces), *(f"  - {note}" for note in _shared_notes(surfaces)), ""]
+    alike = {s: [t for t in surfaces.tasks if surfaces.status[t] is s] for s in dict.fromkeys(surfaces.status.values())}
+    lines += [f"{status.value}: {', '.join(tasks)}" for status, tasks in alike.items()]
+    rows = [_task_row(surfaces, i) for i in range(len(surfaces.tasks))]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names, *([row.get(name, "") for name in names] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    lines += ["", *("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in cells)]
+    lines.append("spread: of the residuals around the law; worth: of a token, the two domains worth most")
+    return "\n".join([*lines, *(["", str(surfaces.audit)] if surfaces.audit is not None else [])])
+
+
+def _task_row(surfaces: Surfaces, task: int) -> dict[str, str]:
+    """One line of the table: spread, noise, the exponents and retentions the law has, and the domains worth most."""
+    member, unit = surfaces.members[0], surfaces.observed.units[task]
+    found = coefficients(member, task)
+    worth = sorted((n for n in found if n.startswith("worth ")), key=lambda n: -found[n].value)[:2]
+    shown = [n for n in found if n in ("floor", "alpha", "beta") or n.startswith("retention ")]
+    return {
+        "task": surfaces.tasks[task],
+        "noise of a run": f"{float(surfaces.noise[task]):.2g} {unit}",
+        "spread": f"{float(member.sigma[task]):.1%}",
+        **{name: str(found[name]) for name in shown if found[name].error > 0},
+        "worth": ", ".join(f"{name.removeprefix('worth ')} {found[name].value:.2f}" for name in worth),
+    }
+
+
+def as_json(surfaces: Surfaces) -> dict[str, Any]:
+    """Plain data: status, notes, noise and every coefficient with its standard error, by task; the audit's rows."""
+    tasks = {}
     for i, name in enumerate(surfaces.tasks):
-        rows = _rows(surfaces, i)
-        width = max(len(key) for key, _ in rows)
-        lines += ["", f"{name} ({surfaces.observed.units[i]})", *(f"  {key:>{width}}  {text}" for key, text in rows)]
-        lines += [f"  {'':>{width}}  {note}" for note in surfaces.notes[name] if note not in _shared_notes(surfaces)]
-    if surfaces.audit is not None:
-        lines += ["", str(surfaces.audit)]
-    return "\n".join(lines)
+        found = coefficients(surfaces.members[0], i)
+        tasks[name] = {
+            "unit": surfaces.units[name],
+            "status": surfaces.status[name].value,
+            "notes": list(surfaces.notes[name]),
+            "noise": float(surfaces.noise[i]),
+            "spread": float(surfaces.members[0].sigma[i]),
+            "coefficients": {key: [estimate.value, estimate.error] for key, estimate in found.items()},
+        }
+    audit = None if surfaces.audit is None else surfaces.audit.table.to_dicts()
+    return {"summary": _summary(surfaces), "notes": _shared_notes(surfaces), "tasks": tasks, "audit": audit}
 
 
 def as_html(surfaces: Surfaces) -> str:

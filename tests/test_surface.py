@@ -94,8 +94,10 @@ def test_gradients_equal_finite_differences(surfaces: Surfaces) -> None:
 def test_surfaces_print_their_status_before_the_numbers(surfaces: Surfaces) -> None:
     lines = str(surfaces).splitlines()
     assert lines[0].startswith("3 tasks fitted to 26 runs")
-    first = lines.index("task0 (bits/byte)")
-    assert lines[first + 1].split()[0] == "status"
+    status = next(i for i, line in enumerate(lines) if line.startswith("fitted"))
+    numbers = next(i for i, line in enumerate(lines) if line.split()[:1] == ["task0"])
+    assert status < numbers
+    assert set(surfaces.as_json()["tasks"]) == {"task0", "task1", "task2"}
     assert "Two model sizes: alpha is barely identified" in str(surfaces)
     assert "<table>" in surfaces._repr_html_()
 
