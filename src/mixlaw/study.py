@@ -330,20 +330,23 @@ class Study:
     def propose(self, progress: Tell | None = None) -> Proposal:
         """Propose a recipe for the target and freeze it, with its predictions, in proposals/.
 
+        Tasks count alike, unless [target] gives weights; one that is hardly more than noise does not count.
+
         Raises:
             InputError: no target, no surfaces, or constraints that cannot be met together.
         """
         from mixlaw.analysis.design import Design
+        from mixlaw.analysis.surface import Status
         from mixlaw.optimizer.propose import propose
 
         wanted = self.settings.target
-        target, surfaces = self.target(), self.surfaces()
-        table = self.table()
+        target, surfaces, table = self.target(), self.surfaces(), self.table()
+        telling = {task: 1.0 for task, status in surfaces.status.items() if status is not Status.NOISE}
         proposal = propose(
             surfaces,
             target,
             self.domains,
-            weights=wanted.weights or None if wanted else None,
+            weights=(wanted.weights if wanted else None) or telling or None,
             measured=None if table.is_empty() else Design.from_table(table, self.unique),
             progress=progress,
         )
