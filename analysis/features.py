@@ -13,6 +13,8 @@ from mixlaw.analysis.design import Design
 SOFT = 0.001
 #: Directions the runs never varied count in units of this step of a logarithm.
 STILL = 0.35
+#: Outside of the measured sizes and budgets distances count this many times: there the law speaks alone.
+STRETCH = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +23,14 @@ class Features:
 
     Attributes:
         centre, unit: of each coordinate, (F,).
+        low, high: measured range of the size coordinates, in standard units.
         mixture, phase, size: coordinates of the whole mixture, of where in time it lies, of size and schedule.
     """
 
     centre: Tensor
     unit: Tensor
+    low: Tensor
+    high: Tensor
     mixture: slice
     phase: slice
     size: slice
@@ -37,7 +42,10 @@ class Features:
         k, phases = len(design.domains), len(design.phases)
         early = k * phases if phases > 1 else 0
         unit = raw.std(0, correction=0).clamp(min=STILL)
-        return cls(raw.mean(0), unit, slice(0, k), slice(k, k + early), slice(k + early, raw.shape[1]))
+        size = slice(k + early, raw.shape[1])
+        measured = ((raw - raw.mean(0)) / unit)[:, size].detach()
+        ends = measured.amin(0), measured.amax(0)
+        return cls(raw.mean(0), unit, *ends, slice(0, k), slice(k, k + early), size)
 
     @property
     def groups(self) -> tuple[slice, ...]:
@@ -46,7 +54,10 @@ class Features:
 
     def __call__(self, design: Design) -> Tensor:
         """Coordinates of every recipe, (R, F); differentiable."""
-        return (_raw(design) - self.centre) / self.unit
+        plain = (_raw(design) - self.centre) / self.unit
+        size = plain[:, self.size]
+        outside = (size - self.high).clamp(min=0) - (self.low - size).clamp(min=0)
+        return torch.cat([plain[:, : self.size.start], size + (STRETCH - 1) * outside], 1)
 
 
 def _raw(design: Design) -> Tensor:
