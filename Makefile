@@ -34,13 +34,13 @@ bench: .venv/installed
 scoreboard: .venv/installed
 	$(BIN)/python benchmarks/scoreboard.py
 
-# A wheel holds the three linked folders, and works where there is no checkout.
+# A wheel holds the three linked folders, and works apart from the checkout.
 wheel: .venv/installed
 	rm -rf out/wheel && mkdir -p out/wheel
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w out/wheel .
-	$(BIN)/python -m venv --system-site-packages out/wheel/venv
-	out/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall out/wheel/*.whl
-	cd out/wheel && PYTHONPATH= venv/bin/python -c "import mixlaw, mixlaw.runner.tree, mixlaw.analysis.laws, mixlaw.optimizer.target as t; print(t.__file__)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target out/wheel/site out/wheel/*.whl
+	cd out/wheel && PYTHONPATH=site ../../$(BIN)/python -c "import mixlaw.runner.tree, mixlaw.analysis.laws, mixlaw.optimizer.target as t; assert 'out/wheel/site' in t.__file__, t.__file__"
+	cd out/wheel && PYTHONPATH=site ../../$(BIN)/python -m mixlaw new study --json
 
 clean:
 	rm -rf .venv out build dist src/mixlaw.egg-info
