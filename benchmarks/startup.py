@@ -1,4 +1,4 @@
-"""How long `import mixlaw` and `mixlaw --help` take as whole processes, beside a bare interpreter and `import torch`."""
+"""Seconds of `import mixlaw` and `mixlaw --help` as whole processes, beside a bare interpreter and `import torch`."""
 
 from __future__ import annotations
 

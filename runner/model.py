@@ -33,7 +33,6 @@ def config(shape: Shape, vocabulary: int, sequence: int) -> LlamaConfig:
         initializer_range=(2 / (5 * shape.width)) ** 0.5,
         bos_token_id=0,
         eos_token_id=0,
-        attn_implementation="sdpa",
     )
 
 

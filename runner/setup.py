@@ -57,12 +57,11 @@ class Setup:
     def hyperparameters(self, params: int) -> Hyperparameters:
         """Learning rate, warm-up and optimizer memory for a size."""
         rule = hyperparameters(params, self.step_tokens(params))
-        given = {
-            "learning_rate": self.learning_rate,
-            "warmup_tokens": self.warmup_tokens,
-            "beta2": self.beta2,
-        }
-        return replace(rule, **{name: value for name, value in given.items() if value is not None})
+        return Hyperparameters(
+            learning_rate=self.learning_rate or rule.learning_rate,
+            warmup_tokens=rule.warmup_tokens if self.warmup_tokens is None else self.warmup_tokens,
+            beta2=self.beta2 or rule.beta2,
+        )
 
     def flops(self, params: int, tokens: int) -> float:
         """Training FLOPs of so many tokens at a size."""

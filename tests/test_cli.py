@@ -61,9 +61,9 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = world.measure(random_recipes([2_000_000, 8_000_000], 20, DOMAINS, count=14, seed=4), seed=4)
     table.write_csv(folder / "runs.csv")
     kinds = "\n".join(f'{d.name} = {{ kind = "{d.kind.value}", unique_tokens = {d.unique_tokens} }}' for d in DOMAINS)
-    (folder / "domains.toml").write_text(f"[domains]\n{kinds}\n")
-    domains = ["--domains", folder / "domains.toml"]
-    mixlaw("import", folder / "runs.csv", folder / "study", "--unit", "bits/byte", *domains)
+    kinds_file = folder / "domains.toml"
+    kinds_file.write_text(f"[domains]\n{kinds}\n")
+    mixlaw("import", folder / "runs.csv", folder / "study", "--unit", "bits/byte", "--domains", kinds_file)
     with (folder / "study" / "study.toml").open("a") as file:
         file.write('\n[target]\nparams = "60M"\ntokens = 1_200_000_000\n')
     mixlaw("fit", folder / "study")

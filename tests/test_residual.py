@@ -68,7 +68,12 @@ def test_signal_and_noise_are_told_apart(signal: float) -> None:
     design = designs(rows=80)
     features = Features.of(design)
     x = features(design)
-    truth = Kernel(_one(signal + 1e-9), _one(0.01), torch.full((1, len(features.groups)), 6.0, dtype=torch.float64), features.groups)
+    truth = Kernel(
+        _one(signal + 1e-9),
+        _one(0.01),
+        torch.full((1, len(features.groups)), 6.0, dtype=torch.float64),
+        features.groups,
+    )
     random = torch.Generator().manual_seed(2)
     root = torch.linalg.cholesky(truth(x, x)[0] + 1e-12 * torch.eye(80, dtype=torch.float64))
     left = root @ torch.randn(80, 1, generator=random, dtype=torch.float64)
