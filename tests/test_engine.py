@@ -9,7 +9,7 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from mixlaw.analysis.engine import Problems, Solution, solve
-from mixlaw.analysis.laws import Chinchilla, Exposure
+from mixlaw.analysis.laws import Chinchilla, Exposure, LogLinear
 from mixlaw.analysis.laws.base import Form
 from test_laws import designs, thetas
 
@@ -57,6 +57,18 @@ def test_the_truth_is_recovered_from_exact_data() -> None:
     weak = Problems(asked.target, asked.weight, asked.sigma, asked.start, asked.mean, asked.spread * 100)
     found = solve(form, DESIGN, weak, tolerance=1e-14)
     assert torch.allclose(found.theta, truth, atol=1e-3)
+
+
+def test_laws_without_a_closed_form_may_be_fitted_in_many_chunks_at_once() -> None:
+    form = LogLinear.form(DESIGN)
+    asked = problems(form, thetas(form, 6), 0.01)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        found = solve(form, DESIGN, asked, chunk=1)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.allclose(found.theta, solve(form, DESIGN, asked).theta, atol=1e-9)
 
 
 def test_masked_rows_do_not_matter_whatever_they_hold() -> None:

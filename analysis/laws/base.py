@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import Protocol
 
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from mixlaw.analysis.design import Design
+
+#: Forward-mode levels are global to torch: two threads must not open them at once.
+_FORWARD_MODE = Lock()
 
 
 class Law(Protocol):
@@ -76,5 +80,6 @@ class Form(ABC):
             value, slope, *_ = jvp(lambda t: self.log_loss(t, design), (theta,), (direction.expand_as(theta),))
             return value, slope
 
-        values, rows = vmap(along)(basis)
+        with _FORWARD_MODE:
+            values, rows = vmap(along)(basis)
         return values[0], rows.movedim(0, 1)
