@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,8 +53,17 @@ def save(folder: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer
         path.chmod(0o644)  # safetensors gives 0600; a study may be shared by several users
     checksums = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
     write_text(draft / STATE, _state(step, checksums))
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     os.replace(draft, folder)
+
+
+def remove(folder: Path) -> None:
+    """Delete a checkpoint if there is one; under its name it is whole until it is gone."""
+    hidden = folder.with_name(f".{folder.name}.{os.getpid()}.gone.tmp")
+    shutil.rmtree(hidden, ignore_errors=True)  # of a killed process that had the same number
+    with suppress(FileNotFoundError):
+        os.replace(folder, hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def load(folder: Path) -> Restored:

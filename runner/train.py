@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -96,7 +95,7 @@ def train_segment(
     if not (home / "checkpoint").exists():
         checkpoint.save(home / "checkpoint", model, adamw, last, setup.tokenizer)
     for partial in home.glob("partial-*"):
-        shutil.rmtree(partial)
+        checkpoint.remove(partial)
     mean = sum(tail) / len(tail) if tail else float("nan")
     return Trained(model, mean, seconds, (last - first) * step_tokens / max(seconds, 1e-9))
 
@@ -145,4 +144,4 @@ def _save_partial(home: Path, model: LlamaForCausalLM, adamw: torch.optim.AdamW,
     older = list(home.glob("partial-*"))
     checkpoint.save(home / f"partial-{step:012}", model, adamw, step, tokenizer)
     for path in older:
-        shutil.rmtree(path)
+        checkpoint.remove(path)

@@ -23,11 +23,8 @@ ALLOWED = {
 HEAVY = ("torch", "transformers", "plotly", "polars", "pydantic", "numpy", "scipy", "rich", "typer", "tokenizers")
 FILE_LINES, FUNCTION_LINES = 400, 60
 
-MODULES = sorted(
-    path
-    for folder in (*(ROOT / name for name in FOLDERS), PACKAGE, ROOT / "benchmarks")
-    for path in (folder.glob("*.py") if folder == PACKAGE else folder.rglob("*.py"))
-)
+HOMES = (*(ROOT / name for name in FOLDERS), PACKAGE)  # a recursive glob does not follow the links
+MODULES = sorted(path for folder in (*HOMES, ROOT / "benchmarks") for path in folder.rglob("*.py"))
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
@@ -130,8 +127,9 @@ def test_the_contract_and_the_studys_settings_do_without_torch() -> None:
 
 def test_the_wheel_lists_every_package_there_is() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
-    folders = [path.parent for name in FOLDERS for path in (ROOT / name).rglob("__init__.py")]
-    there = {"mixlaw", *(".".join(["mixlaw", *folder.relative_to(ROOT).parts]) for folder in folders)}
-    modules = {path.parent for name in FOLDERS for path in (ROOT / name).rglob("*.py")}
-    assert set(listed) == there
-    assert modules == set(folders), "a folder of modules lacks its __init__.py"
+    folders = {path.parent for home in HOMES for path in home.rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+    names = [folder.relative_to(ROOT / "src" if PACKAGE in (folder, *folder.parents) else ROOT) for folder in folders]
+    assert set(listed) == {
+        ".".join(name.parts if name.parts[0] == "mixlaw" else ("mixlaw", *name.parts)) for name in names
+    }
