@@ -13,7 +13,7 @@ from mixlaw.analysis.features import Features
 #: Random Fourier features of a prior draw.
 WAVES = 256
 #: Rows used to learn the kernel; more only cost time.
-ROWS = 256
+ROWS = 192
 #: Variance that takes a masked row out of the process.
 MASKED = 1e6
 
@@ -118,13 +118,13 @@ def learn_kernel(
     centre = torch.cat([guess[:, None], guess[:, None], lengths], 1)
     spread = torch.cat([torch.full_like(guess, 1.0)[:, None], trust[:, None], torch.full_like(lengths, 0.7)], 1)
     free = torch.zeros_like(centre, requires_grad=True)
-    optimizer = torch.optim.Adam([free], lr=0.1)
+    optimizer = torch.optim.Adam([free], lr=0.15)
 
     def kernel() -> Kernel:
         signal, sigma, *length = (centre + spread * free).unbind(1)
         return Kernel(signal.exp(), sigma.exp(), torch.stack(length, 1).exp(), groups)
 
-    for _ in range(80):
+    for _ in range(60):
         optimizer.zero_grad()
         now = kernel()
         row = torch.where(torch.isnan(variance), now.noise[:, None] ** 2, variance)

@@ -1,0 +1,118 @@
+"""Fits per second of the engine against a one-core scipy least_squares loop: same law, starts and tolerance.
+
+    python benchmarks/engine_speed.py [RESAMPLES [SCIPY_FITS]]
+
+Uses RegMix (13 losses, 512 mixtures, 17 domains) from $MIXLAW_DATA or ../shared/data, else simulates its size.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from mixlaw.analysis.design import Design
+from mixlaw.analysis.engine import HUBER, Problems, solve
+from mixlaw.analysis.laws import Exposure
+from mixlaw.analysis.laws.base import Form
+
+TOLERANCE = 1e-6
+Floats = NDArray[np.float64]
+
+
+def regmix() -> tuple[Floats, Floats]:
+    """Shares (rows, domains) and losses (rows, tasks); simulated where the public table is absent."""
+    folder = Path(os.environ.get("MIXLAW_DATA", Path(__file__).parents[2] / "shared" / "data")) / "regmix"
+    if folder.exists():
+        names = ("train_mixture_1m.csv", "train_pile_loss_1m.csv")
+        shares, losses = (np.loadtxt(folder / n, delimiter=",", skiprows=1)[:, 1:] for n in names)
+        return shares / shares.sum(1, keepdims=True), losses
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.full(17, 0.3), 512)
+    worth = rng.dirichlet(np.full(17, 0.5), 13)
+    return shares, 3 + 2 * (np.sqrt(shares) @ worth.T) ** -0.5 * np.exp(0.01 * rng.normal(size=(512, 13)))
+
+
+def tokens_of(shares: Floats) -> Design:
+    """One phase of 1e9 tokens at 1e6 parameters."""
+    rows, k = shares.shape
+    return Design(
+        params=torch.full((rows,), 1e6, dtype=torch.float64),
+        tokens=torch.tensor(shares[:, None, :] * 1e9),
+        progress=torch.ones(rows, dtype=torch.float64),
+        lr_end=torch.zeros(rows, 1, dtype=torch.float64),
+        unique=torch.full((rows, k), torch.inf, dtype=torch.float64),
+        phases=("train",),
+        domains=tuple(f"domain{i}" for i in range(k)),
+        runs=tuple(map(str, range(rows))),
+    )
+
+
+def warm_problems(form: Form, design: Design, losses: Floats, resamples: int) -> Problems:
+    """Bootstrap resamples of every task, started from the task's fit to all rows."""
+    target = torch.tensor(np.log(losses / np.exp(np.log(losses).mean(0))).T)
+    tasks, rows = target.shape
+    mean = torch.tensor([p.mean for p in form.parameters], dtype=torch.float64)
+    spread = torch.tensor([p.spread for p in form.parameters], dtype=torch.float64)
+    sigma = torch.full((tasks, 1), 0.02, dtype=torch.float64)
+    mean, spread = mean.expand(tasks, -1), spread.expand(tasks, -1)
+    first = solve(form, design, Problems(target, torch.ones_like(target), sigma, mean, mean, spread))
+    weight = torch.empty(resamples, rows, dtype=torch.float64).exponential_(generator=torch.Generator().manual_seed(0))
+    return Problems(
+        target=target.repeat(resamples, 1),
+        weight=weight.repeat_interleave(tasks, 0),
+        sigma=sigma.repeat(resamples, 1),
+        start=first.theta.repeat(resamples, 1),
+        mean=mean.repeat(resamples, 1),
+        spread=spread.repeat(resamples, 1),
+    )
+
+
+def scipy_fit(form: Form, design: Design, problems: Problems, i: int) -> float:
+    """Cost that scipy reaches on one problem, the same robust cost and prior, numerical derivatives."""
+    free = form.free.numpy()
+    theta, sigma = problems.start[i].clone(), float(problems.sigma[i])
+    target, weight = problems.target[i], problems.weight[i]
+    mean, spread = problems.mean[i, form.free].numpy(), problems.spread[i, form.free].numpy()
+
+    def residuals(entries: Floats) -> Floats:
+        theta[form.free] = torch.from_numpy(entries)
+        size = ((form.log_loss(theta[None], design)[0] - target) / sigma).abs()
+        rho = torch.where(size <= HUBER, 0.5 * size**2, HUBER * (size - 0.5 * HUBER))
+        return np.concatenate([torch.sqrt(2 * weight * rho).numpy(), (entries - mean) / spread])
+
+    start = problems.start[i].numpy()[free]
+    with torch.no_grad():
+        return float(least_squares(residuals, start, ftol=TOLERANCE, xtol=TOLERANCE, gtol=TOLERANCE).cost)
+
+
+def main() -> None:
+    resamples = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    fits = int(sys.argv[2]) if len(sys.argv) > 2 else 13
+    shares, losses = regmix()
+    design = tokens_of(shares)
+    form = Exposure.form(design)
+    problems = warm_problems(form, design, losses, resamples)
+    began = time.perf_counter()
+    found = solve(form, design, problems, tolerance=TOLERANCE)
+    ours = len(found.cost) / (seconds := time.perf_counter() - began)
+    workers = torch.get_num_threads()
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    costs = np.array([scipy_fit(form, design, problems, i) for i in range(fits)])
+    theirs = fits / (time.perf_counter() - began)
+    level = float(np.mean(found.cost[:fits].numpy() <= costs * (1 + 1e-4)))
+    print(f"engine   {len(found.cost)} fits in {seconds:.1f} s, {ours:.1f} fits/s on {workers} threads, "
+          f"{float(found.converged.double().mean()):.1%} converged")  # fmt: skip
+    print(f"scipy    {fits} fits, {theirs:.2f} fits/s on one core")
+    print(f"ratio    {ours / theirs:.0f}x; cost the same or lower in {level:.0%} of the fits compared")
+
+
+if __name__ == "__main__":
+    main()
