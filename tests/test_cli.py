@@ -15,6 +15,7 @@ import pytest
 
 from mixlaw.optimizer.simulate import random_recipes, random_world
 from mixlaw.recipe import Domain, Kind
+from mixlaw.study import open_study
 
 ROOT = Path(__file__).parents[1]
 DOMAINS = [
@@ -184,6 +185,20 @@ def test_a_plan_counts_the_shared_trunk_once(own: Path) -> None:
     assert found["flops_shared"] == pytest.approx(0.75 * found["flops_separate"])
     assert all(segment["trained"] for segment in found["segments"])
     assert mixlaw("run", own).stdout.startswith("0 segments done, 0 failed")
+
+
+@pytest.mark.slow
+def test_simulated_epochs_repeat_as_often_as_the_target_will(copy: Path) -> None:
+    target = '[target]\nparams = "0.1M"\ntokens = 64_000\n'  # ten times the tokens of a recipe
+    (copy / "study.toml").write_text(TINY.replace("batch = 2", "batch = 2\nsimulate_epochs = true") + target)
+    study = open_study(copy)
+    whole = {domain.name: domain.unique_tokens for domain in study.domains}
+    for recipe in study.recipes():
+        assert recipe.unique == {name: round(count / 10) for name, count in whole.items()}
+        for name in recipe.domains:
+            epochs_here = recipe.domain_tokens(name) / recipe.unique[name]
+            epochs_there = 10 * recipe.domain_tokens(name) / whole[name]
+            assert epochs_here == pytest.approx(epochs_there, rel=1e-3)
 
 
 @pytest.mark.slow

@@ -55,6 +55,7 @@ class TrainingSettings(_Strict):
         learning_rate, warmup_tokens, beta2: absent, the published rule for the size.
         held_out: share of the documents kept for evaluation.
         checkpoint_seconds: seconds between the checkpoints that a killed run resumes from.
+        simulate_epochs: give every proxy so small a part of each domain that it repeats as often as the target will.
     """
 
     sequence: int = Field(default=2048, ge=8)
@@ -64,6 +65,7 @@ class TrainingSettings(_Strict):
     beta2: float | None = Field(default=None, gt=0, lt=1)
     held_out: float = Field(default=0.05, gt=0, lt=0.5)
     checkpoint_seconds: float = Field(default=300, gt=0)
+    simulate_epochs: bool = False
 
 
 class PhaseSettings(_Strict):
@@ -155,6 +157,8 @@ class Settings(_Strict):
             raise ValueError(f"phases: {twice[0]!r} stands there twice; give a returning phase another name")
         if self.phases and abs(sum(p.share for p in self.phases) - 1) > 1e-6:
             raise ValueError(f"phases: the shares must sum to 1, got {sum(p.share for p in self.phases):g}")
+        if self.training.simulate_epochs and self.target is None:
+            raise ValueError("training.simulate_epochs = true needs [target] with its tokens; add it")
         for number, recipe in enumerate(self.recipes, 1):
             where = f"recipes[{number}]"
             _known(f"{where}.size", [recipe.size], self.sizes, "size")

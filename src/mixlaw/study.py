@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json, write_text
-from mixlaw.recipe import Domain, Mixture, Phase, Recipe
+from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import Record, read_records, to_table
-from mixlaw.settings import RecipeSettings, Settings, read_settings
+from mixlaw.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -160,21 +159,10 @@ class Study:
 
     def recipes(self) -> list[Recipe]:
         """Recipes to train: those of study.toml and those in recipes/*.json, as they will be trained here."""
-        written = [r for settings in self.settings.recipes for r in self._recipes_of(settings)]
-        files = [_read_recipe(path) for path in sorted((self.path / "recipes").glob("*.json"))]
-        return list(dict.fromkeys(self.setup.adopt(recipe) for recipe in [*written, *files]))
+        from mixlaw.study_recipes import filed, written
 
-    def _recipes_of(self, settings: RecipeSettings) -> list[Recipe]:
-        from mixlaw.runner.ladder import parse_size
-
-        tokens = settings.tokens or self.settings.sizes[settings.size]
-        phases = []
-        for phase in self.settings.phases:
-            if (use := settings.phases.get(phase.name)) is not None:
-                size = round(tokens * (use.share or phase.share))
-                lr_end = phase.lr_end if use.lr_end is None else use.lr_end
-                phases.append(Phase(phase.name, size, Mixture(self.settings.mixtures[use.mixture]), lr_end))
-        return [Recipe(parse_size(settings.size), tuple(phases), seed) for seed in settings.seeds]
+        found = [*written(self.settings, self.domains), *filed(self.path / "recipes")]
+        return list(dict.fromkeys(self.setup.adopt(recipe) for recipe in found))
 
     def add_recipe(self, recipe: Recipe) -> Path:
         """Put a recipe among those that `run` trains; the same recipe is added once."""
@@ -354,11 +342,14 @@ class Study:
         return proposal
 
     def proposals(self) -> list[Proposal]:
-        """All frozen proposals, oldest first."""
-        from mixlaw.optimizer.proposal import Proposal
+        """All frozen proposals, oldest first.
 
-        paths = sorted(self.proposals_folder.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-        return [Proposal.from_json(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+        Raises:
+            InputError: one was changed after it was frozen, or is of another version.
+        """
+        from mixlaw.optimizer.proposal import load_proposals
+
+        return list(load_proposals(self.proposals_folder))
 
     def verify(self) -> Verification:
         """Compare the frozen predictions of all proposals with what has been measured since."""
@@ -379,13 +370,3 @@ class Study:
         path = self.path / "report.html" if out is None else out
         write_text(path, page(self))
         return path
-
-
-def _read_recipe(path: Path) -> Recipe:
-    """A recipe from a JSON file; an error names the file."""
-    try:
-        return Recipe.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not a recipe ({error!r}); mend or delete it") from error
