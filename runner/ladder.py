@@ -20,6 +20,7 @@ from functools import lru_cache
 
 from mixlaw.errors import InputError
 
+RULES = 1  # version of the rules below; part of every lineage, so that runs under other rules are never mixed up
 _UNITS = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9}
 _SIZE = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([KMB]?)", re.IGNORECASE)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mixlaw.recipe import Recipe
-from mixlaw.runner.ladder import Hyperparameters, batch_rule, hyperparameters, shape
+from mixlaw.runner.ladder import RULES, Hyperparameters, batch_rule, hyperparameters, shape
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Setup:
 
     @property
     def identity(self) -> str:
-        """Hash of all that changes what a recipe trains to: shards and settings, not tasks and folders."""
+        """Hash of all that changes what a recipe trains to: shards, settings and rules, not tasks and folders."""
         free = ("data", "tasks", "checkpoint_seconds")
         decisive = {name: value for name, value in asdict(self).items() if name not in free}
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([RULES, decisive], sort_keys=True).encode()).hexdigest()[:16]
 
     def sequences(self, params: int) -> int:
         """Sequences per step for a size."""
