@@ -65,7 +65,10 @@ class Verification:
     def sentence(self) -> str:
         """What the checks say, in words."""
         if not self.checks:
-            return "Nothing to verify yet: no foretold recipe has been trained; `mixlaw run` trains frozen proposals."
+            return (
+                "Nothing to verify yet: no foretold recipe has been trained; "
+                "`mixlaw propose --queue` hands the proposal and the best baseline to `mixlaw run`."
+            )
         inside = sum(check.inside for check in self.checks)
         waiting = f"; {len(self.pending)} recipes wait for a run" if self.pending else ""
         return f"{inside} of {len(self.checks)} measured values lie inside their 90 % intervals{waiting}."

@@ -131,13 +131,17 @@ def predict(
 
 
 @app.command()
-def propose(study: StudyPath, as_json: Json = False) -> None:
+def propose(
+    study: StudyPath,
+    queue: Annotated[bool, typer.Option("--queue", help="Let `mixlaw run` train it and the best baseline.")] = False,
+    as_json: Json = False,
+) -> None:
     """Propose mixture and cooldown schedule for the target, and freeze the predictions."""
     from mixlaw.progress import telling
     from mixlaw.study import open_study
 
     with telling("propose") as tell:
-        proposal = open_study(study).propose(tell)
+        proposal = open_study(study).propose(tell, queue=queue)
     _print(proposal, as_json)
 
 

@@ -315,10 +315,11 @@ class Study:
 
     # --- optimizer --------------------------------------------------------------------------------------------------
 
-    def propose(self, progress: Tell | None = None) -> Proposal:
+    def propose(self, progress: Tell | None = None, queue: bool = False) -> Proposal:
         """Propose a recipe for the target and freeze it, with its predictions, in proposals/.
 
-        Tasks count alike, unless [target] gives weights; one that is hardly more than noise does not count.
+        Tasks count alike, unless [target] gives weights; one that is hardly more than noise does not count. With
+        `queue`, `run` will train the proposal and the best baseline, to see.
 
         Raises:
             InputError: no target, no surfaces, or constraints that cannot be met together.
@@ -339,6 +340,8 @@ class Study:
             progress=progress,
         )
         proposal.freeze(self.proposals_folder)
+        for name in ("proposal", proposal.against) if queue else ():
+            self.add_recipe(proposal.recipes[name])
         return proposal
 
     def proposals(self) -> list[Proposal]:
