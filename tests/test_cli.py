@@ -124,6 +124,10 @@ def test_the_report_is_one_file_without_outside_addresses(foreign: Path) -> None
     assert "<link" not in page
 
 
+def test_a_proposal_cannot_be_queued_where_there_is_no_data_to_train_on(foreign: Path) -> None:
+    assert "run `mixlaw data`" in refused(foreign, "propose", foreign / "study", "--queue")
+
+
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny study of our own corpora, tokenised and trained through the commands."""

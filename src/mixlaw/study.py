@@ -328,6 +328,7 @@ class Study:
         from mixlaw.analysis.surface import Status
         from mixlaw.optimizer.propose import propose
 
+        adopt = self.setup.adopt if queue else None  # without data, this is the moment to say so
         wanted = self.settings.target
         target, surfaces, table = self.target(), self.surfaces(), self.table()
         telling = {task: 1.0 for task, status in surfaces.status.items() if status is not Status.NOISE}
@@ -340,8 +341,9 @@ class Study:
             progress=progress,
         )
         proposal.freeze(self.proposals_folder)
-        for name in ("proposal", proposal.against) if queue else ():
-            self.add_recipe(proposal.recipes[name])
+        if adopt is not None:
+            for name in ("proposal", proposal.against):
+                self.add_recipe(adopt(proposal.recipes[name]))
         return proposal
 
     def proposals(self) -> list[Proposal]:
