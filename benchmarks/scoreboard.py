@@ -41,7 +41,8 @@ class Figure:
 
     def __str__(self) -> str:
         met = self.value <= self.bar if self.low else self.value >= self.bar
-        return f"{self.table:12}{self.what:42}{self.value:>9.4f}{self.bar:>9.4f}  {'met' if met else 'MISSED':7} {self.peer}"
+        verdict = "met" if met else "MISSED"
+        return f"{self.table:14}{self.what:42}{self.value:>9.4f}{self.bar:>9.4f}  {verdict:7} {self.peer}"
 
 
 def spearman(x: Floats, y: Floats) -> float:
@@ -176,11 +177,14 @@ def datablations() -> list[Figure]:
     def error(values: Floats, rows: NDArray[np.bool_]) -> float:
         return float(np.sqrt(np.mean(np.log(values[rows] / truth[rows]) ** 2)))
 
-    chinchilla = HOFFMANN_2022(design).numpy()
+    half = error(HOFFMANN_2022(design).numpy(), repeated) / 2
+    ours, peer = error(predicted, judged), error(published, judged)
     return [
-        Figure("datablations", "relative error, runs >= 1.5B", error(predicted, judged), error(published, judged), "published coefficients", low=True),
-        Figure("datablations", "the same, more than 4 epochs", error(predicted, repeated), error(chinchilla, repeated) / 2, "half of Chinchilla's", low=True),
-    ]  # fmt: skip
+        Figure("datablations", "relative error, runs >= 1.5B", ours, peer, "published coefficients", low=True),
+        Figure(
+            "datablations", "the same, over 4 epochs", error(predicted, repeated), half, "half Chinchilla", low=True
+        ),
+    ]
 
 
 def ladder() -> list[Figure]:
@@ -199,10 +203,12 @@ def ladder() -> list[Figure]:
     bpb, bpb_truth = held_out([c for c in raw.columns if "_bpb/" in c], "bits/byte")
     accuracy = [c for c in raw.columns if c.startswith("eval/downstream/")]
     points, points_truth = held_out(accuracy, "accuracy")
+    relative = float(np.median(np.abs(np.log(bpb / bpb_truth))))
+    off = float(100 * np.median(np.abs(points - points_truth)))
     return [
-        Figure("ladder", "median relative BPB error, 3.2B", float(np.median(np.abs(np.log(bpb / bpb_truth)))), 0.01, "", low=True),
-        Figure("ladder", "median accuracy error, 3.2B, points", float(100 * np.median(np.abs(points - points_truth))), 1.5, "ladder about 2", low=True),
-    ]  # fmt: skip
+        Figure("ladder", "median relative BPB error, 3.2B", relative, 0.01, "", low=True),
+        Figure("ladder", "median accuracy error, 3.2B, points", off, 1.5, "ladder about 2", low=True),
+    ]
 
 
 def open_lm() -> list[Figure]:
@@ -221,11 +227,8 @@ def open_lm() -> list[Figure]:
         large = (part["params"] > 2e9).to_numpy()
         found = learn(table.filter(pl.Series(~large)), "nats/token", table.filter(pl.Series(large)))
         errors.append(np.abs(np.log(found.mean / metrics(table)[large])).ravel())
-    return [
-        Figure(
-            "open_lm", "median relative loss error, 6.9B", float(np.median(np.concatenate(errors))), 0.01, "", low=True
-        )
-    ]
+    median = float(np.median(np.concatenate(errors)))
+    return [Figure("open_lm", "median relative loss error, 6.9B", median, 0.01, "", low=True)]
 
 
 TABLES: dict[str, Callable[[], list[Figure]]] = {
@@ -237,12 +240,12 @@ def main() -> None:
     if not DATA.exists():
         print(f"scoreboard: no public tables in {DATA}; set MIXLAW_DATA to the folder that holds them")
         return
-    print(f"{'table':12}{'figure':42}{'ours':>9}{'bar':>9}  {'':7} peers")
+    print(f"{'table':14}{'figure':42}{'ours':>9}{'bar':>9}  {'':7} peers")
     for name in sys.argv[1:] or TABLES:
         began = time.perf_counter()
         for figure in TABLES[name]():
             print(figure)
-        print(f"{'':12}({time.perf_counter() - began:.0f} s)", flush=True)
+        print(f"{'':14}({time.perf_counter() - began:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":
