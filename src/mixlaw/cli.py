@@ -20,6 +20,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+INTERRUPTED = 130  # what typer returns for Ctrl-C
+
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Training processes; as many as cores if not given.")]
@@ -179,10 +181,16 @@ def _print(result: Any, as_json: bool) -> None:
 def main() -> None:
     """Entry point: exit code 2 and one sentence for bad input, 1 for a run that was stopped or failed."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except InputError as error:
         print(f"mixlaw: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
+    except Exception as error:
+        if not hasattr(error, "show"):  # a wrong option or argument knows how to show itself
+            raise
+        error.show()
+        raise SystemExit(2) from None
+    if code == INTERRUPTED:
         print("mixlaw: stopped; repeat the command to continue", file=sys.stderr)
-        raise SystemExit(1) from None
+        code = 1
+    raise SystemExit(code)
