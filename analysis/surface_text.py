@@ -88,7 +88,8 @@ def _shared_notes(surfaces: Surfaces) -> list[str]:
 
 def as_text(surfaces: Surfaces) -> str:
     """Text for the terminal: what is identified first, a row per task, then the audit."""
-    lines = [_summary(surfaces), *(f"  - {note}" for note in _shared_notes(surfaces)), ""]
+    laws = ", ".join(member.law.__name__ for member in surfaces.members)
+    lines = [f"{_summary(surfaces)}, law: {laws}", *(f"  - {note}" for note in _shared_notes(surfaces)), ""]
     alike = {s: [t for t in surfaces.tasks if surfaces.status[t] is s] for s in dict.fromkeys(surfaces.status.values())}
     lines += [f"{status.value}: {', '.join(tasks)}" for status, tasks in alike.items()]
     rows = [_task_row(surfaces, i) for i in range(len(surfaces.tasks))]

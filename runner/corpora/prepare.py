@@ -71,8 +71,11 @@ def prepare(
             return done
         build = _Build(data / BUILDING, dict(domains), root, vocabulary, held_out, seed, progress or (lambda *_: None))
         shutil.rmtree(build.folder, ignore_errors=True)
-        manifest = build.run(fingerprint)
-        _publish(manifest, build.folder, data)
+        try:
+            manifest = build.run(fingerprint)
+            _publish(manifest, build.folder, data)
+        finally:  # a source that was refused leaves the folder as it was
+            shutil.rmtree(build.folder, ignore_errors=True)
     return manifest
 
 
