@@ -93,6 +93,7 @@ def scipy_fit(form: Form, design: Design, problems: Problems, i: int) -> float:
 
 
 def main() -> None:
+    """Time the engine and the loop in one run, and compare the costs they reach."""
     resamples = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     fits = int(sys.argv[2]) if len(sys.argv) > 2 else 13
     shares, losses = regmix()

@@ -46,11 +46,13 @@ class Figure:
 
 
 def spearman(x: Floats, y: Floats) -> float:
+    """Rank correlation of two vectors."""
     ranks = pl.DataFrame({"x": x, "y": y}).select(pl.all().rank())
     return float(np.corrcoef(ranks["x"], ranks["y"])[0, 1])
 
 
 def metrics(table: pl.DataFrame) -> Floats:
+    """Measured values of a table, shape (rows, tasks)."""
     return table.select([c for c in table.columns if c.startswith("metric:")]).to_numpy()
 
 
@@ -72,6 +74,7 @@ def one_phase(
 
 
 def regmix_table(split: str, size: str, params: float, tokens: float) -> pl.DataFrame:
+    """One split and size of RegMix as a table of one phase."""
     mixture = pl.read_csv(DATA / "regmix" / f"{split}_mixture_{size}.csv").drop("index")
     loss = pl.read_csv(DATA / "regmix" / f"{split}_pile_loss_{size}.csv").drop("index")
     shares = mixture.to_numpy() / mixture.to_numpy().sum(1, keepdims=True)
@@ -82,6 +85,7 @@ def regmix_table(split: str, size: str, params: float, tokens: float) -> pl.Data
 
 
 def regmix() -> list[Figure]:
+    """Fit 512 runs of 1M parameters; rank correlation on unseen mixtures at 1M, 60M and 1B."""
     train = regmix_table("train", "1m", 1e6, 1e9)
     cases = (
         ("1M", regmix_table("test", "1m", 1e6, 1e9), 0.992, 0.993, "LightGBM .990 | .990"),
@@ -100,6 +104,7 @@ def regmix() -> list[Figure]:
 
 
 def marin() -> list[Figure]:
+    """Five folds over the 143 two-phase runs: error, coverage, regret of the predicted best."""
     raw = pl.read_csv(DATA / "marin" / "two_phase_starcoder_143.csv")
     code, half = [raw[f"phase_{i}_starcoder"].to_numpy() for i in (0, 1)], 5e8
     columns = {f"tokens:phase{i}:web": (1 - s) * half for i, s in enumerate(code)}
@@ -135,6 +140,7 @@ def marin() -> list[Figure]:
 
 
 def olmix() -> list[Figure]:
+    """Random halves of the 512 runs: rank correlation of the mean over each family of tasks."""
     ratios, values = (pl.read_csv(DATA / "olmix" / f"full_recomputation_{n}.csv") for n in ("ratios", "metrics"))
     domains = [c for c in ratios.columns if c not in ("", "run", "name", "index")]
     tasks = [c for c in values.columns if c not in ("", "run", "name", "index")]
@@ -162,6 +168,7 @@ def olmix() -> list[Figure]:
 
 
 def datablations() -> list[Figure]:
+    """Fit runs under 1.5B parameters, predict the larger; runs over 1.5 times the published law's loss are left out."""
     raw = pl.read_csv(DATA / "datablations" / "c4_data_constrained_runs.csv")
     table = pl.DataFrame(
         {"run": [f"r{i}" for i in range(raw.height)], "params": raw["params"], "tokens:train:c4": raw["tokens"]}
@@ -188,6 +195,7 @@ def datablations() -> list[Figure]:
 
 
 def ladder() -> list[Figure]:
+    """Fit up to 1.3B, predict the 3.2B runs: BPB and accuracies."""
     raw = pl.read_csv(DATA / "olmo_ladder" / "tidy_final_rows.csv", infer_schema_length=None)
     tokens = (raw["_step"] * raw["batch_size_in_tokens"]).to_numpy().astype(float)
     large = (raw["n"] > 2e9).to_numpy()
@@ -212,6 +220,7 @@ def ladder() -> list[Figure]:
 
 
 def open_lm() -> list[Figure]:
+    """Fit each corpus up to 1.4B, predict 6.9B."""
     raw = pl.read_csv(DATA / "open_lm" / "tidy_openlm_runs.csv", infer_schema_length=None)
     losses, errors = [c for c in raw.columns if c.startswith("loss_")], []
     for corpus in sorted(set(raw["train_data"])):
@@ -237,6 +246,7 @@ TABLES: dict[str, Callable[[], list[Figure]]] = {
 
 
 def main() -> None:
+    """Print the figures of the named tables, or of all, beside their bars."""
     if not DATA.exists():
         print(f"scoreboard: no public tables in {DATA}; set MIXLAW_DATA to the folder that holds them")
         return

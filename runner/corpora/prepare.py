@@ -138,6 +138,7 @@ class _Build:
     progress: Progress
 
     def run(self, fingerprint: str) -> Manifest:
+        """Build everything in the folder aside."""
         gathered = self._gather()
         self.progress(0.5, "training the tokenizer")
         tokenizer = train((text for found in gathered.values() for text in _sample(found.train)), self.vocabulary)
