@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.laws.base import Form, Law, Parameter
-from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain
+from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain, softmax_parts
 from mixlaw.analysis.laws.chinchilla import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, spread
 from mixlaw.analysis.laws.exposure import ces
 
@@ -76,6 +76,25 @@ class AdditiveForm(BlockForm):
         capacity = a - alpha.exp() * (design.params.log() - self.log_n)
         data = b - beta.exp() * (design.total.log() - self.log_d)
         return torch.stack([floor.expand_as(mixed), mixed, capacity, data]).logsumexp(0)
+
+    def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log loss and its derivative by every block."""
+        shares, g = mixture(design).T, self.block(theta, "g").exp()[..., None]
+        by_alpha = -self.block(theta, "alpha").exp() * (design.params.log() - self.log_n)
+        by_beta = -self.block(theta, "beta").exp() * (design.total.log() - self.log_d)
+        by_g = g * torch.where(shares > 0, shares, torch.ones_like(shares)).log()
+        powers = (self.block(theta, "c")[..., None] + by_g).masked_fill(shares == 0, -torch.inf)
+        total = powers.logsumexp(1)
+        terms = [
+            self.block(theta, "floor"),
+            -total,
+            self.block(theta, "a") + by_alpha,
+            self.block(theta, "b") + by_beta,
+        ]
+        value, (floor, mixed, capacity, data) = softmax_parts(terms)
+        by_c = -mixed * torch.exp(powers - total[:, None])
+        blocks = {"floor": floor, "a": capacity, "b": data, "c": by_c, "g": by_c * by_g}
+        return value, blocks | {"alpha": capacity * by_alpha[:, None], "beta": data * by_beta[:, None]}
 
     def law(self, theta: Tensor, log_scale: float) -> Law:
         """The law in natural units."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.laws.base import Form, Law, Parameter
-from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain
+from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain, softmax_parts
 from mixlaw.analysis.laws.chinchilla import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, spread
 
 
@@ -70,6 +70,17 @@ class BiMixForm(BlockForm):
         alpha, beta = self.block(theta, "alpha").exp(), self.block(theta, "beta").exp()
         data = self.block(theta, "b") - beta * (design.total.log() - self.log_d)
         return torch.logaddexp(data, self.block(theta, "c")) - alpha * share.log()
+
+    def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log loss and its derivative by alpha, data, beta, rest and the weights."""
+        weight, shares = self.block(theta, "weight").softmax(1), mixture(design).T
+        share, alpha = weight @ shares, self.block(theta, "alpha").exp()
+        by_alpha, by_beta = -alpha * share.log(), -self.block(theta, "beta").exp() * (design.total.log() - self.log_d)
+        value, (data, rest) = softmax_parts([self.block(theta, "b") + by_beta, self.block(theta, "c")])
+        own = weight[..., None] * (shares / share[:, None] - 1)  # d log share / d weights before normalisation
+        by_weight = -alpha[..., None] * own
+        blocks = {"alpha": by_alpha[:, None], "b": data, "beta": data * by_beta[:, None], "c": rest}
+        return value + by_alpha, {**blocks, "weight": by_weight}
 
     def law(self, theta: Tensor, log_scale: float) -> Law:
         """The law in natural units."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from mixlaw.analysis.design import Design
@@ -17,7 +19,7 @@ def per_domain(name: str, design: Design, mean: float, spread: float, between: f
 
 
 class BlockForm(Form):
-    """A form whose vector is a row of named blocks."""
+    """A form whose vector is a row of named blocks; it gives the derivative by each block in closed form."""
 
     def __init__(self, design: Design, **blocks: Sequence[Parameter] | Parameter) -> None:
         self.phases, self.domains = design.phases, design.domains
@@ -31,6 +33,21 @@ class BlockForm(Form):
             self.at[name] = slice(len(entries), len(entries) + len(added))
             entries += added
         self.parameters = tuple(entries)
+        self.free_in = {name: [i for i, p in enumerate(entries[at]) if not p.held] for name, at in self.at.items()}
+
+    @abstractmethod
+    def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log loss (B, R) and its derivative by the k entries of each block that has free ones, (B, k, R)."""
+
+    def jacobian(self, theta: Tensor, design: Design) -> tuple[Tensor, Tensor]:
+        """Log loss (B, R) and its derivative by the free entries (B, m, R), in closed form."""
+        value, slopes = self.slopes(theta, design)
+        rows = []
+        for name, free in self.free_in.items():
+            if free:
+                block = slopes[name]
+                rows.append(block if len(free) == block.shape[1] else block[:, free])
+        return value, torch.cat(rows, 1)
 
     def block(self, theta: Tensor, name: str) -> Tensor:
         """The entries of one block, (B, k)."""
@@ -45,3 +62,11 @@ class BlockForm(Form):
 def mixture(design: Design) -> Tensor:
     """Share of every domain in all tokens, phases ignored, (R, K)."""
     return design.shares.sum(1)
+
+
+def softmax_parts(parts: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """log sum exp of terms (B, R) that broadcast, and the share of each in the sum, (B, 1, R)."""
+    shape = torch.broadcast_shapes(*(part.shape for part in parts))
+    terms = torch.stack([part.expand(shape) for part in parts])
+    value = terms.logsumexp(0)
+    return value, list(torch.exp(terms - value)[:, :, None].unbind(0))

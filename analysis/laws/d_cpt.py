@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.laws.base import Form, Law, Parameter
-from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain
+from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain, softmax_parts
 from mixlaw.analysis.laws.chinchilla import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, spread
 
 
@@ -84,6 +84,24 @@ class DCPTForm(BlockForm):
         data = b + eta.exp() * share.log() - beta.exp() * (design.total.log() - self.log_d)
         mixed = c - gamma.exp() * (share + eps.exp()).log()
         return torch.stack([floor.expand_as(data), capacity.expand_as(data), data, mixed]).logsumexp(0)
+
+    def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log loss and its derivative by every block."""
+        alpha, beta, eta, gamma, eps = theta[:, 4:9, None].exp().unbind(1)
+        weight, shares = self.block(theta, "weight").softmax(1), mixture(design).T
+        share = weight @ shares
+        by_alpha = -alpha * (design.params.log() - self.log_n)
+        by_beta, by_eta = -beta * (design.total.log() - self.log_d), eta * share.log()
+        by_gamma = -gamma * (share + eps).log()
+        floor, a, b, c = theta[:, :4, None].unbind(1)
+        terms = [floor, a + by_alpha, b + by_eta + by_beta, c + by_gamma]
+        value, (rest, capacity, data, mixed) = softmax_parts(terms)
+        falling = -gamma / (share + eps)  # d log share term / d share
+        by_share = data * (eta / share)[:, None] + mixed * falling[:, None]
+        blocks = {"floor": rest, "a": capacity, "b": data, "c": mixed, "eps": mixed * (falling * eps)[:, None]}
+        blocks |= {"alpha": capacity * by_alpha[:, None], "beta": data * by_beta[:, None]}
+        blocks |= {"eta": data * by_eta[:, None], "gamma": mixed * by_gamma[:, None]}
+        return value, blocks | {"weight": by_share * weight[..., None] * (shares - share[:, None])}
 
     def law(self, theta: Tensor, log_scale: float) -> Law:
         """The law in natural units."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.laws.base import Form, Law, Parameter
-from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain
+from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain, softmax_parts
 from mixlaw.analysis.laws.chinchilla import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, spread
 
 
@@ -78,6 +78,27 @@ class JointForm(BlockForm):
         capacity = p.exp() * mixed_a.log() - alpha.exp() * (design.params.log() - self.log_n)
         data = q.exp() * mixed_b.log() - beta.exp() * (design.total.log() - self.log_d)
         return torch.stack([floor.expand_as(data), capacity.expand_as(data), data]).logsumexp(0)
+
+    def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log loss and its derivative by every block."""
+        shares = mixture(design).T
+        by_alpha = -self.block(theta, "alpha").exp() * (design.params.log() - self.log_n)
+        by_beta = -self.block(theta, "beta").exp() * (design.total.log() - self.log_d)
+        size, by_p, by_a = self._mixed(theta, "a", "p", shares)
+        tokens, by_q, by_b = self._mixed(theta, "b", "q", shares)
+        value, (floor, capacity, data) = softmax_parts([self.block(theta, "floor"), size + by_alpha, tokens + by_beta])
+        blocks = {"floor": floor, "p": capacity * by_p, "q": data * by_q}
+        blocks |= {"alpha": capacity * by_alpha[:, None], "beta": data * by_beta[:, None]}
+        return value, {**blocks, "a": capacity * by_a, "b": data * by_b}
+
+    def _mixed(self, theta: Tensor, name: str, power: str, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """p log sum_j exp(a_j / p) h_j (B, R) for p = exp(power), and its derivative by power and by a."""
+        p, a = self.block(theta, power).exp(), self.block(theta, name)
+        weight = (a / p).exp()
+        total = weight @ shares
+        value = p * total.log()
+        part = weight[..., None] * shares / total[:, None]
+        return value, (value - (weight * a) @ shares / total)[:, None], part
 
     def law(self, theta: Tensor, log_scale: float) -> Law:
         """The law in natural units."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.laws.base import Form, Law, Parameter
-from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain
+from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain, softmax_parts
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,12 @@ class LogLinearForm(BlockForm):
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log loss, (B, R)."""
         return torch.logaddexp(self.block(theta, "c"), self.block(theta, "a") @ mixture(design).T)
+
+    def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log loss and its derivative by c and a."""
+        shares = mixture(design).T
+        value, (floor, excess) = softmax_parts([self.block(theta, "c"), self.block(theta, "a") @ shares])
+        return value, {"c": floor, "a": excess * shares}
 
     def law(self, theta: Tensor, log_scale: float) -> Law:
         """The law in natural units; scaling a loss shifts every coefficient."""

@@ -88,6 +88,24 @@ class SaturatingForm(BlockForm):
         over = (harm * softplus(torch.log1p(z) - self.block(theta, "onset")[:, None]) ** 2).sum(-1)
         return torch.log(self.block(theta, "floor").exp() + gain + over)
 
+    def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log loss and its derivative by every block."""
+        retained = self.block(theta, "retention").exp()
+        z = (design.tokens[:, -1].T + torch.einsum("bp,rpk->bkr", retained, design.tokens[:, :-1])) / self.scale[
+            :, None
+        ]
+        a, rate, harm = (self.block(theta, name).exp()[..., None] for name in ("a", "rate", "harm"))
+        gain = a * torch.exp(-rate * z)
+        over = softplus(torch.log1p(z) - self.block(theta, "onset")[..., None])
+        steep = -2 * harm * over * torch.expm1(-over)  # the derivative of softplus is 1 - exp(-softplus)
+        lost, floor = harm * over**2, self.block(theta, "floor").exp()
+        loss = floor + (gain + lost).sum(1)
+        by_z = (steep / (1 + z) - rate * gain) / self.scale[:, None]
+        by_retention = torch.einsum("bkr,rpk->bpr", by_z, design.tokens[:, :-1]) * retained[..., None]
+        blocks = {"floor": floor.expand_as(loss)[:, None], "retention": by_retention, "a": gain}
+        blocks |= {"rate": -rate * z * gain, "harm": lost, "onset": -steep}
+        return loss.log(), {name: block / loss[:, None] for name, block in blocks.items()}
+
     def law(self, theta: Tensor, log_scale: float) -> Law:
         """The law in natural units."""
         a, harm = (tuple((theta[self.at[n]] + log_scale).exp().tolist()) for n in ("a", "harm"))
