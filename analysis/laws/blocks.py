@@ -65,8 +65,8 @@ def mixture(design: Design) -> Tensor:
 
 
 def softmax_parts(parts: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """log sum exp of terms (B, R) that broadcast, and the share of each in the sum, (B, 1, R)."""
-    shape = torch.broadcast_shapes(*(part.shape for part in parts))
-    terms = torch.stack([part.expand(shape) for part in parts])
+    """log sum exp of terms (B, R) or (B, 1), and the share of each in the sum, (B, 1, R)."""
+    whole = max(parts, key=Tensor.numel)
+    terms = torch.stack([part.expand_as(whole) for part in parts])
     value = terms.logsumexp(0)
     return value, list(torch.exp(terms - value)[:, :, None].unbind(0))
