@@ -5,6 +5,7 @@ from mixlaw.analysis.laws.base import Form as Form
 from mixlaw.analysis.laws.base import Law as Law
 from mixlaw.analysis.laws.base import Parameter as Parameter
 from mixlaw.analysis.laws.bimix import BiMix as BiMix
+from mixlaw.analysis.laws.capacity_competition import CapacityCompetition as CapacityCompetition
 from mixlaw.analysis.laws.chinchilla import BESIROGLU_2024 as BESIROGLU_2024
 from mixlaw.analysis.laws.chinchilla import HOFFMANN_2022 as HOFFMANN_2022
 from mixlaw.analysis.laws.chinchilla import Chinchilla as Chinchilla
@@ -22,6 +23,6 @@ LAWS: dict[str, type[Law]] = {
     law.__name__: law
     for law in (
         *(Chinchilla, DataConstrained, DataMixing, LogLinear, BiMix, DCPT),
-        *(Additive, Joint, Saturating, Exposure),
+        *(Additive, Joint, CapacityCompetition, Saturating, Exposure),
     )
 }
