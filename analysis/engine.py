@@ -18,6 +18,9 @@ HUBER = 1.345
 #: Bytes that a chunk of fits may take for its Jacobian; small chunks stay near the cache and are faster.
 CHUNK = 16 * 2**20
 
+#: The secant is learned once a step gains less than this share of the cost; from afar it leads to worse minima.
+NEAR = 1e-3
+
 Progress = Callable[[float, str], None]
 
 
@@ -55,20 +58,20 @@ class Solution:
         theta: (B, n).
         cost: (B,), as defined in `Problems`.
         converged: (B,), False where the step limit was reached.
-        hessian: Gauss-Newton curvature of the cost by the m free entries, prior included, (B, m, m).
-        information: the part of it that is due to the data, (B, m, m).
+        precision: curvature of the prior by the m free entries, (B, m).
+        information: Gauss-Newton curvature of the rest of the cost, (B, m, m).
     """
 
     theta: Tensor
     cost: Tensor
     converged: Tensor
-    hessian: Tensor
+    precision: Tensor
     information: Tensor
 
     @property
     def covariance(self) -> Tensor:
         """Laplace covariance of the free entries, (B, m, m)."""
-        inverse: Tensor = torch.linalg.inv(self.hessian)
+        inverse: Tensor = torch.linalg.inv(self.information + torch.diag_embed(self.precision))
         return inverse
 
 
@@ -84,8 +87,12 @@ def solve(
 ) -> Solution:
     """Solve all problems, in chunks of at most `chunk` bytes of Jacobian; deterministic.
 
-    A fit has converged when a step lowers its cost by less than `tolerance` of the cost. Chunks go to as many workers
-    as torch has threads, each with one thread: whole fits side by side waste nothing on waiting for each other.
+    A fit has converged when the next step promises to lower its cost by less than `tolerance` of the cost. Chunks go to
+    as many workers as torch has threads, each with one thread: whole fits side by side waste nothing on waiting for
+    each other.
+
+    Terms that are linear in the loss are not eliminated (variable projection): the cost is robust, in log loss and with
+    a prior on logarithms, so that no entry is linear in it, and the secant below makes the last steps fast anyway.
     """
     count, rows = problems.target.shape
     size = max(1, chunk // (8 * rows * len(form.free)))
@@ -135,43 +142,88 @@ class _Point:
         return _Point(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
 
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """How far the quadratic model of B fits is trusted, and what Gauss-Newton leaves out of it.
+
+    Attributes:
+        damping: of the next step, (B,).
+        growth: factor of the damping if that fails, (B,).
+        bend: curvature that is due to the curvature of the residuals, learned from gradients, (B, m, m).
+    """
+
+    damping: Tensor
+    growth: Tensor
+    bend: Tensor
+
+    @classmethod
+    def first(cls, count: int, entries: int) -> _Model:
+        """The model before any step."""
+        damping, growth = (torch.full((count,), value, dtype=torch.float64) for value in (1e-3, 2.0))
+        return cls(damping, growth, torch.zeros(count, entries, entries, dtype=torch.float64))
+
+    def learn(self, live: Tensor, gain: Tensor, promised: Tensor) -> None:
+        """Nielsen's rule: damping follows how well the model predicted the gain."""
+        better, ratio = gain > 0, (gain / promised).clamp(0, 1)
+        self.damping[live] *= torch.where(better, (1 - (2 * ratio - 1) ** 3).clamp(min=1 / 10), self.growth[live])
+        self.growth[live] = torch.where(better, torch.full_like(gain, 2.0), self.growth[live] * 2)
+
+
 def _solve(form: Form, design: Design, problems: Problems, steps: int, tolerance: float) -> Solution:
     precision = problems.spread[:, form.free] ** -2
     best = _evaluate(form, design, problems, problems.start.clone())
-    count = best.cost.shape[0]
-    damping = torch.full((count,), 1e-3, dtype=torch.float64)
-    growth = torch.full((count,), 2.0, dtype=torch.float64)
-    converged = torch.zeros(count, dtype=torch.bool)
+    model = _Model.first(*precision.shape)
+    converged = torch.zeros(len(precision), dtype=torch.bool)
     for _ in range(steps):
         live = torch.nonzero(~converged).squeeze(1)
+        step, promised = _step(best.take(live), precision[live], model, live)
+        small = (promised < tolerance * (best.cost[live] + tolerance)) | (model.damping[live] > 1e12)
+        converged[live[small]] = True
+        live, step, promised = live[~small], step[~small], promised[~small]
         if not len(live):
             break
-        here, part = best.take(live), problems.take(live)
-        curvature = here.information + torch.diag_embed(precision[live])
-        step, promised = _step(here.gradient, curvature, damping[live])
-        there = _evaluate(form, design, part, here.theta.index_add(1, form.free, step))
+        here = best.take(live)
+        there = _evaluate(form, design, problems.take(live), here.theta.index_add(1, form.free, step))
         gain = here.cost - there.cost
+        model.learn(live, gain, promised)
         better = gain > 0
-        # Nielsen's rule: damping follows how well the quadratic model predicted the gain.
-        ratio = (gain / promised).clamp(0, 1)
-        damping[live] *= torch.where(better, (1 - (2 * ratio - 1) ** 3).clamp(min=1 / 10), growth[live])
-        growth[live] = torch.where(better, torch.full_like(gain, 2.0), growth[live] * 2)
-        small = promised < tolerance * (here.cost + tolerance)
-        converged[live] = torch.where(better, gain < tolerance * (here.cost + tolerance), small) | (
-            damping[live] > 1e12
-        )
-        best.put(live[better], there.take(better))
-    return Solution(best.theta, best.cost, converged, best.information + torch.diag_embed(precision), best.information)
+        index, after = live[better], there.take(better)
+        curvature = after.information + torch.diag_embed(precision[index])
+        bent = _secant(model.bend[index], step[better], after.gradient - here.gradient[better], curvature)
+        near = (gain < NEAR * here.cost)[better, None, None]
+        model.bend[index] = torch.where(near, bent, 0.0)
+        best.put(index, after)
+    return Solution(best.theta, best.cost, converged, precision, best.information)
 
 
-def _step(gradient: Tensor, curvature: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
-    """Damped Gauss-Newton step and the gain the quadratic model promises."""
+def _step(here: _Point, precision: Tensor, model: _Model, live: Tensor) -> tuple[Tensor, Tensor]:
+    """Damped step and the gain that the model promises; where the model is no bowl, Gauss-Newton's part of it alone."""
+    curvature = here.information + torch.diag_embed(precision)
     scale = torch.diagonal(curvature, dim1=1, dim2=2).clamp(min=1e-10)
-    factor, _ = torch.linalg.cholesky_ex(curvature + torch.diag_embed(damping[:, None] * scale))
-    step = -torch.cholesky_solve(gradient[..., None], factor).squeeze(-1)
+    damped = torch.diag_embed(model.damping[live, None] * scale)
+    factor, failed = torch.linalg.cholesky_ex(curvature + model.bend[live] + damped)
+    if bool((failed > 0).any()):
+        model.bend[live[failed > 0]] = 0
+        factor, _ = torch.linalg.cholesky_ex(curvature + model.bend[live] + damped)
+    step = -torch.cholesky_solve(here.gradient[..., None], factor).squeeze(-1)
     step = step.nan_to_num(0.0).clamp(-2.0, 2.0)  # entries are logarithms: a factor of 7 a step is bold enough
-    promised = -(step * gradient).sum(1) - 0.5 * torch.einsum("bi,bij,bj->b", step, curvature, step)
+    bowl = curvature + model.bend[live]
+    promised = -(step * here.gradient).sum(1) - 0.5 * torch.einsum("bi,bij,bj->b", step, bowl, step)
     return step, promised.clamp(min=1e-300)
+
+
+def _secant(bend: Tensor, step: Tensor, change: Tensor, curvature: Tensor) -> Tensor:
+    """What curvature lacks to explain the change of the gradient, updated (Dennis, Gay and Welsch 1981)."""
+    left = change - torch.einsum("bij,bj->bi", curvature, step)
+    have = torch.einsum("bij,bj->bi", bend, step)
+    size = ((step * left).sum(1).abs() / (step * have).sum(1).abs().clamp(min=1e-300)).clamp(max=1)[:, None]
+    missing = left - size * have
+    along = (change * step).sum(1, keepdim=True)
+    sound = along > 1e-12 * change.norm(dim=1, keepdim=True) * step.norm(dim=1, keepdim=True)
+    unit = torch.where(sound, change / along, 0.0)
+    outer = missing[:, :, None] * unit[:, None]
+    twice = (missing * step).sum(1)[:, None, None] * unit[:, :, None] * unit[:, None]
+    return size[..., None] * bend + outer + outer.transpose(1, 2) - twice
 
 
 def _evaluate(form: Form, design: Design, problems: Problems, theta: Tensor) -> _Point:

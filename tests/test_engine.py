@@ -9,7 +9,7 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from mixlaw.analysis.engine import Problems, Solution, solve
-from mixlaw.analysis.laws import Chinchilla, Exposure, LogLinear
+from mixlaw.analysis.laws import LAWS, Chinchilla, DataConstrained, Exposure
 from mixlaw.analysis.laws.base import Form
 from test_laws import designs, thetas
 
@@ -50,6 +50,17 @@ def test_fits_reach_the_cost_that_scipy_reaches() -> None:
         assert found.cost[i] <= reference.cost * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("name", [name for name in LAWS if name != "DataConstrained"])
+def test_fits_stop_where_no_step_can_lower_the_cost_much(name: str) -> None:
+    form = LAWS[name].form(DESIGN)
+    asked = problems(form, thetas(form, 20), 0.02)
+    started = Problems(asked.target, asked.weight, asked.sigma, thetas(form, 20, seed=2), asked.mean, asked.spread)
+    rough = solve(form, DESIGN, started, tolerance=1e-6)
+    fine = solve(form, DESIGN, replace(started, start=rough.theta), tolerance=1e-14, steps=1000)
+    assert bool(rough.converged.all())
+    assert float((rough.cost / fine.cost - 1).quantile(0.9)) < 1e-5
+
+
 def test_the_truth_is_recovered_from_exact_data() -> None:
     form = Chinchilla.form(DESIGN)
     truth = thetas(form, 3)
@@ -60,7 +71,7 @@ def test_the_truth_is_recovered_from_exact_data() -> None:
 
 
 def test_laws_without_a_closed_form_may_be_fitted_in_many_chunks_at_once() -> None:
-    form = LogLinear.form(DESIGN)
+    form = DataConstrained.form(DESIGN)
     asked = problems(form, thetas(form, 6), 0.01)
     before = torch.get_num_threads()
     torch.set_num_threads(3)

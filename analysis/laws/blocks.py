@@ -66,7 +66,7 @@ def mixture(design: Design) -> Tensor:
 
 def softmax_parts(parts: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """log sum exp of terms (B, R) or (B, 1), and the share of each in the sum, (B, 1, R)."""
-    whole = max(parts, key=Tensor.numel)
+    whole = max(parts, key=lambda part: part.shape[1])
     terms = torch.stack([part.expand_as(whole) for part in parts])
     value = terms.logsumexp(0)
     return value, list(torch.exp(terms - value)[:, :, None].unbind(0))
