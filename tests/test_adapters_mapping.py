@@ -152,6 +152,20 @@ percent = true
         understood(tmp_path, runs + "2.8B,C4,0,ARC,1,\n", mapping)
 
 
+def test_the_mean_of_several_seeds_has_less_noise_than_one(tmp_path: Path) -> None:
+    runs = "run,params,task,loss,sd,n\na,1e6,x,3.1,0.2,4\na,1e6,y,2.5,,1\n"
+    mapping = """
+tokens = 1e9
+pivot = { by = ["run", "params"], task = "task", value = "loss", noise = "sd", seeds = "n" }
+phase = [{ name = "init", domain = "web" }]
+tasks = { "loss/*" = { name = "*", unit = "nats/token", noise = "sd/*" } }
+"""
+    record = understood(tmp_path, runs, mapping).records[0]
+    assert dict(record.noise) == {"x": pytest.approx(0.1)}
+    with pytest.raises(InputError, match="column 'n' does not hold numbers"):
+        understood(tmp_path, runs.replace(",4\n", ",four\n"), mapping)
+
+
 JOIN = """
 run = "id"
 params = 1_000_000

@@ -82,7 +82,8 @@ def _source(path: Path, mapping: TableMap, alone: bool) -> Source:
 def _pivoted(source: Source, pivot: Pivot) -> Source:
     """A row per run and task becomes a row per run."""
     values = [pivot.value, *([pivot.noise] if pivot.noise else [])]
-    if lacking := [name for name in (*pivot.by, pivot.task, *values) if name not in source.frame.columns]:
+    seeds = [pivot.seeds] if pivot.seeds else []
+    if lacking := [name for name in (*pivot.by, pivot.task, *values, *seeds) if name not in source.frame.columns]:
         raise InputError(f"pivot: there is no column {lacking[0]!r}; there are {', '.join(source.frame.columns[:12])}")
     keys = source.frame.select(*pivot.by, pivot.task)
     if keys.is_duplicated().any():
@@ -91,6 +92,8 @@ def _pivoted(source: Source, pivot: Pivot) -> Source:
             f"{source.places[row]}: task {keys[pivot.task][row]!r} of this run is there twice; "
             "keep one, or name its runs apart in pivot.by"
         )
+    if pivot.noise and pivot.seeds:
+        source = replace(source, frame=_of_means(source.frame, pivot.noise, pivot.seeds))
     numbered = source.frame.with_columns(pl.int_range(pl.len()).alias("\0row"))
     first = numbered.group_by(pivot.by, maintain_order=True).agg(pl.col("\0row").first())
     wide = first
@@ -100,3 +103,10 @@ def _pivoted(source: Source, pivot: Pivot) -> Source:
         wide = wide.join(part, on=pivot.by, how="left", maintain_order="left", nulls_equal=True)
     places = tuple(source.places[row] for row in first["\0row"].to_list())
     return replace(source, frame=wide.drop("\0row"), places=places)
+
+
+def _of_means(frame: pl.DataFrame, noise: str, seeds: str) -> pl.DataFrame:
+    """The table with the noise of means over seeds in place of that of one seed."""
+    if bad := [name for name in (noise, seeds) if not frame[name].dtype.is_numeric()]:
+        raise InputError(f"pivot: column {bad[0]!r} does not hold numbers alone; mend it, or take seeds out")
+    return frame.with_columns(pl.col(noise) / pl.col(seeds).sqrt())

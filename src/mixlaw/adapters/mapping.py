@@ -108,12 +108,19 @@ class Join(_Strict):
 
 
 class Pivot(_Strict):
-    """A table with a row per run and task: `by` names a run, columns become `<value>/<task>`, `<noise>/<task>`."""
+    """A table with a row per run and task: `by` names a run, columns become `<value>/<task>`, `<noise>/<task>`.
+
+    Attributes:
+        by, task, value: columns.
+        noise: column with the standard deviation over seeds.
+        seeds: column that tells of how many seeds a value is the mean; its noise is then that much less.
+    """
 
     by: list[str] = Field(min_length=1)
     task: str
     value: str
     noise: str | None = None
+    seeds: str | None = None
 
 
 class Results(_Strict):
