@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixlaw.analysis.baselines import BASELINES
+from mixlaw.analysis.baselines import BASELINES, CHOICES
 from mixlaw.analysis.folds import Fold
 from mixlaw.analysis.observed import Observed
 
@@ -26,6 +26,7 @@ SIGNAL = 0.9
 #: Boosted trees are slow: they stand beside the first tasks only.
 TREES_TASKS = 16
 OURS, LAW = "surfaces", "law alone"
+NUMBERS = ("error", "spearman", "regret", "coverage", "width")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +83,7 @@ class Audit:
 
 
 def _lines(part: pl.DataFrame) -> list[str]:
-    names = ("error", "spearman", "regret", "coverage", "width")
-    middle = part.group_by("method", maintain_order=True).agg(pl.col(names).median())
+    middle = part.group_by("method", maintain_order=True).agg(pl.col(NUMBERS).median())
     shape = {
         "error": "{:>9.2%}",
         "spearman": "{:>10.3f}",
@@ -94,29 +94,33 @@ def _lines(part: pl.DataFrame) -> list[str]:
     lines = []
     for row in middle.iter_rows(named=True):
         cells = [
-            shape[n].format(row[n]) if row[n] is not None else " " * int(shape[n][3:].split(".")[0]) for n in names
+            shape[n].format(row[n]) if row[n] is not None else " " * int(shape[n][3:].split(".")[0]) for n in NUMBERS
         ]
         lines.append(f"{row['method']:14}" + "".join(cells))
     return lines
 
 
-def audit(observed: Observed, held: Sequence[Held], calibration: Tensor) -> Audit:
-    """Judge held-out predictions beside the baselines'; folds of one kind are judged together."""
+def audit(
+    observed: Observed, held: Sequence[Held], calibration: Tensor, laws: Mapping[str, Sequence[Held]] | None = None
+) -> Audit:
+    """Judge held-out predictions beside the baselines' and those of every law tried; folds of one kind together."""
+    tried = laws if laws is not None and len(laws) > 1 else {}
     rows: list[dict[str, object]] = []
     for kind in dict.fromkeys(h.fold.kind for h in held):
         parts = [h for h in held if h.fold.kind == kind]
+        others = {name: [h for h in found if h.fold.kind == kind] for name, found in tried.items()}
         for t, task in enumerate(observed.tasks):
             rows += [
-                {"fold": kind, "task": task} | row for row in _judge_task(observed, parts, t, float(calibration[t]))
+                {"fold": kind, "task": task} | row
+                for row in _judge_task(observed, parts, others, t, float(calibration[t]))
             ]
     return Audit(audit_table(rows))
 
 
 def audit_table(rows: Sequence[dict[str, object]]) -> pl.DataFrame:
     """The audit's columns with their types, also when there are no rows."""
-    names, numbers = ("fold", "task", "method"), ("error", "spearman", "regret", "coverage", "width")
-    schema: dict[str, pl.DataType] = dict.fromkeys(names, pl.String()) | {"rows": pl.Int64()}
-    return pl.DataFrame(list(rows), schema=schema | dict.fromkeys(numbers, pl.Float64()))
+    schema: dict[str, pl.DataType] = dict.fromkeys(("fold", "task", "method"), pl.String()) | {"rows": pl.Int64()}
+    return pl.DataFrame(list(rows), schema=schema | dict.fromkeys(NUMBERS, pl.Float64()))
 
 
 def calibrate(observed: Observed, held: Sequence[Held]) -> Tensor:
@@ -137,7 +141,9 @@ def calibrate(observed: Observed, held: Sequence[Held]) -> Tensor:
     return shrunk.exp().clamp(0.6, 4.0)
 
 
-def _judge_task(observed: Observed, parts: Sequence[Held], t: int, factor: float) -> list[dict[str, object]]:
+def _judge_task(
+    observed: Observed, parts: Sequence[Held], laws: Mapping[str, Sequence[Held]], t: int, factor: float
+) -> list[dict[str, object]]:
     seen = [observed.seen[t, h.fold.test] for h in parts]
     if sum(int(s.sum()) for s in seen) < 3:
         return []
@@ -150,13 +156,30 @@ def _judge_task(observed: Observed, parts: Sequence[Held], t: int, factor: float
         "width": float(np.median(2 * half)),
     }
     found = [{"method": OURS} | ours, {"method": LAW} | _figures(truth, law)]
+    for name, tried in laws.items():
+        alone = _join([h.mean[s, t] for h, s in zip(tried, seen, strict=True)])
+        found.append({"method": name} | _figures(truth, alone))
     for name in BASELINES:
         if name == "LightGBM" and t >= TREES_TASKS:
             continue
         predicted = np.concatenate([_apply(observed, h, t, s, name) for h, s in zip(parts, seen, strict=True)])
         if np.isfinite(predicted).all():
             found.append({"method": name} | _figures(truth, predicted))
-    return found
+    return found + _chosen_blindly(
+        observed, torch.cat([h.fold.test[s] for h, s in zip(parts, seen, strict=True)]), truth
+    )
+
+
+def _chosen_blindly(observed: Observed, rows: Tensor, truth: Floats) -> list[dict[str, object]]:
+    """Regret of the mixtures that nobody needs a fit for; nothing where there is but one mixture."""
+    if len(observed.design.domains) < 2:
+        return []
+    apart = {name: choice(observed.design.select(rows)) for name, choice in CHOICES.items()}
+    return [
+        dict.fromkeys(NUMBERS) | {"method": name, "rows": len(truth), "regret": _regret(truth, values)}
+        for name, values in apart.items()
+        if np.isfinite(values).all()
+    ]
 
 
 def _apply(observed: Observed, held: Held, t: int, seen: Tensor, name: str) -> Floats:
@@ -171,10 +194,15 @@ def _figures(truth: Floats, predicted: Floats) -> dict[str, object]:
         "rows": len(truth),
         "error": float(np.sqrt(np.mean((predicted - truth) ** 2))),
         "spearman": _spearman(truth, predicted),
-        "regret": float(truth[predicted.argmin()] - truth.min()),
+        "regret": _regret(truth, predicted),
         "coverage": None,
         "width": None,
     }
+
+
+def _regret(truth: Floats, predicted: Floats) -> float:
+    """How much worse than the best is the row that looks best; rows that look alike count in the mean."""
+    return float(truth[predicted <= predicted.min() + 1e-9].mean() - truth.min())
 
 
 def _spearman(x: Floats, y: Floats) -> float | None:

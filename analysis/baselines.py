@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.features import Features
@@ -68,6 +69,22 @@ def lightgbm(train: Design, values: Floats, new: Design) -> Floats:
     return np.asarray(trees.fit(_columns(train), values).predict(_columns(new)), dtype=np.float64)
 
 
+def uniform_choice(design: Design) -> Floats:
+    """How far every recipe is from as many tokens of each domain, (R,)."""
+    return _apart(design, torch.ones_like(design.unique))
+
+
+def proportional_choice(design: Design) -> Floats:
+    """How far every recipe is from tokens in proportion to what each domain has; NaN where that is unlimited, (R,)."""
+    return _apart(design, design.unique)
+
+
+def _apart(design: Design, wanted: Tensor) -> Floats:
+    shares = wanted / wanted.sum(1, keepdim=True)
+    found: Floats = (design.shares.sum(1) - shares).abs().sum(1).numpy()
+    return found
+
+
 def _columns(design: Design) -> Floats:
     parts = [design.shares.flatten(1), torch.stack([design.params.log(), design.total.log(), design.progress], 1)]
     columns: Floats = torch.cat(parts, 1).numpy()
@@ -82,3 +99,6 @@ BASELINES: dict[str, Baseline] = {
     "linear": linear,
     "LightGBM": lightgbm,
 }
+
+#: Mixtures that are chosen without any fit: the recipe nearest to them stands for them.
+CHOICES: dict[str, Callable[[Design], Floats]] = {"uniform": uniform_choice, "proportional": proportional_choice}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -33,11 +34,22 @@ def fit_member(
     generator = torch.Generator().manual_seed(seed)
     progress(0.0, "first fits")
     prior, sigma, found = _estimate(form, observed, generator, start)
-    draws = _draws(form, observed, prior, sigma, found, resamples, generator, progress)
-    progress(0.9, "residual process")
+    progress(0.1, "residual process")
     kernel = _kernel(form, observed, prior, sigma, found.theta, generator)
-    progress(1.0, "fitted")
-    return Member(law, form, observed, found.theta, draws, sigma, kernel, prior, found.converged, seed)
+    none = found.theta.new_zeros(0, *found.theta.shape)
+    member = Member(law, form, observed, found.theta, none, sigma, kernel, prior, found.converged, seed)
+    return with_draws(member, resamples, lambda share, words: progress(0.2 + 0.8 * share, words))
+
+
+def with_draws(member: Member, resamples: int, progress: Progress) -> Member:
+    """The same fit with another number of posterior draws."""
+    if resamples == len(member.draws):
+        return member
+    generator = torch.Generator().manual_seed(member.seed)
+    draws = _draws(
+        member.form, member.observed, member.prior, member.sigma, member.theta, resamples, generator, progress
+    )
+    return replace(member, draws=draws)
 
 
 def _estimate(
@@ -88,7 +100,7 @@ def _draws(
     observed: Observed,
     prior: Prior,
     sigma: Tensor,
-    found: Solution,
+    theta: Tensor,
     count: int,
     generator: torch.Generator,
     progress: Progress,
@@ -97,7 +109,7 @@ def _draws(
 
     Exponential weights by run keep every run in play, so that few runs never lose a phase or a domain.
     """
-    tasks, n = found.theta.shape
+    tasks, n = theta.shape
     # Entries that the point fit holds are free here, under their prior: held at a prior draw, they would give worlds
     # that contradict the data, and extrapolate wildly.
     mean, held = prior.perturbed((count, tasks), generator)
@@ -110,12 +122,11 @@ def _draws(
         target=observed.target.repeat(count, 1),
         weight=weight.flatten(0, 1),
         sigma=sigma.repeat(count)[:, None],
-        start=found.theta.expand(count, tasks, n).flatten(0, 1),
+        start=theta.expand(count, tasks, n).flatten(0, 1),
         mean=mean.flatten(0, 1),
         spread=spread.expand(count * tasks, n),
     )
-    tell = lambda share, words: progress(0.1 + 0.8 * share, words)  # noqa: E731
-    return solve(form, observed.design, problems, tolerance=1e-6, progress=tell).theta.view(count, tasks, n)
+    return solve(form, observed.design, problems, tolerance=1e-6, progress=progress).theta.view(count, tasks, n)
 
 
 def _spread(form: Form, observed: Observed, found: Solution, sigma: Tensor) -> Tensor:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import polars as pl
 import torch
 
 from mixlaw.analysis.audit import Held, audit, calibrate
-from mixlaw.analysis.estimate import fit_member
+from mixlaw.analysis.estimate import fit_member, with_draws
 from mixlaw.analysis.folds import Fold, folds
 from mixlaw.analysis.laws import Exposure, Law
 from mixlaw.analysis.member import Member
 from mixlaw.analysis.observed import observe
+from mixlaw.analysis.stacking import candidates, chosen, combined, stack
 from mixlaw.analysis.surface import Surfaces, surfaces_of
 
 Progress = Callable[[float, str], None]
@@ -41,8 +43,9 @@ def fit(
         noise: standard deviation of one run per task, in the task's unit, where known.
         resamples: posterior draws; runs are resampled, not checkpoints.
         seed: of everything random; equal seeds give equal surfaces.
-        law: the family to fit; the exposure law if none is named.
-        audited: hold runs out, judge and calibrate; without it the fit takes a fraction of the time.
+        law: the family to fit alone; if none is named, laws are stacked by how well they foretell held-out runs.
+        audited: hold runs out, judge, stack and calibrate; without it the exposure law alone is fitted, in a fraction
+            of the time.
         progress: called with the share done and a few words.
 
     Raises:
@@ -50,23 +53,41 @@ def fit(
     """
     observed = observe(table, units, unique, noise)
     report = progress or (lambda share, words: None)
-    member = fit_member(law or Exposure, observed, resamples, seed, lambda share, words: report(0.5 * share, words))
-    held, made = [], folds(observed.design, seed) if audited else []
-    for i, fold in enumerate(made):
-        report(0.5 + 0.5 * i / len(made), f"audit: leave {fold.kind} out")
-        held.append(_hold_out(member, fold, seed))
-    calibration = calibrate(observed, held)
-    found = surfaces_of((member,), observed, calibration, audit(observed, held, calibration) if audited else None)
-    report(1.0, "fitted")
-    return found
+    made = folds(observed.design, seed) if audited else []
+    laws = (law,) if law else candidates(observed.design) if made else (Exposure,)
+    members = [
+        fit_member(family, observed, 0, seed, _part(report, i, len(laws), 0.0, 0.3)) for i, family in enumerate(laws)
+    ]
+    held = _hold_out(members, made, seed, _part(report, 0, 1, 0.3, 0.8))
+    weights = stack(observed, held)
+    kept = chosen(weights)
+    weights = weights[:, kept] / weights[:, kept].sum(1, keepdim=True)
+    told = [_part(report, j, len(kept), 0.8, 1.0) for j in range(len(kept))]
+    members = [with_draws(members[i], resamples, tell) for i, tell in zip(kept, told, strict=True)]
+    stacked = combined([held[member.law.__name__] for member in members], weights)
+    calibration = calibrate(observed, stacked)
+    judged = audit(observed, stacked, calibration, held) if audited else None
+    return surfaces_of(tuple(members), observed, calibration, judged, weights)
 
 
-def _hold_out(member: Member, fold: Fold, seed: int) -> Held:
-    """Refit without the fold's rows, from where the full fit ended, and predict them."""
-    observed = member.observed.select(fold.train)
-    refit = fit_member(member.law, observed, FOLD_DRAWS, seed, lambda share, words: None, start=member)
-    surfaces = surfaces_of((refit,), observed)
-    with torch.no_grad():
+def _part(report: Progress, number: int, count: int, first: float, last: float) -> Progress:
+    """Progress of step `number` of `count` equal ones that lie between two shares of the whole."""
+
+    def tell(share: float, words: str) -> None:
+        report(first + (last - first) * (number + share) / count, words)
+
+    return tell
+
+
+def _hold_out(members: Sequence[Member], made: Sequence[Fold], seed: int, report: Progress) -> dict[str, list[Held]]:
+    """Refit every law without the rows of every fold, from where the full fit ended, and predict them."""
+    held: dict[str, list[Held]] = {member.law.__name__: [] for member in members}
+    for i, (fold, member) in enumerate(product(made, members)):
+        report(i / len(made) / len(members), f"audit of {member.law.__name__}: leave {fold.kind} out")
+        observed = member.observed.select(fold.train)
+        refit = fit_member(member.law, observed, FOLD_DRAWS, seed, lambda share, words: None, start=member)
         design = member.observed.design.select(fold.test)
-        mean, deviation = surfaces.log_prediction(design)
-        return Held(fold, mean, refit.law_only(design), deviation)
+        with torch.no_grad():
+            mean, deviation = surfaces_of((refit,), observed).log_prediction(design)
+            held[member.law.__name__].append(Held(fold, mean, refit.law_only(design), deviation))
+    return held

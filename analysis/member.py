@@ -53,9 +53,9 @@ class Member:
         """Law plus residual process, (R, T); differentiable."""
         return self.law_only(design) + self.residual.at(self.features(design), self._mean_weights).squeeze(-1).T
 
-    def sample(self, design: Design, count: int) -> Tensor:
-        """Expected values in `count` posterior worlds, (S, R, T); worlds repeat beyond the draws there are."""
-        worlds = torch.arange(count) % len(self.draws)
+    def sample(self, design: Design, worlds: Tensor) -> Tensor:
+        """Expected values in the posterior worlds of these numbers (S,), (S, R, T); they repeat beyond the draws."""
+        worlds, count = worlds % len(self.draws), len(worlds)
         theta = self.draws[worlds].flatten(0, 1)
         law = self.form.log_loss(theta, design).view(count, len(self.theta), len(design)).transpose(1, 2)
         x = self.features(design)

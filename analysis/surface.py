@@ -102,10 +102,11 @@ class Surfaces:
     @cached_property
     def noise(self) -> Tensor:
         """Standard deviation of one run per task, in the task's unit at a typical value, (T,)."""
-        return self._log_noise * self.observed.slope
+        return self.log_noise * self.observed.slope
 
     @cached_property
-    def _log_noise(self) -> Tensor:
+    def log_noise(self) -> Tensor:
+        """Standard deviation of one run per task in log loss, (T,)."""
         return (self.weights * torch.stack([m.kernel.noise for m in self.members], 1)).sum(1)
 
     def mean(self, design: Design) -> Tensor:
@@ -181,13 +182,15 @@ class Surfaces:
 
     def _sample(self, design: Design, count: int) -> Tensor:
         """Log-loss worlds (S, R, T): every world of a task belongs to one member, in proportion to its weight."""
+        worlds = torch.arange(count)
         if len(self.members) == 1:
-            return self.members[0].sample(design, count)
-        owner = self._owner[torch.arange(count) % len(self._owner)]
+            return self.members[0].sample(design, worlds)
+        owner = self._owner[worlds % len(self._owner)]
         out = torch.zeros(count, len(design), len(self.tasks), dtype=torch.float64)
         for i, member in enumerate(self.members):
-            if bool((owner == i).any()):
-                out = out + member.sample(design, count) * (owner == i)[:, None, :]
+            own = worlds[(owner == i).any(1)]
+            if len(own):
+                out = out.index_add(0, own, member.sample(design, own) * (owner[own] == i)[:, None, :])
         return out
 
     @cached_property
@@ -207,7 +210,7 @@ class Surfaces:
         for first in range(0, len(design), block):
             rows = torch.arange(first, min(first + block, len(design)))
             parts.append((self._sample(design.select(rows), count) - mean[rows]).square().mean(0))
-        return torch.sqrt(torch.cat(parts) + self._log_noise**2)
+        return torch.sqrt(torch.cat(parts) + self.log_noise**2)
 
     def _values(self, log_loss: Tensor) -> Tensor:
         columns = (log_loss + self.observed.centre).unbind(-1)

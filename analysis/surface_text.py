@@ -88,8 +88,7 @@ def _shared_notes(surfaces: Surfaces) -> list[str]:
 
 def as_text(surfaces: Surfaces) -> str:
     """Text for the terminal: what is identified first, a row per task, then the audit."""
-    laws = ", ".join(member.law.__name__ for member in surfaces.members)
-    lines = [f"{_summary(surfaces)}, law: {laws}", *(f"  - {note}" for note in _shared_notes(surfaces)), ""]
+    lines = [f"{_summary(surfaces)}, {_laws(surfaces)}", *(f"  - {note}" for note in _shared_notes(surfaces)), ""]
     alike = {s: [t for t in surfaces.tasks if surfaces.status[t] is s] for s in dict.fromkeys(surfaces.status.values())}
     lines += [f"{status.value}: {', '.join(tasks)}" for status, tasks in alike.items()]
     rows = [_task_row(surfaces, i) for i in range(len(surfaces.tasks))]
@@ -99,6 +98,18 @@ def as_text(surfaces: Surfaces) -> str:
     lines += ["", *("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in cells)]
     lines.append("spread: of the residuals around the law; worth: of a token, the two domains worth most")
     return "\n".join([*lines, *(["", str(surfaces.audit)] if surfaces.audit is not None else [])])
+
+
+def _laws(surfaces: Surfaces) -> str:
+    """The laws, the one that counts most first, with their weights over tasks."""
+    if len(surfaces.members) == 1:
+        return f"law: {surfaces.members[0].law.__name__}"
+    middle, low, high = surfaces.weights.mean(0), surfaces.weights.amin(0), surfaces.weights.amax(0)
+    told = [
+        f"{surfaces.members[i].law.__name__} {middle[i]:.0%} ({low[i]:.0%} to {high[i]:.0%})"
+        for i in middle.argsort(descending=True).tolist()
+    ]
+    return f"laws by weight (from task to task), earned on held-out runs: {', '.join(told)}"
 
 
 def _task_row(surfaces: Surfaces, task: int) -> dict[str, str]:
@@ -123,6 +134,7 @@ def as_json(surfaces: Surfaces) -> dict[str, Any]:
         found = coefficients(surfaces.members[0], i)
         tasks[name] = {
             "unit": surfaces.units[name],
+            "laws": {m.law.__name__: float(w) for m, w in zip(surfaces.members, surfaces.weights[i], strict=True)},
             "status": surfaces.status[name].value,
             "notes": list(surfaces.notes[name]),
             "noise": float(surfaces.noise[i]),

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from mixlaw.analysis import stacking
+from mixlaw.analysis.audit import Held
+from mixlaw.analysis.design import Design
+from mixlaw.analysis.fit import fit
+from mixlaw.analysis.folds import Fold
+from mixlaw.analysis.laws import Additive, BiMix, DataConstrained, Exposure, Law, Saturating
+from mixlaw.analysis.observed import Observed, observe
+from mixlaw.analysis.surface import Surfaces
+
+Floats = NDArray[np.float64]
+DOMAINS = ("web", "code", "books")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def runs(values: Floats, names: list[str] | None = None) -> Observed:
+    """Runs of one mixture that measured exp(values) (rows, tasks)."""
+    rows = len(values)
+    columns = {f"metric:t{i}": np.exp(v) for i, v in enumerate(values.T)}
+    table = pl.DataFrame(
+        {"run": names or [f"r{i}" for i in range(rows)], "params": np.full(rows, 1e6), "tokens:train:web": 1e9}
+        | columns
+    )
+    return observe(table, {f"t{i}": "bits/byte" for i in range(values.shape[1])}, {}, None)
+
+
+def told(observed: Observed, rows: Tensor, mean: Floats, deviation: float, extrapolates: bool = False) -> Held:
+    """A prediction of `mean` (rows, tasks), in log loss, for some rows."""
+    fold = Fold("mixtures", torch.zeros(0, dtype=torch.long), rows, extrapolates)
+    centred = torch.tensor(mean) - observed.centre
+    return Held(fold, centred, centred, torch.full_like(centred, deviation))
+
+
+def test_weights_maximise_the_score_of_the_mixture(rng: np.random.Generator) -> None:
+    truth = rng.normal(size=(200, 3))
+    observed, rows = runs(truth), torch.arange(200)
+    # Either law is right about some runs only; the share differs from task to task.
+    right = rng.random((200, 3)) < np.array([0.9, 0.5, 0.2])
+    first, second = np.where(right, truth, truth + 3), np.where(right, truth - 3, truth)
+    off = 0.5 * rng.normal(size=truth.shape)
+    held = {"A": [told(observed, rows, first + off, 0.5)], "B": [told(observed, rows, second - off, 0.5)]}
+    found = stacking.stack(observed, held)
+    assert torch.allclose(found.sum(1), torch.ones(3, dtype=torch.float64))
+    assert (np.abs(found[:, 0].numpy() - [0.9, 0.5, 0.2]) < 0.1).all()
+    assert found[0, 0] > found[1, 0] > found[2, 0]
+
+
+def test_expectation_maximisation_finds_the_optimum_that_scipy_finds(rng: np.random.Generator) -> None:
+    score, row, prior = rng.normal(size=(60, 1, 3)), rng.uniform(0.2, 1, 60), np.array([[2.0, 1.0, 0.5]])
+
+    def loss(logits: Floats) -> float:
+        w = np.exp(logits - np.logaddexp.reduce(logits))
+        return -float((row * np.log((np.exp(score[:, 0]) * w).sum(1))).sum() + (prior[0] * np.log(w)).sum())
+
+    best = minimize(loss, np.zeros(3), tol=1e-12).x
+    found = stacking._mixture(torch.tensor(score), torch.tensor(row), torch.tensor(prior))
+    assert np.allclose(found[0].numpy(), np.exp(best - np.logaddexp.reduce(best)), atol=1e-4)
+
+
+def test_folds_that_extrapolate_come_first(rng: np.random.Generator) -> None:
+    truth = rng.normal(size=(120, 1))
+    observed, near, far = runs(truth), torch.arange(60), torch.arange(60, 120)
+    good, bad = truth + 0.1 * rng.normal(size=truth.shape), truth + rng.normal(size=truth.shape)
+    inside, beyond = (
+        [told(observed, near, near_mean[:60], 0.5), told(observed, far, far_mean[60:], 0.5, True)]
+        for near_mean, far_mean in ((good, bad), (bad, good))
+    )
+    weights = stacking.stack(observed, {"inside": inside, "beyond": beyond})
+    assert float(weights[0, 1]) > 0.7
+
+
+def test_checkpoints_of_one_run_count_as_one_run(rng: np.random.Generator) -> None:
+    truth = rng.normal(size=(40, 1))
+    once, rows = runs(truth), torch.arange(40)
+    often = runs(np.repeat(truth, 10, 0), [f"r{i}" for i in range(40) for _ in range(10)])
+    first, second = (truth + sd * rng.normal(size=truth.shape) for sd in (0.3, 0.6))
+    one = stacking.stack(once, {"A": [told(once, rows, first, 0.3)], "B": [told(once, rows, second, 0.6)]})
+    many = torch.arange(400)
+    ten = stacking.stack(
+        often,
+        {"A": [told(often, many, first.repeat(10, 0), 0.3)], "B": [told(often, many, second.repeat(10, 0), 0.6)]},
+    )
+    assert torch.allclose(one, ten, atol=0.02)
+
+
+def test_a_combined_prediction_has_mean_and_spread_of_the_mixture_of_densities(rng: np.random.Generator) -> None:
+    observed, rows = runs(np.zeros((4, 2))), torch.arange(4)
+    means = rng.normal(size=(3, 4, 2))
+    parts = [[told(observed, rows, m, sd)] for m, sd in zip(means, (0.2, 0.5, 1.0), strict=True)]
+    weights = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], dtype=torch.float64)
+    found = stacking.combined(parts, weights)[0]
+    for task in range(2):
+        which = rng.choice(3, 200_000, p=weights[task].numpy())
+        drawn = means[which, 2, task] + np.array([0.2, 0.5, 1.0])[which] * rng.normal(size=200_000)
+        assert float(found.mean[2, task]) == pytest.approx(drawn.mean(), abs=0.01)
+        assert float(found.deviation[2, task]) == pytest.approx(drawn.std(), rel=0.01)
+
+
+def test_the_best_laws_that_count_are_kept_in_order() -> None:
+    weights = torch.tensor([[0.4, 0.02, 0.28, 0.2, 0.1], [0.4, 0.02, 0.28, 0.2, 0.1]])
+    assert stacking.chosen(weights) == [0, 2, 3]
+
+
+SPLIT = {"tokens:init:web": [1e8, 2e8], "tokens:init:code": [2e8, 1e8], "tokens:cooldown:web": [1e8, 1e8]}
+WHOLE = {"tokens:train:web": [1e9, 2e9], "tokens:train:code": [2e9, 1e9]}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "params", "unique", "laws"),
+    [
+        (WHOLE, [1e6, 1e6], {}, (Exposure, Additive, BiMix)),
+        (WHOLE, [1e6, 4e6], {}, (Exposure, Additive)),
+        (SPLIT, [1e6, 1e6], {}, (Exposure, Saturating)),
+        (SPLIT, [1e6, 4e6], {}, (Exposure,)),
+        ({"tokens:train:web": [1e9, 2e9]}, [1e6, 4e6], {}, (Exposure,)),
+        ({"tokens:train:web": [1e9, 2e9]}, [1e6, 4e6], {"web": 1.5e9}, (Exposure, DataConstrained)),
+    ],
+)
+def test_only_laws_that_see_what_varies_are_candidates(
+    tokens: dict[str, list[float]], params: list[float], unique: dict[str, float], laws: tuple[type[Law], ...]
+) -> None:
+    assert stacking.candidates(Design.from_table(pl.DataFrame({"params": params} | tokens), unique)) == laws
+
+
+@pytest.fixture(scope="module")
+def mixtures() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Runs of an additive world at one size that no CES aggregate describes, and new ones."""
+    rng = np.random.default_rng(5)
+    law = Additive(0.5, (0.6, 1.5, 0.4), (0.15, 0.9, 0.4), 50.0, 0.3, 500.0, 0.35, DOMAINS)
+    made = []
+    for rows in (60, 60):
+        shares = rng.dirichlet(np.full(3, 0.6), rows)
+        tokens = {f"tokens:train:{d}": 1e9 * shares[:, i] for i, d in enumerate(DOMAINS)}
+        table = pl.DataFrame({"run": [f"r{i}" for i in range(rows)], "params": np.full(rows, 1e7)} | tokens)
+        noisy = law(Design.from_table(table, {})).numpy() * np.exp(0.003 * rng.normal(size=rows))
+        made.append(table.with_columns(**{"metric:web": noisy}))
+    return made[0], made[1]
+
+
+def test_a_fit_names_the_law_that_foretells_best_and_predicts_better_for_it(
+    mixtures: tuple[pl.DataFrame, pl.DataFrame],
+) -> None:
+    train, new = mixtures
+    stacked = fit(train, units={"web": "bits/byte"}, unique={}, resamples=8)
+    alone = fit(train, units={"web": "bits/byte"}, unique={}, resamples=8, law=Exposure)
+    names = [member.law.__name__ for member in stacked.members]
+    assert float(stacked.weights[0, names.index("Additive")]) > 0.5
+    assert "Additive" in str(stacked)
+    assert stacked.audit is not None
+    assert {"Exposure", "Additive", "BiMix"} <= set(stacked.audit.table["method"])
+    truth = new["metric:web"].to_numpy()
+    errors = [np.log(s.predict(Design.from_table(new, {})).law_only[:, 0] / truth).std() for s in (stacked, alone)]
+    assert errors[0] < errors[1]
+
+
+def test_stacked_surfaces_survive_the_disk_and_keep_their_gradients(
+    mixtures: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path
+) -> None:
+    train, new = mixtures
+    stacked = fit(train, units={"web": "bits/byte"}, unique={}, resamples=8)
+    stacked.save(tmp_path)
+    again, design = Surfaces.load(tmp_path), Design.from_table(new, {})
+    assert len(again.members) == len(stacked.members) > 1
+    assert torch.equal(again.draws(design, 16), stacked.draws(design, 16))
+    tokens = design.tokens[:1].clone().requires_grad_()
+
+    def worlds(amount: Tensor) -> Tensor:
+        return stacked.draws(replace(design.select([0]), tokens=amount), 8).sum()
+
+    step = torch.zeros_like(tokens)
+    step[0, 0, 0], step[0, 0, 1] = -1e4, 1e4  # beyond the measured budget the residual process stretches distances
+    (slope,) = torch.autograd.grad(worlds(tokens), tokens)
+    with torch.no_grad():
+        difference = (worlds(tokens + step) - worlds(tokens - step)) / 2e4
+    assert float((slope * step).sum() / 1e4) == pytest.approx(float(difference), rel=1e-3)
