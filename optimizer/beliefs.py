@@ -59,6 +59,10 @@ class Beliefs(Protocol):
     def calibration(self) -> Tensor:
         """Factor on the spread of draws that held-out runs ask for, (T,)."""
 
+    @property
+    def log_noise(self) -> Tensor:
+        """Standard deviation of one run's log losses over seeds, (T,)."""
+
     def predict(self, design: Design) -> Predicted:
         """Mean and interval for every recipe and task."""
 

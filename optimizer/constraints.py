@@ -1,55 +1,34 @@
-"""The recipes that a target allows: a polytope of token shares, and a differentiable map onto it.
-
-With x_pj the share of phase p and domain j in all tokens and c the share of the last phase, phase lengths l_p(c) are
-affine in c and every limit is linear in (x, c): sum_j x_pj = l_p(c), floors and caps f l_p(c) <= x_pj <= u l_p(c), and
-repetition sum_p x_pj <= epochs_j unique_j / tokens.
-"""
+"""The recipes that a target allows: a polytope of token shares (see `limits`), and a differentiable map onto it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 from torch import Tensor
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.target import Target
+from mixlaw.optimizer.chart import Chart
+from mixlaw.optimizer.limits import Limit, Rule, bounds_of, conflict, extreme, limits_of, solve
+from mixlaw.optimizer.points import Points
+from mixlaw.optimizer.target import Lengths, Span, Target
 from mixlaw.recipe import Domain, Mixture, Phase, Recipe
 
 Floats = NDArray[np.float64]
 
 SLACK = 1e-8  # share of all tokens by which limits are kept, so that a check in floating point agrees
 _SMALL = 1e-12
+#: Limits that the map keeps by itself, before anything is drawn back.
+_MAPPED = (Rule.FLOOR, Rule.LENGTH)
 
 
 class Infeasible(InputError):
     """No recipe keeps all limits of the target."""
-
-
-class Rule(Enum):
-    """What a limit is about."""
-
-    COOLDOWN = "length of the last phase"
-    FLOOR = "least share"
-    CAP = "greatest share"
-    FIXED = "greatest share, equal to the least one"
-    EPOCHS = "repetition"
-
-
-@dataclass(frozen=True)
-class Limit:
-    """One inequality row . v <= bound over v = (x flattened, c), and how to say it."""
-
-    rule: Rule
-    words: str
-    row: Floats
-    bound: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,279 +37,318 @@ class Feasible:
 
     Attributes:
         target, domains: what it was made from.
-        centre: a point well inside, as token shares x (P, K) and cooldown share c.
-        limits: the inequalities apart from x >= 0, floors and the cooldown range, which the map keeps by itself.
+        centre: a point well inside, as token shares x (P, K) and free lengths g (G,).
+        ranges: of the free lengths, as far as the other limits let them go.
+        sizes: least and greatest size.
+        limits: the inequalities apart from x >= 0, a hair inside.
     """
 
     target: Target
     domains: tuple[Domain, ...]
-    centre: tuple[Floats, float]
-    cooldown: tuple[float, float]
+    centre: tuple[Floats, Floats]
+    ranges: tuple[Span, ...]
+    sizes: Span
     limits: tuple[Limit, ...]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Phases and domains."""
+        """Phases still to be trained, and domains."""
         return len(self.target.phases), len(self.domains)
 
-    def shares(self, logits: Tensor, dial: Tensor) -> tuple[Tensor, Tensor]:
-        """Map any numbers to a recipe that keeps every limit; differentiable almost everywhere.
+    @property
+    def size(self) -> int:
+        """Numbers that a search moves: a logit per phase and domain, and dials of free lengths, schedule and size."""
+        return math.prod(self.shape) + len(self.ranges) + 2
 
-        A softmax above the floors gives a point of the product of simplices, a sigmoid the cooldown; what breaks a
+    @property
+    def cooldown(self) -> Span:
+        """Least and greatest share of the last phase."""
+        return self.ranges[-1] if self.ranges else (1.0, 1.0)
+
+    def points(self, numbers: Tensor) -> Points:
+        """Map any numbers (R, size) to recipes that keep every limit; differentiable almost everywhere.
+
+        A softmax above the floors gives a point of the product of simplices, sigmoids what has a range; what breaks a
         limit is drawn back along the ray from the centre until it does not.
-
-        Args:
-            logits: (..., P, K).
-            dial: (...,).
-
-        Returns:
-            Shares per phase (..., P, K), each row summing to 1, and the last phase's share of the tokens (...,).
         """
-        floor, free = self._floors()
-        inside = torch.softmax(logits.masked_fill(~free, -torch.inf), -1)
-        low, high = self.cooldown
-        c = low + (high - low) * torch.sigmoid(dial)
-        wanted = floor + (1 - floor.sum(-1, keepdim=True)) * inside
-        return self._drawn_back(wanted * self._lengths(c)[..., None], c)
+        cells, free = math.prod(self.shape), len(self.ranges)
+        dials, end, size = numbers[:, cells : cells + free], numbers[:, -2], numbers[:, -1]
+        floor, movable = self._floors
+        logits = numbers[:, :cells].reshape(-1, *self.shape).masked_fill(~movable, -torch.inf)
+        params = self._params(size)
+        g = self._drawn_lengths(torch.sigmoid(dials))
+        wanted = floor + (1 - floor.sum(-1, keepdim=True)) * torch.softmax(logits, -1)
+        x, g = self.drawn_back(wanted * self.lengths(g)[..., None], g, params)
+        low, high = self.target.lr_range
+        ends = low + (high - low) * torch.sigmoid(end)
+        return Points(x / x.sum(-1, keepdim=True), self.lengths(g), ends, params)
 
-    def token_shares(self, shares: Tensor, cooldown: Tensor) -> Tensor:
-        """Share of each phase and domain in all tokens, (..., P, K), summing to 1 over both."""
-        return shares * self._lengths(cooldown)[..., None]
-
-    def inverse(self, shares: Tensor, cooldown: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers that `shares` maps close to this recipe (exactly, where it is strictly inside the limits)."""
-        floor, _ = self._floors()
+    def numbers(self, points: Points) -> Tensor:
+        """Numbers that `points` maps close to these recipes (exactly, where they are strictly inside the limits)."""
+        floor, _ = self._floors
         room = (1 - floor.sum(-1, keepdim=True)).clamp_min(_SMALL)
-        low, high = self.cooldown
-        part = ((cooldown - low) / max(high - low, _SMALL)).clamp(1e-3, 1 - 1e-3)
-        return ((shares - floor) / room).clamp_min(1e-5).log(), torch.logit(part)
+        logits = ((points.shares - floor) / room).clamp_min(1e-5).log()
+        g = points.lengths[:, list(self.affine.free)]
+        dials = [_dial(g[:, i], span) for i, span in enumerate(self.ranges)]
+        logs = (math.log(self.sizes[0]), math.log(self.sizes[1]))
+        rest = [_dial(points.lr_end, self.target.lr_range), _dial(points.params.log(), logs)]
+        return torch.cat([logits.flatten(1), torch.stack([*dials, *rest], 1)], 1)
 
-    def recipe(self, shares: Floats, cooldown: float) -> Recipe:
-        """Whole tokens and clean shares: rounded to 0.01 %, drawn inside the limits where rounding left them."""
-        tokens = self.target.phase_tokens(self._whole(cooldown))
-        exact = tokens[self.target.phases[-1]] / self.target.tokens
-        fixed = _solve_centre(self.target, self.domains, (exact, exact))
-        floor, _ = self._floors()
-        rounded = np.maximum(np.round(np.where(shares < 5e-4, 0.0, shares), 4), floor.numpy())
-        rounded /= rounded.sum(1, keepdims=True)
-        if self._worst(rounded, exact) > 0:
-            lengths = self._lengths(torch.tensor(exact, dtype=torch.float64))
-            inside, _ = fixed._drawn_back(torch.tensor(shares) * lengths[:, None], torch.tensor(exact))
-            rounded = inside.numpy()
+    def drawn(self, points: Points) -> Points:
+        """Recipes of any kind drawn inside the limits."""
+        return self.points(self.numbers(points)).detach()
+
+    def chart(self) -> Chart:
+        """The same recipes as plain variables under linear constraints."""
+        return Chart(self)
+
+    @property
+    def movable(self) -> Tensor:
+        """Which shares are free to move, (P, K)."""
+        return self._floors[1]
+
+    def tokens(self, params: Tensor) -> Tensor:
+        """Tokens still to be trained at these sizes, (R,)."""
+        if self.target.sizes is None:
+            return torch.full_like(params, float(self.target.rest))
+        return self.target.params * self.target.tokens / params
+
+    def complete(self, shares: Tensor, lengths: Tensor) -> Points:
+        """Recipes of these shares (R, P, K) and lengths (R, P), size and schedule in the middle of their ranges."""
+        one = torch.ones(len(shares), dtype=torch.float64)
+        middle = math.sqrt(self.sizes[0] * self.sizes[1])
+        return Points(shares, lengths, one * sum(self.target.lr_range) / 2, one * middle)
+
+    def read(self, recipes: Sequence[Recipe]) -> Points:
+        """Recipes with the phases of the target as points."""
         names = [d.name for d in self.domains]
-        ends = [1.0] * (len(tokens) - 1) + [self.target.lr_end]
-        phases = [
-            Phase(name, count, Mixture.normalised(dict(zip(names, row.tolist(), strict=True))), end)
-            for (name, count), row, end in zip(tokens.items(), rounded, ends, strict=True)
-        ]
-        return Recipe(self.target.params, tuple(phases))
+        last = [recipe.phases[-len(self.target.phases) :] for recipe in recipes]
+        shares = [[[phase.mixture.share(name) for name in names] for phase in phases] for phases in last]
+        lengths = [[phase.tokens / sum(p.tokens for p in phases) for phase in phases] for phases in last]
+        ends = [phases[-1].lr_end or 0.0 for phases in last]
+        sizes = [float(recipe.params) for recipe in recipes]
+        return Points(*(torch.tensor(values, dtype=torch.float64) for values in (shares, lengths, ends, sizes)))
 
-    def keeps(self, shares: Tensor, cooldown: Tensor) -> Tensor:
-        """Whether recipes, shares (R, P, K) and cooldown (R,), keep every limit, (R,)."""
-        limits = _limits(self.target, self.domains)
-        if not limits:
-            return torch.ones(len(shares), dtype=torch.bool)
-        v = torch.cat([self.token_shares(shares, cooldown).flatten(1), cooldown[:, None]], 1)
-        rows = torch.tensor(np.stack([x.row for x in limits]))
-        bounds = torch.tensor([float(x.bound) for x in limits], dtype=torch.float64)
-        return (v @ rows.T <= bounds + SLACK).all(1)
+    def keeps(self, points: Points) -> Tensor:
+        """Whether recipes keep every limit, (R,)."""
+        limits = limits_of(self.target, self.domains)
+        g = points.lengths[:, list(self.affine.free)]
+        return (self._beyond(limits, points.tokens, g, points.params) <= SLACK).all(1)
+
+    def active(self, points: Points) -> list[Limit]:
+        """Limits that hold one recipe back."""
+        limits = limits_of(self.target, self.domains)
+        g = points.lengths[:, list(self.affine.free)]
+        beyond = self._beyond(limits, points.tokens, g, points.params)[0]
+        return [limit for limit, far in zip(limits, beyond.tolist(), strict=True) if far > -1e-3]
 
     def violations(self, recipe: Recipe) -> tuple[str, ...]:
         """The limits that a recipe of the target's phases breaks, in words."""
-        shares = np.array([[p.mixture.share(d.name) for d in self.domains] for p in recipe.phases])
-        cooldown = recipe.phases[-1].tokens / recipe.tokens
-        v = self._vector(shares, cooldown)
-        return tuple(x.words for x in _limits(self.target, self.domains) if x.row @ v > x.bound * (1 + 1e-9) + 1e-9)
+        point, limits = self.read([recipe]), limits_of(self.target, self.domains)
+        g = point.lengths[:, list(self.affine.free)]
+        beyond = self._beyond(limits, point.tokens, g, point.params)[0].tolist()
+        return tuple(x.words for x, far in zip(limits, beyond, strict=True) if far > 1e-9 * (1 + abs(x.bound)))
 
-    def _whole(self, cooldown: float) -> float:
-        """The nearest cooldown of whole tokens that is still in range."""
-        all_tokens, (low, high) = self.target.tokens, self.cooldown
-        least, most = math.ceil(low * all_tokens - _SMALL), math.floor(high * all_tokens + _SMALL)
-        return min(max(round(cooldown * all_tokens), least), max(most, least)) / all_tokens
+    def recipe(self, point: Points) -> Recipe:
+        """One point as whole tokens and clean shares: rounded to 0.01 %, drawn inside where rounding left the limits.
 
-    def _vector(self, shares: Floats, cooldown: float) -> Floats:
-        lengths = self._lengths(torch.tensor(cooldown, dtype=torch.float64)).numpy()
-        return np.append(shares * lengths[:, None], cooldown)
+        The known part of the prefix comes first; where its mixture is not known, the recipe is what is to be trained.
+        """
+        at = self if self.target.sizes is None else feasible(self.target.at(float(point.params[0])), self.domains)
+        shares, tokens = at._rounded(point)
+        names = [d.name for d in self.domains]
+        ends = [1.0] * (len(tokens) - 1) + [round(float(point.lr_end[0]), 3)]
+        phases = [
+            Phase(name, count, Mixture.normalised(dict(zip(names, row.tolist(), strict=True))), end)
+            for (name, count), row, end in zip(tokens.items(), shares, ends, strict=True)
+        ]
+        past = [part.as_phase() for part in self.target.prefix] if self.target.known else []
+        return Recipe(at.target.params, (*past, *phases))
 
-    def _worst(self, shares: Floats, cooldown: float) -> float:
-        v = self._vector(shares, cooldown)
-        return max((float(x.row @ v - x.bound) for x in self.limits), default=-np.inf)
+    def _rounded(self, point: Points) -> tuple[Floats, dict[str, int]]:
+        """Clean shares (P, K) and whole tokens of one point, at one size."""
+        rest = self.target.rest
+        free = point.lengths[0, list(self.affine.free)].tolist()
+        whole = np.array([_whole(g, span, rest) for g, span in zip(free, self.ranges, strict=True)]) / rest
+        lengths = torch.tensor(self.affine(whole))
+        floor, shares = self._floors[0].numpy(), point.shares[0].numpy()
+        clean = np.maximum(np.round(np.where(shares < 5e-4, 0.0, shares), 4), floor)
+        clean /= clean.sum(1, keepdims=True)
+        g, params = torch.tensor(whole)[None], torch.tensor([float(self.target.params)], dtype=torch.float64)
+        if float(self._beyond(self.limits, torch.tensor(clean) * lengths[:, None], g, params).amax()) > 0:
+            fixed = _centred(self.target, self.domains, tuple((v, v) for v in whole.tolist()), self.sizes)
+            x = torch.tensor(shares) * lengths[:, None]
+            clean = (fixed or self).drawn_back(x[None], g, params)[0][0].numpy()
+            clean = clean / clean.sum(1, keepdims=True)
+        return clean, self.target.split(lengths.tolist())
 
-    def _lengths(self, c: Tensor) -> Tensor:
-        """Length of each phase over all tokens, (..., P), for cooldown shares (...,)."""
-        start, step = map(torch.tensor, _affine_lengths(self.target))
-        return start + c[..., None] * step
+    @cached_property
+    def affine(self) -> Lengths:
+        """Lengths of the phases as a function of the free ones."""
+        return Lengths.of(self.target)
 
+    @cached_property
     def _floors(self) -> tuple[Tensor, Tensor]:
         """Floors (P, K), and which shares are free to move (P, K)."""
-        floor, cap = _bounds(self.target, self.domains)
+        floor, cap = bounds_of(self.target, self.domains)
         free = cap > floor
         free[~free.any(1)] = True  # floors that sum to one leave the softmax no weight, whatever it says
         return torch.tensor(floor), torch.tensor(free)
 
-    def _drawn_back(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Pull token shares (..., P, K) and cooldowns (...,) along the ray to the centre until all limits hold."""
+    @cached_property
+    def _drawn(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, bounds and amounts of the limits that the map does not keep by itself."""
+        return _matrix([limit for limit in self.limits if limit.rule not in _MAPPED], self.size - 2)
+
+    def _params(self, dial: Tensor) -> Tensor:
+        low, high = self.sizes
+        return torch.exp(math.log(low) + (math.log(high) - math.log(low)) * torch.sigmoid(dial))
+
+    def lengths(self, g: Tensor) -> Tensor:
+        """Length of each phase, (..., P), for free lengths (..., G)."""
+        return torch.tensor(self.affine.base) + g @ torch.tensor(self.affine.step).T
+
+    def _drawn_lengths(self, part: Tensor) -> Tensor:
+        """Free lengths (R, G) at a part of the way through their ranges, drawn back to leave enough for the others."""
+        low, high = torch.tensor(self.ranges, dtype=torch.float64).reshape(-1, 2).unbind(1)
+        g = low + (high - low) * part
+        if len(self.ranges) < 2:
+            return g
+        cells = math.prod(self.shape)
+        rows, bounds, _ = _matrix([x for x in self.limits if x.rule is Rule.LENGTH], self.size - 2)
+        return _ray(g, torch.tensor(self.centre[1]), rows[:, cells:], bounds)
+
+    def drawn_back(self, x: Tensor, g: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Pull token shares (R, P, K) and lengths (R, G) along the ray to the centre until all limits hold."""
+        rows, bounds, amounts = self._drawn
+        if not len(rows):
+            return x, g
         inner = torch.tensor(np.append(self.centre[0], self.centre[1]))
-        v = torch.cat([x.flatten(-2), c[..., None]], -1)
-        if self.limits:
-            rows = torch.tensor(np.stack([limit.row for limit in self.limits]))
-            room = torch.tensor([limit.bound for limit in self.limits], dtype=torch.float64) - rows @ inner
-            climb = (v - inner) @ rows.T
-            reach = torch.where(climb > room, room.clamp_min(0) / climb.clamp_min(_SMALL), torch.ones_like(climb))
-            v = inner + reach.amin(-1, keepdim=True).clamp_max(1) * (v - inner)
-        tokens, c = v[..., :-1].reshape(*v.shape[:-1], *self.shape), v[..., -1]
-        return tokens / tokens.sum(-1, keepdim=True), c
+        most = bounds + amounts / self.tokens(params)[:, None]
+        v = _ray(torch.cat([x.flatten(1), g], 1), inner, rows, most)
+        return v[:, : -len(self.ranges) or None].reshape(-1, *self.shape), v[:, math.prod(self.shape) :]
+
+    def _beyond(self, limits: Sequence[Limit], x: Tensor, g: Tensor, params: Tensor) -> Tensor:
+        """How far token shares and lengths are beyond each limit, (R, L); -1 where there is none."""
+        rows, bounds, amounts = _matrix(limits, self.size - 2)
+        if not len(rows):
+            return -torch.ones(len(params), 1, dtype=torch.float64)
+        v = torch.cat([x.reshape(len(params), -1), g], 1)
+        return v @ rows.T - bounds - amounts / self.tokens(params)[:, None]
 
 
 def feasible(target: Target, domains: Sequence[Domain]) -> Feasible:
     """Find the recipes that a target allows.
 
     Raises:
-        Infeasible: there are none; the message names a smallest set of limits that contradict each other.
-        InputError: a floor or cap names an unknown domain.
+        Infeasible: the limits contradict each other; the message names a smallest set that does.
+        InputError: a limit names an unknown domain.
     """
-    known = {domain.name for domain in domains}
-    named = [d for by in (*target.floors.values(), *target.caps.values()) for d in by] + [*target.domain_epochs]
-    unknown = [name for name in named if name not in known]
+    unknown = [n for n in target.domain_epochs if ":" not in n and n not in {d.name for d in domains}]
     if unknown:
-        raise InputError(f"a limit names domain {unknown[0]!r}, the domains are {', '.join(sorted(known))}; rename it")
-    limits = _limits(target, domains)
-    if _extreme(limits, target, domains, 0.0) is None:
-        names = "; ".join(limit.words for limit in _conflict(limits, target, domains))
+        names = ", ".join(sorted(d.name for d in domains))
+        raise InputError(f"a limit names domain {unknown[0]!r}, the domains are {names}; rename it")
+    sizes = _sizes(target, domains)
+    target = target if target.sizes is None else replace(target, sizes=sizes)
+    limits, count = limits_of(target, domains), len(domains)
+    if extreme(limits, target, count) is None:
+        names = "; ".join(limit.words for limit in conflict(limits, target, count))
         raise Infeasible(f"no recipe keeps all of: {names}; loosen one of them, or give fewer tokens")
+    free = range(len(Lengths.of(target).free))
     inner = _tightened(target, domains)
-    ends = [_extreme(inner, target, domains, sign) for sign in (1.0, -1.0)]
-    if any(end is None for end in ends):  # limits that touch leave no room for a margin
-        ends = [_extreme(limits, target, domains, sign) for sign in (1.0, -1.0)]
-    low, high = (float(end[-1]) for end in ends if end is not None)
-    return _solve_centre(target, domains, (low, high))
+    if extreme(inner, target, count) is None:  # limits that touch leave no room for a margin
+        inner = limits
+    ends = [[extreme(inner, target, count, i, sign) for sign in (1.0, -1.0)] for i in free]
+    first = len(target.phases) * count
+    ranges = tuple((float(low[first + i]), float(high[first + i])) for i, (low, high) in enumerate(ends))  # type: ignore[index]
+    found = _centred(target, domains, ranges, sizes)
+    assert found is not None, "the ranges have been found possible"
+    return found
+
+
+def _sizes(target: Target, domains: Sequence[Domain]) -> Span:
+    """Sizes at which the limits can be kept: a small model of many tokens may run out of unique ones."""
+    if target.sizes is None:
+        return float(target.params), float(target.params)
+    low, high = target.sizes
+
+    def possible(size: float) -> bool:
+        fixed = target.at(size)
+        return extreme(limits_of(fixed, domains), fixed, len(domains)) is not None
+
+    if possible(low) or not possible(high):
+        return low, high
+    bad, good = math.log(low), math.log(high)
+    for _ in range(30):
+        middle = (bad + good) / 2
+        bad, good = (bad, middle) if possible(math.exp(middle)) else (middle, good)
+    return math.exp(good), high
 
 
 def _tightened(target: Target, domains: Sequence[Domain]) -> list[Limit]:
     """All limits, caps a hair inside; those on repetition by one more token for each phase that is rounded."""
-    spare = min(len(target.phases) / target.tokens, 1e-3)
-    margin = {Rule.CAP: (SLACK, 0.0), Rule.EPOCHS: (SLACK, spare)}
+    spare = min(len(target.phases) / target.rest, 1e-3)
     found = []
-    for limit in _limits(target, domains):
-        absolute, relative = margin.get(limit.rule, (0.0, 0.0))
-        found.append(replace(limit, bound=limit.bound - absolute - relative * limit.bound))
+    for limit in limits_of(target, domains):
+        inside = SLACK if limit.rule not in (*_MAPPED, Rule.FIXED) else 0.0
+        amount = limit.amount * (1 - spare) if limit.rule is Rule.EPOCHS else limit.amount
+        found.append(replace(limit, bound=limit.bound - inside, amount=amount))
     return found
 
 
-def _solve_centre(target: Target, domains: Sequence[Domain], cooldown: tuple[float, float]) -> Feasible:
-    """The feasible set for a cooldown range that is known to be possible, with the point that has most room."""
-    floor, cap = _bounds(target, domains)
-    limits = tuple(x for x in _tightened(target, domains) if not x.words.startswith(("at least", "a cooldown")))
-    start, step = _affine_lengths(target)
-    size = floor.size
+def _centred(target: Target, domains: Sequence[Domain], ranges: tuple[Span, ...], sizes: Span) -> Feasible | None:
+    """The feasible set for ranges of the free lengths, with the point that has most room; None where there is none."""
+    floor, cap = bounds_of(target, domains)
+    lengths, limits = Lengths.of(target), tuple(_tightened(target, domains))
+    size, count, tokens = floor.size, len(domains), (target.rest if target.sizes is None else target.at(sizes[0]).rest)
     free = (cap > floor).ravel()
-    above = np.hstack([-np.eye(size), (floor * step[:, None]).reshape(-1, 1), free[:, None] / size])
-    rows = [*above, *(np.append(x.row, 1.0 / len(domains)) for x in limits)]
-    bounds = [*(-floor * start[:, None]).ravel(), *(x.bound for x in limits)]
-    point = _solve(target, np.append(np.zeros(size + 1), -1.0), rows, bounds, [cooldown, (0.0, 1.0)])
+    steps = (floor[..., None] * lengths.step[:, None, :]).reshape(size, -1)
+    above = np.hstack([-np.eye(size), steps, free[:, None] / size])
+    held = [x for x in limits if x.rule not in _MAPPED]
+    touching = [np.append(x.row, 0.0) for x in limits if x.rule is Rule.LENGTH]
+    rows = [*above, *(np.append(x.row, 1.0 / count) for x in held), *touching]
+    bounds = [*(-floor * lengths.base[:, None]).ravel(), *(x.most(tokens) for x in held)]
+    bounds += [x.most(tokens) for x in limits if x.rule is Rule.LENGTH]
+    cost = np.append(np.zeros(size + len(ranges)), -1.0)
+    point = solve(lengths, count, cost, rows, bounds, [*ranges, (0.0, 1.0)])
     if point is None:  # limits that touch: no room for the margin
-        point = _extreme(_limits(target, domains), target, domains, 0.0, cooldown)
-    assert point is not None, "the caller has found the cooldown range possible"
-    part = min(max(float(point[size]), cooldown[0]), cooldown[1])
-    lengths = (start + part * step)[:, None]
-    clean = np.where(cap > floor, np.maximum(point[:size].reshape(floor.shape), floor * lengths), floor * lengths)
-    return Feasible(target, tuple(domains), (clean * lengths / clean.sum(1, keepdims=True), part), cooldown, limits)
+        point = extreme(limits_of(target, domains), target, count, free=ranges)
+    if point is None:
+        return None
+    g = np.array([min(max(v, low), high) for v, (low, high) in zip(point[size:], ranges, strict=False)])
+    whole = lengths(g)[:, None]
+    clean = np.where(cap > floor, np.maximum(point[:size].reshape(floor.shape), floor * whole), floor * whole)
+    clean = clean * whole / clean.sum(1, keepdims=True)
+    return Feasible(target, tuple(domains), (clean, g), ranges, sizes, limits)
 
 
-def _conflict(limits: Sequence[Limit], target: Target, domains: Sequence[Domain]) -> list[Limit]:
-    """Deletion filter (Chinneck 1991): drop every limit without which the rest still contradict each other."""
-    kept = list(limits)
-    for limit in limits:
-        rest = [other for other in kept if other is not limit]
-        if _extreme(rest, target, domains, 0.0) is None:
-            kept = rest
-    return kept
+def _ray(v: Tensor, inner: Tensor, rows: Tensor, most: Tensor) -> Tensor:
+    """The last point on the way from `inner` to v (R, n) that keeps rows . v <= most."""
+    room = most - rows @ inner
+    climb = (v - inner) @ rows.T
+    reach = torch.where(climb > room, room.clamp_min(0) / climb.clamp_min(_SMALL), torch.ones_like(climb))
+    return inner + reach.amin(-1, keepdim=True).clamp_max(1) * (v - inner)
 
 
-def _extreme(
-    limits: Sequence[Limit],
-    target: Target,
-    domains: Sequence[Domain],
-    sign: float,
-    cooldown: tuple[float, float] | None = None,
-) -> Floats | None:
-    """The point (x, c) that keeps the limits with the least sign * c; None where nothing keeps them."""
-    size = len(target.phases) * len(domains)
-    rows, bounds = [limit.row for limit in limits], [limit.bound for limit in limits]
-    return _solve(target, np.append(np.zeros(size), sign), rows, bounds, [cooldown or _all_cooldowns(target)])
+def _matrix(limits: Sequence[Limit], size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows (L, size), bounds (L,) and amounts (L,) of limits."""
+    rows = np.stack([x.row for x in limits]) if limits else np.zeros((0, size))
+    return torch.tensor(rows), *(torch.tensor([float(v) for v in c], dtype=torch.float64) for c in _columns(limits))  # type: ignore[return-value]
 
 
-def _all_cooldowns(target: Target) -> tuple[float, float]:
-    """Any share of the last phase, before its limits; all tokens where it is the only one."""
-    return (0.0, 1.0) if len(target.phases) > 1 else (1.0, 1.0)
+def _columns(limits: Sequence[Limit]) -> tuple[list[float], list[float]]:
+    return [x.bound for x in limits], [x.amount for x in limits]
 
 
-def _solve(
-    target: Target,
-    cost: Floats,
-    rows: Sequence[Floats],
-    bounds: Sequence[float],
-    others: Sequence[tuple[float, float]],
-) -> Floats | None:
-    """Minimise cost . v with rows . v <= bounds over v = (x >= 0 whose phases sum to their lengths, others)."""
-    start, step = _affine_lengths(target)
-    size = cost.size - len(others)
-    sums = np.kron(np.eye(len(start)), np.ones(size // len(start)))
-    unused = np.zeros((len(start), len(others) - 1))
-    found = linprog(
-        cost,
-        A_ub=np.stack(rows) if rows else None,
-        b_ub=np.array(bounds) if rows else None,
-        A_eq=np.hstack([sums, -step[:, None], unused]),
-        b_eq=start,
-        bounds=[*[(0.0, None)] * size, *others],
-        options={"primal_feasibility_tolerance": 1e-10},
-    )
-    return None if found.x is None else np.asarray(found.x, dtype=np.float64)
+def _dial(value: Tensor, span: Span) -> Tensor:
+    """Number whose sigmoid is the place of a value within its range; the middle where there is no range."""
+    low, high = span
+    if high - low < _SMALL:
+        return torch.zeros_like(value)
+    return torch.logit(((value - low) / (high - low)).clamp(1e-3, 1 - 1e-3))
 
 
-def _limits(target: Target, domains: Sequence[Domain]) -> list[Limit]:
-    """All inequalities of a target apart from x >= 0, in the order in which a conflict prefers to blame them last."""
-    shape = len(target.phases), len(domains)
-    (floor, cap), (start, step) = _bounds(target, domains), _affine_lengths(target)
-    found = []
-    low, high = target.cooldown_range
-    if len(target.phases) > 1:
-        last = np.append(np.zeros(shape), 1.0)
-        found += [Limit(Rule.COOLDOWN, f"a cooldown of at least {low:.3g} of the tokens", -last, -low)]
-        found += [Limit(Rule.COOLDOWN, f"a cooldown of at most {high:.3g} of the tokens", last, high)]
-    for p, phase in enumerate(target.phases):
-        for j, domain in enumerate(domains):
-            one = np.zeros(shape)
-            one[p, j] = 1.0
-            low, high, where = floor[p, j], cap[p, j], f"{domain.name} in {phase}"
-            if low > 0:
-                row = np.append(-one, low * step[p])
-                found.append(Limit(Rule.FLOOR, f"at least {low:.3g} {where}", row, -low * start[p]))
-            if high < 1:
-                row = np.append(one, -high * step[p])
-                rule = Rule.CAP if high > low else Rule.FIXED
-                found.append(Limit(rule, f"at most {high:.3g} {where}", row, high * start[p]))
-    for j, domain in enumerate(domains):
-        most = target.epochs(domain.name) * domain.unique_tokens / target.tokens
-        if most < 1:
-            row = np.zeros(shape)
-            row[:, j] = 1.0
-            words = f"at most {target.epochs(domain.name):g} epochs of {domain.name} ({most:.3g} of the tokens)"
-            found.append(Limit(Rule.EPOCHS, words, np.append(row, 0.0), most))
-    return found
-
-
-def _bounds(target: Target, domains: Sequence[Domain]) -> tuple[Floats, Floats]:
-    """Floors and caps, (P, K) each."""
-    rows = [(target.floors.get(phase, {}), target.caps.get(phase, {})) for phase in target.phases]
-    floor = np.array([[low.get(d.name, 0.0) for d in domains] for low, _ in rows], dtype=np.float64)
-    cap = np.array([[high.get(d.name, 1.0) for d in domains] for _, high in rows], dtype=np.float64)
-    return floor, cap
-
-
-def _affine_lengths(target: Target) -> tuple[Floats, Floats]:
-    """Phase lengths as start + c step, (P,) each."""
-    before = np.array(target.before)
-    last = np.eye(len(before))[-1]
-    return before, last - before
+def _whole(value: float, span: Span, tokens: int) -> int:
+    """The nearest number of whole tokens that is in range."""
+    least, most = math.ceil(span[0] * tokens - _SMALL), math.floor(span[1] * tokens + _SMALL)
+    return min(max(round(value * tokens), least), max(most, least))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from mixlaw.analysis.design import Design
 from mixlaw.optimizer.beliefs import Beliefs
-from mixlaw.optimizer.objective import Objective, log_losses, points_of, recipes_design
+from mixlaw.optimizer.constraints import Feasible
+from mixlaw.optimizer.objective import Objective, recipes_design, recipes_losses
 from mixlaw.optimizer.proposal import PROPOSAL, Forecast, Interval, Proposal
 from mixlaw.optimizer.proposal import chance as chance_text
 from mixlaw.recipe import Recipe
@@ -20,48 +24,77 @@ ROUNDING = 0.02  # share of tokens by which a recipe may pass the trust radius: 
 FAR = 10.0  # times the largest measured size, or its tokens, beyond which a warning says so
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A recipe and the target that it is for: branches of one target differ in what has been trained already."""
+
+    recipe: Recipe
+    allowed: Feasible
+
+    def losses(self, beliefs: Beliefs, count: int) -> Tensor:
+        """Log losses in every draw, (count, T)."""
+        return recipes_losses(beliefs, self.allowed, [self.recipe], count)[:, 0]
+
+
+def cross_fitted(halves: Sequence[Tensor], chosen: Sequence[Tensor]) -> Tensor:
+    """Log losses (S, T) of recipes that were chosen without the world in which they are judged.
+
+    Args:
+        halves: indices of the worlds, a part for every recipe.
+        chosen: log losses (S, T) of the recipes that the worlds of each part have chosen.
+    """
+    losses = torch.full_like(chosen[0], float("nan"))
+    for i, worlds in enumerate(halves):
+        losses[worlds] = torch.stack([c for k, c in enumerate(chosen) if k != i]).mean(0)[worlds]
+    return losses
+
+
 def judged(
     objective: Objective,
     recipe: Recipe,
-    baselines: Mapping[str, Recipe],
+    fitted: Tensor,
+    baselines: Mapping[str, Entry],
     against: str,
     measured: Design | None,
     runs: Sequence[str],
 ) -> Proposal:
-    """Tell what a recipe will bring, in the worlds of the objective, which should not be those that chose it.
+    """Tell what a recipe will bring.
 
     Args:
-        objective: of the target; its worlds judge.
+        objective: of the target; in all its worlds.
         recipe: the recommendation.
+        fitted: log losses that are not flattered by the search, (S, T), see `cross_fitted`.
         baselines: recipes to beat.
         against: the best of them.
         measured: the runs behind the beliefs, for warnings about extrapolation.
         runs: names of the objective's measured neighbours.
     """
-    beliefs, allowed = objective.beliefs, objective.allowed
-    forecasts = _forecasts(beliefs, objective, {PROPOSAL: recipe, **baselines})
-    losses = log_losses(beliefs, recipes_design(beliefs, allowed, [recipe, *baselines.values()]), objective.count)
-    losses = losses[objective.worlds]
-    ahead = 100 * (losses[:, 1:] - losses[:, :1])  # gain of the proposal over every baseline, (S, B, T)
-    weighted, best = ahead @ objective.weights, list(baselines).index(against)
-    beats = {name: _chance(weighted[:, b]) for b, name in enumerate(baselines)}
-    gain = _interval(weighted[:, best])
-    far, neighbour = (part[0] for part in objective.distance(*points_of(allowed, [recipe])))
-    warnings = [*_warnings(objective, recipe, baselines, measured), *_disagreements(forecasts)]
+    beliefs, allowed, worth = objective.beliefs, objective.allowed, objective.worth
+    entries = {PROPOSAL: Entry(recipe, allowed), **baselines}
+    forecasts = tuple(f for name, entry in entries.items() for f in _forecasts(beliefs, name, entry))
+    losses = {name: entry.losses(beliefs, len(fitted)) for name, entry in entries.items()}
+    mine, best = fitted[:, None], losses[against]
+    beats = {name: chance(worth.total(mine, losses[name])[:, 0]) for name in baselines}
+    gain, by_task = _interval(worth.total(mine, best)[:, 0]), worth.by_task(mine, best)[:, 0]
+    far, neighbour = (part[0] for part in objective.distance(allowed.read([recipe])))
+    warnings = [*_warnings(recipe, baselines, measured), *_disagreements(forecasts)]
     if float(far) > objective.radius + ROUNDING:
         warnings.insert(0, f"{float(far):.0%} of its tokens differ from every measured run: there the law alone speaks")
     supported = beats[against] >= SURE and float(far) <= objective.radius + ROUNDING
+    unit = f" {worth.goal.unit}"
     return Proposal(
         target=allowed.target,
         recipe=recipe,
         supported=supported,
-        sentence=_sentence(supported, gain, against, beats[against], len(baselines)),
+        sentence=_sentence(supported, gain, unit, against, beats[against], len(baselines)),
         against=against,
+        unit=worth.goal.unit,
         gain=gain,
-        gains={task: _interval(ahead[:, best, t]) for t, task in enumerate(beliefs.tasks)},
-        weights=dict(zip(beliefs.tasks, objective.weights.tolist(), strict=True)),
+        plain=float(worth.total(losses[PROPOSAL][:, None], best).mean()),
+        gains={task: _interval(by_task[:, t]) for t, task in enumerate(beliefs.tasks)},
+        weights=dict(zip(beliefs.tasks, worth.weights.tolist(), strict=True)),
         beats=beats,
-        baselines=dict(baselines),
+        baselines={name: entry.recipe for name, entry in baselines.items()},
         forecasts=forecasts,
         spread={},
         length=(recipe.phases[-1].tokens / recipe.tokens,) * 2,
@@ -73,14 +106,18 @@ def judged(
     )
 
 
-def _forecasts(beliefs: Beliefs, objective: Objective, recipes: Mapping[str, Recipe]) -> tuple[Forecast, ...]:
-    found = beliefs.predict(recipes_design(beliefs, objective.allowed, list(recipes.values())))
-    ends = (found.mean, found.lo90, found.hi90, found.law_only)
-    return tuple(
-        Forecast(name, task, str(beliefs.units[task]), *(float(values[r, t]) for values in ends))
-        for r, name in enumerate(recipes)
-        for t, task in enumerate(beliefs.tasks)
-    )
+def _forecasts(beliefs: Beliefs, name: str, entry: Entry) -> Iterator[Forecast]:
+    """What a run of one recipe will measure; unknown histories widen the interval."""
+    found = beliefs.predict(recipes_design(beliefs, entry.allowed, [entry.recipe]))
+    mean, low, high, law = found.mean.mean(0), found.lo90, found.hi90, found.law_only.mean(0)
+    between = Z90 * found.mean.std(0)
+    for t, task in enumerate(beliefs.tasks):
+        ends = [
+            sign * float(np.sqrt(((end[:, t] - found.mean[:, t]) ** 2).mean() + between[t] ** 2))
+            for sign, end in ((-1.0, low), (1.0, high))
+        ]
+        middle = float(mean[t])
+        yield Forecast(name, task, str(beliefs.units[task]), middle, middle + ends[0], middle + ends[1], float(law[t]))
 
 
 def _interval(values: Tensor) -> Interval:
@@ -89,31 +126,29 @@ def _interval(values: Tensor) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def _chance(values: Tensor) -> float:
+def chance(values: Tensor) -> float:
     """Probability that a gain is positive, from its mean and spread over worlds, (S,)."""
     spread = max(float(values.std()), 1e-9)
     return 0.5 * (1 + math.erf(float(values.mean()) / spread / math.sqrt(2)))
 
 
-def _sentence(supported: bool, gain: Interval, against: str, chance: float, baselines: int) -> str:
-    odds = chance_text(chance)
+def _sentence(supported: bool, gain: Interval, unit: str, against: str, beats: float, baselines: int) -> str:
+    odds = chance_text(beats)
     best = f"{against}, the best of {baselines} baselines" if baselines > 1 else against
     if supported:
-        return f"The proposal gains {gain.text(' %')} of loss over {best}; its chance to beat it is {odds}."
-    if chance >= SURE:
+        return f"The proposal gains {gain.text(unit)} over {best}; its chance to beat it is {odds}."
+    if beats >= SURE:
         return (
-            f"No recommendation: the gain of {gain.text(' %')} over {best} lies where no run has been; "
+            f"No recommendation: the gain of {gain.text(unit)} over {best} lies where no run has been; "
             "train runs near it."
         )
     return (
-        f"The data do not support a recommendation over {best}: the gain is {gain.text(' %')} of loss, "
+        f"The data do not support a recommendation over {best}: the gain is {gain.text(unit)}, "
         f"with a chance of {odds} to be one; train more runs, or take {against}."
     )
 
 
-def _warnings(
-    objective: Objective, recipe: Recipe, baselines: Mapping[str, Recipe], measured: Design | None
-) -> list[str]:
+def _warnings(recipe: Recipe, baselines: Mapping[str, Entry], measured: Design | None) -> list[str]:
     """What is extrapolated, and which baselines the target would not allow."""
     found = []
     if measured is not None and len(measured):
@@ -124,7 +159,7 @@ def _warnings(
             if wanted > FAR * most:
                 found.append(f"the target has {wanted / most:.0f} times the {what} of the largest measured run")
     for name, baseline in baselines.items():
-        broken = objective.allowed.violations(baseline)
+        broken = baseline.allowed.violations(baseline.recipe)
         if broken:
             found.append(f"baseline {name} is not allowed by the target ({'; '.join(broken)})")
     return found

@@ -1,9 +1,11 @@
-"""What a recipe is worth: the weighted gain over a reference, in every world that the data allow."""
+"""What a recipe is worth: its gain over a reference, in every world that the data allow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -11,123 +13,163 @@ from torch import Tensor
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.from_recipes import design_of
 from mixlaw.analysis.scale import to_log_loss
-from mixlaw.errors import InputError
 from mixlaw.optimizer.beliefs import Beliefs
 from mixlaw.optimizer.constraints import Feasible
+from mixlaw.optimizer.goal import Worth
+from mixlaw.optimizer.past import Past, past_of, with_histories
+from mixlaw.optimizer.points import Points
 from mixlaw.recipe import Recipe
 
 #: Percent of gain that one unit of distance beyond the trust radius costs: enough to turn the search around.
 LEASH = 50.0
+#: Gain that a unit of loss beyond a guard costs: more than it can be worth.
+BITE = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Guarded:
+    """What no task may lose against a baseline.
+
+    Attributes:
+        losses: of the baseline in every draw, (count, T).
+        most: by how much each task may be worse, in the unit of the gains, infinite where it is not guarded, (T,).
+        sure: probability over worlds with which it has to hold.
+        than: name of the baseline.
+        bite: unit of the gain that a unit of loss beyond the guard costs in a search.
+    """
+
+    losses: Tensor
+    most: Tensor
+    sure: float
+    than: str
+    bite: float = BITE
 
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """Gains in percent of loss, 100 (log loss of the reference - log loss); for a score p the loss is -log p.
+    """Gains over a reference, in the unit of the goal.
 
     Attributes:
         beliefs: what predicts.
         allowed: the recipes of the target.
-        weights: of the tasks, summing to 1, (T,).
-        reference: log losses of the recipe to beat, (S, T).
-        worlds: indices of the draws that count, (S,), out of `count`.
-        count: draws asked for.
+        worth: what gains are worth.
+        rival: log losses of the recipe to beat in every draw, (count, T).
+        worlds: indices of the draws that count, (S,).
         caution: standard deviations of the gain over worlds that are taken off its mean.
-        near: token shares x of measured recipes on the target's axes, (M, P, K); empty where none is known.
+        near: token shares of measured recipes over all phases of the target, (M, P, K); empty where none is known.
         radius: distance from them that is free of charge.
+        guarded: what no task may lose.
     """
 
     beliefs: Beliefs
     allowed: Feasible
-    weights: Tensor
-    reference: Tensor
+    worth: Worth
+    rival: Tensor
     worlds: Tensor
-    count: int
     caution: float
     near: Tensor
     radius: float
+    guarded: Guarded | None = None
 
-    def design(self, shares: Tensor, cooldown: Tensor) -> Design:
-        """The target with these mixtures (R, P, K) and cooldown shares (R,), on the axes of the beliefs."""
-        target, domains = self.allowed.target, self.allowed.domains
-        rows = len(shares)
-        ends = torch.ones(rows, len(target.phases), dtype=torch.float64)
-        ends[:, -1] = target.lr_end
-        design = Design(
-            params=torch.full((rows,), float(target.params), dtype=torch.float64),
-            tokens=target.tokens * self.allowed.token_shares(shares, cooldown),
-            progress=torch.ones(rows, dtype=torch.float64),
-            lr_end=ends,
-            unique=torch.tensor([float(d.unique_tokens) for d in domains], dtype=torch.float64).expand(rows, -1),
-            phases=target.phases,
-            domains=tuple(d.name for d in domains),
-            runs=("",) * rows,
-        )
-        return design.aligned(self.beliefs.phases, self.beliefs.domains)
+    def within(self, worlds: Tensor) -> Objective:
+        """The same in other worlds."""
+        return replace(self, worlds=worlds)
 
-    def by_task(self, shares: Tensor, cooldown: Tensor) -> Tensor:
-        """Gain of every task over the reference in every world, percent, (S, R, T)."""
-        losses = log_losses(self.beliefs, self.design(shares, cooldown), self.count)[self.worlds]
-        return 100 * (self.reference[:, None] - losses)
+    @cached_property
+    def past(self) -> Past:
+        """What has been trained already."""
+        return past_of(self.allowed)
 
-    def gains(self, shares: Tensor, cooldown: Tensor) -> Tensor:
-        """Weighted gain in every world, percent, (S, R)."""
-        return self.by_task(shares, cooldown) @ self.weights
+    @property
+    def reference(self) -> Tensor:
+        """Log losses of the recipe to beat in the worlds that count, (S, T)."""
+        return self.rival[self.worlds]
 
-    def value(self, shares: Tensor, cooldown: Tensor) -> Tensor:
-        """Lower confidence bound of the gain, less the cost of leaving the measured recipes, (R,)."""
-        gains = self.gains(shares, cooldown)
-        spread = torch.sqrt(gains.var(0) + 1e-12) if len(gains) > 1 else torch.zeros(())
-        beyond = (self.distance(shares, cooldown)[0] - self.radius).clamp_min(0)
-        return gains.mean(0) - self.caution * spread - LEASH * beyond
+    def losses(self, points: Points) -> Tensor:
+        """Log losses in the worlds that count, (S, R, T)."""
+        count = int(self.worlds.max()) + 1
+        design = self.past.design(self.allowed, points)
+        return self.past.believed(log_losses(self.beliefs, design, count))[self.worlds]
 
-    def distance(self, shares: Tensor, cooldown: Tensor) -> tuple[Tensor, Tensor]:
+    def by_task(self, points: Points) -> Tensor:
+        """Gain of every task in every world, (S, R, T)."""
+        return self.worth.by_task(self.losses(points), self.reference)
+
+    def gains(self, points: Points) -> Tensor:
+        """What the gains are worth in every world, (S, R)."""
+        return self.worth.total(self.losses(points), self.reference)
+
+    def value(self, points: Points) -> Tensor:
+        """Lower confidence bound of the gain, less the price of leaving measured recipes or failing a guard, (R,)."""
+        return self.judge(points, self.losses(points))
+
+    def judge(self, points: Points, losses: Tensor) -> Tensor:
+        """The same where the log losses in the worlds that count (S, R, T) are at hand, (R,)."""
+        bound = lower_bound(self.worth.total(losses, self.reference), self.caution)
+        bite = self.guarded.bite if self.guarded else 0.0
+        return bound - self.charges(points) - bite * self.over_guard(losses).sum(-1)
+
+    def charges(self, points: Points) -> Tensor:
+        """Price of the distance beyond the trust radius, (R,)."""
+        if not len(self.near):
+            return torch.zeros(len(points), dtype=torch.float64)
+        return LEASH * (self.distance(points)[0] - self.radius).clamp_min(0)
+
+    def over_guard(self, losses: Tensor) -> Tensor:
+        """By how much tasks of log losses (S, R, T) are worse than a guard allows, (R, T)."""
+        if self.guarded is None:
+            return torch.zeros(losses.shape[1:], dtype=torch.float64)
+        gains = self.worth.by_task(losses, self.guarded.losses[self.worlds])
+        worse = -lower_bound(gains, NormalDist().inv_cdf(self.guarded.sure))
+        return (worse - self.guarded.most).clamp_min(0)
+
+    def distance(self, points: Points) -> tuple[Tensor, Tensor]:
         """Share of the tokens that differ from the nearest measured recipe, and its index; (R,) each."""
         if not len(self.near):
-            return torch.zeros(len(shares), dtype=torch.float64), torch.zeros(len(shares), dtype=torch.long)
-        found = apart(self.allowed.token_shares(shares, cooldown), self.near).min(1)
+            return torch.zeros(len(points), dtype=torch.float64), torch.zeros(len(points), dtype=torch.long)
+        found = apart(self.whole(points), self.near).min(1)
         return found.values, found.indices
+
+    def whole(self, points: Points) -> Tensor:
+        """Share of each phase, those of the prefix first, and domain in all tokens, (R, P, K)."""
+        rest = self.allowed.tokens(points.params)
+        before = self.past.tokens.mean(0).expand(len(points), -1, -1)
+        tokens = torch.cat([before, rest[:, None, None] * points.tokens], 1)
+        return tokens / tokens.sum((1, 2), keepdim=True)
+
+
+def lower_bound(gains: Tensor, caution: float) -> Tensor:
+    """Mean of gains (S, ...) over worlds, less `caution` standard deviations, (...)."""
+    if len(gains) < 2:
+        return gains.mean(0)
+    return gains.mean(0) - caution * torch.sqrt(gains.var(0) + 1e-12)
 
 
 def apart(one: Tensor, other: Tensor) -> Tensor:
     """Share of tokens, by phase and domain, that two recipes do not have in common: (R, P, K), (M, P, K) -> (R, M)."""
-    return 0.5 * (one[:, None] - other[None]).abs().sum((-1, -2))
+    return 0.5 * torch.cdist(one.flatten(1), other.flatten(1), p=1)
 
 
 def log_losses(beliefs: Beliefs, design: Design, count: int) -> Tensor:
     """Draws on the scale of log losses, as far apart as held-out runs have shown them to be, (S, R, T)."""
-    values = beliefs.draws(design, count)
+    values = beliefs.draws(design.aligned(beliefs.phases, beliefs.domains), count)
     parts = [to_log_loss(values[..., t], beliefs.units[task]) for t, task in enumerate(beliefs.tasks)]
     losses = torch.stack(parts, -1)
     middle = losses.mean(0)
     return middle + beliefs.calibration * (losses - middle)
 
 
-def task_weights(beliefs: Beliefs, weights: Mapping[str, float] | None) -> Tensor:
-    """Weights of all tasks, equal where none are given, summing to 1, (T,).
-
-    Raises:
-        InputError: an unknown task, or weights that are negative or all zero.
-    """
-    if weights is None:
-        weights = dict.fromkeys(beliefs.tasks, 1.0)
-    unknown = [task for task in weights if task not in beliefs.tasks]
-    if unknown:
-        raise InputError(f"no task is called {unknown[0]!r}, fitted are {', '.join(beliefs.tasks)}; rename the weight")
-    if min(weights.values()) < 0 or sum(weights.values()) <= 0:
-        raise InputError(f"weights must be >= 0 and not all 0, got {dict(weights)}; leave a task out to ignore it")
-    raw = torch.tensor([float(weights.get(task, 0.0)) for task in beliefs.tasks], dtype=torch.float64)
-    return raw / raw.sum()
+def recipes_losses(beliefs: Beliefs, allowed: Feasible, recipes: Sequence[Recipe], count: int) -> Tensor:
+    """Log losses of whole recipes in `count` worlds, each with the history it believes in, (count, R, T)."""
+    past = past_of(allowed)
+    return past.believed(log_losses(beliefs, recipes_design(beliefs, allowed, recipes), count))
 
 
 def recipes_design(beliefs: Beliefs, allowed: Feasible, recipes: Sequence[Recipe]) -> Design:
-    """Recipes on the axes of the beliefs, with the unique tokens of the target's domains."""
+    """Recipes on the axes of the beliefs, with the unique tokens of the target's domains; a row per history and recipe.
+
+    Where the mixture of the prefix is not known, recipes are what is still to be trained, and every history is put
+    before it.
+    """
     unique = {domain.name: float(domain.unique_tokens) for domain in allowed.domains}
-    return design_of(recipes, beliefs.phases, beliefs.domains, unique)
-
-
-def points_of(allowed: Feasible, recipes: Sequence[Recipe]) -> tuple[Tensor, Tensor]:
-    """Shares (R, P, K) and cooldown shares (R,) of recipes with the target's phases."""
-    names = [d.name for d in allowed.domains]
-    shares = [[[phase.mixture.share(name) for name in names] for phase in recipe.phases] for recipe in recipes]
-    parts = [recipe.phases[-1].tokens / recipe.tokens for recipe in recipes]
-    return torch.tensor(shares, dtype=torch.float64), torch.tensor(parts, dtype=torch.float64)
+    return design_of(with_histories(allowed, recipes), beliefs.phases, beliefs.domains, unique)

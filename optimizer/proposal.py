@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json
-from mixlaw.optimizer.target import Target
+from mixlaw.optimizer.target import Target, Trained
+from mixlaw.optimizer.target_json import prefix_as_json, prefix_from_json
 from mixlaw.recipe import Recipe
 
-FORMAT = 1
+FORMAT = 2
 PROPOSAL = "proposal"  # the name of the recommended recipe among forecasts
 
 
@@ -71,6 +72,53 @@ class Flat:
 
 
 @dataclass(frozen=True)
+class Free:
+    """The optimum of a free hand, beside the one that keeps the limits.
+
+    Attributes:
+        recipe: what would be trained.
+        gain: over the same baseline as the proposal, not cross-fitted.
+        breaks: limits of the target that it does not keep, in words.
+        distance: share of its tokens that differ from the nearest measured recipe.
+    """
+
+    recipe: Recipe
+    gain: float
+    breaks: tuple[str, ...]
+    distance: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, the inverse of `Free.from_json`."""
+        return {**asdict_shallow(self), "recipe": self.recipe.as_json(), "breaks": list(self.breaks)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Free:
+        """Read what `as_json` wrote."""
+        return cls(**{**data, "recipe": Recipe.from_json(data["recipe"]), "breaks": tuple(data["breaks"])})
+
+
+@dataclass(frozen=True)
+class Step:
+    """The best recipe at one size: tokens in proportion to parameters, domains repeated as often as at the target.
+
+    Attributes:
+        params, tokens: of this step.
+        shares: phase -> kind -> share.
+    """
+
+    params: int
+    tokens: int
+    shares: Mapping[str, Mapping[str, float]]
+
+    def __str__(self) -> str:
+        parts = (
+            f"{phase} " + " ".join(f"{kind} {share:.0%}" for kind, share in by.items() if share >= 0.005)
+            for phase, by in self.shares.items()
+        )
+        return f"{self.params:,} params: {'; '.join(parts)}"
+
+
+@dataclass(frozen=True)
 class Proposal:
     """A recommended recipe with everything that is known about it.
 
@@ -80,8 +128,10 @@ class Proposal:
         supported: whether the data support recommending it over the best baseline.
         sentence: the one that matters.
         against: the best baseline, which gains refer to.
-        gain: weighted gain over it, percent of loss, in worlds that the search did not see.
-        gains: the same by task.
+        unit: of gains.
+        gain: what the gains over it are worth together, cross-fitted: in worlds that did not choose the recipe.
+        plain: the same in the worlds that chose it, flattered by the search.
+        gains: cross-fitted, by task.
         weights: of the tasks.
         beats: probability that it beats each baseline.
         baselines: recipes to beat, by name.
@@ -93,6 +143,10 @@ class Proposal:
         radius: distance up to which measured recipes speak for each other.
         nearest: name of that run.
         warnings: what to know before paying for it.
+        begun: what has been trained before it, where the target has a prefix or branches.
+        free: the optimum without bounds, repetition limits, guards and trust region.
+        way: the best recipe at smaller sizes, and at this one.
+        guarded: probability by task that the guard of the target holds.
     """
 
     target: Target
@@ -100,7 +154,9 @@ class Proposal:
     supported: bool
     sentence: str
     against: str
+    unit: str
     gain: Interval
+    plain: float
     gains: Mapping[str, Interval]
     weights: Mapping[str, float]
     beats: Mapping[str, float]
@@ -113,6 +169,10 @@ class Proposal:
     radius: float
     nearest: str
     warnings: tuple[str, ...]
+    begun: tuple[Trained, ...] = ()
+    free: Free | None = None
+    way: tuple[Step, ...] = ()
+    guarded: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -144,6 +204,9 @@ class Proposal:
             "length": list(self.length),
             "flat": [asdict(flat) for flat in self.flat],
             "warnings": list(self.warnings),
+            "begun": prefix_as_json(self.begun),
+            "free": self.free.as_json() if self.free else None,
+            "way": [asdict(step) for step in self.way],
         }
 
     @classmethod
@@ -171,6 +234,9 @@ class Proposal:
                 "length": (data["length"][0], data["length"][1]),
                 "flat": tuple(Flat(**flat) for flat in data["flat"]),
                 "warnings": tuple(data["warnings"]),
+                "begun": prefix_from_json(data["begun"]),
+                "free": Free.from_json(data["free"]) if data["free"] else None,
+                "way": tuple(Step(**step) for step in data["way"]),
             }
         )
 
@@ -202,7 +268,7 @@ class Proposal:
         ]
 
     def _forecast_rows(self) -> list[list[str]]:
-        head = ["task", "unit", *self.recipes, f"gain over {self.against}, %"]
+        head = ["task", "unit", *self.recipes, f"gain over {self.against}, {self.unit}"]
         return [head, *(self._forecast_row(task, gain) for task, gain in self.gains.items())]
 
     def _forecast_row(self, task: str, gain: Interval) -> list[str]:
@@ -212,17 +278,25 @@ class Proposal:
 
     def _notes(self) -> list[str]:
         beaten = ", ".join(f"{name} {chance(p)}" for name, p in self.beats.items())
-        near = (
-            f"{self.distance:.0%} of its tokens differ from the nearest measured run {self.nearest}"
-            if self.nearest
-            else ""
-        )
+        near = f"{self.distance:.0%} of its tokens differ from the nearest measured run {self.nearest}"
+        kept = ", ".join(f"{task} {chance(p)}" for task, p in self.guarded.items())
         return [
+            *([f"goes on from {_begun(self.begun)}"] if self.begun else []),
             f"chance to beat: {beaten}",
+            f"the same gain in the worlds that chose it: {self.plain:.3g} {self.unit}",
+            *([f"chance that the guard holds: {kept}"] if kept else []),
             *(str(flat) for flat in self.flat),
-            *([near] if near else []),
+            *([self._free()] if self.free else []),
+            *(f"best at {step}" for step in self.way),
+            *([near] if self.nearest else []),
             *self.warnings,
         ]
+
+    def _free(self) -> str:
+        assert self.free is not None
+        broken = "; ".join(self.free.breaks) or "no limit"
+        phases = "; ".join(f"{p.name} {p.mixture}" for p in self.free.recipe.phases[-len(self.target.phases) :])
+        return f"without limits {phases}, for {self.free.gain:.3g} {self.unit}; it would break {broken}"
 
 
 def load_proposals(folder: Path) -> tuple[Proposal, ...]:
@@ -253,6 +327,11 @@ def asdict_shallow(value: Any) -> dict[str, Any]:
 def chance(probability: float) -> str:
     """A probability in percent that never claims certainty."""
     return ">99%" if probability > 0.99 else "<1%" if probability < 0.01 else f"{probability:.0%}"
+
+
+def _begun(parts: Sequence[Trained]) -> str:
+    """A prefix in words."""
+    return ", ".join(f"{p.tokens:,} tokens of {p.phase} ({p.mixture or 'mixture unknown'})" for p in parts)
 
 
 def _magnitude(value: float) -> int:

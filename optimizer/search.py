@@ -1,58 +1,105 @@
-"""Gradient search over recipes: many starts in one batch, every step feasible."""
+"""Gradient search over recipes: many starts in one batch, then the best of them to the last digit."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
 from torch import Tensor
 
 from mixlaw.optimizer.constraints import Feasible
+from mixlaw.optimizer.points import Points
 
-Value = Callable[[Tensor, Tensor], Tensor]  # shares (R, P, K), cooldown (R,) -> (R,), to be maximised
+Floats = NDArray[np.float64]
+Value = Callable[[Points], Tensor]  # R recipes -> (R,), to be maximised
+
+#: Decay rates of Adam's moments (Kingma and Ba 2015), the second shorter than usual: there are a hundred steps.
+BETA1, BETA2 = 0.9, 0.99
+#: Gain, in its unit, that is not worth another step.
+SMALL = 1e-5
 
 
 def climb(
-    value: Value, allowed: Feasible, shares: Tensor, cooldown: Tensor, steps: int = 120, rate: float = 0.25
-) -> tuple[Tensor, Tensor, Tensor]:
+    value: Value, allowed: Feasible, starts: Points, steps: int = 120, rate: float = 0.25
+) -> tuple[Points, Tensor]:
     """Climb from R starts by Adam with a cosine rate, each row by itself, and keep the best point of each path.
 
     Args:
         value: what to maximise, row by row.
         allowed: where to stay.
-        shares, cooldown: starts, (R, P, K) and (R,).
+        starts: R recipes.
         steps, rate: of Adam, in logits.
 
     Returns:
-        Best shares (R, P, K), cooldown shares (R,) and values (R,).
+        The best recipes and their values, (R,).
     """
-    logits, dial = (part.detach().clone().requires_grad_() for part in allowed.inverse(shares, cooldown))
-    optimiser = torch.optim.Adam([logits, dial], lr=rate, betas=(0.9, 0.99))
-    best_shares, best_cooldown = shares.clone(), cooldown.clone()
-    best = torch.full((len(shares),), -math.inf, dtype=torch.float64)
+    numbers = allowed.numbers(starts).detach()
+    mean, square = torch.zeros_like(numbers), torch.zeros_like(numbers)
+    found, best = starts, torch.full((len(starts),), -math.inf, dtype=torch.float64)
     for step in range(steps + 1):
-        here, part = allowed.shares(logits, dial)
-        now = value(here, part)
+        numbers.requires_grad_()
+        here = allowed.points(numbers)
+        now = value(here)
         better = now.detach() > best
-        best = torch.where(better, now.detach(), best)
-        best_shares = torch.where(better[:, None, None], here.detach(), best_shares)
-        best_cooldown = torch.where(better, part.detach(), best_cooldown)
+        found, best = here.detach().where(better, found), torch.where(better, now.detach(), best)
         if step == steps:
             break
-        for group in optimiser.param_groups:
-            group["lr"] = rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        optimiser.zero_grad()
-        torch.autograd.backward(-now.sum())
-        optimiser.step()
-        with torch.no_grad():  # a logit far below the others is as good as zero, and must be able to come back
-            logits.clamp_(min=logits.amax(-1, keepdim=True) - 14.0)
-            dial.clamp_(-8.0, 8.0)
-    return best_shares, best_cooldown, best
+        (slope,) = torch.autograd.grad(now.sum(), numbers)
+        mean = BETA1 * mean + (1 - BETA1) * slope
+        square = BETA2 * square + (1 - BETA2) * slope**2
+        pace = rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        first, second = mean / (1 - BETA1 ** (step + 1)), square / (1 - BETA2 ** (step + 1))
+        numbers = _held(allowed, numbers.detach() + pace * first / (second.sqrt() + 1e-8))
+    return found, best
 
 
-def random_starts(allowed: Feasible, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Points spread over the feasible set: (count, P, K) and (count,)."""
+def refine(value: Value, allowed: Feasible, start: Points, steps: int = 60) -> tuple[Points, float]:
+    """Go on from one good point by sequential quadratic programming, limits as linear constraints.
+
+    Adam finds the hill but crawls along the edges of the polytope, where optima lie; this method walks on them.
+
+    Returns:
+        The best recipe seen, never worse than the start, and its value.
+    """
+    chart = allowed.chart()
+
+    def loss(u: Floats) -> tuple[float, Floats]:
+        at = torch.tensor(u)[None].requires_grad_()
+        now = value(chart.points(at))
+        (slope,) = torch.autograd.grad(now.sum(), at)
+        return -float(now.detach()), -np.nan_to_num(slope[0].numpy())
+
+    found = minimize(  # type: ignore[call-overload]
+        loss,
+        chart.start(start),
+        jac=True,
+        method="SLSQP",
+        bounds=chart.bounds,
+        constraints=chart.constraints,
+        options={"maxiter": steps, "ftol": SMALL},
+    )
+    with torch.no_grad():
+        most = float(value(start))
+        end = chart.drawn_inside(torch.tensor(found.x)[None]) if np.isfinite(found.x).all() else start
+        reached = float(value(end))
+    return (end, reached) if reached > most else (start, most)
+
+
+def _held(allowed: Feasible, numbers: Tensor) -> Tensor:
+    """Keep numbers where a step can be felt: a logit far below the others is as good as zero, and must come back."""
+    phases, domains = allowed.shape
+    logits = numbers[:, : phases * domains].reshape(-1, phases, domains)
+    logits = logits.maximum(logits.amax(-1, keepdim=True) - 14.0)
+    return torch.cat([logits.flatten(1), numbers[:, phases * domains :].clamp(-8.0, 8.0)], 1)
+
+
+def random_starts(allowed: Feasible, count: int, seed: int) -> Points:
+    """Recipes spread over the feasible set."""
     generator = torch.Generator().manual_seed(seed)
-    logits = 1.5 * torch.randn(count, *allowed.shape, generator=generator, dtype=torch.float64)
-    return allowed.shares(logits, torch.randn(count, generator=generator, dtype=torch.float64))
+    numbers = torch.randn(count, allowed.size, generator=generator, dtype=torch.float64)
+    numbers[:, : math.prod(allowed.shape)] *= 1.5
+    return allowed.points(numbers).detach()

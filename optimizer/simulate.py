@@ -75,6 +75,11 @@ class World:
         return torch.ones(len(self.tasks), dtype=torch.float64)
 
     @property
+    def log_noise(self) -> Tensor:
+        """Noise of a run in log losses, (T,)."""
+        return self.noise
+
+    @property
     def domains(self) -> tuple[str, ...]:
         """Names of the domains."""
         return tuple(domain.name for domain in self.sources)

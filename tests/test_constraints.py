@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from mixlaw.errors import InputError
 from mixlaw.optimizer.constraints import Feasible, Infeasible, feasible
-from mixlaw.optimizer.target import Target
-from mixlaw.recipe import Domain, Kind, Recipe
+from mixlaw.optimizer.points import Points
+from mixlaw.optimizer.search import climb
+from mixlaw.optimizer.target import Guard, Target, Trained
+from mixlaw.recipe import Domain, Kind, Mixture, Recipe
 
 DOMAINS = (
     Domain("web", Kind.TEXT, 5_000_000),
@@ -29,10 +34,9 @@ TIGHT = Target(
 )
 
 
-def _random(allowed: Feasible, count: int, spread: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _random(allowed: Feasible, count: int, spread: float, seed: int) -> Points:
     generator = torch.Generator().manual_seed(seed)
-    logits = spread * torch.randn(count, *allowed.shape, generator=generator, dtype=torch.float64)
-    return allowed.shares(logits, spread * torch.randn(count, generator=generator, dtype=torch.float64))
+    return allowed.points(spread * torch.randn(count, allowed.size, generator=generator, dtype=torch.float64))
 
 
 def _assert_kept(target: Target, recipe: Recipe) -> None:
@@ -41,7 +45,7 @@ def _assert_kept(target: Target, recipe: Recipe) -> None:
     low, high = target.cooldown_range
     assert low - 1e-7 <= recipe.phases[-1].tokens / recipe.tokens <= high + 1e-7
     for domain in DOMAINS:
-        assert recipe.domain_tokens(domain.name) <= target.epochs(domain.name) * domain.unique_tokens
+        assert recipe.domain_tokens(domain.name) <= target.epochs(domain) * domain.unique_tokens
         for phase in recipe.phases:
             share = phase.mixture.share(domain.name)
             assert share >= target.floors.get(phase.name, {}).get(domain.name, 0.0) - 1e-9
@@ -51,22 +55,29 @@ def _assert_kept(target: Target, recipe: Recipe) -> None:
 @pytest.mark.parametrize("spread", [0.1, 1.0, 10.0])
 def test_every_mapped_point_becomes_a_recipe_that_keeps_every_limit(spread: float) -> None:
     allowed = feasible(TIGHT, DOMAINS)
-    shares, cooldown = _random(allowed, 60, spread, seed=1)
-    assert np.allclose(shares.sum(-1), 1)
-    for row, part in zip(shares.numpy(), cooldown.tolist(), strict=True):
-        recipe = allowed.recipe(row, part)
+    points = _random(allowed, 60, spread, seed=1)
+    assert np.allclose(points.shares.sum(-1), 1)
+    for i in range(len(points)):
+        recipe = allowed.recipe(points[i : i + 1])
         _assert_kept(TIGHT, recipe)
         assert allowed.violations(recipe) == ()
 
 
 def test_a_point_inside_the_limits_is_mapped_to_itself() -> None:
-    allowed = feasible(Target(1_000, 100_000), DOMAINS)
+    allowed = feasible(Target(1_000, 100_000, lr_end=(0.0, 0.3), sizes=(500, 2_000)), DOMAINS)
     generator = np.random.default_rng(0)
-    wanted = torch.tensor(generator.dirichlet(np.full(4, 3.0), (20, 3)))
-    cooldown = torch.tensor(generator.uniform(0.11, 0.19, 20))
-    shares, back = allowed.shares(*allowed.inverse(wanted, cooldown))
-    assert torch.allclose(shares, wanted)
-    assert torch.allclose(back, cooldown)
+    part = torch.tensor(generator.uniform(0.11, 0.19, 20))
+    wanted = Points(
+        torch.tensor(generator.dirichlet(np.full(4, 3.0), (20, 3))),
+        torch.stack([(1 - part) / 2, (1 - part) / 2, part], 1),
+        torch.tensor(generator.uniform(0.01, 0.29, 20)),
+        torch.tensor(generator.uniform(600, 1_900, 20)),
+    )
+    back = allowed.points(allowed.numbers(wanted))
+    assert torch.allclose(back.shares, wanted.shares)
+    assert torch.allclose(back.lengths, wanted.lengths)
+    assert torch.allclose(back.lr_end, wanted.lr_end)
+    assert torch.allclose(back.params, wanted.params)
 
 
 def test_the_best_point_for_a_linear_wish_is_found_by_gradients_as_by_the_simplex_method() -> None:
@@ -74,22 +85,93 @@ def test_the_best_point_for_a_linear_wish_is_found_by_gradients_as_by_the_simple
     target = Target(1_000, 1_000_000, phases=("only",), max_epochs=1)
     domains = (Domain("scarce", Kind.TEXT, 100_000), Domain("plenty", Kind.TEXT, 10**9))
     allowed = feasible(target, domains)
-    logits, dial = torch.zeros(1, 1, 2, dtype=torch.float64, requires_grad=True), torch.zeros(1, dtype=torch.float64)
-    optimiser = torch.optim.Adam([logits], lr=0.1)
-    for _ in range(100):
-        optimiser.zero_grad()
-        torch.autograd.backward(-allowed.shares(logits, dial)[0][0, 0, 0])
-        optimiser.step()
-    best, part = allowed.shares(logits, dial)
-    assert best[0, 0, 0].item() == pytest.approx(0.1, abs=1e-6)
-    assert allowed.recipe(best[0].detach().numpy(), part.item()).domain_tokens("scarce") <= 100_000
+    found, _ = climb(lambda points: points.shares[:, 0, 0], allowed, allowed.points(torch.zeros(1, allowed.size)))
+    assert found.shares[0, 0, 0].item() == pytest.approx(0.1, abs=1e-6)
+    assert allowed.recipe(found).domain_tokens("scarce") <= 100_000
 
 
 def test_a_share_that_is_fixed_and_one_that_is_forbidden_stay_so() -> None:
     target = Target(1_000, 10_000, floors={"init": {"web": 0.3}}, caps={"init": {"web": 0.3, "books": 0.0}})
-    shares, _ = _random(feasible(target, DOMAINS), 50, 5.0, seed=2)
+    shares = _random(feasible(target, DOMAINS), 50, 5.0, seed=2).shares
     assert torch.allclose(shares[:, 0, 0], torch.tensor(0.3, dtype=torch.float64))
     assert bool((shares[:, 0, 1] == 0).all())
+
+
+KINDS = Target(
+    params=1_000_000,
+    tokens=4_000_000,
+    lengths={"continue": (0.3, 0.5)},
+    caps={"recipe": {"all:code": 0.3}, "init": {"kind:code": 0.1}},
+    floors={"recipe": {"python": 0.05}, "cooldown": {"all:code": 0.25}},
+    domain_epochs={"kind:code": 1.5},
+    phase_epochs={"cooldown": 1},
+)
+
+
+def test_bounds_on_kinds_the_whole_recipe_and_single_phases_hold_for_every_point() -> None:
+    allowed = feasible(KINDS, DOMAINS)
+    for i in range(60):
+        recipe = allowed.recipe(_random(allowed, 60, 3.0, seed=5)[i : i + 1])
+        tokens = {d.name: recipe.domain_tokens(d.name) for d in DOMAINS}
+        init, middle, last = recipe.phases
+        assert tokens["python"] + tokens["readme"] <= 0.3 * 4_000_000 + 1
+        assert tokens["python"] >= 0.05 * 4_000_000 - 1
+        assert init.mixture.share("python") <= 0.1 + 1e-9
+        assert last.mixture.share("python") + last.mixture.share("readme") >= 0.25 - 1e-6
+        assert 0.3 <= middle.tokens / 4_000_000 <= 0.5
+        assert tokens["python"] <= 1.5 * 1_000_000
+        assert all(last.tokens * last.mixture.share(d.name) <= d.unique_tokens + 1 for d in DOMAINS)
+        assert allowed.violations(recipe) == ()
+
+
+def test_the_smallest_conflict_may_be_between_kinds_of_phases_and_of_the_recipe() -> None:
+    # 60 % code in an init of at least 40 % of the tokens is 24 % of them: more than the recipe may have.
+    target = Target(
+        1_000,
+        100_000,
+        lengths={"init": (0.4, 0.6), "continue": (0.2, 0.5)},
+        floors={"init": {"all:code": 0.6}, "cooldown": {"books": 0.1}},
+        caps={"recipe": {"all:code": 0.2}},
+    )
+    with pytest.raises(Infeasible) as caught:
+        feasible(target, DOMAINS)
+    message = str(caught.value)
+    assert "at least 0.6 all:code in init" in message
+    assert "at most 0.2 all:code in the recipe" in message
+    assert "at most 0.5 of the tokens" in message or "at least 0.4 of the tokens" in message
+    assert "books" not in message
+
+
+def test_what_has_been_trained_counts_towards_epochs_and_shares_of_the_recipe() -> None:
+    past = (Trained("init", 5_000_000, Mixture({"web": 0.9, "python": 0.1})),)
+    target = Target(
+        1_000_000, 10_000_000, ("continue", "cooldown"), prefix=past, caps={"recipe": {"python": 0.1}}, max_epochs=2
+    )
+    allowed = feasible(target, DOMAINS)
+    for i in range(40):
+        recipe = allowed.recipe(_random(allowed, 40, 3.0, seed=3)[i : i + 1])
+        assert recipe.phases[0] == past[0].as_phase()
+        assert recipe.tokens == 10_000_000
+        assert recipe.domain_tokens("web") <= 2 * 5_000_000 + 1
+        assert recipe.domain_tokens("python") <= 0.1 * 10_000_000 + 1
+        assert 0.1 <= recipe.phases[-1].tokens / 5_000_000 <= 0.2
+        assert allowed.violations(recipe) == ()
+    spent = replace(target, prefix=(Trained("init", 5_000_000, Mixture({"python": 1.0})),))
+    with pytest.raises(Infeasible, match=r"at most 2 epochs of python"):
+        feasible(spent, DOMAINS)
+
+
+def test_at_a_budget_of_flops_the_size_is_free_as_far_as_unique_tokens_reach() -> None:
+    # Two epochs of 6.29M unique tokens at 6 N D = 6e13 need N >= 1e13 / 12.58M.
+    target = Target(1_000_000, 10_000_000, sizes=(100_000, 4_000_000), max_epochs=2)
+    allowed = feasible(target, DOMAINS)
+    assert allowed.sizes[0] == pytest.approx(1e13 / (2 * 6_290_000), rel=1e-4)
+    points = _random(allowed, 60, 3.0, seed=4)
+    assert float(points.params.detach().max()) > 2 * float(points.params.detach().min())
+    for i in range(len(points)):
+        recipe = allowed.recipe(points[i : i + 1])
+        assert recipe.params * recipe.tokens == pytest.approx(1e13, rel=1e-5)
+        assert all(recipe.domain_tokens(d.name) <= 2 * d.unique_tokens for d in DOMAINS)
 
 
 def test_infeasible_caps_name_only_the_limits_that_contradict_each_other() -> None:
@@ -115,7 +197,7 @@ def test_the_cooldown_is_narrowed_to_what_the_caps_leave() -> None:
     # 0.36M readme tokens are 3.6 % of 10M; at half of the cooldown it can last for at most 7.2 %.
     target = Target(1_000, 10_000_000, floors={"cooldown": {"readme": 0.5}}, cooldown=(0.02, 0.3))
     allowed = feasible(target, DOMAINS)
-    assert allowed.cooldown == pytest.approx((0.02, 0.072))
+    assert allowed.cooldown == pytest.approx((0.02, 0.072), rel=1e-4)
 
 
 def test_baselines_that_break_a_limit_are_told_which() -> None:
@@ -137,6 +219,11 @@ def test_baselines_that_break_a_limit_are_told_which() -> None:
         ({"floors": {"start": {"web": 0.2}}}, "'start'"),
         ({"max_epochs": 0}, "positive"),
         ({"lr_end": 2}, "lr_end"),
+        ({"lengths": {"init": (0.5, 0.2)}}, "range of init"),
+        ({"prefix": (Trained("base", 20_000),)}, "20000 trained"),
+        ({"prefix": (Trained("init", 100),)}, "different names"),
+        ({"sizes": (100, 1_000), "prefix": (Trained("base", 100),)}, "has its size"),
+        ({"sizes": (100, 1_000), "ladder": (2_000,)}, "ladder"),
     ],
 )
 def test_a_target_that_makes_no_sense_is_refused(change: dict[str, object], words: str) -> None:
@@ -150,7 +237,14 @@ def test_a_limit_on_an_unknown_domain_is_refused() -> None:
 
 
 def test_a_target_survives_json_and_splits_its_tokens_exactly() -> None:
-    assert Target.from_json(TIGHT.as_json()) == TIGHT
+    wide = replace(
+        KINDS,
+        lr_end=(0.0, 0.1),
+        branches=((Trained("base", 1_000),), (Trained("base", 2_000, Mixture({"web": 1.0}), 0.5),)),
+        guard=Guard({"a": 0.5}, "uniform"),
+    )
+    for target in (TIGHT, KINDS, wide, Target(1_000, 10_000, sizes=(500, 2_000), ladder=(500, 700), guard=Guard(1))):
+        assert Target.from_json(json.loads(json.dumps(target.as_json()))) == target
     tokens = TIGHT.phase_tokens(0.1234567)
     assert sum(tokens.values()) == TIGHT.tokens
     assert tokens["continue"] == pytest.approx(2 * tokens["init"], abs=2)

@@ -15,6 +15,7 @@ from mixlaw.analysis.design import Design
 from mixlaw.analysis.from_recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.optimizer.constraints import Infeasible
+from mixlaw.optimizer.goal import Goal
 from mixlaw.optimizer.proposal import Proposal, load_proposals
 from mixlaw.optimizer.propose import propose
 from mixlaw.optimizer.simulate import World, random_recipes, random_world
@@ -77,8 +78,8 @@ def test_in_a_known_world_the_proposal_is_the_optimum_of_an_independent_method(s
     reference = proposal.baselines[proposal.against]
     best = _best_by_slsqp(world, reference)
     assert best > 1  # there is something to gain over the best baseline
-    assert float(_gain(world, proposal.recipe, reference)[0]) > best - 0.02 * best
-    assert proposal.gain.mean == pytest.approx(float(_gain(world, proposal.recipe, reference)[0]), abs=1e-6)
+    assert float(_gain(world, proposal.recipe, reference)[0]) > best - 0.002 * best
+    assert proposal.gain.mean == pytest.approx(float(_gain(world, proposal.recipe, reference)[0]), rel=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,8 @@ def test_optima_of_single_worlds_lie_around_the_recommendation(proposal: Proposa
     for phase in proposal.recipe.phases:
         spread = proposal.spread[phase.name]
         assert all(0 <= low <= high <= 1 for low, high in spread.values())
-        assert sum(low for low, _ in spread.values()) <= 1 <= sum(high for _, high in spread.values())
+        assert sum(low for low, _ in spread.values()) <= 1 + 1e-9
+        assert sum(high for _, high in spread.values()) >= 1 - 1e-9
 
 
 def test_it_stays_within_the_trust_radius_of_measured_recipes(proposal: Proposal) -> None:
@@ -156,9 +158,9 @@ def test_where_all_domains_are_alike_nothing_is_recommended_and_all_is_flat() ->
 def test_all_weight_on_a_task_serves_that_task(uncertain: World) -> None:
     code_task = int(uncertain.worth[:, 2].argmax())
     name = uncertain.tasks[code_task]
-    alone = propose(uncertain, TARGET, DOMAINS, weights={name: 1.0}, draws=8, starts=6)
+    alone = propose(uncertain, TARGET, DOMAINS, goal=Goal({name: 1.0}), draws=8, starts=6)
     others = {task: 1.0 for task in uncertain.tasks if task != name}
-    other = propose(uncertain, TARGET, DOMAINS, weights=others, draws=8, starts=6)
+    other = propose(uncertain, TARGET, DOMAINS, goal=Goal(others), draws=8, starts=6)
     assert alone.recipe.mixture.share("python") > other.recipe.mixture.share("python")
     assert alone.forecast("proposal", name).mean < other.forecast("proposal", name).mean
 
@@ -207,6 +209,6 @@ def test_forecasts_are_the_predictions_of_the_surfaces(proposal: Proposal, uncer
 
 def test_unknown_tasks_and_impossible_limits_are_refused(uncertain: World) -> None:
     with pytest.raises(InputError, match="'task9'"):
-        propose(uncertain, TARGET, DOMAINS, weights={"task9": 1.0})
+        propose(uncertain, TARGET, DOMAINS, goal=Goal({"task9": 1.0}))
     with pytest.raises(Infeasible, match="epochs of readme"):
         propose(uncertain, replace(TARGET, floors={"continue": {"readme": 0.9}}), DOMAINS)

@@ -326,6 +326,7 @@ class Study:
         """
         from mixlaw.analysis.design import Design
         from mixlaw.analysis.surface import Status
+        from mixlaw.optimizer.goal import Goal
         from mixlaw.optimizer.propose import propose
 
         adopt = self.setup.adopt if queue else None  # without data, this is the moment to say so
@@ -336,7 +337,7 @@ class Study:
             surfaces,
             target,
             self.domains,
-            weights=(wanted.weights if wanted else None) or telling or None,
+            goal=Goal((wanted.weights if wanted else None) or telling or None),
             measured=None if table.is_empty() else Design.from_table(table, self.unique),
             progress=progress,
         )

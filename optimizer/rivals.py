@@ -1,0 +1,82 @@
+"""Recipes that a proposal has to beat, each as good as the target lets it be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixlaw.errors import InputError
+from mixlaw.optimizer.baselines import named
+from mixlaw.optimizer.beliefs import Beliefs
+from mixlaw.optimizer.constraints import Feasible
+from mixlaw.optimizer.goal import Worth
+from mixlaw.optimizer.judge import Entry
+from mixlaw.optimizer.proposal import PROPOSAL
+from mixlaw.optimizer.target import Target
+from mixlaw.recipe import Recipe
+
+BASELINES = ("proportional", "text-only", "balanced->text")
+SIZES = 9  # tried for a baseline whose size is free
+
+
+@dataclass(frozen=True, eq=False)
+class Rivals:
+    """Baselines with what they are expected to measure.
+
+    Attributes:
+        entries: by name.
+        losses: log losses of each in every draw, (S, T).
+        best: name of the one that is worth most.
+    """
+
+    entries: Mapping[str, Entry]
+    losses: Mapping[str, Tensor]
+    best: str
+
+
+def rivals_of(
+    beliefs: Beliefs,
+    variants: Sequence[Feasible],
+    worth: Worth,
+    wanted: Sequence[str] | Mapping[str, Recipe],
+    draws: int,
+) -> Rivals:
+    """Build baselines for a target: for each name the best of its branches and sizes.
+
+    Raises:
+        InputError: no baseline, an unknown one, or one that is called like the proposal.
+    """
+    if not wanted or PROPOSAL in wanted:
+        raise InputError(f"give at least one baseline, none called {PROPOSAL!r}; got {list(wanted)}")
+    entries, losses = {}, {}
+    for name in wanted:
+        tried = [entry for allowed in variants for entry in _entries(name, wanted, allowed)]
+        found = torch.stack([entry.losses(beliefs, draws) for entry in tried], 1)  # (S, entries, T)
+        best = int(worth.total(found, found[:, 0]).mean(0).argmax())
+        entries[name], losses[name] = tried[best], found[:, best]
+    every = torch.stack(list(losses.values()), 1)
+    best = int(worth.total(every, every.mean(1)).mean(0).argmax())
+    return Rivals(entries, losses, list(wanted)[best])
+
+
+def _entries(name: str, wanted: Sequence[str] | Mapping[str, Recipe], allowed: Feasible) -> list[Entry]:
+    """One baseline at every size to try; a recipe that is given is what it is."""
+    if isinstance(wanted, Mapping):
+        return [Entry(wanted[name], allowed)]
+    target = allowed.target
+    if target.sizes is None:
+        return [Entry(_baseline(name, target, allowed), allowed)]
+    sizes = np.geomspace(*allowed.sizes, SIZES).tolist()
+    return [Entry(_baseline(name, target.at(size), allowed), allowed) for size in sizes]
+
+
+def _baseline(name: str, target: Target, allowed: Feasible) -> Recipe:
+    """A named baseline with lengths in the middle of what is allowed, going on from the target's prefix."""
+    tokens = {part.phase: part.tokens for part in target.prefix} | target.phase_tokens(sum(allowed.cooldown) / 2)
+    whole = named(name)(target.params, tokens, allowed.domains, sum(target.lr_range) / 2)
+    past = tuple(part.as_phase() for part in target.prefix) if target.known else ()
+    return Recipe(target.params, (*past, *whole.phases[len(target.prefix) :]))
