@@ -29,7 +29,7 @@ def spread(objective: Objective, point: Points) -> tuple[Spread, Span]:
     count = len(some.worlds)
 
     def own(points: Points) -> torch.Tensor:
-        return some.gains(points).diagonal() - some.charges(points)
+        return some.gains(points).diagonal() / some.percent - some.charges(points)
 
     best, _ = climb(own, some.allowed, point.repeat(count), steps=40)
     levels = torch.tensor([0.05, 0.95], dtype=torch.float64)

@@ -175,7 +175,8 @@ class Feasible:
         clean = np.maximum(np.round(np.where(shares < 5e-4, 0.0, shares), 4), floor)
         clean /= clean.sum(1, keepdims=True)
         g, params = torch.tensor(whole)[None], torch.tensor([float(self.target.params)], dtype=torch.float64)
-        if float(self._beyond(self.limits, torch.tensor(clean) * lengths[:, None], g, params).amax()) > 0:
+        beyond = self._beyond(self.limits, torch.tensor(clean) * lengths[:, None], g, params)
+        if bool((beyond > 0).any()):
             fixed = _centred(self.target, self.domains, tuple((v, v) for v in whole.tolist()), self.sizes)
             x = torch.tensor(shares) * lengths[:, None]
             clean = (fixed or self).drawn_back(x[None], g, params)[0][0].numpy()
@@ -229,10 +230,10 @@ class Feasible:
         return v[:, : -len(self.ranges) or None].reshape(-1, *self.shape), v[:, math.prod(self.shape) :]
 
     def _beyond(self, limits: Sequence[Limit], x: Tensor, g: Tensor, params: Tensor) -> Tensor:
-        """How far token shares and lengths are beyond each limit, (R, L); -1 where there is none."""
+        """How far token shares and lengths are beyond each limit, (R, L)."""
         rows, bounds, amounts = _matrix(limits, self.size - 2)
         if not len(rows):
-            return -torch.ones(len(params), 1, dtype=torch.float64)
+            return torch.zeros(len(params), 0, dtype=torch.float64)
         v = torch.cat([x.reshape(len(params), -1), g], 1)
         return v @ rows.T - bounds - amounts / self.tokens(params)[:, None]
 

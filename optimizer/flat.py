@@ -89,7 +89,8 @@ def _around(objective: Objective, point: Points, moved: Points, here: int) -> tu
     with torch.no_grad():
         gains = objective.gains(Points.cat([point, moved]))
     loss = gains[:, :1] - gains[:, 1:]
-    noise = loss.std(0).minimum(WORTH * gains[:, 0].mean()).clamp_min(TRIFLE)  # what data cannot tell may be worth it
+    worth = WORTH * gains[:, 0].mean()  # what the data cannot tell may still be worth telling
+    noise = loss.std(0).minimum(worth).clamp_min(TRIFLE * objective.percent)
     fine = (loss.mean(0) <= noise) & objective.allowed.keeps(moved)
     low = high = here
     while low > 0 and bool(fine[low - 1]):

@@ -19,7 +19,7 @@ from mixlaw.optimizer.rivals import Rivals
 from mixlaw.optimizer.search import climb, refine
 from mixlaw.optimizer.target import Guard
 
-#: Excess over a guard, in the unit of the gains, that is put down to the search.
+#: Excess over a guard, in percent of loss, that is put down to the search.
 TRIFLE = 0.01
 
 
@@ -101,14 +101,15 @@ def _needed_limits(objective: Objective, point: Points) -> list[Limit]:
 
 def _excess(objective: Objective, points: Points) -> float:
     with torch.no_grad():
-        return float(objective.over_guard(objective.losses(points)).amax())
+        return float((objective.over_guard(objective.losses(points)) / objective.task_percent).amax())
 
 
 def _least_excess(objective: Objective, point: Points) -> tuple[float, Points]:
     """The least that any recipe near this one exceeds the guard by, trust radius kept, and that recipe."""
 
     def value(points: Points) -> Tensor:
-        return -objective.over_guard(objective.losses(points)).sum(-1) - objective.charges(points)
+        excess = objective.over_guard(objective.losses(points)) / objective.task_percent
+        return -excess.sum(-1) - objective.charges(points)
 
     allowed = objective.allowed
     found, _ = climb(value, allowed, allowed.drawn(point), steps=60, rate=0.15)

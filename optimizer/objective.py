@@ -22,7 +22,7 @@ from mixlaw.recipe import Recipe
 
 #: Percent of gain that one unit of distance beyond the trust radius costs: enough to turn the search around.
 LEASH = 50.0
-#: Gain that a unit of loss beyond a guard costs: more than it can be worth.
+#: Percent of gain that a percent of loss beyond a guard costs: more than it can be worth.
 BITE = 20.0
 
 
@@ -35,7 +35,7 @@ class Guarded:
         most: by how much each task may be worse, in the unit of the gains, infinite where it is not guarded, (T,).
         sure: probability over worlds with which it has to hold.
         than: name of the baseline.
-        bite: unit of the gain that a unit of loss beyond the guard costs in a search.
+        bite: percent of gain that a percent of loss beyond the guard costs in a search.
     """
 
     losses: Tensor
@@ -71,6 +71,18 @@ class Objective:
     radius: float
     guarded: Guarded | None = None
 
+    @cached_property
+    def percent(self) -> float:
+        """What it is worth to be better by 1 % of loss at every task, in the unit of the goal."""
+        better = (self.rival - 0.01)[:, None]
+        return float(self.worth.total(better, self.rival).abs().mean())
+
+    @cached_property
+    def task_percent(self) -> Tensor:
+        """What 1 % of loss is in the unit of each task's gains, (T,)."""
+        better = (self.rival - 0.01)[:, None]
+        return self.worth.by_task(better, self.rival).mean((0, 1)).clamp_min(1e-9)
+
     def within(self, worlds: Tensor) -> Objective:
         """The same in other worlds."""
         return replace(self, worlds=worlds)
@@ -100,14 +112,14 @@ class Objective:
         return self.worth.total(self.losses(points), self.reference)
 
     def value(self, points: Points) -> Tensor:
-        """Lower confidence bound of the gain, less the price of leaving measured recipes or failing a guard, (R,)."""
+        """Lower confidence bound of the gain, less what leaving measured recipes or failing a guard costs, percent, (R,)."""
         return self.judge(points, self.losses(points))
 
     def judge(self, points: Points, losses: Tensor) -> Tensor:
         """The same where the log losses in the worlds that count (S, R, T) are at hand, (R,)."""
-        bound = lower_bound(self.worth.total(losses, self.reference), self.caution)
+        bound = lower_bound(self.worth.total(losses, self.reference), self.caution) / self.percent
         bite = self.guarded.bite if self.guarded else 0.0
-        return bound - self.charges(points) - bite * self.over_guard(losses).sum(-1)
+        return bound - self.charges(points) - bite * (self.over_guard(losses) / self.task_percent).sum(-1)
 
     def charges(self, points: Points) -> Tensor:
         """Price of the distance beyond the trust radius, (R,)."""

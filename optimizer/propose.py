@@ -69,38 +69,29 @@ def propose(
         InputError: unknown tasks, phases or domains.
         Infeasible: limits that contradict each other, guards included.
     """
-    tell = progress or (lambda _done, _what: None)
-    draws = _distinct(beliefs, draws)
     if measured is None and isinstance(beliefs, Surfaces):
         measured = beliefs.observed.design
+    draws = _distinct(beliefs, draws)
+    asked = _Asked(beliefs, target, tuple(domains), goal or Goal(), baselines, measured, draws, caution, starts, seed)
+    tell = progress or (lambda _done, _what: None)
     tell(0.02, "searching")
-    found = _choose(beliefs, target, domains, goal or Goal(), baselines, measured, draws, caution, starts, seed)
-    objective, point = found.objective, found.point
-    recipe = objective.allowed.recipe(point)
-    point = replace(objective.allowed.read([recipe]), params=point.params)  # as it is after rounding
-    fitted = _cross_fitted(found)
-    verdict = judged(objective, recipe, fitted, found.baselines, found.against, measured, found.runs)
-    tell(0.7, "finding the optimum of every world")
-    ends, length = spread(objective, point)
-    tell(0.85, "looking at other sizes and without limits")
-    free = _free(objective, point, found.against)
-    shown = sizes_on_the_way(target, recipe.params, _sizes(measured)) if sizes is None else sizes
-    rival = found.baselines[found.against].recipe
-    steps = way(objective, point, rival, [size for size in shown if size < recipe.params]) if shown else ()
-    tell(0.95, "looking for flat directions")
-    flat = flat_directions(objective, point)
-    tell(1.0, "proposed")
-    return replace(
-        verdict,
-        target=target,
-        spread=ends,
-        length=length,
-        flat=flat,
-        begun=objective.allowed.target.prefix,
-        free=free,
-        way=steps,
-        guarded=kept(objective, fitted),
-    )
+    return _surveyed(asked, _choose(asked), sizes, tell)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The arguments of `propose`."""
+
+    beliefs: Beliefs
+    target: Target
+    domains: tuple[Domain, ...]
+    goal: Goal
+    baselines: Sequence[str] | Mapping[str, Recipe]
+    measured: Design | None
+    draws: int
+    caution: float
+    starts: int
+    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,35 +107,57 @@ class _Found:
     runs: Sequence[str]
 
 
-def _choose(
-    beliefs: Beliefs,
-    target: Target,
-    domains: Sequence[Domain],
-    goal: Goal,
-    baselines: Sequence[str] | Mapping[str, Recipe],
-    measured: Design | None,
-    draws: int,
-    caution: float,
-    starts: int,
-    seed: int,
-) -> _Found:
+def _choose(asked: _Asked) -> _Found:
     """Search every branch of the target, and round a free size to the ladder."""
-    variants = [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
-    worth, worlds = worth_of(goal, beliefs), torch.arange(draws)
-    rivals = rivals_of(beliefs, variants, worth, baselines, draws)
+    target, beliefs = asked.target, asked.beliefs
+    variants = [feasible(target.on(branch), asked.domains) for branch in target.branches]
+    variants = variants or [feasible(target, asked.domains)]
+    worth, worlds = worth_of(asked.goal, beliefs), torch.arange(asked.draws)
+    rivals = rivals_of(beliefs, variants, worth, asked.baselines, asked.draws)
+    recipes = [entry.recipe for entry in rivals.entries.values()]
     tried = []
     for allowed in variants:
-        near, runs = near_runs(allowed, measured)
+        near, runs = near_runs(allowed, asked.measured)
         rival = rivals.losses[rivals.best]
-        objective = Objective(beliefs, allowed, worth, rival, worlds, caution, near, radius_of(near))
+        objective = Objective(beliefs, allowed, worth, rival, worlds, asked.caution, near, radius_of(near))
         objective = replace(objective, guarded=guarded_by(target.guard, rivals, beliefs.tasks))
-        recipes = [entry.recipe for entry in rivals.entries.values()]
-        (point, value), *halves = best_points(objective, [worlds, *_halves(worlds)], recipes, starts, seed)
+        parts = [worlds, *_halves(worlds)]
+        (point, value), *halves = best_points(objective, parts, recipes, asked.starts, asked.seed)
         chosen = [half for half, _ in halves]
         tried.append(_Found(objective, point, value, chosen, rivals.entries, rivals.best, runs))
     best = max(tried, key=lambda each: each.value)
     objective, point = on_ladder(best.objective, best.point)
     return replace(best, objective=objective, point=holding(objective, point))
+
+
+def _surveyed(asked: _Asked, found: _Found, sizes: Sequence[int] | None, tell: Progress) -> Proposal:
+    """Judge what was found, and look around it."""
+    objective, measured, against = found.objective, asked.measured, found.against
+    recipe = objective.allowed.recipe(found.point)
+    point = replace(objective.allowed.read([recipe]), params=found.point.params)  # as it is after rounding
+    fitted = _cross_fitted(found)
+    verdict = judged(objective, recipe, fitted, found.baselines, against, measured, found.runs)
+    tell(0.6, "finding the optimum of every world")
+    ends, length = spread(objective, point)
+    tell(0.8, "looking at other sizes and without limits")
+    shown = sizes_on_the_way(asked.target, recipe.params, _sizes(measured)) if sizes is None else sizes
+    smaller = [size for size in shown if size < recipe.params]
+    steps = way(objective, point, found.baselines[against].recipe, smaller) if smaller else ()
+    free = _free(objective, point)
+    tell(0.95, "looking for flat directions")
+    flat = flat_directions(objective, point)
+    tell(1.0, "proposed")
+    return replace(
+        verdict,
+        target=asked.target,
+        spread=ends,
+        length=length,
+        flat=flat,
+        begun=objective.allowed.target.prefix,
+        free=free,
+        way=steps,
+        guarded=kept(objective, fitted),
+    )
 
 
 def _cross_fitted(found: _Found) -> Tensor:
@@ -158,7 +171,7 @@ def _halves(worlds: Tensor) -> list[Tensor]:
     return [worlds[0::2], worlds[1::2]]
 
 
-def _free(objective: Objective, point: Points, against: str) -> Free:
+def _free(objective: Objective, point: Points) -> Free:
     """What a free hand would do, and what that would break."""
     bare, best = unconstrained(objective, point)
     recipe = bare.allowed.recipe(best)

@@ -19,7 +19,7 @@ Value = Callable[[Points], Tensor]  # R recipes -> (R,), to be maximised
 
 #: Decay rates of Adam's moments (Kingma and Ba 2015), the second shorter than usual: there are a hundred steps.
 BETA1, BETA2 = 0.9, 0.99
-#: Gain, in its unit, that is not worth another step.
+#: Percent of gain that is not worth another step.
 SMALL = 1e-5
 
 

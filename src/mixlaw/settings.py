@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -100,17 +100,64 @@ class RecipeSettings(_Strict):
         return {phase: {"mixture": use} if isinstance(use, str) else use for phase, use in value.items()}
 
 
-class TargetSettings(_Strict):
-    """What will really be trained, and what no recipe for it may do; the fields of `mixlaw.optimizer.Target`."""
+class TrainedSettings(_Strict):
+    """A phase that is over; without a mixture nobody knows what it was trained on."""
 
-    params: str | int
+    phase: str
     tokens: int = Field(gt=0)
+    mixture: str | dict[str, Share] | None = None
+    lr_end: Share = 1.0
+
+
+class GuardSettings(_Strict):
+    """No task may be worse than a baseline by more than `most`, with probability `sure`."""
+
+    most: Annotated[float, Field(ge=0)] | dict[str, Annotated[float, Field(ge=0)]] = 0.0
+    than: str = ""
+    sure: float = Field(default=0.9, ge=0.5, lt=1)
+
+
+class TargetSettings(_Strict):
+    """What will really be trained, and what no recipe for it may do; the fields of `mixlaw.optimizer.Target`.
+
+    Either params and tokens, or flops and sizes: then the size is free within them. What gains are measured in, and
+    whether the worst task counts instead of the weighted mean, stand here, too.
+    """
+
+    params: str | int | None = None
+    tokens: int | None = Field(default=None, gt=0)
+    flops: float | None = Field(default=None, gt=0)
+    sizes: tuple[str | int, str | int] | None = None
+    ladder: tuple[str | int, ...] = ()
     cooldown: tuple[Share, Share] = (0.1, 0.2)
+    lengths: dict[str, tuple[Share, Share] | Annotated[float, Field(gt=0)]] = {}
+    lr_end: Share | tuple[Share, Share] | None = None
     max_epochs: float = Field(default=4.0, gt=0)
     domain_epochs: dict[str, float] = {}
+    phase_epochs: dict[str, float] = {}
     floors: Shares = {}
     caps: Shares = {}
+    prefix: tuple[TrainedSettings, ...] = ()
+    branches: tuple[tuple[TrainedSettings, ...], ...] = ()
+    guard: GuardSettings | None = None
     weights: dict[str, float] = {}
+    measure: Literal["percent", "noise", "points"] = "percent"
+    worst: bool = False
+
+    @property
+    def size_range(self) -> tuple[int, int] | None:
+        """Least and greatest size, where it is free."""
+        return None if self.sizes is None else (parse_size(self.sizes[0]), parse_size(self.sizes[1]))
+
+    @property
+    def nominal(self) -> tuple[int, int]:
+        """Parameters and tokens: as given, or those in the middle of the sizes."""
+        if self.params is not None and self.tokens is not None:
+            return parse_size(self.params), self.tokens
+        assert self.size_range is not None, "validated"
+        assert self.flops is not None, "validated"
+        size = round((self.size_range[0] * self.size_range[1]) ** 0.5)
+        return size, round(self.flops / 6 / size)
 
 
 class Settings(_Strict):
@@ -176,11 +223,27 @@ class Settings(_Strict):
     def _target_refers(self) -> Settings:
         if self.target is None:
             return self
-        _size("target.params", self.target.params)
-        _known("target.domain_epochs", self.target.domain_epochs, self.domains, "domain")
-        for phase, bounds in (*self.target.floors.items(), *self.target.caps.items()):
-            _known("target", [phase], [p.name for p in self.phases], "phase")
-            _known(f"target.{phase}", bounds, self.domains, "domain")
+        target, phases = self.target, [p.name for p in self.phases]
+        for where in ("params", "sizes", "ladder"):
+            given = getattr(target, where)
+            for size in given if isinstance(given, tuple) else [given] * (given is not None):
+                _size(f"target.{where}", size)
+        fixed, free = [target.params, target.tokens], [target.flops, target.sizes]
+        if not sorted([fixed.count(None), free.count(None)]) == [0, 2]:
+            raise ValueError(
+                "target: give params and tokens, or else flops and sizes, the range in which the size is free; "
+                f"got params {target.params}, tokens {target.tokens}, flops {target.flops}, sizes {target.sizes}"
+            )
+        for part in (*target.prefix, *(part for branch in target.branches for part in branch)):
+            _known("target.prefix", [part.phase], phases, "phase")
+            if isinstance(part.mixture, str):
+                _known("target.prefix", [part.mixture], self.mixtures, "mixture")
+            elif part.mixture is not None:
+                _known("target.prefix", part.mixture, self.domains, "domain")
+        _known("target.domain_epochs", _single(target.domain_epochs), self.domains, "domain")
+        for phase, bounds in (*target.floors.items(), *target.caps.items()):
+            _known("target", [phase], [*phases, "recipe"], "phase")
+            _known(f"target.{phase}", _single(bounds), self.domains, "domain")
         return self
 
     def units(self) -> dict[str, str]:
@@ -203,6 +266,11 @@ class Settings(_Strict):
                 )
             domains.append(Domain(name, settings.kind, unique))
         return domains
+
+
+def _single(names: Mapping[str, float]) -> list[str]:
+    """Names of single domains: those of kinds have a colon."""
+    return [name for name in names if ":" not in name]
 
 
 def _known(where: str, names: Any, known: Any, what: str) -> None:

@@ -262,23 +262,9 @@ class Study:
         Raises:
             InputError: there is no [target].
         """
-        from mixlaw.optimizer.target import Target
-        from mixlaw.runner.ladder import parse_size
+        from mixlaw.study_target import target_of
 
-        wanted = self.settings.target
-        if wanted is None:
-            raise InputError(
-                f"there is no target; write [target] with params and tokens into {self.path / 'study.toml'}"
-            )
-        phases = self.settings.phases
-        fixed = wanted.model_dump(exclude={"params", "weights"})
-        return Target(
-            params=parse_size(wanted.params),
-            phases=tuple(phase.name for phase in phases),
-            lengths={phase.name: phase.share for phase in phases[:-1]},
-            lr_end=phases[-1].lr_end,
-            **fixed,
-        )
+        return target_of(self.settings)
 
     def predict(self, table: pl.DataFrame) -> pl.DataFrame:
         """Predict every task for the recipes of a table, a row per row and task.
@@ -326,18 +312,17 @@ class Study:
         """
         from mixlaw.analysis.design import Design
         from mixlaw.analysis.surface import Status
-        from mixlaw.optimizer.goal import Goal
         from mixlaw.optimizer.propose import propose
+        from mixlaw.study_target import goal_of
 
         adopt = self.setup.adopt if queue else None  # without data, this is the moment to say so
-        wanted = self.settings.target
         target, surfaces, table = self.target(), self.surfaces(), self.table()
-        telling = {task: 1.0 for task, status in surfaces.status.items() if status is not Status.NOISE}
+        telling = [task for task, status in surfaces.status.items() if status is not Status.NOISE]
         proposal = propose(
             surfaces,
             target,
             self.domains,
-            goal=Goal((wanted.weights if wanted else None) or telling or None),
+            goal=goal_of(self.settings, telling),
             measured=None if table.is_empty() else Design.from_table(table, self.unique),
             progress=progress,
         )

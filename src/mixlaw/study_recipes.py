@@ -33,7 +33,7 @@ def _subset(settings: Settings, domains: Sequence[Domain], tokens: int) -> dict[
     """Unique tokens per domain with which a recipe of so many tokens repeats as often as the target will."""
     if not settings.training.simulate_epochs or settings.target is None:
         return {}
-    scale, least = tokens / settings.target.tokens, settings.training.sequence
+    scale, least = tokens / settings.target.nominal[1], settings.training.sequence
     return {d.name: max(least, round(d.unique_tokens * scale)) for d in domains} if scale < 1 else {}
 
 

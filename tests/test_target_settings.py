@@ -1,0 +1,98 @@
+"""[target] of study.toml becomes a target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mixlaw.errors import InputError
+from mixlaw.optimizer.goal import Goal, Measure
+from mixlaw.optimizer.target import Guard, Target, Trained
+from mixlaw.recipe import Mixture
+from mixlaw.settings import read_settings
+from mixlaw.study_target import goal_of, target_of
+
+HEAD = """\
+[domains]
+prose = { kind = "text", unique_tokens = 9_000_000 }
+code = { kind = "code", unique_tokens = 9_000_000 }
+[mixtures]
+half = { prose = 0.5, code = 0.5 }
+[[phases]]
+name = "init"
+share = 0.6
+[[phases]]
+name = "continue"
+share = 0.2
+[[phases]]
+name = "cooldown"
+share = 0.2
+lr_end = 0.0
+[target]
+"""
+
+
+def _target(tmp_path: Path, text: str) -> tuple[Target, Goal]:
+    (tmp_path / "study.toml").write_text(HEAD + text, encoding="utf-8")
+    settings = read_settings(tmp_path / "study.toml")
+    return target_of(settings), goal_of(settings, ["a", "b"])
+
+
+def test_a_plain_target_takes_phases_and_lengths_from_the_study(tmp_path: Path) -> None:
+    target, goal = _target(tmp_path, 'params = "1M"\ntokens = 20_000_000\n')
+    assert target == Target(1_000_000, 20_000_000, lengths={"init": 0.6, "continue": 0.2})
+    assert goal == Goal({"a": 1.0, "b": 1.0})
+
+
+def test_a_run_under_way_leaves_the_phases_that_are_still_to_come(tmp_path: Path) -> None:
+    text = (
+        'params = "1M"\ntokens = 20_000_000\nlr_end = [0.0, 0.1]\nlengths = { continue = [0.2, 0.9] }\n'
+        'prefix = [{ phase = "init", tokens = 5_000_000, mixture = "half" }]\n'
+        'caps = { recipe = { "kind:code" = 0.4 } }\nguard = { most = 0.5, than = "proportional" }\n'
+        'measure = "noise"\nworst = true\nweights = { a = 1 }\nphase_epochs = { cooldown = 1 }\n'
+    )
+    target, goal = _target(tmp_path, text)
+    half = Mixture({"prose": 0.5, "code": 0.5})
+    assert target.prefix == (Trained("init", 5_000_000, half),)
+    assert target.phases == ("continue", "cooldown")
+    assert (target.lr_range, target.lengths["continue"]) == ((0.0, 0.1), (0.2, 0.9))
+    assert target.guard == Guard(0.5, "proportional")
+    assert target.phase_epochs == {"cooldown": 1}
+    assert goal == Goal({"a": 1.0}, Measure.NOISE, worst=True)
+
+
+def test_a_foreign_checkpoint_has_tokens_and_no_mixture(tmp_path: Path) -> None:
+    begun = '[{ phase = "init", tokens = 5_000_000 }]'
+    target, _ = _target(tmp_path, f'params = "1M"\ntokens = 20_000_000\nbranches = [{begun}, {begun}]\n')
+    assert target.branches == ((Trained("init", 5_000_000),),) * 2
+
+
+def test_flops_and_sizes_leave_the_size_free(tmp_path: Path) -> None:
+    target, _ = _target(tmp_path, 'flops = 6e13\nsizes = ["0.5M", "2M"]\nladder = ["0.5M", "1M", "2M"]\n')
+    assert (target.params, target.tokens, target.sizes) == (1_000_000, 10_000_000, (500_000, 2_000_000))
+    assert target.flops == pytest.approx(6e13)
+    assert target.ladder == (500_000, 1_000_000, 2_000_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('params = "1M"\n', ["params and tokens", "flops and sizes"]),
+        ('params = "1M"\ntokens = 9\nflops = 1e9\nsizes = [1, 2]\n', ["params and tokens", "got params 1M"]),
+        ('flops = 1e9\nsizes = ["1X", "2M"]\n', ["target.sizes", "'1X'"]),
+        (
+            'params = "1M"\ntokens = 9\nprefix = [{ phase = "start", tokens = 3 }]\n',
+            ["target.prefix", "'start'", "'init'"],
+        ),
+        (
+            'params = "1M"\ntokens = 9\nprefix = [{ phase = "init", tokens = 3, mixture = "all" }]\n',
+            ["target.prefix", "'all'", "'half'"],
+        ),
+        ('params = "1M"\ntokens = 9\nguard = { most = -1 }\n', ["target.guard.most", "-1"]),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        _target(tmp_path, text)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
