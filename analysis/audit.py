@@ -25,7 +25,7 @@ NARROW_ROWS = 300
 SIGNAL = 0.9
 #: Boosted trees are slow: they stand beside the first tasks only.
 TREES_TASKS = 16
-OURS, LAW = "surfaces", "law alone"
+OURS, LAW, DIRECT = "surfaces", "law alone", "without link"
 NUMBERS = ("error", "spearman", "regret", "coverage", "width")
 
 
@@ -70,6 +70,14 @@ class Audit:
         error = dict(zip(part["method"], part["error"], strict=True))
         return bool(error[OURS] < SIGNAL * error["mean"])
 
+    def of_link(self, task: str) -> tuple[float, float] | None:
+        """Held-out error of a linked task through its link and by its own fit; None where none was held out."""
+        part = self.table.filter(pl.col("task") == task, pl.col("method").is_in([OURS, DIRECT]))
+        found = {method: (rows["error"] ** 2).mean() for (method,), rows in part.group_by("method")}
+        if DIRECT not in found:
+            return None
+        return float(found[OURS]) ** 0.5, float(found[DIRECT]) ** 0.5  # type: ignore[arg-type]
+
     def __str__(self) -> str:
         if not self.table.height:
             return "audit: too few runs to hold any out"
@@ -83,7 +91,8 @@ class Audit:
 
 
 def _lines(part: pl.DataFrame) -> list[str]:
-    middle = part.group_by("method", maintain_order=True).agg(pl.col(NUMBERS).median())
+    compared = part.filter(pl.col("method") != DIRECT)  # it has rows of linked tasks alone
+    middle = compared.group_by("method", maintain_order=True).agg(pl.col(NUMBERS).median())
     shape = {
         "error": "{:>9.2%}",
         "spearman": "{:>10.3f}",
@@ -101,20 +110,32 @@ def _lines(part: pl.DataFrame) -> list[str]:
 
 
 def audit(
-    observed: Observed, held: Sequence[Held], calibration: Tensor, laws: Mapping[str, Sequence[Held]] | None = None
+    observed: Observed,
+    held: Sequence[Held],
+    calibration: Tensor,
+    laws: Mapping[str, Sequence[Held]] | None = None,
+    direct: Mapping[str, Sequence[Held]] | None = None,
 ) -> Audit:
-    """Judge held-out predictions beside the baselines' and those of every law tried; folds of one kind together."""
+    """Judge held-out predictions beside the baselines' and those of every law tried; folds of one kind together.
+
+    `direct` has, for tasks that are predicted through a link, what their own fit predicted.
+    """
     tried = laws if laws is not None and len(laws) > 1 else {}
     rows: list[dict[str, object]] = []
     for kind in dict.fromkeys(h.fold.kind for h in held):
-        parts = [h for h in held if h.fold.kind == kind]
-        others = {name: [h for h in found if h.fold.kind == kind] for name, found in tried.items()}
+        parts = _of_kind(held, kind)
         for t, task in enumerate(observed.tasks):
+            others = {DIRECT: direct[task]} if direct and task in direct else {}
+            others = {name: _of_kind(found, kind) for name, found in {**others, **tried}.items()}
             rows += [
                 {"fold": kind, "task": task} | row
                 for row in _judge_task(observed, parts, others, t, float(calibration[t]))
             ]
     return Audit(audit_table(rows))
+
+
+def _of_kind(held: Sequence[Held], kind: str) -> list[Held]:
+    return [h for h in held if h.fold.kind == kind]
 
 
 def audit_table(rows: Sequence[dict[str, object]]) -> pl.DataFrame:

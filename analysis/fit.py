@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 import polars as pl
@@ -12,8 +13,9 @@ from mixlaw.analysis.audit import Held, audit, calibrate
 from mixlaw.analysis.estimate import fit_member, with_draws
 from mixlaw.analysis.folds import Fold, folds
 from mixlaw.analysis.laws import Exposure, Law
+from mixlaw.analysis.link import FEWEST, FittedLink, fit_links, measured_both, through
 from mixlaw.analysis.member import Member
-from mixlaw.analysis.observed import observe
+from mixlaw.analysis.observed import Observed, observe
 from mixlaw.analysis.stacking import candidates, chosen, combined, stack
 from mixlaw.analysis.surface import Surfaces, surfaces_of
 
@@ -32,6 +34,8 @@ def fit(
     seed: int = 0,
     law: type[Law] | None = None,
     audited: bool = True,
+    links: Mapping[str, str] | None = None,
+    chance: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> Surfaces:
     """Fit the response of every task in a table of records, and audit the fit on held-out runs.
@@ -46,12 +50,15 @@ def fit(
         law: the family to fit alone; if none is named, laws are stacked by how well they foretell held-out runs.
         audited: hold runs out, judge, stack and calibrate; without it the exposure law alone is fitted, in a fraction
             of the time.
+        links: score -> the loss on the same task that it is predicted through, in place of its own fit.
+        chance: score of guessing by task, where it is known.
         progress: called with the share done and a few words.
 
     Raises:
         InputError: the table cannot be fitted; the message says why.
     """
     observed = observe(table, units, unique, noise)
+    linked = fit_links(observed, links or {}, chance or {}, resamples, seed)
     report = progress or (lambda share, words: None)
     made = folds(observed.design, seed) if audited else []
     laws = (law,) if law else candidates(observed.design) if made else (Exposure,)
@@ -64,10 +71,24 @@ def fit(
     weights = weights[:, kept] / weights[:, kept].sum(1, keepdim=True)
     told = [_part(report, j, len(kept), 0.8, 1.0) for j in range(len(kept))]
     members = [with_draws(members[i], resamples, tell) for i, tell in zip(kept, told, strict=True)]
-    stacked = combined([held[member.law.__name__] for member in members], weights)
-    calibration = calibrate(observed, stacked)
-    judged = audit(observed, stacked, calibration, held) if audited else None
-    return surfaces_of(tuple(members), observed, calibration, judged, weights)
+    direct = combined([held[member.law.__name__] for member in members], weights)
+    told_by = [_linked(observed, fold, linked, chance or {}, seed) for fold in direct] if linked else direct
+    calibration = calibrate(observed, told_by)
+    judged = audit(observed, told_by, calibration, held, dict.fromkeys(linked, direct)) if audited else None
+    return surfaces_of(tuple(members), observed, calibration, judged, weights, linked, chance)
+
+
+def _linked(
+    observed: Observed, held: Held, links: Mapping[str, FittedLink], chance: Mapping[str, float], seed: int
+) -> Held:
+    """What was predicted for a fold, with links fitted to the fold's other rows in place of direct fits."""
+    train = observed.select(held.fold.train)
+    pairs = {
+        task: link.source for task, link in links.items() if len(measured_both(train, task, link.source)) >= FEWEST
+    }
+    found = fit_links(train, pairs, chance, FOLD_DRAWS, seed)
+    mean, deviation = through(found, observed, held.mean, held.deviation)
+    return replace(held, mean=mean, law=through(found, observed, held.law, held.deviation)[0], deviation=deviation)
 
 
 def _part(report: Progress, number: int, count: int, first: float, last: float) -> Progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixlaw.analysis.design import Design
+from mixlaw.analysis.link import FittedLink, binomial, followed, through
 from mixlaw.analysis.member import Member
 from mixlaw.analysis.observed import Observed
+from mixlaw.analysis.readiness import Readiness, readiness
 from mixlaw.analysis.scale import from_log_loss
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ class Surfaces:
         status: outcome per task.
         notes: per task, sentences on what is not identified.
         audit: how held-out runs were predicted; None where it was not asked for.
+        links: scores that are predicted through the loss on the same task, in place of their own fit.
+        chance: score of guessing, where it is known.
     """
 
     observed: Observed
@@ -78,6 +82,8 @@ class Surfaces:
     status: Mapping[str, Status]
     notes: Mapping[str, tuple[str, ...]]
     audit: Audit | None = None
+    links: Mapping[str, FittedLink] = field(default_factory=dict)
+    chance: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -107,7 +113,21 @@ class Surfaces:
     @cached_property
     def log_noise(self) -> Tensor:
         """Standard deviation of one run per task in log loss, (T,)."""
+        noise = self._direct_noise.clone()
+        for task, link in self.links.items():
+            t = self.tasks.index(task)
+            noise[t] = link.noise * binomial(self.observed.centre[t])
+        return noise
+
+    @cached_property
+    def _direct_noise(self) -> Tensor:
+        """The same by every task's own fit."""
         return (self.weights * torch.stack([m.kernel.noise for m in self.members], 1)).sum(1)
+
+    @cached_property
+    def readiness(self) -> dict[str, Readiness]:
+        """Whether recipes move each task by more than seeds do."""
+        return readiness(self.observed, self._direct_noise, self.audit, self.chance)
 
     def mean(self, design: Design) -> Tensor:
         """Expected values (R, T), differentiable by `design.tokens` and `design.params`."""
@@ -125,7 +145,7 @@ class Surfaces:
         with torch.no_grad():
             design = self._aligned(design)
             mean, deviation = self.log_prediction(design)
-            law = self._mix(torch.stack([m.law_only(design) for m in self.members], -1))
+            law = self._follow(self._mix(torch.stack([m.law_only(design) for m in self.members], -1)))
             half = Z90 * self.calibration * deviation
             ends = [self._values(x).numpy() for x in (mean, mean - half, mean + half, law)]
             distance = self._distance(design)
@@ -135,8 +155,9 @@ class Surfaces:
     def log_prediction(self, design: Design) -> tuple[Tensor, Tensor]:
         """Mean and uncalibrated standard deviation of a new run in log loss about the tasks' centres, (R, T) each."""
         design = self._aligned(design)
-        mean = self._mean(design)
-        return mean, self._deviation(design, mean)
+        mean = self._direct(design)
+        deviation = self._deviation(design, mean)
+        return through(self.links, self.observed, mean, deviation) if self.links else (mean, deviation)
 
     def save(self, folder: str | Path) -> None:
         """Write `surfaces.json` and `surfaces.safetensors` into `folder`, atomically."""
@@ -177,10 +198,20 @@ class Surfaces:
     def _mix(self, by_member: Tensor) -> Tensor:
         return (by_member * self.weights).sum(-1)
 
+    def _follow(self, log_loss: Tensor, worlds: Tensor | None = None) -> Tensor:
+        return followed(self.links, self.observed, log_loss, worlds) if self.links else log_loss
+
     def _mean(self, design: Design) -> Tensor:
+        return self._follow(self._direct(design))
+
+    def _direct(self, design: Design) -> Tensor:
+        """Log losses (R, T), every task by its own fit."""
         return self._mix(torch.stack([m.mean(design) for m in self.members], -1))
 
     def _sample(self, design: Design, count: int) -> Tensor:
+        return self._follow(self._worlds(design, count), torch.arange(count))
+
+    def _worlds(self, design: Design, count: int) -> Tensor:
         """Log-loss worlds (S, R, T): every world of a task belongs to one member, in proportion to its weight."""
         worlds = torch.arange(count)
         if len(self.members) == 1:
@@ -203,14 +234,14 @@ class Surfaces:
         return (point[:, None, None] > edges[None]).sum(-1).clamp(max=len(self.members) - 1)
 
     def _deviation(self, design: Design, mean: Tensor) -> Tensor:
-        """Standard deviation of a new run in log loss, (R, T), in blocks that bound memory."""
+        """Standard deviation of a new run in log loss by every task's own fit, (R, T), in blocks that bound memory."""
         count = min(len(m.draws) for m in self.members)
         block = max(1, 2**22 // (count * len(self.tasks)))
         parts = []
         for first in range(0, len(design), block):
             rows = torch.arange(first, min(first + block, len(design)))
-            parts.append((self._sample(design.select(rows), count) - mean[rows]).square().mean(0))
-        return torch.sqrt(torch.cat(parts) + self.log_noise**2)
+            parts.append((self._worlds(design.select(rows), count) - mean[rows]).square().mean(0))
+        return torch.sqrt(torch.cat(parts) + self._direct_noise**2)
 
     def _values(self, log_loss: Tensor) -> Tensor:
         columns = (log_loss + self.observed.centre).unbind(-1)
@@ -229,6 +260,8 @@ def surfaces_of(
     calibration: Tensor | None = None,
     audit: Audit | None = None,
     weights: Tensor | None = None,
+    links: Mapping[str, FittedLink] | None = None,
+    chance: Mapping[str, float] | None = None,
 ) -> Surfaces:
     """Surfaces from fitted members, with status and notes in words."""
     tasks = observed.tasks
@@ -239,7 +272,7 @@ def surfaces_of(
     lead = members[0]
     notes = {t: lead.form.notes + _leaning(lead, i) + _blind(observed, t, i) for i, t in enumerate(tasks)}
     status = {t: _status(lead, i, notes[t], audit) for i, t in enumerate(tasks)}
-    return Surfaces(observed, members, weights, calibration, status, notes, audit)
+    return Surfaces(observed, members, weights, calibration, status, notes, audit, links or {}, chance or {})
 
 
 def _status(member: Member, task: int, notes: tuple[str, ...], audit: Audit | None) -> Status:

@@ -15,6 +15,7 @@ from torch import Tensor
 from mixlaw.analysis.audit import Audit, audit_table
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.laws import LAWS
+from mixlaw.analysis.link import FittedLink
 from mixlaw.analysis.member import Member
 from mixlaw.analysis.observed import Observed
 from mixlaw.analysis.pooling import Prior
@@ -34,6 +35,8 @@ def save(surfaces: Surfaces, folder: Path) -> None:
     for i, member in enumerate(surfaces.members):
         tensors |= _tensors(f"member{i}", member) | _tensors(f"kernel{i}", member.kernel)
         tensors |= _tensors(f"prior{i}", member.prior)
+    for i, link in enumerate(surfaces.links.values()):
+        tensors |= _tensors(f"link{i}", link)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / _TENSORS) as path:
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path)
@@ -76,6 +79,8 @@ def _words(surfaces: Surfaces) -> dict[str, Any]:
             {"law": m.law.__name__, "seed": m.seed, "groups": [[g.start, g.stop] for g in m.kernel.groups]}
             for m in surfaces.members
         ],
+        "links": {t: {"source": x.source, "unit": x.unit, "noise": x.noise} for t, x in surfaces.links.items()},
+        "chance": dict(surfaces.chance),
         "status": {task: state.name for task, state in surfaces.status.items()},
         "notes": {task: list(notes) for task, notes in surfaces.notes.items()},
     }
@@ -112,4 +117,9 @@ def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> Surfaces:
     status = {task: Status[name] for task, name in words["status"].items()}
     notes = {task: tuple(lines) for task, lines in words["notes"].items()}
     calibration = tensors["calibration"].to(torch.float64)
-    return Surfaces(observed, tuple(members), tensors["weights"], calibration, status, notes, _audit(words))
+    links = {t: FittedLink(**saved, **part(f"link{i}")) for i, (t, saved) in enumerate(words.get("links", {}).items())}
+    return Surfaces(
+        *(observed, tuple(members), tensors["weights"], calibration, status, notes, _audit(words)),
+        links=links,
+        chance=words.get("chance", {}),
+    )

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixlaw.analysis.readiness import Verdict
+
 if TYPE_CHECKING:
     from mixlaw.analysis.laws import Law
+    from mixlaw.analysis.link import AccuracyLink, FittedLink
     from mixlaw.analysis.member import Member
     from mixlaw.analysis.surface import Surfaces
 
@@ -58,7 +61,7 @@ def _flat(law: Law) -> dict[str, float]:
 
 def _rows(surfaces: Surfaces, task: int) -> list[tuple[str, str]]:
     name, member = surfaces.tasks[task], surfaces.members[0]
-    unit = surfaces.observed.units[task]
+    unit, link = surfaces.observed.units[task], surfaces.links.get(name)
     head = [
         ("status", surfaces.status[name].value),
         (
@@ -67,10 +70,23 @@ def _rows(surfaces: Surfaces, task: int) -> list[tuple[str, str]]:
                 f"{m.law.__name__} {w:.0%}" for m, w in zip(surfaces.members, surfaces.weights[task], strict=True)
             ),
         ),
+        ("signal", surfaces.readiness[name].words),
+        *([("predicted", f"through {link.source}: {_curve(link.link)}")] if link else []),
         ("spread", f"{float(member.sigma[task]):.2%} of the loss around the law"),
         ("noise of a run", f"{float(surfaces.noise[task]):.3g} {unit}"),
     ]
     return head + [(n, str(e)) for n, e in coefficients(member, task).items()]
+
+
+def _curve(link: AccuracyLink) -> str:
+    rise = f"({link.ceiling:.3g} - {link.chance:.3g})"
+    return f"{link.chance:.3g} + {rise} sigmoid({link.k:.3g} ({link.middle:.3g} - loss))"
+
+
+def _link_json(link: FittedLink) -> dict[str, Any]:
+    names = ("chance", "ceiling", "k", "middle")
+    pairs = zip(link.best.tolist(), link.draws.std(0).tolist(), strict=True)
+    return {"source": link.source, "noise": link.noise} | dict(zip(names, map(list, pairs), strict=True))
 
 
 def _summary(surfaces: Surfaces) -> str:
@@ -95,9 +111,36 @@ def as_text(surfaces: Surfaces) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [names, *([row.get(name, "") for name in names] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    lines += [*_ready(surfaces), *_links(surfaces)]
     lines += ["", *("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in cells)]
     lines.append("spread: of the residuals around the law; worth: of a token, the two domains worth most")
     return "\n".join([*lines, *(["", str(surfaces.audit)] if surfaces.audit is not None else [])])
+
+
+def _ready(surfaces: Surfaces) -> list[str]:
+    """One line for each verdict on signal and noise."""
+    alike: dict[str, list[str]] = {}
+    order = list(Verdict)
+    for task, found in sorted(surfaces.readiness.items(), key=lambda item: order.index(item[1].verdict)):
+        size = max(found.sizes, key=lambda s: s.ratio, default=None)
+        alike.setdefault(found.words, []).append(task if size is None else f"{task} ({size.ratio:.1f})")
+    measured = all(found.measured for found in surfaces.readiness.values())
+    told = "" if measured else ", or what the fit cannot explain where no recipe was repeated"
+    head = f"signal over seed noise (largest spread of recipes at one size, in noises of a run{told})"
+    return ["", head, *(f"  {words}: {', '.join(tasks)}" for words, tasks in alike.items())]
+
+
+def _links(surfaces: Surfaces) -> list[str]:
+    """Whether links foretell held-out runs better than the tasks' own fits."""
+    if not surfaces.links:
+        return []
+    errors = {task: surfaces.audit.of_link(task) if surfaces.audit else None for task in surfaces.links}
+    told = {t: f"{t} ({e[0]:.1%} against {e[1]:.1%})" if e else t for t, e in errors.items()}
+    worse = [told[t] for t, e in errors.items() if e and e[0] > e[1]]
+    better = [told[t] for t, e in errors.items() if not e or e[0] <= e[1]]
+    lines = ["", "predicted through the loss on the same task (held-out error against that of their own fit)"]
+    lines += [f"  {', '.join(better)}"] if better else []
+    return lines + ([f"  their own fit does better, take the link out: {', '.join(worse)}"] if worse else [])
 
 
 def _laws(surfaces: Surfaces) -> str:
@@ -136,6 +179,8 @@ def as_json(surfaces: Surfaces) -> dict[str, Any]:
             "unit": surfaces.units[name],
             "laws": {m.law.__name__: float(w) for m, w in zip(surfaces.members, surfaces.weights[i], strict=True)},
             "status": surfaces.status[name].value,
+            "readiness": surfaces.readiness[name].as_json(),
+            "link": _link_json(surfaces.links[name]) if name in surfaces.links else None,
             "notes": list(surfaces.notes[name]),
             "noise": float(surfaces.noise[i]),
             "spread": float(surfaces.members[0].sigma[i]),
