@@ -17,6 +17,8 @@ from mixlaw.analysis.link import AccuracyLink, LinkForm, fit_links
 from mixlaw.analysis.observed import Observed, observe
 from mixlaw.analysis.surface import Surfaces
 from mixlaw.errors import InputError
+from mixlaw.importing import import_table
+from mixlaw.study import open_study
 
 Floats = NDArray[np.float64]
 DATA = Path(os.environ.get("MIXLAW_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -217,6 +219,21 @@ def test_a_link_that_misleads_is_called_so() -> None:
     units = UNITS | {"other": "nats/token"}
     found = fit(table, units=units, unique={}, links={"score": "other"}, law=Chinchilla, resamples=8)
     assert "their own fit does better, take the link out: score" in str(found)
+
+
+def test_a_study_names_the_link_of_a_task(tmp_path: Path) -> None:
+    world(SMALL).write_csv(tmp_path / "runs.csv")
+    folder = tmp_path / "study"
+    folder.mkdir()
+    tasks = 'loss = "nats/token"\nscore = { unit = "accuracy", link = "loss", chance = 0.25 }'
+    (folder / "study.toml").write_text(f"[tasks]\n{tasks}\n", encoding="utf-8")
+    import_table(tmp_path / "runs.csv", folder)
+    study = open_study(folder)
+    assert tasks in (folder / "study.toml").read_text(encoding="utf-8")
+    found = study.fit(law="Chinchilla")
+    assert found.links["score"].link.chance == pytest.approx(0.25, abs=1e-5)
+    assert study.surfaces().chance == {"score": 0.25}
+    assert found.readiness["score"].words in str(found)
 
 
 def test_links_are_kept_on_disk(linked: Surfaces, tmp_path: Path) -> None:

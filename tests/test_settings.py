@@ -82,6 +82,13 @@ def test_a_study_is_read_as_it_is_written(tmp_path: Path) -> None:
     assert settings.target.floors == {"init": {"text": 0.1}}
 
 
+def test_a_score_may_name_the_loss_it_follows_and_the_score_of_guessing(tmp_path: Path) -> None:
+    linked = 'capitals = { unit = "choice-prob", link = "text", chance = 0.25 }'
+    settings = read_settings(write(tmp_path, GOOD.replace('capitals = "choice-prob"', linked)))
+    assert settings.units() == {"text": "bits/byte", "capitals": "choice-prob"}
+    assert (settings.links(), settings.chance()) == ({"capitals": "text"}, {"capitals": 0.25})
+
+
 def test_unique_tokens_are_those_written_or_else_those_counted(tmp_path: Path) -> None:
     settings = read_settings(write(tmp_path, GOOD))
     assert settings.domain_values({"text": 70, "code": 80}) == [
@@ -120,6 +127,16 @@ WRONG = {
     "an unknown key": ("batch = 4", "batches = 4", ["'training.batches'", "spelling"]),
     "an unknown table": ("[tokenizer]", "[tokeniser]", ["'tokeniser'", "spelling"]),
     "another version": ("version = 1", "version = 7", ["version 7", "reads version 1", "use the mixlaw that wrote it"]),
+    "a link to what is no loss": (
+        'capitals = "choice-prob"',
+        'capitals = { unit = "choice-prob", link = "prose" }',
+        ["tasks.capitals.link", "'prose'", "choose one of 'text'"],
+    ),
+    "a loss with a chance": (
+        'text = "bits/byte"',
+        'text = { unit = "bits/byte", chance = 0.5 }',
+        ["tasks.text", "bits/byte", "score"],
+    ),
     "an unknown unit": ('"choice-prob"', '"points"', ["'capitals'", "'points'", "use one of nats/token"]),
     "an unknown kind": ('kind = "code"', 'kind = "software"', ["domains.code.kind", "'software'", "'synthetic-code'"]),
     "a colon in a domain": ("[domains.text]", '["domains"."a:b"]', ["domains", "'a:b'", "without a colon"]),

@@ -40,6 +40,20 @@ class DomainSettings(_Strict):
     unique_tokens: int | None = Field(default=None, gt=0)
 
 
+class TaskSettings(_Strict):
+    """A task; a text in its place is its unit.
+
+    Attributes:
+        unit: bits/byte, nats/token, accuracy, choice-prob, pass@1 or win-rate; it tells which direction is better.
+        link: of a score, the loss on the same task that it is predicted through, in place of its own fit.
+        chance: of a score, that of guessing.
+    """
+
+    unit: str
+    link: str | None = None
+    chance: float | None = Field(default=None, ge=0, lt=1)
+
+
 class TokenizerSettings(_Strict):
     """Byte-level BPE trained on a balanced sample of the domains."""
 
@@ -166,7 +180,7 @@ class Settings(_Strict):
     Attributes:
         version: of the study folder; this mixlaw reads version 1.
         domains: name -> kind, source, unique tokens.
-        tasks: name -> unit; the unit tells which direction is better.
+        tasks: name -> unit, or unit, link and chance.
         sizes: name such as "0.1M" -> tokens that a recipe of this size is trained on.
         phases: in order; their shares sum to one.
         mixtures: name -> domain -> share.
@@ -177,7 +191,7 @@ class Settings(_Strict):
     version: int = VERSION
     name: str = "study"
     domains: dict[str, DomainSettings] = {}
-    tasks: dict[str, str] = {}
+    tasks: dict[str, TaskSettings] = {}
     tokenizer: TokenizerSettings = TokenizerSettings()
     training: TrainingSettings = TrainingSettings()
     sizes: dict[str, Annotated[int, Field(gt=0)]] = {}
@@ -186,13 +200,29 @@ class Settings(_Strict):
     recipes: list[RecipeSettings] = []
     target: TargetSettings | None = None
 
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _texts_are_units(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {task: {"unit": told} if isinstance(told, str) else told for task, told in value.items()}
+
+    @model_validator(mode="after")
+    def _tasks_refer(self) -> Settings:
+        units = {task: Unit.parse(told.unit, task) for task, told in self.tasks.items()}
+        losses = [task for task, unit in units.items() if unit.lower_is_better]
+        for task, told in self.tasks.items():
+            if units[task].lower_is_better and (told.link or told.chance is not None):
+                raise ValueError(f"tasks.{task}: link and chance belong to a score, its unit is {told.unit}")
+            if told.link is not None:
+                _known(f"tasks.{task}.link", [told.link], losses, "loss")
+        return self
+
     @model_validator(mode="after")
     def _names_refer(self) -> Settings:
         for domain in self.domains:
             if not domain or ":" in domain:
                 raise ValueError(f"domains: {domain!r} needs a name without a colon")
-        for task, unit in self.tasks.items():
-            Unit.parse(unit, task)
         for name, shares in self.mixtures.items():
             _known(f"mixtures.{name}", shares, self.domains, "domain")
             _simplex(name, shares)
@@ -248,7 +278,15 @@ class Settings(_Strict):
 
     def units(self) -> dict[str, str]:
         """Unit of each task."""
-        return dict(self.tasks)
+        return {task: told.unit for task, told in self.tasks.items()}
+
+    def links(self) -> dict[str, str]:
+        """Score -> the loss that it is predicted through."""
+        return {task: told.link for task, told in self.tasks.items() if told.link is not None}
+
+    def chance(self) -> dict[str, float]:
+        """Score of guessing, where it is known."""
+        return {task: told.chance for task, told in self.tasks.items() if told.chance is not None}
 
     def domain_values(self, counted: Mapping[str, int] | None = None) -> list[Domain]:
         """Domains with their unique tokens: as written in study.toml, else as counted in the shards.
