@@ -15,6 +15,7 @@ from mixlaw.adapters.audit import audit
 from mixlaw.adapters.gather import gather
 from mixlaw.adapters.learn import learned, read_domains
 from mixlaw.adapters.lm_eval import add_results
+from mixlaw.adapters.mapping import scores
 from mixlaw.adapters.rows import axes, records, settle
 from mixlaw.adapters.sheet import Sheet
 from mixlaw.adapters.tables import read_table as read_table
@@ -136,14 +137,19 @@ def _unit(task: str, study: Mapping[str, str], table: Mapping[str, str], unit: s
     return Unit.parse(found, task)
 
 
-def store(understood: Understood, folder: Path, domains: Mapping[str, Mapping[str, Any]]) -> None:
+def store(
+    understood: Understood,
+    folder: Path,
+    domains: Mapping[str, Mapping[str, Any]],
+    linked: Mapping[str, Mapping[str, Any]],
+) -> None:
     """Write the records into a study and what was learned into its study.toml; creates the study if there is none.
 
     Raises:
         InputError: a run is there already with other contents, or study.toml would become invalid. Nothing is written.
     """
     told = {name: domains.get(name, {}) for name in understood.domains}
-    text = learned(folder / "study.toml", understood.records, understood.phases, told, understood.tasks)
+    text = learned(folder / "study.toml", understood.records, understood.phases, told, understood.tasks, linked)
     runs = folder / "runs"
     files = {runs / record.key / "record.json": record for record in understood.records}
     fresh = {path: _text(record) for path, record in files.items() if not _there(path, record, folder)}
@@ -220,5 +226,5 @@ def import_table(
     if plain:
         note = f"nobody said the kind of {_few(plain, 5)}, so text is assumed; give it with --domains"
         understood = replace(understood, notes=(*understood.notes, note))
-    store(understood, folder, told)
+    store(understood, folder, told, scores(mapped, understood.tasks))
     return understood

@@ -21,6 +21,7 @@ def learned(
     phases: Sequence[str],
     domains: Mapping[str, Mapping[str, Any]],
     tasks: Mapping[str, str],
+    scores: Mapping[str, Mapping[str, Any]],
 ) -> str:
     """Content of study.toml with what the records tell.
 
@@ -30,6 +31,7 @@ def learned(
         phases: names, in order.
         domains: name -> kind and unique tokens, where known.
         tasks: name -> unit.
+        scores: name -> link and chance, where known.
 
     Raises:
         InputError: study.toml is or would become invalid.
@@ -48,7 +50,10 @@ def learned(
             known[name] = table
     units = document.setdefault("tasks", tomlkit.table())
     for task, unit in tasks.items():
-        units.setdefault(task, unit)
+        if task not in units:
+            entry = tomlkit.inline_table()
+            entry.update({"unit": unit, **scores.get(task, {})})
+            units[task] = entry if len(entry) > 1 else unit
     if "phases" not in document:
         document["phases"] = _phases(records, phases)
     text = tomlkit.dumps(document).rstrip() + "\n"

@@ -47,6 +47,8 @@ class TaskMap(_Strict):
         name: of the task; empty, that of the column.
         noise, stderr: columns with its standard deviation over seeds, and its standard error.
         scale, offset: value = cell * scale + offset.
+        link: of a score, the loss on the same task that it is predicted through; a star stands for that of the name.
+        chance: of a score, that of guessing.
     """
 
     unit: str
@@ -55,6 +57,8 @@ class TaskMap(_Strict):
     stderr: str | None = None
     scale: float = 1.0
     offset: float = 0.0
+    link: str | None = None
+    chance: float | None = None
 
 
 class PhaseMap(_Strict):
@@ -229,6 +233,19 @@ def starred(pattern: str, found: Iterable[str]) -> str:
     for part in found:
         pattern = pattern.replace("*", part, 1)
     return pattern
+
+
+def scores(mapping: TableMap, tasks: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Link and chance of each task for which the mapping has them, by the first name that fits."""
+    maps = {told.name or glob: told for glob, told in mapping.tasks.items() if isinstance(told, TaskMap)}
+    names, found = list(tasks), {}
+    for task in names:
+        told, parts = next(((t, p) for n, t in maps.items() if (p := captures(n, task)) is not None), (None, []))
+        if told is not None:
+            link = starred(told.link, parts) if told.link else None
+            known = {"link": link if link in names else None, "chance": told.chance}
+            found[task] = {key: value for key, value in known.items() if value is not None}
+    return found
 
 
 def claimed(globs: Mapping[str, Any], columns: Iterable[str], what: str) -> dict[str, tuple[str, list[str]]]:
