@@ -69,10 +69,8 @@ class Desk:
             value = Reading(column=value)
         if not isinstance(value, Reading):
             return np.full(self.source.frame.height, float(value))
-        cells = self.numbers(value.column)
-        for factor, power in ((value.scale, 1), (value.over, -1)):
-            cells = cells * (self.numbers(factor) if isinstance(factor, str) else factor) ** float(power)
-        cells = cells + value.offset
+        scale, over = (self.numbers(n) if isinstance(n, str) else n for n in (value.scale, value.over))
+        cells = self.numbers(value.column) * scale / over + value.offset
         return cells if value.empty is None else np.where(np.isnan(cells), value.empty, cells)
 
     def names(self, template: str) -> list[str]:
@@ -195,8 +193,22 @@ def _of_total(
     """Tokens per domain of a phase of which the total is known."""
     total = phase.tokens if phase.tokens is not None else mapping.tokens
     assert total is not None  # the mapping is checked
-    tokens = desk.value(total) * (1.0 if phase.tokens is not None else phase.share or 1.0)
+    tokens = desk.value(total)
+    if phase.tokens is None and phase.share is not None:
+        tokens = _by_then(desk, mapping, phase, tokens) if desk.source.history else tokens * phase.share
     return shared(desk, phase, columns, tokens, mapping.tolerance)
+
+
+def _by_then(desk: Desk, mapping: TableMap, phase: PhaseMap, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Tokens of a phase at a moment of a run that has seen `tokens`: phases come one after the other."""
+    if mapping.progress is None:
+        raise InputError(
+            "a history with several phases needs progress, the share of the run that is done; "
+            'give it in the mapping, such as progress = { column = "Step", over = "max_steps" }'
+        )
+    planned = tokens / np.maximum(desk.value(mapping.progress), 1e-12)
+    before = sum(other.share or 0.0 for other in mapping.phase[: mapping.phase.index(phase)])
+    return np.asarray(np.clip(tokens - before * planned, 0, (phase.share or 0.0) * planned), dtype=np.float64)
 
 
 def _kinds(mapping: TableMap, domains: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from mixlaw.adapters.apply import apply
+from mixlaw.adapters.history import moments
 from mixlaw.adapters.mapping import Pivot, TableMap, read_mapping
 from mixlaw.adapters.sheet import Sheet, together
 from mixlaw.adapters.tables import Source, joined, read_source
@@ -44,6 +45,8 @@ def gather(path: Path, mapping: Path | None = None) -> tuple[Sheet, TableMap]:
         sheets.append(Sheet.plain(source.frame) if mapping is None else apply(source, entry))
         if mapping is None:
             sheets[-1] = replace(sheets[-1], places=source.places, notes=source.notes, warnings=source.warnings)
+        if source.history:
+            sheets[-1] = moments(sheets[-1])
     if not sheets:
         raise InputError(f"none of {', '.join(file.name for file, _ in chosen)} is in {path}; check the path")
     sheet = together(sheets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -64,6 +64,19 @@ class Sheet:
     def ignored(self) -> tuple[str, ...]:
         """Names of the columns that mean nothing to mixlaw."""
         return tuple(self.rest.columns)
+
+    def keep(self, rows: Sequence[int], notes: Sequence[str] = ()) -> Sheet:
+        """Some of the rows, with notes on why."""
+        places = tuple(self.places[row] for row in rows)
+        rest = self.rest[list(rows)] if self.rest.columns else self.rest
+        return replace(
+            self,
+            frame=self.frame[list(rows)],
+            places=places,
+            labels=self.labels_of(rows),
+            notes=(*self.notes, *notes),
+            rest=rest,
+        )
 
     def labels_of(self, rows: Sequence[int]) -> tuple[Label, ...]:
         """Labels of some of the rows."""

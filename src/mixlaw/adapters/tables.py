@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from mixlaw.adapters.history import unfold_history
 from mixlaw.adapters.wandb import unfold
 from mixlaw.errors import InputError
 
@@ -31,6 +32,7 @@ class Source:
         places: what to call each row in a message.
         name: name of the file without its ending.
         notes, warnings: what was done to it, what its author should look at.
+        history: whether rows are moments of runs, of which tokens and progress are those by then.
     """
 
     frame: pl.DataFrame
@@ -38,6 +40,7 @@ class Source:
     name: str = "table"
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    history: bool = False
 
     def keep(self, rows: Sequence[bool]) -> Source:
         """Some of the rows."""
@@ -77,6 +80,9 @@ def read_source(path: Path, alone: bool = True) -> Source:
     places = tuple(f"{head}row {number}" for number in range(1, frame.height + 1))
     unfolded = unfold(frame, places)
     if unfolded is None:
+        history = unfold_history(frame, places)
+        if history is not None:
+            return Source(history.frame, history.places, path.stem, (history.note,), history=True)
         return Source(frame, places, path.stem)
     source = Source(unfolded.frame, places, path.stem, unfolded.notes, unfolded.warnings)
     return source.keep(unfolded.finished)
@@ -115,6 +121,12 @@ def joined(left: Source, right: Source, on: Sequence[str], prefix: str = "") -> 
     rows = pl.Series(found, dtype=pl.UInt32)
     frame = left.frame.with_columns(other[name].gather(rows) for name in added)
     alone, unused = found.count(None), len(set(partners) - set(keys))
+    if left.history and not right.history:  # runs that did not finish are not in the runs table
+        lost = sorted({keys[row][0] for row, number in enumerate(found) if number is None})
+        source = replace(left, frame=frame).keep([number is not None for number in found])
+        names = ", ".join(lost[:3])
+        said = [f"{len(lost)} runs of {left.name} are not in {right.name} and are left out: {names}"] if lost else []
+        return replace(source, warnings=(*left.warnings, *said))
     said = [f"{alone} rows have no partner in {right.name}; its cells stay empty there"] if alone else []
     said += [f"{unused} rows of {right.name} have no partner and are left out"] if unused else []
     return replace(left, frame=frame, warnings=(*left.warnings, *said))
