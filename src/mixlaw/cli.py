@@ -133,6 +133,22 @@ def predict(
 
 
 @app.command()
+def suggest(
+    study: StudyPath,
+    budget: Annotated[float, typer.Option(help="FLOPs that the runs may cost together, for instance 2e18.")],
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Most runs.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Suggest the next proxies to train under a FLOP budget; queue them for `mixlaw run`, and write job lines."""
+    from mixlaw.progress import telling
+    from mixlaw.study import open_study
+
+    with telling("suggest") as tell:
+        suggestion = open_study(study).suggest(budget, count, tell)
+    _print(suggestion, as_json)
+
+
+@app.command()
 def propose(
     study: StudyPath,
     queue: Annotated[bool, typer.Option("--queue", help="Let `mixlaw run` train it and the best baseline.")] = False,

@@ -249,6 +249,30 @@ class Recipe:
             identity["cosine"] = self.tokens
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
+    def shared_tokens(self, other: Recipe) -> int:
+        """Tokens of training that two recipes have in common: up to there their lineages agree.
+
+        Example:
+            >>> text, code = Mixture({"text": 1.0}), Mixture({"code": 1.0})
+            >>> one = Recipe(1000, (Phase("init", 800, text), Phase("cooldown", 200, text, 0.0)))
+            >>> one.shared_tokens(one.with_mixture("cooldown", code))
+            800
+        """
+        same = ("params", "seed", "unique", "data", "schedule")
+        if any(getattr(self, name) != getattr(other, name) for name in same):
+            return 0
+        if self.schedule is Schedule.COSINE and self.tokens != other.tokens:
+            return 0
+        done, flat = 0, self.schedule is Schedule.WSD
+        for mine, its in zip(self.phases, other.phases, strict=False):
+            flat = flat and mine.lr_end == 1
+            if mine == its:
+                done += mine.tokens
+                continue
+            alike = flat and its.lr_end == 1 and (mine.name, mine.mixture) == (its.name, its.mixture)
+            return done + (min(mine.tokens, its.tokens) if alike else 0)
+        return done
+
     def with_mixture(self, phase: str, mixture: Mixture) -> Recipe:
         """The same recipe with another mixture in one phase."""
         return replace(self, phases=tuple(replace(p, mixture=mixture) if p.name == phase else p for p in self.phases))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mixlaw.analysis.surface import Surfaces
     from mixlaw.optimizer.proposal import Proposal
+    from mixlaw.optimizer.suggestion import Suggestion
     from mixlaw.optimizer.target import Target
     from mixlaw.optimizer.verify import Verification
     from mixlaw.runner.corpora.manifest import Manifest
@@ -240,7 +241,10 @@ class Study:
         if law is not None and law not in LAWS:
             raise InputError(f"there is no law {law!r}; choose one of {', '.join(LAWS)}")
         family = None if law is None else LAWS[law]
-        surfaces = fit(rows, units=self.units, unique=self.unique, law=family, progress=progress)
+        links, chance = self.settings.links(), self.settings.chance()
+        surfaces = fit(
+            rows, units=self.units, unique=self.unique, law=family, links=links, chance=chance, progress=progress
+        )
         surfaces.save(self.path / "surfaces")
         return surfaces
 
@@ -278,26 +282,9 @@ class Study:
         Raises:
             InputError: there are no surfaces, or the table lacks a column or holds a value that makes no sense.
         """
-        import polars as pl
+        from mixlaw.study_predict import predicted
 
-        from mixlaw.analysis.design import Design
-
-        surfaces = self.surfaces()
-        design = Design.from_table(table, self.unique)
-        found = surfaces.predict(design)
-        rows, tasks = len(design), len(surfaces.tasks)
-        return pl.DataFrame(
-            {
-                "run": [run for run in design.runs for _ in range(tasks)],
-                "progress": design.progress.numpy().repeat(tasks),
-                "task": list(surfaces.tasks) * rows,
-                "mean": found.mean.ravel(),
-                "lo90": found.lo90.ravel(),
-                "hi90": found.hi90.ravel(),
-                "law_only": found.law_only.ravel(),
-                "distance": found.distance.repeat(tasks),
-            }
-        )
+        return predicted(self, table)
 
     # --- optimizer --------------------------------------------------------------------------------------------------
 
@@ -331,6 +318,23 @@ class Study:
             for name in ("proposal", proposal.against):
                 self.add_recipe(adopt(proposal.recipes[name]))
         return proposal
+
+    def suggest(self, budget: float, count: int = 8, progress: Tell | None = None) -> Suggestion:
+        """Suggest the next proxies for the target, and write them down: job lines in suggestions/, recipes for `run`.
+
+        Nothing is queued where more runs would not change the recommendation, or where there is no data to train on.
+
+        Args:
+            budget: FLOPs that the runs may cost together.
+            count: most runs.
+            progress: told the share done and what is being done.
+
+        Raises:
+            InputError: no target, no surfaces though there are runs, or a budget that pays for no run.
+        """
+        from mixlaw.study_suggest import suggested
+
+        return suggested(self, budget, count, progress)
 
     def proposals(self) -> list[Proposal]:
         """All frozen proposals, oldest first.

@@ -16,7 +16,7 @@ def written(settings: Settings, domains: Sequence[Domain]) -> Iterator[Recipe]:
     """Every recipe of study.toml, once per seed."""
     for recipe in settings.recipes:
         tokens = recipe.tokens or settings.sizes[recipe.size]
-        phases, unique = tuple(_phases(settings, recipe, tokens)), _subset(settings, domains, tokens)
+        phases, unique = tuple(_phases(settings, recipe, tokens)), subset(settings, domains, tokens)
         for seed in recipe.seeds:
             yield Recipe(parse_size(recipe.size), phases, seed, unique)
 
@@ -29,7 +29,7 @@ def _phases(settings: Settings, recipe: RecipeSettings, tokens: int) -> Iterator
             yield Phase(phase.name, size, Mixture(settings.mixtures[use.mixture]), lr_end)
 
 
-def _subset(settings: Settings, domains: Sequence[Domain], tokens: int) -> dict[str, int]:
+def subset(settings: Settings, domains: Sequence[Domain], tokens: int) -> dict[str, int]:
     """Unique tokens per domain with which a recipe of so many tokens repeats as often as the target will."""
     if not settings.training.simulate_epochs or settings.target is None:
         return {}

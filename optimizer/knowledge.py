@@ -1,0 +1,233 @@
+"""What a run would teach: expected reduction of regret by one more observation, and batches chosen by it per cost.
+
+Regret is what the recommendation loses for want of knowledge, E[max_m u_m] - max_m E[u_m] over the worlds that the data
+allow, u_m the gain of contender m. A run shows y = f + noise on every task; with worlds jointly Gaussian its outcome
+moves the expected gains by b z, b = cov(u, y) / sd(y), z standard normal, and so is worth
+
+    E_z[max_m(E[u_m] + b_m z)] - max_m E[u_m]
+
+(knowledge gradient for correlated beliefs: Frazier, Powell & Dayanik 2009, doi:10.1287/ijoc.1080.0314). Tasks are taken
+to be independent. Slopes come from a few dozen worlds, so each is shrunk by how far its correlation could be chance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+#: FLOPs of every candidate (C,), given the candidates chosen before it.
+Prices = Callable[[Sequence[int]], Tensor]
+
+#: Outcomes over which a batch is valued.
+PATHS = 256
+#: Contenders beyond the best one of every world.
+OTHERS = 32
+#: Share of the spread it resolves that a run counts for where it cannot change the decision alone: ends ties.
+CURIOSITY = 1e-3
+#: Percent of loss that nobody would pay for.
+TRIFLE = 0.05
+#: How many times the value of the thrifty batch another one must have.
+CLEARLY = 1.05
+#: Entries of (candidates x contenders x paths) held at once.
+BLOCK = 2**22
+
+
+@dataclass(frozen=True, eq=False)
+class Outlook:
+    """What S worlds foretell.
+
+    Attributes:
+        outcomes: log losses of C candidate runs on T tasks, (S, C, T).
+        stakes: part of every task in the gain of M contenders, percent, (S, M, T); their sum over tasks is the gain.
+        noise: standard deviation of one run in log loss, (T,).
+    """
+
+    outcomes: Tensor
+    stakes: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Candidates in the order chosen.
+
+    Attributes:
+        chosen: their indices.
+        values: reduction of the expected regret by each, after those before it, percent.
+        costs: of each, after those before it.
+        tasks: index of the task on which each tells most.
+        regret: expected regret before the batch, percent.
+        changes: chance that the batch moves the recommendation to a contender better by more than `TRIFLE`.
+    """
+
+    chosen: tuple[int, ...]
+    values: tuple[float, ...]
+    costs: tuple[float, ...]
+    tasks: tuple[int, ...]
+    regret: float
+    changes: float
+
+    @property
+    def value(self) -> float:
+        """Reduction of the expected regret by the whole batch, percent."""
+        return min(max(sum(self.values), 0.0), self.regret)
+
+    @property
+    def cost(self) -> float:
+        """What the whole batch costs."""
+        return sum(self.costs)
+
+
+def choose_batch(
+    outlook: Outlook,
+    prices: Prices,
+    count: int,
+    *,
+    budget: float = math.inf,
+    pending: Sequence[int] = (),
+    seed: int = 0,
+) -> Batch:
+    """Choose up to `count` candidates within the budget that together take most off the expected regret.
+
+    Greedy by value per cost; or greedy by value alone, where that is clearly better (Leskovec et al. 2007,
+    doi:10.1145/1281192.1281239).
+
+    Args:
+        outlook: on candidates and contenders.
+        prices: of the candidates, after those chosen.
+        count: most candidates to choose; each is chosen once.
+        budget: most that they may cost together.
+        pending: candidates whose outcomes will be known anyway.
+        seed: of the outcomes that are imagined.
+    """
+    start = _State.of(outlook, seed)
+    for candidate in pending:
+        start = start.after(candidate)
+    orders = (True, False) if count > 1 and len(torch.unique(prices([]))) > 1 else (True,)
+    thrifty, *rest = (_greedy(start, prices, count, budget, pending, order) for order in orders)
+    return next((batch for batch in rest if batch.value > CLEARLY * thrifty.value), thrifty)
+
+
+def plausible(gains: Tensor) -> Tensor:
+    """Indices of the contenders that are best in some world, and of the best ones on average; gains (S, M) -> (m,)."""
+    leaders = gains.mean(0).argsort(descending=True)[:OTHERS]
+    return torch.unique(torch.cat([gains.argmax(1), leaders]))
+
+
+def expected_regret(gains: Tensor) -> float:
+    """E[max_m u_m] - max_m E[u_m] of gains (S, M)."""
+    return float(gains.amax(1).mean() - gains.mean(0).max())
+
+
+def _greedy(state: _State, prices: Prices, count: int, budget: float, taken: Sequence[int], thrifty: bool) -> Batch:
+    """Take the best candidate that the budget allows, again and again."""
+    first, chosen, values, costs, tasks = state, list[int](), list[float](), list[float](), list[int]()
+    while len(chosen) < count:
+        price = prices(chosen)
+        value, spread, task = state.values()
+        score = (value.clamp_min(0) + CURIOSITY * spread) / (price if thrifty else 1.0)
+        score[[*taken, *chosen]] = -math.inf
+        score[price > budget * (1 + 1e-9) - sum(costs)] = -math.inf
+        best = int(score.argmax())
+        if score[best] == -math.inf:
+            break
+        chosen.append(best)
+        values.append(float(value[best]))
+        costs.append(float(price[best]))
+        tasks.append(int(task[best]))
+        state = state.after(best)
+    moved = float((state.paths.amax(1) > state.paths[:, state.leader] + TRIFLE).double().mean())
+    return Batch(tuple(chosen), tuple(values), tuple(costs), tuple(tasks), first.left, moved)
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Worlds after some outcomes were imagined, and where those outcomes have moved the expected gains.
+
+    Attributes:
+        outcomes, stakes: of `Outlook` about their means over worlds; stakes relative to those of the leader.
+        paths: expected gains over the leader along imagined outcomes, (K, M).
+        noise: (T,).
+        leader: the contender of greatest expected gain before anything is imagined.
+        regret: expected then.
+        seed: of what is imagined.
+        step: outcomes imagined so far.
+    """
+
+    outcomes: Tensor
+    stakes: Tensor
+    paths: Tensor
+    noise: Tensor
+    leader: int
+    regret: float
+    seed: int
+    step: int = 0
+
+    @classmethod
+    def of(cls, outlook: Outlook, seed: int) -> _State:
+        """Nothing imagined yet."""
+        gains = outlook.stakes.sum(-1)
+        mean = gains.mean(0)
+        leader = int(mean.argmax())
+        ahead = outlook.stakes - outlook.stakes[:, leader : leader + 1]
+        return cls(
+            outcomes=outlook.outcomes - outlook.outcomes.mean(0),
+            stakes=ahead - ahead.mean(0),
+            paths=(mean - mean[leader]).expand(PATHS, -1),
+            noise=outlook.noise,
+            leader=leader,
+            regret=expected_regret(gains),
+            seed=seed,
+        )
+
+    @property
+    def left(self) -> float:
+        """Expected regret that the imagined outcomes leave."""
+        return max(self.regret - float(self.paths.amax(1).mean()), 0.0)
+
+    def values(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Worth of each candidate, spread of the contest that it resolves, and task on which it tells most; (C,)."""
+        slopes = self._slopes(self.outcomes, self.stakes)
+        z = self._normal(len(self.paths), 0)
+        block = max(1, BLOCK // self.paths.numel())
+        best = [(self.paths + torch.einsum("cmt,kt->ckm", part, z)).amax(-1).mean(-1) for part in slopes.split(block)]
+        by_task = slopes.square().mean(1)
+        return torch.cat(best) - self.paths.amax(-1).mean(), by_task.sum(-1).sqrt(), by_task.argmax(-1)
+
+    def after(self, candidate: int) -> _State:
+        """The state once the outcome of a candidate was imagined."""
+        outcome = self.outcomes[:, candidate : candidate + 1]
+        shown = outcome + (self.noise * self._normal(len(outcome), 1))[:, None]
+        surprise = (shown - shown.mean(0)) / torch.sqrt(outcome.var(0) + self.noise**2).clamp_min(_TINY)
+        moved = self._slopes(outcome, self.stakes)[0]
+        return replace(
+            self,
+            outcomes=self.outcomes - self._slopes(outcome, self.outcomes)[0] * surprise,
+            stakes=self.stakes - moved * surprise,
+            paths=self.paths + self._normal(len(self.paths), 0) @ moved.T,
+            step=self.step + 1,
+        )
+
+    def _slopes(self, outcomes: Tensor, of: Tensor) -> Tensor:
+        """How far one standard deviation of a measured outcome (S, C, T) moves what is expected `of` (S, M, T)."""
+        worlds = len(of)
+        covariance = torch.einsum("sct,smt->cmt", outcomes, of) / (worlds - 1)
+        own, other = outcomes.var(0)[:, None], of.var(0)[None]
+        square = (covariance.square() / (own * other).clamp_min(_TINY)).clamp(max=1.0)
+        sure = (1 - (1 - square) / (square * max(worlds - 2, 1)).clamp_min(_TINY)).clamp_min(0.0)
+        return covariance * sure / torch.sqrt(own + self.noise**2).clamp_min(_TINY)
+
+    def _normal(self, rows: int, what: int) -> Tensor:
+        """Standard normal numbers of this step, (rows, T): even in every step, and in no order between steps."""
+        seed = 1_000 * self.seed + 2 * self.step + what
+        sobol = torch.quasirandom.SobolEngine(len(self.noise), scramble=True, seed=seed)
+        order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+        points = sobol.draw(rows, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
+        return torch.special.ndtri(points[order])
+
+
+_TINY = 1e-150

@@ -1,0 +1,160 @@
+"""First designs: wide, with repeats and pairs in the other order of phases, inside the limits, cheap by sharing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import combinations, pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from mixlaw.optimizer.cold_start import centre, cold_start, d_optimal, features, log_det, short_of_runs
+from mixlaw.optimizer.constraints import feasible
+from mixlaw.optimizer.pool import Candidate
+from mixlaw.optimizer.proxies import Prices, Proxies
+from mixlaw.optimizer.target import Target
+from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+
+DOMAINS = (
+    Domain("web", Kind.TEXT, 4_000_000),
+    Domain("books", Kind.TEXT, 400_000),
+    Domain("python", Kind.CODE, 3_000_000),
+    Domain("readme", Kind.MARKUP, 200_000),
+)
+TARGET = Target(330_000, 6_600_000, caps={"init": {"books": 0.05}}, floors={"cooldown": {"python": 0.1}})
+SIZES = {24_000: 480_000, 94_000: 1_880_000}
+
+
+def pool(count: int, seed: int = 0) -> list[Recipe]:
+    """Two domains, two phases; every recipe with a trunk of its own and equally long."""
+    draw = np.random.default_rng(seed)
+
+    def mixture() -> Mixture:
+        share = float(np.round(draw.uniform(), 3))
+        return Mixture.normalised({"web": share, "python": 1 - share})
+
+    return [
+        Recipe(24_000, (Phase("init", 800, mixture()), Phase("cooldown", 200, mixture(), 0.0))) for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_design_is_nearly_as_wide_as_the_best_of_all_choices(seed: int) -> None:
+    recipes, chosen = pool(14, seed), 5
+    allowed = feasible(Target(330_000, 6_600_000, phases=("init", "cooldown")), (DOMAINS[0], DOMAINS[2]))
+    rows = features(recipes, allowed)
+    found = d_optimal(rows, Prices(Proxies({24_000: 1000}), recipes), chosen, 1e18, rows[:0])
+    best = max(log_det(rows[list(some)]) for some in combinations(range(len(recipes)), chosen))
+    assert len(set(found)) == chosen
+    assert log_det(rows[found]) >= 0.99 * best
+
+
+def test_what_is_there_already_counts() -> None:
+    recipes = pool(14)
+    allowed = feasible(Target(330_000, 6_600_000, phases=("init", "cooldown")), (DOMAINS[0], DOMAINS[2]))
+    rows = features(recipes, allowed)
+    given = rows[:3].repeat(2, 1)
+    found = d_optimal(rows, Prices(Proxies({24_000: 1000}), recipes), 3, 1e18, given)
+    best = max(log_det(torch.cat([given, rows[list(some)]])) for some in combinations(range(len(recipes)), 3))
+    assert log_det(torch.cat([given, rows[found]])) >= 0.99 * best
+    assert not set(found) & {0, 1, 2}
+
+
+@pytest.fixture(scope="module")
+def design() -> list[Candidate]:
+    return cold_start(feasible(TARGET, DOMAINS), Proxies(SIZES), 4e12, 24)
+
+
+def test_a_pair_has_the_same_totals_in_the_other_order_of_phases(design: list[Candidate]) -> None:
+    orders = set()
+    for one, two in combinations([c.recipe for c in design], 2):
+        alike = [(p.name, p.tokens) for p in one.phases] == [(p.name, p.tokens) for p in two.phases]
+        if not alike or one.params != two.params or one.phases == two.phases:
+            continue
+        moved = [_tokens(a) - _tokens(b) for a, b in zip(one.phases, two.phases, strict=True)]
+        if np.abs(sum(moved)).max() < 1e-6 * one.tokens:
+            orders |= {tuple(np.abs(m).max() > 0.03 * one.tokens for m in moved)}
+    assert orders - {(False, False, False)} == {(False, True, True), (True, True, False)}
+
+
+def _tokens(phase: Phase) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.array([phase.tokens * phase.mixture.share(d.name) for d in DOMAINS])
+
+
+def test_the_noise_floor_is_measured_by_repeats(design: list[Candidate]) -> None:
+    copies = Counter((c.recipe.params, c.recipe.phases) for c in design)
+    assert max(copies.values()) == 1 + 24 // 8
+    assert len({c.recipe for c in design}) == 24
+
+
+def test_every_recipe_keeps_the_limits_of_the_target(design: list[Candidate]) -> None:
+    for recipe in (c.recipe for c in design):
+        by_phase = {p.name: p for p in recipe.phases}
+        assert by_phase["init"].mixture.share("books") <= 0.05 + 1e-6
+        assert by_phase["cooldown"].mixture.share("python") >= 0.1 - 1e-6
+        if len(recipe.phases) == 3:
+            assert 0.1 - 1e-3 <= by_phase["cooldown"].tokens / recipe.tokens <= 0.2 + 1e-3
+            for domain in DOMAINS:  # repeats of the target, in its proportions
+                most = 4 * domain.unique_tokens / TARGET.tokens
+                assert recipe.domain_tokens(domain.name) / recipe.tokens <= most + 2e-3
+
+
+def test_phases_and_domains_can_be_told_apart(design: list[Candidate]) -> None:
+    # A straight line through every phase's shares has P (K - 1) + 1 numbers; all of them are determined, well enough
+    # for the least determined direction to stand out of the noise.
+    full = [c.recipe for c in design if len(c.recipe.phases) == 3 and c.recipe.params == 24_000]
+    shares = np.array([[p.mixture.share(d.name) for p in r.phases for d in DOMAINS[1:]] for r in full])
+    rows = np.column_stack([np.ones(len(full)), (shares - shares.mean(0)) / shares.std(0)])
+    values = np.linalg.svd(rows / np.sqrt(len(full)), compute_uv=False)
+    assert len(values) == 3 * 3 + 1
+    assert values[-1] > 0.1
+
+
+def test_both_sizes_are_there_and_trunks_are_shared(design: list[Candidate]) -> None:
+    proxies = Proxies(SIZES)
+    recipes = [c.recipe for c in design]
+    assert {r.params for r in recipes} == set(SIZES)
+    alone = sum(proxies.cost(recipe) for recipe in recipes)
+    together = sum(proxies.cost(recipe, recipes[:i]) for i, recipe in enumerate(recipes))
+    assert together <= 4e12
+    small = [r for r in recipes if r.params == 24_000]
+    assert sum(proxies.cost(r, small[:i]) for i, r in enumerate(small)) < 0.7 * sum(map(proxies.cost, small))
+    assert together < alone
+
+
+def test_the_budget_is_kept_and_what_is_known_is_not_asked_again(design: list[Candidate]) -> None:
+    allowed = feasible(TARGET, DOMAINS)
+    known = tuple(c.recipe for c in design[:6])
+    small = cold_start(allowed, Proxies(SIZES, measured=known), 3e11, 12)
+    proxies = Proxies(SIZES)
+    recipes = [c.recipe for c in small]
+    assert not {*recipes} & {*known}
+    assert 0 < sum(proxies.cost(r, recipes[:i]) for i, r in enumerate(recipes)) <= 3e11
+    assert [c.recipe for c in cold_start(allowed, Proxies(SIZES, measured=known), 3e11, 12)] == recipes
+
+
+def test_one_phase_needs_no_pairs() -> None:
+    target = Target(330_000, 6_600_000, phases=("all",))
+    found = cold_start(feasible(target, DOMAINS), Proxies({24_000: 480_000}), 1e13, 10)
+    assert len(found) == 10
+    assert all(c.recipe.tokens == 480_000 for c in found)
+
+
+def test_the_centre_is_as_even_as_the_limits_let_it_be() -> None:
+    free = feasible(Target(330_000, 1_000), DOMAINS)
+    shares = [centre(free).mixture.share(d.name) for d in DOMAINS]
+    assert min(shares) > 0.2
+    assert all(abs(a - b) < 0.08 for a, b in pairwise(shares))
+
+
+@pytest.mark.parametrize(("count", "short"), [(0, True), (3, True), (4, False)])
+def test_a_line_needs_more_recipes_than_it_has_numbers(count: int, short: bool) -> None:
+    # Two phases of two domains: 2 (2 - 1) + 1 = 3 numbers.
+    assert short_of_runs(pool(count), ("init", "cooldown"), ("web", "python")) is short
+    assert short_of_runs([pool(1)[0]] * 9, ("init", "cooldown"), ("web", "python"))
+
+
+def test_log_det_is_that_of_the_information_matrix() -> None:
+    rows = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert log_det(rows) == pytest.approx(float(torch.logdet(torch.eye(3, dtype=torch.float64) + rows.T @ rows)))

@@ -1,0 +1,292 @@
+"""Suggestions in worlds of known truth: they teach more than chance would, cost what they say, and stop in time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from mixlaw.analysis.design import Design
+from mixlaw.analysis.estimate import fit_member
+from mixlaw.analysis.from_recipes import design_of
+from mixlaw.analysis.laws import Exposure
+from mixlaw.analysis.observed import observe
+from mixlaw.analysis.surface import Surfaces, surfaces_of
+from mixlaw.errors import InputError
+from mixlaw.optimizer.beliefs import Predicted
+from mixlaw.optimizer.choose import choose
+from mixlaw.optimizer.constraints import feasible
+from mixlaw.optimizer.contenders import contest_of
+from mixlaw.optimizer.goal import task_weights
+from mixlaw.optimizer.past import past_of
+from mixlaw.optimizer.proxies import Proxies
+from mixlaw.optimizer.simulate import World, random_recipes, random_world
+from mixlaw.optimizer.suggest import suggest
+from mixlaw.optimizer.suggestion import Suggestion
+from mixlaw.optimizer.target import Target
+from mixlaw.recipe import Domain, Kind, Recipe
+from mixlaw.runner.tree import plan
+
+DOMAINS = (
+    Domain("web", Kind.TEXT, 40_000_000),
+    Domain("books", Kind.TEXT, 4_000_000),
+    Domain("python", Kind.CODE, 30_000_000),
+)
+UNIQUE = {d.name: float(d.unique_tokens) for d in DOMAINS}
+PHASES = ("init", "cooldown")
+TARGET = Target(330_000, 6_600_000, phases=PHASES, caps={"init": {"books": 0.3}})
+SIZES = {24_000: 480_000, 94_000: 1_880_000}
+SMALL = 6.0 * 24_000 * 480_000  # FLOPs of a recipe of the smallest size
+
+
+def fitted(world: World, table: pl.DataFrame) -> Surfaces:
+    observed = observe(table, world.units, UNIQUE)
+    return surfaces_of((fit_member(Exposure, observed, 48, 0, lambda share, words: None),), observed)
+
+
+def regret(world: World, surfaces: Surfaces) -> float:
+    """What the recipe of greatest expected gain loses in the true world, percent of loss."""
+    allowed = feasible(TARGET, DOMAINS)
+
+    def gains(points: object) -> torch.Tensor:
+        return -100 * world.mean(past_of(allowed).design(allowed, points)).log().mean(-1)  # type: ignore[arg-type]
+
+    contest = contest_of(surfaces, allowed, task_weights(surfaces, None), 48, 0)
+    best = gains(contest_of(world, allowed, task_weights(world, None), 2, 0).points).max()
+    return float(best - gains(contest.points)[contest.leader])
+
+
+def one_regret_each(seed: int) -> tuple[float, float]:
+    """Regret after suggested runs, and after random ones for at least the same FLOPs."""
+    world = random_world(DOMAINS, PHASES, tasks=2, seed=seed)
+    start = random_recipes([24_000, 94_000], 20, DOMAINS, PHASES, count=6, seed=seed)
+    table = world.measure(start, seed=seed)
+    proxies = Proxies(SIZES, measured=tuple(start))
+    found = suggest(fitted(world, table), TARGET, DOMAINS, proxies, budget=6 * SMALL, count=8, worlds=48)
+    random = random_recipes([24_000], 20, DOMAINS, PHASES, count=int(np.ceil(found.cost / SMALL)), seed=1000 + seed)
+    chosen = [job.recipe for job in found.jobs]
+    both = [pl.concat([table, world.measure(extra, seed=500 + seed)]) for extra in (chosen, random)]
+    one, other = (regret(world, fitted(world, rows)) for rows in both)
+    return one, other
+
+
+def test_suggested_runs_teach_more_than_random_ones_for_the_same_flops() -> None:
+    found = np.array([one_regret_each(seed) for seed in range(5)])
+    suggested, random = np.median(found, 0)
+    assert suggested < 0.8 * random
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return random_world(DOMAINS, PHASES, tasks=3, seed=2).uncertain(0.6, seed=1)
+
+
+@pytest.fixture(scope="module")
+def measured() -> tuple[Recipe, ...]:
+    return tuple(random_recipes([24_000], 20, DOMAINS, PHASES, count=8, seed=5))
+
+
+def ends(recipes: Sequence[Recipe]) -> tuple[tuple[Recipe, int], ...]:
+    """Checkpoints at the end of every trunk."""
+    return tuple((recipe, recipe.phases[0].tokens) for recipe in recipes)
+
+
+@pytest.fixture(scope="module")
+def found(world: World, measured: tuple[Recipe, ...]) -> Suggestion:
+    proxies = Proxies(SIZES, measured=measured, checkpoints=ends(measured))
+    return suggest(world, TARGET, DOMAINS, proxies, budget=3 * SMALL, count=8)
+
+
+def test_cooldowns_on_trunks_that_are_paid_come_first(found: Suggestion, measured: tuple[Recipe, ...]) -> None:
+    lineages = {recipe.lineage for recipe in measured}
+    assert found.jobs[0].start in lineages
+    assert found.jobs[0].paid > 0.5 * SMALL
+    assert sum(bool(job.start) for job in found.jobs) >= 4
+
+
+def test_costs_are_those_of_the_plan(found: Suggestion, measured: tuple[Recipe, ...]) -> None:
+    jobs = [job.recipe for job in found.jobs]
+    before, tree = plan(measured), plan([*measured, *jobs])
+    trained = {recipe.prefix(1) for recipe in measured}
+    records = {recipe.lineage for recipe in measured}
+    assert not {*jobs} & {*measured}
+    todo = [s for s in tree.needed(records, trained) if s.lineage not in trained]
+    assert found.cost == pytest.approx(sum(6.0 * s.recipe.params * s.tokens for s in todo))
+    assert not before.needed(records, trained)
+    assert found.cost <= found.budget
+    for job in found.jobs:
+        assert job.cost + job.paid == pytest.approx(6.0 * job.recipe.params * job.recipe.tokens)
+        assert job.start_tokens < job.recipe.tokens
+
+
+def test_suggested_recipes_keep_the_limits_of_the_target(world: World, measured: tuple[Recipe, ...]) -> None:
+    anew = suggest(world, TARGET, DOMAINS, Proxies(SIZES, measured=measured), budget=9 * SMALL, count=8)
+    new = [job.recipe for job in anew.jobs if "another seed" not in job.why]
+    assert len(new) > 4
+    for recipe in new:
+        assert recipe.phases[0].mixture.share("books") <= 0.3 + 1e-6
+        assert 0.1 - 1e-3 <= recipe.phases[-1].tokens / recipe.tokens <= 0.2 + 1e-3
+
+
+def test_every_job_says_what_a_trainer_and_a_person_need(found: Suggestion) -> None:
+    lines = [json.loads(line) for line in found.lines().splitlines()]
+    for line, job in zip(lines, found.jobs, strict=True):
+        assert sum(phase["tokens"] for phase in line["phases"]) == line["tokens"] == job.recipe.tokens
+        assert all(sum(phase["mixture"].values()) == pytest.approx(1) for phase in line["phases"])
+        assert line["why"]
+        assert line["run"] == job.recipe.lineage
+    text, page = str(found), found._repr_html_()
+    assert text.splitlines()[0] == found.sentence
+    assert all(job.why in text and f"{job.recipe.tokens:,}" in text for job in found.jobs)
+    assert found.sentence in page
+    assert json.loads(json.dumps(found.as_json(), allow_nan=False))["flops"] == found.cost
+
+
+def test_regret_falls_by_what_the_jobs_bring(found: Suggestion) -> None:
+    assert found.value is not None
+    assert not found.stop
+    assert 0.05 < found.value.gain <= found.value.regret
+    assert sum(job.brings or 0 for job in found.jobs) >= found.value.gain - 1e-9
+
+
+def test_it_stops_where_nothing_is_left_to_learn(world: World, measured: tuple[Recipe, ...]) -> None:
+    proxies = Proxies(SIZES, measured=measured)
+    known = suggest(world.uncertain(0.005), TARGET, DOMAINS, proxies, budget=3 * SMALL, count=4)
+    assert known.stop
+    assert known.sentence.startswith("Stop")
+    assert not known.pays
+
+
+def test_where_the_target_is_small_it_says_that_more_runs_do_not_pay(
+    world: World, measured: tuple[Recipe, ...]
+) -> None:
+    proxies = Proxies(SIZES, measured=measured)
+    small = suggest(world, replace(TARGET, params=24_000, tokens=480_000), DOMAINS, proxies, budget=9 * SMALL, count=8)
+    large = suggest(world, replace(TARGET, params=94_000_000), DOMAINS, proxies, budget=9 * SMALL, count=8)
+    assert (small.pays, large.pays) == (False, True)
+    assert "does not pay" in small.sentence
+
+
+def test_what_is_queued_is_not_suggested_again(world: World, measured: tuple[Recipe, ...], found: Suggestion) -> None:
+    queued = tuple(job.recipe for job in found.jobs)
+    proxies = Proxies(SIZES, measured=measured, queued=queued, checkpoints=ends(measured))
+    then = suggest(world, TARGET, DOMAINS, proxies, budget=3 * SMALL, count=8)
+    assert not {job.recipe for job in then.jobs} & {*queued}
+    assert then.value is not None
+    assert found.value is not None
+    assert then.value.regret < 0.7 * found.value.regret  # what the queue will show is counted on
+
+
+def test_a_first_design_needs_no_beliefs() -> None:
+    first = suggest(None, TARGET, DOMAINS, Proxies(SIZES), budget=20 * SMALL, count=8)
+    assert first.value is None
+    assert (first.stop, first.pays) == (False, None)
+    assert len(first.jobs) == 8
+    assert first.cost <= 20 * SMALL
+    assert "first fit" in first.sentence
+    assert first.as_json()["cold_start"]
+
+
+def test_the_same_seed_suggests_the_same(world: World, measured: tuple[Recipe, ...], found: Suggestion) -> None:
+    proxies = Proxies(SIZES, measured=measured, checkpoints=ends(measured))
+    assert suggest(world, TARGET, DOMAINS, proxies, budget=3 * SMALL, count=8).id == found.id
+
+
+@pytest.mark.parametrize(("budget", "count"), [(0.0, 8), (float("nan"), 8), (float("inf"), 8), (1e12, 0)])
+def test_budgets_and_counts_that_make_no_sense_are_refused(budget: float, count: int) -> None:
+    with pytest.raises(InputError, match="finite budget above 0"):
+        suggest(None, TARGET, DOMAINS, Proxies(SIZES), budget=budget, count=count)
+
+
+def test_a_budget_that_pays_for_nothing_is_refused(world: World, measured: tuple[Recipe, ...]) -> None:
+    for beliefs in (None, world):
+        with pytest.raises(InputError, match=r"smallest size costs 6\.91e\+10"):
+            suggest(beliefs, TARGET, DOMAINS, Proxies(SIZES, measured=measured), budget=1e6)
+    with pytest.raises(InputError, match=r"write \[sizes\]"):
+        Proxies({})
+
+
+# --- choosing from a list ---
+
+
+@pytest.fixture(scope="module")
+def candidates(world: World) -> Design:
+    return design_of(random_recipes([24_000], 20, DOMAINS, PHASES, count=60, seed=9), PHASES, world.domains, UNIQUE)
+
+
+def test_choose_takes_rows_of_a_list_within_a_budget(world: World, candidates: Design) -> None:
+    found = choose(world, candidates, [1.0] * 60, 5)
+    assert len(set(found.chosen)) == 5
+    assert found.regret > 0
+    assert choose(world, candidates, [1.0] * 60, 5, budget=3.0).cost == 3.0
+    again = choose(world, candidates, np.full(60, 1.0).tolist(), 5)
+    assert again == found
+
+
+def test_choose_follows_the_task_that_counts(world: World, candidates: Design) -> None:
+    # Of the tasks that do not count nothing is to be learned: making them better known changes nothing.
+    sure = replace(world, noise=world.noise * torch.tensor([1.0, 1e-3, 1e-3], dtype=torch.float64))
+    alone = [choose(beliefs, candidates, [1.0] * 60, 4, weights={"task0": 1.0}) for beliefs in (world, sure)]
+    assert alone[0] == alone[1]
+    assert choose(world, candidates, [1.0] * 60, 4, weights={"task1": 1.0}).chosen != alone[0].chosen
+
+
+def test_choosing_again_and_again_finds_the_best_row_in_fewer_runs_than_chance(candidates: Design) -> None:
+    # The loop of a replay: choose, look up, believe, choose. Beliefs are worlds weighted by how well they foretold.
+    tries = [_runs_to_best(candidates, seed) for seed in range(7)]
+    assert float(np.median(tries)) <= 6  # at random 30 of 60
+
+
+def _runs_to_best(candidates: Design, seed: int) -> int:
+    world = random_world(DOMAINS, PHASES, tasks=1, seed=30 + seed).uncertain(0.8, seed=seed)
+    many = world.draws(candidates, 4000)[..., 0].log()
+    truth, worlds = many[0], many[1:]
+    noise = 0.003
+    shown = truth + noise * torch.randn(60, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    seen: list[int] = []
+    weights = torch.ones(len(worlds), dtype=torch.float64) / len(worlds)
+    while int(truth.argmin()) not in seen:
+        picked = torch.multinomial(weights, 64, replacement=True, generator=torch.Generator().manual_seed(len(seen)))
+        beliefs = _Listed(worlds[picked], candidates.runs, noise)
+        left = [i for i in range(60) if i not in seen]
+        chosen = choose(beliefs, candidates.select(left), [1.0] * len(left), 1, contenders=candidates)
+        seen.append(left[chosen.chosen[0]])
+        miss = (worlds[:, seen] - shown[seen]) / (noise + 0.01)  # a little wider than the noise keeps worlds alive
+        weights = torch.softmax(-0.5 * miss.square().sum(1), 0)
+    return len(seen)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Beliefs about listed recipes, as draws of their log losses, (S, R)."""
+
+    losses: torch.Tensor
+    runs: tuple[str, ...]
+    noise: float
+    tasks: tuple[str, ...] = ("task0",)
+    phases: tuple[str, ...] = PHASES
+    domains: tuple[str, ...] = tuple(d.name for d in DOMAINS)
+
+    @property
+    def units(self) -> dict[str, str]:
+        return {"task0": "bits/byte"}
+
+    @property
+    def calibration(self) -> torch.Tensor:
+        return torch.ones(1, dtype=torch.float64)
+
+    @property
+    def log_noise(self) -> torch.Tensor:
+        return torch.full((1,), self.noise, dtype=torch.float64)
+
+    def predict(self, design: Design) -> Predicted:
+        raise NotImplementedError
+
+    def draws(self, design: Design, count: int) -> torch.Tensor:
+        rows = [self.runs.index(run) for run in design.runs]
+        return self.losses[:count][:, rows, None].exp()

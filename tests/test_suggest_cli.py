@@ -1,0 +1,115 @@
+"""`mixlaw suggest` over a real process: a first design, runs after a fit, what is written, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mixlaw.analysis.fit import fit
+from mixlaw.errors import InputError
+from mixlaw.importing import import_table
+from mixlaw.optimizer.simulate import random_recipes, random_world
+from mixlaw.runner.tree import plan
+from mixlaw.study import open_study
+from test_cli import DOMAINS, TINY, contents, document, mixlaw, refused
+
+TARGET = '\n[target]\nparams = "{params}"\ntokens = {tokens}\n'
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny study of our own corpora with a target, tokenised; nothing is trained."""
+    folder = tmp_path_factory.mktemp("own")
+    words = random.Random(5)
+    for name, vocabulary in (("text", ["the", "cat", "sat", "on", "a"]), ("code", ["def", "x", "(", ")", ":"])):
+        documents = ({"text": " ".join(words.choices(vocabulary, k=120)) + f" {i}"} for i in range(150))
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(d) + "\n" for d in documents))
+    (folder / "study.toml").write_text(TINY + TARGET.format(params="0.1M", tokens=40_000))
+    mixlaw("data", folder)
+    return folder
+
+
+def flops_planned(folder: Path) -> float:
+    """FLOPs of all recipes of a study, what they share counted once."""
+    study = open_study(folder)
+    return sum(study.setup.flops(s.recipe.params, s.tokens) for s in plan(study.recipes()).segments)
+
+
+@pytest.mark.slow
+def test_a_first_design_is_queued_and_costs_what_the_plan_says(own: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(own, tmp_path / "copy"))
+    before, recipes = flops_planned(folder), open_study(folder).recipes()
+    found = document("suggest", folder, "--budget", "1e12", "-n", "6")
+    assert found["cold_start"]
+    assert not found["stop"]
+    assert len(found["jobs"]) == len(found["recipe_files"]) == 6
+    assert flops_planned(folder) - before == pytest.approx(found["flops"])
+    lines = [json.loads(line) for line in Path(found["job_file"]).read_text().splitlines()]
+    assert lines == found["jobs"]
+    queued = {recipe.lineage for recipe in open_study(folder).recipes()} - {recipe.lineage for recipe in recipes}
+    assert {line["run"] for line in lines} == queued
+    more = open_study(folder).suggest(1e12, 6)
+    assert not {job.recipe.lineage for job in more.jobs} & queued
+
+
+@pytest.mark.slow
+def test_the_table_says_what_why_and_what_it_costs(own: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(own, tmp_path / "copy"))
+    shown = mixlaw("suggest", folder, "--budget", "1e12", "-n", "4").stdout
+    assert shown.startswith("4 runs for a first fit: ")
+    assert "the centre of what the target allows" in shown
+    assert "4 recipes are queued: `mixlaw run` trains them" in shown
+    assert str(folder / "suggestions") in shown
+
+
+@pytest.mark.slow
+def test_a_budget_that_pays_for_nothing_changes_nothing(own: Path) -> None:
+    assert "pays for no run" in refused(own, "suggest", own, "--budget", "1000")
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of imported runs from a known world, with a target; not fitted."""
+    folder = tmp_path_factory.mktemp("foreign")
+    world = random_world(DOMAINS, tasks=2, seed=4)
+    runs = random_recipes([2_000_000, 8_000_000], 20, DOMAINS, count=8, seed=4)
+    world.measure(runs, seed=4).write_csv(folder / "runs.csv")
+    kinds = "\n".join(f'{d.name} = {{ kind = "{d.kind.value}", unique_tokens = {d.unique_tokens} }}' for d in DOMAINS)
+    (folder / "domains.toml").write_text(f"[domains]\n{kinds}\n")
+    import_table(folder / "runs.csv", folder / "study", "bits/byte", folder / "domains.toml")
+    with (folder / "study" / "study.toml").open("a") as file:
+        file.write(TARGET.format(params="60M", tokens=1_200_000_000))
+    return folder / "study"
+
+
+def test_runs_that_are_not_fitted_have_to_be(foreign: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(foreign, tmp_path / "copy", ignore=shutil.ignore_patterns("surfaces")))
+    assert "run `mixlaw fit" in refused(copy, "suggest", copy, "--budget", "1e15")
+    text = (copy / "study.toml").read_text()
+    (copy / "study.toml").write_text(text[: text.index("[target]")])
+    with pytest.raises(InputError, match=r"write \[target\]"):
+        open_study(copy).suggest(1e15)
+
+
+def test_after_a_fit_runs_are_weighed_by_what_they_bring(foreign: Path) -> None:
+    study = open_study(foreign)
+    fit(study.table(), units=study.units, unique=study.unique, audited=False).save(foreign / "surfaces")
+    before = contents(foreign)
+    found = document("suggest", foreign, "--budget", "2e15", "-n", "3")
+    assert not found["cold_start"]
+    assert found["regret"] >= found["gain"] >= 0
+    assert 1 <= len(found["jobs"]) <= 3
+    assert sum(job["flops"] for job in found["jobs"]) == pytest.approx(found["flops"])
+    assert found["flops"] <= 2e15
+    for job in found["jobs"]:
+        assert job["params"] in (2_000_000, 8_000_000)
+        assert job["flops"] + job["flops_paid"] == pytest.approx(6 * job["params"] * job["tokens"])
+        assert job["task"] in ("task0", "task1")
+    assert found["recipe_files"] == []  # runs of another trainer: the job lines are what it takes
+    after = contents(foreign)
+    assert {name: after[name] for name in before} == before
+    assert after.keys() - before.keys() == {str(Path(found["job_file"]).relative_to(foreign))}
