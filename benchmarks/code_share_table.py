@@ -1,0 +1,184 @@
+"""Code in the place of text: how 19 language tasks respond, which carry signal, and where their average is best.
+
+    python benchmarks/code_share_table.py
+
+Scores of models of 2.8B and 4.2B parameters whose tokens are 0 to 90 % Python (Muennighoff et al. 2023, appendix M),
+from `published` beside $MIXLAW_DATA or in ../shared, imported with their mapping and fitted as `mixlaw fit` does.
+Scores at 4.2B and at 0 % are means of five seeds; the others are of one seed, and nobody measured their noise.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mixlaw.analysis.readiness import Verdict
+from mixlaw.analysis.surface import Surfaces
+from mixlaw.importing import import_table
+from mixlaw.study import open_study
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("MIXLAW_DATA", ROOT.parent / "shared" / "data"))
+TABLE = DATA.parent / "published" / "muennighoff_code_fill_scores.csv"
+Floats = NDArray[np.float64]
+#: Code shares at which the response is read, those of the published runs and between them.
+SHARES = np.linspace(0.0, 0.9, 37)
+WORLDS = 64
+
+
+#: The published average is a task of its own: seeds move all tasks together, which their own curves do not know.
+AVERAGE = "Average"
+SERIES = ((4.2e9, "C4"), (2.8e9, "C4"), (2.8e9, "OSCAR"))
+
+
+@dataclass(frozen=True)
+class Span:
+    """A number with its 90 % interval."""
+
+    middle: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, middle: float, worlds: Floats) -> Span:
+        """Around a middle, from posterior worlds (W,)."""
+        return cls(middle, float(np.quantile(worlds, 0.05)), float(np.quantile(worlds, 0.95)))
+
+    def text(self, form: str) -> str:
+        """All three in one format."""
+        return f"{self.middle:{form}} ({self.low:{form}} to {self.high:{form}})"
+
+
+@dataclass(frozen=True)
+class Response:
+    """Rescaled scores in points (0 = chance, 100 = perfect) against the code share, for one size and text corpus.
+
+    Attributes:
+        name: size and corpus.
+        mean: of each task at the shares of `SHARES`, (S, T).
+        worlds: the same in posterior worlds as wide as held-out runs ask for, (W, S, T).
+    """
+
+    name: str
+    mean: Floats
+    worlds: Floats
+
+    def best(self, task: int) -> Span:
+        """Share at which a task is best."""
+        return Span.of(float(SHARES[self.mean[:, task].argmax()]), SHARES[self.worlds[..., task].argmax(1)])
+
+    def change(self, share: float, task: int) -> Span:
+        """Change of a task from no code to this share."""
+        at = int(np.abs(SHARES - share).argmin())
+        worlds = self.worlds[:, at, task] - self.worlds[:, 0, task]
+        return Span.of(float(self.mean[at, task] - self.mean[0, task]), worlds)
+
+    def harmless(self, task: int) -> float:
+        """Largest share up to which the task is as good as without code."""
+        worse = self.mean[:, task] < self.mean[0, task]
+        return float(SHARES[worse.argmax() - 1] if worse.any() else SHARES[-1])
+
+
+@cache
+def fitted() -> Surfaces:
+    """The published scores, imported with their mapping and fitted by default."""
+    with tempfile.TemporaryDirectory() as folder:
+        import_table(TABLE, Path(folder) / "study", mapping=ROOT / "docs" / "mappings" / "muennighoff_code.toml")
+        return open_study(Path(folder) / "study").fit()
+
+
+def response(surfaces: Surfaces, params: float, corpus: str) -> Response:
+    """What the surfaces say of models of one size whose tokens are Python and this corpus."""
+    design = surfaces.observed.design
+    base = design.select([design.runs.index(f"{params / 1e9:g}B-{corpus}-0")])
+    python, text = (design.domains.index(name) for name in ("python", corpus))
+    tokens = torch.zeros(len(SHARES), 1, len(design.domains), dtype=torch.float64)
+    tokens[:, 0, python] = base.total * torch.tensor(SHARES)
+    tokens[:, 0, text] = base.total * torch.tensor(1 - SHARES)
+    grid = replace(base.select([0] * len(SHARES)), tokens=tokens)
+    with torch.no_grad():
+        mean, worlds = surfaces.mean(grid), surfaces.draws(grid, WORLDS)
+    worlds = mean + surfaces.calibration * (worlds - mean)
+    chance = torch.tensor([surfaces.chance.get(task, 0.0) for task in surfaces.tasks], dtype=torch.float64)
+    mean, worlds = (100 * (values - chance) / (1 - chance) for values in (mean, worlds))
+    return Response(f"{params / 1e9:g}B, {corpus}", mean.numpy(), worlds.numpy())
+
+
+def per_task(surfaces: Surfaces, found: Response) -> list[dict[str, str]]:
+    """A row per task: score without code, change with 25, 50 and 90 % of it, best share, noise, signal, verdict."""
+    rows = []
+    for t, task in enumerate(surfaces.tasks):
+        ready = surfaces.readiness[task]
+        size = max(ready.sizes, key=lambda s: s.params)
+        noise = 100 * size.noise / (1 - surfaces.chance.get(task, 0.0))
+        row = {"task": task, "no code": f"{found.mean[0, t]:.1f}"}
+        row |= {f"{share:.0%} code": found.change(share, t).text("+.1f") for share in (0.25, 0.5, 0.9)}
+        row |= {"best share": found.best(t).text(".0%"), "noise": f"{noise:.1f}", "signal": f"{size.ratio:.1f}"}
+        rows.append(row | {"verdict": ready.words.split(":")[0]})
+    return rows
+
+
+def measured(surfaces: Surfaces, params: float, corpus: str) -> dict[str, float]:
+    """Published average of every run of a series, in points, by its percentage of Python."""
+    start, value = f"{params / 1e9:g}B-{corpus}-", surfaces.observed.value[surfaces.tasks.index(AVERAGE)]
+    rows = [(run.removeprefix(start), float(v)) for run, v in zip(surfaces.observed.design.runs, value, strict=True)]
+    return {share: 100 * v for share, v in sorted(rows, key=lambda row: len(row[0])) if share.isdigit()}
+
+
+def with_signal(surfaces: Surfaces) -> list[str]:
+    """Tasks that carry signal, the average left out."""
+    good = (Verdict.READY, Verdict.FROM_SIZE)
+    return [task for task, ready in surfaces.readiness.items() if ready.verdict in good and task != AVERAGE]
+
+
+def code_share() -> list[tuple[str, float, float | None]]:
+    """Figures of the scoreboard: what, value, bar (there is none)."""
+    surfaces = fitted()
+    average = surfaces.tasks.index(AVERAGE)
+    figures: list[tuple[str, float, float | None]] = [("tasks of 19 with signal", len(with_signal(surfaces)), None)]
+    for params, corpus in SERIES:
+        found = response(surfaces, params, corpus)
+        best = found.best(average)
+        what = f"best share of Python for the average, {found.name}"
+        figures += [(what, best.middle, None), (f"{what}, low", best.low, None), (f"{what}, high", best.high, None)]
+    return figures
+
+
+def printed(rows: list[dict[str, str]]) -> None:
+    """A table for the terminal."""
+    cells = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+
+
+def main() -> None:
+    """Print the table of tasks and the best shares for their average."""
+    if not TABLE.exists():
+        print(f"code_share_table: {TABLE} is not here; set MIXLAW_DATA to the folder beside `published`")
+        return
+    surfaces = fitted()
+    average, found = surfaces.tasks.index(AVERAGE), [response(surfaces, *series) for series in SERIES]
+    print(
+        f"{found[0].name}: rescaled scores in points (0 = chance), their change with Python in the place of text, 90 %"
+    )
+    print("noise: of a measured score; signal: spread of true scores over it at this size; verdict: over both sizes")
+    printed(per_task(surfaces, found[0]))
+    good = with_signal(surfaces)
+    print(f"\n{len(good)} of 19 tasks carry signal: {', '.join(good)}")
+    for one in found:
+        best, half = one.best(average).text(".0%"), one.change(0.5, average).text("+.1f")
+        print(
+            f"{one.name}: average best at {best} Python, half Python {half}, no loss up to {one.harmless(average):.0%}"
+        )
+
+
+if __name__ == "__main__":
+    main()
