@@ -47,7 +47,7 @@ def unconstrained(objective: Objective, point: Points) -> tuple[Objective, Point
     target = objective.allowed.target
     free = replace(target, floors={}, caps={}, max_epochs=1e9, domain_epochs={}, phase_epochs={}, guard=None)
     allowed = feasible(free, objective.allowed.domains)
-    bare = replace(objective, allowed=allowed, radius=math.inf, guarded=None)
+    bare = replace(objective.within(objective.worlds[:WORLDS]), allowed=allowed, radius=math.inf, guarded=None)
     found, _ = refine(bare.value, allowed, allowed.drawn(point))
     return bare, found
 

@@ -1,4 +1,4 @@
-"""Named recipes that a proposal has to beat: proportional, uniform, and the recipes of Aryabumi et al. 2024.
+"""Named recipes that a proposal has to beat: proportional, uniform, UniMax, those of Aryabumi et al. 2024 and others.
 
 Every baseline is a function of the model size, the phases (name -> tokens, in order), the domains and the learning
 rate at the end of the last phase over the peak. Shares come from kinds and unique tokens alone; caps are not applied.
@@ -10,12 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from mixlaw.errors import InputError
+from mixlaw.optimizer.published import PUBLISHED, Stage, filled
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 
 #: Aryabumi et al. 2024, arXiv:2408.10914, section 2.1: code is 80 % web code and 20 % markup.
 WEB_CODE, MARKUP = 0.8, 0.2
 #: Same, table 2: code share of `init` in balanced -> text, of every `continue`, and of every cooldown.
 BALANCED_CODE, CONTINUE_CODE, COOLDOWN_CODE = 0.5, 0.1, 0.2
+
+#: Epochs of UniMax: as often as repeats are nearly as good as fresh tokens (Muennighoff et al. 2023, arXiv:2305.16264).
+EPOCHS = 4
 
 _SLOW_TEXT = (Kind.TEXT,)
 #: Section 3.5: the cooldown adds mathematics and instructions to high-quality text; how much of each is not published.
@@ -58,12 +62,36 @@ def code_to_text(params: int, phases: Mapping[str, int], domains: Sequence[Domai
     return _paper(params, phases, domains, lr_end, init=1.0, later=CONTINUE_CODE)
 
 
+def unimax(params: int, phases: Mapping[str, int], domains: Sequence[Domain], lr_end: float = 0.0) -> Recipe:
+    """UniMax (Chung et al. 2023, arXiv:2304.09151): as even as four epochs of every domain allow, the same throughout.
+
+    From the smallest domain up, each gets an even part of the tokens that are left, at most its epochs.
+    """
+    left, even = float(sum(phases.values())), {}
+    ordered = sorted(domains, key=lambda d: d.unique_tokens)
+    for i, domain in enumerate(ordered):
+        even[domain.name] = min(left / (len(ordered) - i), EPOCHS * domain.unique_tokens)
+        left -= even[domain.name]
+    return _recipe(params, phases, [Mixture.normalised(even)] * len(phases), lr_end)
+
+
+def published(stages: Sequence[Stage]) -> Baseline:
+    """A baseline that follows published stages."""
+
+    def build(params: int, phases: Mapping[str, int], domains: Sequence[Domain], lr_end: float = 0.0) -> Recipe:
+        return _recipe(params, phases, filled(stages, phases, domains), lr_end)
+
+    return build
+
+
 BASELINES: Mapping[str, Baseline] = {
     "proportional": proportional,
     "uniform": uniform,
+    "unimax": unimax,
     "text-only": text_only,
     "balanced->text": balanced_to_text,
     "code->text": code_to_text,
+    **{name: published(stages) for name, stages in PUBLISHED.items()},
 }
 
 

@@ -16,7 +16,7 @@ from mixlaw.optimizer.target import Lengths
 
 Floats = NDArray[np.float64]
 
-GRID = 41  # points of a share between 0 and 1
+GRID = 26  # points of a share between 0 and 1
 WIDE = 0.08  # narrower ranges are not worth a sentence
 TRIFLE = 0.05  # percent of loss that nobody would pay for
 WORTH = 0.25  # share of the gain that a move within noise may cost at most

@@ -112,7 +112,7 @@ class Objective:
         return self.worth.total(self.losses(points), self.reference)
 
     def value(self, points: Points) -> Tensor:
-        """Lower confidence bound of the gain, less what leaving measured recipes or failing a guard costs, percent, (R,)."""
+        """Lower confidence bound of the gain in percent, less what the trust radius and the guard charge, (R,)."""
         return self.judge(points, self.losses(points))
 
     def judge(self, points: Points, losses: Tensor) -> Tensor:

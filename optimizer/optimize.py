@@ -16,6 +16,7 @@ from mixlaw.optimizer.search import Value, climb, random_starts, refine
 from mixlaw.recipe import Recipe
 
 FEW = 24  # worlds that tell good starts from bad ones
+ENOUGH = 64  # worlds that a search needs: more would move the optimum by less than it is uncertain
 
 
 def best_points(
@@ -35,17 +36,22 @@ def best_points(
     Returns:
         For each part one point and its value.
     """
-    points, few = candidates(objective, baselines, starts, seed), objective.within(objective.worlds[:FEW])
-    some = [part[part < len(few.worlds)] for part in parts]
-    with torch.no_grad():
-        values = _by_part(few, some)(points.repeat(len(parts)))
-    points = points.repeat(len(parts))[_leading(values, len(parts), starts)]
+    few, some = objective.within(objective.worlds[:FEW]), [part[part < FEW] for part in parts]
+    points = _promising(few, some, candidates(objective, baselines, starts, seed), starts)
     points, values = climb(_by_part(few, some), few.allowed, points, steps=40)
     best = _leading(values, len(parts), 1)
     pairs = zip(parts, best, strict=True)
     return [
         refine(objective.within(objective.worlds[part]).value, objective.allowed, points[i[None]]) for part, i in pairs
     ]
+
+
+def _promising(objective: Objective, parts: Sequence[Tensor], points: Points, count: int) -> Points:
+    """The best `count` points for each part of the worlds, group by group."""
+    with torch.no_grad():
+        losses = objective.losses(points)
+        values = [objective.within(objective.worlds[part]).judge(points, losses[part]) for part in parts]
+    return Points.cat([points[each.argsort(descending=True)[:count]] for each in values])
 
 
 def _by_part(objective: Objective, parts: Sequence[Tensor]) -> Value:

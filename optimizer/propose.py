@@ -19,7 +19,7 @@ from mixlaw.optimizer.goal import Goal, worth_of
 from mixlaw.optimizer.guard import guarded_by, holding, kept
 from mixlaw.optimizer.judge import Entry, cross_fitted, judged
 from mixlaw.optimizer.objective import Objective
-from mixlaw.optimizer.optimize import best_points, on_ladder
+from mixlaw.optimizer.optimize import ENOUGH, best_points, on_ladder
 from mixlaw.optimizer.points import Points
 from mixlaw.optimizer.proposal import Free, Proposal
 from mixlaw.optimizer.rivals import BASELINES, rivals_of
@@ -40,7 +40,7 @@ def propose(
     measured: Design | None = None,
     draws: int = 64,
     caution: float = 1.0,
-    starts: int = 24,
+    starts: int = 12,
     sizes: Sequence[int] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -121,10 +121,11 @@ def _choose(asked: _Asked) -> _Found:
         rival = rivals.losses[rivals.best]
         objective = Objective(beliefs, allowed, worth, rival, worlds, asked.caution, near, radius_of(near))
         objective = replace(objective, guarded=guarded_by(target.guard, rivals, beliefs.tasks))
-        parts = [worlds, *_halves(worlds)]
-        (point, value), *halves = best_points(objective, parts, recipes, asked.starts, asked.seed)
+        search = objective.within(worlds[:ENOUGH])
+        parts = [search.worlds, *_halves(search.worlds)]
+        (point, value), *halves = best_points(search, parts, recipes, asked.starts, asked.seed)
         chosen = [half for half, _ in halves]
-        tried.append(_Found(objective, point, value, chosen, rivals.entries, rivals.best, runs))
+        tried.append(_Found(search, point, value, chosen, rivals.entries, rivals.best, runs))
     best = max(tried, key=lambda each: each.value)
     objective, point = on_ladder(best.objective, best.point)
     return replace(best, objective=objective, point=holding(objective, point))
@@ -132,20 +133,21 @@ def _choose(asked: _Asked) -> _Found:
 
 def _surveyed(asked: _Asked, found: _Found, sizes: Sequence[int] | None, tell: Progress) -> Proposal:
     """Judge what was found, and look around it."""
-    objective, measured, against = found.objective, asked.measured, found.against
+    search, measured, against = found.objective, asked.measured, found.against
+    objective = search.within(torch.arange(asked.draws))
     recipe = objective.allowed.recipe(found.point)
     point = replace(objective.allowed.read([recipe]), params=found.point.params)  # as it is after rounding
-    fitted = _cross_fitted(found)
+    fitted = _cross_fitted(found, objective.worlds)
     verdict = judged(objective, recipe, fitted, found.baselines, against, measured, found.runs)
     tell(0.6, "finding the optimum of every world")
-    ends, length = spread(objective, point)
+    ends, length = spread(search, point)
     tell(0.8, "looking at other sizes and without limits")
     shown = sizes_on_the_way(asked.target, recipe.params, _sizes(measured)) if sizes is None else sizes
     smaller = [size for size in shown if size < recipe.params]
-    steps = way(objective, point, found.baselines[against].recipe, smaller) if smaller else ()
+    steps = way(search, point, found.baselines[against].recipe, smaller) if smaller else ()
     free = _free(objective, point)
     tell(0.95, "looking for flat directions")
-    flat = flat_directions(objective, point)
+    flat = flat_directions(search, point)
     tell(1.0, "proposed")
     return replace(
         verdict,
@@ -160,9 +162,9 @@ def _surveyed(asked: _Asked, found: _Found, sizes: Sequence[int] | None, tell: P
     )
 
 
-def _cross_fitted(found: _Found) -> Tensor:
+def _cross_fitted(found: _Found, worlds: Tensor) -> Tensor:
     """Log losses, in every world, of the recipe that the other half of the worlds has chosen, (S, T)."""
-    allowed, worlds = found.objective.allowed, found.objective.worlds
+    allowed = found.objective.allowed
     entries = [Entry(allowed.recipe(point), allowed) for point in found.halves]
     return cross_fitted(_halves(worlds), [entry.losses(found.objective.beliefs, len(worlds)) for entry in entries])
 
@@ -176,7 +178,8 @@ def _free(objective: Objective, point: Points) -> Free:
     bare, best = unconstrained(objective, point)
     recipe = bare.allowed.recipe(best)
     entry = Entry(recipe, bare.allowed)
-    gain = float(objective.worth.total(entry.losses(bare.beliefs, len(bare.worlds))[:, None], bare.reference).mean())
+    losses = entry.losses(bare.beliefs, len(objective.worlds))
+    gain = float(objective.worth.total(losses[:, None], objective.reference).mean())
     broken = list(objective.allowed.violations(recipe))
     far = float(objective.distance(bare.allowed.read([recipe]))[0])
     if far > objective.radius + 1e-3:

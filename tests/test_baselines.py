@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import pytest
 
 from mixlaw.errors import InputError
@@ -14,6 +17,7 @@ from mixlaw.optimizer.baselines import (
     text_only,
     uniform,
 )
+from mixlaw.optimizer.published import CRYSTAL, LLAMA_3, OLMO_3, QWEN_CODER, SMOLLM2
 from mixlaw.recipe import Domain, Kind, Recipe
 
 DOMAINS = (
@@ -64,6 +68,50 @@ def test_proportional_and_uniform_are_what_they_are_called() -> None:
         {d.name: d.unique_tokens / whole for d in DOMAINS}
     )
     assert list(uniform(1, PHASES, DOMAINS).mixture.values()) == pytest.approx([1 / 6] * 6)
+
+
+def test_unimax_is_even_among_what_does_not_run_out() -> None:
+    # 3,000 tokens over six domains: four epochs of the three small ones (12, 200, 400) are all they give; the other
+    # 2,388 are 796 each, but stack has 556 and markup 720: web takes the rest.
+    mixture = named("unimax")(1, {"all": 3000}, DOMAINS).mixture
+    tokens = {name: 3000 * share for name, share in mixture.items()}
+    expected = {"synthetic": 12, "math": 200, "books": 400, "stack": 556, "markup": 720, "web": 1112}
+    assert tokens == pytest.approx(expected)
+
+
+def test_published_stages_are_the_figures_of_their_sources() -> None:
+    table = _published()
+    shares = {
+        "Llama 3.1": LLAMA_3,
+        "SmolLM2": SMOLLM2,
+        "OLMo 3 Dolma 3": OLMO_3,
+        "Qwen2.5-Coder": QWEN_CODER,
+        "Crystal": CRYSTAL,
+    }
+    for model, stages in shares.items():
+        rows = [row for row in table if row["model"] == model and row["code_pct"] and row["general_text_pct"]]
+        assert len(rows) == len(stages)
+        for row, stage in zip(rows, stages, strict=True):
+            assert stage.code == float(row["code_pct"])
+            assert stage.math == float(row["math_pct"] or 0)
+            assert stage.text == float(row["general_text_pct"]) + float(row["multilingual_pct"] or 0)
+
+
+def _published() -> list[dict[str, str]]:
+    path = Path(__file__).resolve().parents[2] / "shared" / "published" / "sibling_stage_mixtures.csv"
+    if not path.exists():
+        pytest.skip("the table of published stage mixtures is not beside this checkout")
+    with path.open(encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_stages_are_laid_over_phases_and_the_last_is_the_cooldown() -> None:
+    # SmolLM2: 6, 2 and 2 of 10T tokens before the decay. The first half has 10 % code; the second is 1T of stage 1, 2T
+    # of each of the others: (10 + 2 x 20 + 2 x 16) / 5 = 16.4 %.
+    recipe = named("smollm2")(1, {"init": 50, "continue": 50, "cooldown": 10}, DOMAINS)
+    assert _code(recipe) == pytest.approx([0.10, 0.164, 0.24])
+    assert recipe.phases[2].mixture.share("math") == pytest.approx(0.14)
+    assert _code(named("crystal")(1, PHASES, DOMAINS))[2] == pytest.approx(0.91)
 
 
 @pytest.mark.parametrize("name", BASELINES)
