@@ -30,8 +30,8 @@ OTHERS = 32
 CURIOSITY = 1e-3
 #: Percent of loss that nobody would pay for.
 TRIFLE = 0.05
-#: How many times the value of the thrifty batch another one must have.
-CLEARLY = 1.05
+#: How many times the value of the thrifty batch one that looks at value alone must have.
+CLEARLY = 1.25
 #: Entries of (candidates x contenders x paths) held at once.
 BLOCK = 2**22
 
@@ -74,7 +74,7 @@ class Batch:
     @property
     def value(self) -> float:
         """Reduction of the expected regret by the whole batch, percent."""
-        return min(max(sum(self.values), 0.0), self.regret)
+        return max(sum(self.values), 0.0)
 
     @property
     def cost(self) -> float:
@@ -141,7 +141,9 @@ def _greedy(state: _State, prices: Prices, count: int, budget: float, taken: Seq
         tasks.append(int(task[best]))
         state = state.after(best)
     moved = float((state.paths.amax(1) > state.paths[:, state.leader] + TRIFLE).double().mean())
-    return Batch(tuple(chosen), tuple(values), tuple(costs), tuple(tasks), first.left, moved)
+    most = min(1.0, first.left / max(sum(values), _TINY))  # no more can be won back than is lost
+    told = tuple(value * most for value in values)
+    return Batch(tuple(chosen), told, tuple(costs), tuple(tasks), first.left, moved)
 
 
 @dataclass(frozen=True, eq=False)

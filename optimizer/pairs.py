@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 from mixlaw.optimizer.constraints import Feasible
 from mixlaw.recipe import Mixture, Phase, Recipe
 
@@ -45,6 +48,7 @@ def _pair(
     outside = sum(weight.values()) - inside
     direction = {name: w / inside if name in group else -w / outside for name, w in weight.items()}
     whole = early.tokens + late.tokens
+    params = round(math.sqrt(allowed.sizes[0] * allowed.sizes[1]))  # limits are those at the size of the target
 
     def at(step: float) -> Recipe | None:
         one = {n: early.mixture.share(n) + step * d * late.tokens / whole for n, d in direction.items()}
@@ -54,7 +58,7 @@ def _pair(
         moved = middle.with_mixture(early.name, Mixture.normalised(one)).with_mixture(
             late.name, Mixture.normalised(two)
         )
-        return None if allowed.violations(moved) else moved
+        return None if allowed.violations(replace(moved, params=params)) else moved
 
     for step in STEPS:
         one, two = at(step), at(-step)

@@ -52,7 +52,7 @@ def at_size(
     for i, candidate in enumerate(wanted):
         for recipe in _branches(allowed, candidate.recipe, [c.recipe for c in (*wanted[i + 1 :], *wanted[:i])]):
             branch = proxies.adopt(scaled(allowed, recipe, params, tokens))
-            found.append(Candidate(branch, f"another {recipe.phases[-1].name} on a shared trunk"))
+            found.append(Candidate(branch, f"{candidate.why}, with another {recipe.phases[-1].name}"))
     for candidate in found[:EARLY]:
         if len(phases := candidate.recipe.phases) > 2:
             early = replace(candidate.recipe, phases=(phases[0], phases[-1]))
@@ -63,18 +63,27 @@ def at_size(
 def scaled(allowed: Feasible, recipe: Recipe, params: int, tokens: int) -> Recipe:
     """A recipe for the target at another size, its phases in proportion.
 
-    Cooldowns are short, middling or long, on trunks of one length, so that many recipes can share a trunk.
+    Cooldowns are short, middling or long, on trunks of one length, so that many recipes can share a trunk. What the
+    target has been trained on already keeps its share of the tokens.
     """
-    *trunk, last = recipe.phases
+    known = len(recipe.phases) - len(allowed.target.phases)
+    begun, trunk, last = recipe.phases[:known], recipe.phases[known:-1], recipe.phases[-1]
+    past = tuple(_resized(phase, tokens * phase.tokens / recipe.tokens) for phase in begun)
+    rest = tokens - sum(phase.tokens for phase in past)
     if not trunk:
-        return Recipe(params, (replace(last, tokens=tokens),))
-    low, high = (share * allowed.target.rest / allowed.target.tokens for share in allowed.cooldown)
+        return Recipe(params, (*past, _resized(last, rest)))
+    whole = sum(phase.tokens for phase in (*trunk, last))
+    low, high = allowed.cooldown
     grid = (low, (low + high) / 2, high)
-    length = min(grid, key=lambda share: abs(share - last.tokens / recipe.tokens))
-    scale = (1 - grid[1]) * tokens / sum(phase.tokens for phase in trunk)
-    short = [replace(phase, tokens=max(1, round(phase.tokens * scale))) for phase in trunk]
+    length = min(grid, key=lambda share: abs(share - last.tokens / whole))
+    scale = (1 - grid[1]) * rest / sum(phase.tokens for phase in trunk)
+    short = tuple(_resized(phase, phase.tokens * scale) for phase in trunk)
     end = sum(phase.tokens for phase in short) * length / (1 - length)
-    return Recipe(params, (*short, replace(last, tokens=max(1, round(end)))))
+    return Recipe(params, (*past, *short, _resized(last, end)))
+
+
+def _resized(phase: Phase, tokens: float) -> Phase:
+    return replace(phase, tokens=max(1, round(tokens)))
 
 
 def _branches(allowed: Feasible, recipe: Recipe, others: Sequence[Recipe]) -> Iterator[Recipe]:

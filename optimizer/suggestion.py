@@ -142,10 +142,10 @@ class Suggestion:
         return f"{len(self.jobs)} run" + ("s" if len(self.jobs) != 1 else "")
 
     def _verdict(self, value: Value) -> str:
-        times = value.worth / self.cost if self.cost else float("inf")
-        how = f"{times:.2g} times" if times < 1000 else "more than 1,000 times"
+        times = value.worth / self.cost if self.cost else math.inf
+        how = f"{times:.2g} times these FLOPs" if times < 1000 else "more than 1,000 times these FLOPs"
         verdict = "It pays" if self.pays else "For this target alone it does not pay"
-        return f"{verdict}: that is worth {how} the FLOPs, spent on a longer training of the target instead."
+        return f"{verdict}: to gain as much by training the target longer would take {how}."
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
