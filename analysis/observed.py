@@ -104,6 +104,8 @@ def _values(table: pl.DataFrame, task: str, unit: str) -> Tensor:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         wanted = "a share between 0 and 1" if score else "a finite loss above 0"
+        if score and -1 < values[row] < 0:
+            wanted += " (if 0 is chance, give chance + (1 - chance) x score)"
         raise InputError(
             f"metric:{task} is {values[row]:g} in row {row}; {unit} needs {wanted}: mend it or leave the cell empty"
         )

@@ -34,7 +34,7 @@ class Status(Enum):
 
     FITTED = "fitted"
     LEANS = "fitted; what the data cannot tell leans on prior knowledge, see the notes"
-    NOISE = "hardly more than noise: recipes do not move this task measurably, do not optimise for it"
+    NOISE = "hardly more than noise: held-out runs are predicted no better than by their mean, do not optimise for it"
     EXHAUSTED = "stopped at the step limit: treat the numbers with care"
 
 

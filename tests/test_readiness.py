@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mixlaw.analysis.audit import Audit, audit_table
 from mixlaw.analysis.observed import Observed, observe
 from mixlaw.analysis.readiness import Readiness, Verdict, readiness
+from mixlaw.errors import InputError
 
 Floats = NDArray[np.float64]
 NOISE = 0.01  # of a run, in log loss
@@ -100,3 +101,9 @@ def test_checkpoints_of_a_run_count_once() -> None:
     observed = measured({6e7: 0.0}, tasks=1)
     rows = torch.arange(RECIPES).repeat(3)
     assert judged(observed.select(rows))[0].sizes[0].runs == RECIPES
+
+
+def test_a_rescaled_score_below_chance_is_refused_with_the_way_back() -> None:
+    table = pl.DataFrame({"run": ["a"], "params": [1e9], "tokens:train:text": [2e10], "metric:anli": [-0.015]})
+    with pytest.raises(InputError, match=r"-0.015 in row 0.*if 0 is chance, give chance \+ \(1 - chance\) x score"):
+        observe(table, {"anli": "accuracy"}, {})
