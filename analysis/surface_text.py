@@ -119,15 +119,21 @@ def as_text(surfaces: Surfaces) -> str:
 
 def _ready(surfaces: Surfaces) -> list[str]:
     """One line for each verdict on signal and noise."""
-    alike: dict[str, list[str]] = {}
+    alike: dict[str, list[tuple[float, str]]] = {}
     order = list(Verdict)
     for task, found in sorted(surfaces.readiness.items(), key=lambda item: order.index(item[1].verdict)):
-        size = max(found.sizes, key=lambda s: s.ratio, default=None)
-        alike.setdefault(found.words, []).append(task if size is None else f"{task} ({size.ratio:.1f})")
+        ratio = max((size.ratio for size in found.sizes), default=0.0)
+        alike.setdefault(found.words, []).append((ratio, f"{task} ({ratio:.1f})" if found.sizes else task))
     measured = all(found.measured for found in surfaces.readiness.values())
     told = "" if measured else ", or what the fit cannot explain where no recipe was repeated"
     head = f"signal over seed noise (largest spread of recipes at one size, in noises of a run{told})"
-    return ["", head, *(f"  {words}: {', '.join(tasks)}" for words, tasks in alike.items())]
+    return ["", head, *(f"  {words}: {_strongest(tasks)}" for words, tasks in alike.items())]
+
+
+def _strongest(tasks: list[tuple[float, str]], most: int = 16) -> str:
+    names = [name for _, name in sorted(tasks, key=lambda pair: -pair[0])]
+    more = f" and {len(names) - most} more (--json has all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _links(surfaces: Surfaces) -> list[str]:
