@@ -15,12 +15,12 @@ from mixlaw.optimizer.points import Points
 from mixlaw.optimizer.search import climb, random_starts
 
 #: Worlds whose own optimum is searched for; the other worlds choose among what these find.
-CLIMBED = 16
+CLIMBED = 24
 #: Points spread over the limits, from which searches start.
 SPREAD = 160
 #: Starts of the search for the optimum on average.
 MIDDLE = 3
-STEPS = 30
+STEPS = 40
 
 
 @dataclass(frozen=True, eq=False)

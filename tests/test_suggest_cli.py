@@ -113,3 +113,14 @@ def test_after_a_fit_runs_are_weighed_by_what_they_bring(foreign: Path) -> None:
     after = contents(foreign)
     assert {name: after[name] for name in before} == before
     assert after.keys() - before.keys() == {str(Path(found["job_file"]).relative_to(foreign))}
+
+
+def test_a_domain_that_no_run_has_used_calls_for_a_first_design(foreign: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(foreign, tmp_path / "copy"))
+    study = open_study(copy)
+    fit(study.table(), units=study.units, unique=study.unique, audited=False, resamples=8).save(copy / "surfaces")
+    with (copy / "study.toml").open("a") as file:
+        file.write('\n[domains.maths]\nkind = "math"\nunique_tokens = 50_000_000\n')
+    found = open_study(copy).suggest(1e17, 6)
+    assert found.value is None
+    assert sum("maths" in job.recipe.domains for job in found.jobs) >= 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
@@ -34,7 +34,8 @@ def suggested(study: Study, budget: float, count: int, progress: Tell | None) ->
 
     target, domains, records = study.target(), study.domains, study.records()
     names = [domain.name for domain in domains]
-    surfaces = None if short_of_runs([r.recipe for r in records], target.all_phases, names) else study.surfaces()
+    short = short_of_runs([r.recipe for r in records], target.all_phases, names)
+    surfaces = None if short else _covering(study.surfaces(), target.all_phases, names)
     telling = [t for t, status in surfaces.status.items() if status is not Status.NOISE] if surfaces else []
     suggestion = suggest(
         surfaces,
@@ -49,6 +50,11 @@ def suggested(study: Study, budget: float, count: int, progress: Tell | None) ->
     return _written(study, suggestion)
 
 
+def _covering(surfaces: Surfaces, phases: Sequence[str], domains: Sequence[str]) -> Surfaces | None:
+    """The surfaces, unless there is a phase or domain of which no run has shown anything."""
+    return surfaces if {*phases} <= {*surfaces.phases} and {*domains} <= {*surfaces.domains} else None
+
+
 def proxies_of(study: Study, records: list[Record], surfaces: Surfaces | None) -> Proxies:
     """Sizes, what is trained and queued, and FLOPs; of foreign runs nobody knows which checkpoints are left.
 
@@ -61,14 +67,14 @@ def proxies_of(study: Study, records: list[Record], surfaces: Surfaces | None) -
     late = tuple(dict.fromkeys(r.recipe for r in records if surfaces and r.run not in seen))
     if not _has_data(study):
         return Proxies(_sizes(study, records), measured, late)
-    recipes, known = study.recipes(), set(measured)
+    recipes, known, sizes = study.recipes(), set(measured), _sizes(study, records)
     return Proxies(
-        sizes=_sizes(study, records),
+        sizes=sizes,
         measured=measured,
         queued=(*late, *(recipe for recipe in recipes if recipe not in known)),
         checkpoints=_checkpoints(study, [*recipes, *measured]),
         flops=study.setup.flops,
-        adopt=lambda recipe: _adopted(study, recipe),
+        adopt=lambda recipe: _adopted(study, recipe, sizes),
     )
 
 
@@ -85,10 +91,10 @@ def _sizes(study: Study, records: list[Record]) -> dict[int, int]:
     return {size: round(median(r.recipe.tokens for r in records if r.recipe.params == size)) for size, _ in counts}
 
 
-def _adopted(study: Study, recipe: Recipe) -> Recipe:
-    """The recipe as it will be trained here, with as many unique tokens as its share of the target's."""
-    pool = subset(study.settings, study.domains, recipe.tokens)
-    return study.setup.adopt(replace(recipe, unique=pool))
+def _adopted(study: Study, recipe: Recipe, sizes: Mapping[int, int]) -> Recipe:
+    """The recipe as it will be trained here; all of one size draw from the same unique tokens, or could not share."""
+    adopted = study.setup.adopt(recipe)
+    return replace(adopted, unique=subset(study.settings, study.domains, sizes.get(adopted.params, recipe.tokens)))
 
 
 def _checkpoints(study: Study, recipes: list[Recipe]) -> tuple[tuple[Recipe, int], ...]:
