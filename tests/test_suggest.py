@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -220,6 +221,15 @@ def test_a_budget_that_pays_for_nothing_is_refused(world: World, measured: tuple
             suggest(beliefs, TARGET, DOMAINS, Proxies(SIZES, measured=measured), budget=1e6)
     with pytest.raises(InputError, match=r"write \[sizes\]"):
         Proxies({})
+
+
+def test_the_documented_design_is_the_one_that_is_made(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "suggest.md").read_text(encoding="utf-8")
+    code, shown = (page.split(f"```{kind}\n")[1].split("```")[0] for kind in ("python", "text"))
+    exec(code, {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == shown.splitlines()[0]
+    assert [line.split()[:3] for line in printed[2:6]] == [line.split()[:3] for line in shown.splitlines()[2:6]]
 
 
 # --- choosing from a list ---
