@@ -15,7 +15,7 @@ from mixlaw.analysis.laws.base import Form
 from mixlaw.analysis.member import Member
 from mixlaw.analysis.observed import Observed
 from mixlaw.analysis.pooling import Prior, first, learn
-from mixlaw.analysis.residual import MASKED, ROWS, Kernel, learn_kernel
+from mixlaw.analysis.residual import MASKED, ROWS, Evidence, Kernel, learn_kernel
 
 Progress = Callable[[float, str], None]
 #: Starts drawn from the prior, the first at its mean; of each task the best is kept.
@@ -35,7 +35,7 @@ def fit_member(
     progress(0.0, "first fits")
     prior, sigma, found = _estimate(form, observed, generator, start)
     progress(0.1, "residual process")
-    kernel = _kernel(form, observed, prior, sigma, found.theta, generator)
+    kernel = _kernel(form, observed, prior, sigma, found.theta, generator, start)
     none = found.theta.new_zeros(0, *found.theta.shape)
     member = Member(law, form, observed, found.theta, none, sigma, kernel, prior, found.converged, seed)
     return with_draws(member, resamples, lambda share, words: progress(0.2 + 0.8 * share, words))
@@ -140,7 +140,13 @@ def _spread(form: Form, observed: Observed, found: Solution, sigma: Tensor) -> T
 
 
 def _kernel(
-    form: Form, observed: Observed, prior: Prior, sigma: Tensor, theta: Tensor, generator: torch.Generator
+    form: Form,
+    observed: Observed,
+    prior: Prior,
+    sigma: Tensor,
+    theta: Tensor,
+    generator: torch.Generator,
+    start: Member | None,
 ) -> Kernel:
     """Residual process learned on at most ROWS rows."""
     features = Features.of(observed.design)
@@ -158,6 +164,15 @@ def _kernel(
     known = ~observed.noise.isnan()
     guess = torch.where(known, observed.noise, sigma / 2).log()
     trust = torch.where(known, observed.doubt, torch.full_like(guess, 0.7))
-    left = torch.where(seen, left, 0.0)
+    evidence = Evidence(
+        x=features(design),
+        groups=features.groups,
+        law=value,
+        left=torch.where(seen, left, 0.0),
+        law_covariance=law_covariance,
+        variance=variance,
+        noise=guess,
+        doubt=trust,
+    )
     with single_thread():
-        return learn_kernel(features, features(design), left, law_covariance, variance, (guess, trust))
+        return learn_kernel(evidence, start.kernel if start else None)

@@ -1,4 +1,4 @@
-"""Coordinates in which recipes are near or far: log exposures by domain and phase, size, tokens and schedule."""
+"""Coordinates in which recipes are near or far: log exposures by domain from each phase on, size, tokens, schedule."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Features:
     Attributes:
         centre, unit: of each coordinate, (F,).
         low, high: measured range of the size coordinates, in standard units.
-        mixture, phase, size: coordinates of the whole mixture, of where in time it lies, of size and schedule.
+        mixture, phase, size: coordinates of the whole mixture, of what each later phase and its successors see, of the
+            size and the schedule.
     """
 
     centre: Tensor
@@ -40,16 +41,16 @@ class Features:
         """Learn centre and scale from measured runs."""
         raw = _raw(design)
         k, phases = len(design.domains), len(design.phases)
-        early = k * phases if phases > 1 else 0
+        late = k * (phases - 1)
         unit = raw.std(0, correction=0).clamp(min=STILL)
-        size = slice(k + early, raw.shape[1])
+        size = slice(k + late, raw.shape[1])
         measured = ((raw - raw.mean(0)) / unit)[:, size].detach()
         ends = measured.amin(0), measured.amax(0)
-        return cls(raw.mean(0), unit, *ends, slice(0, k), slice(k, k + early), size)
+        return cls(raw.mean(0), unit, *ends, slice(0, k), slice(k, k + late), size)
 
     @property
     def groups(self) -> tuple[slice, ...]:
-        """Groups of coordinates that share a length scale."""
+        """Groups of coordinates whose length scales are alike."""
         return tuple(s for s in (self.mixture, self.phase, self.size) if s.stop > s.start)
 
     def __call__(self, design: Design) -> Tensor:
@@ -61,10 +62,8 @@ class Features:
 
 
 def _raw(design: Design) -> Tensor:
-    shares = design.shares
-    parts = [torch.log(shares.sum(1) + SOFT)]
-    if len(design.phases) > 1:
-        parts.append(torch.log(shares + SOFT).flatten(1))
-    schedule = torch.stack([design.progress, design.final_lr], 1)
-    parts.append(torch.cat([torch.stack([design.params, design.total], 1).log(), schedule], 1))
-    return torch.cat(parts, 1)
+    # From each phase on, not phase by phase: what an early phase lacked hardly matters if a later one had it.
+    later = design.shares.flip(1).cumsum(1).flip(1)
+    exposures = torch.log(later + SOFT).flatten(1)
+    size = torch.stack([design.params.log(), design.total.log(), design.progress, design.final_lr], 1)
+    return torch.cat([exposures, size], 1)

@@ -49,6 +49,10 @@ class Member:
         """What the law alone expects, (R, T)."""
         return self.form.log_loss(self.theta, design).T
 
+    def noise(self, design: Design) -> Tensor:
+        """Standard deviation of one run of every recipe, (R, T)."""
+        return self.kernel.noise_at(self.law_only(design).T).T
+
     def mean(self, design: Design) -> Tensor:
         """Law plus residual process, (R, T); differentiable."""
         return self.law_only(design) + self.residual.at(self.features(design), self._mean_weights).squeeze(-1).T
@@ -71,8 +75,10 @@ class Member:
     @cached_property
     def residual(self) -> Residual:
         """The residual process conditioned on the measured rows."""
-        variance = row_variance(self.observed, self.kernel.noise)
-        return Residual(self.kernel, self.features(self.observed.design), variance)
+        observed = self.observed
+        variance = torch.where(observed.variance.isnan(), self.noise(observed.design).T ** 2, observed.variance)
+        variance = torch.where(observed.seen, variance, torch.full_like(variance, MASKED))
+        return Residual(self.kernel, self.features(observed.design), variance)
 
     @cached_property
     def _factor(self) -> Tensor:
@@ -87,7 +93,7 @@ class Member:
     @cached_property
     def _basis(self) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(self.seed)
-        return self.kernel.waves(generator, self.features.centre.shape[0])
+        return self.kernel.waves(generator)
 
     def _prior(self, x: Tensor) -> Tensor:
         """Fourier features of prior draws at coordinates x (R, F), (T, R, WAVES)."""
@@ -115,9 +121,3 @@ class _Worlds:
 
     waves: Tensor
     rows: Tensor
-
-
-def row_variance(observed: Observed, noise: Tensor) -> Tensor:
-    """Noise variance of every row: measured where it was, else the task's; huge where there is no value, (T, R)."""
-    variance = torch.where(observed.variance.isnan(), noise[:, None] ** 2, observed.variance)
-    return torch.where(observed.seen, variance, torch.full_like(variance, MASKED))

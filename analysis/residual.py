@@ -8,53 +8,56 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.features import Features
-
 #: Random Fourier features of a prior draw.
 WAVES = 256
 #: Rows used to learn the kernel; more only cost time.
 ROWS = 192
 #: Variance that takes a masked row out of the process.
 MASKED = 1e6
+#: Prior of log length scales: of a group of coordinates about that many standard units, of a coordinate in its group.
+GROUP_LENGTH, GROUP_SPREAD, OWN_SPREAD = 2.0, 0.7, 0.5
+#: Prior spread of the log signal, and of how log noise changes over one standard deviation of the law's log loss.
+SIGNAL_SPREAD, RISE_SPREAD = 1.0, 0.5
+#: Steps of the search for the kernel, and its rate; fewer from a kernel that is good already.
+STEPS, WARM_STEPS, RATE = 60, 20, 0.15
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """Matern-5/2 kernels of T tasks, a length scale per group of coordinates.
+    """Matern-5/2 kernels of T tasks, a length scale per coordinate, and the noise of a run.
 
-        k(r) = signal**2 (1 + sqrt(5) r + 5/3 r**2) exp(-sqrt(5) r),   r**2 = sum_g |x_g - x'_g|**2 / length_g**2
+        k(r) = signal**2 (1 + sqrt(5) r + 5/3 r**2) exp(-sqrt(5) r),   r**2 = sum_f (x_f - x'_f)**2 / length_f**2
+        noise(l) = noise exp(rise l),   l = the law's log loss about the task's centre, kept inside `span`
 
     Attributes:
         signal, noise: standard deviations in log loss, (T,).
-        length: length scales, (T, G).
-        groups: the coordinates of each group.
+        length: length scales, (T, F).
+        rise: of log noise by log loss, (T,).
+        span: least and largest log loss that the law gives a measured run, (T, 2).
     """
 
     signal: Tensor
     noise: Tensor
     length: Tensor
-    groups: tuple[slice, ...]
+    rise: Tensor
+    span: Tensor
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Covariances between recipes x (R, F) and y (Q, F) for every task, (T, R, Q)."""
-        squared = torch.stack([_squared(x[:, g], y[:, g]) for g in self.groups])
-        return self.from_squared(squared)
-
-    def from_squared(self, squared: Tensor) -> Tensor:
-        """Covariances from squared distances by group (G, R, Q), (T, R, Q)."""
-        r2 = torch.einsum("grq,tg->trq", squared, self.length**-2)
-        r = torch.sqrt(5 * r2 + 1e-12)  # the offset keeps the gradient finite on a run
+        r = torch.sqrt(5 * _squared(x / self.length[:, None], y / self.length[:, None]) + 1e-12)  # finite gradient at 0
         return self.signal[:, None, None] ** 2 * (1 + r + r**2 / 3) * torch.exp(-r)
 
-    def waves(self, generator: torch.Generator, coordinates: int) -> tuple[Tensor, Tensor]:
+    def noise_at(self, law: Tensor) -> Tensor:
+        """Standard deviation of one run where the law gives these log losses, (T, R) for (T, R)."""
+        inside = torch.minimum(torch.maximum(law, self.span[:, :1]), self.span[:, 1:])
+        return self.noise[:, None] * torch.exp(self.rise[:, None] * inside)
+
+    def waves(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Frequencies (T, F, WAVES) and phases (WAVES,) whose cosines make prior draws: a Student t with 5 degrees."""
-        normal = torch.randn(coordinates, WAVES, generator=generator, dtype=torch.float64)
+        normal = torch.randn(self.length.shape[1], WAVES, generator=generator, dtype=torch.float64)
         chi = torch.randn(5, WAVES, generator=generator, dtype=torch.float64).square().sum(0)
-        scale = torch.zeros(len(self.signal), coordinates, dtype=torch.float64)
-        for i, group in enumerate(self.groups):
-            scale[:, group] = 1 / self.length[:, i, None]
         turn = 2 * math.pi * torch.rand(WAVES, generator=generator, dtype=torch.float64)
-        return scale[..., None] * normal * torch.sqrt(5 / chi), turn
+        return normal * torch.sqrt(5 / chi) / self.length[..., None], turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,51 +97,92 @@ class Residual:
         return left.clamp(min=0).sqrt()
 
 
-def learn_kernel(
-    features: Features, x: Tensor, left: Tensor, law_covariance: Tensor, variance: Tensor, noise: tuple[Tensor, Tensor]
-) -> Kernel:
-    """Kernels of greatest posterior density for T tasks.
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What kernels of T tasks are learned from.
 
-    The law's own uncertainty enters the covariance, so that what the law has already absorbed is not counted twice
-    (restricted likelihood).
-
-    Args:
-        features: groups of coordinates.
-        x: coordinates, (R, F).
+    Attributes:
+        x: coordinates of R rows, (R, F).
+        groups: of coordinates whose length scales are alike.
+        law: log loss that the law expects, about the task's centre, (T, R).
         left: data minus the law linearised at its prior mean, 0 where not measured, (T, R).
         law_covariance: prior covariance of the linearised law, (T, R, R).
         variance: measured noise variance, NaN where unknown, MASKED where there is no value, (T, R).
-        noise: log of a guess of the standard deviation of a run, and how far it may be off, (T,) each.
+        noise, doubt: log of a guess of the standard deviation of a run, and how far it may be off, (T,).
     """
-    groups = features.groups
-    squared = torch.stack([_squared(x[:, g], x[:, g]) for g in groups])
-    width = torch.tensor([math.sqrt(g.stop - g.start) for g in groups], dtype=torch.float64)
-    guess, trust = noise
-    lengths = torch.log(2 * width).expand(len(guess), -1)
-    centre = torch.cat([guess[:, None], guess[:, None], lengths], 1)
-    spread = torch.cat([torch.full_like(guess, 1.0)[:, None], trust[:, None], torch.full_like(lengths, 0.7)], 1)
-    free = torch.zeros_like(centre, requires_grad=True)
-    optimizer = torch.optim.Adam([free], lr=0.15)
 
-    def kernel() -> Kernel:
-        signal, sigma, *length = (centre + spread * free).unbind(1)
-        return Kernel(signal.exp(), sigma.exp(), torch.stack(length, 1).exp(), groups)
+    x: Tensor
+    groups: tuple[slice, ...]
+    law: Tensor
+    left: Tensor
+    law_covariance: Tensor
+    variance: Tensor
+    noise: Tensor
+    doubt: Tensor
 
-    for _ in range(60):
+    def covariance(self, kernel: Kernel) -> Tensor:
+        """Covariance of `left` under a kernel: law, residual process and noise, (T, R, R).
+
+        The law's own uncertainty is part of it, so that what the law has already absorbed is not counted twice
+        (restricted likelihood).
+        """
+        row = torch.where(torch.isnan(self.variance), kernel.noise_at(self.law) ** 2, self.variance)
+        return kernel(self.x, self.x) + self.law_covariance + torch.diag_embed(row + 1e-10)
+
+
+def learn_kernel(evidence: Evidence, start: Kernel | None = None) -> Kernel:
+    """Kernels of greatest posterior density; `start`, learned from more or other rows, saves most of the search."""
+    scale = _Scale(evidence)
+    free = (torch.zeros_like(scale.centre) if start is None else scale.free(start)).requires_grad_()
+    optimizer = torch.optim.Adam([free], lr=RATE if start is None else RATE / 3)
+    for _ in range(STEPS if start is None else WARM_STEPS):
         optimizer.zero_grad()
-        now = kernel()
-        row = torch.where(torch.isnan(variance), now.noise[:, None] ** 2, variance)
-        covariance = now.from_squared(squared) + law_covariance + torch.diag_embed(row + 1e-10)
-        factor = torch.linalg.cholesky(covariance)
-        white = torch.linalg.solve_triangular(factor, left[..., None], upper=False).squeeze(-1)
-        log_det = torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
-        loss = (0.5 * white.square().sum(1) + log_det).sum() + 0.5 * free.square().sum()
-        loss.backward()
+        covariance = evidence.covariance(scale.kernel(free))
+        with torch.no_grad():
+            inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+            solved = inverse @ evidence.left[..., None]
+            # Derivative of -log density by the covariance; far cheaper than going back through the factor.
+            slope = 0.5 * (inverse - solved @ solved.transpose(1, 2))
+        ((slope * covariance).sum() + 0.5 * free.square().sum()).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
-        return kernel()
+        return scale.kernel(free)
+
+
+class _Scale:
+    """Kernels as vectors of standard normal numbers: signal, noise, rise, length by group, length by coordinate."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.groups, noise = evidence.groups, evidence.noise
+        self.span = torch.stack([evidence.law.amin(1), evidence.law.amax(1)], 1)
+        width = torch.tensor([g.stop - g.start for g in self.groups], dtype=torch.float64)
+        group = torch.log(GROUP_LENGTH * width.sqrt()).expand(len(noise), -1)
+        own = torch.zeros(len(noise), evidence.x.shape[1], dtype=torch.float64)
+        rise = RISE_SPREAD / evidence.law.std(1, correction=0).clamp(min=1e-3)
+        self.centre = torch.cat([torch.stack([noise, noise, torch.zeros_like(noise)], 1), group, own], 1)
+        shape = [torch.full_like(group, GROUP_SPREAD), torch.full_like(own, OWN_SPREAD)]
+        self.spread = torch.cat(
+            [torch.stack([torch.full_like(noise, SIGNAL_SPREAD), evidence.doubt, rise], 1), *shape], 1
+        )
+
+    def kernel(self, free: Tensor) -> Kernel:
+        """The kernels that vectors (T, 3 + G + F) stand for."""
+        value = self.centre + self.spread * free
+        first = 3 + len(self.groups)
+        group = [value[:, 3 + i, None].expand(-1, g.stop - g.start) for i, g in enumerate(self.groups)]
+        length = torch.exp(torch.cat(group, 1) + value[:, first:])
+        return Kernel(value[:, 0].exp(), value[:, 1].exp(), length, value[:, 2], self.span)
+
+    def free(self, kernel: Kernel) -> Tensor:
+        """A vector that stands for these kernels."""
+        length = kernel.length.log()
+        group = torch.stack([length[:, g].mean(1) for g in self.groups], 1)
+        own = torch.cat([length[:, g] - group[:, i, None] for i, g in enumerate(self.groups)], 1)
+        parts = torch.stack([kernel.signal.log(), kernel.noise.log(), kernel.rise], 1)
+        return (torch.cat([parts, group, own], 1) - self.centre) / self.spread
 
 
 def _squared(x: Tensor, y: Tensor) -> Tensor:
-    """Squared distances (R, Q)."""
-    return (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp(min=0)
+    """Squared distances (..., R, Q) between x (..., R, F) and y (..., Q, F)."""
+    product = x @ y.transpose(-1, -2)
+    return (x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :] - 2 * product).clamp(min=0)

@@ -237,11 +237,12 @@ class Surfaces:
         """Standard deviation of a new run in log loss by every task's own fit, (R, T), in blocks that bound memory."""
         count = min(len(m.draws) for m in self.members)
         block = max(1, 2**22 // (count * len(self.tasks)))
+        noise = self._mix(torch.stack([m.noise(design) for m in self.members], -1))
         parts = []
         for first in range(0, len(design), block):
             rows = torch.arange(first, min(first + block, len(design)))
             parts.append((self._worlds(design.select(rows), count) - mean[rows]).square().mean(0))
-        return torch.sqrt(torch.cat(parts) + self._direct_noise**2)
+        return torch.sqrt(torch.cat(parts) + noise**2)
 
     def _values(self, log_loss: Tensor) -> Tensor:
         columns = (log_loss + self.observed.centre).unbind(-1)

@@ -24,7 +24,7 @@ from mixlaw.analysis.surface import Status, Surfaces
 from mixlaw.errors import InputError
 from mixlaw.files import replacing, write_json
 
-FORMAT = 1
+FORMAT = 2
 _NAMES, _TENSORS = "surfaces.json", "surfaces.safetensors"
 
 
@@ -75,10 +75,7 @@ def _words(surfaces: Surfaces) -> dict[str, Any]:
         "phases": list(design.phases),
         "domains": list(design.domains),
         "runs": list(design.runs),
-        "members": [
-            {"law": m.law.__name__, "seed": m.seed, "groups": [[g.start, g.stop] for g in m.kernel.groups]}
-            for m in surfaces.members
-        ],
+        "members": [{"law": m.law.__name__, "seed": m.seed} for m in surfaces.members],
         "links": {t: {"source": x.source, "unit": x.unit, "noise": x.noise} for t, x in surfaces.links.items()},
         "chance": dict(surfaces.chance),
         "status": {task: state.name for task, state in surfaces.status.items()},
@@ -101,7 +98,7 @@ def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> Surfaces:
     members = []
     for i, saved in enumerate(words["members"]):
         law = LAWS[saved["law"]]
-        kernel = Kernel(**part(f"kernel{i}"), groups=tuple(slice(*g) for g in saved["groups"]))
+        kernel = Kernel(**part(f"kernel{i}"))
         parts = part(f"member{i}")
         members.append(
             Member(

@@ -6,15 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from mixlaw.analysis.design import Design
 from mixlaw.analysis.features import Features
-from mixlaw.analysis.residual import WAVES, Kernel, Residual, learn_kernel
+from mixlaw.analysis.residual import WAVES, Evidence, Kernel, Residual, learn_kernel
 from test_laws import designs
 
-GROUPS = (slice(0, 2), slice(2, 3))
+LENGTHS = torch.tensor([[1.0, 1.0, 2.0]], dtype=torch.float64)
 
 
-def kernel(signal: float = 0.1, noise: float = 0.01, length: float = 1.0) -> Kernel:
-    return Kernel(_one(signal), _one(noise), torch.full((1, 2), length, dtype=torch.float64), GROUPS)
+def kernel(signal: float = 0.1, noise: float = 0.01, length: float = 1.0, rise: float = 0.0) -> Kernel:
+    span = torch.tensor([[-0.2, 0.3]], dtype=torch.float64)
+    return Kernel(_one(signal), _one(noise), length * LENGTHS, _one(rise), span)
 
 
 def _one(value: float) -> Tensor:
@@ -57,32 +59,101 @@ def test_fourier_features_reproduce_the_kernel() -> None:
     x = _points(6)
     found = torch.zeros(6, 6, dtype=torch.float64)
     for seed in range(20):
-        frequency, turn = kernel().waves(torch.Generator().manual_seed(seed), 3)
+        frequency, turn = kernel().waves(torch.Generator().manual_seed(seed))
         features = 0.1 * math.sqrt(2 / WAVES) * torch.cos(x @ frequency[0] + turn)
         found += features @ features.T / 20
     assert torch.allclose(found, kernel()(x, x)[0], atol=0.1**2 * 0.06)
 
 
+def test_a_coordinate_counts_by_its_length() -> None:
+    x, y = torch.zeros(1, 3, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
+    found = kernel()(x, y)[0, 0]
+    half = math.sqrt(5) / 2
+    assert math.isclose(float(found[2]), 0.1**2 * (1 + half + half**2 / 3) * math.exp(-half), rel_tol=1e-6)
+    assert float(found[2]) > float(found[0])
+
+
+def test_noise_rises_with_the_law_and_stays_constant_outside_of_what_was_measured() -> None:
+    law = torch.tensor([[-9.0, -0.2, 0.0, 0.1, 0.3, 9.0]], dtype=torch.float64)
+    by_hand = [0.01 * math.exp(4 * x) for x in (-0.2, -0.2, 0.0, 0.1, 0.3, 0.3)]
+    assert torch.allclose(kernel(rise=4.0).noise_at(law)[0], torch.tensor(by_hand, dtype=torch.float64))
+
+
+def _evidence(truth: Kernel, design: Design, law: Tensor, seed: int = 2) -> Evidence:
+    """A draw of the residual process and of noise at the recipes, nothing else being uncertain."""
+    features, count = Features.of(design), len(design)
+    x, random = features(design), torch.Generator().manual_seed(seed)
+    root = torch.linalg.cholesky(truth(x, x)[0] + 1e-12 * torch.eye(count, dtype=torch.float64))
+    smooth, noise = torch.randn(2, count, generator=random, dtype=torch.float64)
+    left = (root @ smooth + truth.noise_at(law)[0] * noise)[None]
+    unknown = torch.full((1, count), torch.nan, dtype=torch.float64)
+    nothing = torch.zeros(1, count, count, dtype=torch.float64)
+    return Evidence(x, features.groups, law, left, nothing, unknown, torch.log(_one(0.02)), _one(0.7))
+
+
+def _truth(design: Design, signal: float, rise: float = 0.0, relevant: int | None = None) -> Kernel:
+    """Kernel over the coordinates of a design; all but one coordinate may be irrelevant."""
+    count = Features.of(design)(design).shape[1]
+    length = torch.full((1, count), 6.0 if relevant is None else 60.0, dtype=torch.float64)
+    if relevant is not None:
+        length[0, relevant] = 1.0
+    span = torch.tensor([[-2.0, 2.0]], dtype=torch.float64)
+    return Kernel(_one(signal + 1e-9), _one(0.01), length, _one(rise), span)
+
+
 @pytest.mark.parametrize("signal", [0.0, 0.05])
 def test_signal_and_noise_are_told_apart(signal: float) -> None:
     design = designs(rows=80)
-    features = Features.of(design)
-    x = features(design)
-    truth = Kernel(
-        _one(signal + 1e-9),
-        _one(0.01),
-        torch.full((1, len(features.groups)), 6.0, dtype=torch.float64),
-        features.groups,
-    )
-    random = torch.Generator().manual_seed(2)
-    root = torch.linalg.cholesky(truth(x, x)[0] + 1e-12 * torch.eye(80, dtype=torch.float64))
-    left = root @ torch.randn(80, 1, generator=random, dtype=torch.float64)
-    left = (left + 0.01 * torch.randn(80, 1, generator=random, dtype=torch.float64)).T
-    unknown = torch.full((1, 80), torch.nan, dtype=torch.float64)
-    guess = (torch.log(_one(0.02)), _one(0.7))
-    found = learn_kernel(features, x, left, torch.zeros(1, 80, 80, dtype=torch.float64), unknown, guess)
+    law = torch.linspace(-1, 1, 80, dtype=torch.float64)[None]
+    found = learn_kernel(_evidence(_truth(design, signal), design, law))
     assert 0.006 < float(found.noise) < 0.016
     assert (float(found.signal) > 0.02) == (signal > 0)
+    assert abs(float(found.rise)) < 0.5
+
+
+def test_noise_that_rises_tenfold_is_found_to_rise() -> None:
+    design = designs(rows=120)
+    law = torch.linspace(-1, 1, 120, dtype=torch.float64)[None]
+    found = learn_kernel(_evidence(_truth(design, 0.02, rise=math.log(10) / 2), design, law))
+    low, high = found.noise_at(torch.tensor([[-1.0, 1.0]], dtype=torch.float64))[0].tolist()
+    assert 4 < high / low < 25
+    assert 0.006 < math.sqrt(low * high) < 0.016
+
+
+def test_the_coordinate_that_matters_gets_the_shortest_length() -> None:
+    design = designs(rows=120)
+    law = torch.zeros(1, 120, dtype=torch.float64)
+    found = learn_kernel(_evidence(_truth(design, 0.05, relevant=1), design, law)).length[0]
+    assert int(found.argmin()) == 1
+
+
+def test_a_search_that_starts_at_a_good_kernel_stays_there() -> None:
+    design = designs(rows=80)
+    evidence = _evidence(_truth(design, 0.05), design, torch.linspace(-1, 1, 80, dtype=torch.float64)[None])
+    cold = learn_kernel(evidence)
+    warm = learn_kernel(evidence, cold)
+    for name in ("signal", "noise", "length"):
+        assert torch.allclose(getattr(warm, name).log(), getattr(cold, name).log(), atol=0.2)
+
+
+def test_what_an_early_phase_lacked_hardly_matters_if_a_later_one_had_it() -> None:
+    # Half of all tokens in either phase; the first phase of each lacks the second domain (almost) entirely.
+    share = torch.tensor([[0.0, 0.8], [0.005, 0.8], [0.8, 0.0], [0.8, 0.005], [0.5, 0.5], [0.3, 0.6]])
+    half = torch.stack([1 - share, share], -1).to(torch.float64) * 5e8
+    count = len(share)
+    full = torch.ones(count, dtype=torch.float64)
+    design = Design(
+        params=1e6 * full,
+        tokens=half,
+        progress=full,
+        lr_end=torch.zeros(count, 2, dtype=torch.float64),
+        unique=torch.full((count, 2), torch.inf, dtype=torch.float64),
+        phases=("first", "last"),
+        domains=("web", "code"),
+        runs=tuple("abcdef"),
+    )
+    x = Features.of(design)(design)
+    assert float((x[0] - x[1]).norm()) < 0.1 * float((x[2] - x[3]).norm())
 
 
 def test_equal_recipes_have_equal_coordinates_and_all_are_finite_at_zero_shares() -> None:
