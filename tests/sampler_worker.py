@@ -16,7 +16,7 @@ from mixlaw.optimizer.sampler import MixtureSampler, suggest_mixture
 from mixlaw.recipe import Mixture
 
 NAMES = ("web", "code", "math")
-STARTUP, SEED = 8, 11
+STARTUP, SEED = 10, 11
 
 
 def loss(init: Mixture, cooldown: Mixture) -> float:

@@ -72,7 +72,7 @@ def test_floors_and_caps_hold_at_random_and_by_the_model_and_parameters_are_the_
         read.append(suggest_mixture(trial, "init", NAMES, floors={"math": 0.2}, caps={"web": 0.4, "code": 0.5}))
         return far(read[-1])
 
-    study = studied(objective, 14)
+    study = studied(objective, 12)
     found = shares(study)
     assert (found[:, 0] <= 0.4 + 1e-12).all()
     assert (found[:, 1] <= 0.5 + 1e-12).all()
@@ -141,7 +141,7 @@ def test_a_running_trial_takes_away_the_promise_of_its_surroundings() -> None:
 
 
 def test_trials_asked_for_at_once_differ() -> None:
-    study = studied(one_phase, 10)
+    study = studied(one_phase, 8)
     asked = [study.ask() for _ in range(4)]
     points = np.array([[suggest_mixture(t, "init", NAMES).share(n) for n in NAMES] for t in asked])
     apart = 0.5 * np.abs(points[:, None] - points[None]).sum(-1)
@@ -153,8 +153,8 @@ def test_objectives_of_any_scale_and_direction_are_the_same_to_the_model() -> No
     assert np.allclose(as_losses(values), as_losses(1e4 * values - 7e5))
     assert np.isclose(np.median(as_losses(values)), 1)
     assert as_losses(np.array([1.0, 2.0, 3.0, np.inf])).max() < 1.5  # diverged: bad, not infinitely bad
-    down = studied(one_phase, 10)
-    up = studied(lambda trial: -one_phase(trial), 10, direction="maximize")
+    down = studied(one_phase, 9)
+    up = studied(lambda trial: -one_phase(trial), 9, direction="maximize")
     assert [t.params for t in down.trials] == [t.params for t in up.trials]
 
 
@@ -183,7 +183,7 @@ def test_failed_pruned_and_nan_trials_do_not_stop_it() -> None:
 
 
 def test_equal_seeds_give_equal_trials_and_others_do_not() -> None:
-    one, two, other = (studied(one_phase, 10, MixtureSampler(n_startup_trials=8, seed=seed)) for seed in (5, 5, 6))
+    one, two, other = (studied(one_phase, 9, MixtureSampler(n_startup_trials=8, seed=seed)) for seed in (5, 5, 6))
     assert [t.params for t in one.trials] == [t.params for t in two.trials]
     assert not np.isclose(shares(one), shares(other), atol=1e-6).all(1).any()
 
@@ -192,9 +192,9 @@ def test_nothing_is_remembered_outside_of_the_storage(tmp_path: Path) -> None:
     def objective(trial: Trial) -> float:
         return one_phase(trial) + (trial.suggest_float("rate", 0, 1) - 0.3) ** 2
 
-    whole = studied(objective, 10, MixtureSampler(n_startup_trials=8, seed=2))
+    whole = studied(objective, 9, MixtureSampler(n_startup_trials=8, seed=2))
     file = JournalFileBackend(str(tmp_path / "journal.log"))
-    for _ in range(10):  # a new storage, study and sampler for each trial, as in a job array
+    for _ in range(9):  # a new storage, study and sampler for each trial, as in a job array
         storage = JournalStorage(file)
         sampler = MixtureSampler(n_startup_trials=8, seed=2)
         part = optuna.create_study(storage=storage, study_name="mix", load_if_exists=True, sampler=sampler)
@@ -217,7 +217,7 @@ def test_it_takes_over_a_study_of_another_sampler_and_a_trial_can_be_read_again(
     study = studied(one_phase, 12, TPESampler(seed=0))
     assert np.abs(shares(study).sum(1) - 1).max() < 1e-12
     study.sampler = MixtureSampler(seed=0)
-    study.optimize(one_phase, n_trials=4)
+    study.optimize(one_phase, n_trials=2)
     best = study.best_trial
     assert best.number >= 12
     for trial in (best, FixedTrial(best.params)):
