@@ -22,6 +22,9 @@ Progress = Callable[[float, str], None]
 STARTS = 6
 #: Rounds of: fit, learn residual spread, learn what tasks share; fewer from a start that is good already.
 ROUNDS, WARM_ROUNDS = 4, 2
+#: No law is right over all sizes, and the largest are asked about: with runs to spare, rows count as compute to this
+#: power.
+FRONTIER = 0.4
 #: Residual spread expected before any fit, as a share of the loss, and its weight in rows.
 SPREAD, SPREAD_ROWS = 0.02, 2.0
 
@@ -64,11 +67,11 @@ def _estimate(
         prior = start.prior.restricted(prior)
         theta, sigma = torch.where(prior.spread > 0, start.theta, prior.mean), start.sigma
     for _ in range(ROUNDS if start is None else WARM_ROUNDS):
-        found = solve(form, observed.design, _problems(observed, prior, sigma, theta[None]), tolerance=1e-6)
+        found = solve(form, observed.design, _problems(form, observed, prior, sigma, theta[None]), tolerance=1e-6)
         theta = found.theta
         sigma = _spread(form, observed, found, sigma)
         prior = learn(form, prior, theta, found.covariance)
-    return prior, sigma, solve(form, observed.design, _problems(observed, prior, sigma, theta[None]))
+    return prior, sigma, solve(form, observed.design, _problems(form, observed, prior, sigma, theta[None]))
 
 
 def _search(form: Form, observed: Observed, prior: Prior, sigma: Tensor, generator: torch.Generator) -> Tensor:
@@ -77,17 +80,26 @@ def _search(form: Form, observed: Observed, prior: Prior, sigma: Tensor, generat
     starts, _ = prior.perturbed((STARTS, tasks), generator)
     starts[0] = prior.mean
     starts = torch.where(prior.spread > 0, starts, prior.mean)
-    tried = solve(form, observed.design, _problems(observed, prior, sigma, starts), steps=60, tolerance=1e-4)
+    tried = solve(form, observed.design, _problems(form, observed, prior, sigma, starts), steps=60, tolerance=1e-4)
     best = tried.cost.view(STARTS, tasks).argmin(0)
     return tried.theta.view(STARTS, tasks, -1)[best, torch.arange(tasks)]
 
 
-def _problems(observed: Observed, prior: Prior, sigma: Tensor, starts: Tensor) -> Problems:
+def row_weight(form: Form, observed: Observed) -> Tensor:
+    """How much each row counts in a fit, mean 1, 0 where not measured, (T, R); alike where runs are scarce."""
+    runs = len(set(observed.design.runs))
+    power = FRONTIER * max(0.0, 1 - len(form.free) / runs)
+    compute = (observed.design.params * observed.design.total).detach()
+    near = (compute / compute.max()) ** power
+    return observed.seen * (near / near.mean())
+
+
+def _problems(form: Form, observed: Observed, prior: Prior, sigma: Tensor, starts: Tensor) -> Problems:
     """Problems of S x T fits to all rows from starts (S, T, n)."""
     count, tasks, n = starts.shape
     return Problems(
         target=observed.target.repeat(count, 1),
-        weight=observed.seen.to(torch.float64).repeat(count, 1),
+        weight=row_weight(form, observed).repeat(count, 1),
         sigma=sigma.repeat(count)[:, None],
         start=starts.reshape(-1, n),
         mean=prior.mean.expand(count * tasks, n),
@@ -117,7 +129,7 @@ def _draws(
     spread = torch.where(prior.spread > 0, prior.spread, prior.held_spread)
     run = observed.run_index
     weight = torch.empty(count, int(run.max()) + 1, dtype=torch.float64).exponential_(generator=generator)
-    weight = (weight / weight.mean(1, keepdim=True))[:, None, run] * observed.seen
+    weight = (weight / weight.mean(1, keepdim=True))[:, None, run] * row_weight(form, observed)
     problems = Problems(
         target=observed.target.repeat(count, 1),
         weight=weight.flatten(0, 1),
@@ -131,11 +143,11 @@ def _draws(
 
 def _spread(form: Form, observed: Observed, found: Solution, sigma: Tensor) -> Tensor:
     """Residual spread of each task by Huber's proposal 2, with the fit's degrees of freedom taken off."""
-    left = torch.where(observed.seen, observed.target - form.log_loss(found.theta, observed.design), 0.0)
-    clipped = torch.minimum(left.abs(), HUBER * sigma[:, None])
+    left = observed.target - form.log_loss(found.theta, observed.design)
+    clipped = row_weight(form, observed) * torch.minimum(left.abs(), HUBER * sigma[:, None]) ** 2
     used = torch.einsum("tij,tji->t", found.covariance, found.information)
     freedom = (observed.seen.sum(1) - used).clamp(min=1.0)
-    scatter = clipped.square().sum(1) / 0.7102  # the mean square of a clipped standard normal
+    scatter = clipped.sum(1) / 0.7102  # the mean square of a clipped standard normal
     return torch.sqrt((scatter + SPREAD_ROWS * SPREAD**2) / (freedom + SPREAD_ROWS)).clamp(min=1e-4)
 
 

@@ -17,6 +17,7 @@ from mixlaw.analysis.laws import (
     MUENNIGHOFF_2023,
     Additive,
     BiMix,
+    Chinchilla,
     DataMixing,
     Exposure,
     Joint,
@@ -42,7 +43,7 @@ def designs(rows: int = 9, phases: int = 3, domains: int = 4, unique: float = 4e
         tokens=torch.tensor(tokens),
         progress=torch.tensor(rng.uniform(0.3, 1, rows)),
         lr_end=torch.tensor(rng.uniform(0, 1, (rows, phases))),
-        unique=torch.full((rows, domains), unique, dtype=torch.float64),
+        unique=unique * torch.linspace(1.0, 1.2, domains, dtype=torch.float64).expand(rows, -1),
         phases=tuple(f"phase{i}" for i in range(phases)),
         domains=tuple(f"domain{i}" for i in range(domains)),
         runs=tuple(map(str, range(rows))),
@@ -162,33 +163,77 @@ def test_every_jacobian_equals_finite_differences(law: type[Law], phases: int, d
         assert torch.allclose(jacobian[:, row], slope, atol=2e-8), form.parameters[i].name
 
 
+def test_the_exposure_jacobian_equals_finite_differences_where_models_overfit() -> None:
+    design = designs(phases=2, domains=3, unique=1e6)
+    form = Exposure.form(replace(design, params=1e3 * design.params))
+    names = [p.name for p in form.parameters]
+    assert {"bottleneck", "onset", "crowding", "memory"} <= {names[i] for i in form.free.tolist()}
+    theta = thetas(form)
+    _, jacobian = form.jacobian(theta, design)
+    for row, i in enumerate(form.free.tolist()):
+        shift = torch.zeros_like(theta)
+        shift[:, i] = 1e-5
+        slope = (form.log_loss(theta + shift, design) - form.log_loss(theta - shift, design)) / 2e-5
+        assert torch.allclose(jacobian[:, row], slope, atol=2e-8, rtol=1e-7), names[i]
+
+
+def finished(design: Design) -> Design:
+    """The same recipes with their schedules done and decayed to zero."""
+    return replace(design, progress=torch.ones_like(design.progress), lr_end=torch.zeros_like(design.lr_end))
+
+
+def exposure_of_one(law: Chinchilla, bottleneck: float) -> Exposure:
+    """The exposure law of one phase and one domain with these terms."""
+    return Exposure(
+        floor=law.floor,
+        a=law.a,
+        alpha=law.alpha,
+        b=law.b,
+        beta=law.beta,
+        bottleneck=bottleneck,
+        elasticity=0.6,
+        worth=(1.0,),
+        efficiency=(1.0,),
+        retention=(1.0,),
+        repeats=15.0,
+        undecayed=0.1,
+        bend=1.0,
+        constant_lr=0.1,
+        onset=15.0,
+        crowding=1e9,
+        memory=0.7,
+        overload=(0.1,),
+        phases=("phase0",),
+        domains=("domain0",),
+    )
+
+
 def test_with_one_phase_one_domain_and_a_finished_run_the_exposure_law_is_chinchilla() -> None:
-    design = replace(
-        designs(phases=1, domains=1, unique=math.inf),
-        progress=torch.ones(9, dtype=torch.float64),
-        lr_end=torch.zeros(9, 1, dtype=torch.float64),
-    )
-    c = HOFFMANN_2022
-    law = Exposure(
-        c.floor,
-        c.a,
-        c.alpha,
-        c.b,
-        c.beta,
-        0.6,
-        (1.0,),
-        (1.0,),
-        (1.0,),
-        15.0,
-        0.1,
-        1.0,
-        0.1,
-        8.0,
-        (0.02,),
-        ("phase0",),
-        ("domain0",),
-    )
-    assert torch.allclose(law(design), c(design), rtol=1e-12)
+    design = finished(designs(phases=1, domains=1, unique=math.inf))
+    law = exposure_of_one(HOFFMANN_2022, bottleneck=1.0)
+    assert torch.allclose(law(design), HOFFMANN_2022(design), rtol=1e-12)
+
+
+def test_without_a_floor_and_with_a_sharp_bottleneck_the_exposure_law_is_that_of_kaplan() -> None:
+    design = finished(designs(phases=1, domains=1, unique=math.inf))
+    size, tokens, alpha, beta = published.KAPLAN_2020
+    terms = Chinchilla(floor=0.0, a=size**alpha, alpha=alpha, b=tokens**beta, beta=beta)
+    kaplan = ((size / design.params) ** (alpha / beta) + tokens / design.total) ** beta
+    assert torch.allclose(exposure_of_one(terms, bottleneck=1 / beta)(design), kaplan, rtol=1e-12)
+
+
+def test_overdone_repeats_harm_a_larger_model_more_and_a_richer_pool_less() -> None:
+    design = finished(designs(phases=1, domains=1, unique=1e7))
+    fresh = replace(design, unique=torch.full_like(design.unique, math.inf))
+    law = exposure_of_one(HOFFMANN_2022, bottleneck=1.0)
+
+    def harm(size: float, pool: float) -> Tensor:
+        """Relative loss to fresh tokens, of as many epochs in either pool."""
+        grown = {"params": size * design.params, "tokens": pool * design.tokens}
+        return law(replace(design, **grown, unique=pool * design.unique)) / law(replace(fresh, **grown))
+
+    assert bool((harm(100, 1) > harm(1, 1)).all())
+    assert bool((harm(100, 1) > harm(100, 50)).all())
 
 
 def test_a_domain_that_is_never_seen_adds_exactly_nothing_and_has_a_finite_gradient() -> None:
@@ -209,8 +254,9 @@ def test_repeats_are_worth_less_than_fresh_tokens_and_harm_when_overdone() -> No
     form = Exposure.form(scarce)
     theta = thetas(form)
     assert bool((form.log_loss(theta, scarce) > form.log_loss(theta, plenty)).all())
-    overdone = replace(scarce, tokens=1000 * scarce.tokens)
-    assert bool((form.log_loss(theta, overdone) > form.log_loss(theta, scarce)).all())
+    large = replace(scarce, params=1e3 * scarce.params)
+    overdone = replace(large, tokens=1000 * large.tokens)
+    assert bool((form.log_loss(theta, overdone) > form.log_loss(theta, large)).all())
 
 
 def test_what_a_design_never_varies_is_held_and_said_in_words() -> None:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.laws.base import Form
 from mixlaw.analysis.laws.data_constrained import saturate
+
+#: Unique tokens at which `crowding` is stated.
+POOL = 1e9
 
 
 @dataclass(frozen=True)
@@ -22,17 +24,21 @@ class Exposure:
         d_j   = saturate(z_j, U_j, repeats)                   U_j unique tokens, see `saturate`
         D_eff = (sum_j worth_j d_j**g)**(1/g)                 g = elasticity; a domain never seen adds exactly 0
         N_eff = N sum_j efficiency_j z_j / sum_j z_j
-        L     = (floor + a N_eff**-alpha + b D_eff**-beta)
-                x (1 + undecayed (1 - progress)**bend) x (1 + constant_lr lr_end)
-              x exp(sum_j overload_j excess(sum_p t_pj / U_j))          forgetting does not undo overdone repeats
-        excess(e) = softplus(log((1 + e) / onset))**2, less its value at e = 0
+        short = ((a N_eff**-alpha)**s + (b D_eff**-beta)**s)**(1/s)       s = bottleneck
+        L     = (floor + short) x (1 + undecayed (1 - progress)**bend) x (1 + constant_lr lr_end)
+              x exp(sum_j overload_j rise(epochs_j / onset) rise(N / full_j))
+        epochs_j = sum_p t_pj / U_j                           forgetting does not undo overdone repeats
+        full_j   = crowding (U_j / 1e9)**memory               size from which a model overfits U_j unique tokens
+        rise(x)  = log(1 + x**2) / 2                          0 at 0, log x beyond 1
 
-    With one phase, one domain, no repeats, progress 1 and a decayed rate it is the Chinchilla law.
+    With one phase, one domain, no repeats, progress 1, a decayed rate and bottleneck 1 it is the Chinchilla law; with
+    no floor and bottleneck 1 / beta it is that of Kaplan et al. 2020 (arXiv:2001.08361, equation 1.5).
 
     Attributes:
         floor: irreducible loss, in the unit of the task's loss.
         a, alpha: scale and exponent of the capacity term, N in parameters.
         b, beta: scale and exponent of the data term, D in tokens.
+        bottleneck: s; 1 = short capacity and short data add up, infinite = the shorter one alone counts.
         elasticity: g of the CES aggregate; 1 = domains replace each other, towards 0 = each is needed.
         worth: of a token of each domain to this task, (K,), summing to 1.
         efficiency: of capacity on each domain, (K,), 1 = neutral.
@@ -40,7 +46,9 @@ class Exposure:
         repeats: epochs beyond the first that make repeats worth 1 - 1/e of their limit.
         undecayed, bend: excess loss before the schedule is done, as a share, and its exponent.
         constant_lr: excess loss, as a share, of ending at the peak learning rate.
-        onset: epochs (plus one) from which repeats begin to harm.
+        onset: epochs from which repeats begin to harm.
+        crowding: parameters from which 1e9 unique tokens begin to be overfitted.
+        memory: exponent with which that size grows with the unique tokens.
         overload: how much they harm, per domain, (K,).
         phases, domains: names of the axes.
     """
@@ -50,6 +58,7 @@ class Exposure:
     alpha: float
     b: float
     beta: float
+    bottleneck: float
     elasticity: float
     worth: tuple[float, ...]
     efficiency: tuple[float, ...]
@@ -59,6 +68,8 @@ class Exposure:
     bend: float
     constant_lr: float
     onset: float
+    crowding: float
+    memory: float
     overload: tuple[float, ...]
     phases: tuple[str, ...]
     domains: tuple[str, ...]
@@ -70,9 +81,13 @@ class Exposure:
         d = saturate(z, design.unique, self.repeats)
         log_d_eff = ces(_row(self.worth).log(), d, self.elasticity) / self.elasticity
         n_eff = design.params * (z @ _row(self.efficiency)) / z.sum(1)
-        loss = self.floor + self.a * n_eff**-self.alpha + self.b * torch.exp(-self.beta * log_d_eff)
+        capacity, data = math.log(self.a) - self.alpha * n_eff.log(), math.log(self.b) - self.beta * log_d_eff
+        short = torch.logaddexp(self.bottleneck * capacity, self.bottleneck * data) / self.bottleneck
+        loss = self.floor + short.exp()
         undone = (1 - design.progress).clamp(min=0)
-        harm = overload_excess(design.tokens.sum(1) / design.unique, math.log(self.onset)) @ _row(self.overload)
+        full = self.crowding * (design.unique / POOL) ** self.memory
+        epochs = design.tokens.sum(1) / design.unique
+        harm = (rise(epochs / self.onset) * rise(design.params[:, None] / full)) @ _row(self.overload)
         return loss * harm.exp() * (1 + self.undecayed * undone**self.bend) * (1 + self.constant_lr * design.final_lr)
 
     @classmethod
@@ -83,10 +98,9 @@ class Exposure:
         return ExposureForm(design)
 
 
-def overload_excess(epochs: Tensor, log_onset: Tensor | float) -> Tensor:
-    """softplus(log(1 + epochs) - log_onset)**2 less its value without any epoch; 0 at 0, rising."""
-    rest = softplus(torch.as_tensor(-log_onset, dtype=epochs.dtype)) ** 2
-    return softplus(torch.log1p(epochs) - log_onset) ** 2 - rest
+def rise(ratio: Tensor) -> Tensor:
+    """log(1 + ratio**2) / 2: 0 at 0, flat far below 1, the logarithm far above."""
+    return 0.5 * torch.log1p(ratio**2)
 
 
 def ces(log_worth: Tensor, amounts: Tensor, elasticity: Tensor | float) -> Tensor:

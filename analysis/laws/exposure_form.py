@@ -1,4 +1,4 @@
-"""The exposure law as a parameter vector: priors, identifiability, prediction and its closed-form Jacobian."""
+"""The exposure law as a parameter vector: prediction and its closed-form Jacobian."""
 
 from __future__ import annotations
 
@@ -10,22 +10,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from mixlaw.analysis.design import Design
-from mixlaw.analysis.laws.base import Form, Law, Parameter
-from mixlaw.analysis.laws.chinchilla import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, locked, scale_notes, spread
-from mixlaw.analysis.laws.data_constrained import REPEATS_PRIOR
-from mixlaw.analysis.laws.exposure import Exposure
-
-ELASTICITY_PRIOR = (math.log(0.5), 0.5)
-RETENTION_PRIOR = (math.log(0.85), 0.4)
-WORTH_SPREAD, WORTH_BETWEEN = 1.5, 1.0
-EFFICIENCY_SPREAD, EFFICIENCY_BETWEEN = 0.3, 0.2
-UNDECAYED_PRIOR = (math.log(0.1), 1.0)
-BEND_PRIOR = (0.0, 0.4)
-#: Harm sets in around 8 epochs (4 are almost free, 40 are not: Muennighoff et al. 2023).
-ONSET_PRIOR = (math.log(8.0), 0.4)
-OVERLOAD_PRIOR = (math.log(0.02), 1.5)
-#: A domain seen this often shows what overdoing does; with less, harm rests on the prior.
-OVERDONE = 3.0
+from mixlaw.analysis.laws.base import Form, Law
+from mixlaw.analysis.laws.exposure import POOL, Exposure, rise
+from mixlaw.analysis.laws.exposure_priors import parameters
 
 
 @dataclass(frozen=True)
@@ -39,30 +26,39 @@ class _Terms:
     log_worth: Tensor  # log sum_j worth_j d_j**g
     weights: Tensor  # softmax of the terms of that sum
     occupied: Tensor | None  # shares of the capacity, None where all domains are alike
-    parts: Tensor  # the three log terms, (3, B, R)
+    floor: Tensor  # the three log terms
+    capacity: Tensor
+    data: Tensor
+    gap: Tensor  # of the last two, times the bottleneck
+    short: Tensor  # those two joined
+
+    @property
+    def value(self) -> Tensor:
+        """Log loss of a finished run without overload, (B, R)."""
+        return torch.logaddexp(self.floor, self.short)
 
 
 @dataclass(frozen=True)
 class _Harm:
-    """Derivatives of the overload factor's logarithm by onset (B, R), overload (B, K, R)."""
+    """Derivatives of the overload factor's logarithm by onset, crowding, memory (B, R) and overload (B, K, R)."""
 
-    onset: Tensor
+    shape: tuple[Tensor, Tensor, Tensor]
     overload: Tensor
 
 
 class ExposureForm(Form):
-    """theta = (floor, capacity, data at the centre; alpha, beta, g; repeats, undecayed, bend, constant_lr, onset;
+    """theta = (floor, capacity, data at the centre; alpha, beta, g; repeats, undecayed, bend, constant_lr, bottleneck;
 
-    retention of all phases but the last; worth, efficiency, overload of domains), all as logarithms.
+    onset, crowding, memory; retention of all phases but the last; worth, efficiency, overload of domains), logarithms.
     """
 
-    SHAPE = 11
+    SHAPE = 14
 
     def __init__(self, design: Design) -> None:
         self.phases, self.domains = design.phases, design.domains
         self.log_n = float(design.params.log().mean())
         self.log_d = float(design.total.log().mean())
-        self.parameters, self.notes = _parameters(design)
+        self.parameters, self.notes = parameters(design)
         early, k = len(self.phases) - 1, len(self.domains)
         retention = self.parameters[self.SHAPE : self.SHAPE + early]
         self.free_retention = [i for i, p in enumerate(retention) if not p.held]
@@ -75,9 +71,7 @@ class ExposureForm(Form):
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log loss, (B, R)."""
         terms = self._terms(theta, design)
-        value = terms.parts.logsumexp(0) + self._schedule(theta, design)[0]
-        harm, _ = self._harm(theta, design)
-        return value + harm
+        return terms.value + self._schedule(theta, design)[0] + self._harm(theta, design)[0]
 
     def jacobian(self, theta: Tensor, design: Design) -> tuple[Tensor, Tensor]:
         """Log loss (B, R) and its derivative by the free entries (B, m, R) in closed form.
@@ -85,8 +79,11 @@ class ExposureForm(Form):
         The softmax weights of the prediction are most of it.
         """
         terms = self._terms(theta, design)
-        value = terms.parts.logsumexp(0)
-        floor, capacity, data = torch.exp(terms.parts - value)
+        value = terms.value
+        floor = torch.exp(terms.floor - value)
+        short, starved = 1 - floor, torch.sigmoid(terms.gap)
+        data = short * starved
+        capacity = short - data
         alpha, beta, g = theta[:, 3:6].exp()[..., None].unbind(1)
         bent = (terms.weights * terms.log_amount).sum(1)
         by_amount = (-data * beta)[:, None] * terms.weights  # d value / d log d_j
@@ -95,12 +92,13 @@ class ExposureForm(Form):
         harm, by_harm = self._harm(theta, design)
         shape = [
             *(floor, capacity, data),
-            capacity * (terms.parts[1] - theta[:, 1, None]),
-            data * (terms.parts[2] - theta[:, 2, None]),
+            capacity * (terms.capacity - theta[:, 1, None]),
+            data * (terms.data - theta[:, 2, None]),
             data * (beta / g * terms.log_worth - beta * bent),
             zero if terms.by_repeats is None else (by_amount * terms.by_repeats).sum(1),
             *by_schedule,
-            zero if by_harm is None else by_harm.onset,
+            data * (terms.gap / theta[:, 10, None].exp()) - short * (terms.short - terms.capacity),
+            *((zero, zero, zero) if by_harm is None else by_harm.shape),
         ]
         rows = [shape[i].expand_as(value) for i in self.free.tolist() if i < self.SHAPE]
         blocks = [torch.stack(rows, 1)]
@@ -127,7 +125,8 @@ class ExposureForm(Form):
 
     def law(self, theta: Tensor, log_scale: float) -> Law:
         """Exposure coefficients in natural units, worth normalised to sum 1."""
-        alpha, beta, g, repeats, undecayed, bend, constant_lr, onset = theta[3 : self.SHAPE].exp().tolist()
+        alpha, beta, g, *rest = theta[3 : self.SHAPE].exp().tolist()
+        repeats, undecayed, bend, constant_lr, bottleneck, onset, crowding, memory = rest
         total = float(theta[self.worth].logsumexp(0))
         floor, a, b = (theta[:3] + log_scale).tolist()
         return Exposure(
@@ -136,6 +135,7 @@ class ExposureForm(Form):
             alpha=alpha,
             b=math.exp(b + beta * self.log_d - beta / g * total),
             beta=beta,
+            bottleneck=bottleneck,
             elasticity=g,
             worth=tuple(theta[self.worth].softmax(0).tolist()),
             efficiency=tuple(theta[self.efficiency].exp().tolist()),
@@ -145,6 +145,8 @@ class ExposureForm(Form):
             bend=bend,
             constant_lr=constant_lr,
             onset=onset,
+            crowding=crowding,
+            memory=memory,
             overload=tuple(theta[self.overload].exp().tolist()),
             phases=self.phases,
             domains=self.domains,
@@ -164,11 +166,14 @@ class ExposureForm(Form):
             efficient = (theta[:, self.efficiency, None] + share.log()).masked_fill(~seen, -torch.inf)
             log_efficiency = efficient.logsumexp(1)
             log_size, occupied = log_size + log_efficiency, torch.exp(efficient - log_efficiency[:, None])
-        floor = theta[:, 0, None].expand_as(log_worth)
         capacity = (theta[:, 1, None] - alpha * log_size).expand_as(log_worth)
-        parts = torch.stack([floor, capacity, theta[:, 2, None] - beta / g * log_worth])
+        data = theta[:, 2, None] - beta / g * log_worth
+        sharp = theta[:, 10, None].exp()
+        gap = sharp * (data - capacity)
+        short = capacity + softplus(gap, threshold=40) / sharp
         weights = torch.exp(powers - log_worth[:, None])
-        return _Terms(z, log_amount, decay, by_repeats, log_worth, weights, occupied, parts)
+        sizes = z, log_amount, decay, by_repeats, log_worth, weights, occupied
+        return _Terms(*sizes, theta[:, 0, None], capacity, data, gap, short)
 
     def _exposure(self, theta: Tensor, design: Design) -> Tensor:
         last = design.tokens[:, -1].T[None]
@@ -180,13 +185,20 @@ class ExposureForm(Form):
         """Log of the factor by which overdone repeats raise the loss (B, R), 0 where nothing repeats."""
         if not bool(torch.isfinite(design.unique).any()):
             return torch.zeros((), dtype=theta.dtype), None
-        epochs, onset = (design.tokens.sum(1) / design.unique).T, theta[:, 10, None, None]
+        onset, crowding, memory = theta[:, 11:14, None, None].unbind(1)
+        finite = torch.isfinite(design.unique).T
+        log_pool = torch.where(finite, design.unique.T / POOL, torch.ones(())).log()
+        often = (design.tokens.sum(1) / design.unique).T * torch.exp(-onset)
+        full = design.params * torch.exp(-crowding - memory.exp() * log_pool) * finite
+        repeated, crowded = rise(often), rise(full)
         size = theta[:, self.overload, None].exp()
-        over, rest = softplus(torch.log1p(epochs) - onset), softplus(-onset)
-        lost = size * (over**2 - rest**2)
-        # The derivative of softplus is 1 - exp(-softplus).
-        steep, flat = 2 * over * -torch.expm1(-over), 2 * rest * -torch.expm1(-rest)
-        return lost.sum(1), _Harm((size * (flat - steep)).sum(1), lost)
+        lost = size * repeated * crowded
+        # d rise / d log x = x**2 / (1 + x**2)
+        by_onset = size * crowded * often**2 / (1 + often**2)
+        by_crowding = size * repeated * full**2 / (1 + full**2)
+        by_memory = by_crowding * memory.exp() * log_pool
+        shape = (-by_onset.sum(1), -by_crowding.sum(1), -by_memory.sum(1))
+        return lost.sum(1), _Harm(shape, lost)
 
     def _schedule(self, theta: Tensor, design: Design) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Log of the two learning-rate factors (B, R) and its derivative by undecayed, bend and constant_lr."""
@@ -210,66 +222,3 @@ def _saturated(z: Tensor, unique: Tensor, repeats: Tensor) -> tuple[Tensor, Tens
     amount = torch.where(excess > 0, finite * (1 + limit), z)
     ratio = torch.where(excess > 0, 1 / (1 + limit), torch.ones_like(kept))
     return amount, ratio * kept * (1 + excess), ratio * (limit - excess * kept)
-
-
-def _parameters(design: Design) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
-    """Priors, with what the design never varies held, and the same in words."""
-    k, notes = len(design.domains), list(scale_notes(design))
-    one_size = spread(design.params) < 0.01
-    # Where size and tokens rise together, mixtures still move the data term alone, and so tell the two terms apart.
-    as_one = one_size or (locked(design) and not _mixtures_vary(design))
-    epochs = design.tokens.detach().sum(1) / design.unique
-    once = not bool((epochs > 1).any())
-    overdone = (epochs.amax(0) > OVERDONE).tolist()
-    finished = bool((design.progress > 1 - 1e-9).all())
-    decayed = bool(design.final_lr.std(correction=0) < 1e-6)
-    if once:
-        notes.append("No domain is repeated: what a repeat is worth comes from the literature (R* about 15).")
-    if (one_size or locked(design)) and k > 1:
-        notes.append("How mixtures share out capacity is not identified without sizes and is left out.")
-    held = [p for i, p in enumerate(design.phases[:-1]) if not _tells(design, i)]
-    notes += [f"Phase {p!r} never differs in mixture from the rest: its retention is not identified." for p in held]
-    shape = (
-        Parameter("floor", *TERM_PRIOR),
-        Parameter("capacity", *TERM_PRIOR, held=as_one),
-        Parameter("data", *TERM_PRIOR),
-        Parameter("alpha", *EXPONENT_PRIOR, between=SHAPE_BETWEEN, held=as_one),
-        Parameter("beta", *EXPONENT_PRIOR, between=SHAPE_BETWEEN),
-        Parameter("elasticity", *(ELASTICITY_PRIOR if k > 1 else (0.0, 0.0)), between=SHAPE_BETWEEN, held=k == 1),
-        Parameter("repeats", *REPEATS_PRIOR, between=SHAPE_BETWEEN, held=once),
-        Parameter("undecayed", *UNDECAYED_PRIOR, between=SHAPE_BETWEEN, held=finished),
-        Parameter("bend", *BEND_PRIOR, between=SHAPE_BETWEEN, held=finished),
-        Parameter("constant_lr", *UNDECAYED_PRIOR, between=SHAPE_BETWEEN, held=decayed),
-        Parameter("onset", *ONSET_PRIOR, between=SHAPE_BETWEEN, held=not any(overdone)),
-    )
-    retention = [
-        Parameter(f"retention {p}", *RETENTION_PRIOR, between=SHAPE_BETWEEN, held=p in held) for p in design.phases[:-1]
-    ]
-    spread_worth = WORTH_SPREAD if k > 1 else 0.0
-    worth = [
-        Parameter(f"worth {d}", -0.5 * math.log(k), spread_worth, WORTH_BETWEEN, held=k == 1) for d in design.domains
-    ]
-    spread_capacity = 0.0 if one_size or locked(design) or k == 1 else EFFICIENCY_SPREAD
-    efficiency = [
-        Parameter(f"efficiency {d}", 0.0, spread_capacity, EFFICIENCY_BETWEEN, held=spread_capacity == 0)
-        for d in design.domains
-    ]
-    overload = [
-        Parameter(f"overload {d}", *OVERLOAD_PRIOR, held=not o) for d, o in zip(design.domains, overdone, strict=True)
-    ]
-    return (*shape, *retention, *worth, *efficiency, *overload), tuple(notes)
-
-
-def _tells(design: Design, phase: int) -> bool:
-    """Whether runs differ in how the phase's mixture stands to that of the whole run."""
-    here = design.tokens[:, phase].detach()
-    share = here / here.sum(1, keepdim=True).clamp(min=1e-300)
-    whole = design.tokens.detach().sum(1)
-    shift = (share - whole / whole.sum(1, keepdim=True)) * (here.sum(1, keepdim=True) > 0)
-    return bool(shift.std(0, correction=0).max() > 1e-3)
-
-
-def _mixtures_vary(design: Design) -> bool:
-    """Whether any domain's share of a recipe differs between recipes by more than a rounding error."""
-    shares = design.tokens.detach().sum(1) / design.tokens.detach().sum((1, 2))[:, None]
-    return bool((shares.amax(0) - shares.amin(0) > 0.02).any())
