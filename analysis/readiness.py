@@ -98,16 +98,14 @@ def readiness(
 
     Args:
         observed: what was measured.
-        noise: standard deviation of one run in log loss as the fit sees it, used where nothing measured it, (T,).
+        noise: standard deviation of one run in log loss as the fit sees it, used where nothing measured it, (R, T).
         audit: how held-out runs were foretold, if it is known.
         chance: accuracy of guessing by task, where it is known.
     """
-    return {
-        task: _judge(observed, t, float(noise[t]), audit, chance.get(task)) for t, task in enumerate(observed.tasks)
-    }
+    return {task: _judge(observed, t, noise[:, t], audit, chance.get(task)) for t, task in enumerate(observed.tasks)}
 
 
-def _judge(observed: Observed, t: int, noise: float, audit: Audit | None, chance: float | None) -> Readiness:
+def _judge(observed: Observed, t: int, noise: Tensor, audit: Audit | None, chance: float | None) -> Readiness:
     measured = not math.isnan(float(observed.noise[t])) or bool((~observed.variance[t].isnan()).any())
     rows = _last(observed, t)
     size = observed.design.params[rows].log().mul(50).round()
@@ -142,17 +140,17 @@ def _last(observed: Observed, t: int) -> Tensor:
     return torch.tensor(sorted(last.values()), dtype=torch.long)
 
 
-def _signal(observed: Observed, t: int, rows: Tensor, noise: float, chance: float | None) -> SizeSignal:
+def _signal(observed: Observed, t: int, rows: Tensor, noise: Tensor, chance: float | None) -> SizeSignal:
     """Analysis of variance: the spread of the runs over what seeds alone would give."""
     from scipy.stats import f as fisher
 
     own, value = observed.variance[t, rows], observed.value[t, rows]
-    given, doubt = float(observed.noise[t]), float(observed.doubt[t])
-    if math.isnan(given):
-        given, doubt = noise, GIVEN_DOUBT
+    repeats, doubt = observed.noise[t], float(observed.doubt[t])
+    if bool(repeats.isnan()):
+        repeats, doubt = noise[rows], GIVEN_DOUBT
     known = int((~own.isnan()).sum())
     doubt = GIVEN_DOUBT / math.sqrt(known) if known == len(rows) else doubt
-    given = math.sqrt(float(own.nan_to_num(given**2).mean()))
+    given = math.sqrt(float(torch.where(own.isnan(), repeats**2, own).mean()))
     between = float(observed.target[t, rows].var())
     ratio = between / given**2
     # The standard error of a log standard deviation from n degrees of freedom is 1 / sqrt(2 n).

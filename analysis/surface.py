@@ -127,7 +127,9 @@ class Surfaces:
     @cached_property
     def readiness(self) -> dict[str, Readiness]:
         """Whether recipes move each task by more than seeds do."""
-        return readiness(self.observed, self._direct_noise, self.audit, self.chance)
+        with torch.no_grad():
+            noise = self._mix(torch.stack([m.noise(self.observed.design) for m in self.members], -1))
+        return readiness(self.observed, noise, self.audit, self.chance)
 
     def mean(self, design: Design) -> Tensor:
         """Expected values (R, T), differentiable by `design.tokens` and `design.params`."""

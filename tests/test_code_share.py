@@ -50,7 +50,7 @@ def test_tasks_that_code_moves_are_told_from_those_at_chance(surfaces: Surfaces)
     clear = ("HellaSwag", "PiQA", "ARC-Easy", "ARC-Challenge", "StoryCloze 2016", "WinoGrande XL", "bAbI")
     assert {verdict[task] for task in clear} == {Verdict.READY}
     assert verdict["ANLI R2"] is Verdict.CHANCE
-    assert verdict["RTE"] is Verdict.NOISE
+    assert Verdict.READY not in {verdict[task] for task in ("ANLI R1", "ANLI R3", "CB", "BoolQ")}
     signal = benchmark.with_signal(surfaces)
     assert set(clear) <= set(signal)
     assert "Average" not in signal

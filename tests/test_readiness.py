@@ -35,7 +35,7 @@ def measured(signal: dict[float, float], tasks: int = TASKS, floor: float = 0.0,
 
 def judged(observed: Observed, chance: float | None = None, audit: Audit | None = None) -> list[Readiness]:
     known = {} if chance is None else dict.fromkeys(observed.tasks, chance)
-    return list(readiness(observed, torch.full((len(observed.tasks),), NOISE), audit, known).values())
+    return list(readiness(observed, torch.full(observed.value.T.shape, NOISE), audit, known).values())
 
 
 def foretold(observed: Observed, share: float) -> Audit:
