@@ -3,8 +3,8 @@
     python benchmarks/scoreboard.py [TABLE ...]
 
 Tables: olmix regmix marin datablations olmo_ladder open_lm code_share; data in $MIXLAW_DATA or ../shared/data. Each is
-imported with its mapping in docs/mappings and fitted as `mixlaw fit` does; nothing else differs between tables. Without
-names, docs/scoreboard.md is written anew; pictures are drawn for the tables that were run.
+imported with its mapping in docs/mappings and fitted as `mixlaw fit` does; nothing else differs between tables. Rows of
+docs/scoreboard.md and pictures are written anew for the tables that were run.
 """
 
 from __future__ import annotations
@@ -12,20 +12,26 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import polars as pl
 import torch
+from code_share_table import TABLE, code_share
 from pictures import save
 from scoreboard_plots import PLOTS
-from scoreboard_tables import BOARDS, DATA, ROOT, Answer, Answers, Figure, Floats
+from scoreboard_tables import BOARDS, ROOT, Answer, Figure, Floats
 
 from mixlaw.analysis.design import Design
 
 PROCESSES = 2
+CODE = "code_share"
+TABLES = (*BOARDS, CODE)
 PAGE = ROOT / "docs" / "scoreboard.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
@@ -52,60 +58,85 @@ def answer(name: str, number: int) -> Answer:
     return Answer(found.tasks, mean, lo90, hi90, law_only, time.perf_counter() - began)
 
 
+def code_share_figures() -> list[Figure]:
+    """How language tasks respond to code, ends of intervals beside their middle; there are no bars."""
+    values = {what: value for what, value, _ in code_share()}
+    ends = {what: [values.get(f"{what}, {end}") for end in ("low", "high")] for what in values}
+    said = {what: f"90 % interval {low:.3g} to {high:.3g}" for what, (low, high) in ends.items() if low is not None}
+    plain = [what for what in values if not what.endswith((", low", ", high"))]
+    return [Figure(what, values[what], said.get(what, "")) for what in plain]
+
+
 def table_of(name: str) -> pl.DataFrame:
     """The imported table."""
     with tempfile.TemporaryDirectory() as folder:
         return BOARDS[name].load(Path(folder) / "study")[1]
 
 
-def answers(names: list[str]) -> dict[str, tuple[pl.DataFrame, Answers]]:
-    """Tables and the answers to all their splits, two fits at a time."""
-    tables = {name: table_of(name) for name in names}
-    splits = {name: [split.name for split in BOARDS[name].splits(tables[name])] for name in names}
+def boards(names: list[str]) -> Iterator[tuple[str, list[Figure], go.Figure | None, float]]:
+    """Tables as they are done, two fits at a time: name, figures, picture, seconds of fitting; a failure is said."""
+    tables = {name: table_of(name) for name in names if name != CODE}
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        jobs = {(n, s): pool.submit(answer, n, i) for n in names for i, s in enumerate(splits[n])}
-        found = {key: job.result() for key, job in jobs.items()}
-    return {name: (tables[name], {s: found[name, s] for s in splits[name]}) for name in names}
+        jobs: dict[Future[Any], tuple[str, str]] = {}
+        for name, table in tables.items():
+            for number, split in enumerate(BOARDS[name].splits(table)):
+                jobs[pool.submit(answer, name, number)] = (name, split.name)
+        if CODE in names:
+            jobs[pool.submit(code_share_figures)] = (CODE, "")
+        found: dict[str, dict[str, Any]] = {name: {} for name in names}
+        for job in as_completed(jobs):
+            name, part = jobs[job]
+            if error := job.exception():
+                print(f"{name} {part} failed: {error}", file=sys.stderr, flush=True)
+                continue
+            found[name][part] = job.result()
+            if len(found[name]) < sum(one == name for one, _ in jobs.values()):
+                continue
+            if name == CODE:
+                yield name, found[name][""], None, 0.0
+                continue
+            answers = {split.name: found[name][split.name] for split in BOARDS[name].splits(tables[name])}
+            seconds = sum(one.seconds for one in answers.values())
+            yield name, BOARDS[name].judge(tables[name], answers), PLOTS[name](tables[name], answers), seconds
 
 
 def printed(name: str, figures: list[Figure], seconds: float) -> None:
     """One table's figures for the terminal."""
     for f in figures:
-        print(f"{name:13} {f.what:62} {f.value:8.4f}  {f.bar:14} {f.verdict:18} {f.peers}")
-    print(f"{'':13} ({seconds:.0f} s of fitting)\n", flush=True)
+        print(f"{name:13} {f.what:68} {f.value:8.4g}  {f.bar:14} {f.verdict:18} {f.peers}")
+    print(f"{'':13} ({seconds:.0f} s of fitting)\n" if seconds else "", flush=True)
 
 
 def rows_of_page(name: str, figures: list[Figure]) -> list[str]:
     """One table's figures as rows of Markdown."""
-    return [f"| {name} | {f.what} | {f.value:.4f} | {f.bar} | {f.verdict} | {f.peers} |" for f in figures]
+    return [f"| {name} | {f.what} | {f.value:.4g} | {f.bar} | {f.verdict} | {f.peers} |" for f in figures]
 
 
-def write_page(lines: list[str], page: Path = PAGE) -> None:
-    """Replace what stands between the markers of the page."""
-    text = page.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    tail = rest.split(END)[1]
-    table = ["| table | figure | mixlaw | bar | | peers |", "| --- | --- | --- | --- | --- | --- |", *lines]
-    page.write_text("\n".join([head + BEGIN, *table, END + tail]), encoding="utf-8")
+def write_page(fresh: Mapping[str, list[str]], page: Path = PAGE) -> None:
+    """Replace the rows of some tables between the markers of the page; the others' stay."""
+    head, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    before, tail = rest.split(END)
+    rows = {name: [row for row in before.splitlines() if row.startswith(f"| {name} |")] for name in TABLES}
+    rows.update(fresh)
+    lines = ["| table | figure | mixlaw | bar | | peers |", "| --- | --- | --- | --- | --- | --- |"]
+    lines += [row for name in TABLES for row in rows[name]]
+    page.write_text("\n".join([head + BEGIN, *lines, END + tail]), encoding="utf-8")
 
 
 def main(names: list[str]) -> int:
-    """Print the figures of the named tables, or of all; write page and pictures."""
-    if not DATA.exists():
-        print(f"scoreboard: no public tables in {DATA}; set MIXLAW_DATA to the folder that holds them")
-        return 0
-    if unknown := [name for name in names if name not in BOARDS]:
-        print(f"no table {unknown[0]!r}; there are {', '.join(BOARDS)}", file=sys.stderr)
+    """Print the figures of the named tables, or of all; write their rows of the page and their pictures."""
+    if unknown := [name for name in names if name not in TABLES]:
+        print(f"no table {unknown[0]!r}; there are {', '.join(TABLES)}", file=sys.stderr)
         return 2
-    began, lines, pictures = time.perf_counter(), [], {}
-    for name, (table, found) in answers(names or list(BOARDS)).items():
-        figures = BOARDS[name].judge(table, found)
-        printed(name, figures, sum(one.seconds for one in found.values()))
-        lines += rows_of_page(name, figures)
-        pictures[f"scoreboard-{name}"] = PLOTS[name](table, found)
-    if not names:
-        write_page(lines)
-    save(pictures)
+    paths = {name: BOARDS[name].path if name in BOARDS else TABLE for name in names or TABLES}
+    for name in [name for name, path in paths.items() if not path.exists()]:
+        print(f"{name}: there is no {paths.pop(name)}; set MIXLAW_DATA to the folder that holds the public tables")
+    began = time.perf_counter()
+    for name, figures, picture, seconds in boards(list(paths)):
+        printed(name, figures, seconds)
+        write_page({name: rows_of_page(name, figures)})
+        if picture is not None:
+            save({f"scoreboard-{name}": picture})
     print(f"{time.perf_counter() - began:.0f} s on {PROCESSES} processes")
     return 0
 
