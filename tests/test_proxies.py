@@ -35,7 +35,7 @@ def flops_to_do(wanted: list[Recipe], trained: frozenset[str]) -> float:
     return sum(6.0 * s.recipe.params * s.tokens for s in tree.needed(set(), trained) if s.lineage not in trained)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(recipes(), min_size=1, max_size=6, unique=True), st.lists(recipes(), max_size=4, unique=True))
 def test_the_marginal_costs_of_a_batch_add_up_to_the_plan(batch: list[Recipe], queued: list[Recipe]) -> None:
     batch = [recipe for recipe in batch if recipe not in queued]
@@ -48,7 +48,7 @@ def test_the_marginal_costs_of_a_batch_add_up_to_the_plan(batch: list[Recipe], q
         assert Prices(proxies, batch).total(whole) == sum(proxies.cost(batch[i], batch[:i]) for i in whole)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(recipes(), min_size=1, max_size=5, unique=True), recipes())
 def test_a_recipe_costs_what_its_checkpoints_leave_to_do(done: list[Recipe], recipe: Recipe) -> None:
     # Every segment of what is done left a checkpoint; where the new recipe leaves a trunk between two of them, the

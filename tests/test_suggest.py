@@ -77,7 +77,7 @@ def one_regret_each(seed: int) -> tuple[float, float]:
 
 
 def test_suggested_runs_teach_more_than_random_ones_for_the_same_flops() -> None:
-    found = np.array([one_regret_each(seed) for seed in range(5)])
+    found = np.array([one_regret_each(seed) for seed in range(4)])
     suggested, random = np.median(found, 0)
     assert suggested < 0.8 * random
 

@@ -15,7 +15,7 @@ from mixlaw.importing import import_table
 from mixlaw.optimizer.simulate import random_recipes, random_world
 from mixlaw.runner.tree import plan
 from mixlaw.study import open_study
-from test_cli import DOMAINS, TINY, contents, document, mixlaw, refused
+from test_cli import DOMAINS, TINY, contents, document, refused
 
 TARGET = '\n[target]\nparams = "{params}"\ntokens = {tokens}\n'
 
@@ -29,7 +29,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
         documents = ({"text": " ".join(words.choices(vocabulary, k=120)) + f" {i}"} for i in range(150))
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(d) + "\n" for d in documents))
     (folder / "study.toml").write_text(TINY + TARGET.format(params="0.1M", tokens=40_000))
-    mixlaw("data", folder)
+    open_study(folder).prepare()
     return folder
 
 
@@ -59,16 +59,15 @@ def test_a_first_design_is_queued_and_costs_what_the_plan_says(own: Path, tmp_pa
 @pytest.mark.slow
 def test_the_table_says_what_why_and_what_it_costs(own: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(own, tmp_path / "copy"))
-    shown = mixlaw("suggest", folder, "--budget", "1e12", "-n", "4").stdout
+    shown = str(open_study(folder).suggest(1e12, 4))
     assert shown.startswith("4 runs for a first fit: ")
     assert "the centre of what the target allows" in shown
     assert "4 recipes are queued: `mixlaw run` trains them" in shown
     assert str(folder / "suggestions") in shown
-
-
-@pytest.mark.slow
-def test_a_budget_that_pays_for_nothing_changes_nothing(own: Path) -> None:
-    assert "pays for no run" in refused(own, "suggest", own, "--budget", "1000")
+    before = contents(folder)
+    with pytest.raises(InputError, match="pays for no run"):
+        open_study(folder).suggest(1000)
+    assert contents(folder) == before
 
 
 @pytest.fixture(scope="module")
