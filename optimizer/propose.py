@@ -47,9 +47,9 @@ def propose(
 ) -> Proposal:
     """Find the recipe that maximises mean - caution x sd of the gain over the best baseline.
 
-    The gain is cross-fitted: each half of the draws chooses a recipe that the other half judges, so that the reported
-    gain is not inflated by having been chosen; the recommendation itself is chosen by all. The search stays within a
-    trust radius of measured recipes.
+    The recommendation is chosen by all draws. Its gain is cross-fitted: each half of the draws also chooses a recipe
+    that the other half judges, so that what is reported is not inflated by having been chosen. That corrects for the
+    draws, not for laws that are wrong: `verify` does. The search stays within a trust radius of measured recipes.
 
     Args:
         beliefs: fitted surfaces.
@@ -137,7 +137,7 @@ def _surveyed(asked: _Asked, found: _Found, sizes: Sequence[int] | None, tell: P
     objective = search.within(torch.arange(asked.draws))
     recipe = objective.allowed.recipe(found.point)
     point = replace(objective.allowed.read([recipe]), params=found.point.params)  # as it is after rounding
-    fitted = _cross_fitted(found, objective.worlds)
+    fitted = _cross_fitted(found, recipe, objective.worlds)
     verdict = judged(objective, recipe, fitted, found.baselines, against, measured, found.runs)
     tell(0.6, "finding the optimum of every world")
     ends, length = spread(search, point)
@@ -162,11 +162,12 @@ def _surveyed(asked: _Asked, found: _Found, sizes: Sequence[int] | None, tell: P
     )
 
 
-def _cross_fitted(found: _Found, worlds: Tensor) -> Tensor:
-    """Log losses, in every world, of the recipe that the other half of the worlds has chosen, (S, T)."""
-    allowed = found.objective.allowed
+def _cross_fitted(found: _Found, recipe: Recipe, worlds: Tensor) -> Tensor:
+    """Log losses of the recommendation in every world, not flattered by the search, (S, T)."""
+    allowed, beliefs = found.objective.allowed, found.objective.beliefs
     entries = [Entry(allowed.recipe(point), allowed) for point in found.halves]
-    return cross_fitted(_halves(worlds), [entry.losses(found.objective.beliefs, len(worlds)) for entry in entries])
+    chosen = [entry.losses(beliefs, len(worlds)) for entry in entries]
+    return cross_fitted(Entry(recipe, allowed).losses(beliefs, len(worlds)), _halves(worlds), chosen)
 
 
 def _halves(worlds: Tensor) -> list[Tensor]:

@@ -1,0 +1,110 @@
+"""Fronts between groups of tasks, against closed forms and plain NSGA-II."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mixlaw.analysis.from_recipes import design_of
+from mixlaw.errors import InputError
+from mixlaw.optimizer.pareto import Front, hypervolume, leading, pareto
+from mixlaw.optimizer.simulate import World, random_world
+from mixlaw.optimizer.target import Target
+from mixlaw.recipe import Domain, Kind, Recipe
+
+DOMAINS = (
+    Domain("web", Kind.TEXT, 4_000_000),
+    Domain("books", Kind.TEXT, 300_000),
+    Domain("python", Kind.CODE, 2_000_000),
+    Domain("readme", Kind.MARKUP, 200_000),
+)
+UNIQUE = {d.name: float(d.unique_tokens) for d in DOMAINS}
+TARGET = Target(330_000, 6_600_000)
+GROUPS = {"language": ["task0", "task1"], "code": ["task2"]}
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return random_world(DOMAINS, tasks=3, seed=0)
+
+
+@pytest.fixture(scope="module")
+def front(world: World) -> Front:
+    return pareto(world, TARGET, DOMAINS, GROUPS, draws=8, evaluations=1200)
+
+
+def _losses(world: World, recipes: list[Recipe]) -> torch.Tensor:
+    """True mean log loss of both groups, (R, 2)."""
+    losses = world.mean(design_of(recipes, world.phases, world.domains, UNIQUE)).log()
+    return torch.stack([losses[:, :2].mean(1), losses[:, 2]], 1)
+
+
+def test_the_volume_of_a_front_is_that_of_its_boxes() -> None:
+    # Two dimensions: steps of a staircase. Three: inclusion and exclusion of two boxes.
+    stairs = np.array([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [0.5, 0.5]])
+    assert hypervolume(stairs, np.zeros(2)) == pytest.approx(3 * 1 + 2 * 1 + 1 * 1)
+    boxes = np.array([[2.0, 1.0, 3.0], [1.0, 2.0, 1.0]])
+    assert hypervolume(boxes, np.zeros(3)) == pytest.approx(6 + 2 - 1)
+    assert hypervolume(stairs, np.array([3.0, 3.0])) == 0
+    assert leading(stairs) == [0, 1, 2]
+
+
+def test_no_recipe_of_the_front_is_beaten_by_another_for_both_groups(front: Front, world: World) -> None:
+    losses = _losses(world, [point.recipe for point in front.points])
+    assert len(front.points) >= 8
+    better = (losses[:, None] < losses[None] - 1e-5).all(-1)
+    assert not bool(better.any())
+    gains = front.gains()
+    assert gains[0, 0] == gains[:, 0].max()
+    assert gains[-1, 1] == gains[:, 1].max()
+
+
+def test_the_ends_of_the_front_beat_five_thousand_random_recipes(front: Front, world: World) -> None:
+    from mixlaw.optimizer.constraints import feasible
+    from mixlaw.optimizer.search import random_starts
+
+    allowed = feasible(TARGET, DOMAINS)
+    points = random_starts(allowed, 5000, seed=9)
+    reference = design_of([front.points[0].recipe], world.phases, world.domains, UNIQUE)
+    many = replace(reference.select([0] * 5000), tokens=6_600_000 * points.tokens)
+    losses = world.mean(many.aligned(world.phases, world.domains)).log()
+    random = torch.stack([losses[:, :2].mean(1), losses[:, 2]], 1).amin(0)
+    ours = _losses(world, [front.points[0].recipe, front.points[-1].recipe])
+    assert float(ours[0, 0]) < float(random[0])
+    assert float(ours[1, 1]) < float(random[1])
+
+
+def test_at_equal_evaluations_it_dominates_more_than_plain_nsga2(front: Front, world: World) -> None:
+    plain = pareto(world, TARGET, DOMAINS, GROUPS, draws=8, evaluations=1200, seeded=False)
+    assert plain.evaluations == front.evaluations
+    assert plain.against == front.against
+    floor = np.minimum(front.gains().min(0), plain.gains().min(0)) - 0.1
+    assert hypervolume(front.gains(), floor) > hypervolume(plain.gains(), floor)
+
+
+def test_gains_are_those_of_the_world_and_intervals_those_of_its_doubt(world: World) -> None:
+    unsure = world.uncertain(0.1, seed=2)
+    found = pareto(unsure, TARGET, DOMAINS, GROUPS, draws=32, evaluations=300)
+    point = found.points[0]
+    from mixlaw.optimizer.baselines import named
+
+    reference = named(found.against)(330_000, TARGET.phase_tokens(0.15), DOMAINS, 0.0)
+    design = design_of([point.recipe, reference], world.phases, world.domains, UNIQUE)
+    losses = unsure.draws(design, 32).log()
+    gains = 100 * (losses[:, 1] - losses[:, 0])[:, :2].mean(1)
+    assert point.gains["language"].mean == pytest.approx(float(gains.mean()))
+    assert point.gains["language"].hi90 == pytest.approx(float(gains.mean() + 1.645 * gains.std()), rel=1e-6)
+    told = json.loads(json.dumps(found.as_json()))
+    assert len(told["points"]) == len(found.points)
+    assert "language, code" in str(found)
+
+
+def test_one_group_alone_has_no_front(world: World) -> None:
+    with pytest.raises(InputError, match="two groups"):
+        pareto(world, TARGET, DOMAINS, {"all": ["task0"]})
+    with pytest.raises(InputError, match="'task9'"):
+        pareto(world, TARGET, DOMAINS, {"a": ["task0"], "b": ["task9"]}, draws=8)

@@ -1,0 +1,109 @@
+"""What a recipe would measure, and what one more point of a domain is worth."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from mixlaw.analysis.from_recipes import design_of
+from mixlaw.errors import InputError
+from mixlaw.optimizer.baselines import named
+from mixlaw.optimizer.simulate import World, random_world
+from mixlaw.optimizer.target import Target
+from mixlaw.optimizer.what_if import what_if
+from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+from studies import DOMAINS as FITTED
+from studies import study
+
+DOMAINS = (
+    Domain("web", Kind.TEXT, 4_000_000),
+    Domain("books", Kind.TEXT, 300_000),
+    Domain("python", Kind.CODE, 2_000_000),
+)
+UNIQUE = {d.name: float(d.unique_tokens) for d in DOMAINS}
+TARGET = Target(330_000, 6_600_000)
+RECIPE = Recipe(
+    330_000,
+    (
+        Phase("init", 3_000_000, Mixture({"web": 0.5, "books": 0.1, "python": 0.4})),
+        Phase("continue", 2_600_000, Mixture({"web": 0.8, "books": 0.2})),
+        Phase("cooldown", 1_000_000, Mixture({"python": 1.0}), 0.0),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return random_world(DOMAINS, tasks=2, seed=5)
+
+
+def _moved(recipe: Recipe, phase: str, domain: str, points: float) -> Recipe:
+    """The recipe with more points (1 % of all tokens) of a domain in a phase, the others in proportion."""
+    found = next(p for p in recipe.phases if p.name == phase)
+    share = found.mixture.share(domain) + points * 0.01 * recipe.tokens / found.tokens
+    rest = {n: s / (1 - found.mixture.share(domain)) for n, s in found.mixture.items() if n != domain}
+    return recipe.with_mixture(
+        phase, Mixture.normalised({domain: share} | {n: (1 - share) * s for n, s in rest.items()})
+    )
+
+
+@pytest.mark.parametrize(
+    ("phase", "domain"), [("init", "web"), ("init", "books"), ("init", "python"), ("continue", "books")]
+)
+def test_one_more_point_is_worth_what_finite_differences_say(world: World, phase: str, domain: str) -> None:
+    found = what_if(world, RECIPE, DOMAINS, draws=8)
+    recipes = [_moved(RECIPE, phase, domain, sign * 0.01) for sign in (-1, 1)]
+    less, more = world.mean(design_of(recipes, world.phases, world.domains, UNIQUE)).log()
+    for t, task in enumerate(world.tasks):
+        expected = 100 * float(less[t] - more[t]) / 0.02
+        assert found.point(phase, domain, task).mean == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def test_surfaces_have_the_slopes_that_their_own_differences_show() -> None:
+    surfaces, recipe = study().surfaces, study().proposal.baselines["proportional"]
+    found = what_if(surfaces, recipe, FITTED, draws=8)
+    unique = {d.name: float(d.unique_tokens) for d in FITTED}
+    recipes = [_moved(recipe, "init", "python", sign * 0.02) for sign in (-1, 1)]
+    with torch.no_grad():
+        losses = surfaces.draws(design_of(recipes, surfaces.phases, surfaces.domains, unique), 8).log()
+    middle = losses.mean(0)
+    for t, task in enumerate(surfaces.tasks):
+        factor = 100 * float(middle[0, t] - middle[1, t]) / 0.04
+        assert found.point("init", "python", task).mean == pytest.approx(factor, rel=0.02, abs=1e-4)
+
+
+def test_a_phase_of_one_domain_has_no_room_for_more_of_it(world: World) -> None:
+    found = what_if(world, RECIPE, DOMAINS, draws=8)
+    pairs = {(p.phase, p.domain) for p in found.points}
+    assert ("cooldown", "python") not in pairs
+    assert len(pairs) == 8
+
+
+def test_what_is_known_for_sure_has_no_interval_and_doubt_has_one(world: World) -> None:
+    baseline = named("proportional")(330_000, TARGET.phase_tokens(0.15), DOMAINS)
+    sure = what_if(world, RECIPE, DOMAINS, baseline, draws=32)
+    unsure = what_if(world.uncertain(0.1), RECIPE, DOMAINS, baseline, draws=32)
+    truth = world.mean(design_of([RECIPE, baseline], world.phases, world.domains, UNIQUE)).log()
+    for t, task in enumerate(world.tasks):
+        assert sure.gains[task].mean == pytest.approx(100 * float(truth[1, t] - truth[0, t]))
+        assert sure.gains[task].hi90 == pytest.approx(sure.gains[task].lo90)
+        assert unsure.gains[task].lo90 < unsure.gains[task].hi90
+        wide = unsure.point("init", "web", task)
+        assert wide.lo90 < wide.mean < wide.hi90
+        value = next(f for f in sure.forecasts if f.task == task)
+        assert value.mean == pytest.approx(float(truth[0, t].exp()))
+
+
+def test_it_prints_values_and_points_and_is_plain_data(world: World) -> None:
+    found = what_if(world, RECIPE, DOMAINS, draws=8)
+    assert "one more point of" in str(found)
+    assert "books" in found._repr_html_()
+    assert len(json.loads(json.dumps(found.as_json()))["points"]) == 8 * len(world.tasks)
+
+
+def test_a_domain_that_nobody_measured_is_refused(world: World) -> None:
+    other = RECIPE.with_mixture("init", Mixture({"rust": 1.0}))
+    with pytest.raises(InputError, match="rust"):
+        what_if(world, other, DOMAINS)
