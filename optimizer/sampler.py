@@ -75,7 +75,8 @@ class MixtureSampler(BaseSampler):
             for domain in stage.simplex.domains:
                 if stage.name(domain) == param_name:
                     return self._share(study, trial, found[: place + 1], domain)
-        return self._other(trial).sample_independent(study, trial, param_name, param_distribution)
+        other = TPESampler(seed=int(self._rng(trial, param_name).integers(2**32)))  # without a memory of its own
+        return other.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Forget what was drawn for the trial."""
@@ -84,10 +85,6 @@ class MixtureSampler(BaseSampler):
 
     def _rng(self, trial: FrozenTrial, purpose: str) -> np.random.Generator:
         return np.random.default_rng([self._seed, trial.number, crc32(purpose.encode())])
-
-    def _other(self, trial: FrozenTrial) -> TPESampler:
-        """TPE without a memory of its own."""
-        return TPESampler(seed=int(self._rng(trial, "").integers(2**32)))
 
     def _share(self, study: Study, trial: FrozenTrial, declared: list[Stage], domain: str) -> float:
         stage, key = declared[-1], (study.study_name, trial.number, declared[-1].phase)

@@ -190,7 +190,8 @@ def test_equal_seeds_give_equal_trials_and_others_do_not() -> None:
 
 def test_nothing_is_remembered_outside_of_the_storage(tmp_path: Path) -> None:
     def objective(trial: Trial) -> float:
-        return one_phase(trial) + (trial.suggest_float("rate", 0, 1) - 0.3) ** 2
+        rate, decay = trial.suggest_float("rate", 0, 1), trial.suggest_float("decay", 0, 1)
+        return one_phase(trial) + (rate - 0.3) ** 2 + 0.1 * decay
 
     whole = studied(objective, 9, MixtureSampler(n_startup_trials=8, seed=2))
     file = JournalFileBackend(str(tmp_path / "journal.log"))
@@ -200,6 +201,8 @@ def test_nothing_is_remembered_outside_of_the_storage(tmp_path: Path) -> None:
         part = optuna.create_study(storage=storage, study_name="mix", load_if_exists=True, sampler=sampler)
         part.optimize(objective, n_trials=1)
     assert [t.params for t in part.trials] == [t.params for t in whole.trials]
+    others = np.array([[t.params["rate"], t.params["decay"]] for t in whole.trials])
+    assert np.abs(others[:, 0] - others[:, 1]).min() > 1e-3, "parameters have random numbers of their own"
 
 
 def test_queued_shares_are_kept_and_the_rest_is_drawn_around_them() -> None:
@@ -313,7 +316,7 @@ def _regret(sampler: BaseSampler, seed: int, trials: int) -> float:
     return true(mixture(study.best_trial)) - optimum
 
 
-def test_it_finds_better_mixtures_than_random_search_and_than_tpe() -> None:
+def test_it_finds_better_mixtures_than_tpe_and_far_better_ones_than_random_search() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = {
@@ -322,7 +325,7 @@ def test_it_finds_better_mixtures_than_random_search_and_than_tpe() -> None:
         }
     medians = {name: float(np.median(values)) for name, values in found.items()}
     assert min(found["MixtureSampler"]) >= -1e-6, "the optimum is one"
-    assert medians["MixtureSampler"] < 0.5 * medians["TPESampler"], found
+    assert medians["MixtureSampler"] < medians["TPESampler"], found
     assert medians["MixtureSampler"] < 0.5 * medians["RandomSampler"], found
 
 
