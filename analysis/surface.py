@@ -119,6 +119,14 @@ class Surfaces:
             noise[t] = link.noise * binomial(self.observed.centre[t])
         return noise
 
+    def spread(self, design: Design) -> Tensor:
+        """Standard deviation over seeds in log loss, (R, T); it grows with the loss where the data show that."""
+        with torch.no_grad():
+            design = self._aligned(design)
+            noise = self._mix(torch.stack([m.noise(design) for m in self.members], -1))
+            linked = torch.tensor([task in self.links for task in self.tasks])
+            return torch.where(linked, self.log_noise, noise)
+
     @cached_property
     def _direct_noise(self) -> Tensor:
         """The same by every task's own fit."""

@@ -63,6 +63,9 @@ class Beliefs(Protocol):
     def log_noise(self) -> Tensor:
         """Standard deviation of one run's log losses over seeds, (T,)."""
 
+    def spread(self, design: Design) -> Tensor:
+        """Standard deviation of the log losses of every recipe over seeds, (R, T)."""
+
     def predict(self, design: Design) -> Predicted:
         """Mean and interval for every recipe and task."""
 

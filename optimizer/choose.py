@@ -68,4 +68,4 @@ def outlook_of(beliefs: Beliefs, candidates: Design, contenders: Design | None, 
         outcomes = log_losses(beliefs, candidates, worlds)[..., counts]
         losses = outcomes if contenders is None else log_losses(beliefs, contenders, worlds)[..., counts]
         stakes = -100 * losses * task[counts]
-        return Outlook(outcomes, stakes[:, plausible(stakes.sum(-1))], beliefs.log_noise[counts])
+        return Outlook(outcomes, stakes[:, plausible(stakes.sum(-1))], beliefs.spread(candidates)[:, counts])

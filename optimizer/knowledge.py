@@ -43,7 +43,7 @@ class Outlook:
     Attributes:
         outcomes: log losses of C candidate runs on T tasks, (S, C, T).
         stakes: part of every task in the gain of M contenders, percent, (S, M, T); their sum over tasks is the gain.
-        noise: standard deviation of one run in log loss, (T,).
+        noise: standard deviation over seeds of each candidate in log loss, (C, T).
     """
 
     outcomes: Tensor
@@ -153,7 +153,7 @@ class _State:
     Attributes:
         outcomes, stakes: of `Outlook` about their means over worlds; stakes relative to those of the leader.
         paths: expected gains over the leader along imagined outcomes, (K, M).
-        noise: (T,).
+        noise: (C, T).
         leader: the contender of greatest expected gain before anything is imagined.
         regret: expected then.
         seed: of what is imagined.
@@ -193,7 +193,7 @@ class _State:
 
     def values(self) -> tuple[Tensor, Tensor, Tensor]:
         """Worth of each candidate, spread of the contest that it resolves, and task on which it tells most; (C,)."""
-        slopes = self._slopes(self.outcomes, self.stakes)
+        slopes = self._slopes(self.outcomes, self.stakes, self.noise)
         z = self._normal(len(self.paths), 0)
         block = max(1, BLOCK // self.paths.numel())
         best = [(self.paths + torch.einsum("cmt,kt->ckm", part, z)).amax(-1).mean(-1) for part in slopes.split(block)]
@@ -202,31 +202,31 @@ class _State:
 
     def after(self, candidate: int) -> _State:
         """The state once the outcome of a candidate was imagined."""
-        outcome = self.outcomes[:, candidate : candidate + 1]
-        shown = outcome + (self.noise * self._normal(len(outcome), 1))[:, None]
-        surprise = (shown - shown.mean(0)) / torch.sqrt(outcome.var(0) + self.noise**2).clamp_min(_TINY)
-        moved = self._slopes(outcome, self.stakes)[0]
+        outcome, noise = self.outcomes[:, [candidate]], self.noise[[candidate]]
+        shown = outcome + noise * self._normal(len(outcome), 1)[:, None]
+        surprise = (shown - shown.mean(0)) / torch.sqrt(outcome.var(0) + noise**2).clamp_min(_TINY)
+        moved = self._slopes(outcome, self.stakes, noise)[0]
         return replace(
             self,
-            outcomes=self.outcomes - self._slopes(outcome, self.outcomes)[0] * surprise,
+            outcomes=self.outcomes - self._slopes(outcome, self.outcomes, noise)[0] * surprise,
             stakes=self.stakes - moved * surprise,
             paths=self.paths + self._normal(len(self.paths), 0) @ moved.T,
             step=self.step + 1,
         )
 
-    def _slopes(self, outcomes: Tensor, of: Tensor) -> Tensor:
+    def _slopes(self, outcomes: Tensor, of: Tensor, noise: Tensor) -> Tensor:
         """How far one standard deviation of a measured outcome (S, C, T) moves what is expected `of` (S, M, T)."""
         worlds = len(of)
         covariance = torch.einsum("sct,smt->cmt", outcomes, of) / (worlds - 1)
         own, other = outcomes.var(0)[:, None], of.var(0)[None]
         square = (covariance.square() / (own * other).clamp_min(_TINY)).clamp(max=1.0)
         sure = (1 - (1 - square) / (square * max(worlds - 2, 1)).clamp_min(_TINY)).clamp_min(0.0)
-        return covariance * sure / torch.sqrt(own + self.noise**2).clamp_min(_TINY)
+        return covariance * sure / torch.sqrt(own + noise[:, None] ** 2).clamp_min(_TINY)
 
     def _normal(self, rows: int, what: int) -> Tensor:
         """Standard normal numbers of this step, (rows, T): even in every step, and in no order between steps."""
         seed = 1_000 * self.seed + 2 * self.step + what
-        sobol = torch.quasirandom.SobolEngine(len(self.noise), scramble=True, seed=seed)
+        sobol = torch.quasirandom.SobolEngine(self.noise.shape[1], scramble=True, seed=seed)
         order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
         points = sobol.draw(rows, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
         return torch.special.ndtri(points[order])

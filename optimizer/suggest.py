@@ -149,7 +149,8 @@ def _outlook(beliefs: Beliefs, recipes: Sequence[Recipe], domains: Sequence[Doma
     counts = contest.stakes.abs().amax((0, 1)) > 0
     with torch.no_grad():
         outcomes = log_losses(beliefs, design, len(contest.stakes))[..., counts]
-    return Outlook(outcomes, contest.stakes[:, plausible(contest.gains)][..., counts], beliefs.log_noise[counts])
+        noise = beliefs.spread(design)[:, counts]
+    return Outlook(outcomes, contest.stakes[:, plausible(contest.gains)][..., counts], noise)
 
 
 def _foretold(beliefs: Beliefs, recipe: Recipe) -> bool:

@@ -42,6 +42,9 @@ class Bowls:
     def log_noise(self) -> Tensor:
         return torch.full((1,), 0.01, dtype=torch.float64)
 
+    def spread(self, design: Design) -> Tensor:
+        return self.log_noise.expand(len(design), -1)
+
     def optima(self) -> Tensor:
         steps = torch.randn(WORLDS, 3, generator=torch.Generator().manual_seed(self.seed), dtype=torch.float64)
         return CENTRE + SPREAD * (steps - steps.mean(1, keepdim=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import NormalDist
 
 import pytest
@@ -28,6 +29,11 @@ def flat(*prices: float) -> Tensor:
     return torch.tensor(prices, dtype=torch.float64)
 
 
+def alike(noise: float, candidates: int) -> Tensor:
+    """The same noise of every candidate in one task."""
+    return torch.full((candidates, 1), noise, dtype=torch.float64)
+
+
 def duel(behind: float, spread: float, shown: Sequence[tuple[float, int]], noise: float, columns: int = 4) -> Outlook:
     """Two contenders, the second behind by a normal amount; candidates show scale x column of the latent normals.
 
@@ -36,7 +42,7 @@ def duel(behind: float, spread: float, shown: Sequence[tuple[float, int]], noise
     z = latent(columns)
     gains = torch.stack([torch.zeros(WORLDS, dtype=torch.float64), spread * z[:, 0] - behind], 1)
     outcomes = torch.stack([scale * z[:, column] for scale, column in shown], 1)
-    return Outlook(outcomes[..., None], gains[..., None], torch.tensor([noise], dtype=torch.float64))
+    return Outlook(outcomes[..., None], gains[..., None], alike(noise, len(shown)))
 
 
 def worth(behind: float, slope: float) -> float:
@@ -68,12 +74,22 @@ def test_what_has_nothing_to_do_with_the_contest_is_worth_nothing() -> None:
     assert all(abs(value) < 1e-3 for value in found.values[1:])
 
 
+def test_of_two_looks_at_one_thing_the_clearer_is_taken() -> None:
+    # Noise differs between recipes; the noisy one is the more widely spread of the two, and yet tells less.
+    even = duel(0.5, 1.0, [(2.0, 0), (1.0, 0)], 0.0)
+    found = choose_batch(
+        replace(even, noise=torch.tensor([[4.0], [0.5]], dtype=torch.float64)), lambda _: flat(1.0, 1.0), 1
+    )
+    assert found.chosen == (1,)
+    assert found.value == pytest.approx(worth(0.5, 1 / math.sqrt(1.25)), rel=0.04)
+
+
 def test_runs_that_show_the_same_are_not_bought_twice() -> None:
     # Contest of column 0 plus column 3; candidates 0 and 1 show column 0 almost without noise, 2 shows column 3.
     z = latent(4)
     gains = torch.stack([torch.zeros(WORLDS, dtype=torch.float64), z[:, 0] + 0.8 * z[:, 3]], 1)
     outcomes = torch.stack([z[:, 0], z[:, 0], z[:, 3]], 1)
-    outlook = Outlook(outcomes[..., None], gains[..., None], torch.tensor([0.05], dtype=torch.float64))
+    outlook = Outlook(outcomes[..., None], gains[..., None], alike(0.05, 3))
     found = choose_batch(outlook, lambda _: flat(1.0, 1.0, 1.0), 2)
     assert {found.chosen[0] in (0, 1), found.chosen[1] == 2} == {True}
     waiting = choose_batch(outlook, lambda _: flat(1.0, 1.0, 1.0), 1, pending=[0])
@@ -105,7 +121,7 @@ def test_a_price_that_falls_with_what_is_chosen_is_seen() -> None:
 
     z = latent(3)
     gains = torch.stack([torch.zeros(WORLDS, dtype=torch.float64), z.sum(1)], 1)
-    outlook = Outlook(z[..., None], gains[..., None], torch.tensor([0.1], dtype=torch.float64))
+    outlook = Outlook(z[..., None], gains[..., None], alike(0.1, 3))
     found = choose_batch(outlook, prices, 2, budget=9.0)
     assert found.chosen == (0, 1)
     assert found.costs == (4.0, 0.5)
@@ -116,10 +132,9 @@ def test_chance_correlations_of_few_worlds_are_not_sold_as_knowledge() -> None:
     generator = torch.Generator().manual_seed(3)
     gains = torch.randn(64, 2, 1, generator=generator, dtype=torch.float64)
     outcomes = torch.randn(64, 400, 1, generator=generator, dtype=torch.float64)
-    noise = torch.tensor([0.1], dtype=torch.float64)
-    found = choose_batch(Outlook(outcomes, gains, noise), lambda _: torch.ones(400, dtype=torch.float64), 1)
+    found = choose_batch(Outlook(outcomes, gains, alike(0.1, 400)), lambda _: torch.ones(400, dtype=torch.float64), 1)
     truth = choose_batch(
-        Outlook(torch.cat([outcomes, gains[:, 1:] - gains[:, :1]], 1), gains, noise),
+        Outlook(torch.cat([outcomes, gains[:, 1:] - gains[:, :1]], 1), gains, alike(0.1, 401)),
         lambda _: torch.ones(401, dtype=torch.float64),
         1,
     )
@@ -131,7 +146,7 @@ def test_tasks_add_up_and_the_telling_one_is_named() -> None:
     # The contest is the sum of two tasks; the candidate shows the second three times as clearly.
     z = latent(2)
     stakes = torch.stack([torch.zeros(WORLDS, 2, dtype=torch.float64), z - 0.2], 1)
-    outlook = Outlook(z[:, None], stakes, torch.tensor([3.0, 0.5], dtype=torch.float64))
+    outlook = Outlook(z[:, None], stakes, torch.tensor([[3.0, 0.5]], dtype=torch.float64))
     found = choose_batch(outlook, lambda _: flat(1.0), 1)
     slope = math.sqrt(1 / 10 + 1 / 1.25)  # squares of 1 / sqrt(1 + noise^2) add, for the tasks are independent
     assert found.value == pytest.approx(worth(0.4, slope), rel=0.06)

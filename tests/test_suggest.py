@@ -305,6 +305,9 @@ class _Listed:
     def log_noise(self) -> torch.Tensor:
         return torch.full((1,), self.noise, dtype=torch.float64)
 
+    def spread(self, design: Design) -> torch.Tensor:
+        return self.log_noise.expand(len(design), -1)
+
     def predict(self, design: Design) -> Predicted:
         raise NotImplementedError
 

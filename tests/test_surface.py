@@ -73,6 +73,16 @@ def test_draws_scatter_around_the_mean_less_than_new_runs_do(surfaces: Surfaces)
     assert np.all(surfaces.noise.numpy() > 0)
 
 
+def test_the_spread_over_seeds_is_near_the_noise_that_made_the_data(surfaces: Surfaces) -> None:
+    spread = surfaces.spread(DESIGN)
+    assert spread.shape == (len(DESIGN), 3)
+    ratio = spread.median(0).values / TRUTH.noise
+    assert bool(((ratio > 1 / 3) & (ratio < 3)).all())  # 26 runs, three of them repeats
+    found = surfaces.predict(DESIGN)
+    half = np.log(found.hi90 / found.lo90) / 2 / 1.645
+    assert np.all(half >= (surfaces.calibration * spread).numpy() * (1 - 1e-6))
+
+
 def test_gradients_equal_finite_differences(surfaces: Surfaces) -> None:
     rows = DESIGN.select([7, 9])
     # Between the measured sizes and budgets: at their ends distances have a kink.
