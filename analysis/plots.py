@@ -7,6 +7,8 @@ from mixlaw.analysis.plots_check import comparison as comparison
 from mixlaw.analysis.plots_check import fitted as fitted
 from mixlaw.analysis.plots_check import parity as parity
 from mixlaw.analysis.plots_check import residuals as residuals
+from mixlaw.analysis.plots_choice import front as front
+from mixlaw.analysis.plots_choice import spread as spread
 from mixlaw.analysis.plots_recipe import Node as Node
 from mixlaw.analysis.plots_recipe import schedule as schedule
 from mixlaw.analysis.plots_recipe import segment_tree as segment_tree
