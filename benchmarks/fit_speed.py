@@ -111,7 +111,7 @@ def picture(found: dict[str, list[tuple[int, float]]]) -> go.Figure:
         figure.add_scatter(x=x, y=straight, mode="lines", line=line, name="in proportion", showlegend=i == 1, **place)
         figure.add_scatter(x=x, y=y, mode="lines+markers", marker={"color": CYCLE[0]}, showlegend=False, **place)
         figure.update_xaxes(type="log", tickvals=x, **place)
-    figure.update_yaxes(type="log", dtick="D2")
+    figure.update_yaxes(type="log", tickvals=[1, 2, 5, 10, 20, 50, 100, 200, 500])
     figure.update_yaxes(title_text="processor seconds", col=1)
     base = Case()
     title = (

@@ -1,4 +1,4 @@
-"""Seconds that `mixlaw import` takes for 3,000 runs x 100 tasks, as CSV, Parquet and NDJSON, and to import them again."""
+"""Seconds that `mixlaw import` takes for 3,000 runs x 100 tasks, as CSV, Parquet and NDJSON, and once more."""
 
 from __future__ import annotations
 
