@@ -229,8 +229,9 @@ def test_overdone_repeats_harm_a_larger_model_more_and_a_richer_pool_less() -> N
 
     def harm(size: float, pool: float) -> Tensor:
         """Relative loss to fresh tokens, of as many epochs in either pool."""
-        grown = {"params": size * design.params, "tokens": pool * design.tokens}
-        return law(replace(design, **grown, unique=pool * design.unique)) / law(replace(fresh, **grown))
+        params, tokens = size * design.params, pool * design.tokens
+        repeated = replace(design, params=params, tokens=tokens, unique=pool * design.unique)
+        return law(repeated) / law(replace(fresh, params=params, tokens=tokens))
 
     assert bool((harm(100, 1) > harm(1, 1)).all())
     assert bool((harm(100, 1) > harm(100, 50)).all())
