@@ -12,7 +12,7 @@ from mixlaw.optimizer.constraints import Feasible, feasible
 from mixlaw.optimizer.objective import Objective, recipes_losses
 from mixlaw.optimizer.points import Points
 from mixlaw.optimizer.proposal import Step
-from mixlaw.optimizer.search import climb, refine
+from mixlaw.optimizer.search import refine
 from mixlaw.optimizer.target import Span, Target
 from mixlaw.recipe import Recipe
 
@@ -20,21 +20,18 @@ Spread = dict[str, dict[str, Span]]
 
 #: Sizes of Aryabumi et al. 2024 (arXiv:2408.10914), the first two steps on the way to a large target.
 PAPER_SIZES = (470_000_000, 2_800_000_000)
-WORLDS = 24  # whose optima are looked for
+WORLDS = 24  # that are asked about other sizes and a free hand
+OWN = 16  # worlds whose own optima are looked for, in a few steps from the recommendation
+FEW_STEPS = 12
 
 
 def spread(objective: Objective, point: Points) -> tuple[Spread, Span]:
     """Where single worlds have their optima: 5 % and 95 % points of shares by phase and domain, and of the cooldown."""
-    some = objective.within(objective.worlds[:WORLDS])
-    count = len(some.worlds)
-
-    def own(points: Points) -> torch.Tensor:
-        return some.gains(points).diagonal() / some.percent - some.charges(points)
-
-    best, _ = climb(own, some.allowed, point.repeat(count), steps=40)
+    some = [replace(objective.within(world[None]), guarded=None) for world in objective.worlds[:OWN]]
+    best = Points.cat([refine(one.value, one.allowed, point, FEW_STEPS)[0] for one in some])
     levels = torch.tensor([0.05, 0.95], dtype=torch.float64)
     ends, length = torch.quantile(best.shares, levels, dim=0), torch.quantile(best.lengths[:, -1], levels)
-    names, phases = [d.name for d in some.allowed.domains], some.allowed.target.phases
+    names, phases = [d.name for d in objective.allowed.domains], objective.allowed.target.phases
     found = {
         phase: {name: (float(ends[0, p, j]), float(ends[1, p, j])) for j, name in enumerate(names)}
         for p, phase in enumerate(phases)

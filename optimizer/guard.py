@@ -16,7 +16,7 @@ from mixlaw.optimizer.limits import Limit, without
 from mixlaw.optimizer.objective import Guarded, Objective
 from mixlaw.optimizer.points import Points
 from mixlaw.optimizer.rivals import Rivals
-from mixlaw.optimizer.search import climb, refine
+from mixlaw.optimizer.search import refine
 from mixlaw.optimizer.target import Guard
 
 #: Excess over a guard, in percent of loss, that is put down to the search.
@@ -112,7 +112,7 @@ def _least_excess(objective: Objective, point: Points) -> tuple[float, Points]:
         return -excess.sum(-1) - objective.charges(points)
 
     allowed = objective.allowed
-    found, _ = climb(value, allowed, allowed.drawn(point), steps=60, rate=0.15)
+    found, _ = refine(value, allowed, allowed.drawn(point))
     return _excess(objective, found), found
 
 

@@ -358,3 +358,12 @@ def test_unknown_tasks_and_impossible_limits_are_refused(uncertain: World) -> No
         propose(uncertain, TARGET, DOMAINS, goal=Goal({"task9": 1.0}))
     with pytest.raises(Infeasible, match="epochs of readme"):
         propose(uncertain, replace(TARGET, floors={"continue": {"readme": 0.9}}), DOMAINS)
+
+
+def test_worlds_that_differ_have_optima_that_differ(proposal: Proposal) -> None:
+    # Worlds differ, so most shares that are not at a limit have a range, and the recommendation lies within or near it.
+    wide = [high - low for by in proposal.spread.values() for low, high in by.values()]
+    assert sum(width > 0.01 for width in wide) >= 4
+    for phase in proposal.recipe.phases:
+        for name, (low, high) in proposal.spread[phase.name].items():
+            assert low - 0.25 <= phase.mixture.share(name) <= high + 0.25

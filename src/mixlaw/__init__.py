@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from mixlaw.analysis.fit import fit as fit
     from mixlaw.analysis.surface import Surfaces as Surfaces
     from mixlaw.importing import import_table as import_table
+    from mixlaw.optimizer.goal import Goal as Goal
+    from mixlaw.optimizer.pareto import pareto as pareto
     from mixlaw.optimizer.propose import propose as propose
     from mixlaw.optimizer.target import Target as Target
+    from mixlaw.optimizer.what_if import what_if as what_if
     from mixlaw.records import Measurement as Measurement
     from mixlaw.records import Record as Record
     from mixlaw.records import Unit as Unit
@@ -33,6 +36,7 @@ __version__ = "0.1.0"
 
 _LATER = {
     "Design": "mixlaw.analysis.design",
+    "Goal": "mixlaw.optimizer.goal",
     "Measurement": "mixlaw.records",
     "Record": "mixlaw.records",
     "Study": "mixlaw.study",
@@ -42,7 +46,9 @@ _LATER = {
     "fit": "mixlaw.analysis.fit",
     "import_table": "mixlaw.importing",
     "open_study": "mixlaw.study",
+    "pareto": "mixlaw.optimizer.pareto",
     "propose": "mixlaw.optimizer.propose",
+    "what_if": "mixlaw.optimizer.what_if",
 }
 
 

@@ -21,6 +21,7 @@ from mixlaw.analysis.plots import (
     response,
     schedule,
     segment_tree,
+    spread,
 )
 from mixlaw.analysis.style import count
 from mixlaw.analysis.surface import Surfaces
@@ -89,9 +90,10 @@ def _recommendation(data: ReportData, proposal: Proposal | None) -> str:
     if proposal is None:
         return "<p>No proposal yet: give the study a target and run <code>mixlaw propose</code>.</p>"
     recipe, last = proposal.recipe, proposal.recipe.phases[-1]
+    free = proposal.free.recipe if proposal.free else None
     shares = " / ".join(f"{code_share(p.mixture, data.domains):.0%}" for p in recipe.phases)
     facts = [
-        (proposal.gain.text(" %"), f"gain over {proposal.against}, 90 % interval"),
+        (proposal.gain.text(f" {proposal.unit}"), f"gain over {proposal.against}, 90 % interval"),
         (chance(proposal.beats[proposal.against]), f"chance to beat {proposal.against}"),
         (shares, "code share of " + " / ".join(p.name for p in recipe.phases)),
         (f"{last.tokens / recipe.tokens:.0%}", f"of {count(recipe.tokens)} tokens in {last.name}"),
@@ -104,6 +106,7 @@ def _recommendation(data: ReportData, proposal: Proposal | None) -> str:
             f'<div class="facts">{cards}</div>',
             plot(schedule(recipe, data.domains), "Mixture of every phase over tokens, with the learning rate"),
             _shares(proposal, data.domains),
+            plot(spread(recipe, proposal.spread, data.domains, free), "Where the best shares lie in 90 % of worlds"),
             f"<p>{flat[0]}</p>{bullets(flat[1:])}" if flat else "",
             f"<h3>Before paying for it</h3>{bullets(proposal.warnings)}" if proposal.warnings else "",
         ]
@@ -117,8 +120,9 @@ def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
     for domain in sorted(domains, key=lambda d: -recipe.domain_tokens(d.name)):
         cells = []
         for phase in recipe.phases:
-            low, high = proposal.spread.get(phase.name, {}).get(domain.name, (float("nan"),) * 2)
-            cells.append(f"{phase.mixture.share(domain.name):.1%} ({low:.0%}–{high:.0%})")
+            ends = proposal.spread.get(phase.name, {}).get(domain.name)  # a phase that is over has none
+            span = f" ({ends[0]:.0%}–{ends[1]:.0%})" if ends else ""
+            cells.append(f"{phase.mixture.share(domain.name):.1%}{span}")
         epochs = recipe.domain_tokens(domain.name) / domain.unique_tokens
         rows.append([domain.name, domain.kind.value, *cells, f"{epochs:.2f}"])
     note = "In brackets: where the best share lies in 90 % of the worlds that the data allow."
@@ -140,7 +144,7 @@ def _predictions(data: ReportData, proposal: Proposal | None) -> str:
 
 
 def _gains(proposal: Proposal) -> str:
-    rows = [["task", "unit", *proposal.recipes, f"gain over {proposal.against}, %"]]
+    rows = [["task", "unit", *proposal.recipes, f"gain over {proposal.against}, {proposal.unit}"]]
     for task, gain in proposal.gains.items():
         parts = [proposal.forecast(name, task) for name in proposal.recipes]
         rows.append([task, parts[0].unit, *(Interval(f.mean, f.lo90, f.hi90).text() for f in parts), gain.text()])
