@@ -159,7 +159,8 @@ def by_size(figure: go.Figure, x: Floats, off: Floats, held: Rows, column: int) 
         )
         seen.add(out)
     ticks = [size for size in sorted(set(x)) if size > 0]
-    kept = [t for i, t in enumerate(ticks) if i == len(ticks) - 1 or ticks[i + 1] / t > 1.6]
+    apart = (ticks[-1] / ticks[0]) ** 0.13  # nearer labels would touch
+    kept = [t for i, t in enumerate(ticks) if i == len(ticks) - 1 or ticks[i + 1] / t > apart]
     figure.update_xaxes(type="log", tickvals=kept, ticktext=[count(t) for t in kept], row=1, col=column)
     figure.add_hline(0, line_width=1, line_dash="dot", row=1, col=column)
 
