@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mixlaw.analysis.audit import Audit, audit_table
 from mixlaw.analysis.design import Design
-from mixlaw.analysis.laws import LAWS
+from mixlaw.analysis.laws import LAWS, Form
 from mixlaw.analysis.link import FittedLink
 from mixlaw.analysis.member import Member
 from mixlaw.analysis.observed import Observed
@@ -24,7 +24,7 @@ from mixlaw.analysis.surface import Status, Surfaces
 from mixlaw.errors import InputError
 from mixlaw.files import replacing, write_json
 
-FORMAT = 2
+FORMAT = 3
 _NAMES, _TENSORS = "surfaces.json", "surfaces.safetensors"
 
 
@@ -75,12 +75,23 @@ def _words(surfaces: Surfaces) -> dict[str, Any]:
         "phases": list(design.phases),
         "domains": list(design.domains),
         "runs": list(design.runs),
-        "members": [{"law": m.law.__name__, "seed": m.seed} for m in surfaces.members],
+        "members": [
+            {"law": m.law.__name__, "seed": m.seed, "parameters": [p.name for p in m.form.parameters]}
+            for m in surfaces.members
+        ],
         "links": {t: {"source": x.source, "unit": x.unit, "noise": x.noise} for t, x in surfaces.links.items()},
         "chance": dict(surfaces.chance),
         "status": {task: state.name for task, state in surfaces.status.items()},
         "notes": {task: list(notes) for task, notes in surfaces.notes.items()},
     }
+
+
+def _form(saved: dict[str, Any], design: Design) -> Form:
+    """The shape of a saved member's law, if the law still has the parameters it was fitted with."""
+    form = LAWS[saved["law"]].form(design)
+    if [p.name for p in form.parameters] != saved["parameters"]:
+        raise InputError(f"the surfaces were fitted with other parameters of {saved['law']}; fit again")
+    return form
 
 
 def _audit(words: dict[str, Any]) -> Audit | None:
@@ -97,19 +108,10 @@ def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> Surfaces:
     observed = Observed(design, tuple(words["tasks"]), tuple(words["units"]), **part("observed"))
     members = []
     for i, saved in enumerate(words["members"]):
-        law = LAWS[saved["law"]]
-        kernel = Kernel(**part(f"kernel{i}"))
-        parts = part(f"member{i}")
+        law, form = LAWS[saved["law"]], _form(saved, design)
+        kernel, prior = Kernel(**part(f"kernel{i}")), Prior(**part(f"prior{i}"))
         members.append(
-            Member(
-                law,
-                law.form(design),
-                observed,
-                kernel=kernel,
-                prior=Prior(**part(f"prior{i}")),
-                seed=saved["seed"],
-                **parts,
-            )
+            Member(law, form, observed, kernel=kernel, prior=prior, seed=saved["seed"], **part(f"member{i}"))
         )
     status = {task: Status[name] for task, name in words["status"].items()}
     notes = {task: tuple(lines) for task, lines in words["notes"].items()}

@@ -132,6 +132,10 @@ def test_missing_damaged_and_foreign_surfaces_are_refused(surfaces: Surfaces, tm
     names.write_text(json.dumps(words | {"format": 99}))
     with pytest.raises(InputError, match="format 99"):
         Surfaces.load(tmp_path)
+    older = [saved | {"parameters": saved["parameters"][:-1]} for saved in words["members"]]
+    names.write_text(json.dumps(words | {"members": older}))
+    with pytest.raises(InputError, match="other parameters of Exposure; fit again"):
+        Surfaces.load(tmp_path)
     names.write_text(json.dumps(words))
     (tmp_path / "surfaces.safetensors").write_bytes(b"torn")
     with pytest.raises(InputError, match="damaged"):
