@@ -94,7 +94,7 @@ def test_in_a_browser_all_plots_draw_without_errors_network_or_sideways_scrollin
     for box in view.query_selector_all(".plot"):
         box.scroll_into_view_if_needed()
     view.wait_for_function("boxes.every(box => box.querySelector('svg.main-svg'))", timeout=20_000)
-    assert plots == 3 + 4 * len(study().surfaces.tasks)  # schedule, comparison, tree; four kinds for each task
+    assert plots == 4 + 4 * len(study().surfaces.tasks)  # schedule, spread, comparison, tree; four kinds for each task
     assert view.evaluate("document.documentElement.scrollWidth") <= width
     ink = view.evaluate("getComputedStyle(document.querySelector('.plot .xtick text')).fill")
     assert ink == {"light": "rgb(87, 96, 106)", "dark": "rgb(154, 164, 175)"}[mode]
