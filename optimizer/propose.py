@@ -49,7 +49,8 @@ def propose(
 
     The recommendation is chosen by all draws. Its gain is cross-fitted: each half of the draws also chooses a recipe
     that the other half judges, so that what is reported is not inflated by having been chosen. That corrects for
-    what differs between draws, not for noise and wrong laws that all of them share: `verify` does. The search stays within a trust radius of measured recipes.
+    what differs between draws, not for noise and wrong laws that all of them share: `verify` does. The search stays
+    within a trust radius of measured recipes.
 
     Args:
         beliefs: fitted surfaces.
