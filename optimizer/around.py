@@ -21,8 +21,8 @@ Spread = dict[str, dict[str, Span]]
 #: Sizes of Aryabumi et al. 2024 (arXiv:2408.10914), the first two steps on the way to a large target.
 PAPER_SIZES = (470_000_000, 2_800_000_000)
 WORLDS = 24  # that are asked about other sizes and a free hand
-OWN = 16  # worlds whose own optima are looked for, in a few steps from the recommendation
-FEW_STEPS = 12
+OWN = 12  # worlds whose own optima are looked for, in a few steps from the recommendation
+FEW_STEPS = 8
 
 
 def spread(objective: Objective, point: Points) -> tuple[Spread, Span]:

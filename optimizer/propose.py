@@ -23,6 +23,7 @@ from mixlaw.optimizer.optimize import ENOUGH, best_points, on_ladder
 from mixlaw.optimizer.points import Points
 from mixlaw.optimizer.proposal import Free, Proposal
 from mixlaw.optimizer.rivals import BASELINES, rivals_of
+from mixlaw.optimizer.search import one_thread
 from mixlaw.optimizer.target import Target
 from mixlaw.optimizer.trust import near_runs, radius_of
 from mixlaw.recipe import Domain, Recipe
@@ -76,7 +77,8 @@ def propose(
     asked = _Asked(beliefs, target, tuple(domains), goal or Goal(), baselines, measured, draws, caution, starts, seed)
     tell = progress or (lambda _done, _what: None)
     tell(0.02, "searching")
-    return _surveyed(asked, _choose(asked), sizes, tell)
+    with one_thread():
+        return _surveyed(asked, _choose(asked), sizes, tell)
 
 
 @dataclass(frozen=True, eq=False)

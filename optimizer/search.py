@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -21,6 +22,17 @@ Value = Callable[[Points], Tensor]  # R recipes -> (R,), to be maximised
 BETA1, BETA2 = 0.9, 0.99
 #: Percent of gain that is not worth another step.
 SMALL = 1e-5
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread: steps are small, and threads that wait for each other cost more than they bring."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def climb(
