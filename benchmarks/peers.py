@@ -22,7 +22,8 @@ Floats = NDArray[np.float64]
 Draw = np.random.Generator
 #: Posterior worlds that ours consults.
 WORLDS = 32
-#: Losses beyond so many times the best one count as this: those runs are noisier, and the fit must not bend for them.
+#: Losses beyond so many times the best one, and beyond their median, count as the larger of these: such runs are
+#: noisier, and the fit must not bend for them.
 BAD = 1.2
 #: RegMix (Liu et al. 2024, arXiv:2407.01492): the mean of the best so many of so many sampled mixtures.
 KEPT, SAMPLED = 128, 100_000
@@ -216,7 +217,7 @@ class Exposure:
     def __call__(self, seen: Seen, count: int, draw: Draw) -> Choice:
         """Choose."""
         units = {seen.task: seen.unit}
-        losses = np.minimum(seen.losses, BAD * seen.losses.min())
+        losses = np.minimum(seen.losses, max(BAD * seen.losses.min(), float(np.median(seen.losses))))
         table = seen.table.with_columns(pl.Series(f"metric:{seen.task}", losses))
         surfaces = fit(table, units=units, unique=self.unique, resamples=WORLDS, audited=False)
         design = Design.from_table(seen.candidates, self.unique)

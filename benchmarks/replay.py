@@ -147,8 +147,8 @@ def regmix_table(found: Mapping[str, list[list[Step]]]) -> list[str]:
     rows = ["| RegMix: runs to one of the best 1 % | median | quartiles | never in 96 |", "| --- " * 4 + "|"]
     for name, steps in found.items():
         runs = np.array([needed(trace, GAMES["regmix"].enough) for trace in steps])
-        low, middle, high = np.quantile(runs, [0.25, 0.5, 0.75], method="inverted_cdf")
-        rows.append(f"| {name} | {middle:g} | {low:g} to {high:g} | {np.isinf(runs).sum()} |")
+        low, high = np.quantile(runs, [0.25, 0.75], method="inverted_cdf")
+        rows.append(f"| {name} | {np.median(runs):g} | {low:g} to {high:g} | {np.isinf(runs).sum()} |")
     return [row.replace("inf", "over 96") for row in rows]
 
 
@@ -175,7 +175,7 @@ def picture(marin: Mapping[str, list[list[Step]]], regmix: Mapping[str, list[lis
         line = {**look, "shape": "hv"}
         figure.add_scatter(**steps, **{**shown, "mode": "lines", "line": line}, showlegend=False, row=1, col=2)
     ticks = {"tickvals": [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2]}
-    figure.update_yaxes(type="log", range=[np.log10(FLOOR), np.log10(0.4)], **ticks, col=1)
+    figure.update_yaxes(type="log", tickformat="~f", range=[np.log10(FLOOR), np.log10(0.4)], **ticks, col=1)
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%", col=2)
     figure.update_xaxes(title_text="runs trained")
     figure.update_xaxes(range=[5, 32], col=1).update_xaxes(range=[0, 96], col=2)
