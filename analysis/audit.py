@@ -24,7 +24,7 @@ NARROW_ROWS = 300
 #: A task moves with recipes if held-out errors are below this share of those of its mean.
 SIGNAL = 0.9
 #: Boosted trees are slow: they stand beside the first tasks only.
-TREES_TASKS = 16
+TREES_TASKS = 4
 OURS, LAW, DIRECT = "surfaces", "law alone", "without link"
 NUMBERS = ("error", "spearman", "regret", "coverage", "width")
 

@@ -15,7 +15,7 @@ from mixlaw.analysis.laws.base import Form
 from mixlaw.analysis.member import Member
 from mixlaw.analysis.observed import Observed
 from mixlaw.analysis.pooling import Prior, first, learn
-from mixlaw.analysis.residual import MASKED, ROWS, Evidence, Kernel, learn_kernel
+from mixlaw.analysis.residual import MANY, MASKED, ROWS, ROWS_OF_MANY, Evidence, Kernel, learn_kernel
 
 Progress = Callable[[float, str], None]
 #: Starts drawn from the prior, the first at its mean; of each task the best is kept.
@@ -162,7 +162,8 @@ def _kernel(
 ) -> Kernel:
     """Residual process learned on at most ROWS rows."""
     features = Features.of(observed.design)
-    rows = torch.randperm(len(observed.design), generator=generator)[:ROWS].sort().values
+    most = ROWS if len(observed.tasks) < MANY else ROWS_OF_MANY
+    rows = torch.randperm(len(observed.design), generator=generator)[:most].sort().values
     design = observed.design.select(rows)
     value, jacobian = form.jacobian(theta, design)
     seen = observed.seen[:, rows]

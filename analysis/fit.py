@@ -16,12 +16,13 @@ from mixlaw.analysis.laws import Exposure, Law
 from mixlaw.analysis.link import FEWEST, FittedLink, fit_links, measured_both, through
 from mixlaw.analysis.member import Member
 from mixlaw.analysis.observed import Observed, observe
+from mixlaw.analysis.residual import MANY
 from mixlaw.analysis.stacking import candidates, chosen, combined, stack
 from mixlaw.analysis.surface import Surfaces, surfaces_of
 
 Progress = Callable[[float, str], None]
 #: Posterior draws of a fold: enough for a standard deviation that is averaged over many rows.
-FOLD_DRAWS = 16
+FOLD_DRAWS, FOLD_DRAWS_OF_MANY = 16, 6
 
 
 def fit(
@@ -106,7 +107,8 @@ def _hold_out(members: Sequence[Member], made: Sequence[Fold], seed: int, report
     for i, (fold, member) in enumerate(product(made, members)):
         report(i / len(made) / len(members), f"audit of {member.law.__name__}: leave {fold.kind} out")
         observed = member.observed.select(fold.train)
-        refit = fit_member(member.law, observed, FOLD_DRAWS, seed, lambda share, words: None, start=member)
+        count = FOLD_DRAWS if len(observed.tasks) < MANY else FOLD_DRAWS_OF_MANY
+        refit = fit_member(member.law, observed, count, seed, lambda share, words: None, start=member)
         design = member.observed.design.select(fold.test)
         with torch.no_grad():
             mean, deviation = surfaces_of((refit,), observed).log_prediction(design)

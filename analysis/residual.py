@@ -10,8 +10,8 @@ from torch import Tensor
 
 #: Random Fourier features of a prior draw.
 WAVES = 256
-#: Rows used to learn the kernel; more only cost time.
-ROWS = 192
+#: Rows used to learn the kernel; more only cost time. With MANY tasks, which share much of it, fewer have to do.
+ROWS, ROWS_OF_MANY, MANY = 192, 112, 24
 #: Variance that takes a masked row out of the process.
 MASKED = 1e6
 #: Prior of log length scales: of a group of coordinates about that many standard units, of a coordinate in its group.
