@@ -120,7 +120,8 @@ def _left(rows: Tensor, design: Tensor) -> Tensor:
     """Variance of what rows (C, F) show, in units of the noise, once a design (D, F) was measured, (C,)."""
     inner = torch.eye(len(design), dtype=torch.float64) + design @ design.T
     cross = design @ rows.T
-    return (rows.square().sum(1) - (cross * torch.linalg.solve(inner, cross)).sum(0)).clamp_min(0)
+    left: Tensor = rows.square().sum(1) - (cross * torch.linalg.solve(inner, cross)).sum(0)
+    return left.clamp_min(0)
 
 
 def _exchanged(rows: Tensor, prices: Prices, chosen: list[int], place: int, given: Tensor) -> list[int]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -115,7 +116,8 @@ def choose_batch(
 def plausible(gains: Tensor) -> Tensor:
     """Indices of the contenders that are best in some world, and of the best ones on average; gains (S, M) -> (m,)."""
     leaders = gains.mean(0).argsort(descending=True)[:OTHERS]
-    return torch.unique(torch.cat([gains.argmax(1), leaders]))
+    found: Tensor = torch.unique(torch.cat([gains.argmax(1), leaders]))
+    return found
 
 
 def expected_regret(gains: Tensor) -> float:
@@ -196,7 +198,8 @@ class _State:
         slopes = self._slopes(self.outcomes, self.stakes, self.noise)
         z = self._normal(len(self.paths), 0)
         block = max(1, BLOCK // self.paths.numel())
-        best = [(self.paths + torch.einsum("cmt,kt->ckm", part, z)).amax(-1).mean(-1) for part in slopes.split(block)]
+        parts = torch.split(slopes, block)
+        best = [(self.paths + torch.einsum("cmt,kt->ckm", part, z)).amax(-1).mean(-1) for part in parts]
         by_task = slopes.square().mean(1)
         return torch.cat(best) - self.paths.amax(-1).mean(), by_task.sum(-1).sqrt(), by_task.argmax(-1)
 
@@ -226,10 +229,11 @@ class _State:
     def _normal(self, rows: int, what: int) -> Tensor:
         """Standard normal numbers of this step, (rows, T): even in every step, and in no order between steps."""
         seed = 1_000 * self.seed + 2 * self.step + what
-        sobol = torch.quasirandom.SobolEngine(self.noise.shape[1], scramble=True, seed=seed)
+        sobol: Any = torch.quasirandom.SobolEngine  # without types in torch
         order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
-        points = sobol.draw(rows, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
-        return torch.special.ndtri(points[order])
+        points = sobol(self.noise.shape[1], scramble=True, seed=seed).draw(rows, dtype=torch.float64)
+        normal: Tensor = torch.special.ndtri(points[order].clamp(1e-9, 1 - 1e-9))
+        return normal
 
 
 _TINY = 1e-150
