@@ -19,6 +19,8 @@ UNDECAYED_PRIOR = (math.log(0.1), 1.0)
 BEND_PRIOR = (0.0, 0.4)
 #: Between the sum of Hoffmann et al. 2022 (1) and the sharp bend of Kaplan et al. 2020 (about 10).
 BOTTLENECK_PRIOR = (math.log(1.5), 0.5)
+#: Two sizes cannot tell a norm from a power law: near Hoffmann's sum.
+BOTTLENECK_OF_TWO = (0.0, 0.25)
 #: Harm sets in around 15 epochs (4 are almost free, 40 are not: Muennighoff et al. 2023).
 ONSET_PRIOR = (math.log(15.0), 0.4)
 OVERLOAD_PRIOR = (math.log(0.1), 1.5)
@@ -61,7 +63,7 @@ def parameters(design: Design) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
         Parameter("undecayed", *UNDECAYED_PRIOR, between=SHAPE_BETWEEN, held=finished),
         Parameter("bend", *BEND_PRIOR, between=SHAPE_BETWEEN, held=finished),
         Parameter("constant_lr", *UNDECAYED_PRIOR, between=SHAPE_BETWEEN, held=decayed),
-        Parameter("bottleneck", *BOTTLENECK_PRIOR, between=SHAPE_BETWEEN, held=not _apart(design)),
+        _bottleneck(design),
         Parameter("onset", *ONSET_PRIOR, between=SHAPE_BETWEEN, held=not any(overdone)),
         Parameter("crowding", *CROWDING_PRIOR, between=SHAPE_BETWEEN, held=alike),
         Parameter("memory", *MEMORY_PRIOR, between=SHAPE_BETWEEN, held=pools < 2),
@@ -93,9 +95,12 @@ def _tells(design: Design, phase: int) -> bool:
     return bool(shift.std(0, correction=0).max() > 1e-3)
 
 
-def _apart(design: Design) -> bool:
-    """Whether size and tokens both vary, and not only together."""
-    return spread(design.params) >= 0.01 and spread(design.total) >= 0.01 and not locked(design)
+def _bottleneck(design: Design) -> Parameter:
+    """Fitted where three sizes and tokens vary, and not only together; else held."""
+    sizes = len({round(x, 2) for x in design.params.detach().log().tolist()})
+    told = sizes > 2 and spread(design.total) >= 0.01 and not locked(design)
+    prior = BOTTLENECK_OF_TWO if sizes == 2 else BOTTLENECK_PRIOR
+    return Parameter("bottleneck", *prior, between=SHAPE_BETWEEN, held=not told)
 
 
 def _mixtures_vary(design: Design) -> bool:
