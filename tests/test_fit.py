@@ -163,7 +163,7 @@ def test_a_task_that_recipes_do_not_move_is_called_noise() -> None:
 def test_a_named_law_is_fitted_alone(trials: list[Trial]) -> None:
     found = fit(trials[0].train, units=trials[0].world.units, unique=UNIQUE, resamples=4, law=Chinchilla)
     assert [m.law for m in found.members] == [Chinchilla]
-    assert "Chinchilla" in found._repr_html_()
+    assert "Chinchilla" in str(found)
 
 
 @pytest.mark.parametrize(
