@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.design import Design
-from mixlaw.analysis.laws.base import Form
+from mixlaw.analysis.laws.base import Curve
 
 #: Residuals beyond this many standard deviations count linearly (Huber's choice, 95 % efficient for normal noise).
 HUBER = 1.345
@@ -76,7 +76,7 @@ class Solution:
 
 
 def solve(
-    form: Form,
+    form: Curve,
     design: Design,
     problems: Problems,
     *,
@@ -169,7 +169,7 @@ class _Model:
         self.growth[live] = torch.where(better, torch.full_like(gain, 2.0), self.growth[live] * 2)
 
 
-def _solve(form: Form, design: Design, problems: Problems, steps: int, tolerance: float) -> Solution:
+def _solve(form: Curve, design: Design, problems: Problems, steps: int, tolerance: float) -> Solution:
     precision = problems.spread[:, form.free] ** -2
     best = _evaluate(form, design, problems, problems.start.clone())
     model = _Model.first(*precision.shape)
@@ -226,7 +226,7 @@ def _secant(bend: Tensor, step: Tensor, change: Tensor, curvature: Tensor) -> Te
     return size[..., None] * bend + outer + outer.transpose(1, 2) - twice
 
 
-def _evaluate(form: Form, design: Design, problems: Problems, theta: Tensor) -> _Point:
+def _evaluate(form: Curve, design: Design, problems: Problems, theta: Tensor) -> _Point:
     value, jacobian = form.jacobian(theta, design)
     scaled = torch.where(problems.weight > 0, (value - problems.target) / problems.sigma, 0.0)
     size = scaled.abs()

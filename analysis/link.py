@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.engine import HUBER, Problems, solve
-from mixlaw.analysis.laws.base import Form, Law, Parameter
+from mixlaw.analysis.laws.base import Curve, Parameter
 from mixlaw.analysis.observed import Observed
 from mixlaw.analysis.pooling import Prior, first
 from mixlaw.analysis.scale import from_log_loss, higher_is_better, to_log_loss
@@ -54,14 +54,12 @@ class AccuracyLink:
         return self.chance + (self.ceiling - self.chance) * torch.sigmoid(self.k * (self.middle - loss))
 
 
-class LinkForm(Form):
+class LinkCurve(Curve):
     """theta = (logit chance, logit of the ceiling's share of the rest, log steepness, middle) over R measured losses.
 
     Losses are standardised, so that one prior serves every task; it predicts log loss of the accuracy, as the scale of
     every fit has it, whatever the design.
     """
-
-    notes = ()
 
     def __init__(self, loss: Tensor, chance: float | None) -> None:
         self.centre, self.unit = float(loss.mean()), float(loss.std(correction=0).clamp(min=1e-6))
@@ -101,10 +99,6 @@ class LinkForm(Form):
         low = chance.sigmoid()
         ceiling = low + (1 - low) * rest.sigmoid()
         return torch.stack([low, ceiling, log_k.exp() / self.unit, self.centre + middle * self.unit], -1)
-
-    def law(self, theta: Tensor, log_scale: float) -> Law:
-        """A link is no law of recipes."""
-        raise NotImplementedError("a link maps a loss, not a recipe; see AccuracyLink")
 
 
 def _fixed(value: float) -> Parameter:
@@ -214,7 +208,7 @@ def _fit_link(
 ) -> FittedLink:
     t, s = _pair(observed, task, source)
     rows = measured_both(observed, task, source)
-    form = LinkForm(observed.value[s, rows], chance)
+    form = LinkCurve(observed.value[s, rows], chance)
     target = observed.target[t, rows] + observed.centre[t]
     generator = torch.Generator().manual_seed(seed)
     known = float(observed.noise[t]) / float(binomial(observed.centre[t]))
@@ -248,7 +242,7 @@ def _pair(observed: Observed, task: str, source: str) -> tuple[int, int]:
     return t, s
 
 
-def _starts(form: LinkForm, prior: Prior, generator: torch.Generator) -> Tensor:
+def _starts(form: LinkCurve, prior: Prior, generator: torch.Generator) -> Tensor:
     starts = prior.perturbed((STARTS, 1), generator)[0][:, 0]
     starts[0] = prior.mean
     return starts
@@ -274,7 +268,7 @@ def _scatter(left: Tensor, used: int, before: float, guess: float) -> float:
 
 
 def _draws(
-    form: LinkForm,
+    form: LinkCurve,
     observed: Observed,
     target: Tensor,
     rows: Tensor,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.laws.base import Form
+from mixlaw.analysis.laws.base import Curve
 
 #: Weight of the prior guess of the between-task spread, in tasks.
 GUESS = 4.0
@@ -46,7 +46,7 @@ class Prior:
         return self.mean + shared * self.doubt + own * self.spread, self.mean + shared * self.held_spread
 
 
-def first(form: Form) -> Prior:
+def first(form: Curve) -> Prior:
     """The prior before any data: every task on its own."""
     mean = torch.tensor([p.mean for p in form.parameters], dtype=torch.float64)
     spread = torch.tensor([p.spread for p in form.parameters], dtype=torch.float64)
@@ -55,7 +55,7 @@ def first(form: Form) -> Prior:
     return Prior(mean, torch.where(held, zero, spread), zero, torch.where(held, spread, zero))
 
 
-def learn(form: Form, before: Prior, theta: Tensor, covariance: Tensor) -> Prior:
+def learn(form: Curve, before: Prior, theta: Tensor, covariance: Tensor) -> Prior:
     """One step of expectation-maximisation from the tasks' fits theta (T, n) and covariances (T, m, m)."""
     base = first(form)
     between = torch.tensor([p.between for p in form.parameters], dtype=torch.float64)

@@ -40,6 +40,7 @@ def measured(domains: int, tasks: int, draws: int) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Time the full case, then how it grows; write a picture and the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/bench"))
     parser.add_argument("--quick", action="store_true")

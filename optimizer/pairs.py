@@ -51,6 +51,7 @@ def _pair(
     params = round(math.sqrt(allowed.sizes[0] * allowed.sizes[1]))  # limits are those at the size of the target
 
     def at(step: float) -> Recipe | None:
+        """The recipe after a step along the direction, None where it leaves the simplex or the limits."""
         one = {n: early.mixture.share(n) + step * d * late.tokens / whole for n, d in direction.items()}
         two = {n: late.mixture.share(n) - step * d * early.tokens / whole for n, d in direction.items()}
         if min(*one.values(), *two.values()) < 0:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.fit import fit
 from mixlaw.analysis.laws import HOFFMANN_2022, Chinchilla
-from mixlaw.analysis.link import AccuracyLink, LinkForm, fit_links
+from mixlaw.analysis.link import AccuracyLink, LinkCurve, fit_links
 from mixlaw.analysis.observed import Observed, observe
 from mixlaw.analysis.surface import Surfaces
 from mixlaw.errors import InputError
@@ -54,7 +54,7 @@ def test_the_link_is_the_curve_of_the_ladder() -> None:
 
 def test_the_jacobian_of_the_form_equals_finite_differences() -> None:
     loss = torch.linspace(0.6, 1.9, 11, dtype=torch.float64)
-    form = LinkForm(loss, None)
+    form = LinkCurve(loss, None)
     theta = torch.tensor([[-1.0, 2.0, 0.3, -0.5], [0.2, 1.0, -0.4, 0.8]], dtype=torch.float64)
     seen = observed(AccuracyLink(0.25, 0.9, 4.0, 1.0), loss.numpy()).design
     value, jacobian = form.jacobian(theta, seen)

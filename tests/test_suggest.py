@@ -17,7 +17,7 @@ from mixlaw.errors import InputError
 from mixlaw.optimizer.beliefs import Predicted
 from mixlaw.optimizer.choose import choose
 from mixlaw.optimizer.proxies import Proxies
-from mixlaw.optimizer.simulate import World, random_recipes, random_world
+from mixlaw.optimizer.simulate import Known, World, random_recipes, random_world
 from mixlaw.optimizer.suggest import suggest
 from mixlaw.optimizer.suggestion import Suggestion
 from mixlaw.optimizer.target import Target, Trained
@@ -298,7 +298,10 @@ class _Listed:
         return self.log_noise.expand(len(design), -1)
 
     def predict(self, design: Design) -> Predicted:
-        raise NotImplementedError
+        values = self.draws(design, len(self.losses))
+        ends = torch.quantile(values, torch.tensor([0.05, 0.95], dtype=torch.float64), 0).numpy()
+        mean = values.mean(0).numpy()
+        return Known(mean, ends[0], ends[1], mean, np.zeros(len(design)))
 
     def draws(self, design: Design, count: int) -> torch.Tensor:
         rows = [self.runs.index(run) for run in design.runs]

@@ -50,22 +50,17 @@ class Parameter:
     held: bool = False
 
 
-class Form(ABC):
-    """A law's shape with its parameters as one vector theta (B, n), for B fits at once.
+class Curve(ABC):
+    """What the engine can fit: values of R recipes from one vector theta (B, n), for B fits at once.
 
     Everything is in log loss over a task's own scale, so priors hold for every unit.
     """
 
     parameters: tuple[Parameter, ...]
-    notes: tuple[str, ...]
 
     @abstractmethod
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log loss (B, R) of R recipes under B parameter vectors; differentiable in both arguments."""
-
-    @abstractmethod
-    def law(self, theta: Tensor, log_scale: float) -> Law:
-        """The law that one vector (n,) stands for, with losses multiplied by exp(log_scale)."""
 
     @cached_property
     def free(self) -> Tensor:
@@ -83,3 +78,13 @@ class Form(ABC):
         with _FORWARD_MODE:
             values, rows = vmap(along)(basis)
         return values[0], rows.movedim(0, 1)
+
+
+class Form(Curve):
+    """A law's shape over what a design varies, with what the design cannot tell in words."""
+
+    notes: tuple[str, ...]
+
+    @abstractmethod
+    def law(self, theta: Tensor, log_scale: float) -> Law:
+        """The law that one vector (n,) stands for, with losses multiplied by exp(log_scale)."""

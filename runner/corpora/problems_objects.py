@@ -69,10 +69,10 @@ def robot(rng: Random) -> Problem:
     lines += [f"    x, y = {bounded[0]}, {bounded[1]}", *(f"    {line}" for line in track[1]), f"return {track[2]}"]
 
     def run(commands: str) -> object:
+        """The answer, computed apart from the solution's text."""
         path = [(0, 0)]
         for command in commands:
-            x, y = path[-1]
-            dx, dy = moves.get(command, (0, 0))
+            (x, y), (dx, dy) = path[-1], moves.get(command, (0, 0))
             for axis_steps, (ux, uy) in ((abs(dx), (_sign(dx), 0)), (abs(dy), (0, _sign(dy)))):
                 for _ in range(axis_steps):
                     x, y = _moved(x + ux, width, edge), _moved(y + uy, height, edge)
