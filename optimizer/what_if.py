@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from html import escape
+from statistics import median
 from typing import Any
 
 import torch
@@ -16,10 +17,12 @@ from mixlaw.optimizer.beliefs import Beliefs
 from mixlaw.optimizer.judge import interval
 from mixlaw.optimizer.objective import log_losses
 from mixlaw.optimizer.proposal import Forecast, Interval
+from mixlaw.optimizer.tables import Rows, html, lines
 from mixlaw.recipe import Domain, Recipe
 
 POINT = 0.01  # share of a recipe's tokens
-STEP = 0.1  # of a point, for differences between worlds
+LEAST = 1e-6  # of a point that the others of a phase must have to give
+WIDE = 6  # tasks that stand beside each other in a printed table
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class Worthwhile:
 
     Attributes:
         phase, domain, task: what is moved, and who feels it.
-        gain: percent of loss for 1 % of the recipe's tokens, taken from the phase's other domains in proportion; from
-            the slope of the surface where the recipe is.
+        gain: percent of loss for 1 % of the recipe's tokens, taken from the phase's other domains in proportion; in
+            proportion to a point where the others have less than that.
     """
 
     phase: str
@@ -47,12 +50,14 @@ class WhatIf:
         forecasts: by task, with the 90 % interval of one newly trained run.
         gains: over the baseline in percent of loss by task; empty without one.
         points: what one more point is worth, by phase, domain and task.
+        against: name of the baseline.
     """
 
     recipe: Recipe
     forecasts: tuple[Forecast, ...]
     gains: Mapping[str, Interval]
     points: tuple[Worthwhile, ...]
+    against: str = "the baseline"
 
     def point(self, phase: str, domain: str, task: str) -> Interval:
         """What one more point of a domain in a phase is worth to a task, percent of loss."""
@@ -63,32 +68,67 @@ class WhatIf:
         return {
             "recipe": self.recipe.as_json(),
             "forecasts": [asdict(forecast) for forecast in self.forecasts],
+            "against": self.against if self.gains else None,
             "gains": {task: asdict(gain) for task, gain in self.gains.items()},
             "points": [asdict(point) for point in self.points],
         }
 
-    def tables(self) -> tuple[list[list[str]], list[list[str]]]:
-        """Cells of two tables, heads first: what it would measure, and what one more point is worth."""
-        over = ["gain, %"] if self.gains else []
-        first = [["task", "unit", "value", *over]]
+    def values(self) -> Rows:
+        """Cells of a table: what it would measure."""
+        over = [f"gain over {self.against}, % of loss"] if self.gains else []
+        rows = [["task", "unit", "value", *over]]
         for f in self.forecasts:
             gain = [self.gains[f.task].text()] if self.gains else []
-            first.append([f.task, f.unit, Interval(f.mean, f.lo90, f.hi90).text(), *gain])
-        tasks = [f.task for f in self.forecasts]
-        second = [["one more point of", "in", *tasks]]
+            rows.append([f.task, f.unit, Interval(f.mean, f.lo90, f.hi90).text(), *gain])
+        return rows
+
+    def worth(self, tasks: Sequence[str]) -> Rows:
+        """Cells of a table: what one more point of each domain in each phase is worth to tasks, percent of loss."""
+        digits = self._digits()
+        rows = [["one more point of", "in", *tasks]]
         for phase, domain in dict.fromkeys((p.phase, p.domain) for p in self.points):
-            second.append([domain, phase, *(self.point(phase, domain, task).text(" %") for task in tasks)])
-        return first, second
+            gains = [self.point(phase, domain, task) for task in tasks]
+            rows.append([domain, phase, *(_signed(gain, digits) for gain in gains)])
+        return rows
+
+    def _digits(self) -> int:
+        """Digits behind the point that suit most cells."""
+        half = median((p.gain.hi90 - p.gain.lo90) / 2 or abs(p.gain.mean) or 1.0 for p in self.points)
+        return max(1, min(6, 1 - math.floor(math.log10(half))))
+
+    def _tables(self) -> Iterator[Rows]:
+        yield self.values()
+        tasks = [f.task for f in self.forecasts]
+        if self.points:
+            yield from (self.worth(tasks[i : i + WIDE]) for i in range(0, len(tasks), WIDE))
 
     def __str__(self) -> str:
-        return "\n".join([str(self.recipe), *("\n" + "\n".join(_lines(table)) for table in self.tables())])
+        told = "\n\n".join("\n".join(lines(table)) for table in self._tables())
+        return f"{self.recipe}\n\n{told}" + (f"\n\n{_NOTE}" if self.points else "")
 
     def _repr_html_(self) -> str:
-        return "".join(_html(table) for table in self.tables())
+        return "".join(map(html, self._tables())) + (f"<p>{_NOTE}</p>" if self.points else "")
+
+
+_NOTE = (
+    "A point is 1 % of the recipe's tokens, taken from the phase's other domains in proportion; gains in % of loss "
+    "with 90 % intervals, * where they are clear of zero."
+)
+
+
+def _signed(gain: Interval, digits: int) -> str:
+    clear = "*" if gain.lo90 > 0 or gain.hi90 < 0 else ""
+    return f"{gain.mean:+.{digits}f} ± {(gain.hi90 - gain.lo90) / 2:.{digits}f}{clear}"
 
 
 def what_if(
-    beliefs: Beliefs, recipe: Recipe, domains: Sequence[Domain], baseline: Recipe | None = None, draws: int = 64
+    beliefs: Beliefs,
+    recipe: Recipe,
+    domains: Sequence[Domain],
+    baseline: Recipe | None = None,
+    *,
+    against: str = "the baseline",
+    draws: int = 64,
 ) -> WhatIf:
     """Predict a recipe and what one more point of every domain in every phase would change.
 
@@ -97,6 +137,7 @@ def what_if(
         recipe: any recipe of phases and domains that the surfaces know.
         domains: with the unique tokens there are.
         baseline: what gains refer to, in the same worlds.
+        against: its name.
         draws: worlds behind the intervals.
 
     Raises:
@@ -115,60 +156,37 @@ def what_if(
     if baseline is not None:
         losses = log_losses(beliefs, design, draws)
         gains = {task: interval(100 * (losses[:, 1, t] - losses[:, 0, t])) for t, task in enumerate(beliefs.tasks)}
-    return WhatIf(recipe, forecasts, gains, tuple(_points(beliefs, design.select([0]), draws)))
+    return WhatIf(recipe, forecasts, gains, tuple(_points(beliefs, design.select([0]), draws)), against)
 
 
-def _points(beliefs: Beliefs, design: Design, draws: int) -> list[Worthwhile]:
-    """Slope of the mean over worlds by automatic differentiation; how much worlds differ, by finite differences."""
-    moves, names = _moves(design)
-    if not names:
-        return []
-    slopes = marginal(beliefs, design, draws)
-    means = -100 * torch.einsum("mpk,tpk->mt", moves, slopes)
-    tokens = torch.cat([design.tokens, (design.tokens + STEP * moves).clamp_min(0)])
-    rows = replace(design.select([0] * len(tokens)), tokens=tokens)
-    losses = log_losses(beliefs, rows, draws)
-    spread = 100 * (losses[:, :1] - losses[:, 1:]) / STEP
-    found = []
+def _points(beliefs: Beliefs, design: Design, draws: int) -> Iterator[Worthwhile]:
+    """Differences that a point makes in every world."""
+    moves, points, names = _moves(design)
+    rows = replace(
+        design.select([0] * (1 + len(names))), tokens=torch.cat([design.tokens, (design.tokens + moves).clamp_min(0)])
+    )
+    with torch.no_grad():
+        losses = log_losses(beliefs, rows, draws)
+    gains = 100 * (losses[:, :1] - losses[:, 1:]) / points[:, None]
     for m, (phase, domain) in enumerate(names):
         for t, task in enumerate(beliefs.tasks):
-            around = interval(spread[:, m, t])
-            mean, half = float(means[m, t]), (around.hi90 - around.lo90) / 2
-            found.append(Worthwhile(phase, domain, task, Interval(mean, mean - half, mean + half)))
-    return found
+            yield Worthwhile(phase, domain, task, interval(gains[:, m, t]))
 
 
-def marginal(beliefs: Beliefs, design: Design, draws: int) -> Tensor:
-    """Slope of the log loss of every task, mean over worlds, in the tokens of one recipe, (T, P, K)."""
-    tokens = design.tokens.clone().requires_grad_()
-    losses = log_losses(beliefs, replace(design, tokens=tokens), draws).mean(0)[0]
-    slopes = [torch.autograd.grad(loss, tokens, retain_graph=True)[0][0] for loss in losses]
-    return torch.stack(slopes)
-
-
-def _moves(design: Design) -> tuple[Tensor, list[tuple[str, str]]]:
-    """Changes in tokens, (M, P, K), that give a domain one more point in a phase, and their names."""
+def _moves(design: Design) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
+    """Changes in tokens, (M, P, K), that give a domain one more point in a phase, what part of a point, and names."""
     tokens, point = design.tokens[0], POINT * float(design.total[0])
-    moves, names = [], []
+    moves, parts, names = [torch.zeros_like(tokens)[None][:0]], list[float](), []
     for p, phase in enumerate(design.phases):
         for j, domain in enumerate(design.domains):
             others = tokens[p].clone()
             others[j] = 0
-            if float(others.sum()) > 1e-9 * float(design.total[0]):
+            room = float(others.sum())
+            if room > LEAST * point:
                 move = torch.zeros_like(tokens)
-                move[p] = -others / others.sum()
+                move[p] = -others / room
                 move[p, j] = 1.0
-                moves.append(point * move)
+                parts.append(min(1.0, room / point))
+                moves.append(parts[-1] * point * move[None])
                 names.append((phase, domain))
-    return torch.stack(moves) if moves else tokens[None][:0], names
-
-
-def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _html(rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return torch.cat(moves), torch.tensor(parts, dtype=torch.float64), names

@@ -52,26 +52,39 @@ def _moved(recipe: Recipe, phase: str, domain: str, points: float) -> Recipe:
 @pytest.mark.parametrize(
     ("phase", "domain"), [("init", "web"), ("init", "books"), ("init", "python"), ("continue", "books")]
 )
-def test_one_more_point_is_worth_what_finite_differences_say(world: World, phase: str, domain: str) -> None:
+def test_one_more_point_is_worth_what_training_it_would_change(world: World, phase: str, domain: str) -> None:
     found = what_if(world, RECIPE, DOMAINS, draws=8)
-    recipes = [_moved(RECIPE, phase, domain, sign * 0.01) for sign in (-1, 1)]
-    less, more = world.mean(design_of(recipes, world.phases, world.domains, UNIQUE)).log()
+    here, more = world.mean(
+        design_of([RECIPE, _moved(RECIPE, phase, domain, 1)], world.phases, world.domains, UNIQUE)
+    ).log()
     for t, task in enumerate(world.tasks):
-        expected = 100 * float(less[t] - more[t]) / 0.02
-        assert found.point(phase, domain, task).mean == pytest.approx(expected, rel=1e-3, abs=1e-6)
+        assert found.point(phase, domain, task).mean == pytest.approx(100 * float(here[t] - more[t]), rel=1e-9)
 
 
-def test_surfaces_have_the_slopes_that_their_own_differences_show() -> None:
+def test_where_the_others_have_less_than_a_point_it_is_told_in_proportion(world: World) -> None:
+    nearly = RECIPE.with_mixture("cooldown", Mixture({"python": 0.99, "web": 0.01}))  # 0.15 points of web
+    found = what_if(world, nearly, DOMAINS, draws=8)
+    rows = [nearly, RECIPE]
+    some, none = world.mean(design_of(rows, world.phases, world.domains, UNIQUE)).log()
+    part = 10_000 / 66_000
+    for t, task in enumerate(world.tasks):
+        expected = 100 * float(some[t] - none[t]) / part
+        assert found.point("cooldown", "python", task).mean == pytest.approx(expected, rel=1e-9)
+
+
+def test_surfaces_say_what_their_own_worlds_do() -> None:
     surfaces, recipe = study().surfaces, study().proposal.baselines["proportional"]
     found = what_if(surfaces, recipe, FITTED, draws=8)
     unique = {d.name: float(d.unique_tokens) for d in FITTED}
-    recipes = [_moved(recipe, "init", "python", sign * 0.02) for sign in (-1, 1)]
+    recipes = [recipe, _moved(recipe, "init", "python", 1)]
     with torch.no_grad():
         losses = surfaces.draws(design_of(recipes, surfaces.phases, surfaces.domains, unique), 8).log()
-    middle = losses.mean(0)
     for t, task in enumerate(surfaces.tasks):
-        factor = 100 * float(middle[0, t] - middle[1, t]) / 0.04
-        assert found.point("init", "python", task).mean == pytest.approx(factor, rel=0.02, abs=1e-4)
+        gains = 100 * (losses[:, 0, t] - losses[:, 1, t])
+        told = found.point("init", "python", task)
+        assert told.mean == pytest.approx(float(gains.mean()), rel=1e-6)
+        spread = float(surfaces.calibration[t]) * float(gains.std())
+        assert told.hi90 - told.mean == pytest.approx(1.645 * spread, rel=1e-6)
 
 
 def test_a_phase_of_one_domain_has_no_room_for_more_of_it(world: World) -> None:
@@ -97,8 +110,15 @@ def test_what_is_known_for_sure_has_no_interval_and_doubt_has_one(world: World) 
 
 
 def test_it_prints_values_and_points_and_is_plain_data(world: World) -> None:
-    found = what_if(world, RECIPE, DOMAINS, draws=8)
-    assert "one more point of" in str(found)
+    baseline = named("proportional")(330_000, TARGET.phase_tokens(0.15), DOMAINS)
+    found = what_if(world.uncertain(0.1), RECIPE, DOMAINS, baseline, against="proportional", draws=8)
+    text = str(found)
+    assert "gain over proportional, % of loss" in text
+    (line,) = [line for line in text.splitlines() if line.split()[:2] == ["books", "continue"]]
+    for task in world.tasks:
+        gain = found.point("continue", "books", task)
+        clear = gain.lo90 > 0 or gain.hi90 < 0
+        assert f"{gain.mean:+.3f} ± {(gain.hi90 - gain.lo90) / 2:.3f}{'*' * clear}" in line
     assert "books" in found._repr_html_()
     assert len(json.loads(json.dumps(found.as_json()))["points"]) == 8 * len(world.tasks)
 
