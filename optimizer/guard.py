@@ -61,7 +61,7 @@ def holding(objective: Objective, point: Points) -> Points:
         Infeasible: the guard cannot be kept; a smallest set of guarded tasks and limits that contradict each other.
     """
     guarded = objective.guarded
-    if guarded is None or _excess(objective, point) <= TRIFLE:
+    if guarded is None or float(excess(objective, point)) <= TRIFLE:
         return point
     least, safe = _least_excess(objective, point)
     if least > TRIFLE:
@@ -71,7 +71,7 @@ def holding(objective: Objective, point: Points) -> Points:
     # The search gave a little of the guard away for the gain.
     strict = replace(objective, guarded=replace(guarded, bite=10 * guarded.bite))
     found, _ = refine(strict.value, strict.allowed, safe)
-    return found if _excess(objective, found) <= TRIFLE else safe
+    return found if float(excess(objective, found)) <= TRIFLE else safe
 
 
 def _fewest_tasks(objective: Objective, point: Points) -> Objective:
@@ -99,21 +99,22 @@ def _needed_limits(objective: Objective, point: Points) -> list[Limit]:
     return needed
 
 
-def _excess(objective: Objective, points: Points) -> float:
+def excess(objective: Objective, points: Points) -> Tensor:
+    """By how much recipes pass the guard at the task where they do most, in percent of loss, (R,)."""
     with torch.no_grad():
-        return float((objective.over_guard(objective.losses(points)) / objective.task_percent).amax())
+        return (objective.over_guard(objective.losses(points)) / objective.task_percent).amax(-1)
 
 
 def _least_excess(objective: Objective, point: Points) -> tuple[float, Points]:
     """The least that any recipe near this one exceeds the guard by, trust radius kept, and that recipe."""
 
     def value(points: Points) -> Tensor:
-        excess = objective.over_guard(objective.losses(points)) / objective.task_percent
-        return -excess.sum(-1) - objective.charges(points)
+        beyond = objective.over_guard(objective.losses(points)) / objective.task_percent
+        return -beyond.sum(-1) - objective.charges(points)
 
     allowed = objective.allowed
     found, _ = refine(value, allowed, allowed.drawn(point))
-    return _excess(objective, found), found
+    return float(excess(objective, found)), found
 
 
 def _words(objective: Objective) -> list[str]:

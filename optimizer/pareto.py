@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from html import escape
 from itertools import product
 from typing import Any
 
@@ -16,16 +18,18 @@ from mixlaw.analysis.design import Design
 from mixlaw.analysis.surface import Surfaces
 from mixlaw.errors import InputError
 from mixlaw.optimizer.beliefs import Beliefs
-from mixlaw.optimizer.constraints import feasible
+from mixlaw.optimizer.constraints import Infeasible, feasible
 from mixlaw.optimizer.genetic import evolved
-from mixlaw.optimizer.goal import Goal, task_weights, worth_of
+from mixlaw.optimizer.goal import Goal, Measure, task_weights, worth_of
+from mixlaw.optimizer.guard import TRIFLE, excess, guarded_by
 from mixlaw.optimizer.judge import interval
 from mixlaw.optimizer.objective import Objective
 from mixlaw.optimizer.optimize import candidates
 from mixlaw.optimizer.points import Points
 from mixlaw.optimizer.proposal import Interval
 from mixlaw.optimizer.rivals import BASELINES, rivals_of
-from mixlaw.optimizer.search import refine
+from mixlaw.optimizer.search import one_thread, refine
+from mixlaw.optimizer.tables import Rows, html, phases, with_phases
 from mixlaw.optimizer.target import Target
 from mixlaw.optimizer.trust import near_runs, radius_of
 from mixlaw.recipe import Domain, Recipe
@@ -33,7 +37,8 @@ from mixlaw.recipe import Domain, Recipe
 Floats = NDArray[np.float64]
 
 STEPS = 20  # of the gradient search for each weighting
-SHOWN = 24  # recipes of a front that are told
+SHOWN = 12  # recipes of a front that are told
+ALIKE = 0.02  # of the length of a front, within which recipes are one to a person
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Compromise:
 
     Attributes:
         recipe: what would be trained.
-        gains: of each group, the mean over its tasks in percent of loss over the baseline, with its 90 % interval.
+        gains: of each group, the mean over its tasks, over the baseline, with its 90 % interval.
     """
 
     recipe: Recipe
@@ -58,15 +63,17 @@ class Front:
         against: the baseline that gains refer to.
         points: the front, ordered by the gain of the first group, greatest first.
         evaluations: recipes that were evaluated to find it.
+        unit: of gains.
     """
 
     groups: Mapping[str, tuple[str, ...]]
     against: str
     points: tuple[Compromise, ...]
     evaluations: int
+    unit: str = Measure.PERCENT.value
 
     def gains(self) -> Floats:
-        """Mean gain of every recipe and group, percent, (points, groups)."""
+        """Mean gain of every recipe and group, (points, groups)."""
         return np.array([[point.gains[name].mean for name in self.groups] for point in self.points])
 
     def as_json(self) -> dict[str, Any]:
@@ -76,13 +83,34 @@ class Front:
             for point in self.points
         ]
         groups = {name: list(tasks) for name, tasks in self.groups.items()}
-        return {"groups": groups, "against": self.against, "evaluations": self.evaluations, "points": points}
+        return {
+            "groups": groups,
+            "against": self.against,
+            "unit": self.unit,
+            "evaluations": self.evaluations,
+            "points": points,
+        }
+
+    @property
+    def sentence(self) -> str:
+        """What the table holds."""
+        return (
+            f"{len(self.points)} recipes between {', '.join(self.groups)}: none is beaten by another for every group. "
+            f"Gains over {self.against} in {self.unit} with 90 % intervals."
+        )
+
+    def rows(self) -> Rows:
+        """Cells of a table, heads first: the gain of every recipe for each group."""
+        gains = ([point.gains[name].text() for name in self.groups] for point in self.points)
+        return [["", *self.groups], *([str(i), *row] for i, row in enumerate(gains, 1))]
 
     def __str__(self) -> str:
-        head = f"gain over {self.against} in percent of loss: {', '.join(self.groups)}"
-        rows = ["; ".join(point.gains[name].text() for name in self.groups) for point in self.points]
-        mixtures = [" / ".join(str(phase.mixture) for phase in point.recipe.phases) for point in self.points]
-        return "\n".join([head, *(f"{row}: {mixture}" for row, mixture in zip(rows, mixtures, strict=True))])
+        return "\n".join([self.sentence, "", *with_phases(self.rows(), [point.recipe for point in self.points])])
+
+    def _repr_html_(self) -> str:
+        head, *body = self.rows()
+        told = [[*row, "; ".join(phases(point.recipe))] for row, point in zip(body, self.points, strict=True)]
+        return f"<p>{escape(self.sentence)}</p>{html([[*head, 'phases'], *told])}"
 
 
 def pareto(
@@ -91,6 +119,7 @@ def pareto(
     domains: Sequence[Domain],
     groups: Mapping[str, Sequence[str]],
     *,
+    measure: Measure = Measure.PERCENT,
     baselines: Sequence[str] | Mapping[str, Recipe] = BASELINES,
     measured: Design | None = None,
     draws: int = 64,
@@ -103,37 +132,48 @@ def pareto(
     Args:
         beliefs, target, domains, baselines, measured, draws, seed: as in `propose`.
         groups: name -> tasks, for instance language, knowledge and code; two or more.
+        measure: unit of gains, and of the target's guard.
         evaluations: recipes to evaluate in all, steps of gradients included.
         seeded: begin with gradients; without them it is plain NSGA-II (Deb et al. 2002) from random recipes.
 
     Raises:
-        InputError: fewer than two groups, an empty one, or an unknown task; a target with branches.
+        InputError: fewer than two groups, an empty one, or an unknown task.
+        Infeasible: limits that contradict each other, or guards that no recipe of the front keeps.
     """
-    if len(groups) < 2 or target.branches:
+    if len(groups) < 2 or not all(groups.values()):
         raise InputError(
-            f"a front needs two groups of tasks or more and one prefix, got {list(groups)} and "
-            f"{len(target.branches)} branches; name the groups, and the branch"
+            f"a front needs two groups of tasks or more, got {', '.join(groups) or 'none'}; "
+            "write [groups] into study.toml, each with the names of its tasks"
         )
     if measured is None and isinstance(beliefs, Surfaces):
         measured = beliefs.observed.design
-    allowed, worth = feasible(target, domains), worth_of(Goal(), beliefs)
-    rivals, (near, _) = rivals_of(beliefs, [allowed], worth, baselines, draws), near_runs(allowed, measured)
-    worlds, rival = torch.arange(draws), rivals.losses[rivals.best]
-    objective = Objective(beliefs, allowed, worth, rival, worlds, 0.0, near, radius_of(near))
     weights = torch.stack([task_weights(beliefs, dict.fromkeys(tasks, 1.0)) for tasks in groups.values()])
-    starts = candidates(objective, [entry.recipe for entry in rivals.entries.values()], 12, seed)
-    spent, known = 0, starts
-    if seeded:
-        known, spent = gradient_optima(objective, weights, starts, evaluations // 2)
-    found = evolved(allowed, lambda points: group_values(objective, weights, points), known, evaluations - spent, seed)
-    return _front(
-        objective, weights, found, {name: tuple(tasks) for name, tasks in groups.items()}, rivals.best, evaluations
-    )
+    worth = worth_of(Goal({task: 1.0 for tasks in groups.values() for task in tasks}, measure), beliefs)
+    variants = [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
+    rivals, found = rivals_of(beliefs, variants, worth, baselines, draws), []
+    recipes, rival = [entry.recipe for entry in rivals.entries.values()], rivals.losses[rivals.best]
+    guarded = guarded_by(target.guard, rivals, beliefs.tasks)
+    with one_thread():
+        for allowed in variants:
+            near, _ = near_runs(allowed, measured)
+            space = Objective(beliefs, allowed, worth, rival, torch.arange(draws), 0.0, near, radius_of(near), guarded)
+            starts, left = candidates(space, recipes, 12, seed), evaluations // len(variants)
+            if seeded:
+                starts, spent = gradient_optima(space, weights, starts, left // 2)
+                left -= spent
+            values = partial(group_values, space, weights)
+            found.append((space, evolved(allowed, values, starts, left, seed)))
+        points = sorted(_leading(found, weights, list(groups)), key=lambda p: -p.gains[next(iter(groups))].mean)
+    named = {name: tuple(tasks) for name, tasks in groups.items()}
+    return Front(named, rivals.best, tuple(points), evaluations, measure.value)
 
 
 def group_values(objective: Objective, weights: Tensor, points: Points) -> Tensor:
-    """Mean gain of every group less what leaving the measured recipes costs, percent, (R, G)."""
-    return objective.by_task(points).mean(0) @ weights.T - objective.charges(points)[:, None]
+    """Mean gain of every group in percent, less what leaving measured recipes and breaking guards costs, (R, G)."""
+    losses, guarded = objective.losses(points), objective.guarded
+    gains = objective.worth.by_task(losses, objective.reference).mean(0) @ weights.T / objective.percent
+    broken = guarded.bite * (objective.over_guard(losses) / objective.task_percent).sum(-1) if guarded else 0.0
+    return gains - (objective.charges(points) + broken)[:, None]
 
 
 def gradient_optima(objective: Objective, weights: Tensor, starts: Points, most: int) -> tuple[Points, int]:
@@ -192,27 +232,28 @@ def hypervolume(values: Floats, floor: Floats) -> float:
     return float(volume)
 
 
-def _front(
-    objective: Objective,
-    weights: Tensor,
-    found: Points,
-    groups: Mapping[str, tuple[str, ...]],
-    against: str,
-    evaluations: int,
-) -> Front:
-    """The recipes that lead, as whole recipes in all worlds, no more of them than a person can look at."""
+def _leading(found: Sequence[tuple[Objective, Points]], weights: Tensor, names: Sequence[str]) -> Iterator[Compromise]:
+    """The recipes that lead, as whole recipes in all worlds, no more of them than a person can look at.
+
+    Raises:
+        Infeasible: no recipe that was tried keeps the guard.
+    """
+    kept, values = [], []
     with torch.no_grad():
-        best = found[torch.tensor(leading(group_values(objective, weights, found).numpy()))]
-        best = best[torch.tensor(_spread_out(group_values(objective, weights, best).numpy()))]
-        recipes = [objective.allowed.recipe(best[i : i + 1]) for i in range(len(best))]
-        rounded = replace(objective.allowed.read(recipes), params=best.params)
-        gains = objective.by_task(rounded) @ weights.T  # (S, R, G)
-    points = [
-        Compromise(recipe, {name: interval(gains[:, i, g]) for g, name in enumerate(groups)})
-        for i, recipe in enumerate(recipes)
-    ]
-    first = next(iter(groups))
-    return Front(groups, against, tuple(sorted(points, key=lambda p: -p.gains[first].mean)), evaluations)
+        for space, points in found:
+            holds = torch.nonzero(excess(space, points) <= TRIFLE).flatten()
+            values.append(group_values(space, weights, points[holds]).numpy())
+            kept += [(space, points[i[None]]) for i in holds]
+        if not kept:
+            raise Infeasible("no recipe that was tried keeps the guard; `propose` names what contradicts it")
+        every = np.concatenate(values)
+        best = leading(every)
+        for i in (best[j] for j in _spread_out(every[best])):
+            space, point = kept[i]
+            recipe = space.allowed.recipe(point)
+            rounded = replace(space.allowed.read([recipe]), params=point.params)
+            gains = (space.by_task(rounded) @ weights.T)[:, 0]
+            yield Compromise(recipe, {name: interval(gains[:, g]) for g, name in enumerate(names)})
 
 
 def _spread_out(values: Floats) -> list[int]:
@@ -221,7 +262,7 @@ def _spread_out(values: Floats) -> list[int]:
     kept = list(dict.fromkeys(int(i) for i in values.argmax(0)))
     while len(kept) < min(SHOWN, len(values)):
         far = np.linalg.norm(unit[:, None] - unit[kept][None], axis=-1).min(1)
-        if far.max() <= 1e-9:
+        if far.max() <= ALIKE:
             break
         kept.append(int(far.argmax()))
     return kept

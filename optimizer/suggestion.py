@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from mixlaw.optimizer.tables import html, phases, with_phases
 from mixlaw.optimizer.target import Target
 from mixlaw.recipe import Recipe
 
@@ -186,13 +187,8 @@ class Suggestion:
             yield [*size, paid, brings, start, why]
 
     def __str__(self) -> str:
-        rows = self.rows()
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        told = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines = [self.sentence, "", told[0]] if self.jobs else [self.sentence]
-        for line, job in zip(told[1:], self.jobs, strict=True):
-            lines += [line, *(f"{'':>{widths[0]}}  {phase}" for phase in _phases(job.recipe))]
-        return "\n".join([*lines, *self._written()])
+        table = with_phases(self.rows(), [job.recipe for job in self.jobs]) if self.jobs else []
+        return "\n".join([self.sentence, *([""] if table else []), *table, *self._written()])
 
     def _written(self) -> Iterator[str]:
         if self.job_file:
@@ -202,15 +198,6 @@ class Suggestion:
             yield f"{count} recipes are queued: `mixlaw run` trains them; delete from recipes/ those you do not want"
 
     def _repr_html_(self) -> str:
-        head, *body = [[*row[:-1], "phases", row[-1]] for row in self.rows()]
-        for row, job in zip(body, self.jobs, strict=True):
-            row[-2] = "; ".join(_phases(job.recipe))
-        top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-        rest = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in body)
-        return f"<p><b>{escape(self.sentence)}</b></p><table><tr>{top}</tr>{rest}</table>"
-
-
-def _phases(recipe: Recipe) -> list[str]:
-    end = recipe.phases[-1].lr_end
-    more = {recipe.phases[-1].name: f", lr to {end:g}" if end is not None else ""}
-    return [f"{p.name} {p.tokens:,}: {p.mixture}{more.get(p.name, '')}" for p in recipe.phases]
+        head, *body = self.rows()
+        told = [[*row, "; ".join(phases(job.recipe))] for row, job in zip(body, self.jobs, strict=True)]
+        return f"<p><b>{escape(self.sentence)}</b></p>{html([[*head, 'phases'], *told])}"

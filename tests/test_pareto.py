@@ -11,10 +11,11 @@ import torch
 
 from mixlaw.analysis.from_recipes import design_of
 from mixlaw.errors import InputError
+from mixlaw.optimizer.baselines import named
 from mixlaw.optimizer.pareto import Front, hypervolume, leading, pareto
 from mixlaw.optimizer.simulate import World, random_world
-from mixlaw.optimizer.target import Target
-from mixlaw.recipe import Domain, Kind, Recipe
+from mixlaw.optimizer.target import Guard, Target, Trained
+from mixlaw.recipe import Domain, Kind, Mixture, Recipe
 
 DOMAINS = (
     Domain("web", Kind.TEXT, 4_000_000),
@@ -90,8 +91,6 @@ def test_gains_are_those_of_the_world_and_intervals_those_of_its_doubt(world: Wo
     unsure = world.uncertain(0.1, seed=2)
     found = pareto(unsure, TARGET, DOMAINS, GROUPS, draws=32, evaluations=300)
     point = found.points[0]
-    from mixlaw.optimizer.baselines import named
-
     reference = named(found.against)(330_000, TARGET.phase_tokens(0.15), DOMAINS, 0.0)
     design = design_of([point.recipe, reference], world.phases, world.domains, UNIQUE)
     losses = unsure.draws(design, 32).log()
@@ -100,7 +99,41 @@ def test_gains_are_those_of_the_world_and_intervals_those_of_its_doubt(world: Wo
     assert point.gains["language"].hi90 == pytest.approx(float(gains.mean() + 1.645 * gains.std()), rel=1e-6)
     told = json.loads(json.dumps(found.as_json()))
     assert len(told["points"]) == len(found.points)
-    assert "language, code" in str(found)
+    text, page = str(found), found._repr_html_()
+    assert "between language, code" in text
+    rows = {" ".join(line.split()) for line in text.splitlines()}
+    for i, one in enumerate(found.points, 1):
+        assert f"{i} {one.gains['language'].text()} {one.gains['code'].text()}" in rows
+        assert f"init {one.recipe.phases[0].tokens:,}: {one.recipe.phases[0].mixture}" in page
+
+
+def test_where_a_guard_says_so_no_task_of_the_front_is_worse_than_the_baseline(world: World, front: Front) -> None:
+    reference = named("proportional")(330_000, TARGET.phase_tokens(0.15), DOMAINS, 0.0)
+    guarded = replace(TARGET, guard=Guard(0.2, than="proportional"))
+    found = pareto(world, guarded, DOMAINS, GROUPS, draws=8, evaluations=600)
+
+    def least(some: Front) -> float:
+        """Gain in percent of loss of the worst task and recipe."""
+        design = design_of([reference, *(p.recipe for p in some.points)], world.phases, world.domains, UNIQUE)
+        losses = world.mean(design).log()
+        return float(100 * (losses[0] - losses[1:]).amin())
+
+    assert least(front) < -1
+    assert least(found) >= -0.22  # a hundredth is put down to the search, another to rounded shares
+
+
+def test_a_front_goes_on_from_the_branch_that_is_better_for_each_group(world: World) -> None:
+    code, text = (Trained("init", 3_000_000, Mixture({name: 1.0})) for name in ("python", "web"))
+    going = replace(TARGET, phases=("continue", "cooldown"), branches=((code,), (text,)))
+    found = pareto(world, going, DOMAINS, GROUPS, draws=8, evaluations=600)
+    alone = [
+        pareto(world, replace(going, branches=(), prefix=(part,)), DOMAINS, GROUPS, draws=8, evaluations=300)
+        for part in (code, text)
+    ]
+    best = torch.stack([_losses(world, [p.recipe for p in one.points]).amin(0) for one in alone]).amin(0)
+    ours = _losses(world, [p.recipe for p in found.points])
+    assert torch.allclose(ours.amin(0), best, atol=1e-9)  # each half of the search is the one without the other branch
+    assert {p.recipe.phases[0].mixture for p in found.points} <= {code.mixture, text.mixture}
 
 
 def test_one_group_alone_has_no_front(world: World) -> None:
