@@ -34,15 +34,17 @@ def front(
     words: Sequence[str] = (),
     marked: Mapping[str, Mapping[str, float]] | None = None,
     title: str = "",
+    unit: str = "%",
 ) -> go.Figure:
     """The front between the first two groups of tasks; a third one is the colour.
 
     Args:
-        gains: of every recipe on the front by group, percent of loss, ordered along the front.
+        gains: of every recipe on the front by group, ordered along the front.
         against: the baseline that gains refer to, at zero.
         words: what each recipe is, shown when it is pointed at.
         marked: recipes to show beside the front, by name, with their gains by group.
         title: over the figure.
+        unit: of gains.
     """
     names, figure = list(gains[0]), go.Figure()
     x, y = ([gain[name] for gain in gains] for name in names[:2])
@@ -54,9 +56,9 @@ def front(
         error_y=_bars(y),
         mode="lines+markers" if len(names) == 2 else "markers",
         line={"color": faded(CYCLE[0], 0.5), "width": 1.6},
-        marker=_dots([gain[names[2]].mean for gain in gains] if len(names) > 2 else [], names),
+        marker=_dots([gain[names[2]].mean for gain in gains] if len(names) > 2 else [], names, unit),
         customdata=[
-            ["; ".join(f"{n} {gain[n].mean:+.2f} %" for n in names), text]
+            ["; ".join(f"{n} {gain[n].mean:+.2f} {unit}" for n in names), text]
             for gain, text in zip(gains, hover, strict=True)
         ],
         hovertemplate="%{customdata[1]}%{customdata[0]}<extra></extra>",
@@ -73,14 +75,14 @@ def front(
             textposition="bottom left",
             name=name,
             showlegend=False,
-            hovertemplate=f"{name}: %{{x:+.2f}} %, %{{y:+.2f}} %<extra></extra>",
+            hovertemplate=f"{name}: %{{x:+.2f}}, %{{y:+.2f}} {unit}<extra></extra>",
         )
     figure.add_scatter(
         x=[0], y=[0], mode="markers+text", text=[against], textposition="top right", showlegend=False,
         marker={"color": OTHER, "size": 9}, hovertemplate=f"{against}<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(title_text=f"{names[0]}: gain over {against}, %")
-    figure.update_yaxes(title_text=f"{names[1]}: gain over {against}, %")
+    figure.update_xaxes(title_text=f"{names[0]}: gain over {against}, {unit}")
+    figure.update_yaxes(title_text=f"{names[1]}: gain over {against}, {unit}")
     return styled(figure, title, height=420).update_layout(hovermode="closest")
 
 
@@ -96,10 +98,10 @@ def _bars(values: Sequence[Range]) -> dict[str, object]:
     }
 
 
-def _dots(third: Sequence[float], names: Sequence[str]) -> dict[str, object]:
+def _dots(third: Sequence[float], names: Sequence[str], unit: str) -> dict[str, object]:
     if not third:
         return {"size": 8, "color": CYCLE[0]}
-    title = {"text": f"{names[2]}, %", "side": "right", "font": {"size": 12.5}}
+    title = {"text": f"{names[2]}, {unit}", "side": "right", "font": {"size": 12.5}}
     bar = {"title": title, "thickness": 12, "outlinewidth": 0}
     return {"size": 9, "color": list(third), "colorscale": "Viridis", "colorbar": bar}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from html import escape
@@ -35,6 +35,7 @@ from mixlaw.optimizer.trust import near_runs, radius_of
 from mixlaw.recipe import Domain, Recipe
 
 Floats = NDArray[np.float64]
+Progress = Callable[[float, str], None]
 
 STEPS = 20  # of the gradient search for each weighting
 SHOWN = 12  # recipes of a front that are told
@@ -126,11 +127,12 @@ def pareto(
     evaluations: int = 2000,
     seeded: bool = True,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Front:
     """Find the front between groups of tasks: gradients for weighted sums, then NSGA-II between what they found.
 
     Args:
-        beliefs, target, domains, baselines, measured, draws, seed: as in `propose`.
+        beliefs, target, domains, baselines, measured, draws, seed, progress: as in `propose`.
         groups: name -> tasks, for instance language, knowledge and code; two or more.
         measure: unit of gains, and of the target's guard.
         evaluations: recipes to evaluate in all, steps of gradients included.
@@ -140,13 +142,10 @@ def pareto(
         InputError: fewer than two groups, an empty one, or an unknown task.
         Infeasible: limits that contradict each other, or guards that no recipe of the front keeps.
     """
-    if len(groups) < 2 or not all(groups.values()):
-        raise InputError(
-            f"a front needs two groups of tasks or more, got {', '.join(groups) or 'none'}; "
-            "write [groups] into study.toml, each with the names of its tasks"
-        )
+    _check(groups, beliefs.tasks)
     if measured is None and isinstance(beliefs, Surfaces):
         measured = beliefs.observed.design
+    tell = progress or (lambda _done, _what: None)
     weights = torch.stack([task_weights(beliefs, dict.fromkeys(tasks, 1.0)) for tasks in groups.values()])
     worth = worth_of(Goal({task: 1.0 for tasks in groups.values() for task in tasks}, measure), beliefs)
     variants = [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
@@ -154,18 +153,38 @@ def pareto(
     recipes, rival = [entry.recipe for entry in rivals.entries.values()], rivals.losses[rivals.best]
     guarded = guarded_by(target.guard, rivals, beliefs.tasks)
     with one_thread():
-        for allowed in variants:
+        for done, allowed in enumerate(variants):
+            tell(0.05 + 0.9 * done / len(variants), "searching between groups")
             near, _ = near_runs(allowed, measured)
             space = Objective(beliefs, allowed, worth, rival, torch.arange(draws), 0.0, near, radius_of(near), guarded)
-            starts, left = candidates(space, recipes, 12, seed), evaluations // len(variants)
-            if seeded:
-                starts, spent = gradient_optima(space, weights, starts, left // 2)
-                left -= spent
-            values = partial(group_values, space, weights)
-            found.append((space, evolved(allowed, values, starts, left, seed)))
+            found.append((space, _searched(space, weights, recipes, evaluations // len(variants), seeded, seed)))
         points = sorted(_leading(found, weights, list(groups)), key=lambda p: -p.gains[next(iter(groups))].mean)
     named = {name: tuple(tasks) for name, tasks in groups.items()}
     return Front(named, rivals.best, tuple(points), evaluations, measure.value)
+
+
+def _check(groups: Mapping[str, Sequence[str]], tasks: Sequence[str]) -> None:
+    """Refuse what is no two groups of known tasks."""
+    if len(groups) < 2 or not all(groups.values()):
+        raise InputError(
+            f"a front needs two groups of tasks or more, got {', '.join(groups) or 'none'}; write [groups] into "
+            "study.toml, each with the names of its tasks, or give --group NAME=TASK,TASK for each"
+        )
+    for name, group in groups.items():
+        unknown = [task for task in group if task not in tasks]
+        if unknown:
+            raise InputError(f"group {name!r} has a task {unknown[0]!r}, fitted are {', '.join(tasks)}; rename it")
+
+
+def _searched(
+    space: Objective, weights: Tensor, recipes: Sequence[Recipe], evaluations: int, seeded: bool, seed: int
+) -> Points:
+    """All recipes that a search evaluates."""
+    starts, left = candidates(space, recipes, 12, seed), evaluations
+    if seeded:
+        starts, spent = gradient_optima(space, weights, starts, left // 2)
+        left -= spent
+    return evolved(space.allowed, partial(group_values, space, weights), starts, left, seed)
 
 
 def group_values(objective: Objective, weights: Tensor, points: Points) -> Tensor:

@@ -10,12 +10,26 @@ from pathlib import Path
 
 import pytest
 
+from mixlaw.optimizer.pareto import Compromise, Front
+from mixlaw.optimizer.proposal import Interval
 from mixlaw.optimizer.verify import verify
+from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.report import ReportData, report
 from studies import DOMAINS, NODES, study
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OFFLINE = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+
+MIXED = Phase("cooldown", 99, Mixture({"web": 0.3, "python": 0.7}))
+FRONT = Front(
+    {"language": ("task0",), "code & more": ("task1",)},
+    "proportional",
+    (
+        Compromise(Recipe(9, (MIXED,)), {"language": Interval(2, 1, 3), "code & more": Interval(-1, -2, 0)}),
+        Compromise(Recipe(9, (MIXED,), 1), {"language": Interval(1, 0, 2), "code & more": Interval(1, 0.5, 1.5)}),
+    ),
+    evaluations=9,
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +44,7 @@ def data() -> ReportData:
         proposals=(small.proposal,),
         nodes=NODES,
         verification=verify([small.proposal], since),
+        front=FRONT,
         reproduce=("mixlaw report study",),
     )
 
@@ -46,6 +61,15 @@ def test_the_recommendation_comes_first_and_every_task_is_there(data: ReportData
     assert data.verification is not None
     assert body.count('<td class="good">inside</td>') == sum(check.inside for check in data.verification.checks)
     assert "mixlaw report study" in body
+
+
+def test_a_front_stands_there_with_gains_mixtures_and_the_proposal(data: ReportData, page: str) -> None:
+    part = page[page.index('<section id="front">') : page.index('<section id="response">')]
+    assert "The groups: language: task0; code &amp; more: task1." in part
+    assert part.count("<td>2.0 ± 1.0</td>") == part.count("<td>-1.0 ± 1.0</td>") == 1
+    assert part.count('<td class="words">99: python 70.0% web 30.0%</td>') == 2
+    assert ('"text":["proposal"]' in part) == (data.proposals[0].against == "proportional")
+    assert '<section id="front">' not in report(replace(data, front=None))
 
 
 def test_it_is_one_file_under_six_megabytes_with_plotly_once(page: str) -> None:
@@ -94,7 +118,8 @@ def test_in_a_browser_all_plots_draw_without_errors_network_or_sideways_scrollin
     for box in view.query_selector_all(".plot"):
         box.scroll_into_view_if_needed()
     view.wait_for_function("boxes.every(box => box.querySelector('svg.main-svg'))", timeout=20_000)
-    assert plots == 4 + 4 * len(study().surfaces.tasks)  # schedule, spread, comparison, tree; four kinds for each task
+    # schedule, spread, comparison, front, tree; four kinds for each task
+    assert plots == 5 + 4 * len(study().surfaces.tasks)
     assert view.evaluate("document.documentElement.scrollWidth") <= width
     ink = view.evaluate("getComputedStyle(document.querySelector('.plot .xtick text')).fill")
     assert ink == {"light": "rgb(87, 96, 106)", "dark": "rgb(154, 164, 175)"}[mode]

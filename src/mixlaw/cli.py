@@ -163,6 +163,49 @@ def propose(
     _print(proposal, as_json)
 
 
+@app.command(name="what-if")
+def what_if(
+    study: StudyPath,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(metavar="[RECIPE]", help="TOML or JSON file, run, or proposal; the last proposal if not given."),
+    ] = None,
+    against: Annotated[
+        str, typer.Option(help="What gains refer to: a named baseline at the same size and phases, or a RECIPE.")
+    ] = "proportional",
+    as_json: Json = False,
+) -> None:
+    """Predict every task for one recipe, and what one more point of any domain in any phase is worth."""
+    from mixlaw.study import open_study
+
+    _print(open_study(study).what_if(recipe, against), as_json)
+
+
+@app.command()
+def pareto(
+    study: StudyPath,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TASK,TASK", help="A group of tasks, repeated; [groups] of study.toml if not given."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page with plot and table to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the recipes between which only a preference for one group of tasks can choose."""
+    from mixlaw.files import write_text
+    from mixlaw.progress import telling
+    from mixlaw.study import open_study
+    from mixlaw.study_pareto import parsed
+
+    with telling("pareto") as tell:
+        front = open_study(study).pareto(parsed(group or ()), tell)
+    if out is not None:
+        from mixlaw.report_front import front_page
+
+        write_text(out, front_page(front, f"{study.resolve().name}: between {', '.join(front.groups)}"))
+    _print(front, as_json)
+
+
 @app.command()
 def verify(study: StudyPath, as_json: Json = False) -> None:
     """Compare frozen predictions with what was measured since."""

@@ -25,9 +25,11 @@ from mixlaw.analysis.plots import (
 )
 from mixlaw.analysis.style import count
 from mixlaw.analysis.surface import Surfaces
+from mixlaw.optimizer.pareto import Front
 from mixlaw.optimizer.proposal import PROPOSAL, Interval, Proposal, chance
 from mixlaw.optimizer.verify import Verification
 from mixlaw.recipe import Domain, Mixture, Phase, Recipe
+from mixlaw.report_front import front_part
 from mixlaw.report_page import bullets, page, plot, section, table, words
 
 
@@ -43,6 +45,7 @@ class ReportData:
         proposals: frozen proposals, oldest first; the last one is recommended.
         nodes: segments of the plan.
         verification: forecasts against measured values.
+        front: between the groups of tasks, or why there is none; None without groups.
         reproduce: command lines and hashes, in order.
     """
 
@@ -53,6 +56,7 @@ class ReportData:
     proposals: tuple[Proposal, ...] = ()
     nodes: tuple[Node, ...] = ()
     verification: Verification | None = None
+    front: Front | str | None = None
     reproduce: tuple[str, ...] = ()
 
 
@@ -64,6 +68,7 @@ def report(data: ReportData) -> str:
         "recommendation": ("Recommendation", _recommendation(data, proposal)),
         "predictions": ("Predictions against baselines", _predictions(data, proposal)),
         "verified": ("Predicted and measured", _verified(data.verification)),
+        **({"front": ("Between groups of tasks", _front(data, proposal))} if data.front else {}),
         "response": ("Response to the code share", _responses(data, reference)),
         "size": ("Extrapolation over size", _sizes(data, proposal, reference)),
         "plan": ("What was trained", _plan(data)),
@@ -127,6 +132,12 @@ def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
         rows.append([domain.name, domain.kind.value, *cells, f"{epochs:.2f}"])
     note = "In brackets: where the best share lies in 90 % of the worlds that the data allow."
     return f"{table(rows)}<p class='soft'>{note}</p>"
+
+
+def _front(data: ReportData, proposal: Proposal | None) -> str:
+    if data.front is None or isinstance(data.front, str):
+        return f"<p>{words(data.front or '')}</p>"
+    return front_part(data.front, proposal)
 
 
 def _predictions(data: ReportData, proposal: Proposal | None) -> str:

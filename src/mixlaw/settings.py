@@ -185,6 +185,7 @@ class Settings(_Strict):
         phases: in order; their shares sum to one.
         mixtures: name -> domain -> share.
         recipes: the proxies to train, by size, mixture per phase, and seeds.
+        groups: name -> tasks, for the front between groups.
         target: what the proposal is for.
     """
 
@@ -198,6 +199,7 @@ class Settings(_Strict):
     phases: list[PhaseSettings] = []
     mixtures: dict[str, dict[str, float]] = {}
     recipes: list[RecipeSettings] = []
+    groups: dict[str, list[str]] = {}
     target: TargetSettings | None = None
 
     @field_validator("tasks", mode="before")
@@ -216,6 +218,8 @@ class Settings(_Strict):
                 raise ValueError(f"tasks.{task}: link and chance belong to a score, its unit is {told.unit}")
             if told.link is not None:
                 _known(f"tasks.{task}.link", [told.link], losses, "loss")
+        for name, group in self.groups.items() if self.tasks else ():
+            _known(f"groups.{name}", group, self.tasks, "task")
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mixlaw.analysis.surface import Surfaces
+    from mixlaw.optimizer.pareto import Front
     from mixlaw.optimizer.proposal import Proposal
     from mixlaw.optimizer.suggestion import Suggestion
     from mixlaw.optimizer.target import Target
     from mixlaw.optimizer.verify import Verification
+    from mixlaw.optimizer.what_if import WhatIf
     from mixlaw.runner.corpora.manifest import Manifest
     from mixlaw.runner.cost import Plan
     from mixlaw.runner.execute import Outcome, Progress
     from mixlaw.runner.setup import Setup
+    from mixlaw.study_what_if import Named
 
 Tell = Callable[[float, str], None]  # share done, 0..1, and what is being done
 
@@ -297,27 +300,9 @@ class Study:
         Raises:
             InputError: no target, no surfaces, or constraints that cannot be met together.
         """
-        from mixlaw.analysis.design import Design
-        from mixlaw.analysis.surface import Status
-        from mixlaw.optimizer.propose import propose
-        from mixlaw.study_target import goal_of
+        from mixlaw.study_propose import proposed
 
-        adopt = self.setup.adopt if queue else None  # without data, this is the moment to say so
-        target, surfaces, table = self.target(), self.surfaces(), self.table()
-        telling = [task for task, status in surfaces.status.items() if status is not Status.NOISE]
-        proposal = propose(
-            surfaces,
-            target,
-            self.domains,
-            goal=goal_of(self.settings, telling),
-            measured=None if table.is_empty() else Design.from_table(table, self.unique),
-            progress=progress,
-        )
-        proposal.freeze(self.proposals_folder)
-        if adopt is not None:
-            for name in ("proposal", proposal.against):
-                self.add_recipe(adopt(proposal.recipes[name]))
-        return proposal
+        return proposed(self, progress, queue)
 
     def suggest(self, budget: float, count: int = 8, progress: Tell | None = None) -> Suggestion:
         """Suggest the next proxies for the target, and write them down: job lines in suggestions/, recipes for `run`.
@@ -335,6 +320,34 @@ class Study:
         from mixlaw.study_suggest import suggested
 
         return suggested(self, budget, count, progress)
+
+    def what_if(self, recipe: Named | None = None, against: Named = "proportional") -> WhatIf:
+        """What a recipe would measure, and what one more point of any domain in any phase is worth, per task.
+
+        Args:
+            recipe: a recipe, its file, the name of a run or the id of a proposal; the last proposal where None.
+            against: the same, or a named baseline at the recipe's size and phases: what gains refer to.
+
+        Raises:
+            InputError: there are no surfaces or no such recipe, or it has phases or domains that no run has used.
+        """
+        from mixlaw.study_what_if import answered
+
+        return answered(self, recipe, against)
+
+    def pareto(self, groups: Mapping[str, Sequence[str]] | None = None, progress: Tell | None = None) -> Front:
+        """The recipes for the target between which only a preference for one group of tasks can choose.
+
+        Args:
+            groups: name -> tasks, two or more; [groups] of study.toml where None.
+            progress: called with the share done and what is being done.
+
+        Raises:
+            InputError: no target, surfaces or groups, an unknown task, or constraints that cannot be met together.
+        """
+        from mixlaw.study_pareto import front_of
+
+        return front_of(self, groups, progress)
 
     def proposals(self) -> list[Proposal]:
         """All frozen proposals, oldest first.

@@ -6,6 +6,8 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from mixlaw.analysis.plots import Node
+from mixlaw.errors import InputError
+from mixlaw.optimizer.pareto import Front
 from mixlaw.report import ReportData, report
 from mixlaw.runner.tree import plan
 
@@ -29,9 +31,20 @@ def page(study: Study) -> str:
             proposals=proposals,
             nodes=_nodes(study),
             verification=study.verify() if proposals else None,
+            front=_front(study),
             reproduce=_reproduce(study),
         )
     )
+
+
+def _front(study: Study) -> Front | str | None:
+    """The front between the groups of study.toml, or why there is none."""
+    if not study.settings.groups:
+        return None
+    try:
+        return study.pareto()
+    except InputError as error:
+        return f"There is no front: {error}."
 
 
 def _has_data(study: Study) -> bool:
