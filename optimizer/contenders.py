@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +10,11 @@ from torch import Tensor
 
 from mixlaw.optimizer.beliefs import Beliefs
 from mixlaw.optimizer.constraints import Feasible
-from mixlaw.optimizer.objective import log_losses
-from mixlaw.optimizer.past import past_of
+from mixlaw.optimizer.goal import Goal, worth_of
+from mixlaw.optimizer.guard import guarded_by
+from mixlaw.optimizer.objective import Objective
 from mixlaw.optimizer.points import Points
+from mixlaw.optimizer.rivals import BASELINES, rivals_of
 from mixlaw.optimizer.search import climb, random_starts
 
 #: Worlds whose own optimum is searched for; the other worlds choose among what these find.
@@ -21,6 +24,9 @@ SPREAD = 160
 #: Starts of the search for the optimum on average.
 MIDDLE = 3
 STEPS = 40
+#: Percent of gain that a percent of loss beyond a guard costs, for a guard that has to hold in every second world; who
+#: pays this in the worlds in which it breaks makes them rare enough.
+PRICE = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +34,18 @@ class Contest:
     """M recipes for a target in S worlds.
 
     Attributes:
+        spaces: what each branch of the target allows, and what it is worth.
+        branch: index of the space that each recipe is in, (M,).
         points: the recipes.
-        stakes: part of every task in their gain, percent, (S, M, T).
+        gains: see `gains_of`, (S, M).
+        stakes: what the gain of each owes to its log loss at every task, (S, M, T); see `stakes_of`.
     """
 
+    spaces: tuple[Objective, ...]
+    branch: Tensor
     points: Points
+    gains: Tensor
     stakes: Tensor
-
-    @property
-    def gains(self) -> Tensor:
-        """Weighted gains, percent, up to a constant, (S, M)."""
-        return self.stakes.sum(-1)
 
     @property
     def leader(self) -> int:
@@ -48,29 +55,75 @@ class Contest:
     @property
     def chances(self) -> Tensor:
         """Share of the worlds in which each is best, (M,)."""
-        return torch.bincount(self.gains.argmax(1), minlength=len(self.points)).double() / len(self.stakes)
+        return torch.bincount(self.gains.argmax(1), minlength=len(self.points)).double() / len(self.gains)
+
+    def space(self, index: int) -> Objective:
+        """What holds for one recipe."""
+        return self.spaces[int(self.branch[index])]
+
+    def point(self, index: int) -> Points:
+        """One recipe."""
+        return self.points[torch.tensor([index])]
 
 
-def contest_of(beliefs: Beliefs, allowed: Feasible, task: Tensor, worlds: int, seed: int) -> Contest:
-    """Find the optimum of many worlds, the optimum on average, and points spread over what is allowed; weights (T,)."""
-    spread = random_starts(allowed, SPREAD, seed)
+def contest_of(beliefs: Beliefs, variants: Sequence[Feasible], goal: Goal, worlds: int, seed: int) -> Contest:
+    """Find in every branch the optimum of many worlds, the optimum on average, and points spread over what is allowed.
+
+    Raises:
+        InputError: an unknown task or baseline in the goal or the guard.
+    """
+    worth = worth_of(goal, beliefs)
+    rivals = rivals_of(beliefs, variants, worth, BASELINES, worlds)
+    rival, guarded = rivals.losses[rivals.best], guarded_by(variants[0].target.guard, rivals, beliefs.tasks)
+    none = torch.zeros(0, dtype=torch.float64)  # runs that anybody has to stay near
+    every = torch.arange(worlds)
+    spaces = tuple(Objective(beliefs, allowed, worth, rival, every, 0.0, none, 0.0, guarded) for allowed in variants)
+    found = [_contenders(space, seed) for space in spaces]
+    branch = torch.cat([torch.full((len(points),), i) for i, points in enumerate(found)])
     with torch.no_grad():
-        gains = stakes_of(beliefs, allowed, spread, task, worlds).sum(-1)
-    few = min(CLIMBED, worlds)
+        losses = [space.losses(points) for space, points in zip(spaces, found, strict=True)]
+    gains = torch.cat([gains_of(*pair) for pair in zip(spaces, losses, strict=True)], 1)
+    stakes = torch.cat([stakes_of(*pair) for pair in zip(spaces, losses, strict=True)], 1)
+    return Contest(spaces, branch, Points.cat(found), gains, stakes)
+
+
+def gains_of(space: Objective, losses: Tensor) -> Tensor:
+    """Gain of recipes in every world, in percent of loss at all tasks, from their log losses (S, R, T), (S, R).
+
+    A guard holds with a probability over worlds; in a single world, what a task loses beyond it has a price, so high
+    that it is not worth paying in more than the worlds in which the guard may break.
+    """
+    gains = space.worth.total(losses, space.reference) / space.percent
+    if space.guarded is None:
+        return gains
+    guard = space.guarded
+    beyond = -space.worth.by_task(losses, guard.losses[space.worlds]) - guard.most
+    return gains - PRICE / (1 - guard.sure) * (beyond.clamp_min(0) / space.task_percent).sum(-1)
+
+
+def stakes_of(space: Objective, losses: Tensor) -> Tensor:
+    """Linear part of every task in the gains that log losses (S, R, T) bring, percent, up to a constant, (S, R, T).
+
+    Mean slope over worlds times log loss: its covariance with anything normal is that of the gain (Stein 1981,
+    doi:10.1214/aos/1176345632), whether the gain is a weighted sum, the worst task, guarded or a user's function.
+    """
+    losses = losses.detach().requires_grad_()
+    (slopes,) = torch.autograd.grad(gains_of(space, losses).sum(), losses)
+    return slopes.mean(0) * losses.detach()
+
+
+def _contenders(space: Objective, seed: int) -> Points:
+    """Optima of the first worlds and on average, then the points they were found from."""
+    spread = random_starts(space.allowed, SPREAD, seed)
+    with torch.no_grad():
+        gains = gains_of(space, space.losses(spread))
+    few = min(CLIMBED, len(gains))
     starts = torch.cat([gains[:few].argmax(1), gains.mean(0).argsort(descending=True)[:MIDDLE]])
+    some = space.within(torch.arange(few))
 
     def value(points: Points) -> Tensor:
-        own = stakes_of(beliefs, allowed, points, task, few).sum(-1)
+        own = gains_of(some, some.losses(points))
         return torch.cat([own[:, :few].diagonal(), own[:, few:].mean(0)])
 
-    best, _ = climb(value, allowed, spread[starts], steps=STEPS)
-    points = Points.cat([best, spread])
-    with torch.no_grad():
-        return Contest(points, stakes_of(beliefs, allowed, points, task, worlds))
-
-
-def stakes_of(beliefs: Beliefs, allowed: Feasible, points: Points, task: Tensor, worlds: int) -> Tensor:
-    """Part of every task in the gain of each recipe, percent, up to a constant, (S, M, T); differentiable."""
-    past = past_of(allowed)
-    losses = past.believed(log_losses(beliefs, past.design(allowed, points), worlds))
-    return -100 * losses * task
+    best, _ = climb(value, space.allowed, spread[starts], steps=STEPS)
+    return Points.cat([best, spread])

@@ -43,13 +43,16 @@ class Outlook:
 
     Attributes:
         outcomes: log losses of C candidate runs on T tasks, (S, C, T).
-        stakes: part of every task in the gain of M contenders, percent, (S, M, T); their sum over tasks is the gain.
+        stakes: part of every task in the gain of M contenders, percent, (S, M, T).
         noise: standard deviation over seeds of each candidate in log loss, (C, T).
+        gains: of the contenders, percent, (S, M); their stakes' sum over tasks where None. They are given where they
+            are not linear in the tasks: then stakes are what in them is.
     """
 
     outcomes: Tensor
     stakes: Tensor
     noise: Tensor
+    gains: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,8 @@ class Batch:
 
     @property
     def value(self) -> float:
-        """Reduction of the expected regret by the whole batch, percent."""
-        return max(sum(self.values), 0.0)
+        """Reduction of the expected regret by the whole batch, percent; no more can be won back than is lost."""
+        return min(max(sum(self.values), 0.0), self.regret)
 
     @property
     def cost(self) -> float:
@@ -174,7 +177,7 @@ class _State:
     @classmethod
     def of(cls, outlook: Outlook, seed: int) -> _State:
         """Nothing imagined yet."""
-        gains = outlook.stakes.sum(-1)
+        gains = outlook.stakes.sum(-1) if outlook.gains is None else outlook.gains
         mean = gains.mean(0)
         leader = int(mean.argmax())
         ahead = outlook.stakes - outlook.stakes[:, leader : leader + 1]

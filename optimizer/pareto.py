@@ -124,7 +124,7 @@ def pareto(
     baselines: Sequence[str] | Mapping[str, Recipe] = BASELINES,
     measured: Design | None = None,
     draws: int = 64,
-    evaluations: int = 2000,
+    evaluations: int = 1000,
     seeded: bool = True,
     seed: int = 0,
     progress: Progress | None = None,

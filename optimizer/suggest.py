@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from mixlaw.analysis.from_recipes import design_of
 from mixlaw.errors import InputError
@@ -14,10 +15,10 @@ from mixlaw.optimizer.beliefs import Beliefs
 from mixlaw.optimizer.choose import WORLDS
 from mixlaw.optimizer.cold_start import cold_start
 from mixlaw.optimizer.constraints import Feasible, feasible
-from mixlaw.optimizer.contenders import Contest, contest_of, stakes_of
-from mixlaw.optimizer.goal import task_weights
+from mixlaw.optimizer.contenders import Contest, contest_of, gains_of
+from mixlaw.optimizer.goal import Goal
 from mixlaw.optimizer.knowledge import TRIFLE, Batch, Outlook, choose_batch, plausible
-from mixlaw.optimizer.objective import log_losses
+from mixlaw.optimizer.objective import Objective, log_losses
 from mixlaw.optimizer.points import Points
 from mixlaw.optimizer.pool import Candidate, pool_of
 from mixlaw.optimizer.proxies import Prices, Proxies
@@ -43,7 +44,7 @@ def suggest(
     *,
     budget: float,
     count: int = 8,
-    weights: Mapping[str, float] | None = None,
+    goal: Goal | None = None,
     worlds: int = WORLDS,
     seed: int = 0,
     progress: Progress | None = None,
@@ -55,12 +56,12 @@ def suggest(
 
     Args:
         beliefs: fitted surfaces; None where nothing is measured, or too little.
-        target: what will be trained; of several branches the first.
+        target: what will be trained, its guard included; a first design shares itself out among branches.
         domains: what there is to train on.
         proxies: sizes, what is trained already, and what training costs.
         budget: FLOPs that the runs may cost together.
         count: most runs.
-        weights: of tasks in the gain, equal where None.
+        goal: what counts as better; the mean gain of all tasks in percent where None.
         worlds: posterior draws to consult.
         seed: of everything random.
         progress: told the share done and what is being done.
@@ -73,19 +74,19 @@ def suggest(
             f"suggest needs a finite budget above 0 and at least 1 run, got {budget:g} and {count}; give both"
         )
     tell = progress or (lambda _done, _what: None)
-    allowed = feasible(target.on(target.branches[0]) if target.branches else target, domains)
+    variants = [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
     if beliefs is None:
         tell(0.1, "spreading a first design")
-        first = cold_start(allowed, proxies, budget, count, seed)
+        first = _first(variants, proxies, budget, count, seed)
         return _checked(Suggestion(target, budget, tuple(_jobs(first, proxies))), proxies)
-    task = task_weights(beliefs, weights)
     tell(0.05, "finding the optimum of every world")
-    contest = contest_of(beliefs, allowed, task, worlds, seed)
+    contest = contest_of(beliefs, variants, goal or Goal(), worlds, seed)
     tell(0.6, "gathering candidates")
-    pool = pool_of(allowed, proxies, list(_wanted(allowed, contest)))
+    pool = _pool(contest, proxies)
     tell(0.7, "weighing candidates")
-    batch = _batch(beliefs, pool, proxies, domains, contest, budget, count, seed)
-    tasks = [name for name, weight in zip(beliefs.tasks, task, strict=True) if weight > 0]
+    counts = contest.stakes.abs().amax((0, 1)) > 0
+    batch = _batch(beliefs, pool, proxies, domains, contest, counts, budget, count, seed)
+    tasks = [name for name, counted in zip(beliefs.tasks, counts, strict=True) if counted]
     jobs = tuple(
         replace(job, brings=value, task=tasks[number])
         for job, value, number in zip(
@@ -93,7 +94,26 @@ def suggest(
         )
     )
     tell(1.0, "suggested")
-    return _checked(Suggestion(target, budget, jobs, _value(beliefs, allowed, contest, batch, task)), proxies)
+    return _checked(Suggestion(target, budget, jobs, _value(contest, batch)), proxies)
+
+
+def _first(variants: Sequence[Feasible], proxies: Proxies, budget: float, count: int, seed: int) -> list[Candidate]:
+    """A first design; every branch gets its part of the places and the budget."""
+    found: list[Candidate] = []
+    for i, allowed in enumerate(variants):
+        places = (count - len(found)) // (len(variants) - i)
+        known = replace(proxies, queued=(*proxies.queued, *(c.recipe for c in found)))
+        found += cold_start(allowed, known, budget * places / count, places, seed)
+    return found
+
+
+def _pool(contest: Contest, proxies: Proxies) -> list[Candidate]:
+    """Candidates made from contenders of every branch, those of the recommendation's first."""
+    found: dict[Recipe, Candidate] = {}
+    for space in sorted(contest.spaces, key=lambda space: space is not contest.space(contest.leader)):
+        for candidate in pool_of(space.allowed, proxies, list(_wanted(contest, space))):
+            found.setdefault(candidate.recipe, candidate)
+    return list(found.values())
 
 
 def _batch(
@@ -102,37 +122,38 @@ def _batch(
     proxies: Proxies,
     domains: Sequence[Domain],
     contest: Contest,
+    counts: Tensor,
     budget: float,
     count: int,
     seed: int,
 ) -> Batch:
-    """Choose among the candidates, in the knowledge of what the queue will show."""
+    """Choose among the candidates, in the knowledge of what the queue will show on the tasks that count (T,)."""
     queued = [recipe for recipe in proxies.queued if _foretold(beliefs, recipe)]
     recipes = [*(candidate.recipe for candidate in pool), *queued]
-    outlook = _outlook(beliefs, recipes, domains, contest)
+    outlook = _outlook(beliefs, recipes, domains, contest, counts)
     pending = range(len(pool), len(recipes))
     return choose_batch(outlook, Prices(proxies, recipes), count, budget=budget, pending=pending, seed=seed)
 
 
-def _wanted(allowed: Feasible, contest: Contest) -> Iterator[Candidate]:
-    """Recipes for the target that are worth trying in small: the recommendation first."""
-    points, leader, chances = contest.points, contest.leader, contest.chances
-    yield Candidate(allowed.recipe(_at(points, leader)), "the recommendation in small")
-    optima = [i for i in chances.argsort(descending=True).tolist() if chances[i] > 0 and i != leader][:OPTIMA]
-    for i in optima:
-        yield Candidate(
-            allowed.recipe(_at(points, i)), f"the best recipe in {float(chances[i]):.0%} of worlds, in small"
-        )
-    spread = list(range(len(points) - OTHERS - BETWEEN, len(points)))
-    for i in spread[:BETWEEN]:
-        point = between(_at(points, leader), _at(points, i))
+def _wanted(contest: Contest, space: Objective) -> Iterator[Candidate]:
+    """Recipes of one branch that are worth trying in small: the recommendation first, where it is one of them."""
+    leader, chances, allowed = contest.leader, contest.chances, space.allowed
+    here = [i for i in range(len(contest.points)) if contest.space(i) is space]
+    if leader in here:
+        yield Candidate(allowed.recipe(contest.point(leader)), "the recommendation in small")
+    else:
+        best = max(here, key=lambda i: float(contest.gains[:, i].mean()))
+        yield Candidate(allowed.recipe(contest.point(best)), "the best of another branch, in small")
+    optima = [i for i in chances.argsort(descending=True).tolist() if chances[i] > 0 and i != leader and i in here]
+    for i in optima[:OPTIMA]:
+        why = f"the best recipe in {float(chances[i]):.0%} of worlds, in small"
+        yield Candidate(allowed.recipe(contest.point(i)), why)
+    spread = here[-OTHERS // len(contest.spaces) - BETWEEN :]
+    for i in spread[:BETWEEN] if leader in here else ():
+        point = between(contest.point(leader), contest.point(i))
         yield Candidate(allowed.recipe(point), "halfway from the recommendation to elsewhere")
     for i in spread[BETWEEN:]:
-        yield Candidate(allowed.recipe(_at(points, i)), "far from the recommendation")
-
-
-def _at(points: Points, index: int) -> Points:
-    return points[torch.tensor([index])]
+        yield Candidate(allowed.recipe(contest.point(i)), "far from the recommendation")
 
 
 def between(one: Points, other: Points) -> Points:
@@ -142,15 +163,17 @@ def between(one: Points, other: Points) -> Points:
     return Points(tokens / lengths[..., None], lengths, (one.lr_end + other.lr_end) / 2, params)
 
 
-def _outlook(beliefs: Beliefs, recipes: Sequence[Recipe], domains: Sequence[Domain], contest: Contest) -> Outlook:
-    """What the beliefs foretell of the candidates, and of the contenders that matter."""
+def _outlook(
+    beliefs: Beliefs, recipes: Sequence[Recipe], domains: Sequence[Domain], contest: Contest, counts: Tensor
+) -> Outlook:
+    """What the beliefs foretell of the candidates, and of the contenders that matter, on the tasks that count (T,)."""
     unique = {domain.name: float(domain.unique_tokens) for domain in domains}
     design = design_of(recipes, beliefs.phases, beliefs.domains, unique)
-    counts = contest.stakes.abs().amax((0, 1)) > 0
     with torch.no_grad():
-        outcomes = log_losses(beliefs, design, len(contest.stakes))[..., counts]
+        outcomes = log_losses(beliefs, design, len(contest.gains))[..., counts]
         noise = beliefs.spread(design)[:, counts]
-    return Outlook(outcomes, contest.stakes[:, plausible(contest.gains)][..., counts], noise)
+    kept = plausible(contest.gains)
+    return Outlook(outcomes, contest.stakes[:, kept][..., counts], noise, contest.gains[:, kept])
 
 
 def _foretold(beliefs: Beliefs, recipe: Recipe) -> bool:
@@ -169,12 +192,13 @@ def _jobs(chosen: Sequence[Candidate], proxies: Proxies) -> list[Job]:
     return jobs
 
 
-def _value(beliefs: Beliefs, allowed: Feasible, contest: Contest, batch: Batch, task: torch.Tensor) -> Value:
+def _value(contest: Contest, batch: Batch) -> Value:
     """Compare what a batch brings with what its FLOPs would bring in a longer training of the target."""
-    point, target = _at(contest.points, contest.leader), allowed.target
-    longer = replace(allowed, target=replace(target, tokens=round(target.tokens * (1 + LONGER))))
+    space, point = contest.space(contest.leader), contest.point(contest.leader)
+    target = space.allowed.target
+    more = replace(space.allowed, target=replace(target, tokens=round(target.tokens * (1 + LONGER))))
     with torch.no_grad():
-        now, then = (stakes_of(beliefs, a, point, task, len(contest.stakes)).sum(-1).mean() for a in (allowed, longer))
+        now, then = (gains_of(s, s.losses(point)).mean() for s in (space, replace(space, allowed=more)))
     rate = float(then - now) / math.log1p(LONGER)  # percent per factor e of tokens
     worth = math.inf if rate <= 0 else target.flops * math.expm1(min(batch.value / rate, 50.0))
     stop = batch.value < TRIFLE and batch.changes < UNLIKELY

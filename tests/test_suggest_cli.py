@@ -94,7 +94,7 @@ def test_runs_that_are_not_fitted_have_to_be(foreign: Path, tmp_path: Path) -> N
         open_study(copy).suggest(1e15)
 
 
-def test_after_a_fit_runs_are_weighed_by_what_they_bring(foreign: Path) -> None:
+def test_after_a_fit_runs_are_weighed_by_what_they_bring(foreign: Path, tmp_path: Path) -> None:
     study = open_study(foreign)
     fit(study.table(), units=study.units, unique=study.unique, audited=False).save(foreign / "surfaces")
     before = contents(foreign)
@@ -112,6 +112,12 @@ def test_after_a_fit_runs_are_weighed_by_what_they_bring(foreign: Path) -> None:
     after = contents(foreign)
     assert {name: after[name] for name in before} == before
     assert after.keys() - before.keys() == {str(Path(found["job_file"]).relative_to(foreign))}
+
+    copy = Path(shutil.copytree(foreign, tmp_path / "copy"))
+    with (copy / "study.toml").open("a") as file:
+        file.write('guard = { than = "nobody" }\n')
+    with pytest.raises(InputError, match="the guard names baseline 'nobody'"):
+        open_study(copy).suggest(2e15)
 
 
 def test_a_domain_that_no_run_has_used_calls_for_a_first_design(foreign: Path, tmp_path: Path) -> None:

@@ -34,8 +34,10 @@ def suggested(study: Study, budget: float, count: int, progress: Tell | None) ->
 
     target, domains, records = study.target(), study.domains, study.records()
     names = [domain.name for domain in domains]
-    short = short_of_runs([r.recipe for r in records], target.all_phases, names)
-    surfaces = None if short else _covering(study.surfaces(), target.all_phases, names)
+    branches = [target.on(branch) for branch in target.branches] or [target]
+    phases = list(dict.fromkeys(phase for branch in branches for phase in branch.all_phases))
+    short = short_of_runs([r.recipe for r in records], phases, names)
+    surfaces = None if short else _covering(study.surfaces(), phases, names)
     telling = [t for t, status in surfaces.status.items() if status is not Status.NOISE] if surfaces else []
     suggestion = suggest(
         surfaces,
@@ -44,7 +46,7 @@ def suggested(study: Study, budget: float, count: int, progress: Tell | None) ->
         proxies_of(study, records, surfaces),
         budget=budget,
         count=count,
-        weights=goal_of(study.settings, telling).weights,
+        goal=goal_of(study.settings, telling),
         progress=progress,
     )
     return _written(study, suggestion)
