@@ -52,7 +52,7 @@ TARGET = Target(8 * LARGE, 8 * LARGE * PER_PARAM)
 PROXIES = Proxies({SMALL: SMALL * PER_PARAM, LARGE: LARGE * PER_PARAM})
 ALLOWED = feasible(TARGET, DOMAINS)
 #: Runs of the first design and its budget, in whole runs of the smaller size; what the others may spend of that.
-RUNS, BUDGET, TIMES = 40, 28, (1, 2)
+RUNS, BUDGET, TIMES = 64, 28, (1, 2)
 DOUBLE = "2"
 #: Runs that the others begin with, and sampled mixtures that they choose among at every step.
 START, POOL = 12, 1000

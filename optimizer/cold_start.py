@@ -1,39 +1,36 @@
 """Cold start: the first proxies, before there is anything to learn from.
 
-A Bayesian D-optimal design (DuMouchel & Jones 1994, doi:10.1080/00401706.1994.10485819) from recipes spread over what
-the target allows: shares of every phase are to be told apart first, curvature of the whole mixture and size after that.
-Some places are kept for what no determinant asks for: the same recipe under another seed, for the noise floor, and
-pairs with the same totals in the other order of phases, so that an effect of the phase cannot hide in the mixture.
+A Bayesian D-optimal design (DuMouchel & Jones 1994, doi:10.1080/00401706.1994.10485819) from trees of recipes spread
+over what the target allows: shares of every phase are to be told apart first, curvature of the whole mixture and size
+after that. Some places are kept for what no determinant asks for: the same recipe under another seed, for the noise
+floor, and pairs with the same totals in the other order of phases, so that an effect of the phase cannot hide in the
+mixture.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from mixlaw.optimizer.constraints import Feasible
+from mixlaw.optimizer.d_optimal import d_optimal, features
+from mixlaw.optimizer.grove import branched
 from mixlaw.optimizer.pairs import swapped_pairs
-from mixlaw.optimizer.pool import Candidate, at_size, scaled
+from mixlaw.optimizer.pool import Candidate, scaled
 from mixlaw.optimizer.proxies import Prices, Proxies
 from mixlaw.optimizer.search import random_starts
 from mixlaw.recipe import Recipe
 
-#: Recipes spread over the limits, at every size.
-SPREAD = 48
-#: Standard deviations of effects in units of the noise of a run: of a phase's shares, curvature of the mixture, size.
-SHARES, CURVATURE, SIZE = 10.0, 3.0, 10.0
-#: One repeat, and one pair in the other order, for so many runs.
-EVERY = 8
+#: Recipes spread over the limits, which trees are made of; measured or queued ones that may get branches.
+SPREAD, KNOWN = 24, 24
+#: Spread recipes whose first phase is also cooled down at once.
+EARLY = 6
+#: One repeat, and one pair in the other order, for so many runs; most repeats.
+EVERY, REPEATS = 8, 2
 #: Share of the budget that the same recipe at the largest size may take.
 LARGEST = 0.3
-#: Rounds of exchange after the greedy choice.
-ROUNDS = 2
-#: Rows that are tried in each exchange, those that widen the design most.
-TRIED = 32
 #: Points whose mean is the centre, and steps and rate of the search for their weights.
 MEAN, STEPS, RATE = 512, 300, 1.0
 
@@ -47,96 +44,25 @@ def short_of_runs(measured: Sequence[Recipe], phases: Sequence[str], domains: Se
 def cold_start(allowed: Feasible, proxies: Proxies, budget: float, count: int, seed: int = 0) -> list[Candidate]:
     """Choose up to `count` first proxies within a budget in FLOPs, the most useful first.
 
-    What is measured or queued already counts as chosen. Runs share trunks where the phases before the last are alike.
+    What is measured or queued already counts as chosen. Runs share their first phases wherever that teaches more per
+    FLOP than runs of their own.
     """
-    smallest = min(proxies.sizes)
     chosen: list[Candidate] = []
     bought: list[Recipe] = []
-    for candidate in _kept(allowed, proxies, budget, count, smallest):
-        price = sum(proxies.cost(recipe, bought[:i]) for i, recipe in enumerate([*bought, candidate.recipe]))
-        if len(chosen) < count and price <= budget and candidate.recipe not in {*bought, *proxies.known}:
+    spent = 0.0
+    for candidate in _kept(allowed, proxies, budget, count, min(proxies.sizes)):
+        price = proxies.cost(candidate.recipe, bought)
+        known = candidate.recipe in {*bought, *proxies.known}
+        if len(chosen) < count and spent + price <= budget and not known:
             chosen.append(candidate)
             bought.append(candidate.recipe)
+            spent += price
     given = [*proxies.known, *bought]
-    pool = [c for c in _spread(allowed, proxies, seed) if c.recipe not in set(given)]
-    recipes = [c.recipe for c in pool]
+    recipes = [recipe for recipe in _forest(allowed, proxies, bought, seed) if recipe not in set(given)]
     rows = features([*given, *recipes], allowed)
     prices = Prices(replace(proxies, queued=(*proxies.queued, *bought)), recipes)
-    spent = sum(proxies.cost(recipe, bought[:i]) for i, recipe in enumerate(bought))
     picks = d_optimal(rows[len(given) :], prices, count - len(chosen), budget - spent, rows[: len(given)])
-    return [*chosen, *(pool[i] for i in picks)]
-
-
-def features(recipes: Sequence[Recipe], allowed: Feasible) -> Tensor:
-    """What the expected loss of recipes is linear in, scaled by the prior spread of the effects over noise, (R, F)."""
-    names, phases = [d.name for d in allowed.domains], allowed.target.all_phases
-    least = min(recipe.params for recipe in recipes)
-    rows = []
-    for recipe in recipes:
-        by_phase = {phase.name: phase.mixture for phase in recipe.phases}
-        shares = [[by_phase[p].share(n) if p in by_phase else 0.0 for n in names] for p in phases]
-        length = [sum(p.tokens for p in recipe.phases if p.name == name) / recipe.tokens for name in phases]
-        whole = [recipe.mixture.share(n) for n in names]
-        first = [
-            SHARES * (s - 1 / len(names)) * math.sqrt(part)
-            for row, part in zip(shares, length, strict=True)
-            for s in row
-        ]
-        second = [CURVATURE * a * b for i, a in enumerate(whole) for b in whole[: i + 1]]
-        rows.append([SHARES, *first, *second, SIZE * math.log(recipe.params / least) / math.log(8)])
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-def d_optimal(rows: Tensor, prices: Prices, count: int, budget: float, given: Tensor) -> list[int]:
-    """Rows (C, F) that most increase log det(1 + X X') per cost beside the given rows (G, F); then exchange some.
-
-    Places are scarce as well: each counts like the cheapest row bought alone, or branches of one trunk would take all.
-    The exchange (Fedorov 1972) swaps a chosen row for another where that widens the design at no higher cost.
-    """
-    chosen: list[int] = []
-    spent, place = 0.0, float(prices([]).min()) if len(rows) else 0.0
-    while len(chosen) < count:
-        price = prices(chosen)
-        score = torch.log1p(_left(rows, torch.cat([given, rows[chosen]]))) / (price + place)
-        score[chosen] = -math.inf
-        score[price > budget * (1 + 1e-9) - spent] = -math.inf
-        best = int(score.argmax())
-        if score[best] == -math.inf:
-            break
-        spent += float(price[best])
-        chosen.append(best)
-    for _ in range(ROUNDS):
-        for place in range(len(chosen)):
-            chosen = _exchanged(rows, prices, chosen, place, given)
-    return chosen
-
-
-def log_det(rows: Tensor) -> float:
-    """log det(1 + X X') of rows (R, F): information of a design in units of the noise of a run."""
-    return float(torch.logdet(torch.eye(len(rows), dtype=torch.float64) + rows @ rows.T))
-
-
-def _left(rows: Tensor, design: Tensor) -> Tensor:
-    """Variance of what rows (C, F) show, in units of the noise, once a design (D, F) was measured, (C,)."""
-    inner = torch.eye(len(design), dtype=torch.float64) + design @ design.T
-    cross = design @ rows.T
-    left: Tensor = rows.square().sum(1) - (cross * torch.linalg.solve(inner, cross)).sum(0)
-    return left.clamp_min(0)
-
-
-def _exchanged(rows: Tensor, prices: Prices, chosen: list[int], place: int, given: Tensor) -> list[int]:
-    """The choice with another row in one place, if that widens the design and costs no more."""
-    others = [index for i, index in enumerate(chosen) if i != place]
-    left = _left(rows, torch.cat([given, rows[others]]))
-    left[others] = -math.inf
-    limit = prices.total(chosen) * (1 + 1e-9)
-    for index in left.argsort(descending=True)[:TRIED].tolist():
-        if left[index] <= left[chosen[place]] * (1 + 1e-9):
-            break
-        swapped = [*chosen[:place], index, *chosen[place + 1 :]]
-        if prices.total(swapped) <= limit:
-            return swapped
-    return chosen
+    return [*chosen, *(Candidate(recipes[i], "tells the domains and phases apart") for i in picks)]
 
 
 def _kept(allowed: Feasible, proxies: Proxies, budget: float, count: int, params: int) -> list[Candidate]:
@@ -153,7 +79,7 @@ def _kept(allowed: Feasible, proxies: Proxies, budget: float, count: int, params
     ]
     repeats = [
         Candidate(replace(first, seed=seed), "the centre with another seed: the noise floor")
-        for seed in range(1, many + 1)
+        for seed in range(1, min(many, REPEATS) + 1)
     ]
     large = [
         size
@@ -180,14 +106,33 @@ def centre(allowed: Feasible) -> Recipe:
     return allowed.recipe(allowed.complete(mean / lengths[..., None], lengths))
 
 
-def _spread(allowed: Feasible, proxies: Proxies, seed: int) -> list[Candidate]:
-    """Recipes spread over the limits, corners too, at every size, with branches."""
-    points = random_starts(allowed, 4 * SPREAD, seed)
+def _forest(allowed: Feasible, proxies: Proxies, kept: Sequence[Recipe], seed: int) -> list[Recipe]:
+    """Recipes to choose from: spread over the limits, at every size, and branches of those of the smallest size.
+
+    What is chosen, measured or queued gets branches as well, whatever its size.
+    """
+    spread, found = _spread(allowed, seed), []
+    known = [r for r in proxies.known if tuple(p.name for p in r.phases) == allowed.target.all_phases][:KNOWN]
+    for params, tokens in sorted(proxies.sizes.items()):
+        wanted = [scaled(allowed, recipe, params, tokens) for recipe in spread]
+        begun = [recipe for recipe in (*kept, *known) if recipe.params == params]
+        if params == min(proxies.sizes):
+            found += branched(allowed, [*wanted, *begun], wanted, seed)
+            found += [_early(recipe) for recipe in wanted[:EARLY] if len(allowed.target.phases) > 2]
+        else:
+            found += [*wanted, *branched(allowed, begun, wanted, seed)]
+    return list(dict.fromkeys(proxies.adopt(recipe) for recipe in found))
+
+
+def _early(recipe: Recipe) -> Recipe:
+    """The recipe with its last phase straight after the first."""
+    return replace(recipe, phases=(*recipe.phases[:1], recipe.phases[-1]))
+
+
+def _spread(allowed: Feasible, seed: int) -> list[Recipe]:
+    """Recipes for the target that are spread over the limits, half of them far from the centre."""
+    points = random_starts(allowed, 8 * SPREAD, seed)
     far = points.tokens.flatten(1) - torch.tensor(allowed.centre[0]).flatten()
     order = far.square().sum(1).argsort(descending=True)
-    kept = torch.cat([order[: SPREAD // 2], order[SPREAD // 2 :: 7][: SPREAD // 2]])
-    wanted = [Candidate(allowed.recipe(points[i[None]]), "tells the domains and phases apart") for i in kept]
-    found: list[Candidate] = []
-    for params, tokens in sorted(proxies.sizes.items()):
-        found += at_size(allowed, proxies, wanted, params, tokens)
-    return list({c.recipe: c for c in reversed(found)}.values())[::-1]
+    half = SPREAD // 2
+    return [allowed.recipe(points[i[None]]) for i in torch.cat([order[:half], order[half :: len(order) // half]])]

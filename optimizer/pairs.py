@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-
 from mixlaw.optimizer.constraints import Feasible
+from mixlaw.optimizer.grove import kept_by
 from mixlaw.recipe import Mixture, Phase, Recipe
 
 #: Shares that are moved between two phases, the largest that the limits allow; below the last no pair is made.
@@ -48,7 +46,6 @@ def _pair(
     outside = sum(weight.values()) - inside
     direction = {name: w / inside if name in group else -w / outside for name, w in weight.items()}
     whole = early.tokens + late.tokens
-    params = round(math.sqrt(allowed.sizes[0] * allowed.sizes[1]))  # limits are those at the size of the target
 
     def at(step: float) -> Recipe | None:
         """The recipe after a step along the direction, None where it leaves the simplex or the limits."""
@@ -59,7 +56,7 @@ def _pair(
         moved = middle.with_mixture(early.name, Mixture.normalised(one)).with_mixture(
             late.name, Mixture.normalised(two)
         )
-        return None if allowed.violations(replace(moved, params=params)) else moved
+        return moved if kept_by(allowed, [moved]) else None
 
     for step in STEPS:
         one, two = at(step), at(-step)

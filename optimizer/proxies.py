@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mixlaw.errors import InputError
-from mixlaw.recipe import Recipe
+from mixlaw.recipe import Recipe, Schedule
 
+Counts = NDArray[np.int64]
 Start = tuple[Recipe | None, int]  # a recipe whose training can be gone on from, and after how many tokens
 
 
@@ -34,7 +37,7 @@ class Proxies:
         measured: recipes that have a record.
         queued: recipes that will be trained in any case.
         checkpoints: (recipe, tokens): what is left of a recipe after so many tokens, ready to go on from.
-        flops: training FLOPs of so many tokens at a size.
+        flops: training FLOPs of so many tokens at a size, in proportion to them.
         adopt: a recipe as it will really be trained: whole batches, a size of the ladder.
     """
 
@@ -78,34 +81,74 @@ class Proxies:
 
 
 class Prices:
-    """FLOPs of every candidate after some of them are chosen; remembers what candidates share."""
+    """FLOPs of every candidate after some of them are chosen; remembers what candidates share.
+
+    FLOPs have to be proportional to tokens, as all of training is.
+    """
 
     def __init__(self, proxies: Proxies, candidates: Sequence[Recipe]) -> None:
-        self._flops, self._candidates = proxies.flops, candidates
-        self._sizes = [(recipe.params, recipe.tokens) for recipe in candidates]
-        self._paid = [proxies.start(recipe)[1] for recipe in candidates]
-        self._shared: dict[int, list[int]] = {}
+        self._rates = np.array([proxies.flops(recipe.params, 1) for recipe in candidates])
+        self._tokens = np.array([recipe.tokens for recipe in candidates], dtype=np.int64)
+        self._paid = np.array([proxies.start(recipe)[1] for recipe in candidates], dtype=np.int64)
+        self._heads = _Heads(candidates)
+        self._shared: dict[int, Counts] = {}
 
     def __call__(self, chosen: Sequence[int]) -> Tensor:
         """Costs (C,) once the candidates `chosen` are bought; of what is paid in full, a token's."""
-        shared = [self._paid, *map(self._with, chosen)]
-        costs = [self._cost(index, max(tokens)) for index, tokens in enumerate(zip(*shared, strict=True))]
-        return torch.tensor(costs, dtype=torch.float64)
+        shared = np.max([self._paid, *map(self._with, chosen)], axis=0)
+        return torch.tensor(self._rates * np.maximum(self._tokens - shared, 1))
 
     def total(self, chosen: Sequence[int]) -> float:
         """Cost of candidates together."""
-        return sum(
-            self._cost(index, max(self._paid[index], *(self._with(other)[index] for other in chosen[:i]), 0))
-            for i, index in enumerate(chosen)
-        )
+        if not chosen:
+            return 0.0
+        picked = np.array(chosen)
+        before = np.triu(np.stack([self._with(index)[picked] for index in chosen]), 1)  # of each, with those before it
+        shared = np.maximum(self._paid[picked], before.max(0))
+        return float(np.sum(self._rates[picked] * np.maximum(self._tokens[picked] - shared, 1)))
 
-    def _cost(self, index: int, shared: int) -> float:
-        params, tokens = self._sizes[index]
-        return self._flops(params, max(tokens - shared, 1))
-
-    def _with(self, chosen: int) -> list[int]:
-        """Tokens that every candidate shares with a chosen one."""
+    def _with(self, chosen: int) -> Counts:
+        """Tokens that every candidate shares with a chosen one, (C,)."""
         if chosen not in self._shared:
-            one = self._candidates[chosen]
-            self._shared[chosen] = [recipe.shared_tokens(one) for recipe in self._candidates]
+            self._shared[chosen] = self._heads.shared(chosen)
         return self._shared[chosen]
+
+
+class _Heads:
+    """What recipes begin with, as numbers: `Recipe.shared_tokens` of one with all others in a few comparisons."""
+
+    def __init__(self, recipes: Sequence[Recipe]) -> None:
+        numbers: dict[object, int] = {}
+
+        def number(what: object) -> int:
+            """Equal things have equal numbers."""
+            return numbers.setdefault(what, len(numbers))
+
+        most = max((len(recipe.phases) for recipe in recipes), default=0)
+        self._tokens, self._whole, self._trunks = (np.zeros((len(recipes), most), dtype=np.int64) for _ in range(3))
+        self._whole -= 1 + np.arange(len(recipes))[:, None]  # a phase that is not there equals no other's
+        self._trunks -= 1 + np.arange(len(recipes))[:, None]
+        for i, recipe in enumerate(recipes):
+            flat = recipe.schedule is Schedule.WSD
+            for p, phase in enumerate(recipe.phases):
+                flat = flat and phase.lr_end == 1
+                self._tokens[i, p], self._whole[i, p] = phase.tokens, number(phase)
+                if flat:
+                    self._trunks[i, p] = number((phase.name, phase.mixture))
+        self._kinds = np.array([number(_kind(recipe)) for recipe in recipes], dtype=np.int64)
+
+    def shared(self, index: int) -> Counts:
+        """Tokens that every recipe shares with one of them, (R,)."""
+        alike, done = self._kinds == self._kinds[index], np.zeros(len(self._kinds), dtype=np.int64)
+        for tokens, whole, trunks in zip(self._tokens.T, self._whole.T, self._trunks.T, strict=True):
+            same = alike & (whole == whole[index])
+            part = alike & ~same & (trunks == trunks[index])
+            done += np.where(same, tokens, 0) + np.where(part, np.minimum(tokens, tokens[index]), 0)
+            alike = same
+        return done
+
+
+def _kind(recipe: Recipe) -> tuple[object, ...]:
+    """Everything but the phases that recipes must have in common to share training."""
+    cosine = recipe.tokens if recipe.schedule is Schedule.COSINE else 0
+    return recipe.params, recipe.seed, tuple(recipe.unique.items()), recipe.data, recipe.schedule, cosine

@@ -49,6 +49,15 @@ def test_the_marginal_costs_of_a_batch_add_up_to_the_plan(batch: list[Recipe], q
 
 
 @settings(max_examples=50, deadline=None)
+@given(st.lists(recipes(), min_size=1, max_size=8), st.lists(recipes(), max_size=3), st.integers(0, 3))
+def test_prices_of_all_candidates_are_the_costs_of_each(pool: list[Recipe], queued: list[Recipe], bought: int) -> None:
+    proxies = Proxies({1000: 1000}, queued=tuple(queued))
+    chosen = range(min(bought, len(pool)))
+    one_by_one = [max(proxies.cost(recipe, pool[: len(chosen)]), 6.0 * recipe.params) for recipe in pool]
+    assert Prices(proxies, pool)(chosen).tolist() == one_by_one
+
+
+@settings(max_examples=50, deadline=None)
 @given(st.lists(recipes(), min_size=1, max_size=5, unique=True), recipes())
 def test_a_recipe_costs_what_its_checkpoints_leave_to_do(done: list[Recipe], recipe: Recipe) -> None:
     # Every segment of what is done left a checkpoint; where the new recipe leaves a trunk between two of them, the
