@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from mixlaw.optimizer.objective import Objective
 from mixlaw.optimizer.points import Points
 from mixlaw.optimizer.rivals import BASELINES, rivals_of
 from mixlaw.optimizer.search import climb, random_starts
+from mixlaw.optimizer.trust import near_runs
 
 #: Worlds whose own optimum is searched for; the other worlds choose among what these find.
 CLIMBED = 24
@@ -75,9 +77,8 @@ def contest_of(beliefs: Beliefs, variants: Sequence[Feasible], goal: Goal, world
     worth = worth_of(goal, beliefs)
     rivals = rivals_of(beliefs, variants, worth, BASELINES, worlds)
     rival, guarded = rivals.losses[rivals.best], guarded_by(variants[0].target.guard, rivals, beliefs.tasks)
-    none = torch.zeros(0, dtype=torch.float64)  # runs that anybody has to stay near
-    every = torch.arange(worlds)
-    spaces = tuple(Objective(beliefs, allowed, worth, rival, every, 0.0, none, 0.0, guarded) for allowed in variants)
+    every, (none, _) = torch.arange(worlds), near_runs(variants[0], None)  # proxies may go where no run has been
+    spaces = tuple(Objective(beliefs, a, worth, rival, every, 0.0, none, math.inf, guarded) for a in variants)
     found = [_contenders(space, seed) for space in spaces]
     branch = torch.cat([torch.full((len(points),), i) for i, points in enumerate(found)])
     with torch.no_grad():

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mixlaw.errors import InputError
 from mixlaw.optimizer.constraints import Feasible
 from mixlaw.optimizer.points import Points
 
@@ -29,9 +30,14 @@ def evolved(
         known: recipes to begin with.
         evaluations: recipes to evaluate.
         seed: of the sampler.
-    """
-    import optuna
 
+    Raises:
+        InputError: Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise InputError('a front takes Optuna, which is not installed: run pip install "mixlaw[optuna]"') from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed)
     with torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,13 +15,16 @@ from mixlaw.optimizer.constraints import Infeasible, feasible
 from mixlaw.optimizer.judge import chance
 from mixlaw.optimizer.limits import Limit, without
 from mixlaw.optimizer.objective import Guarded, Objective
+from mixlaw.optimizer.optimize import candidates
 from mixlaw.optimizer.points import Points
 from mixlaw.optimizer.rivals import Rivals
-from mixlaw.optimizer.search import refine
+from mixlaw.optimizer.search import Value, refine
 from mixlaw.optimizer.target import Guard
 
 #: Excess over a guard, in percent of loss, that is put down to the search.
 TRIFLE = 0.01
+#: Recipes that are tried where the best one breaks a guard, and how many of them a search starts from besides it.
+TRIED, STARTS = 128, 3
 
 
 def guarded_by(guard: Guard | None, rivals: Rivals, tasks: Sequence[str]) -> Guarded | None:
@@ -55,7 +59,7 @@ def kept(objective: Objective, losses: Tensor) -> dict[str, float]:
 
 
 def holding(objective: Objective, point: Points) -> Points:
-    """The point where it keeps the guard, else the best one near it that does.
+    """The point where it keeps the guard, else the best one that does, of those that a few searches find.
 
     Raises:
         Infeasible: the guard cannot be kept; a smallest set of guarded tasks and limits that contradict each other.
@@ -63,39 +67,51 @@ def holding(objective: Objective, point: Points) -> Points:
     guarded = objective.guarded
     if guarded is None or float(excess(objective, point)) <= TRIFLE:
         return point
-    least, safe = _least_excess(objective, point)
-    if least > TRIFLE:
+    starts = _starts(objective, point)
+    safe = _least_excess(objective, starts)
+    if not len(kept := safe[excess(objective, safe) <= TRIFLE]):
         objective = _fewest_tasks(objective, safe)
         words = [*_words(objective), *(limit.words for limit in _needed_limits(objective, safe))]
         raise Infeasible(f"no recipe keeps all of: {'; '.join(words)}; loosen one of them")
     # The search gave a little of the guard away for the gain.
     strict = replace(objective, guarded=replace(guarded, bite=10 * guarded.bite))
-    found, _ = refine(strict.value, strict.allowed, safe)
-    return found if float(excess(objective, found)) <= TRIFLE else safe
+    found = Points.cat([kept, _refined(strict, strict.value, Points.cat([starts[:1], kept]))])
+    found = found[excess(objective, found) <= TRIFLE]
+    with torch.no_grad():
+        return found[objective.value(found).argmax()[None]]
 
 
-def _fewest_tasks(objective: Objective, point: Points) -> Objective:
+def _starts(objective: Objective, point: Points) -> Points:
+    """The point itself, and of random and measured recipes those that pass the guard least."""
+    others = candidates(objective, [], TRIED, 0)
+    with torch.no_grad():
+        value = _harmless(objective, others)
+    return Points.cat([objective.allowed.drawn(point), others[value.argsort(descending=True)[:STARTS]]])
+
+
+def _fewest_tasks(objective: Objective, points: Points) -> Objective:
     """Deletion filter (Chinneck 1991) over guarded tasks."""
     for t in range(len(objective.beliefs.tasks)):
         assert objective.guarded is not None
         most = objective.guarded.most.clone()
         most[t] = math.inf
         rest = replace(objective, guarded=replace(objective.guarded, most=most))
-        if _least_excess(rest, point)[0] > TRIFLE:
+        if not _can_hold(rest, points):
             objective = rest
     return objective
 
 
-def _needed_limits(objective: Objective, point: Points) -> list[Limit]:
+def _needed_limits(objective: Objective, points: Points) -> list[Limit]:
     """Of the limits that hold the least bad recipe back those without which the guard could be kept."""
     needed, target = [], objective.allowed.target
-    for limit in objective.allowed.active(point):
+    worst = excess(objective, points)
+    for limit in objective.allowed.active(points[worst.argmin()[None]]):
         fewer = without(target, limit)
         rest = replace(objective, allowed=feasible(fewer, objective.allowed.domains))
-        if _least_excess(rest, point)[0] > TRIFLE:
-            target, objective = fewer, rest
-        else:
+        if _can_hold(rest, points):
             needed.append(limit)
+        else:
+            target, objective = fewer, rest
     return needed
 
 
@@ -105,16 +121,25 @@ def excess(objective: Objective, points: Points) -> Tensor:
         return (objective.over_guard(objective.losses(points)) / objective.task_percent).amax(-1)
 
 
-def _least_excess(objective: Objective, point: Points) -> tuple[float, Points]:
-    """The least that any recipe near this one exceeds the guard by, trust radius kept, and that recipe."""
+def _can_hold(objective: Objective, points: Points) -> bool:
+    found = _least_excess(objective, objective.allowed.drawn(points))
+    return bool((excess(objective, found) <= TRIFLE).any())
 
-    def value(points: Points) -> Tensor:
-        beyond = objective.over_guard(objective.losses(points)) / objective.task_percent
-        return -beyond.sum(-1) - objective.charges(points)
 
-    allowed = objective.allowed
-    found, _ = refine(value, allowed, allowed.drawn(point))
-    return float(excess(objective, found)), found
+def _least_excess(objective: Objective, starts: Points) -> Points:
+    """The recipes near these that pass the guard least, trust radius kept."""
+    return _refined(objective, partial(_harmless, objective), starts)
+
+
+def _harmless(objective: Objective, points: Points) -> Tensor:
+    """How little recipes pass the guard and leave the trust radius, (R,)."""
+    beyond = objective.over_guard(objective.losses(points)) / objective.task_percent
+    return -beyond.sum(-1) - objective.charges(points)
+
+
+def _refined(objective: Objective, value: Value, starts: Points) -> Points:
+    """Each start by itself at its best."""
+    return Points.cat([refine(value, objective.allowed, starts[i : i + 1])[0] for i in range(len(starts))])
 
 
 def _words(objective: Objective) -> list[str]:

@@ -75,6 +75,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     shown = mixlaw("--help").stdout
     names = ["demo", "new", "data", "plan", "run", "import", "fit", "predict", "suggest", "propose", "verify", "report"]
+    names += ["what-if", "pareto"]
     assert [name for name in names if f"  {name} " not in shown] == []
     code = "import sys, mixlaw.cli; print([m for m in ('torch', 'polars', 'plotly', 'pydantic') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -22,6 +22,7 @@ from mixlaw.optimizer.rivals import rivals_of
 from mixlaw.optimizer.simulate import World, random_world
 from mixlaw.optimizer.suggest import suggest
 from mixlaw.optimizer.target import Guard, Target, Trained
+from mixlaw.optimizer.trust import near_runs
 from mixlaw.recipe import Domain, Kind, Mixture
 
 DOMAINS = (
@@ -42,9 +43,9 @@ def world() -> World:
 def space(world: World, goal: Goal, guarded: Guarded | None = None) -> Objective:
     """An objective whose reference has log losses of 0 in every world."""
     rival, every = torch.zeros(WORLDS, 2, dtype=torch.float64), torch.arange(WORLDS)
-    none = torch.zeros(0, dtype=torch.float64)
     allowed = feasible(TARGET, DOMAINS)
-    return Objective(world, allowed, worth_of(goal, world), rival, every, 0.0, none, 0.0, guarded)
+    none, _ = near_runs(allowed, None)
+    return Objective(world, allowed, worth_of(goal, world), rival, every, 0.0, none, math.inf, guarded)
 
 
 def latent(columns: int, seed: int = 0) -> Tensor:

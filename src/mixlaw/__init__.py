@@ -1,6 +1,6 @@
 """mixlaw: how much code goes with how much text, in which phase, and how to cool down.
 
-The public surface. Recipes and errors are imported at once; what needs pydantic, polars or torch when it is first used.
+The public surface. Recipes and errors are imported at once; what needs more packages when it is first used.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mixlaw.optimizer.goal import Goal as Goal
     from mixlaw.optimizer.pareto import pareto as pareto
     from mixlaw.optimizer.propose import propose as propose
+    from mixlaw.optimizer.sampler import MixtureSampler as MixtureSampler
     from mixlaw.optimizer.target import Target as Target
     from mixlaw.optimizer.what_if import what_if as what_if
     from mixlaw.records import Measurement as Measurement
@@ -38,6 +39,7 @@ _LATER = {
     "Design": "mixlaw.analysis.design",
     "Goal": "mixlaw.optimizer.goal",
     "Measurement": "mixlaw.records",
+    "MixtureSampler": "mixlaw.optimizer.sampler",
     "Record": "mixlaw.records",
     "Study": "mixlaw.study",
     "Surfaces": "mixlaw.analysis.surface",

@@ -1,0 +1,46 @@
+"""Guards are kept at the price of as little gain as can be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mixlaw.optimizer.constraints import feasible
+from mixlaw.optimizer.goal import Goal, worth_of
+from mixlaw.optimizer.guard import TRIFLE, excess, guarded_by, holding
+from mixlaw.optimizer.objective import Objective
+from mixlaw.optimizer.optimize import best_points
+from mixlaw.optimizer.rivals import rivals_of
+from mixlaw.optimizer.search import random_starts
+from mixlaw.optimizer.simulate import random_world
+from mixlaw.optimizer.target import Guard, Target
+from mixlaw.optimizer.trust import near_runs
+from mixlaw.recipe import Domain, Kind
+
+DOMAINS = (
+    Domain("web", Kind.TEXT, 4_000_000),
+    Domain("books", Kind.TEXT, 300_000),
+    Domain("python", Kind.CODE, 2_000_000),
+    Domain("readme", Kind.MARKUP, 200_000),
+)
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+def test_where_the_free_optimum_breaks_a_guard_a_better_one_is_found_than_by_chance(seed: int) -> None:
+    world = random_world(DOMAINS, tasks=4, seed=seed).uncertain(0.25, seed=seed)
+    worth, allowed, every = worth_of(Goal({"task0": 1.0}), world), feasible(Target(330_000, 6_600_000), DOMAINS), 24
+    rivals = rivals_of(world, [allowed], worth, ("proportional", "text-only"), every)
+    (none, _), worlds = near_runs(allowed, None), torch.arange(every)
+    free = Objective(world, allowed, worth, rivals.losses[rivals.best], worlds, 1.0, none, math.inf)
+    guarded = replace(free, guarded=guarded_by(Guard(0.2, than="proportional"), rivals, world.tasks))
+    ((best, gain),) = best_points(free, [worlds], [], 6, 0)
+    assert float(excess(guarded, best)) > 0.5
+    held = holding(guarded, best)
+    assert float(excess(guarded, held)) <= TRIFLE
+    tried = random_starts(allowed, 4000, seed=1)
+    with torch.no_grad():
+        chance = free.value(tried)[excess(guarded, tried) <= 0].max()
+        assert chance < float(free.value(held)) < gain
