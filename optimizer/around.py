@@ -65,7 +65,7 @@ def way(objective: Objective, point: Points, rival: Recipe, sizes: Sequence[int]
 
 def sizes_on_the_way(target: Target, size: int, measured: Sequence[float]) -> tuple[int, ...]:
     """Sizes to show before a target: those of the paper where it is larger, else the largest measured one."""
-    if target.prefix:
+    if target.prefix or target.under_way:
         return ()  # its size is what it is
     paper = [s for s in PAPER_SIZES if s < size]
     smaller = [round(s) for s in measured if s < size / 1.2]

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixlaw.errors import InputError
+from mixlaw.optimizer.centre import Polytope, centre_of
 from mixlaw.optimizer.chart import Chart
-from mixlaw.optimizer.limits import Limit, Rule, bounds_of, conflict, extreme, limits_of, solve
+from mixlaw.optimizer.limits import Limit, Rule, bounds_of, conflict, extreme, limits_of
 from mixlaw.optimizer.points import Points
 from mixlaw.optimizer.target import Lengths, Span, Target
 from mixlaw.recipe import Domain, Mixture, Phase, Recipe
@@ -37,7 +38,7 @@ class Feasible:
 
     Attributes:
         target, domains: what it was made from.
-        centre: a point well inside, as token shares x (P, K) and free lengths g (G,).
+        centre: the point in the middle, as token shares x (P, K) and free lengths g (G,).
         ranges: of the free lengths, as far as the other limits let them go.
         sizes: least and greatest size.
         limits: the inequalities apart from x >= 0, a hair inside.
@@ -287,40 +288,57 @@ def _sizes(target: Target, domains: Sequence[Domain]) -> Span:
 
 
 def _tightened(target: Target, domains: Sequence[Domain]) -> list[Limit]:
-    """All limits, caps a hair inside; those on repetition by one more token for each phase that is rounded."""
+    """All limits, caps a hair inside; those on repetition by one more token for each phase that is rounded.
+
+    What no share can move stays as it is.
+    """
     spare = min(len(target.phases) / target.rest, 1e-3)
+    floor, cap = bounds_of(target, domains)
+    stuck = np.append((cap <= floor).ravel(), np.ones(len(Lengths.of(target).free), bool))
     found = []
     for limit in limits_of(target, domains):
-        inside = SLACK if limit.rule not in (*_MAPPED, Rule.FIXED) else 0.0
+        moves = limit.rule not in _MAPPED and bool(limit.row[~stuck].any())
         amount = limit.amount * (1 - spare) if limit.rule is Rule.EPOCHS else limit.amount
-        found.append(replace(limit, bound=limit.bound - inside, amount=amount))
+        found.append(replace(limit, bound=limit.bound - SLACK * moves, amount=amount))
     return found
 
 
 def _centred(target: Target, domains: Sequence[Domain], ranges: tuple[Span, ...], sizes: Span) -> Feasible | None:
-    """The feasible set for ranges of the free lengths, with the point that has most room; None where there is none."""
+    """The feasible set for ranges of the free lengths, with its centre; None where there is nothing."""
     floor, cap = bounds_of(target, domains)
     lengths, limits = Lengths.of(target), tuple(_tightened(target, domains))
-    size, count, tokens = floor.size, len(domains), (target.rest if target.sizes is None else target.at(sizes[0]).rest)
-    free = (cap > floor).ravel()
-    steps = (floor[..., None] * lengths.step[:, None, :]).reshape(size, -1)
-    above = np.hstack([-np.eye(size), steps, free[:, None] / size])
-    held = [x for x in limits if x.rule not in _MAPPED]
-    touching = [np.append(x.row, 0.0) for x in limits if x.rule is Rule.LENGTH]
-    rows = [*above, *(np.append(x.row, 1.0 / count) for x in held), *touching]
-    bounds = [*(-floor * lengths.base[:, None]).ravel(), *(x.most(tokens) for x in held)]
-    bounds += [x.most(tokens) for x in limits if x.rule is Rule.LENGTH]
-    cost = np.append(np.zeros(size + len(ranges)), -1.0)
-    point = solve(lengths, count, cost, rows, bounds, [*ranges, (0.0, 1.0)])
-    if point is None:  # limits that touch: no room for the margin
-        point = extreme(limits_of(target, domains), target, count, free=ranges)
+    tokens = target.rest if target.sizes is None else target.at(sizes[0]).rest
+    point = centre_of(_polytope(lengths, floor, cap, limits, ranges, tokens))
+    if point is None:  # limits that touch
+        point = centre_of(_polytope(lengths, floor, cap, limits_of(target, domains), ranges, tokens))
     if point is None:
         return None
-    g = np.array([min(max(v, low), high) for v, (low, high) in zip(point[size:], ranges, strict=False)])
+    g = np.array([min(max(v, low), high) for v, (low, high) in zip(point[floor.size :], ranges, strict=True)])
     whole = lengths(g)[:, None]
-    clean = np.where(cap > floor, np.maximum(point[:size].reshape(floor.shape), floor * whole), floor * whole)
+    clean = np.where(cap > floor, np.maximum(point[: floor.size].reshape(floor.shape), floor * whole), floor * whole)
     clean = clean * whole / clean.sum(1, keepdims=True)
     return Feasible(target, tuple(domains), (clean, g), ranges, sizes, limits)
+
+
+def _polytope(
+    lengths: Lengths, floor: Floats, cap: Floats, limits: Sequence[Limit], ranges: tuple[Span, ...], tokens: float
+) -> Polytope:
+    """What v = (x flattened, g) may be: above the floors (P, K), phases of their lengths, within limits and ranges."""
+    phases, domains = floor.shape
+    size, free, width = floor.size, (cap > floor).ravel(), np.array([high - low for low, high in ranges])
+    above = np.hstack([np.eye(size), -(floor[..., None] * lengths.step[:, None]).reshape(size, -1)])
+    base, moving = (floor * lengths.base[:, None]).ravel(), width > _SMALL
+    ends = np.hstack([np.zeros((len(ranges), size)), np.eye(len(ranges))])
+    low, high = np.array(ranges, dtype=np.float64).reshape(-1, 2).T
+    held = [x for x in limits if x.rule is not Rule.FLOOR and (x.rule is not Rule.LENGTH or bool(moving.any()))]
+    held = [x for x in held if x.row[:size][free].any() or x.rule is Rule.LENGTH]
+    rows = [-above[free], ends[moving], -ends[moving], *([np.stack([x.row for x in held])] if held else [])]
+    bounds = [-base[free], high[moving], -low[moving], np.array([x.most(tokens) for x in held])]
+    whole = np.hstack([np.kron(np.eye(phases), np.ones(domains)), -lengths.step])
+    sums = np.vstack([whole, above[~free], ends[~moving]])
+    return Polytope(
+        np.vstack(rows), np.concatenate(bounds), sums, np.concatenate([lengths.base, base[~free], low[~moving]])
+    )
 
 
 def _ray(v: Tensor, inner: Tensor, rows: Tensor, most: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ of a name, repetition sum_p x_pj <= epochs_j unique_j / tokens, and ranges of le
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -31,6 +31,7 @@ class Rule(Enum):
     GROUP_FLOOR = "least share of several domains, or of the recipe"
     GROUP_CAP = "greatest share of several domains, or of the recipe"
     EPOCHS = "repetition"
+    BEGUN = "what is trained already"
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,27 @@ class Limit:
 def limits_of(target: Target, domains: Sequence[Domain]) -> list[Limit]:
     """All inequalities of a target apart from x >= 0, in the order in which a conflict prefers to blame them last."""
     lengths = Lengths.of(target)
-    found = [*_lengths(target, lengths, len(domains)), *_shares(target, domains, lengths)]
+    found = [*_lengths(target, lengths, len(domains)), *_begun(target, domains, lengths)]
+    found += _shares(target, domains, lengths)
     return [*found, *_whole(target, domains, lengths), *_epochs(target, domains, lengths)]
 
 
 def bounds_of(target: Target, domains: Sequence[Domain]) -> tuple[Floats, Floats]:
-    """Floors and caps of single domains in single phases, (P, K) each."""
+    """Floors and caps of single domains in single phases, (P, K) each; what a group may not have, none of it may."""
     rows = [(target.floors.get(phase, {}), target.caps.get(phase, {})) for phase in target.phases]
     floor = np.array([[low.get(d.name, 0.0) for d in domains] for low, _ in rows], dtype=np.float64)
     cap = np.array([[high.get(d.name, 1.0) for d in domains] for _, high in rows], dtype=np.float64)
+    for where, (low, high) in zip([*range(len(rows)), slice(None)], [*rows, _everywhere(target)], strict=True):
+        for name in (name for name, most in high.items() if most <= 0):
+            cap[where, members(name, domains)] = 0.0
+        for name in (name for name, least in low.items() if least >= 1):
+            cap[where, [j for j in range(len(domains)) if j not in members(name, domains)]] = 0.0
     return floor, cap
+
+
+def _everywhere(target: Target) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """Floors and caps of the recipe as far as they hold in each of its phases: those of a recipe without a past."""
+    return ({}, {}) if target.prefix else (target.floors.get(WHOLE, {}), target.caps.get(WHOLE, {}))
 
 
 def _lengths(target: Target, lengths: Lengths, domains: int) -> Iterator[Limit]:
@@ -89,6 +101,20 @@ def _lengths(target: Target, lengths: Lengths, domains: int) -> Iterator[Limit]:
         yield Limit(Rule.LENGTH, f"at least {low:.3g} of the tokens for {names}", row, 1 - low)
         if high < 1:
             yield Limit(Rule.LENGTH, f"at most {high:.3g} of the tokens for {names}", -row, high - 1)
+
+
+def _begun(target: Target, domains: Sequence[Domain], lengths: Lengths) -> Iterator[Limit]:
+    """What the phase under way holds already."""
+    part = target.under_way
+    if part is None or part.mixture is None:
+        return
+    for j, domain in enumerate(domains):
+        tokens = part.tokens * part.mixture.share(domain.name)
+        if tokens > 0:
+            row = np.zeros(len(target.phases) * len(domains) + len(lengths.free))
+            row[j] = -1.0
+            words = f"{tokens:,.0f} tokens of {domain.name} in {part.phase} that are trained already"
+            yield Limit(Rule.BEGUN, words, row, 0.0, -tokens)
 
 
 def _shares(target: Target, domains: Sequence[Domain], lengths: Lengths) -> Iterator[Limit]:

@@ -280,8 +280,10 @@ class Proposal:
         beaten = ", ".join(f"{name} {chance(p)}" for name, p in self.beats.items())
         near = f"{self.distance:.0%} of its tokens differ from the nearest measured run {self.nearest}"
         kept = ", ".join(f"{task} {chance(p)}" for task, p in self.guarded.items())
+        rest = self.target.to_come(self.recipe)
         return [
             *([f"goes on from {_begun(self.begun)}"] if self.begun else []),
+            *([f"of {rest.name} from here on: {rest.tokens:,} tokens of {rest.mixture}"] if rest else []),
             f"chance to beat: {beaten}",
             f"the same gain in the worlds that chose it: {self.plain:.3g} {self.unit}",
             *([f"chance that the guard holds: {kept}"] if kept else []),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from mixlaw.optimizer.constraints import Feasible
 from mixlaw.optimizer.goal import Worth
 from mixlaw.optimizer.judge import Entry
 from mixlaw.optimizer.proposal import PROPOSAL
-from mixlaw.optimizer.target import Target
-from mixlaw.recipe import Recipe
+from mixlaw.optimizer.target import Target, Trained
+from mixlaw.recipe import Mixture, Phase, Recipe
 
 BASELINES = ("proportional", "text-only", "balanced->text")
 SIZES = 9  # tried for a baseline whose size is free
@@ -79,4 +79,15 @@ def _baseline(name: str, target: Target, allowed: Feasible) -> Recipe:
     tokens = {part.phase: part.tokens for part in target.prefix} | target.phase_tokens(sum(allowed.cooldown) / 2)
     whole = named(name)(target.params, tokens, allowed.domains, sum(target.lr_range) / 2)
     past = tuple(part.as_phase() for part in target.prefix) if target.known else ()
-    return Recipe(target.params, (*past, *whole.phases[len(target.prefix) :]))
+    first, *later = whole.phases[len(target.prefix) :]
+    return Recipe(target.params, (*past, _gone_on(first, target.under_way), *later))
+
+
+def _gone_on(phase: Phase, begun: Trained | None) -> Phase:
+    """A phase whose mixture holds from where a run is in it."""
+    if begun is None or begun.mixture is None:
+        return phase
+    rest = max(phase.tokens - begun.tokens, 0)
+    parts = ((begun.tokens, begun.mixture), (rest, phase.mixture))
+    names = {*phase.mixture, *begun.mixture}
+    return replace(phase, mixture=Mixture.normalised({d: sum(n * m.share(d) for n, m in parts) for d in names}))

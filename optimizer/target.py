@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
-from mixlaw.recipe import Domain, Kind, Mixture, Phase
+from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 
 Floats = NDArray[np.float64]
 Span = tuple[float, float]
@@ -27,7 +27,7 @@ LEAST = 0.01
 
 @dataclass(frozen=True)
 class Trained:
-    """A phase that is over: of the run under way, or of a checkpoint whose mixture nobody knows.
+    """A phase that is over, or a part of one: of the run under way, or of a checkpoint whose mixture nobody knows.
 
     Attributes:
         phase: one of the phases that were measured.
@@ -91,6 +91,8 @@ class Target:
         floors, caps: least and greatest share of a domain or kind in a phase, or in the `recipe`.
         lr_end: learning rate at the end of the last phase over the peak, or the range in which it is free.
         prefix: phases that are over.
+        under_way: what has been trained of the first of `phases`, where the run is in the middle of it: the rest of it
+            is free. Bounds are on the whole phase. To keep its mixture, put the whole phase into `prefix`.
         branches: checkpoints to choose from, each a prefix; instead of `prefix`.
         sizes: range in which the size is free, at the training FLOPs of `params` and `tokens`.
         ladder: sizes to which a free size is rounded; any whole number where empty.
@@ -112,6 +114,7 @@ class Target:
     caps: Shares = field(default_factory=dict)
     lr_end: float | Span = 0.0
     prefix: tuple[Trained, ...] = ()
+    under_way: Trained | None = None
     branches: tuple[tuple[Trained, ...], ...] = ()
     sizes: Span | None = None
     ladder: tuple[int, ...] = ()
@@ -138,6 +141,17 @@ class Target:
     def rest(self) -> int:
         """Tokens still to be trained."""
         return self.tokens - self.trained
+
+    def to_come(self, recipe: Recipe) -> Phase | None:
+        """The rest of the phase under way in a recipe for this target; None where no phase is, or nothing is left."""
+        if self.under_way is None:
+            return None
+        phase = next(phase for phase in recipe.phases if phase.name == self.under_way.phase)
+        done, rest = self.under_way.as_phase(), phase.tokens - self.under_way.tokens
+        names = {*phase.mixture, *done.mixture}
+        left = {d: phase.tokens * phase.mixture.share(d) - done.tokens * done.mixture.share(d) for d in names}
+        kept = {d: count for d, count in left.items() if count > 0.0005 * rest}  # what rounding leaves is nothing
+        return replace(phase, tokens=rest, mixture=Mixture.normalised(kept)) if rest > 0 and kept else None
 
     @property
     def known(self) -> bool:
@@ -211,8 +225,9 @@ class Target:
         size = f"{self.params:,} params, {self.tokens:,} tokens"
         if self.sizes is not None:
             size = f"{self.flops:.3g} FLOPs at {self.sizes[0]:,.0f} to {self.sizes[1]:,.0f} params"
-        begun = f", {self.trained:,} of them trained" if self.prefix else ""
-        return f"{size}{begun}, {self.phases[-1]} {span} of {'the rest' if begun else 'them'}, {self._repeats()}"
+        done = self.trained + (self.under_way.tokens if self.under_way else 0)
+        begun = f", {done:,} of them trained" if done else ""
+        return f"{size}{begun}, {self.phases[-1]} {span} of {'the rest' if self.prefix else 'them'}, {self._repeats()}"
 
     def _repeats(self) -> str:
         return f"at most {self.max_epochs:g} epochs"

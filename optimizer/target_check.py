@@ -36,6 +36,7 @@ def _sizes(target: Target) -> None:
         )
     if target.prefix and target.branches:
         raise InputError("a target has either a prefix or branches, got both; list the prefix as one of the branches")
+    _under_way(target)
     for branch in target.branches:
         target.on(branch)
     if target.sizes is None:
@@ -43,10 +44,26 @@ def _sizes(target: Target) -> None:
     low, high = target.sizes
     if not 0 < low <= high:
         raise InputError(f"sizes must be 0 < least <= greatest, got {low:g} to {high:g}; mend the range")
-    if target.prefix or target.branches:
+    if target.prefix or target.branches or target.under_way:
         raise InputError("a run that is under way has its size; leave out sizes, or the prefix")
     if target.ladder and not any(low <= size <= high for size in target.ladder):
         raise InputError(f"no size of the ladder {list(target.ladder)} is within {low:g} to {high:g}; widen the range")
+
+
+def _under_way(target: Target) -> None:
+    part = target.under_way
+    if part is None:
+        return
+    if target.branches:
+        raise InputError(
+            "a target has either branches or a phase under way, got both; end the phase, or make it the run"
+        )
+    if part.phase != target.phases[0] or part.mixture is None or not 0 < part.tokens < target.rest:
+        raise InputError(
+            f"the phase under way has to be {target.phases[0]!r}, the first still to be trained, with a known mixture "
+            f"and fewer than {target.rest} tokens; got {part.tokens} tokens of {part.phase!r} "
+            f"({part.mixture or 'mixture unknown'}); mend it, or leave it out"
+        )
 
 
 def _lengths(target: Target) -> None:

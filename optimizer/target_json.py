@@ -15,6 +15,9 @@ def as_json(target: Target) -> dict[str, Any]:
     data: dict[str, Any] = {f.name: _plain(getattr(target, f.name)) for f in fields(target)}
     data["prefix"] = prefix_as_json(target.prefix)
     data["branches"] = [prefix_as_json(branch) for branch in target.branches]
+    del data["under_way"]
+    if target.under_way is not None:  # else absent, so that the hashes of frozen proposals stay what they are
+        data["under_way"] = _trained(target.under_way)
     if target.guard is not None:
         data["guard"] = {**asdict(target.guard), "most": _plain(target.guard.most)}
     return data
@@ -29,6 +32,7 @@ def from_json(data: Mapping[str, Any]) -> Target:
         "lengths": {phase: _span(value) for phase, value in data["lengths"].items()},
         "lr_end": _span(data["lr_end"]),
         "prefix": prefix_from_json(data.get("prefix", ())),
+        "under_way": next(iter(prefix_from_json([data["under_way"]] if "under_way" in data else [])), None),
         "branches": tuple(prefix_from_json(branch) for branch in data.get("branches", ())),
         "sizes": _span(data.get("sizes")),
         "ladder": tuple(data.get("ladder", ())),

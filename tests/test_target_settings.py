@@ -68,6 +68,14 @@ def test_a_foreign_checkpoint_has_tokens_and_no_mixture(tmp_path: Path) -> None:
     assert target.branches == ((Trained("init", 5_000_000),),) * 2
 
 
+def test_a_phase_that_goes_on_stays_among_those_to_be_trained(tmp_path: Path) -> None:
+    begun = 'prefix = [{ phase = "init", tokens = 3_000_000, mixture = "half", goes_on = true }]\n'
+    over, _ = _target(tmp_path, 'params = "1M"\ntokens = 20_000_000\n' + begun.replace(", goes_on = true", ""))
+    target, _ = _target(tmp_path, 'params = "1M"\ntokens = 20_000_000\n' + begun)
+    assert target.under_way == over.prefix[0]
+    assert (target.prefix, target.phases) == ((), ("init", *over.phases))
+
+
 def test_flops_and_sizes_leave_the_size_free(tmp_path: Path) -> None:
     target, _ = _target(tmp_path, 'flops = 6e13\nsizes = ["0.5M", "2M"]\nladder = ["0.5M", "1M", "2M"]\n')
     assert (target.params, target.tokens, target.sizes) == (1_000_000, 10_000_000, (500_000, 2_000_000))
@@ -90,6 +98,10 @@ def test_flops_and_sizes_leave_the_size_free(tmp_path: Path) -> None:
             ["target.prefix", "'all'", "'half'"],
         ),
         ('params = "1M"\ntokens = 9\nguard = { most = -1 }\n', ["target.guard.most", "-1"]),
+        (
+            'params = "1M"\ntokens = 9\nbranches = [[{ phase = "init", tokens = 3, goes_on = true }]]\n',
+            ["only the last phase of prefix may go on"],
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: list[str]) -> None:

@@ -115,12 +115,13 @@ class RecipeSettings(_Strict):
 
 
 class TrainedSettings(_Strict):
-    """A phase that is over; without a mixture nobody knows what it was trained on."""
+    """A phase that is over, or goes on; without a mixture nobody knows what it was trained on."""
 
     phase: str
     tokens: int = Field(gt=0)
     mixture: str | dict[str, Share] | None = None
     lr_end: Share = 1.0
+    goes_on: bool = False
 
 
 class GuardSettings(_Strict):
@@ -268,6 +269,9 @@ class Settings(_Strict):
                 "target: give params and tokens, or else flops and sizes, the range in which the size is free; "
                 f"got params {target.params}, tokens {target.tokens}, flops {target.flops}, sizes {target.sizes}"
             )
+        over = (*target.prefix[:-1], *(part for branch in target.branches for part in branch))
+        if any(part.goes_on for part in over):
+            raise ValueError("target: only the last phase of prefix may go on; end the others")
         for part in (*target.prefix, *(part for branch in target.branches for part in branch)):
             _known("target.prefix", [part.phase], phases, "phase")
             if isinstance(part.mixture, str):

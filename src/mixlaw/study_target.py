@@ -25,7 +25,8 @@ def target_of(settings: Settings) -> Target:
     wanted = settings.target
     if wanted is None:
         raise InputError("there is no target; write [target] with params and tokens into study.toml")
-    prefix = _trained(wanted.prefix, settings)
+    goes_on = wanted.prefix[-1:] if wanted.prefix and wanted.prefix[-1].goes_on else ()
+    prefix = _trained(wanted.prefix[: len(wanted.prefix) - len(goes_on)], settings)
     branches = tuple(_trained(branch, settings) for branch in wanted.branches)
     over = {part.phase for branch in (prefix, *branches) for part in branch}
     phases = [phase for phase in settings.phases if phase.name not in over]
@@ -41,6 +42,7 @@ def target_of(settings: Settings) -> Target:
         lengths={phase.name: wanted.lengths.get(phase.name, phase.share) for phase in phases[:-1]},
         lr_end=last.lr_end if wanted.lr_end is None else wanted.lr_end,
         prefix=prefix,
+        under_way=next(iter(_trained(goes_on, settings)), None),
         branches=branches,
         sizes=wanted.size_range,
         ladder=tuple(parse_size(size) for size in wanted.ladder),
