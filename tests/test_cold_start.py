@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter
 from dataclasses import replace
 from itertools import combinations, pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from mixlaw.optimizer.proxies import Prices, Proxies
 from mixlaw.optimizer.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 from mixlaw.runner.tree import plan
+from mixlaw.settings import Settings
+from mixlaw.study_recipes import written
 
 DOMAINS = (
     Domain("web", Kind.TEXT, 4_000_000),
@@ -139,6 +143,13 @@ def test_sharing_halves_the_flops_of_a_design(wide: list[Recipe]) -> None:
     assert together <= 28 * 6.0 * 47_000 * 940_000
     assert together <= 0.5 * alone
     assert len(wide) > 40
+
+
+def test_sharing_halves_the_flops_of_the_demos_recipes() -> None:
+    file = Path(__file__).parents[1] / "src" / "mixlaw" / "demo.toml"
+    recipes = list(written(Settings.model_validate(tomllib.loads(file.read_text(encoding="utf-8"))), ()))
+    together = sum(6.0 * s.recipe.params * s.tokens for s in plan(recipes).segments)
+    assert together <= 0.5 * sum(6.0 * recipe.params * recipe.tokens for recipe in recipes)
 
 
 def test_shared_trunks_leave_every_phase_to_be_told_apart(wide: list[Recipe]) -> None:
