@@ -14,9 +14,9 @@ from dataclasses import replace
 
 import torch
 
+from mixlaw.optimizer.branching import branched
 from mixlaw.optimizer.constraints import Feasible
 from mixlaw.optimizer.d_optimal import d_optimal, features
-from mixlaw.optimizer.grove import branched
 from mixlaw.optimizer.pairs import swapped_pairs
 from mixlaw.optimizer.pool import Candidate, scaled
 from mixlaw.optimizer.proxies import Prices, Proxies
@@ -58,7 +58,8 @@ def cold_start(allowed: Feasible, proxies: Proxies, budget: float, count: int, s
             bought.append(candidate.recipe)
             spent += price
     given = [*proxies.known, *bought]
-    recipes = [recipe for recipe in _forest(allowed, proxies, bought, seed) if recipe not in set(given)]
+    taken = set(given)
+    recipes = [recipe for recipe in _forest(allowed, proxies, bought, seed) if recipe not in taken]
     rows = features([*given, *recipes], allowed)
     prices = Prices(replace(proxies, queued=(*proxies.queued, *bought)), recipes)
     picks = d_optimal(rows[len(given) :], prices, count - len(chosen), budget - spent, rows[: len(given)])

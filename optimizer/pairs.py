@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mixlaw.optimizer.branching import kept_by
 from mixlaw.optimizer.constraints import Feasible
-from mixlaw.optimizer.grove import kept_by
 from mixlaw.recipe import Mixture, Phase, Recipe
 
 #: Shares that are moved between two phases, the largest that the limits allow; below the last no pair is made.
