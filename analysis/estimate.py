@@ -122,11 +122,7 @@ def _draws(
     Exponential weights by run keep every run in play, so that few runs never lose a phase or a domain.
     """
     tasks, n = theta.shape
-    # Entries that the point fit holds are free here, under their prior: held at a prior draw, they would give worlds
-    # that contradict the data, and extrapolate wildly.
-    mean, held = prior.perturbed((count, tasks), generator)
-    mean = torch.where(prior.spread > 0, mean, held)
-    spread = torch.where(prior.spread > 0, prior.spread, prior.held_spread)
+    mean, shift = prior.perturbed((count, tasks), generator)
     run = observed.run_index
     weight = torch.empty(count, int(run.max()) + 1, dtype=torch.float64).exponential_(generator=generator)
     weight = (weight / weight.mean(1, keepdim=True))[:, None, run] * row_weight(form, observed)
@@ -134,9 +130,9 @@ def _draws(
         target=observed.target.repeat(count, 1),
         weight=weight.flatten(0, 1),
         sigma=sigma.repeat(count)[:, None],
-        start=theta.expand(count, tasks, n).flatten(0, 1),
+        start=(theta + shift).flatten(0, 1),
         mean=mean.flatten(0, 1),
-        spread=spread.expand(count * tasks, n),
+        spread=prior.spread.expand(count * tasks, n),
     )
     return solve(form, observed.design, problems, tolerance=1e-6, progress=progress).theta.view(count, tasks, n)
 

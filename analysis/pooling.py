@@ -21,13 +21,13 @@ class Prior:
         mean: what tasks have in common, (n,).
         spread: of a task around it, (n,); 0 where held.
         doubt: standard error of the common mean itself, (n,).
-        held_spread: of entries that are not fitted, (n,); draws move there, fits do not.
+        loose: spread of entries that draws hold at different values, (n,); 0 elsewhere.
     """
 
     mean: Tensor
     spread: Tensor
     doubt: Tensor
-    held_spread: Tensor
+    loose: Tensor
 
     def restricted(self, bare: Prior) -> Prior:
         """What was learned, but for entries that `bare` holds or frees otherwise."""
@@ -35,7 +35,7 @@ class Prior:
         return Prior(*(torch.where(same, getattr(self, f.name), getattr(bare, f.name)) for f in fields(Prior)))
 
     def perturbed(self, shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Prior means of S draws x T tasks, and starts for entries held, each (S, T, n).
+        """Prior means of S draws x T tasks, and what is added to entries held loosely, each (S, T, n).
 
         A fit to resampled data under a resampled prior mean is a draw from the posterior (randomise, then optimise):
         where data say nothing the draws show the prior's own spread.
@@ -43,7 +43,7 @@ class Prior:
         draws, tasks = shape
         shared = torch.randn(draws, 1, len(self.mean), generator=generator, dtype=torch.float64)
         own = torch.randn(draws, tasks, len(self.mean), generator=generator, dtype=torch.float64)
-        return self.mean + shared * self.doubt + own * self.spread, self.mean + shared * self.held_spread
+        return self.mean + shared * self.doubt + own * self.spread, (shared * self.loose).expand_as(own)
 
 
 def first(form: Curve) -> Prior:
@@ -51,8 +51,9 @@ def first(form: Curve) -> Prior:
     mean = torch.tensor([p.mean for p in form.parameters], dtype=torch.float64)
     spread = torch.tensor([p.spread for p in form.parameters], dtype=torch.float64)
     held = torch.tensor([p.held for p in form.parameters])
+    loose = held & torch.tensor([p.loose for p in form.parameters])
     zero = torch.zeros_like(spread)
-    return Prior(mean, torch.where(held, zero, spread), zero, torch.where(held, spread, zero))
+    return Prior(mean, torch.where(held, zero, spread), zero, torch.where(loose, spread, zero))
 
 
 def learn(form: Curve, before: Prior, theta: Tensor, covariance: Tensor) -> Prior:
@@ -73,5 +74,5 @@ def learn(form: Curve, before: Prior, theta: Tensor, covariance: Tensor) -> Prio
         torch.where(pooled, mean, base.mean),
         torch.where(pooled, torch.minimum(spread, base.spread * 2), base.spread),
         torch.where(pooled, doubt, torch.zeros_like(doubt)),
-        base.held_spread,
+        base.loose,
     )

@@ -19,6 +19,8 @@ SHARED_RUNS = 20.0
 ORDINARY_RUNS = 10.0
 #: A law that counts less than this in the average task is left out, and so is all but the best MOST.
 LEAST, MOST = 0.05, 3
+#: Standard errors by which a law must foretell held-out runs worse than the exposure law to be left out.
+BEHIND = 1.0
 #: Degrees of freedom of the Student t that scores a held-out run: one wild run must not choose the law.
 FREEDOM = 5.0
 
@@ -32,7 +34,7 @@ def candidates(design: Design) -> tuple[type[Law], ...]:
     """
     one_size = spread(design.params) < 0.01
     if len(design.phases) > 1:
-        return (Exposure, Saturating) if one_size else (Exposure,)
+        return (Exposure, Saturating) if one_size else (Exposure, Additive)
     if len(design.domains) == 1:
         repeats = bool((design.tokens.sum(1) > design.unique).any())
         return (Exposure, DataConstrained) if repeats else (Exposure,)
@@ -45,6 +47,9 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]]) -> Tensor:
     Yao et al. 2018 (arXiv:1704.02030), with a Dirichlet prior: tasks lean on what all of them say together. Folds that
     extrapolate come first: what the others say is worth no more than a few of their runs.
 
+    Where sizes vary, laws that foretell worse than the exposure law are left out: a stack keeps some of each, which
+    matters little among the measured runs, and much at other sizes, where laws go apart.
+
     Args:
         observed: all rows.
         held: predictions of the same folds by every law.
@@ -55,18 +60,37 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]]) -> Tensor:
     if len(laws) == 1:
         return weights
     factor = [calibrate(observed, held[law]) for law in laws]
-    for extrapolating, trust in ((False, 1.0), (True, ORDINARY_RUNS)):
+    scored = {}
+    for extrapolating in (False, True):
         parts = [
             torch.stack([_score(observed, held[law][i], c) for law, c in zip(laws, factor, strict=True)], -1)
             for i, h in enumerate(held[laws[0]])
             if h.fold.extrapolates is extrapolating
         ]
-        if not parts:
-            continue
-        score, run = torch.cat(parts), _per_run(observed, held[laws[0]], extrapolating)
+        if parts:
+            scored[extrapolating] = torch.cat(parts), _per_run(observed, held[laws[0]], extrapolating)
+    if scored and spread(observed.design.params) > 0.01:
+        score, run = map(torch.cat, zip(*scored.values(), strict=True))
+        weights = weights * ~_behind(score, run)
+        weights = weights / weights.sum(1, keepdim=True)
+    for extrapolating, (score, run) in scored.items():
+        trust = ORDINARY_RUNS if extrapolating else 1.0
         shared = _mixture(score.flatten(0, 1)[:, None], run.repeat_interleave(tasks) / tasks, weights.mean(0)[None])
         weights = _mixture(score, run, trust * weights + SHARED_RUNS * shared)
     return weights
+
+
+def _behind(score: Tensor, run: Tensor) -> Tensor:
+    """Laws that foretell worse than the first, by scores (Q, T, M) of rows with weights (Q,), (M,)."""
+    mean, error = _mean(score[..., :1] - score, run)
+    return mean > BEHIND * error
+
+
+def _mean(score: Tensor, run: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over tasks and rows of scores (Q, T, M) with weights of rows (Q,), and its standard error; (M,) each."""
+    told, share = score.nanmean(1), run / run.sum()
+    mean = share @ told
+    return mean, torch.sqrt(share @ (told - mean).square() / run.sum())
 
 
 def chosen(weights: Tensor) -> list[int]:

@@ -24,7 +24,7 @@ from mixlaw.analysis.surface import Status, Surfaces
 from mixlaw.errors import InputError
 from mixlaw.files import replacing, write_json
 
-FORMAT = 3
+FORMAT = 4
 _NAMES, _TENSORS = "surfaces.json", "surfaces.safetensors"
 
 

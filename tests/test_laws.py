@@ -122,10 +122,37 @@ def test_log_linear_and_data_mixing_are_one_family() -> None:
 
 def test_additive_without_a_mixture_term_and_joint_with_equal_domains_are_chinchilla() -> None:
     design, c, four = designs(unique=math.inf), HOFFMANN_2022, designs().domains
-    additive = Additive(c.floor, (1e300,) * 4, (0.5,) * 4, c.a, c.alpha, c.b, c.beta, four)
+    additive = Additive(
+        c.floor, (1e300,) * 4, (0.5,) * 4, c.a, c.alpha, c.b, c.beta, (1.0,) * 3, 15.4, design.phases, four
+    )
     joint = Joint(c.floor, (c.a,) * 4, 1.0, c.alpha, (c.b,) * 4, 1.0, c.beta, four)
     assert torch.allclose(additive(design), c(design), rtol=1e-12)
     assert torch.allclose(joint(design), c(design), rtol=1e-12)
+
+
+def test_with_one_phase_and_no_repeats_the_additive_law_is_equation_4_of_shukor() -> None:
+    design = designs(phases=1, domains=2, unique=math.inf)
+    law = Additive(0.7, (1.5, 0.8), (0.4, 0.9), 90.0, 0.3, 400.0, 0.28, (1.0,), 15.4, design.phases, design.domains)
+    one, two = design.shares[:, 0].unbind(1)
+    term = 1 / (1.5 * one**0.4 + 0.8 * two**0.9)
+    expected = 0.7 + term + 90 / design.params**0.3 + 400 / design.total**0.28
+    assert torch.allclose(law(design), expected, rtol=1e-12)
+
+
+def test_what_mixtures_differ_by_at_ten_times_the_size_is_what_the_contrast_says() -> None:
+    design = finished(designs(phases=1, domains=3, unique=math.inf))
+    form = Exposure.form(design)
+    law = form.law(thetas(form, 1)[0], 0.0)
+    assert isinstance(law, Exposure)
+    bare = replace(law, floor=0.0, a=1e-300, bottleneck=1.0, contrast=1.6)
+
+    def differences(size: float) -> Tensor:
+        """Log losses of recipes at as many tokens each, about the first."""
+        tokens = design.tokens / design.total[:, None, None] * 1e9
+        loss = bare(replace(design, params=torch.full_like(design.params, size * bare.home), tokens=tokens)).log()
+        return loss - loss[0]
+
+    assert torch.allclose(differences(10), 1.6 * differences(1), rtol=1e-9)
 
 
 def test_saturating_exposure_gains_less_and_less_and_then_loses() -> None:
@@ -193,6 +220,9 @@ def exposure_of_one(law: Chinchilla, bottleneck: float) -> Exposure:
         bottleneck=bottleneck,
         elasticity=0.6,
         worth=(1.0,),
+        contrast=1.0,
+        home=5e4,
+        typical=1.0,
         efficiency=(1.0,),
         retention=(1.0,),
         repeats=15.0,

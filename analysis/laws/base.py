@@ -40,7 +40,9 @@ class Parameter:
         mean, spread: of the prior, of the entry.
         between: expected spread between tasks; above 0 the tasks are partially pooled: they share a mean and a
             spread, both learned.
-        held: not fitted, because the data cannot tell; every draw holds it at another value of its prior.
+        held: not fitted, because the data cannot tell.
+        loose: where it is held, every draw holds it at another value of its prior: it matters to other recipes than
+            the measured ones. What is held and would contradict the data stays at the mean.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Parameter:
     spread: float
     between: float = 0.0
     held: bool = False
+    loose: bool = False
 
 
 class Curve(ABC):

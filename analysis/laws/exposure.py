@@ -22,7 +22,9 @@ class Exposure:
 
         z_j   = sum_p retention_p t_pj                        exposure; the last phase is retained in full
         d_j   = saturate(z_j, U_j, repeats)                   U_j unique tokens, see `saturate`
-        D_eff = (sum_j worth_j d_j**g)**(1/g)                 g = elasticity; a domain never seen adds exactly 0
+        D     = sum_j d_j
+        q     = (sum_j worth_j (d_j / D)**g)**(1/g) / typical g = elasticity; a domain never seen adds exactly 0
+        D_eff = D typical q**(contrast**log10(N / home))
         N_eff = N sum_j efficiency_j z_j / sum_j z_j
         short = ((a N_eff**-alpha)**s + (b D_eff**-beta)**s)**(1/s)       s = bottleneck
         L     = (floor + short) x (1 + undecayed (1 - progress)**bend) x (1 + constant_lr lr_end)
@@ -31,6 +33,7 @@ class Exposure:
         full_j   = crowding (U_j / 1e9)**memory               size from which a model overfits U_j unique tokens
         rise(x)  = log(1 + x**2) / 2                          0 at 0, log x beyond 1
 
+    At the home size, or with contrast 1, D_eff is the CES aggregate (sum_j worth_j d_j**g)**(1/g) itself.
     With one phase, one domain, no repeats, progress 1, a decayed rate and bottleneck 1 it is the Chinchilla law; with
     no floor and bottleneck 1 / beta it is that of Kaplan et al. 2020 (arXiv:2001.08361, equation 1.5).
 
@@ -41,6 +44,9 @@ class Exposure:
         bottleneck: s; 1 = short capacity and short data add up, infinite = the shorter one alone counts.
         elasticity: g of the CES aggregate; 1 = domains replace each other, towards 0 = each is needed.
         worth: of a token of each domain to this task, (K,), summing to 1.
+        contrast: factor on what mixtures differ by, in log D_eff, for every tenfold of the size.
+        home: size at which worths are stated, in parameters.
+        typical: worth of a token of the mixture that is as good at every size.
         efficiency: of capacity on each domain, (K,), 1 = neutral.
         retention: of tokens seen in each phase, (P,); the last is 1.
         repeats: epochs beyond the first that make repeats worth 1 - 1/e of their limit.
@@ -61,6 +67,9 @@ class Exposure:
     bottleneck: float
     elasticity: float
     worth: tuple[float, ...]
+    contrast: float
+    home: float
+    typical: float
     efficiency: tuple[float, ...]
     retention: tuple[float, ...]
     repeats: float
@@ -79,7 +88,9 @@ class Exposure:
         design = design.aligned(self.phases, self.domains)
         z = torch.einsum("p,rpk->rk", _row(self.retention), design.tokens)
         d = saturate(z, design.unique, self.repeats)
-        log_d_eff = ces(_row(self.worth).log(), d, self.elasticity) / self.elasticity
+        typical = (self.typical * d.sum(1)).log()
+        quality = ces(_row(self.worth).log(), d, self.elasticity) / self.elasticity - typical
+        log_d_eff = typical + quality * self.contrast ** (design.params / self.home).log10()
         n_eff = design.params * (z @ _row(self.efficiency)) / z.sum(1)
         capacity, data = math.log(self.a) - self.alpha * n_eff.log(), math.log(self.b) - self.beta * log_d_eff
         short = torch.logaddexp(self.bottleneck * capacity, self.bottleneck * data) / self.bottleneck

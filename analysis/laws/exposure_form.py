@@ -25,6 +25,7 @@ class _Terms:
     by_repeats: Tensor | None  # d log d / d log repeats
     log_worth: Tensor  # log sum_j worth_j d_j**g
     weights: Tensor  # softmax of the terms of that sum
+    away: _Away | None  # None at the home size
     occupied: Tensor | None  # shares of the capacity, None where all domains are alike
     floor: Tensor  # the three log terms
     capacity: Tensor
@@ -36,6 +37,28 @@ class _Terms:
     def value(self) -> Tensor:
         """Log loss of a finished run without overload, (B, R)."""
         return torch.logaddexp(self.floor, self.short)
+
+    def by_contrast(self, elasticity: Tensor) -> Tensor:
+        """Derivative of log D_eff by the logarithm of the contrast, (B, R); 0 at the home size."""
+        if self.away is None:
+            return torch.zeros_like(self.log_worth)
+        quality = self.log_worth / elasticity - self.away.log_total
+        return self.away.tenfolds * self.away.stretch * quality
+
+
+@dataclass(frozen=True)
+class _Away:
+    """What changes away from the home size; axes as in `_Terms`."""
+
+    stretch: Tensor  # factor on what mixtures differ by
+    tenfolds: Tensor  # log10(N / home)
+    log_total: Tensor  # log sum_j d_j / D0
+    share: Tensor  # of domains in that sum
+
+    def between(self, here: Tensor, typical: Tensor | float) -> Tensor:
+        """From what holds at the home size and what holds for the typical mixture, which is the same at every size."""
+        stretch = self.stretch if here.dim() == 2 else self.stretch[:, None]
+        return stretch * here + (1 - stretch) * typical
 
 
 @dataclass(frozen=True)
@@ -49,10 +72,11 @@ class _Harm:
 class ExposureForm(Form):
     """theta = (floor, capacity, data at the centre; alpha, beta, g; repeats, undecayed, bend, constant_lr, bottleneck;
 
-    onset, crowding, memory; retention of all phases but the last; worth, efficiency, overload of domains), logarithms.
+    onset, crowding, memory, contrast; retention of all phases but the last; worth, efficiency, overload of domains),
+    logarithms.
     """
 
-    SHAPE = 14
+    SHAPE = 15
 
     def __init__(self, design: Design) -> None:
         self.phases, self.domains = design.phases, design.domains
@@ -85,8 +109,15 @@ class ExposureForm(Form):
         data = short * starved
         capacity = short - data
         alpha, beta, g = theta[:, 3:6].exp()[..., None].unbind(1)
-        bent = (terms.weights * terms.log_amount).sum(1)
-        by_amount = (-data * beta)[:, None] * terms.weights  # d value / d log d_j
+        by_aggregate = -data * beta  # d value / d log D_eff
+        bent, by_amount, by_worth = (terms.weights * terms.log_amount).sum(1), terms.weights, terms.weights
+        log_worth = terms.log_worth
+        if terms.away is not None:
+            log_worth = terms.away.between(log_worth, g * terms.away.log_total)
+            bent = terms.away.between(bent, terms.away.log_total)
+            by_amount = terms.away.between(by_amount, terms.away.share)
+            by_worth = terms.away.between(by_worth, 0.0)
+        by_amount = by_aggregate[:, None] * by_amount  # d value / d log d_j
         zero = torch.zeros_like(value)
         schedule, by_schedule = self._schedule(theta, design)
         harm, by_harm = self._harm(theta, design)
@@ -94,11 +125,12 @@ class ExposureForm(Form):
             *(floor, capacity, data),
             capacity * (terms.capacity - theta[:, 1, None]),
             data * (terms.data - theta[:, 2, None]),
-            data * (beta / g * terms.log_worth - beta * bent),
+            by_aggregate * (bent - log_worth / g),
             zero if terms.by_repeats is None else (by_amount * terms.by_repeats).sum(1),
             *by_schedule,
             data * (terms.gap / theta[:, 10, None].exp()) - short * (terms.short - terms.capacity),
             *((zero, zero, zero) if by_harm is None else by_harm.shape),
+            by_aggregate * terms.by_contrast(g),
         ]
         rows = [shape[i].expand_as(value) for i in self.free.tolist() if i < self.SHAPE]
         blocks = [torch.stack(rows, 1)]
@@ -109,7 +141,7 @@ class ExposureForm(Form):
                 by_exposure = by_exposure - (capacity * alpha)[:, None] * (terms.occupied - share)
             blocks.append(self._by_retention(theta, design, terms.exposure, by_exposure))
         if not self.parameters[self.worth.start].held:
-            blocks.append(by_amount / g[:, None])
+            blocks.append((by_aggregate / g)[:, None] * by_worth)
         if terms.occupied is not None:
             blocks.append((-capacity * alpha)[:, None] * terms.occupied)
         if by_harm is not None:
@@ -126,7 +158,7 @@ class ExposureForm(Form):
     def law(self, theta: Tensor, log_scale: float) -> Law:
         """Exposure coefficients in natural units, worth normalised to sum 1."""
         alpha, beta, g, *rest = theta[3 : self.SHAPE].exp().tolist()
-        repeats, undecayed, bend, constant_lr, bottleneck, onset, crowding, memory = rest
+        repeats, undecayed, bend, constant_lr, bottleneck, onset, crowding, memory, contrast = rest
         total = float(theta[self.worth].logsumexp(0))
         floor, a, b = (theta[:3] + log_scale).tolist()
         return Exposure(
@@ -138,6 +170,9 @@ class ExposureForm(Form):
             bottleneck=bottleneck,
             elasticity=g,
             worth=tuple(theta[self.worth].softmax(0).tolist()),
+            contrast=contrast,
+            home=math.exp(self.log_n),
+            typical=math.exp(-total / g),
             efficiency=tuple(theta[self.efficiency].exp().tolist()),
             retention=(*theta[self.retention].exp().tolist(), 1.0),
             repeats=repeats,
@@ -156,7 +191,7 @@ class ExposureForm(Form):
         alpha, beta, g = theta[:, 3:6].exp()[..., None].unbind(1)
         z = self._exposure(theta, design)
         seen = z > 0
-        amount, decay, by_repeats = _saturated(z, design.unique.T, theta[:, 6].exp()[:, None, None])
+        amount, decay, by_repeats = saturated(z, design.unique.T, theta[:, 6].exp()[:, None, None])
         log_amount = torch.where(seen, amount, torch.full_like(amount, math.exp(self.log_d))).log() - self.log_d
         powers = (theta[:, self.worth, None] + g[:, None] * log_amount).masked_fill(~seen, -torch.inf)
         log_worth = powers.logsumexp(1)
@@ -167,13 +202,24 @@ class ExposureForm(Form):
             log_efficiency = efficient.logsumexp(1)
             log_size, occupied = log_size + log_efficiency, torch.exp(efficient - log_efficiency[:, None])
         capacity = (theta[:, 1, None] - alpha * log_size).expand_as(log_worth)
-        data = theta[:, 2, None] - beta / g * log_worth
+        away = self._away(theta, design, torch.where(seen, amount, torch.zeros_like(amount)))
+        stretched = log_worth if away is None else away.between(log_worth, g * away.log_total)
+        data = theta[:, 2, None] - beta / g * stretched
         sharp = theta[:, 10, None].exp()
         gap = sharp * (data - capacity)
         short = capacity + softplus(gap, threshold=40) / sharp
         weights = torch.exp(powers - log_worth[:, None])
-        sizes = z, log_amount, decay, by_repeats, log_worth, weights, occupied
+        sizes = z, log_amount, decay, by_repeats, log_worth, weights, away, occupied
         return _Terms(*sizes, theta[:, 0, None], capacity, data, gap, short)
+
+    def _away(self, theta: Tensor, design: Design, amount: Tensor) -> _Away | None:
+        """How mixtures of effective tokens (B, K, R) compare away from the home size; None where all is at home."""
+        tenfolds = (design.params.log() - self.log_n) / math.log(10)
+        if len(self.domains) == 1 or bool((tenfolds.detach().abs() < 1e-9).all()):
+            return None
+        total = amount.sum(1)
+        stretch = torch.exp(theta[:, 14, None] * tenfolds)
+        return _Away(stretch, tenfolds, total.log() - self.log_d, amount / total[:, None])
 
     def _exposure(self, theta: Tensor, design: Design) -> Tensor:
         last = design.tokens[:, -1].T[None]
@@ -211,7 +257,7 @@ class ExposureForm(Form):
         return torch.log1p(excess) + torch.log1p(flat), (slope, slope * bend * log_undone, flat / (1 + flat))
 
 
-def _saturated(z: Tensor, unique: Tensor, repeats: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def saturated(z: Tensor, unique: Tensor, repeats: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Effective tokens d of exposure z, d log d / d log z and d log d / d log repeats; None where nothing repeats."""
     if not bool((z.detach() > unique).any()):
         return z, None, None

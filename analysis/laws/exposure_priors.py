@@ -21,6 +21,9 @@ BEND_PRIOR = (0.0, 0.4)
 BOTTLENECK_PRIOR = (math.log(1.5), 0.5)
 #: Two sizes cannot tell a norm from a power law: near Hoffmann's sum.
 BOTTLENECK_OF_TWO = (0.0, 0.25)
+#: What RegMix's mixtures differ by at 60 and 1,000 times the size, over what is foretold from 1M: the factor per
+#: tenfold spreads by about so much from loss to loss (dev/LOG.md).
+CONTRAST_PRIOR, CONTRAST_BETWEEN = (0.0, 0.08), 0.08
 #: Harm sets in around 15 epochs (4 are almost free, 40 are not: Muennighoff et al. 2023).
 ONSET_PRIOR = (math.log(15.0), 0.4)
 OVERLOAD_PRIOR = (math.log(0.1), 1.5)
@@ -50,7 +53,7 @@ def parameters(design: Design) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
         notes.append("How mixtures share out capacity is not identified without sizes and is left out.")
     if pools == 1 and one_size:
         notes.append("Repeats are overdone at one size alone: how their harm grows with size comes from runs on C4.")
-    held = [p for i, p in enumerate(design.phases[:-1]) if not _tells(design, i)]
+    held = [p for i, p in enumerate(design.phases[:-1]) if not tells(design, i)]
     notes += [f"Phase {p!r} never differs in mixture from the rest: its retention is not identified." for p in held]
     shape = (
         Parameter("floor", *TERM_PRIOR),
@@ -67,6 +70,7 @@ def parameters(design: Design) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
         Parameter("onset", *ONSET_PRIOR, between=SHAPE_BETWEEN, held=not any(overdone)),
         Parameter("crowding", *CROWDING_PRIOR, between=SHAPE_BETWEEN, held=alike),
         Parameter("memory", *MEMORY_PRIOR, between=SHAPE_BETWEEN, held=pools < 2),
+        _contrast(design),
     )
     retention = [
         Parameter(f"retention {p}", *RETENTION_PRIOR, between=SHAPE_BETWEEN, held=p in held) for p in design.phases[:-1]
@@ -86,7 +90,7 @@ def parameters(design: Design) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
     return (*shape, *retention, *worth, *efficiency, *overload), tuple(notes)
 
 
-def _tells(design: Design, phase: int) -> bool:
+def tells(design: Design, phase: int) -> bool:
     """Whether runs differ in how the phase's mixture stands to that of the whole run."""
     here = design.tokens[:, phase].detach()
     share = here / here.sum(1, keepdim=True).clamp(min=1e-300)
@@ -101,6 +105,14 @@ def _bottleneck(design: Design) -> Parameter:
     told = sizes > 2 and spread(design.total) >= 0.01 and not locked(design)
     prior = BOTTLENECK_OF_TWO if sizes == 2 else BOTTLENECK_PRIOR
     return Parameter("bottleneck", *prior, between=SHAPE_BETWEEN, held=not told)
+
+
+def _contrast(design: Design) -> Parameter:
+    """Fitted where mixtures vary at two sizes; else held."""
+    sizes = design.params.detach().log().round(decimals=2)
+    varied = [_mixtures_vary(design.select(torch.nonzero(sizes == size)[:, 0])) for size in set(sizes.tolist())]
+    prior = CONTRAST_PRIOR if len(design.domains) > 1 else (0.0, 0.0)
+    return Parameter("contrast", *prior, between=CONTRAST_BETWEEN, held=sum(varied) < 2, loose=True)
 
 
 def _mixtures_vary(design: Design) -> bool:
