@@ -27,7 +27,7 @@ def evolved(
     Args:
         allowed: where to stay; genes are the numbers that it maps to recipes.
         values: objectives of R recipes, (R, G), to be maximised.
-        known: recipes to begin with.
+        known: recipes to begin with, of which the best are the first generation.
         evaluations: recipes to evaluate.
         seed: of the sampler.
 
@@ -41,10 +41,9 @@ def evolved(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed)
     with torch.no_grad():
-        goals = values(known[:1]).shape[1]
-    study = optuna.create_study(directions=["maximize"] * goals, sampler=sampler)
-    genes = _genes(allowed, known)
-    for row in genes[:evaluations]:
+        worth = values(known).numpy()
+    study = optuna.create_study(directions=["maximize"] * worth.shape[1], sampler=sampler)
+    for row in _genes(allowed, known[best_first(worth)[: min(POPULATION, evaluations)]]):
         study.enqueue_trial({f"x{i}": float(gene) for i, gene in enumerate(row)})
     seen, left = [known], evaluations
     while left > 0:
@@ -58,6 +57,18 @@ def evolved(
         seen.append(points)
         left -= len(trials)
     return Points.cat(seen)
+
+
+def beaten(values: Floats) -> NDArray[np.int64]:
+    """How many other rows of (R, G) are worse than each one in no column and better in some, (R,)."""
+    one, other = values[:, None], values[None]
+    worse = np.all(one <= other, axis=-1) & np.any(one < other, axis=-1)
+    return np.asarray(worse.sum(1), dtype=np.int64)
+
+
+def best_first(values: Floats) -> Tensor:
+    """Indices of rows (R, G), those beaten by few others first."""
+    return torch.tensor(np.argsort(beaten(values), kind="stable"))
 
 
 def _genes(allowed: Feasible, points: Points) -> Floats:

@@ -19,7 +19,7 @@ from mixlaw.analysis.surface import Surfaces
 from mixlaw.errors import InputError
 from mixlaw.optimizer.beliefs import Beliefs
 from mixlaw.optimizer.constraints import Infeasible, feasible
-from mixlaw.optimizer.genetic import evolved
+from mixlaw.optimizer.genetic import POPULATION, beaten, best_first, evolved
 from mixlaw.optimizer.goal import Goal, Measure, task_weights, worth_of
 from mixlaw.optimizer.guard import TRIFLE, excess, guarded_by
 from mixlaw.optimizer.judge import interval
@@ -135,7 +135,7 @@ def pareto(
         beliefs, target, domains, baselines, measured, draws, seed, progress: as in `propose`.
         groups: name -> tasks, for instance language, knowledge and code; two or more.
         measure: unit of gains, and of the target's guard.
-        evaluations: recipes to evaluate in all, steps of gradients included.
+        evaluations: recipes to evaluate besides the measured ones, steps of gradients included.
         seeded: begin with gradients; without them it is plain NSGA-II (Deb et al. 2002) from random recipes.
 
     Raises:
@@ -179,8 +179,10 @@ def _check(groups: Mapping[str, Sequence[str]], tasks: Sequence[str]) -> None:
 def _searched(
     space: Objective, weights: Tensor, recipes: Sequence[Recipe], evaluations: int, seeded: bool, seed: int
 ) -> Points:
-    """All recipes that a search evaluates."""
+    """All recipes that a search evaluates, the best of random, measured and baseline recipes first."""
     starts, left = candidates(space, recipes, 12, seed), evaluations
+    with torch.no_grad():
+        starts = starts[best_first(group_values(space, weights, starts).numpy())[:POPULATION]]
     if seeded:
         starts, spent = gradient_optima(space, weights, starts, left // 2)
         left -= spent
@@ -231,9 +233,7 @@ def _compositions(groups: int, total: int) -> list[tuple[int, ...]]:
 
 def leading(values: Floats) -> list[int]:
     """Indices of rows (R, G) that no other row beats in every column."""
-    one, other = values[:, None], values[None]
-    worse = np.logical_and(np.all(one <= other, axis=-1), np.any(one < other, axis=-1))
-    return [int(i) for i in np.flatnonzero(~np.any(worse, axis=1))]
+    return [int(i) for i in np.flatnonzero(beaten(values) == 0)]
 
 
 def hypervolume(values: Floats, floor: Floats) -> float:

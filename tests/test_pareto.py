@@ -13,7 +13,7 @@ from mixlaw.analysis.from_recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.optimizer.baselines import named
 from mixlaw.optimizer.pareto import Front, hypervolume, leading, pareto
-from mixlaw.optimizer.simulate import World, random_world
+from mixlaw.optimizer.simulate import World, random_recipes, random_world
 from mixlaw.optimizer.target import Guard, Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Recipe
 
@@ -105,6 +105,15 @@ def test_gains_are_those_of_the_world_and_intervals_those_of_its_doubt(world: Wo
     for i, one in enumerate(found.points, 1):
         assert f"{i} {one.gains['language'].text()} {one.gains['code'].text()}" in rows
         assert f"init {one.recipe.phases[0].tokens:,}: {one.recipe.phases[0].mixture}" in page
+
+
+def test_many_measured_recipes_leave_the_search_its_evaluations(world: World) -> None:
+    recipes = random_recipes([24_000, 94_000], 20, DOMAINS, count=200, seed=3)
+    measured = design_of(recipes, world.phases, world.domains, UNIQUE)
+    found = pareto(world, TARGET, DOMAINS, GROUPS, measured=measured, draws=8, evaluations=300)
+    bare = pareto(world, TARGET, DOMAINS, GROUPS, measured=measured, draws=8, evaluations=1)
+    floor = np.minimum(found.gains().min(0), bare.gains().min(0)) - 0.1
+    assert hypervolume(found.gains(), floor) > 1.1 * hypervolume(bare.gains(), floor)
 
 
 def test_where_a_guard_says_so_no_task_of_the_front_is_worse_than_the_baseline(world: World, front: Front) -> None:
