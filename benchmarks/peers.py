@@ -16,12 +16,17 @@ from torch import Tensor
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.features import Features
 from mixlaw.analysis.fit import fit
+from mixlaw.analysis.laws import Law
+from mixlaw.analysis.member import Member
+from mixlaw.analysis.stacking import candidates
 from mixlaw.optimizer.replay import Choice, Method, Seen
 
 Floats = NDArray[np.float64]
 Draw = np.random.Generator
-#: Posterior worlds that ours consults.
+#: Posterior worlds of each law that ours consults.
 WORLDS = 32
+#: Runs that the widths which a law foretells are worth, beside those left out.
+AS_FORETOLD = 2.0
 #: Losses beyond so many times the best one, and beyond their median, count as the larger of these: such runs are
 #: noisier, and the fit must not bend for them.
 BAD = 1.2
@@ -203,10 +208,11 @@ class OverTable:
 
 
 @dataclass(frozen=True)
-class Exposure:
-    """Ours: expected improvement over the best expected loss, in worlds of surfaces fitted to the runs so far.
+class Laws:
+    """Ours: expected improvement over the best expected loss, in worlds of the laws that `fit` stacks.
 
-    What is recommended is the trained run of the lowest expected loss.
+    So few runs do not tell the laws apart: they count alike. How wide the worlds of each should be is learned from runs
+    left out one at a time. What is recommended is the trained run of the lowest expected loss.
 
     Attributes:
         unique: tokens of the domains, where the table does not tell.
@@ -216,13 +222,9 @@ class Exposure:
 
     def __call__(self, seen: Seen, count: int, draw: Draw) -> Choice:
         """Choose."""
-        units = {seen.task: seen.unit}
-        losses = np.minimum(seen.losses, max(BAD * seen.losses.min(), float(np.median(seen.losses))))
-        table = seen.table.with_columns(pl.Series(f"metric:{seen.task}", losses))
-        surfaces = fit(table, units=units, unique=self.unique, resamples=WORLDS, audited=False)
         design = Design.from_table(seen.candidates, self.unique)
-        with torch.no_grad():
-            mean, worlds = surfaces.mean(design)[:, 0], surfaces.draws(design, WORLDS)[..., 0]
+        found = [self._foretold(law, seen, design) for law in candidates(design)]
+        mean, worlds = torch.stack([m for m, _ in found]).mean(0), torch.cat([w for _, w in found])
         chosen: list[int] = []
         for _ in range(count):
             improvement = (mean.min() - worlds).clamp_min(0).mean(0) + 1e-6 * (mean.max() - mean)
@@ -230,6 +232,37 @@ class Exposure:
             chosen.append(int(improvement.argmax()))
             worlds = told(worlds, chosen[-1])
         return Choice(tuple(chosen), seen.taken[int(mean[list(seen.taken)].argmin())])
+
+    def _foretold(self, law: type[Law], seen: Seen, design: Design) -> tuple[Tensor, Tensor]:
+        """Expected losses (R,), and those in worlds (S, R), by one law fitted to the runs so far."""
+        losses = np.minimum(seen.losses, max(BAD * seen.losses.min(), float(np.median(seen.losses))))
+        table = seen.table.with_columns(pl.Series(f"metric:{seen.task}", losses))
+        units = {seen.task: seen.unit}
+        surfaces = fit(table, units=units, unique=self.unique, resamples=WORLDS, audited=False, law=law)
+        with torch.no_grad():
+            mean, worlds = surfaces.mean(design)[:, 0], surfaces.draws(design, WORLDS)[..., 0]
+            return mean, mean * (worlds / mean) ** width(surfaces.members[0])
+
+
+def width(member: Member) -> float:
+    """Factor on the deviations that a fit to one task foretells, for which runs left out have the right size."""
+    observed, form = member.observed, member.form
+    value, slope = form.jacobian(member.theta, observed.design)
+    left = observed.target - value - (slope * (member.prior.mean - member.theta)[:, form.free, None]).sum(1)
+    scaled = slope * torch.sqrt(member.prior.spread**2 + member.prior.doubt**2)[form.free, None]
+    x, variance = member.residual.x, member.residual.variance
+    covariance = scaled.transpose(1, 2) @ scaled + member.kernel(x, x) + torch.diag_embed(variance)
+    found = left_out(left[0], covariance[0]).square()
+    return float(((AS_FORETOLD + found.sum()) / (AS_FORETOLD + len(found))).sqrt())
+
+
+def left_out(values: Tensor, covariance: Tensor) -> Tensor:
+    """By how many standard deviations normal values (R,) differ from what all the others say of each.
+
+    Rasmussen and Williams 2006, section 5.4.2.
+    """
+    inverse = torch.linalg.inv(covariance)
+    return (inverse @ values) / inverse.diagonal().sqrt()
 
 
 def told(worlds: Tensor, row: int) -> Tensor:
@@ -241,7 +274,7 @@ def told(worlds: Tensor, row: int) -> Tensor:
 
 def methods(unique: Mapping[str, float]) -> dict[str, Method]:
     """All that choose among the runs of a table, by name; ours first."""
-    return {"mixlaw": Exposure(unique)} | {name: OverTable(peer) for name, peer in PEERS.items()}
+    return {"mixlaw": Laws(unique)} | {name: OverTable(peer) for name, peer in PEERS.items()}
 
 
 def first_runs(candidates: pl.DataFrame, unique: Mapping[str, float], count: int, draw: Draw) -> list[int]:

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import torch
 
+from mixlaw.analysis.fit import fit
 from mixlaw.errors import InputError
 from mixlaw.optimizer.replay import Choice, Replay, Seen, Step, needed, replay
 
@@ -138,7 +139,7 @@ def test_a_method_cannot_know_what_it_has_not_taken(name: str, monkeypatch: pyte
 def test_models_find_a_better_run_than_chance_does_in_a_smooth_world(name: str) -> None:
     draw = np.random.default_rng(0)
     begun = WORLD.take(peers.first_runs(WORLD.candidates, {}, 6, draw))
-    regret = replay(begun, METHODS[name], [2, 2, 2], draw)[-1].regret
+    found = replay(begun, METHODS[name], [2, 2, 2], draw)[-1].found
     # Expected regret of the best of 12 random runs of 40: it has place i with C(39 - i, 11) / C(40, 12).
     ordered = np.sort(WORLD.values) - WORLD.values.min()
     expected, still = 0.0, 1.0
@@ -146,7 +147,7 @@ def test_models_find_a_better_run_than_chance_does_in_a_smooth_world(name: str) 
         hit = still * 12 / (40 - place)
         expected += hit * ordered[place]
         still -= hit
-    assert regret < expected
+    assert WORLD.regret(int(WORLD.order[found - 1])) < expected
 
 
 def test_outcomes_that_are_imagined_leave_no_doubt_about_their_own_row() -> None:
@@ -157,6 +158,35 @@ def test_outcomes_that_are_imagined_leave_no_doubt_about_their_own_row() -> None
     assert float(told[:, 1].std()) == pytest.approx(0.1, rel=0.1)
     assert torch.allclose(told.mean(0), worlds.mean(0))
     assert float(told[:, 3].std()) == pytest.approx(float(worlds[:, 3].std()), rel=0.05)
+
+
+def test_what_the_others_say_of_a_value_is_its_normal_distribution_given_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(5, 8, generator=generator, dtype=torch.float64)
+    covariance, values = root @ root.T, torch.randn(5, generator=generator, dtype=torch.float64)
+    found = peers.left_out(values, covariance)
+    for row in range(5):
+        rest = [i for i in range(5) if i != row]
+        weights = np.linalg.solve(covariance[rest][:, rest].numpy(), covariance[rest, row].numpy())
+        variance = covariance[row, row].item() - weights @ covariance[rest, row].numpy()
+        assert float(found[row]) == pytest.approx((values[row].item() - weights @ values[rest].numpy()) / variance**0.5)
+
+
+def test_worlds_are_as_wide_as_runs_left_out_say() -> None:
+    table = _table(12).drop("metric:points")
+    member = fit(table, units={"code": "bits/byte"}, unique={}, resamples=2, audited=False).members[0]
+    member = replace(member, theta=member.prior.mean[None])
+    value, slope = member.form.jacobian(member.theta, member.observed.design)
+    x, free = member.residual.x, member.form.free
+    scaled = slope[0] * torch.sqrt(member.prior.spread**2 + member.prior.doubt**2)[free, None]
+    covariance = scaled.T @ scaled + member.kernel(x, x)[0] + torch.diag(member.residual.variance[0])
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.linalg.cholesky(covariance) @ torch.randn(12, 100, generator=generator, dtype=torch.float64)
+    for stretch in (0.3, 1.0, 3.0):  # what is measured is off by so many times what was foretold
+        targets = value[0] + stretch * draws.T
+        found = [peers.width(replace(member, observed=replace(member.observed, target=y[None]))) for y in targets]
+        expected = (peers.AS_FORETOLD + 12 * stretch**2) / (peers.AS_FORETOLD + 12)
+        assert float(np.square(found).mean()) == pytest.approx(expected, rel=0.2)
 
 
 def test_a_spread_design_takes_the_far_corner_first() -> None:
