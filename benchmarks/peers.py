@@ -262,7 +262,8 @@ def left_out(values: Tensor, covariance: Tensor) -> Tensor:
     Rasmussen and Williams 2006, section 5.4.2.
     """
     inverse = torch.linalg.inv(covariance)
-    return (inverse @ values) / inverse.diagonal().sqrt()
+    found: Tensor = (inverse @ values) / inverse.diagonal().sqrt()
+    return found
 
 
 def told(worlds: Tensor, row: int) -> Tensor:
