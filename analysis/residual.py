@@ -133,18 +133,20 @@ class Evidence:
 def learn_kernel(evidence: Evidence, start: Kernel | None = None) -> Kernel:
     """Kernels of greatest posterior density; `start`, learned from more or other rows, saves most of the search."""
     scale = _Scale(evidence)
-    free = (torch.zeros_like(scale.centre) if start is None else scale.free(start)).requires_grad_()
-    optimizer = torch.optim.Adam([free], lr=RATE if start is None else RATE / 3)
-    for _ in range(STEPS if start is None else WARM_STEPS):
-        optimizer.zero_grad()
+    free = torch.zeros_like(scale.centre) if start is None else scale.free(start)
+    mean, square, rate = torch.zeros_like(free), torch.zeros_like(free), RATE if start is None else RATE / 3
+    # Adam (Kingma and Ba 2015) by hand: the first step of torch's own loads a compiler, which takes as long as a fit.
+    for step in range(1, 1 + (STEPS if start is None else WARM_STEPS)):
+        free = free.detach().requires_grad_()
         covariance = evidence.covariance(scale.kernel(free))
         with torch.no_grad():
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
             solved = inverse @ evidence.left[..., None]
             # Derivative of -log density by the covariance; far cheaper than going back through the factor.
             slope = 0.5 * (inverse - solved @ solved.transpose(1, 2))
-        ((slope * covariance).sum() + 0.5 * free.square().sum()).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        (way,) = torch.autograd.grad((slope * covariance).sum() + 0.5 * free.square().sum(), free)
+        mean, square = 0.9 * mean + 0.1 * way, 0.999 * square + 0.001 * way.square()
+        free = free - rate * mean / (1 - 0.9**step) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
     with torch.no_grad():
         return scale.kernel(free)
 
