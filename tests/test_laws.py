@@ -123,7 +123,7 @@ def test_log_linear_and_data_mixing_are_one_family() -> None:
 def test_additive_without_a_mixture_term_and_joint_with_equal_domains_are_chinchilla() -> None:
     design, c, four = designs(unique=math.inf), HOFFMANN_2022, designs().domains
     additive = Additive(
-        c.floor, (1e300,) * 4, (0.5,) * 4, c.a, c.alpha, c.b, c.beta, (1.0,) * 3, 15.4, design.phases, four
+        c.floor, (1e300,) * 4, (0.5,) * 4, 0.0, 1.0, c.a, c.alpha, c.b, c.beta, (1.0,) * 3, 15.4, design.phases, four
     )
     joint = Joint(c.floor, (c.a,) * 4, 1.0, c.alpha, (c.b,) * 4, 1.0, c.beta, four)
     assert torch.allclose(additive(design), c(design), rtol=1e-12)
@@ -132,7 +132,9 @@ def test_additive_without_a_mixture_term_and_joint_with_equal_domains_are_chinch
 
 def test_with_one_phase_and_no_repeats_the_additive_law_is_equation_4_of_shukor() -> None:
     design = designs(phases=1, domains=2, unique=math.inf)
-    law = Additive(0.7, (1.5, 0.8), (0.4, 0.9), 90.0, 0.3, 400.0, 0.28, (1.0,), 15.4, design.phases, design.domains)
+    law = Additive(
+        0.7, (1.5, 0.8), (0.4, 0.9), 0.0, 1.0, 90.0, 0.3, 400.0, 0.28, (1.0,), 15.4, design.phases, design.domains
+    )
     one, two = design.shares[:, 0].unbind(1)
     term = 1 / (1.5 * one**0.4 + 0.8 * two**0.9)
     expected = 0.7 + term + 90 / design.params**0.3 + 400 / design.total**0.28

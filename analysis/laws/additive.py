@@ -1,4 +1,4 @@
-"""The additive law: the mixture adds a term that no scale removes (Shukor et al. 2025), with phases and repeats."""
+"""The additive law: the mixture adds a term of its own (Shukor et al. 2025), here with phases and repeats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from mixlaw.analysis.laws.chinchilla import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_
 from mixlaw.analysis.laws.data_constrained import REPEATS_PRIOR, saturate
 from mixlaw.analysis.laws.exposure import ces
 from mixlaw.analysis.laws.exposure_form import saturated
-from mixlaw.analysis.laws.exposure_priors import RETENTION_PRIOR, tells
+from mixlaw.analysis.laws.exposure_priors import RETENTION_PRIOR, mixtures_vary_at_sizes, tells
+
+#: From hardly at all, as in Shukor et al., to as fast as data terms fall.
+SHRINK_PRIOR = (math.log(0.15), 0.8)
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,16 @@ class Additive:
 
         d_j = saturate(sum_p retention_p t_pj, U_j, repeats)      as in the exposure law
         D   = sum_j d_j,  h_j = d_j / D
-        L   = floor + 1 / sum_j c_j h_j**g_j + a / N**alpha + b / D**beta
+        L   = floor + (D / home)**-shrink / sum_j c_j h_j**g_j + a / N**alpha + b / D**beta
 
-    With one phase and no repeats it is equation 4 of Shukor et al. 2025, arXiv:2507.09404.
+    With one phase, no repeats and shrink 0 it is equation 4 of Shukor et al. 2025, arXiv:2507.09404, in which no scale
+    removes the mixture's term; RegMix's mixtures differ by less where there are more tokens.
 
     Attributes:
         floor: irreducible loss.
         c, g: weight and exponent of each domain in the mixture's term, (K,).
+        shrink: exponent with which that term falls with tokens.
+        home: tokens at which it is stated.
         a, alpha, b, beta: capacity and data terms as in Chinchilla.
         retention: of tokens seen in each phase, (P,); the last is 1.
         repeats: epochs beyond the first that make repeats worth 1 - 1/e of their limit.
@@ -40,6 +46,8 @@ class Additive:
     floor: float
     c: tuple[float, ...]
     g: tuple[float, ...]
+    shrink: float
+    home: float
     a: float
     alpha: float
     b: float
@@ -57,7 +65,7 @@ class Additive:
         )
         d = saturate(torch.einsum("p,rpk->rk", retention, design.tokens), design.unique, self.repeats)
         total = d.sum(1)
-        mixed = torch.exp(-ces(log_c, d / total[:, None], g))
+        mixed = torch.exp(-ces(log_c, d / total[:, None], g)) * (total / self.home) ** -self.shrink
         return self.floor + mixed + self.a * design.params**-self.alpha + self.b * total**-self.beta
 
     @classmethod
@@ -77,9 +85,9 @@ class _Amounts:
 
 
 class AdditiveForm(BlockForm):
-    """theta = (floor, capacity, data at the centre; alpha, beta; retention of all phases but the last; repeats; c; g),
+    """theta = (floor, capacity, data at the centre; alpha, beta, shrink; retention of all phases but the last; repeats;
 
-    logarithms.
+    c; g), logarithms.
     """
 
     def __init__(self, design: Design) -> None:
@@ -92,6 +100,9 @@ class AdditiveForm(BlockForm):
             b=Parameter("data", *TERM_PRIOR, held=one_budget),
             alpha=Parameter("alpha", *EXPONENT_PRIOR, SHAPE_BETWEEN, held=one_size),
             beta=Parameter("beta", *EXPONENT_PRIOR, SHAPE_BETWEEN, held=one_budget),
+            shrink=Parameter(
+                "shrink", *SHRINK_PRIOR, SHAPE_BETWEEN, held=not mixtures_vary_at_sizes(design), loose=True
+            ),
             retention=[
                 Parameter(f"retention {p}", *RETENTION_PRIOR, SHAPE_BETWEEN, held=not tells(design, i))
                 for i, p in enumerate(early)
@@ -112,14 +123,18 @@ class AdditiveForm(BlockForm):
         parts, powers = self._terms(theta, amounts, design)
         value, (floor, mixed, capacity, data) = softmax_parts(parts)
         beta, g = self.block(theta, "beta").exp(), self.block(theta, "g").exp()[..., None]
-        by_c = -mixed * torch.exp(powers + parts[1][:, None])
+        by_c = -mixed * torch.exp(powers - powers.logsumexp(1)[:, None])
         by_g = by_c * (powers - self.block(theta, "c")[..., None]).masked_fill(amounts.share == 0, 0.0)
         by_alpha = capacity * (parts[2] - self.block(theta, "a"))[:, None]
         by_beta = data * (parts[3] - self.block(theta, "b"))[:, None]
+        shrink = self.block(theta, "shrink").exp()
+        by_shrink = -mixed * (shrink * amounts.log_total)[:, None]
         blocks = {"floor": floor, "a": capacity, "b": data, "alpha": by_alpha, "beta": by_beta, "c": by_c, "g": by_g}
+        blocks["shrink"] = by_shrink
         if self.free_in["retention"]:
             by_share = by_c * g
-            by_amount = by_share - (by_share.sum(1, keepdim=True) + data * beta[..., None]) * amounts.share
+            by_total = by_share.sum(1, keepdim=True) + data * beta[..., None] + mixed * shrink[..., None]
+            by_amount = by_share - by_total * amounts.share
             blocks["retention"] = self._by_retention(theta, design, amounts, by_amount)
         return value, blocks
 
@@ -139,7 +154,8 @@ class AdditiveForm(BlockForm):
         alpha, beta = self.block(theta, "alpha").exp(), self.block(theta, "beta").exp()
         capacity = self.block(theta, "a") - alpha * (design.params.log() - self.log_n)
         data = self.block(theta, "b") - beta * amounts.log_total
-        return [self.block(theta, "floor"), -powers.logsumexp(1), capacity, data], powers
+        mixed = -powers.logsumexp(1) - self.block(theta, "shrink").exp() * amounts.log_total
+        return [self.block(theta, "floor"), mixed, capacity, data], powers
 
     def _by_retention(self, theta: Tensor, design: Design, amounts: _Amounts, by_amount: Tensor) -> Tensor:
         """Derivative by retention (B, P - 1, R) from that by log effective tokens, (B, K, R)."""
@@ -157,6 +173,8 @@ class AdditiveForm(BlockForm):
             floor=math.exp(floor),
             c=tuple((theta[self.at["c"]] - log_scale).exp().tolist()),
             g=tuple(theta[self.at["g"]].exp().tolist()),
+            shrink=float(theta[self.at["shrink"]].exp()),
+            home=math.exp(self.log_d),
             a=math.exp(a + alpha * self.log_n),
             alpha=alpha,
             b=math.exp(b + beta * self.log_d),

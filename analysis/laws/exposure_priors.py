@@ -109,10 +109,15 @@ def _bottleneck(design: Design) -> Parameter:
 
 def _contrast(design: Design) -> Parameter:
     """Fitted where mixtures vary at two sizes; else held."""
+    prior, held = CONTRAST_PRIOR if len(design.domains) > 1 else (0.0, 0.0), not mixtures_vary_at_sizes(design)
+    return Parameter("contrast", *prior, between=CONTRAST_BETWEEN, held=held, loose=True)
+
+
+def mixtures_vary_at_sizes(design: Design) -> bool:
+    """Whether mixtures vary at two sizes, so that what they differ by can be compared."""
     sizes = design.params.detach().log().round(decimals=2)
     varied = [_mixtures_vary(design.select(torch.nonzero(sizes == size)[:, 0])) for size in set(sizes.tolist())]
-    prior = CONTRAST_PRIOR if len(design.domains) > 1 else (0.0, 0.0)
-    return Parameter("contrast", *prior, between=CONTRAST_BETWEEN, held=sum(varied) < 2, loose=True)
+    return sum(varied) > 1
 
 
 def _mixtures_vary(design: Design) -> bool:
