@@ -11,6 +11,7 @@ from mixlaw.analysis.audit import Held, calibrate
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.laws import Additive, BiMix, DataConstrained, Exposure, Law, Saturating
 from mixlaw.analysis.laws.chinchilla import spread
+from mixlaw.analysis.laws.exposure_priors import mixtures_vary_at_sizes
 from mixlaw.analysis.observed import Observed
 
 #: Runs that what all tasks say is worth to one task.
@@ -48,7 +49,8 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]]) -> Tensor:
     extrapolate come first: what the others say is worth no more than a few of their runs.
 
     Where sizes vary, laws that foretell worse than the exposure law are left out: a stack keeps some of each, which
-    matters little among the measured runs, and much at other sizes, where laws go apart.
+    matters little among the measured runs, and much at other sizes, where laws go apart. Where mixtures vary at one of
+    the sizes only, no run tells how much they differ by at others, and the laws that are left count alike.
 
     Args:
         observed: all rows.
@@ -73,6 +75,8 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]]) -> Tensor:
         score, run = map(torch.cat, zip(*scored.values(), strict=True))
         weights = weights * ~_behind(score, run)
         weights = weights / weights.sum(1, keepdim=True)
+        if not mixtures_vary_at_sizes(observed.design):
+            return weights
     for extrapolating, (score, run) in scored.items():
         trust = ORDINARY_RUNS if extrapolating else 1.0
         shared = _mixture(score.flatten(0, 1)[:, None], run.repeat_interleave(tasks) / tasks, weights.mean(0)[None])

@@ -36,7 +36,7 @@ from mixlaw.runner.tree import plan
 
 Floats = NDArray[np.float64]
 KEPT = ROOT / "out" / "simulated.json"
-WORLDS = 24
+WORLDS = 20
 DOMAINS = (
     Domain("web", Kind.TEXT, 40_000_000),
     Domain("books", Kind.TEXT, 3_000_000),

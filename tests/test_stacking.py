@@ -99,6 +99,42 @@ def test_checkpoints_of_one_run_count_as_one_run(rng: np.random.Generator) -> No
     assert torch.allclose(one, ten, atol=0.02)
 
 
+def sized(rng: np.random.Generator, rows: int, at_both: bool) -> tuple[Observed, Floats]:
+    """Runs at two sizes, with mixtures that vary at the smaller one or at both, and the log losses they measured."""
+    large, share = np.arange(rows) % 4 == 0, rng.uniform(0.1, 0.9, rows)
+    share = np.where(large & (not at_both), 0.5, share)
+    truth = rng.normal(size=(rows, 1))
+    columns = {
+        "run": [f"r{i}" for i in range(rows)],
+        "params": np.where(large, 4e6, 1e6),
+        "metric:t0": np.exp(truth[:, 0]),
+    }
+    tokens = {"tokens:train:web": 1e9 * share, "tokens:train:code": 1e9 * (1 - share)}
+    return observe(pl.DataFrame(columns | tokens), {"t0": "bits/byte"}, {}, None), truth
+
+
+@pytest.mark.parametrize(
+    ("at_both", "off", "weights"),
+    [(True, (0.3, 0.6), (1.0, 0.0)), (False, (0.3, 0.6), (1.0, 0.0)), (False, (0.6, 0.3), (0.5, 0.5))],
+)
+def test_where_sizes_vary_laws_behind_the_first_are_left_out_and_others_count_alike_if_one_size_alone_tells_mixtures(
+    rng: np.random.Generator, at_both: bool, off: tuple[float, float], weights: tuple[float, float]
+) -> None:
+    observed, truth = sized(rng, 80, at_both)
+    rows = torch.arange(80)
+    held = {str(i): [told(observed, rows, truth + sd * rng.normal(size=truth.shape), sd)] for i, sd in enumerate(off)}
+    assert stacking.stack(observed, held)[0].tolist() == pytest.approx(weights)
+
+
+def test_where_mixtures_vary_at_two_sizes_a_better_law_counts_more(rng: np.random.Generator) -> None:
+    observed, truth = sized(rng, 80, at_both=True)
+    rows = torch.arange(80)
+    held = {
+        str(i): [told(observed, rows, truth + sd * rng.normal(size=truth.shape), sd)] for i, sd in enumerate((0.6, 0.3))
+    }
+    assert float(stacking.stack(observed, held)[0, 1]) > 0.7
+
+
 def test_a_combined_prediction_has_mean_and_spread_of_the_mixture_of_densities(rng: np.random.Generator) -> None:
     observed, rows = runs(np.zeros((4, 2))), torch.arange(4)
     means = rng.normal(size=(3, 4, 2))
