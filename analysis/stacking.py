@@ -11,7 +11,6 @@ from mixlaw.analysis.audit import Held, calibrate
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.laws import Additive, BiMix, DataConstrained, Exposure, Law, Saturating
 from mixlaw.analysis.laws.chinchilla import spread
-from mixlaw.analysis.laws.exposure_priors import mixtures_vary_at_sizes
 from mixlaw.analysis.observed import Observed
 
 #: Runs that what all tasks say is worth to one task.
@@ -20,8 +19,9 @@ SHARED_RUNS = 20.0
 ORDINARY_RUNS = 10.0
 #: A law that counts less than this in the average task is left out, and so is all but the best MOST.
 LEAST, MOST = 0.05, 3
-#: Standard errors by which a law must foretell held-out runs worse than the exposure law to be left out.
-BEHIND = 1.0
+#: Standard errors by which a law must foretell held-out runs better than the exposure law to stand beside it where
+#: sizes vary.
+AHEAD = 1.0
 #: Degrees of freedom of the Student t that scores a held-out run: one wild run must not choose the law.
 FREEDOM = 5.0
 
@@ -48,9 +48,9 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]]) -> Tensor:
     Yao et al. 2018 (arXiv:1704.02030), with a Dirichlet prior: tasks lean on what all of them say together. Folds that
     extrapolate come first: what the others say is worth no more than a few of their runs.
 
-    Where sizes vary, laws that foretell worse than the exposure law are left out: a stack keeps some of each, which
-    matters little among the measured runs, and much at other sizes, where laws go apart. Where mixtures vary at one of
-    the sizes only, no run tells how much they differ by at others, and the laws that are left count alike.
+    Where sizes vary, a law stands beside the exposure law only where it foretells clearly better: a stack keeps some of
+    each, which matters little among the measured runs, and much at other sizes, where laws go apart. Where no fold
+    extrapolates, both count alike then: which fits the measured sizes does not tell which holds at others.
 
     Args:
         observed: all rows.
@@ -73,21 +73,16 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]]) -> Tensor:
             scored[extrapolating] = torch.cat(parts), _per_run(observed, held[laws[0]], extrapolating)
     if scored and spread(observed.design.params) > 0.01:
         score, run = map(torch.cat, zip(*scored.values(), strict=True))
-        weights = weights * ~_behind(score, run)
+        ahead, error = _mean(score - score[..., :1], run)
+        weights = weights * (ahead >= AHEAD * error)  # 0 >= 0 for the exposure law itself
         weights = weights / weights.sum(1, keepdim=True)
-        if not mixtures_vary_at_sizes(observed.design):
+        if True not in scored:
             return weights
     for extrapolating, (score, run) in scored.items():
         trust = ORDINARY_RUNS if extrapolating else 1.0
         shared = _mixture(score.flatten(0, 1)[:, None], run.repeat_interleave(tasks) / tasks, weights.mean(0)[None])
         weights = _mixture(score, run, trust * weights + SHARED_RUNS * shared)
     return weights
-
-
-def _behind(score: Tensor, run: Tensor) -> Tensor:
-    """Laws that foretell worse than the first, by scores (Q, T, M) of rows with weights (Q,), (M,)."""
-    mean, error = _mean(score[..., :1] - score, run)
-    return mean > BEHIND * error
 
 
 def _mean(score: Tensor, run: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,12 +29,12 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def runs(values: Floats, names: list[str] | None = None) -> Observed:
-    """Runs of one mixture that measured exp(values) (rows, tasks)."""
+def runs(values: Floats, names: list[str] | None = None, sizes: tuple[float, ...] = (1e6,)) -> Observed:
+    """Runs of one mixture, of sizes in turn, that measured exp(values) (rows, tasks)."""
     rows = len(values)
     columns = {f"metric:t{i}": np.exp(v) for i, v in enumerate(values.T)}
     table = pl.DataFrame(
-        {"run": names or [f"r{i}" for i in range(rows)], "params": np.full(rows, 1e6), "tokens:train:web": 1e9}
+        {"run": names or [f"r{i}" for i in range(rows)], "params": np.resize(sizes, rows), "tokens:train:web": 1e9}
         | columns
     )
     return observe(table, {f"t{i}": "bits/byte" for i in range(values.shape[1])}, {}, None)
@@ -99,38 +99,32 @@ def test_checkpoints_of_one_run_count_as_one_run(rng: np.random.Generator) -> No
     assert torch.allclose(one, ten, atol=0.02)
 
 
-def sized(rng: np.random.Generator, rows: int, at_both: bool) -> tuple[Observed, Floats]:
-    """Runs at two sizes, with mixtures that vary at the smaller one or at both, and the log losses they measured."""
-    large, share = np.arange(rows) % 4 == 0, rng.uniform(0.1, 0.9, rows)
-    share = np.where(large & (not at_both), 0.5, share)
-    truth = rng.normal(size=(rows, 1))
-    columns = {
-        "run": [f"r{i}" for i in range(rows)],
-        "params": np.where(large, 4e6, 1e6),
-        "metric:t0": np.exp(truth[:, 0]),
-    }
-    tokens = {"tokens:train:web": 1e9 * share, "tokens:train:code": 1e9 * (1 - share)}
-    return observe(pl.DataFrame(columns | tokens), {"t0": "bits/byte"}, {}, None), truth
-
-
 @pytest.mark.parametrize(
-    ("at_both", "off", "weights"),
-    [(True, (0.3, 0.6), (1.0, 0.0)), (False, (0.3, 0.6), (1.0, 0.0)), (False, (0.6, 0.3), (0.5, 0.5))],
+    ("off", "extrapolates", "weights"),
+    [
+        ((0.3, 0.6), False, (1.0, 0.0)),
+        ((0.3, 0.3), True, (1.0, 0.0)),
+        ((0.6, 0.3), False, (0.5, 0.5)),
+    ],
 )
-def test_where_sizes_vary_laws_behind_the_first_are_left_out_and_others_count_alike_if_one_size_alone_tells_mixtures(
-    rng: np.random.Generator, at_both: bool, off: tuple[float, float], weights: tuple[float, float]
+def test_where_sizes_vary_only_better_laws_stand_beside_the_first_and_alike_if_no_fold_extrapolates(
+    rng: np.random.Generator, off: tuple[float, float], extrapolates: bool, weights: tuple[float, float]
 ) -> None:
-    observed, truth = sized(rng, 80, at_both)
-    rows = torch.arange(80)
-    held = {str(i): [told(observed, rows, truth + sd * rng.normal(size=truth.shape), sd)] for i, sd in enumerate(off)}
+    truth, rows = rng.normal(size=(80, 1)), torch.arange(80)
+    observed = runs(truth, sizes=(1e6, 4e6))
+    held = {
+        str(i): [told(observed, rows, truth + sd * rng.normal(size=truth.shape), sd, extrapolates)]
+        for i, sd in enumerate(off)
+    }
     assert stacking.stack(observed, held)[0].tolist() == pytest.approx(weights)
 
 
-def test_where_mixtures_vary_at_two_sizes_a_better_law_counts_more(rng: np.random.Generator) -> None:
-    observed, truth = sized(rng, 80, at_both=True)
-    rows = torch.arange(80)
+def test_where_sizes_vary_a_law_that_extrapolates_better_counts_more(rng: np.random.Generator) -> None:
+    truth, rows = rng.normal(size=(80, 1)), torch.arange(80)
+    observed = runs(truth, sizes=(1e6, 4e6))
     held = {
-        str(i): [told(observed, rows, truth + sd * rng.normal(size=truth.shape), sd)] for i, sd in enumerate((0.6, 0.3))
+        str(i): [told(observed, rows, truth + sd * rng.normal(size=truth.shape), sd, True)]
+        for i, sd in enumerate((0.6, 0.3))
     }
     assert float(stacking.stack(observed, held)[0, 1]) > 0.7
 

@@ -23,7 +23,7 @@ BOTTLENECK_PRIOR = (math.log(1.5), 0.5)
 BOTTLENECK_OF_TWO = (0.0, 0.25)
 #: What RegMix's mixtures differ by at 60 and 1,000 times the size, over what is foretold from 1M: the factor per
 #: tenfold spreads by about so much from loss to loss (dev/LOG.md).
-CONTRAST_PRIOR, CONTRAST_BETWEEN = (0.0, 0.08), 0.08
+CONTRAST_PRIOR, CONTRAST_BETWEEN = (0.0, 0.12), 0.12
 #: Harm sets in around 15 epochs (4 are almost free, 40 are not: Muennighoff et al. 2023).
 ONSET_PRIOR = (math.log(15.0), 0.4)
 OVERLOAD_PRIOR = (math.log(0.1), 1.5)
@@ -108,16 +108,16 @@ def _bottleneck(design: Design) -> Parameter:
 
 
 def _contrast(design: Design) -> Parameter:
-    """Fitted where mixtures vary at two sizes; else held."""
+    """Fitted where mixtures vary at three sizes; else held."""
     prior, held = CONTRAST_PRIOR if len(design.domains) > 1 else (0.0, 0.0), not mixtures_vary_at_sizes(design)
     return Parameter("contrast", *prior, between=CONTRAST_BETWEEN, held=held, loose=True)
 
 
 def mixtures_vary_at_sizes(design: Design) -> bool:
-    """Whether mixtures vary at two sizes, so that what they differ by can be compared."""
+    """Whether mixtures vary at three sizes: what two show is drowned by how they share out capacity."""
     sizes = design.params.detach().log().round(decimals=2)
     varied = [_mixtures_vary(design.select(torch.nonzero(sizes == size)[:, 0])) for size in set(sizes.tolist())]
-    return sum(varied) > 1
+    return sum(varied) > 2
 
 
 def _mixtures_vary(design: Design) -> bool:
