@@ -41,6 +41,7 @@ def save(folder: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer
         step: optimizer steps since the start of the recipe.
         tokenizer: folder of the tokenizer files, copied into the checkpoint where they exist.
     """
+    _without_bars()
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -55,6 +56,13 @@ def save(folder: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer
     write_text(draft / STATE, _state(step, checksums))
     remove(folder)
     os.replace(draft, folder)
+
+
+def _without_bars() -> None:
+    """Proxies load in no time, and the lock of a progress bar is one for all processes: a killed one keeps it."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def remove(folder: Path) -> None:
@@ -75,6 +83,7 @@ def load(folder: Path) -> Restored:
     from transformers import LlamaForCausalLM
 
     step = verify(folder)
+    _without_bars()
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
     for weight in model.parameters():  # out of the memory-mapped file: kernels may round otherwise at odd addresses
         weight.data = weight.data.clone()

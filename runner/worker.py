@@ -95,10 +95,9 @@ def _tell_progress(tokens: int) -> None:
 
 
 def _quiet() -> None:
-    """Stdout belongs to the protocol: libraries that print go to stderr, and progress bars stay off."""
+    """Stdout belongs to the protocol: libraries that print go to stderr."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
