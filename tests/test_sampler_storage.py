@@ -25,7 +25,7 @@ from mixlaw.optimizer.sampler import mixtures
 from mixlaw.optimizer.sampler_history import measured
 from sampler_worker import NAMES, load, loss, mix, work
 
-WORKERS, EACH = 4, 3
+WORKERS, EACH = 4, 4
 POSTGRES = Path("/usr/lib/postgresql")  # where Debian puts it, a folder for each version
 
 

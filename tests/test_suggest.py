@@ -36,16 +36,16 @@ SIZES = {24_000: 480_000, 94_000: 1_880_000}
 SMALL = 6.0 * 24_000 * 480_000  # FLOPs of a recipe of the smallest size
 
 
-def expected_regret_after(world: World, runs: Sequence[Recipe], truths: int = 100) -> float:
+def expected_regret_after(world: World, runs: Sequence[Recipe], truths: int = 200) -> float:
     """What the recommendation loses on average, in percent of loss, once these runs were measured.
 
-    By Bayes' rule on 1,500 worlds (a task tells nothing of another), each of `truths` worlds the true one in turn:
+    By Bayes' rule on 3,000 worlds (a task tells nothing of another), each of `truths` worlds the true one in turn:
     no linear approximation as in the choice of the runs.
     """
     target = random_recipes([330_000], 20, DOMAINS, PHASES, count=150, seed=77)
     generator = torch.Generator().manual_seed(0)
     shown, stakes = (
-        world.draws(design_of(recipes, PHASES, world.domains, UNIQUE), 1500).log() for recipes in (runs, target)
+        world.draws(design_of(recipes, PHASES, world.domains, UNIQUE), 3000).log() for recipes in (runs, target)
     )
     noise = world.log_noise * torch.randn(truths, len(runs), 2, generator=generator, dtype=torch.float64)
     miss = (shown[None, truths:] - (shown[:truths] + noise)[:, None]) / world.log_noise
@@ -61,7 +61,7 @@ def regrets(seed: int) -> tuple[float, float]:
     world = replace(known, noise=torch.full_like(known.noise, 0.02)).uncertain(0.6, seed=seed)
     found = suggest(world, replace(TARGET, caps={}), DOMAINS, Proxies(SIZES), budget=4 * SMALL, count=8)
     size = int(np.ceil(found.cost / SMALL))
-    random = [random_recipes([24_000], 20, DOMAINS, PHASES, count=size, seed=1000 * seed + i) for i in range(3)]
+    random = [random_recipes([24_000], 20, DOMAINS, PHASES, count=size, seed=1000 * seed + i) for i in range(5)]
     suggested = expected_regret_after(world, [job.recipe for job in found.jobs])
     return suggested, float(np.mean([expected_regret_after(world, recipes) for recipes in random]))
 
