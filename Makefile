@@ -1,7 +1,7 @@
 # Every target sets up .venv by itself and repeats in seconds when nothing changed.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := demo,app,dev
+EXTRAS := hf,demo,eval,ray,app,dev
 
 .PHONY: demo test lint types notebooks bench scoreboard wheel clean
 .DEFAULT_GOAL := test
@@ -15,8 +15,9 @@ EXTRAS := demo,app,dev
 demo: .venv/installed
 	$(BIN)/mixlaw demo $(if $(STUDY),$(STUDY),$(if $(SMOKE),out/smoke,out/demo)) $(if $(SMOKE),--smoke)
 
+# Two processes of one thread each, whole files to each, so that fixtures are shared.
 test: .venv/installed
-	$(BIN)/pytest $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(TESTS)
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
