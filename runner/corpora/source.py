@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -11,9 +12,10 @@ from mixlaw.errors import InputError
 from mixlaw.recipe import Kind
 from mixlaw.runner.corpora.document import Document
 from mixlaw.runner.corpora.facts import read_facts
-from mixlaw.runner.corpora.files import matching, read_files
+from mixlaw.runner.corpora.files import file_parts, matching
 from mixlaw.runner.corpora.markup import read_markup
 from mixlaw.runner.corpora.packages import LIBRARIES, versions
+from mixlaw.runner.corpora.part import Part as Part
 from mixlaw.runner.corpora.prose import read_prose
 from mixlaw.runner.corpora.python_source import READ, read_code, read_docstrings
 from mixlaw.runner.corpora.synthetic import read_synthetic
@@ -48,17 +50,26 @@ EMBEDDED = {
 }
 
 
-def read(source: str, root: Path) -> Iterator[Document]:
-    """Documents of a source; paths are relative to `root`, the study folder.
+def partitions(source: str, root: Path) -> list[Part]:
+    """Parts of a source, in a fixed order; paths are relative to `root`, the study folder.
 
     Raises:
-        InputError: the source is unknown, has an unknown option, needs a package that is not installed, names no file,
-            or a file is not what its suffix says.
+        InputError: the source is unknown, has an unknown option, needs a package that is not installed, or names no
+            file.
     """
     if not source.startswith(PREFIX):
-        return read_files(source, root)
+        return file_parts(source, root)
     corpus, options = embedded(source)
-    return corpus.read(**options)
+    return [Part(source.removeprefix(PREFIX), partial(corpus.read, **options))]
+
+
+def read(source: str, root: Path) -> Iterator[Document]:
+    """Documents of a source, part after part.
+
+    Raises:
+        InputError: as `partitions`; or a file is not what its suffix says.
+    """
+    return (document for part in partitions(source, root) for document in part.read())
 
 
 def identity(source: str, root: Path) -> dict[str, object]:
