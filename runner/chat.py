@@ -1,0 +1,168 @@
+"""A client of chat endpoints that speak OpenAI's protocol; what was asked and answered is kept, line by line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mixlaw.errors import InputError
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where chat completions are asked for.
+
+    Attributes:
+        url: up to the version, such as http://localhost:8000/v1.
+        model: name of the model there.
+        key: environment variable that holds the API key; servers of one's own often want none.
+        retries: repetitions of a request that met a full, failing or silent server, with growing pauses.
+        seconds: limit on one answer.
+        parallel: requests under way at once.
+    """
+
+    url: str
+    model: str
+    key: str = "OPENAI_API_KEY"
+    retries: int = 6
+    seconds: float = 300.0
+    parallel: int = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """A conversation to be continued.
+
+    Attributes:
+        messages: (role, text) in order; roles are system, user and assistant.
+        options: what else the protocol knows: temperature, max_tokens, seed, stop, ...
+    """
+
+    messages: tuple[tuple[str, str], ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def body(self, model: str) -> dict[str, Any]:
+        """All that is sent."""
+        messages = [{"role": role, "content": text} for role, text in self.messages]
+        return {"model": model, "messages": messages, **self.options}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The first choice of an answer, and why it ended ("stop": by itself, "length": at max_tokens)."""
+
+    text: str
+    finish: str
+
+
+class Chat:
+    """An endpoint with a transcript: a request that was answered before is not asked again.
+
+    A line of the transcript holds the url, the whole request and the whole response: what is needed to repeat it. To
+    ask the same again, for another sample, give another `seed` in the options.
+    """
+
+    def __init__(self, endpoint: Endpoint, transcript: Path) -> None:
+        """Open the transcript, which need not exist.
+
+        Raises:
+            InputError: the package `openai` is not installed, or a line of the transcript is damaged.
+        """
+        self.endpoint, self.transcript = endpoint, transcript
+        self._client = _client(endpoint)
+        self._known = _read(transcript)
+        self._lock = threading.Lock()
+
+    def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Replies in the order of the requests, several being asked at once.
+
+        Raises:
+            InputError: the endpoint cannot be reached, does not know the model, or refuses key or request.
+        """
+        asked: dict[str, Future[Reply]] = {}
+        pool = ThreadPoolExecutor(self.endpoint.parallel)
+        try:
+            bodies = [request.body(self.endpoint.model) for request in requests]
+            keys = [_key(self.endpoint.url, body) for body in bodies]
+            for key, body in zip(keys, bodies, strict=True):
+                if key not in asked:
+                    asked[key] = pool.submit(self._answer, key, body)
+            for key in keys:
+                yield asked[key].result()
+        finally:  # also where the caller stops early: what is under way is answered and kept, the rest is not asked
+            pool.shutdown(cancel_futures=True)
+
+    def _answer(self, key: str, body: dict[str, Any]) -> Reply:
+        if key not in self._known:
+            began = time.time()
+            response = self._post(body)
+            line = {"key": key, "url": self.endpoint.url, "request": body, "response": response}
+            self._keep({**line, "time": round(began, 3), "seconds": round(time.time() - began, 3)})
+            self._known[key] = response
+        return _reply(self._known[key])
+
+    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        import openai
+
+        where = f"{self.endpoint.url} (model {self.endpoint.model!r})"
+        try:
+            found = self._client.chat.completions.create(**body)
+        except openai.APIConnectionError as error:
+            raise InputError(f"no answer from {where}: {error}; is the server running at that address?") from error
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            raise InputError(f"{where} refuses the key in ${self.endpoint.key}: {error}; set it") from error
+        except openai.APIStatusError as error:
+            raise InputError(f"{where} refuses a request: {error}; mend model, messages or options") from error
+        response: dict[str, Any] = found.model_dump(mode="json", exclude_none=True)
+        return response
+
+    def _keep(self, line: dict[str, Any]) -> None:
+        with self._lock:
+            self.transcript.parent.mkdir(parents=True, exist_ok=True)
+            with self.transcript.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _client(endpoint: Endpoint) -> Any:
+    try:
+        from openai import OpenAI
+    except ImportError as error:
+        raise InputError("chat endpoints take the package openai; pip install 'mixlaw[chat]'") from error
+    key = os.environ.get(endpoint.key) or "none"
+    return OpenAI(base_url=endpoint.url, api_key=key, max_retries=endpoint.retries, timeout=endpoint.seconds)
+
+
+def _key(url: str, body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([url, body], sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _reply(response: dict[str, Any]) -> Reply:
+    choice = response["choices"][0]
+    return Reply(choice["message"].get("content") or "", choice.get("finish_reason") or "")
+
+
+def _read(transcript: Path) -> dict[str, dict[str, Any]]:
+    """Responses by key. A last line without its end, of a process that was killed, is cut off."""
+    if not transcript.exists():
+        return {}
+    data = transcript.read_bytes()
+    *lines, rest = data.split(b"\n")
+    if rest:
+        os.truncate(transcript, len(data) - len(rest))
+    known = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            known[row["key"]] = row["response"]
+            _reply(row["response"])
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise InputError(f"{transcript}:{number} is damaged ({error}); delete that line") from error
+    return known
