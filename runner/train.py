@@ -51,6 +51,7 @@ def train_segment(
     runs: Path,
     report: Callable[[int], None] = lambda tokens: None,
     stop: Callable[[], bool] = lambda: False,
+    saved: Callable[[Path], None] = lambda checkpoint: None,
 ) -> Trained:
     """Train a segment and leave `runs/<lineage>/checkpoint`.
 
@@ -61,6 +62,7 @@ def train_segment(
         runs: folder of the study's runs.
         report: told the tokens of the segment done so far, about twice a second.
         stop: asked after every step; True saves a checkpoint and raises Stopped.
+        saved: told every checkpoint, partial or final, once it is whole on disk.
 
     Raises:
         InputError: a checkpoint is damaged, or a domain of the recipe has no tokens.
@@ -73,7 +75,7 @@ def train_segment(
     home = runs / segment.lineage
     model, adamw, first = _resume(segment, setup, runs)
     last = segment.stop // step_tokens
-    began = saved = told = time.monotonic()
+    began = kept = told = time.monotonic()
     tail: list[float] = []
     for step in range(first, last):
         factor = rate(segment.recipe, step * step_tokens, rules.warmup_tokens)
@@ -86,14 +88,15 @@ def train_segment(
         if now - told > REPORT_SECONDS:
             report((step + 1) * step_tokens - segment.start)
             told = now
-        if step + 1 < last and (stop() or now - saved > setup.checkpoint_seconds):
-            _save_partial(home, model, adamw, step + 1, setup.tokenizer)
-            saved = now
+        if step + 1 < last and (stop() or now - kept > setup.checkpoint_seconds):
+            saved(_save_partial(home, model, adamw, step + 1, setup.tokenizer))
+            kept = now
             if stop():
                 raise Stopped(segment.lineage)
     seconds = time.monotonic() - began
     if not (home / "checkpoint").exists():
         checkpoint.save(home / "checkpoint", model, adamw, last, setup.tokenizer)
+        saved(home / "checkpoint")
     for partial in home.glob("partial-*"):
         checkpoint.remove(partial)
     mean = sum(tail) / len(tail) if tail else float("nan")
@@ -139,9 +142,10 @@ def _resume(segment: Segment, setup: Setup, runs: Path) -> tuple[LlamaForCausalL
     return restored.model.train(), adamw, restored.step
 
 
-def _save_partial(home: Path, model: LlamaForCausalLM, adamw: torch.optim.AdamW, step: int, tokenizer: Path) -> None:
+def _save_partial(home: Path, model: LlamaForCausalLM, adamw: torch.optim.AdamW, step: int, tokenizer: Path) -> Path:
     """Write a checkpoint inside the segment; the one before it goes only once the new one is whole."""
-    older = list(home.glob("partial-*"))
-    checkpoint.save(home / f"partial-{step:012}", model, adamw, step, tokenizer)
+    older, newest = list(home.glob("partial-*")), home / f"partial-{step:012}"
+    checkpoint.save(newest, model, adamw, step, tokenizer)
     for path in older:
         checkpoint.remove(path)
+    return newest
