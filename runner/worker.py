@@ -1,7 +1,7 @@
 """A worker process: takes segments from stdin, trains and evaluates them one after another, tells on stdout.
 
 One JSON document per line. In: first {"setup", "runs"}, then {"segment", "finished"} any number of times. Out:
-{"event": "ready" | "progress" | "done" | "stopped" | "failed", ...}. End of input and SIGTERM save a checkpoint and
+{"event": "ready" | "progress" | "saved" | "done" | "stopped" | "failed", ...}. End of input and SIGTERM save a checkpoint and
 stop, so that no worker outlives its driver. Run as `python -m mixlaw.runner.worker`: it shares nothing with its driver
 but pipes and files.
 """
@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -54,7 +55,9 @@ class Worker:
     def work(self, segment: Segment, finished: Recipe | None) -> dict[str, Any]:
         """Train a segment; where a recipe ends with it, evaluate and write its record. Returns the closing event."""
         streams = {name: self.shards[name].tokens for name in segment.recipe.domains if name in self.shards.domains}
-        trained = train_segment(segment, self.setup, streams, self.runs, _tell_progress, lambda: self.stopping)
+        trained = train_segment(
+            segment, self.setup, streams, self.runs, _tell_progress, lambda: self.stopping, _tell_saved
+        )
         began = time.monotonic()
         if finished is not None:
             batches = Batches(finished, streams, self.setup.sequence, self.setup.sequences(finished.params))
@@ -94,6 +97,10 @@ def _tell_progress(tokens: int) -> None:
     _tell({"event": "progress", "tokens": tokens})
 
 
+def _tell_saved(checkpoint: Path) -> None:
+    _tell({"event": "saved", "path": str(checkpoint)})
+
+
 def _quiet() -> None:
     """Stdout belongs to the protocol: libraries that print go to stderr."""
     from transformers.utils import logging
@@ -125,6 +132,7 @@ def main() -> None:
         except InputError as error:
             _tell({"event": "failed", "error": str(error), "input": True})
         except Exception as error:  # whatever happened to this segment, the next one may be fine
+            traceback.print_exc()  # stderr is the worker's log
             _tell({"event": "failed", "error": f"{type(error).__name__}: {error}", "input": False})
 
 
