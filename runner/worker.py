@@ -1,9 +1,9 @@
 """A worker process: takes segments from stdin, trains and evaluates them one after another, tells on stdout.
 
 One JSON document per line. In: first {"setup", "runs"}, then {"segment", "finished"} any number of times. Out:
-{"event": "ready" | "progress" | "saved" | "done" | "stopped" | "failed", ...}. End of input and SIGTERM save a checkpoint and
-stop, so that no worker outlives its driver. Run as `python -m mixlaw.runner.worker`: it shares nothing with its driver
-but pipes and files.
+{"event": "ready" | "progress" | "saved" | "done" | "stopped" | "failed", ...}. End of input and SIGTERM save a
+checkpoint and stop, so that no worker outlives its driver. Run as `python -m mixlaw.runner.worker`: it shares nothing
+with its driver but pipes and files.
 """
 
 from __future__ import annotations
