@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +10,7 @@ from typing import Any
 from mixlaw.recipe import Recipe
 from mixlaw.runner import plan_text
 from mixlaw.runner.ladder import shape
+from mixlaw.runner.placement import makespan
 from mixlaw.runner.setup import Setup
 from mixlaw.runner.tree import Segment, Tree
 
@@ -82,33 +82,3 @@ class Plan:
 
     def _weights(self, recipe: Recipe) -> int:
         return recipe.params + self.setup.vocabulary * shape(recipe.params).width
-
-
-def makespan(jobs: Mapping[str, tuple[str | None, float]], workers: int) -> float:
-    """Time until all jobs are done, given (parent, duration) of each; a job starts after its parent (list scheduling).
-
-    Example:
-        >>> makespan({"a": (None, 1.0), "b": ("a", 2.0), "c": ("a", 2.0)}, workers=2)
-        3.0
-    """
-    ahead: dict[str, float] = {}
-
-    def behind(job: str) -> float:
-        if job not in ahead:
-            below = (behind(other) for other, (parent, _) in jobs.items() if parent == job)
-            ahead[job] = jobs[job][1] + max(below, default=0.0)
-        return ahead[job]
-
-    ready = [(-behind(job), job) for job, (parent, _) in jobs.items() if parent not in jobs]
-    heapq.heapify(ready)
-    running: list[tuple[float, str]] = []
-    now = 0.0
-    while ready or running:
-        while ready and len(running) < workers:
-            _, job = heapq.heappop(ready)
-            heapq.heappush(running, (now + jobs[job][1], job))
-        now, finished = heapq.heappop(running)
-        for job, (parent, _) in jobs.items():
-            if parent == finished:
-                heapq.heappush(ready, (-behind(job), job))
-    return now

@@ -1,258 +1,271 @@
-"""The local executor: worker processes that follow the segment tree, with retries, progress and a clean stop."""
+"""Executors: they hand a tree's segments to workers, parents before children, with retries and a clean stop."""
 
 from __future__ import annotations
 
 import fcntl
-import json
-import os
 import queue
 import shutil
 import signal
-import subprocess
-import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from types import FrameType
+from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Recipe
 from mixlaw.runner import checkpoint
+from mixlaw.runner.devices import Machine, Place, Pool, needed
+from mixlaw.runner.dispatch import Outcome, Progress, Queue
+from mixlaw.runner.process import WorkerProcess
 from mixlaw.runner.setup import Setup
 from mixlaw.runner.train import origin
 from mixlaw.runner.tree import Segment, Tree
 
-TRIES = 3  # of a segment from one checkpoint, its worker dying; a segment that fails with an error is not tried again
+Event = Mapping[str, Any]
+PATIENCE = 5.0  # seconds without news after which an executor looks again which machines there are
 
 
-@dataclass(frozen=True)
-class Progress:
-    """State of a run, told to a progress display.
+class Hand(ABC):
+    """A worker as its driver sees it.
 
     Attributes:
-        done, total: FLOPs of training finished and to be done in this call.
-        segments_done, segments: the same in segments.
-        doing: worker number -> segment and its tokens done.
+        number: smallest that no other worker has; names it in progress and logs.
+        place: the devices it holds.
+        segment, tokens: what it trains, and how far that is.
     """
 
-    done: float
-    total: float
-    segments_done: int
-    segments: int
-    doing: Mapping[int, tuple[Segment, int]]
+    def __init__(self, number: int, place: Place) -> None:
+        self.number, self.place = number, place
+        self.segment: Segment | None = None
+        self.tokens = 0
+
+    @abstractmethod
+    def send(self, order: Mapping[str, Any]) -> None:
+        """Give it a segment; what it tells arrives in the executor's `events`, None when it has ended."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Let it save a checkpoint and end; does not wait for it."""
+
+    @abstractmethod
+    def wait(self) -> str:
+        """Wait for its end; how it ended, in words."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a run left: lineages that are done, those that failed with the reason, and those behind a failure."""
-
-    done: tuple[str, ...]
-    failed: Mapping[str, str]
-    blocked: tuple[str, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data for `--json`."""
-        return {"done": list(self.done), "failed": dict(self.failed), "blocked": list(self.blocked)}
-
-    def __str__(self) -> str:
-        lines = [f"{lineage} failed: {why}" for lineage, why in self.failed.items()]
-        behind = [f"{len(self.blocked)} segments behind it wait; mend the cause and run again"] if self.blocked else []
-        return "\n".join([f"{len(self.done)} segments done, {len(self.failed)} failed", *lines, *behind])
-
-
-@dataclass
-class _Hand:
-    """A worker process as its driver sees it."""
-
-    number: int
-    process: subprocess.Popen[str]
-    segment: Segment | None = None
-    tokens: int = 0
-
-
-@dataclass
-class _State:
-    """What is still to do; the only mutable state of a run."""
-
-    waiting: dict[str, Segment]
-    tries: Counter[tuple[str, Path | None]] = field(default_factory=Counter)
-    done: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    blocked: list[str] = field(default_factory=list)
-
-
-class LocalExecutor:
-    """Trains a tree of segments in worker processes on this machine, one thread each.
+class Executor(ABC):
+    """Trains a tree of segments by workers that outlive segments.
 
     Args:
         setup: how to train.
-        runs: folder of runs, shared with any other executor.
-        workers: processes; None takes the cores there are.
+        runs: folder of the study's runs.
         show: called whenever something moved.
     """
 
-    def __init__(
-        self, setup: Setup, runs: Path, workers: int | None = None, show: Callable[[Progress], None] = lambda _: None
-    ) -> None:
+    def __init__(self, setup: Setup, runs: Path, show: Callable[[Progress], None] = lambda _: None) -> None:
         self.setup, self.runs, self.show = setup, runs, show
-        self.workers = workers or len(os.sched_getaffinity(0))
-        self.events: queue.Queue[tuple[_Hand, dict[str, Any] | None]] = queue.Queue()
+        self.events: queue.Queue[tuple[Hand, Event | None]] = queue.Queue()
+        self.hands: list[Hand] = []
+        self.lock = -1
+
+    @abstractmethod
+    def machines(self) -> Sequence[Machine]:
+        """Where there is something to train on now."""
+
+    @abstractmethod
+    def hire(self, number: int, place: Place) -> Hand:
+        """Start a worker."""
+
+    @abstractmethod
+    def origin(self, segment: Segment) -> str | None:
+        """Name of the checkpoint that a segment would go on from now."""
+
+    def check(self, segments: Sequence[Segment]) -> None:  # noqa: B027 - not every executor has something to check
+        """Refuse to start on what would fail later."""
 
     def run(self, tree: Tree, segments: list[Segment]) -> Outcome:
-        """Work on `segments`, parents before children; checkpoints and stops on KeyboardInterrupt.
+        """Work on `segments`, parents before children; checkpoints and stops on KeyboardInterrupt and SIGTERM.
 
         Raises:
-            InputError: a checkpoint is damaged, or another process is running this study.
+            InputError: a checkpoint is damaged, a size fits nowhere, or another process is running this study.
         """
-        self.recipes = {recipe.lineage: recipe for recipe in tree.recipes}
-        self.segments = {segment.lineage: segment for segment in segments}
-        self.weight = {s.lineage: self.setup.flops(s.recipe.params, s.tokens) for s in segments}
-        self.ahead = self._critical_paths(segments)
-        state = _State(dict(self.segments))
         if not segments:
             return Outcome((), {}, ())
-        hands: list[_Hand] = []
-        with _only_one(self.runs) as self.lock:
+        self.recipes = {recipe.lineage: recipe for recipe in tree.recipes}
+        with _only_one(self.runs) as self.lock, _interrupted_by_sigterm():
             _sweep(self.runs)
-            self._verify(segments)
+            self.check(segments)
+            machines = self.machines()
+            sizes = {s.recipe.params: 0 for s in segments}
+            sizes = {params: needed(self.setup, params, machines) for params in sizes}
+            self.needs = {s.lineage: sizes[s.recipe.params] for s in segments}
+            flops = {s.lineage: self.setup.flops(s.recipe.params, s.tokens) for s in segments}
+            work = Queue(segments, flops, self.needs)
             try:
-                while state.waiting or any(hand.segment for hand in hands):
-                    self._hand_out(state, hands)
-                    if not any(hand.segment for hand in hands):
-                        break
-                    self._listen(state, hands)
+                while work.ready or any(hand.segment for hand in self.hands):
+                    self._hand_out(work)
+                    self._listen(work)
             finally:
-                self._stop(hands)
+                self._stop()
                 _sweep(self.runs)
-        return Outcome(tuple(state.done), state.failed, tuple(state.blocked))
+        return work.outcome
 
-    def _critical_paths(self, segments: list[Segment]) -> dict[str, float]:
-        """FLOPs from the start of each segment to the end of its longest line of descendants."""
-        ahead: dict[str, float] = {}
-        for segment in reversed(segments):
-            below = [ahead[s.lineage] for s in segments if s.parent == segment.lineage]
-            ahead[segment.lineage] = self.weight[segment.lineage] + max(below, default=0.0)
-        return ahead
+    def _hand_out(self, work: Queue) -> None:
+        """Give ready segments to workers; workers are started as work comes up."""
+        for segment in work.ready:
+            hand = self._free_hand(self.needs[segment.lineage])
+            if hand is None:
+                return
+            work.take(segment)
+            hand.segment, hand.tokens = segment, 0
+            finished: Recipe | None = segment.finished(self.recipes)
+            hand.send({"segment": segment.as_json(), "finished": finished.as_json() if finished else None})
 
-    def _verify(self, segments: list[Segment]) -> None:
+    def _free_hand(self, devices: int) -> Hand | None:
+        """A worker on so many devices that has nothing to do: an old one, else a new one, else None."""
+        idle = [hand for hand in self.hands if hand.segment is None]
+        for hand in idle:
+            if len(hand.place.devices) == devices:
+                return hand
+        machines = self.machines()
+        # Where devices that nobody holds do not suffice, idle workers of another width make room.
+        for held in (self.hands, [hand for hand in self.hands if hand.segment]):
+            place = Pool(machines, (hand.place for hand in held)).take(devices)
+            if place is not None:
+                self._let_go([hand for hand in idle if hand.place.overlaps(place)])
+                self.hands.append(self.hire(min(set(range(len(self.hands) + 1)) - self._numbers), place))
+                return self.hands[-1]
+        return None
+
+    @property
+    def _numbers(self) -> set[int]:
+        return {hand.number for hand in self.hands}
+
+    def _let_go(self, hands: Sequence[Hand]) -> None:
+        for hand in hands:
+            self.hands.remove(hand)
+            hand.stop()
+            hand.wait()
+
+    def _listen(self, work: Queue) -> None:
+        """Wait for one event and act on it."""
+        try:
+            hand, event = self.events.get(timeout=PATIENCE)
+        except queue.Empty:
+            return
+        if hand not in self.hands:  # its last word, after it was let go
+            return
+        if event is None:
+            self._bury(work, hand)
+        elif event["event"] == "progress":
+            hand.tokens = event["tokens"]
+        elif event["event"] == "done" and hand.segment:
+            work.finish(hand.segment)
+            hand.segment = None
+        elif event["event"] == "failed":
+            if event["input"]:
+                raise InputError(event["error"])
+            if hand.segment:
+                work.fail(hand.segment, f"{event['error']}; see {self.log(hand.number)}")
+            hand.segment = None
+        self.show(work.progress({h.number: (h.segment, h.tokens) for h in self.hands if h.segment}))
+
+    def _bury(self, work: Queue, hand: Hand) -> None:
+        """A worker died: its segment is tried again from its last checkpoint, unless it dies there every time."""
+        self.hands.remove(hand)
+        how = hand.wait()
+        if hand.segment:
+            work.died(hand.segment, self.origin(hand.segment), f"{how}; see {self.log(hand.number)}")
+
+    def _stop(self) -> None:
+        """Let busy workers checkpoint, and wait for all of them."""
+        for hand in self.hands:
+            hand.stop()
+        for hand in self.hands:
+            hand.wait()
+
+    def log(self, number: int) -> Path:
+        """File with what a worker wrote to stderr."""
+        return self.runs / f"worker-{number}.log"
+
+
+class LocalExecutor(Executor):
+    """Trains in worker processes on one machine: a core or a GPU each, several where a size needs them.
+
+    Args:
+        setup: how to train.
+        runs: folder of the study's runs.
+        machine: its devices.
+        show: called whenever something moved.
+        launch: command that starts a worker, in place of Python: takes `-m MODULE`.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        runs: Path,
+        machine: Machine,
+        show: Callable[[Progress], None] = lambda _: None,
+        launch: Sequence[str] = (),
+    ) -> None:
+        super().__init__(setup, runs, show)
+        self.machine, self.launch = machine, launch
+
+    def machines(self) -> Sequence[Machine]:
+        """This one."""
+        return [self.machine]
+
+    def hire(self, number: int, place: Place) -> Hand:
+        """Start a process; where there are GPUs it sees its own alone."""
+        visible = ",".join(map(str, place.devices)) if self.machine.kind == "cuda" else ""
+        process = WorkerProcess(
+            self.setup,
+            self.runs,
+            self.log(number),
+            devices=len(place.devices),
+            environment={} if self.launch else {"CUDA_VISIBLE_DEVICES": visible},
+            launch=self.launch,
+            pass_fds=(self.lock,),
+        )
+        return _LocalHand(number, place, process, self.events)
+
+    def origin(self, segment: Segment) -> str | None:
+        """Path of the checkpoint that a segment would go on from now."""
+        found = origin(segment, self.setup, self.runs)
+        return None if found is None else str(found)
+
+    def check(self, segments: Sequence[Segment]) -> None:
         """Read the checkpoints to go on from before anything is trained, so that a damaged one changes nothing."""
         for folder in {origin(segment, self.setup, self.runs) for segment in segments}:
             if folder is not None and folder.is_dir():
                 checkpoint.verify(folder)
 
-    def _hand_out(self, state: _State, hands: list[_Hand]) -> None:
-        """Give ready segments to workers, the longest way to go first; workers are started as work comes up."""
-        ready = [s for s in state.waiting.values() if s.parent not in self.segments or s.parent in state.done]
-        for segment in sorted(ready, key=lambda s: -self.ahead[s.lineage]):
-            hand = next((hand for hand in hands if hand.segment is None), None)
-            if hand is None and len(hands) == self.workers:
-                return
-            if hand is None:
-                hand = self._start(min(set(range(self.workers)) - {hand.number for hand in hands}))
-                hands.append(hand)
-            del state.waiting[segment.lineage]
-            hand.segment, hand.tokens = segment, 0
-            finished: Recipe | None = segment.finished(self.recipes)
-            self._send(hand, {"segment": segment.as_json(), "finished": finished.as_json() if finished else None})
 
-    def _listen(self, state: _State, hands: list[_Hand]) -> None:
-        """Wait for one event and act on it."""
-        hand, event = self.events.get()
-        if event is None:
-            self._bury(state, hands, hand)
-        elif event["event"] == "progress":
-            hand.tokens = event["tokens"]
-        elif event["event"] == "done" and hand.segment:
-            state.done.append(hand.segment.lineage)
-            hand.segment = None
-        elif event["event"] == "failed" and hand.segment:
-            if event["input"]:
-                raise InputError(event["error"])
-            self._fail(state, hand.segment, event["error"])
-            hand.segment = None
-        self.show(self._progress(state, hands))
+class _LocalHand(Hand):
+    """A process on this machine."""
 
-    def _bury(self, state: _State, hands: list[_Hand], hand: _Hand) -> None:
-        """A worker died: try its segment again from its last checkpoint, unless it dies there every time."""
-        hands.remove(hand)
-        code = hand.process.wait()
-        if hand.segment is None:
-            return
-        here = (hand.segment.lineage, origin(hand.segment, self.setup, self.runs))
-        state.tries[here] += 1
-        if state.tries[here] < TRIES:
-            state.waiting[hand.segment.lineage] = hand.segment
-        else:
-            why = f"its worker died {TRIES} times, last with code {code}; see {self._log(hand.number)}"
-            self._fail(state, hand.segment, why)
+    def __init__(
+        self, number: int, place: Place, process: WorkerProcess, events: queue.Queue[tuple[Hand, Event | None]]
+    ) -> None:
+        super().__init__(number, place)
+        self.process, self.events = process, events
+        threading.Thread(target=self._read, daemon=True).start()
 
-    def _fail(self, state: _State, segment: Segment, why: str) -> None:
-        """Give a segment up, and everything behind it."""
-        state.failed[segment.lineage] = why
-        lost = {segment.lineage}
-        for other in list(state.waiting.values()):
-            if other.parent in lost:
-                lost.add(other.lineage)
-                state.blocked.append(other.lineage)
-                del state.waiting[other.lineage]
+    def _read(self) -> None:
+        for event in self.process.events():
+            self.events.put((self, event))
+        self.events.put((self, None))
 
-    def _progress(self, state: _State, hands: list[_Hand]) -> Progress:
-        doing = {hand.number: (hand.segment, hand.tokens) for hand in hands if hand.segment}
-        part = sum(self.weight[s.lineage] * tokens / s.tokens for s, tokens in doing.values())
-        done = sum(self.weight[lineage] for lineage in state.done) + part
-        return Progress(done, sum(self.weight.values()), len(state.done), len(self.segments), doing)
+    def send(self, order: Mapping[str, Any]) -> None:
+        self.process.send(order)
 
-    def _log(self, number: int) -> Path:
-        return self.runs / f"worker-{number}.log"
+    def stop(self) -> None:
+        self.process.stop()
 
-    def _start(self, number: int) -> _Hand:
-        """Start a worker in a session of its own, so that Ctrl-C reaches the driver alone."""
-        quiet = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-        with self._log(number).open("a", encoding="utf-8") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "mixlaw.runner.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env={**os.environ, **quiet},
-                start_new_session=True,
-                pass_fds=(self.lock,),
-            )
-        hand = _Hand(number, process)
-        self._send(hand, {"setup": self.setup.as_json(), "runs": str(self.runs)})
-        assert process.stdout is not None  # for the type checker: PIPE was asked for
-        threading.Thread(target=self._read, args=(hand, process.stdout), daemon=True).start()
-        return hand
-
-    def _read(self, hand: _Hand, stdout: IO[str]) -> None:
-        for line in stdout:
-            with suppress(ValueError):  # half a line: it died over it
-                self.events.put((hand, json.loads(line)))
-        self.events.put((hand, None))
-
-    def _send(self, hand: _Hand, message: dict[str, Any]) -> None:
-        """Write one line to a worker; one that has just died is noticed by its closed stdout."""
-        try:
-            assert hand.process.stdin is not None  # for the type checker: PIPE was asked for
-            hand.process.stdin.write(json.dumps(message) + "\n")
-            hand.process.stdin.flush()
-        except BrokenPipeError:
-            pass
-
-    def _stop(self, hands: list[_Hand]) -> None:
-        """Let busy workers checkpoint, and wait for all of them."""
-        for hand in hands:
-            if hand.process.poll() is None:
-                hand.process.send_signal(signal.SIGTERM)  # one that is still starting dies of it, with nothing to lose
-            with suppress(BrokenPipeError):
-                if hand.process.stdin is not None:
-                    hand.process.stdin.close()
-        for hand in hands:
-            hand.process.wait()
+    def wait(self) -> str:
+        return f"with code {self.process.wait()}"
 
 
 @contextmanager
@@ -270,6 +283,24 @@ def _only_one(runs: Path) -> Iterator[int]:
             raise InputError(f"another `mixlaw run` is at work in {runs}; wait for it, or stop it and repeat") from None
         fcntl.flock(workers, fcntl.LOCK_EX)
         yield workers.fileno()
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Treat SIGTERM, which cluster schedulers send before they take a machine back, as Ctrl-C; once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _sweep(runs: Path) -> None:

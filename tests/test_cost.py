@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.runner.cost import Plan, makespan
+from mixlaw.runner.cost import Plan
 from mixlaw.runner.ladder import hyperparameters, shape
+from mixlaw.runner.placement import makespan
 from mixlaw.runner.setup import Setup
 from mixlaw.runner.tree import plan
 

@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.runner.execute import TRIES, LocalExecutor, Progress
+from mixlaw.runner.devices import Machine
+from mixlaw.runner.dispatch import TRIES, Progress
+from mixlaw.runner.execute import LocalExecutor
 from mixlaw.runner.tree import plan
 from mixlaw.study import Study, open_study
 
@@ -357,7 +359,7 @@ def _deadly() -> Iterator[None]:
 def test_a_worker_that_dies_every_time_is_given_up_after_three_tries(prepared: Path, tmp_path: Path) -> None:
     study = copy(prepared, tmp_path / "study")
     tree = plan(study.recipes()[:1])
-    outcome = LocalExecutor(study.setup, study.runs, workers=2).run(tree, list(tree.segments))
+    outcome = LocalExecutor(study.setup, study.runs, Machine("local", 2)).run(tree, list(tree.segments))
     assert outcome.done == ()
     assert list(outcome.failed) == [tree.segments[0].lineage]
     assert f"died {TRIES} times, last with code -9" in outcome.failed[tree.segments[0].lineage]

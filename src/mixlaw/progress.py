@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mixlaw.runner.execute import Progress
+    from mixlaw.runner.dispatch import Progress
 
 SILENCE = 15.0  # seconds between lines where there is no terminal
+NAMED = 4  # workers whose segments are shown
 
 
 @contextmanager
@@ -43,8 +44,9 @@ def training() -> Iterator[Callable[[Progress], None]]:
         def show(state: Progress) -> None:
             doing = "  ".join(
                 f"[{number}] {segment.recipe.params / 1e6:.2g}M {segment.phase} {tokens / segment.tokens:.0%}"
-                for number, (segment, tokens) in sorted(state.doing.items())
+                for number, (segment, tokens) in sorted(state.doing.items())[:NAMED]
             )
+            doing += f"  and {len(state.doing) - NAMED} more" if len(state.doing) > NAMED else ""
             tell(state.done / state.total, f"{state.segments_done}/{state.segments} segments  {doing}")
 
         yield show

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from mixlaw.optimizer.what_if import WhatIf
     from mixlaw.runner.corpora.manifest import Manifest
     from mixlaw.runner.cost import Plan
-    from mixlaw.runner.execute import Outcome, Progress
+    from mixlaw.runner.dispatch import Outcome, Progress
     from mixlaw.runner.setup import Setup
+    from mixlaw.runner.sites import Site
     from mixlaw.study_what_if import Named
 
 Tell = Callable[[float, str], None]  # share done, 0..1, and what is being done
@@ -178,39 +179,30 @@ class Study:
 
     def plan(self, workers: int | None = None) -> Plan:
         """The segment tree of all recipes with FLOPs, time and disk; times a few steps of sizes not yet timed."""
-        from mixlaw.runner.calibrate import calibrated
-        from mixlaw.runner.cost import Plan
-        from mixlaw.runner.tree import plan
+        from mixlaw.study_run import planned
 
-        tree = plan(self.recipes())
-        if not tree.recipes:
-            raise InputError(
-                f"there are no recipes; write [[recipes]] into {self.path / 'study.toml'} or files into recipes/"
-            )
-        sizes = sorted({recipe.params for recipe in tree.recipes})
-        return Plan(
-            tree=tree,
-            setup=self.setup,
-            measured=frozenset(path.parent.name for path in self.runs.glob("*/record.json")),
-            trained=frozenset(path.parent.name for path in self.runs.glob("*/checkpoint")),
-            speed=calibrated(sizes, self.setup, self.path / "calibration.json"),
-            workers=workers or len(os.sched_getaffinity(0)),
-        )
+        return planned(self, workers)
 
-    def run(self, workers: int | None = None, progress: Callable[[Progress], None] = lambda _: None) -> Outcome:
+    def run(
+        self,
+        workers: int | None = None,
+        progress: Callable[[Progress], None] = lambda _: None,
+        site: Site | None = None,
+    ) -> Outcome:
         """Train and evaluate what is pending, in worker processes; safe to kill and repeat.
+
+        Args:
+            workers: most processes, where they train on this machine.
+            progress: told whenever something moved.
+            site: `mixlaw.runner.sites.Local` or `Ray`, with what there is to choose; this machine if None.
 
         Raises:
             InputError: no data, a damaged checkpoint, or another process running this study.
         """
-        from mixlaw.runner.execute import LocalExecutor
-        from mixlaw.runner.tree import plan
+        from mixlaw.runner.sites import Local
+        from mixlaw.study_run import ran
 
-        self.records()  # a damaged record is found before hours are spent
-        tree = plan(self.recipes())
-        measured = {path.parent.name for path in self.runs.glob("*/record.json")}
-        trained = {path.parent.name for path in self.runs.glob("*/checkpoint")}
-        return LocalExecutor(self.setup, self.runs, workers, progress).run(tree, tree.needed(measured, trained))
+        return ran(self, site or Local(workers), progress)
 
     def records(self) -> list[Record]:
         """Everything measured so far."""

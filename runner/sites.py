@@ -1,0 +1,59 @@
+"""Where a study trains: on this machine, or on a Ray cluster."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixlaw.runner.devices import Machine, this_machine
+from mixlaw.runner.dispatch import Progress
+from mixlaw.runner.execute import Executor, LocalExecutor
+from mixlaw.runner.setup import Setup
+
+Show = Callable[[Progress], None]
+
+
+class Site(ABC):
+    """Machines that train, and where their checkpoints are."""
+
+    @abstractmethod
+    def machines(self) -> Sequence[Machine]:
+        """What there is to train on."""
+
+    @abstractmethod
+    def trained(self, runs: Path) -> frozenset[str]:
+        """Lineages that have a checkpoint."""
+
+    @abstractmethod
+    def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
+        """What hands segments out here."""
+
+
+@dataclass(frozen=True)
+class Local(Site):
+    """This machine.
+
+    Attributes:
+        workers: most processes; as many as GPUs, or else cores, if None.
+        gpus: GPUs to use; all if None.
+        launch: command that takes `-m MODULE` and starts one worker, which may span machines, in place of processes
+            on devices of this one.
+    """
+
+    workers: int | None = None
+    gpus: int | None = None
+    launch: tuple[str, ...] = ()
+
+    def machines(self) -> Sequence[Machine]:
+        """This one; all that `launch` reaches counts as one device."""
+        return [Machine("launched", 1) if self.launch else this_machine(self.workers, self.gpus)]
+
+    def trained(self, runs: Path) -> frozenset[str]:
+        """Lineages that have a checkpoint among the runs."""
+        return frozenset(path.parent.name for path in runs.glob("*/checkpoint"))
+
+    def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
+        """Processes on this machine."""
+        return LocalExecutor(setup, runs, self.machines()[0], show, self.launch)
