@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := hf,demo,eval,chat,ray,app,dev
 
-.PHONY: demo test lint types notebooks bench scoreboard wheel clean
+.PHONY: demo test lint types notebooks bench scoreboard wheel trainers clean
 .DEFAULT_GOAL := test
 
 # Installed once per change of pyproject.toml; PIP_FLAGS is there for mirrors and caches.
@@ -42,6 +42,14 @@ wheel: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target out/wheel/site out/wheel/*.whl
 	cd out/wheel && PYTHONPATH=site ../../$(BIN)/python -c "import mixlaw.runner.tree, mixlaw.analysis.laws, mixlaw.optimizer.target as t; assert 'out/wheel/site' in t.__file__, t.__file__"
 	cd out/wheel && PYTHONPATH=site ../../$(BIN)/python -m mixlaw new study --json
+
+# Trainers that exports are checked against, apart from mixlaw's own libraries; without them those tests are skipped.
+trainers: out/trainers/installed
+
+out/trainers/installed: tests/trainers.txt .venv/installed
+	rm -rf out/trainers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --no-deps --target out/trainers -r tests/trainers.txt
+	touch $@
 
 clean:
 	rm -rf .venv out build dist src/mixlaw.egg-info

@@ -229,6 +229,29 @@ def report(
     _print(Written(open_study(study).report(out)), as_json)
 
 
+@app.command()
+def export(
+    study: StudyPath,
+    proposal: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PROPOSAL]", help="Proposal, run, or file of a recipe; the last proposal if not given."
+        ),
+    ] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(help="torchtitan, megatron, olmo-core, mosaic or datasets, repeated; all if not given."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; STUDY/exports/... if not given.")] = None,
+    paths: Annotated[Path | None, typer.Option(help="TOML with [paths] and [tokens_per_document] by domain.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the mixture of every phase as configuration for torchtitan, Megatron-LM, OLMo-core, Mosaic, datasets."""
+    from mixlaw.study import open_study
+
+    _print(open_study(study).export(proposal, to or (), out, paths=paths), as_json)
+
+
 def _print(result: Any, as_json: bool) -> None:
     """The result on stdout: as people read it, or as one JSON document."""
     if as_json:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mixlaw.analysis.surface import Surfaces
+    from mixlaw.export.write import Exported
     from mixlaw.optimizer.pareto import Front
     from mixlaw.optimizer.proposal import Proposal
     from mixlaw.optimizer.suggestion import Suggestion
@@ -370,3 +371,11 @@ class Study:
         path = self.path / "report.html" if out is None else out
         write_text(path, page(self))
         return path
+
+    def export(
+        self, recipe: Named | None = None, trainers: Sequence[str] = (), out: Path | None = None, **more: Path | None
+    ) -> Exported:
+        """Write a recipe, by default the last proposal's, for trainers; see `mixlaw.export.write.export`."""
+        from mixlaw.export.write import export
+
+        return export(self, recipe, trainers, out, **more)

@@ -1,0 +1,124 @@
+"""What a trainer has to be told about one phase: where each domain lies, and its share in the trainer's unit."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mixlaw.errors import InputError
+from mixlaw.recipe import Phase, Recipe
+from mixlaw.runner.ladder import batch_rule
+
+
+@dataclass(frozen=True)
+class Source:
+    """A domain as a trainer reads it.
+
+    Attributes:
+        share: of the phase's tokens.
+        path: where it lies: a file, a glob, a prefix or a hub id, as the trainer wants it.
+        unique_tokens: different tokens there are, None where nobody knows.
+        tokens_per_document: mean length, None where nobody knows.
+    """
+
+    name: str
+    share: float
+    path: str
+    unique_tokens: float | None = None
+    tokens_per_document: float | None = None
+
+
+@dataclass(frozen=True)
+class Blend:
+    """One phase of a recipe for a trainer.
+
+    Attributes:
+        phase: name, tokens, mixture and end of the learning rate.
+        sources: domains with a share, sorted by name.
+        sequence: tokens per sequence.
+        batch_tokens: tokens per step, a whole number of sequences.
+        seed: of the recipe.
+        position: tokens trained before the phase, and in all.
+    """
+
+    phase: Phase
+    sources: tuple[Source, ...]
+    sequence: int
+    batch_tokens: int
+    seed: int
+    position: tuple[int, int]
+
+    @property
+    def sequences(self) -> int:
+        """Sequences of the phase."""
+        return math.ceil(self.phase.tokens / self.sequence)
+
+    def document_shares(self) -> dict[str, float]:
+        """Share of the documents drawn that come from each domain, so that the tokens have the recipe's shares.
+
+            q_j = (s_j / m_j) / sum_i (s_i / m_i),   m_j tokens per document of domain j
+
+        Raises:
+            InputError: a domain's tokens per document are not known.
+        """
+        weights = {}
+        for source in self.sources:
+            if not source.tokens_per_document:
+                raise InputError(
+                    f"tokens per document of {source.name!r} are not known, and this trainer draws documents; "
+                    f"write [tokens_per_document] {source.name} = ... into the file that --paths names"
+                )
+            weights[source.name] = source.share / source.tokens_per_document
+        total = math.fsum(weights.values())
+        return {name: weight / total for name, weight in weights.items()}
+
+    def header(self, unit: str) -> list[str]:
+        """What the file is, in words: phase, tokens, schedule, and what the weights are shares of."""
+        begin, whole = self.position
+        end = "not known" if self.phase.lr_end is None else f"{self.phase.lr_end:g} of its peak"
+        return [
+            f"Phase {self.phase.name!r}: {self.phase.tokens:,} tokens, from token {begin:,} of {whole:,}; "
+            f"the learning rate ends at {end}.",
+            f"Shares of tokens: {', '.join(f'{s.name} {s.share:.4%}' for s in self.sources)}.",
+            f"Weights below are shares of {unit}.",
+        ]
+
+
+def blends(
+    recipe: Recipe,
+    paths: Mapping[str, str],
+    unique: Mapping[str, float],
+    lengths: Mapping[str, float],
+    sequence: int,
+) -> list[Blend]:
+    """The phases of a recipe, in order.
+
+    Args:
+        recipe: what is to be trained.
+        paths: domain -> where it lies; a domain without one gets `data/<domain>`.
+        unique: domain -> unique tokens, where known.
+        lengths: domain -> tokens per document, where known.
+        sequence: tokens per sequence.
+    """
+    batch = max(1, round(batch_rule(recipe.params) / sequence)) * sequence
+    found, done = [], 0
+    for phase in recipe.phases:
+        sources = tuple(
+            Source(name, share, paths.get(name, f"data/{name}"), unique.get(name), lengths.get(name))
+            for name, share in sorted(phase.mixture.items())
+        )
+        found.append(Blend(phase, sources, sequence, batch, recipe.seed, (done, recipe.tokens)))
+        done += phase.tokens
+    return found
+
+
+def commented(lines: list[str]) -> str:
+    """Lines as comments of YAML, TOML or Python."""
+    return "".join(f"# {line}\n" for line in lines)
+
+
+def quoted(text: str) -> str:
+    """A text as a string of Python, YAML or JSON."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,173 @@
+"""Write a recipe of a study for trainers: a folder per trainer, a file per phase, and a page that says what is what."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixlaw.errors import InputError
+from mixlaw.export.blend import Blend, blends
+from mixlaw.export.trainers import TRAINERS, Trainer
+from mixlaw.files import write_text
+from mixlaw.recipe import Recipe
+from mixlaw.study_what_if import Named, found
+
+if TYPE_CHECKING:
+    from mixlaw.study import Study
+
+TABLES = ("paths", "tokens_per_document")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and for which trainers that was not possible.
+
+    Attributes:
+        recipe: what is to be trained.
+        folder: where the files are.
+        files: trainer -> files, a phase each, in order.
+        left_out: trainer -> why it has none.
+        placed: domains whose place is not known to every trainer: `data/<domain>` stands there.
+    """
+
+    recipe: Recipe
+    folder: Path
+    files: Mapping[str, tuple[Path, ...]]
+    left_out: Mapping[str, str]
+    placed: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        return {
+            "recipe": self.recipe.as_json(),
+            "folder": str(self.folder),
+            "files": {name: [str(path) for path in paths] for name, paths in self.files.items()},
+            "left_out": dict(self.left_out),
+            "without_path": list(self.placed),
+        }
+
+    def __str__(self) -> str:
+        wide = max(map(len, (*self.files, *self.left_out)))
+        lines = [f"wrote recipe {self.recipe.lineage} for {len(self.files)} trainers to {self.folder}"]
+        for name, paths in self.files.items():
+            lines.append(f"  {name:<{wide}}  {' '.join(path.name for path in paths)}  ({TRAINERS[name].unit})")
+        lines += [f"  {name:<{wide}}  left out: {why}" for name, why in self.left_out.items()]
+        if self.placed:
+            lines.append(
+                f"paths are not known for {', '.join(self.placed)}: data/<domain> stands in their place; give --paths "
+                "a file with [paths]"
+            )
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def export(
+    study: Study,
+    recipe: Named | None = None,
+    trainers: Sequence[str] = (),
+    out: Path | None = None,
+    paths: Path | None = None,
+) -> Exported:
+    """Write a recipe as mixture configuration.
+
+    Args:
+        study: where the recipe, its domains and their sources are known.
+        recipe: a recipe, its file, a run or a proposal; the last proposal where None.
+        trainers: names out of TRAINERS; all where empty.
+        out: folder; `exports/<lineage>` in the study where None.
+        paths: TOML with [paths] and [tokens_per_document] per domain.
+
+    Raises:
+        InputError: no such recipe or trainer, a file that is not as described, or one trainer was asked for and
+            something that it needs is not known.
+    """
+    wanted = [_trainer(name) for name in trainers or TRAINERS]
+    chosen, given = found(study, recipe), _given(paths, study)
+    lengths = {**_lengths(study), **{name: float(value) for name, value in given["tokens_per_document"].items()}}
+    folder = study.path / "exports" / chosen.lineage if out is None else out
+    files: dict[str, tuple[Path, ...]] = {}
+    left_out: dict[str, str] = {}
+    placed: set[str] = set()
+    for trainer in wanted:
+        places = {**(_sources(study) if trainer.reads_text else {}), **given["paths"]}
+        placed |= set(chosen.domains) - set(places)
+        phases = blends(chosen, places, study.unique, lengths, study.settings.training.sequence)
+        try:
+            files[trainer.name] = _write(trainer, phases, folder / trainer.name)
+        except InputError as error:
+            if len(wanted) == 1:
+                raise
+            left_out[trainer.name] = str(error)
+    return Exported(chosen, folder, files, left_out, tuple(sorted(placed)))
+
+
+def _trainer(name: str) -> Trainer:
+    if name not in TRAINERS:
+        raise InputError(f"there is no export for {name!r}; choose one of {', '.join(TRAINERS)}")
+    return TRAINERS[name]
+
+
+def _given(paths: Path | None, study: Study) -> dict[str, dict[str, Any]]:
+    """The two tables of a paths file, empty where there is none."""
+    if paths is None:
+        return {table: {} for table in TABLES}
+    try:
+        data = tomllib.loads(paths.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{paths} cannot be read as TOML: {error}; mend it") from error
+    for table, entries in data.items():
+        if table not in TABLES or not isinstance(entries, dict):
+            raise InputError(f"{paths}: unknown key {table!r}; there are the tables {' and '.join(TABLES)}")
+        for name, value in entries.items():
+            if name not in study.settings.domains:
+                raise InputError(f"{paths}: {table}.{name} is no domain; there are {', '.join(study.settings.domains)}")
+            if isinstance(value, str) is (table != "paths") or (table != "paths" and not value > 0):
+                raise InputError(f"{paths}: {table}.{name} = {value!r}; it takes a {_WANTED[table]}")
+    return {table: data.get(table, {}) for table in TABLES}
+
+
+_WANTED = {"paths": "text", "tokens_per_document": "positive number"}
+
+
+def _sources(study: Study) -> dict[str, str]:
+    """Files of text that domains of the study are read from, where the text stands in the field `text`."""
+    plain = {n: d.source for n, d in study.settings.domains.items() if d.source and not set(":#") & set(d.source)}
+    return {name: str((study.path / source).resolve()) for name, source in plain.items()}
+
+
+def _lengths(study: Study) -> dict[str, float]:
+    """Tokens per document of the domains that were tokenised here."""
+    from mixlaw.runner.corpora.manifest import read_manifest
+
+    if not (study.data / "manifest.json").exists():
+        return {}
+    domains = read_manifest(study.data).domains
+    return {name: (d.unique_tokens + d.held_out_tokens) / d.files for name, d in domains.items() if d.files}
+
+
+def _write(trainer: Trainer, phases: Sequence[Blend], folder: Path) -> tuple[Path, ...]:
+    """A file per phase, and README.txt, for formats that cannot hold comments."""
+    texts = [(_name(number, blend) + trainer.suffix, trainer.render(blend)) for number, blend in enumerate(phases)]
+    for name, text in texts:
+        write_text(folder / name, text)
+    notes = [
+        "\n".join([name, *(f"  {line}" for line in blend.header(trainer.unit)), f"  {_steps(blend)}"])
+        for (name, _), blend in zip(texts, phases, strict=True)
+    ]
+    write_text(folder / "README.txt", "\n\n".join([f"{trainer.name}: {trainer.how}", *notes]) + "\n")
+    return tuple(folder / name for name, _ in texts)
+
+
+def _name(number: int, blend: Blend) -> str:
+    return f"{number + 1}-{re.sub(r'[^A-Za-z0-9_-]+', '-', blend.phase.name)}"
+
+
+def _steps(blend: Blend) -> str:
+    return f"{blend.sequences:,} sequences of {blend.sequence:,} tokens."
