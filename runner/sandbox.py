@@ -25,7 +25,7 @@ OUTPUT = 16 * 2**20  # bytes that a run may write, to its output and to any file
 
 #: Set by the child itself before it reads the program: hard limits cannot be raised again, and no code runs between
 #: fork and exec of a parent that may have threads.
-_PRELUDE = """
+PRELUDE = """
 import os, resource, runpy, sys
 seconds, memory, output = map(int, sys.argv[1:4])
 for kind, limit in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, output),
@@ -33,7 +33,7 @@ for kind, limit in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory)
     hard = resource.getrlimit(kind)[1]
     limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.setrlimit(kind, (limit, limit))
-sys.argv = ["program.py"]
+sys.argv = ["program.py", *sys.argv[4:]]
 runpy.run_path("program.py", run_name="__main__")
 """
 
@@ -120,7 +120,7 @@ def _run(
         limits = [str(max(1, -int(-seconds // 1))), str(memory), str(OUTPUT)]
         begin = time.monotonic()
         with Path(name, "stdout").open("w+b") as out, Path(name, "stderr").open("w+b") as err:
-            process = start(folder, ["-c", _PRELUDE, *limits], out.fileno(), err.fileno())
+            process = start(folder, ["-c", PRELUDE, *limits], out.fileno(), err.fileno())
             returned = wait(process, seconds)
             texts = [_text(stream.name) for stream in (out, err)]
         return Outcome(_status(returned), process.returncode, texts[0], texts[1], time.monotonic() - begin)
