@@ -58,7 +58,7 @@ class WorkerProcess:
     def send(self, message: Mapping[str, Any]) -> None:
         """Write one line to the worker; one that has just died is noticed by its closed stdout."""
         assert self.process.stdin is not None  # for the type checker: PIPE was asked for
-        with suppress(BrokenPipeError):
+        with suppress(BrokenPipeError, ValueError):  # ValueError: it was told to stop
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
 

@@ -11,6 +11,7 @@ from mixlaw.runner.devices import Machine, this_machine
 from mixlaw.runner.dispatch import Progress
 from mixlaw.runner.execute import Executor, LocalExecutor
 from mixlaw.runner.setup import Setup
+from mixlaw.runner.store import Store
 
 Show = Callable[[Progress], None]
 
@@ -57,3 +58,35 @@ class Local(Site):
     def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
         """Processes on this machine."""
         return LocalExecutor(setup, runs, self.machines()[0], show, self.launch)
+
+
+@dataclass(frozen=True)
+class Ray(Site):
+    """A Ray cluster; nodes see the study's data folder at the same path.
+
+    Attributes:
+        address: as `ray.init` takes it: "auto", "HOST:6379", "ray://HOST:10001".
+        store: fsspec URL of the checkpoints; None keeps them in the study, which every node must see.
+        workers: most devices to use.
+    """
+
+    address: str = "auto"
+    store: str | None = None
+    workers: int | None = None
+
+    def machines(self) -> Sequence[Machine]:
+        """The nodes of the cluster."""
+        from mixlaw.runner.ray_executor import connect, nodes
+
+        connect(self.address)
+        return nodes()
+
+    def trained(self, runs: Path) -> frozenset[str]:
+        """Lineages that have a checkpoint in the store."""
+        return Store(self.store or str(runs.resolve())).trained()
+
+    def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
+        """The driver of the cluster's workers."""
+        from mixlaw.runner.ray_executor import RayExecutor
+
+        return RayExecutor(setup, runs, show, self.address, self.store, self.workers)
