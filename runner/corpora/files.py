@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
-import importlib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mixlaw.errors import InputError
+from mixlaw.runner.corpora.address import below, named
+from mixlaw.runner.corpora.compressed import SUFFIXES, opened
 from mixlaw.runner.corpora.document import Document
 from mixlaw.runner.corpora.part import Part, batches, name_of
 
 COLUMN = "text"
+SLICE = 2**28  # bytes of a plain JSONL or Parquet file that make a part of their own
 
 
 def matching(pattern: str, root: Path) -> list[Path]:
@@ -24,32 +24,36 @@ def matching(pattern: str, root: Path) -> list[Path]:
     Raises:
         InputError: there is no such file.
     """
-    absolute = Path(pattern).expanduser()
-    base, relative = (
-        (Path(absolute.anchor), str(absolute.relative_to(absolute.anchor)))
-        if absolute.is_absolute()
-        else (root, pattern)
-    )
-    found = [base / relative] if (base / relative).exists() else sorted(base.glob(relative))
-    files = sorted(
-        {file for path in found for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()}
-    )
+    files = below(named(pattern, root))
     if not files:
         raise InputError(f"no file matches the source {pattern!r} below {root}: name an existing path or glob")
     return files
 
 
 def file_parts(source: str, root: Path) -> list[Part]:
-    """Parts of a source `path` or `path#column`: a file that holds many documents, or a batch of those that are one.
+    """Parts of a source `path` or `path#column`: a batch of small files, or a slice of a large one.
 
     Raises:
         InputError: no file matches; when read, a file that is not what its suffix says.
     """
     pattern, _, column = source.partition("#")
     return [
-        Part(name_of(files[0], root), partial(_read_all, files, column or COLUMN), size)
-        for files, size in batches(matching(pattern, root))
+        part for files, size in batches(matching(pattern, root)) for part in _parts(files, size, column or COLUMN, root)
     ]
+
+
+def _parts(files: Sequence[Path], size: int, column: str, root: Path) -> Iterator[Part]:
+    name = name_of(files[0], root)
+    if size <= SLICE or len(files) > 1 or not _can_be_cut(files[0]):
+        yield Part(name, partial(_read_all, files, column), size)
+        return
+    for begin in range(0, size, SLICE):
+        end = min(size, begin + SLICE)
+        yield Part(f"{name}@{begin}", partial(_read_slice, files[0], column, begin, end, size), end - begin)
+
+
+def _can_be_cut(path: Path) -> bool:
+    return path.suffix == ".parquet" or (_is_lines(path) and path.suffix not in SUFFIXES)
 
 
 def _read_all(files: Sequence[Path], column: str) -> Iterator[Document]:
@@ -57,15 +61,29 @@ def _read_all(files: Sequence[Path], column: str) -> Iterator[Document]:
         yield from _read(file, column)
 
 
+def _is_lines(path: Path) -> bool:
+    """Whether a file holds a JSON object a line; compressed .json does where corpora are published."""
+    kinds = path.suffixes[-2:]
+    return ".jsonl" in kinds or ".ndjson" in kinds or (path.suffix in SUFFIXES and ".json" in kinds)
+
+
 def _read(path: Path, column: str) -> Iterator[Document]:
     if path.suffix == ".parquet":
         texts = _parquet(path, column)
-    elif ".jsonl" in path.suffixes[-2:]:
+    elif _is_lines(path):
         texts = _json_lines(path, column)
     else:
         texts = iter([_whole(path)])
     for number, text in enumerate(texts):
         yield Document(text, f"{path}:{number}")
+
+
+def _read_slice(path: Path, column: str, begin: int, end: int, size: int) -> Iterator[Document]:
+    """Documents of the lines that begin in these bytes, or of rows in proportion; all slices are the whole file."""
+    lines = path.suffix != ".parquet"
+    texts = _lines_between(path, column, begin, end) if lines else _parquet(path, column, (begin / size, end / size))
+    for number, text in enumerate(texts):
+        yield Document(text, f"{path}@{begin}:{number}")
 
 
 def _whole(path: Path) -> str:
@@ -77,38 +95,39 @@ def _whole(path: Path) -> str:
         ) from error
 
 
-def _parquet(path: Path, column: str) -> Iterator[str]:
+def _parquet(path: Path, column: str, between: tuple[float, float] = (0.0, 1.0)) -> Iterator[str]:
     import polars
 
     try:
-        for batch in polars.scan_parquet(path).select(column).collect_batches():
+        frame = polars.scan_parquet(path).select(column)
+        if (kind := frame.collect_schema()[column]) != polars.String:
+            raise InputError(f"{path}: the column {column!r} holds {kind} instead of text: name another as path#column")
+        rows = int(frame.select(polars.len()).collect().item())
+        first, last = (round(share * rows) for share in between)
+        for batch in frame.slice(first, last - first).collect_batches():
             yield from (text for text in batch[column] if text)
     except polars.exceptions.PolarsError as error:
         raise InputError(f"{path} cannot be read for the column {column!r}: {str(error).splitlines()[0]}") from error
 
 
 def _json_lines(path: Path, column: str) -> Iterator[str]:
-    with _open(path) as lines:
+    with opened(path) as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 yield _field(line, column, f"{path} line {number}")
 
 
-def _open(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    if path.suffix != ".zst":
-        return path.open(encoding="utf-8")
-    try:
-        zstandard = importlib.import_module("zstandard")
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"{path} is compressed with zstandard: run pip install zstandard, or recompress it as .gz"
-        ) from error
-    return io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(path.open("rb")), encoding="utf-8")
+def _lines_between(path: Path, column: str, begin: int, end: int) -> Iterator[str]:
+    with path.open("rb") as lines:
+        if begin:
+            lines.seek(begin - 1)
+            lines.readline()  # the line under way belongs to the slice before
+        while (at := lines.tell()) < end and (line := lines.readline()):
+            if line.strip():
+                yield _field(line, column, f"{path} at byte {at}")
 
 
-def _field(line: str, column: str, where: str) -> str:
+def _field(line: bytes, column: str, where: str) -> str:
     try:
         row: Any = json.loads(line)
         text = row[column]

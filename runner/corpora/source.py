@@ -1,4 +1,4 @@
-"""A domain's source, one string: `embedded:prose`, `embedded:synthetic?documents=4000`, or a path or glob of files."""
+"""A domain's source, one string: a path or glob of files, or `scheme:place?option=value`, such as `embedded:prose`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Kind
+from mixlaw.runner.corpora.address import Address, Scheme, Value, parsed, stats
 from mixlaw.runner.corpora.document import Document
 from mixlaw.runner.corpora.facts import read_facts
 from mixlaw.runner.corpora.files import file_parts, matching
+from mixlaw.runner.corpora.hub import HUB
 from mixlaw.runner.corpora.markup import read_markup
+from mixlaw.runner.corpora.notebooks import NOTEBOOKS
 from mixlaw.runner.corpora.packages import LIBRARIES, versions
 from mixlaw.runner.corpora.part import Part as Part
 from mixlaw.runner.corpora.prose import read_prose
+from mixlaw.runner.corpora.pull_requests import PULL_REQUESTS
 from mixlaw.runner.corpora.python_source import READ, read_code, read_docstrings
+from mixlaw.runner.corpora.repositories import REPOSITORY
+from mixlaw.runner.corpora.stack_exchange import STACK_EXCHANGE
 from mixlaw.runner.corpora.synthetic import read_synthetic
+from mixlaw.runner.corpora.trees import TREE
 
 PREFIX = "embedded:"
 
@@ -50,6 +56,17 @@ EMBEDDED = {
 }
 
 
+#: Kinds of sources besides embedded corpora and plain paths.
+SCHEMES = {
+    "hf": HUB,
+    "tree": TREE,
+    "git": REPOSITORY,
+    "pulls": PULL_REQUESTS,
+    "notebooks": NOTEBOOKS,
+    "stackexchange": STACK_EXCHANGE,
+}
+
+
 def partitions(source: str, root: Path) -> list[Part]:
     """Parts of a source, in a fixed order; paths are relative to `root`, the study folder.
 
@@ -57,10 +74,12 @@ def partitions(source: str, root: Path) -> list[Part]:
         InputError: the source is unknown, has an unknown option, needs a package that is not installed, or names no
             file.
     """
-    if not source.startswith(PREFIX):
-        return file_parts(source, root)
-    corpus, options = embedded(source)
-    return [Part(source.removeprefix(PREFIX), partial(corpus.read, **options))]
+    if source.startswith(PREFIX):
+        corpus, options = embedded(source)
+        return [Part(source.removeprefix(PREFIX), partial(corpus.read, **options))]
+    if (scheme := _scheme(source, root)) is not None:
+        return scheme.parts(_address(source, scheme, root))
+    return file_parts(source, root)
 
 
 def read(source: str, root: Path) -> Iterator[Document]:
@@ -76,31 +95,52 @@ def identity(source: str, root: Path) -> dict[str, object]:
     """What decides whether a source has changed, without reading it: versions and options, or sizes and times of files.
 
     Raises:
-        InputError: as `read`.
+        InputError: as `partitions`.
     """
     if source.startswith(PREFIX):
         corpus, options = embedded(source)
         return {"source": source, "options": options, "packages": versions(corpus.packages)}
-    stats = [(path, path.stat()) for path in matching(source.partition("#")[0], root)]
-    return {"source": source, "files": [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats]}
+    if (scheme := _scheme(source, root)) is not None:
+        found = scheme.identity(_address(source, scheme, root))
+        return {"source": source, "found": found, "packages": scheme.packages()}
+    return {"source": source, "files": stats(matching(source.partition("#")[0], root))}
 
 
 def packages(source: str) -> dict[str, str]:
-    """Version by name of the distributions that an embedded source is read from; none for files."""
-    return versions(embedded(source)[0].packages) if source.startswith(PREFIX) else {}
+    """Version by name of the distributions that a source is read from, or that decide what is read."""
+    if source.startswith(PREFIX):
+        return versions(embedded(source)[0].packages)
+    scheme = SCHEMES.get(source.partition(":")[0])
+    return scheme.packages() if scheme else {}
 
 
-def embedded(source: str) -> tuple[Embedded, dict[str, int]]:
+def _scheme(source: str, root: Path) -> Scheme | None:
+    """The kind of a source, None where it is a path.
+
+    Raises:
+        InputError: it looks like a kind that there is not.
+    """
+    name, colon, _ = source.partition(":")
+    if name in SCHEMES:
+        return SCHEMES[name]
+    if colon and name.isalpha() and len(name) > 1 and not (root / source).exists():
+        known = ", ".join(f"{known}:" for known in ("embedded", *SCHEMES))
+        raise InputError(f"there is no kind of source {name!r} ({source!r}): there are {known} and paths")
+    return None
+
+
+def _address(source: str, scheme: Scheme, root: Path) -> Address:
+    name = source.partition(":")[0]
+    place, options = parsed(source, scheme.options, f"{name}:")
+    if not place:
+        raise InputError(f"the source {source!r} names nothing: write {name}:PLACE")
+    return Address(source, place, options, root)
+
+
+def embedded(source: str) -> tuple[Embedded, dict[str, Value]]:
     """The embedded corpus that a source names, and its options."""
-    name, _, query = source.removeprefix(PREFIX).partition("?")
+    name = source.removeprefix(PREFIX).partition("?")[0]
     if name not in EMBEDDED:
         raise InputError(f"there is no embedded corpus {name!r} (source {source!r}): there are {', '.join(EMBEDDED)}")
-    corpus, given = EMBEDDED[name], dict(parse_qsl(query, keep_blank_values=True))
-    unknown = sorted(set(given) - set(corpus.options))
-    if unknown:
-        known = ", ".join(corpus.options) or "none"
-        raise InputError(f"the source {source!r} has the unknown option {unknown[0]!r}: {name} knows {known}")
-    wrong = sorted(option for option, value in given.items() if not value.isdecimal())
-    if wrong:
-        raise InputError(f"the source {source!r} sets {wrong[0]} to {given[wrong[0]]!r}: it takes a whole number")
-    return corpus, {**corpus.options, **{option: int(value) for option, value in given.items()}}
+    corpus = EMBEDDED[name]
+    return corpus, parsed(source, corpus.options, name)[1]
