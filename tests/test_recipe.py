@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixlaw.errors import InputError
-from mixlaw.recipe import InvalidMixture, InvalidRecipe, Kind, Mixture, Phase, Recipe, Schedule
+from mixlaw.recipe import Decay, InvalidMixture, InvalidRecipe, Kind, Mixture, Phase, Recipe, Schedule
 
 DOMAINS = ("text", "code", "markup", "commits")
 HALF = Mixture({"text": 0.5, "code": 0.5})
@@ -238,3 +238,23 @@ def test_code_counts_markup_and_what_stands_beside_code_but_not_mathematics() ->
 
 def test_a_recipe_prints_a_line_per_phase() -> None:
     assert len(str(RECIPE).splitlines()) == 3
+
+
+def test_a_shape_of_decay_is_part_of_the_lineage_where_the_rate_falls() -> None:
+    text = Mixture({"text": 1.0})
+
+    def lineage(end: float, decay: Decay, schedule: Schedule = Schedule.WSD) -> str:
+        return Recipe(1000, (Phase("init", 100, text, end, decay),), schedule=schedule).lineage
+
+    assert len({lineage(0.0, decay) for decay in Decay}) == len(Decay)
+    assert len({lineage(1.0, decay) for decay in Decay}) == 1, "a constant phase has no shape, and is shared"
+    ends = {lineage(end, Decay.LINEAR, Schedule.COSINE) for end in (0.0, 0.1, 0.5)}
+    assert len(ends) == 3
+
+
+def test_lineages_of_recipes_without_a_shape_stay_what_they_were() -> None:
+    # Written down when phases had no shape yet: runs of older studies keep their names.
+    text, half = Mixture({"text": 1.0}), Mixture({"text": 0.5, "code": 0.5})
+    old = Recipe(25_000, (Phase("init", 800, half), Phase("cooldown", 200, text, 0.0)), seed=3, unique={"text": 500})
+    assert (old.lineage, old.prefix(1, 100)) == ("20a83cdbabbf793e", "c34927e5c2fb8a90")
+    assert Recipe(25_000, old.phases, schedule=Schedule.COSINE).lineage == "a96621096411c2b7"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 
-from mixlaw.recipe import Mixture, Phase, Recipe, Schedule
+from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
 from mixlaw.runner.schedule import rate
 
 ALL = Mixture({"text": 1.0})
@@ -48,3 +49,36 @@ def test_cosine_is_half_a_wave_over_all_phases() -> None:
 
 def test_warm_up_and_schedule_multiply() -> None:
     assert math.isclose(rate(recipe((100, 0.0)), 49, warmup=100), 0.5 * 0.51)
+
+
+def shaped(decay: Decay, end: float) -> Recipe:
+    return Recipe(1000, (Phase("init", 800, ALL), Phase("cooldown", 200, ALL, end, decay)))
+
+
+def test_a_cooldown_falls_in_its_shape_to_its_end() -> None:
+    # 1-sqrt by hand: a quarter of the way 1 - sqrt(0.25) = 0.5 is left of the fall, at 81 % of it 1 - 0.9 = 0.1.
+    # Cosine: a third of the way 0.5 (1 + cos 60 degrees) = 0.75.
+    root = shaped(Decay.ONE_SQRT, 0.0)
+    assert [rate(root, p, 0) for p in (0, 799, 800)] == [1.0, 1.0, 1.0]
+    assert math.isclose(rate(root, 850, 0), 0.5)
+    assert math.isclose(rate(root, 962, 0), 0.1)
+    assert math.isclose(rate(shaped(Decay.ONE_SQRT, 0.2), 850, 0), 0.2 + 0.8 * 0.5)
+    wave = Recipe(1000, (Phase("init", 700, ALL), Phase("cooldown", 300, ALL, 0.1, Decay.COSINE)))
+    assert math.isclose(rate(wave, 800, 0), 0.1 + 0.9 * 0.75)
+
+
+@pytest.mark.parametrize("decay", list(Decay))
+@pytest.mark.parametrize("end", [0.0, 0.1])
+def test_every_shape_begins_at_the_level_falls_and_reaches_its_end(decay: Decay, end: float) -> None:
+    recipe = shaped(decay, end)
+    levels = [rate(recipe, p, 0) for p in range(800, 1000)]
+    assert levels[0] == 1.0
+    assert all(one > other for one, other in pairwise(levels))
+    assert math.isclose(rate(recipe, 1000, 0), end, abs_tol=1e-12)
+
+
+def test_cosine_falls_to_the_end_of_its_last_phase() -> None:
+    phases = (Phase("init", 500, ALL, 0.5), Phase("late", 500, ALL, 0.1))
+    wave = Recipe(1000, phases, schedule=Schedule.COSINE)
+    assert math.isclose(rate(wave, 500, 0), 0.1 + 0.9 * 0.5)
+    assert math.isclose(rate(wave, 1000, 0), 0.1)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixlaw.recipe import Mixture, Phase, Recipe, Schedule
+from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
 from mixlaw.runner.tree import Segment, Tree, plan
 
 TEXT, CODE, HALF = Mixture({"text": 1.0}), Mixture({"code": 1.0}), Mixture({"text": 0.5, "code": 0.5})
@@ -100,6 +100,14 @@ def test_a_phase_that_decays_is_shared_whole_or_not_at_all() -> None:
     assert sum(segment.tokens for segment in whole.segments) == 800 + 400
     apart = plan([recipe(decay), recipe(replace(decay, tokens=400))])
     assert spans(apart) == [("init", 0, 800), ("init", 0, 400)]
+
+
+def test_cooldowns_of_two_shapes_share_the_trunk_and_nothing_else() -> None:
+    shapes = [replace(cooldown(200), decay=decay) for decay in (Decay.LINEAR, Decay.ONE_SQRT)]
+    late = Phase("late", 100, CODE, 0.0)
+    tree = plan([recipe(init(800), *end) for end in [(shapes[0],), (shapes[1],), (shapes[1], late)]])
+    assert spans(tree) == [("init", 0, 800), ("cooldown", 800, 1000), ("cooldown", 800, 1000), ("late", 1000, 1100)]
+    assert tree.segments[3].parent == tree.segments[2].lineage
 
 
 def test_a_recipe_named_twice_is_planned_once() -> None:

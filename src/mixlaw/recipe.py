@@ -36,6 +36,14 @@ class Schedule(Enum):
     COSINE = "cosine"  # one half wave over all tokens: depends on the end from the first step, shares nothing
 
 
+class Decay(Enum):
+    """Shape in which the learning rate falls within a phase."""
+
+    LINEAR = "linear"
+    COSINE = "cosine"  # half a wave
+    ONE_SQRT = "1-sqrt"  # 1 minus the root of the way: steep at first (Haegele et al. 2024, arXiv:2405.18392)
+
+
 class Kind(Enum):
     """What a domain's tokens are."""
 
@@ -123,8 +131,9 @@ class Phase:
         name: `init`, `continue`, `cooldown` or any other name without a colon.
         tokens: tokens trained on in this phase, repeats included.
         mixture: shares of those tokens.
-        lr_end: learning rate at the end of the phase over the peak, reached linearly: 1 stays constant, 0 decays to
-            zero, None is not known (a foreign run).
+        lr_end: learning rate at the end of the phase over the peak: 1 stays constant, 0 decays to zero, None is not
+            known (a foreign run). Of a cosine recipe the last phase's counts, 1 there meaning zero.
+        decay: shape of the fall to it; a phase that ends at 1 has none and is linear.
 
     Raises:
         InvalidRecipe: no tokens, a colon in the name, or lr_end outside 0..1.
@@ -134,6 +143,7 @@ class Phase:
     tokens: int
     mixture: Mixture
     lr_end: float | None = 1.0
+    decay: Decay = Decay.LINEAR
 
     def __post_init__(self) -> None:
         if not self.name or ":" in self.name:
@@ -145,16 +155,19 @@ class Phase:
         # Equal phases must have equal lineages, so 1 and 1.0 are written alike.
         object.__setattr__(self, "tokens", int(self.tokens))
         object.__setattr__(self, "lr_end", None if self.lr_end is None else float(self.lr_end))
+        object.__setattr__(self, "decay", Decay.LINEAR if self.lr_end == 1 else self.decay)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Phase.from_json`."""
         shares = dict(self.mixture.shares)
-        return {"name": self.name, "tokens": self.tokens, "mixture": shares, "lr_end": self.lr_end}
+        shape = {} if self.decay is Decay.LINEAR else {"decay": self.decay.value}
+        return {"name": self.name, "tokens": self.tokens, "mixture": shares, "lr_end": self.lr_end, **shape}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Phase:
         """Read what `as_json` wrote."""
-        return cls(data["name"], data["tokens"], Mixture(data["mixture"]), data.get("lr_end", 1.0))
+        mixture, decay = Mixture(data["mixture"]), Decay(data.get("decay", "linear"))
+        return cls(data["name"], data["tokens"], mixture, data.get("lr_end", 1.0), decay)
 
 
 @dataclass(frozen=True)
@@ -211,6 +224,12 @@ class Recipe:
         return sum(phase.tokens for phase in self.phases)
 
     @property
+    def cosine_end(self) -> float:
+        """Learning rate over the peak that a cosine recipe falls to: what its last phase says, 0 where that is 1."""
+        end = self.phases[-1].lr_end
+        return 0.0 if end is None or end == 1 else end
+
+    @property
     def domains(self) -> tuple[str, ...]:
         """Names of the domains that have a share in any phase, sorted."""
         return tuple(sorted({name for phase in self.phases for name in phase.mixture}))
@@ -247,6 +266,8 @@ class Recipe:
         }
         if self.schedule is Schedule.COSINE:
             identity["cosine"] = self.tokens
+            if self.cosine_end:
+                identity["cosine_end"] = self.cosine_end
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def shared_tokens(self, other: Recipe) -> int:
@@ -261,7 +282,7 @@ class Recipe:
         same = ("params", "seed", "unique", "data", "schedule")
         if any(getattr(self, name) != getattr(other, name) for name in same):
             return 0
-        if self.schedule is Schedule.COSINE and self.tokens != other.tokens:
+        if self.schedule is Schedule.COSINE and (self.tokens, self.cosine_end) != (other.tokens, other.cosine_end):
             return 0
         done, flat = 0, self.schedule is Schedule.WSD
         for mine, its in zip(self.phases, other.phases, strict=False):
@@ -302,5 +323,9 @@ class Recipe:
 
     def __str__(self) -> str:
         head = f"{self.params:,} params, {self.tokens:,} tokens, seed {self.seed}"
-        body = (f"  {p.name}: {p.tokens:,} tokens, {p.mixture}, lr ends at {p.lr_end}" for p in self.phases)
+        body = (f"  {p.name}: {p.tokens:,} tokens, {p.mixture}, lr ends at {p.lr_end}{_shape(p)}" for p in self.phases)
         return "\n".join([head, *body])
+
+
+def _shape(phase: Phase) -> str:
+    return "" if phase.decay is Decay.LINEAR else f" ({phase.decay.value})"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mixlaw.errors import InputError
-from mixlaw.recipe import Domain, InvalidMixture, Kind, Mixture
+from mixlaw.recipe import Decay, Domain, InvalidMixture, Kind, Mixture, Schedule
 from mixlaw.records import Unit
 from mixlaw.runner.ladder import parse_size
 
@@ -83,11 +83,12 @@ class TrainingSettings(_Strict):
 
 
 class PhaseSettings(_Strict):
-    """A phase of the study: its share of a recipe's tokens and where its learning rate ends."""
+    """A phase of the study: its share of a recipe's tokens, where its learning rate ends, and the shape of the fall."""
 
     name: str = Field(min_length=1, pattern="^[^:]+$")
     share: float = Field(gt=0, le=1)
     lr_end: Share = 1.0
+    decay: Decay = Decay.LINEAR
 
 
 class PhaseUse(_Strict):
@@ -96,12 +97,14 @@ class PhaseUse(_Strict):
     mixture: str
     share: float | None = Field(default=None, gt=0, le=1)
     lr_end: Share | None = None
+    decay: Decay | None = None
 
 
 class RecipeSettings(_Strict):
-    """One recipe per seed: a size and a mixture for every phase that it has."""
+    """One recipe per seed: a size and a mixture for every phase that it has; wsd, or cosine over all phases."""
 
     size: str
+    schedule: Schedule = Schedule.WSD
     phases: dict[str, PhaseUse] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
     tokens: int | None = Field(default=None, gt=0)

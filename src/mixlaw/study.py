@@ -171,8 +171,10 @@ class Study:
         return list(dict.fromkeys(self.setup.adopt(recipe) for recipe in found))
 
     def add_recipe(self, recipe: Recipe) -> Path:
-        """Put a recipe among those that `run` trains; the same recipe is added once."""
-        adopted = self.setup.adopt(recipe)
+        """Put a recipe among those that `run` trains, decaying as the study's phases do; the same one is added once."""
+        from mixlaw.study_recipes import shaped
+
+        adopted = self.setup.adopt(shaped(self.settings, recipe))
         path = self.path / "recipes" / f"{adopted.lineage}.json"
         if not path.exists():
             write_json(path, adopted.as_json())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mixlaw.errors import InputError
-from mixlaw.recipe import Domain, Mixture, Phase, Recipe
+from mixlaw.recipe import Decay, Domain, Mixture, Phase, Recipe
 from mixlaw.runner.ladder import parse_size
 from mixlaw.settings import RecipeSettings, Settings
 
@@ -18,7 +19,7 @@ def written(settings: Settings, domains: Sequence[Domain]) -> Iterator[Recipe]:
         tokens = recipe.tokens or settings.sizes[recipe.size]
         phases, unique = tuple(_phases(settings, recipe, tokens)), subset(settings, domains, tokens)
         for seed in recipe.seeds:
-            yield Recipe(parse_size(recipe.size), phases, seed, unique)
+            yield Recipe(parse_size(recipe.size), phases, seed, unique, schedule=recipe.schedule)
 
 
 def _phases(settings: Settings, recipe: RecipeSettings, tokens: int) -> Iterator[Phase]:
@@ -26,7 +27,13 @@ def _phases(settings: Settings, recipe: RecipeSettings, tokens: int) -> Iterator
         if (use := recipe.phases.get(phase.name)) is not None:
             lr_end = phase.lr_end if use.lr_end is None else use.lr_end
             size = round(tokens * (use.share or phase.share))
-            yield Phase(phase.name, size, Mixture(settings.mixtures[use.mixture]), lr_end)
+            yield Phase(phase.name, size, Mixture(settings.mixtures[use.mixture]), lr_end, use.decay or phase.decay)
+
+
+def shaped(settings: Settings, recipe: Recipe) -> Recipe:
+    """A recipe that nobody gave shapes of decay, with those of the study's phases."""
+    shapes = {phase.name: phase.decay for phase in settings.phases if phase.decay is not Decay.LINEAR}
+    return replace(recipe, phases=tuple(replace(p, decay=shapes.get(p.name, p.decay)) for p in recipe.phases))
 
 
 def subset(settings: Settings, domains: Sequence[Domain], tokens: int) -> dict[str, int]:
