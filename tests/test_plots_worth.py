@@ -1,0 +1,63 @@
+"""Plots of worth show the numbers they are given: heat map, flat ranges, sizes, suggested runs, loss curves."""
+
+from __future__ import annotations
+
+import pytest
+
+from mixlaw.analysis.plots import flat_directions, losses, over_sizes, value_of_runs, worth
+from mixlaw.optimizer.proposal import Flat, Interval, Step
+from mixlaw.optimizer.suggestion import Job
+from mixlaw.optimizer.what_if import Worthwhile
+from mixlaw.recipe import Mixture, Phase, Recipe
+
+RECIPE = Recipe(1000, (Phase("init", 600, Mixture({"web": 1.0})), Phase("cooldown", 200, Mixture({"web": 1.0}), 0.0)))
+
+
+def test_worth_is_a_row_per_domain_and_phase_and_brackets_what_is_within_noise() -> None:
+    points = [
+        Worthwhile("init", "web", "facts", Interval(0.5, 0.2, 0.8)),
+        Worthwhile("init", "web", "code", Interval(-0.1, -0.3, 0.1)),
+        Worthwhile("cooldown", "python", "facts", Interval(0.0, -0.2, 0.2)),
+        Worthwhile("cooldown", "python", "code", Interval(0.7, 0.6, 0.8)),
+    ]
+    (cells,) = worth(points).data
+    assert (tuple(cells.y), tuple(cells.x)) == (("web, init", "python, cooldown"), ("facts", "code"))
+    assert [list(row) for row in cells.z] == [[0.5, -0.1], [0.0, 0.7]]
+    assert [list(row) for row in cells.text] == [["+0.50", "(-0.10)"], ["(+0.00)", "+0.70"]]
+    assert (cells.zmin, cells.zmax) == (-0.7, 0.7), "white is nothing"
+
+
+def test_flat_directions_reach_from_end_to_end_around_the_proposal() -> None:
+    bar, dots = flat_directions(
+        [Flat("init", "code", 0.18, 0.31, 0.2), Flat("cooldown", "length", 0.1, 0.2, 0.15)]
+    ).data
+    assert tuple(bar.y) == ("code in init", "length of cooldown")
+    assert tuple(bar.base) == (0.18, 0.1)
+    assert tuple(bar.x) == pytest.approx((0.13, 0.1))
+    assert tuple(dots.x) == (0.2, 0.15)
+
+
+def test_shares_over_sizes_have_a_panel_per_phase_and_a_line_per_kind() -> None:
+    steps = [
+        Step(470_000_000, 10, {"init": {"text": 0.7, "code": 0.3}, "cooldown": {"text": 1.0}}),
+        Step(2_800_000_000, 60, {"init": {"text": 0.6, "code": 0.4}, "cooldown": {"text": 0.5, "code": 0.5}}),
+    ]
+    lines = {(trace.name, trace.xaxis): (tuple(trace.x), tuple(trace.y)) for trace in over_sizes(steps).data}
+    sizes = (470_000_000, 2_800_000_000)
+    assert lines["code", "x"] == (sizes, (0.3, 0.4))
+    assert lines["code", "x2"] == (sizes, (0.0, 0.5)), "a kind that a size does not use has no share there"
+
+
+def test_the_value_of_runs_adds_up_costs_and_gains() -> None:
+    jobs = [Job(RECIPE, "first", 2e15, 0, brings=0.12), Job(RECIPE, "second", 3e15, 0, brings=0.05)]
+    figure = value_of_runs(jobs, 0.4)
+    assert tuple(figure.data[0].x) == (0, 2e15, 5e15)
+    assert tuple(figure.data[0].y) == pytest.approx((0, 0.12, 0.17))
+    assert figure.layout.shapes[0].y0 == 0.4
+
+
+def test_losses_have_a_line_per_run_over_bands_of_phases() -> None:
+    figure = losses({"a": ([100, 400], [5.0, 3.0]), "b": ([100, 800], [5.0, 2.5])}, RECIPE.phases)
+    assert [(trace.name, tuple(trace.y)) for trace in figure.data] == [("a", (5.0, 3.0)), ("b", (5.0, 2.5))]
+    assert [(shape.x0, shape.x1) for shape in figure.layout.shapes] == [(0, 600), (600, 800)]
+    assert [note.text for note in figure.layout.annotations] == ["init", "cooldown"]
