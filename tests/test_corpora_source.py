@@ -7,12 +7,16 @@ import importlib
 import json
 import os
 import pickle
+import random
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from mixlaw.errors import InputError
+from mixlaw.runner.corpora import files
 from mixlaw.runner.corpora.part import batches
 from mixlaw.runner.corpora.source import embedded, identity, packages, partitions, read
 
@@ -35,17 +39,68 @@ def test_json_lines_plain_and_gzipped_hold_a_document_a_row(tmp_path: Path) -> N
     assert texts("b.jsonl.gz#content", tmp_path) == TEXTS
 
 
-def test_zstandard_is_read_or_its_package_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl.zst"
+def zstandard_or_refusal(source: str, root: Path) -> Any:
+    """The package, where it is installed; without it files are refused with the fix."""
     try:
-        zstandard = importlib.import_module("zstandard")
+        return importlib.import_module("zstandard")
     except ModuleNotFoundError:
-        path.write_bytes(b"\x28\xb5\x2f\xfd")
         with pytest.raises(InputError, match="pip install zstandard"):
-            texts("a.jsonl.zst", tmp_path)
-        return
-    path.write_bytes(zstandard.compress(lines().encode()))
+            texts(source, root)
+        return pytest.skip("zstandard is not installed")
+
+
+def test_zstandard_is_read_through_all_frames(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.zst").write_bytes(b"\x28\xb5\x2f\xfd")
+    zstandard = zstandard_or_refusal("a.jsonl.zst", tmp_path)
+    frames = [zstandard.compress(line.encode()) for line in lines().splitlines(keepends=True)]
+    (tmp_path / "a.jsonl.zst").write_bytes(b"".join(frames))
+    (tmp_path / "c4.json.gz").write_bytes(gzip.compress(lines().encode()))
     assert texts("a.jsonl.zst", tmp_path) == TEXTS
+    assert texts("c4.json.gz", tmp_path) == TEXTS
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+@pytest.mark.parametrize("left", [0.5, 0.999])
+def test_a_compressed_file_that_was_cut_off_is_refused(suffix: str, left: float, tmp_path: Path) -> None:
+    path = tmp_path / f"a.jsonl.{suffix}"
+    path.write_bytes(b"\x28\xb5\x2f\xfd")
+    packer = gzip if suffix == "gz" else zstandard_or_refusal(path.name, tmp_path)
+    whole = packer.compress("".join(f'{{"text": "{random.Random(n).random()}"}}\n' for n in range(2000)).encode())
+    path.write_bytes(whole[: int(len(whole) * left)])
+    with pytest.raises(InputError, match=rf"a.jsonl.{suffix} is damaged or was cut off"):
+        texts(path.name, tmp_path)
+
+
+def test_memory_stays_small_over_a_large_zstandard_file(tmp_path: Path) -> None:
+    path = tmp_path / "large.jsonl.zst"
+    path.write_bytes(b"\x28\xb5\x2f\xfd")
+    package = zstandard_or_refusal(path.name, tmp_path)
+    with path.open("wb") as file, package.ZstdCompressor().stream_writer(file) as packed:
+        for number in range(4000):
+            packed.write(json.dumps({"text": random.Random(number).randbytes(5000).hex()}).encode() + b"\n")
+    tracemalloc.start()
+    size = sum(len(text) for text in (document.text for document in read(path.name, tmp_path)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert size == 40_000_000
+    assert path.stat().st_size > 15_000_000
+    assert peak < 2_000_000
+
+
+def test_large_files_are_read_in_slices_that_together_are_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [f"text {number} " + "x" * (number % 97) for number in range(1000)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in many))
+    pl.DataFrame({"text": many}).write_parquet(tmp_path / "b.parquet", row_group_size=64)
+    for name in ("a.jsonl", "b.parquet"):
+        assert [part.name for part in partitions(name, tmp_path)] == [name]
+    for size in (997, 4096, 20_000):
+        monkeypatch.setattr(files, "SLICE", size)
+        for name in ("a.jsonl", "b.parquet"):
+            parts = pickle.loads(pickle.dumps(partitions(name, tmp_path)))
+            assert len(parts) == len({part.name for part in parts}) == -(-(tmp_path / name).stat().st_size // size)
+            assert [document.text for part in parts for document in part.read()] == many
 
 
 def test_parquet_holds_a_document_a_row_in_the_column_named(tmp_path: Path) -> None:
@@ -53,6 +108,9 @@ def test_parquet_holds_a_document_a_row_in_the_column_named(tmp_path: Path) -> N
     assert texts("a.parquet#body", tmp_path) == TEXTS
     with pytest.raises(InputError, match="cannot be read for the column 'text'"):
         texts("a.parquet", tmp_path)
+    pl.DataFrame({"text": [1, 2]}).write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(InputError, match="the column 'text' holds Int64 instead of text"):
+        texts("b.parquet", tmp_path)
 
 
 def test_a_glob_or_a_folder_is_its_files_in_sorted_order_a_document_each(tmp_path: Path) -> None:

@@ -131,7 +131,11 @@ def _identity(address: Address) -> object:
     if folder is None:
         return {"revision": _revision(address)}
     saved = _saved(folder, address)
-    return {"fingerprint": _state(saved)["_fingerprint"]} if saved else {"files": stats(below([folder]))}
+    known = {"fingerprint": _state(saved)["_fingerprint"]} if saved else {}
+    return {
+        **known,
+        "files": stats(below([saved or folder])),
+    }  # a fingerprint may outlive a change of what it came from
 
 
 HUB = Scheme(_parts, _identity, OPTIONS, partial(versions, ("datasets",)))
