@@ -29,24 +29,29 @@ TEMPLATE = (
 )
 
 
-def memorised(folder: Path, dialogues: Sequence[tuple[Messages, str]], seed: int = 0) -> Path:
-    """A checkpoint of some ten thousand parameters that gives these answers, word for word, and noise otherwise.
+def memorised(folder: Path, dialogues: Sequence[tuple[Messages, str]]) -> Path:
+    """A checkpoint of a hundred thousand parameters that gives these answers, word for word, and noise otherwise.
 
     Trained on the dialogues until greedy decoding repeats every answer.
     """
+    return continuing(folder, [(_prompt(messages), answer) for messages, answer in dialogues])
+
+
+def continuing(folder: Path, pairs: Sequence[tuple[str, str]]) -> Path:
+    """The same for plain texts: a checkpoint that continues every prompt, as a document that begins with it."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    texts = [text for messages, answer in dialogues for text in (*(m[1] for m in messages), answer)]
-    bpe.save(bpe.train([*texts, "system:\n", "user:\n", "assistant:\n"], 1024), folder)
+    texts = [text for pair in pairs for part in pair for text in part.split(bpe.END_OF_TEXT)]
+    bpe.save(bpe.train(texts, 1024), folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
-    prompts = [tokenizer(_prompt(tokenizer, messages))["input_ids"] for messages, _ in dialogues]
-    answers = [tokenizer(answer)["input_ids"] + [tokenizer.eos_token_id] for _, answer in dialogues]
-    torch.manual_seed(seed)
+    prompts = [tokenizer(bpe.END_OF_TEXT + prompt)["input_ids"] for prompt, _ in pairs]
+    answers = [tokenizer(answer)["input_ids"] + [tokenizer.eos_token_id] for _, answer in pairs]
+    torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=4096, tie_word_embeddings=True,
+        num_key_value_heads=4, max_position_embeddings=2048, tie_word_embeddings=True,
         bos_token_id=0, eos_token_id=0, pad_token_id=0,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
@@ -55,9 +60,9 @@ def memorised(folder: Path, dialogues: Sequence[tuple[Messages, str]], seed: int
     return folder
 
 
-def _prompt(tokenizer: Any, messages: Messages) -> str:
+def _prompt(messages: Messages) -> str:
     told = [{"role": role, "content": text} for role, text in messages]
-    return str(tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=True))
+    return "".join(f"{m['role']}:\n{m['content']}{bpe.END_OF_TEXT}" for m in told) + "assistant:\n"
 
 
 def _learn(model: Any, prompts: list[list[int]], answers: list[list[int]]) -> None:
@@ -130,7 +135,7 @@ class _State:
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """A chat completion, as the protocol wants it."""
         prompt = self.tokenizer.apply_chat_template(body["messages"], tokenize=False, add_generation_prompt=True)
-        inputs = self.tokenizer(prompt, return_tensors="pt")
+        inputs = self.tokenizer(bpe.END_OF_TEXT + prompt, return_tensors="pt")
         temperature = body.get("temperature", 1.0)
         with self.lock:
             torch.manual_seed(body.get("seed", 0))

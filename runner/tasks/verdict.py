@@ -110,8 +110,10 @@ def _folder(folder: Path, name: str, text: str) -> Path:
 
 
 def passing(programs: Sequence[str], checks: Sequence[Check], workers: int, seconds: float = SECONDS) -> list[Verdict]:
-    """Verdicts on many programs, so many at a time."""
+    """Verdicts on many programs, so many at a time; the same program with the same tests is run once."""
     from concurrent.futures import ThreadPoolExecutor
 
+    pairs = list(zip(programs, checks, strict=True))
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda program, check: verdict(program, check, seconds), programs, checks))
+        found = {pair: pool.submit(verdict, *pair, seconds) for pair in dict.fromkeys(pairs)}
+        return [found[pair].result() for pair in pairs]

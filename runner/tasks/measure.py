@@ -1,0 +1,125 @@
+"""What measures a task on a model: the interface, and what it is given."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mixlaw.errors import InputError
+from mixlaw.files import write_text
+from mixlaw.records import Measurement
+
+
+@dataclass(frozen=True)
+class Measured(Measurement):
+    """A measurement, and what else is worth keeping of it: versions, settings, how often the judge could not tell."""
+
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to be measured.
+
+    Attributes:
+        model: a causal language model of transformers, on the device that it is measured on.
+        tokens: folder of its tokenizer's files.
+        length: tokens of context that it is given.
+        folder: where transcripts and samples are kept.
+    """
+
+    model: Any
+    tokens: Path
+    length: int
+    folder: Path
+
+    @classmethod
+    def load(cls, checkpoint: str | Path, folder: Path) -> Subject:
+        """A checkpoint, ours or anybody's, in the layout of Hugging Face.
+
+        Raises:
+            InputError: there is none that transformers can load.
+        """
+        from transformers import AutoModelForCausalLM
+
+        path = Path(checkpoint)
+        if not (path / "config.json").exists():
+            raise InputError(f"there is no checkpoint at {path} (no config.json); name the folder of one")
+        try:
+            model = AutoModelForCausalLM.from_pretrained(path)
+        except (OSError, ValueError) as error:
+            raise InputError(f"transformers cannot load the checkpoint {path}: {error}") from error
+        return cls(model, path, min(model.config.max_position_embeddings, 2048), folder)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer as transformers has it."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.tokens)
+
+    @contextmanager
+    def at_rest(self) -> Iterator[Any]:
+        """The model in evaluation mode; its mode and all random states are as before when the block ends."""
+        import random
+
+        import torch
+
+        model, training = self.model, self.model.training
+        states = random.getstate(), np.random.get_state()  # noqa: NPY002
+        devices = [model.device.index or 0] if model.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=devices), torch.inference_mode():
+                yield model.eval()
+        finally:
+            model.train(training)
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
+
+    def keep(self, task: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write what a value was counted from, a JSON document per line, to `<task>.jsonl`."""
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        write_text(self.folder / f"{task}.jsonl", "".join(lines))
+
+
+@dataclass(frozen=True)
+class Measure(ABC):
+    """How a task is measured: a plain value that travels to the workers as JSON."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def check(self) -> None:
+        """Find out whether this can be measured here, before a model is trained for it.
+
+        Raises:
+            InputError: what is missing, and where to get it.
+        """
+
+    @abstractmethod
+    def measure(self, task: str, subject: Subject) -> Measured:
+        """Measure a model; the same model gives the same value, as far as its judge does.
+
+        Raises:
+            InputError: as for `check`.
+        """
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data: the kind, and the fields."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+def mean(values: Sequence[float], details: Mapping[str, Any]) -> Measured:
+    """Mean over independent items with its standard error, s / sqrt(n)."""
+    array = np.asarray(values, dtype=float)
+    error = float(array.std(ddof=1)) / math.sqrt(array.size) if array.size > 1 else math.nan
+    return Measured(float(array.mean()), error, array.size, details)
