@@ -42,10 +42,24 @@ def tokens_per_second(params: int, setup: Setup) -> float:
 
 def calibrated(sizes: list[int], setup: Setup, memory: Path) -> dict[int, float]:
     """Tokens per second for each size; measured where `memory` does not hold this machine and setting yet."""
-    known: dict[str, float] = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
-    keys = {size: f"{os.uname().nodename} {size} {setup.identity}" for size in sizes}
-    missing = [size for size in sizes if keys[size] not in known]
+    known = remembered(sizes, setup, memory)
+    missing = {size: tokens_per_second(size, setup) for size in sizes if size not in known}
     if missing:
-        known.update({keys[size]: tokens_per_second(size, setup) for size in missing})
-        write_json(memory, known)
-    return {size: known[key] for size, key in keys.items()}
+        written = _read(memory) | {_key(size, setup): speed for size, speed in missing.items()}
+        write_json(memory, written)
+    return {size: (known | missing)[size] for size in sizes}
+
+
+def remembered(sizes: list[int], setup: Setup, memory: Path) -> dict[int, float]:
+    """Tokens per second for the sizes that were timed on this machine with this setting."""
+    known = _read(memory)
+    return {size: known[_key(size, setup)] for size in sizes if _key(size, setup) in known}
+
+
+def _read(memory: Path) -> dict[str, float]:
+    known: dict[str, float] = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
+    return known
+
+
+def _key(size: int, setup: Setup) -> str:
+    return f"{os.uname().nodename} {size} {setup.identity}"

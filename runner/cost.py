@@ -68,7 +68,7 @@ class Plan:
     @property
     def disk_bytes(self) -> int:
         """Disk for a checkpoint (weights and two moments, 4 bytes each) at the end of every segment."""
-        return sum(12 * self._weights(segment.recipe) for segment in self.tree.segments)
+        return sum(self.checkpoint_bytes(segment.recipe) for segment in self.tree.segments)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
@@ -80,5 +80,6 @@ class Plan:
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
 
-    def _weights(self, recipe: Recipe) -> int:
-        return recipe.params + self.setup.vocabulary * shape(recipe.params).width
+    def checkpoint_bytes(self, recipe: Recipe) -> int:
+        """Bytes of one checkpoint: weights, embeddings among them, and two moments of 4 bytes each."""
+        return 12 * (recipe.params + self.setup.vocabulary * shape(recipe.params).width)

@@ -122,7 +122,7 @@ def critical_paths(jobs: Mapping[str, tuple[str | None, float]]) -> dict[str, fl
     ahead = {job: length for job, (_, length) in jobs.items()}
     for job in _children_first(jobs):
         parent = jobs[job][0]
-        if parent in ahead:
+        if parent is not None and parent in ahead:
             ahead[parent] = max(ahead[parent], jobs[parent][1] + ahead[job])
     return ahead
 
@@ -131,9 +131,7 @@ def _children_first(jobs: Mapping[str, tuple[str | None, float]]) -> Iterable[st
     """Jobs, every one before its parent."""
 
     def depth(job: str) -> int:
-        count, parent = 0, jobs[job][0]
-        while parent in jobs:
-            count, parent = count + 1, jobs[parent][0]
-        return count
+        parent = jobs[job][0]
+        return 1 + depth(parent) if parent is not None and parent in jobs else 0
 
     return sorted(jobs, key=lambda job: -depth(job))

@@ -164,7 +164,7 @@ def nodes() -> list[Machine]:
     """The nodes of the cluster that are alive: those with GPUs, or all where there are none."""
     import ray
 
-    alive = [(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    alive = [(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     gpus = [Machine(name, int(has["GPU"]), "cuda", _gpu_memory(has)) for name, has in alive if has.get("GPU", 0) >= 1]
     cores = [(name, int(has.get("CPU", 0)), has.get("memory", 0.0)) for name, has in alive]
     return gpus or [Machine(name, cpus, "cpu", int(memory / cpus)) for name, cpus, memory in cores if cpus]
@@ -178,7 +178,7 @@ def _gpu_memory(resources: Mapping[str, float]) -> int | None:
 
 def _first(machines: Sequence[Machine], count: int) -> list[Machine]:
     """So many devices of them, at most."""
-    kept = []
+    kept: list[Machine] = []
     for machine in machines:
         devices = min(count - sum(m.devices for m in kept), machine.devices)
         if devices > 0:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixlaw.errors import InputError
 from mixlaw.runner.devices import Machine, this_machine
 from mixlaw.runner.dispatch import Progress
 from mixlaw.runner.execute import Executor, LocalExecutor
@@ -58,6 +60,17 @@ class Local(Site):
     def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
         """Processes on this machine."""
         return LocalExecutor(setup, runs, self.machines()[0], show, self.launch)
+
+
+def local(workers: int | None = None, gpus: str | None = None, launch: str | None = None) -> Local:
+    """This machine, from what a command line says.
+
+    Raises:
+        InputError: `gpus` is not a number.
+    """
+    if gpus is not None and not gpus.isdecimal():
+        raise InputError(f"--gpus is a number of GPUs of this machine, got {gpus!r}; 4x8 is for --dry-run")
+    return Local(workers, None if gpus is None else int(gpus), tuple(shlex.split(launch or "")))
 
 
 @dataclass(frozen=True)

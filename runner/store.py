@@ -37,11 +37,11 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        import fsspec
-        from fsspec.implementations.local import LocalFileSystem
+        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+        from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
         try:
-            self.fs, self.root = fsspec.core.url_to_fs(url)
+            self.fs, self.root = url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise InputError(f"the store {url} cannot be opened: {error}; mend --store or install its client") from None
         self.url, self.local = url, isinstance(self.fs, LocalFileSystem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -69,13 +69,41 @@ def plan(study: StudyPath, workers: Workers = None, as_json: Json = False) -> No
 
 
 @app.command()
-def run(study: StudyPath, workers: Workers = None, as_json: Json = False) -> None:
+def run(
+    study: StudyPath,
+    workers: Workers = None,
+    gpus: Annotated[
+        str | None, typer.Option(help="GPUs to use, all if not given; with --dry-run also machines x GPUs, as 4x8.")
+    ] = None,
+    executor: Annotated[Literal["local", "ray"], typer.Option(help="This machine, or a Ray cluster.")] = "local",
+    address: Annotated[str, typer.Option(help="Of the Ray cluster: auto, HOST:6379 or ray://HOST:10001.")] = "auto",
+    store: Annotated[
+        str | None, typer.Option(help="Where a Ray cluster keeps checkpoints: s3://... or any fsspec URL.")
+    ] = None,
+    launch: Annotated[
+        str | None, typer.Option(help='Command that starts a worker over several machines: "srun ... torchrun ...".')
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what would be trained where and when.")
+    ] = False,
+    gpu: Annotated[str | None, typer.Option(help="With --dry-run: GPU to reckon with, for instance H100.")] = None,
+    mfu: Annotated[float, typer.Option(help="With --dry-run: share of that GPU's peak that training reaches.")] = 0.4,
+    price: Annotated[float | None, typer.Option(help="With --dry-run: of a GPU or core for an hour.")] = None,
+    as_json: Json = False,
+) -> None:
     """Train and evaluate what is pending; safe to kill and repeat."""
     from mixlaw.progress import training
+    from mixlaw.runner.dry_run import Terms
+    from mixlaw.runner.sites import Ray, local
     from mixlaw.study import open_study
 
+    opened = open_study(study)
+    site = Ray(address, store, workers) if executor == "ray" else local(workers, None if dry_run else gpus, launch)
+    if dry_run:
+        _print(opened.dry_run(site, Terms(gpus, gpu, mfu, price)), as_json)
+        return
     with training() as show:
-        outcome = open_study(study).run(workers, show)
+        outcome = opened.run(progress=show, site=site)
     _print(outcome, as_json)
     if outcome.failed:
         raise typer.Exit(1)

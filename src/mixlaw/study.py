@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mixlaw.runner.corpora.manifest import Manifest
     from mixlaw.runner.cost import Plan
     from mixlaw.runner.dispatch import Outcome, Progress
+    from mixlaw.runner.dry_run import DryRun, Terms
     from mixlaw.runner.setup import Setup
     from mixlaw.runner.sites import Site
     from mixlaw.study_what_if import Named
@@ -206,6 +207,12 @@ class Study:
         from mixlaw.study_run import ran
 
         return ran(self, site or Local(workers), progress)
+
+    def dry_run(self, site: Site | None = None, terms: Terms | None = None) -> DryRun:
+        """What `run` would do: placement, hours, FLOPs, disk and bill; nothing is written and nothing trained."""
+        from mixlaw.study_run import foreseen
+
+        return foreseen(self, site, terms)
 
     def records(self) -> list[Record]:
         """Everything measured so far."""

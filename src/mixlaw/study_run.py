@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
-from mixlaw.runner.calibrate import calibrated
+from mixlaw.runner.calibrate import calibrated, remembered
 from mixlaw.runner.cost import Plan
+from mixlaw.runner.devices import this_machine
 from mixlaw.runner.dispatch import Outcome, Progress
+from mixlaw.runner.dry_run import DryRun, Terms
+from mixlaw.runner.gpus import GPUS
 from mixlaw.runner.sites import Local, Site
 from mixlaw.runner.tree import Tree, plan
 
@@ -37,6 +40,34 @@ def ran(study: Study, site: Site, progress: Callable[[Progress], None]) -> Outco
     tree = plan(study.recipes())
     pending = tree.needed(_measured(study), site.trained(study.runs))
     return site.executor(study.setup, study.runs, progress).run(tree, pending)
+
+
+def foreseen(study: Study, site: Site | None, terms: Terms | None) -> DryRun:
+    """See `Study.dry_run`.
+
+    Raises:
+        InputError: the speed of a size is not known, or a size fits on no machine.
+    """
+    site, terms = site or Local(), terms or Terms()
+    tree, setup = _tree(study), study.setup
+    sizes = sorted({recipe.params for recipe in tree.recipes})
+    speed = remembered(sizes, setup, study.path / "calibration.json")
+    assumed = {}
+    if terms.gpu is not None:  # what was timed on this machine holds for that GPU if it is here
+        timed = speed if this_machine().kind == "cuda" else {}
+        assumed = {size: f"{terms.mfu:.0%} of the peak of {terms.gpu}" for size in sizes if size not in timed}
+        speed = {**{size: terms.speed(setup, size) for size in assumed}, **timed}
+    if unknown := [size for size in sizes if size not in speed]:
+        raise InputError(
+            f"the speed of {unknown[0]:,} parameters was not timed on this machine; let `mixlaw plan {study.path}` "
+            f"time it, or name a GPU with --gpu: {', '.join(GPUS)}"
+        )
+    if terms.gpus is not None and terms.gpu is None and this_machine().kind == "cpu":
+        raise InputError(f"there is no GPU here to time; name what GPUs they are with --gpu: {', '.join(GPUS)}")
+    machines = terms.machines() or site.machines()
+    workers = sum(machine.devices for machine in machines)
+    plan_ = Plan(tree, setup, _measured(study), site.trained(study.runs), speed, workers)
+    return DryRun(plan_, machines, assumed, terms.price)
 
 
 def _tree(study: Study) -> Tree:
