@@ -1,0 +1,142 @@
+"""Someone else's checkpoint that recipes go on from: continued pretraining, or a cooldown of a foreign model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixlaw.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+OPTIMIZER = "optimizer.safetensors"
+#: Two tokenizers that cut this alike, with one vocabulary, are taken to be the same.
+PROBE = "The year 1984:\n\tdef f(x_1):  return 'naïve' + \"x\" * 17  # Größe, 中文, ∑ ½ 😀\r\n"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A Hugging Face directory with safetensors weights, known by its content.
+
+    Attributes:
+        path: the directory.
+        hash: of configuration and weights, and of the optimizer's state where that is loaded.
+        params: non-embedding parameters.
+        weights: all parameters.
+        flops_per_token: of training, at the study's sequence length.
+        optimizer: whether AdamW's moments are loaded too, from its optimizer.safetensors.
+    """
+
+    path: str
+    hash: str
+    params: int
+    weights: int
+    flops_per_token: float
+    optimizer: bool = False
+
+
+def read_start(given: str, root: Path, *, optimizer: bool, tokenizer: Path, vocabulary: int, sequence: int) -> Start:
+    """Look at a checkpoint without loading its weights.
+
+    Args:
+        given: directory, relative to `root` or absolute, or the id of a model on the Hugging Face hub.
+        optimizer: whether its optimizer's state is to be loaded.
+        tokenizer: folder of the tokenizer that the study's shards were made with.
+        vocabulary, sequence: of the shards and of training.
+
+    Raises:
+        InputError: there is no such model, its weights are not safetensors, its tokenizer is another, or it brings no
+            optimizer state that can be read without unpickling.
+    """
+    folder = _folder(given, root)
+    files = sorted(folder.glob("*.safetensors"))
+    weights = [path for path in files if path.name != OPTIMIZER]
+    if not (folder / "config.json").exists() or not weights:
+        raise InputError(
+            f"{folder} is no Hugging Face directory with config.json and *.safetensors; pickled weights are not read: "
+            "load them once in transformers and save_pretrained() them"
+        )
+    if optimizer and not (folder / OPTIMIZER).exists():
+        raise InputError(
+            f'{folder} has no {OPTIMIZER}; take training.optimizer = "fresh", or write one with the tensors '
+            "step.NAME, exp_avg.NAME and exp_avg_sq.NAME of every parameter (an optimizer.pt is a pickle and not read)"
+        )
+    _same_tokenizer(folder, tokenizer)
+    model = _empty(folder)
+    if model.config.vocab_size < vocabulary:
+        raise InputError(
+            f"{folder} knows {model.config.vocab_size:,} token ids and the shards have {vocabulary:,}; "
+            "make the shards with its tokenizer"
+        )
+    hashed = [folder / "config.json", *weights, *([folder / OPTIMIZER] if optimizer else [])]
+    params, flops = _count(model, sequence)
+    return Start(str(folder), _hash(hashed), params, model.num_parameters(), flops, optimizer)
+
+
+def _folder(given: str, root: Path) -> Path:
+    """The directory meant, from the hub's cache or the hub where it is none here."""
+    here = (root / given).expanduser()
+    if here.is_dir():
+        return here.resolve()
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(given, allow_patterns=["*.json", "*.safetensors"]))
+    except Exception as error:  # what the hub's client raises has no common type
+        raise InputError(
+            f"training.start = {given!r} is neither a folder at {here} nor a model that the Hugging Face hub gives "
+            f"({type(error).__name__}); mend the path, or the id and the network"
+        ) from error
+
+
+def _same_tokenizer(folder: Path, tokenizer: Path) -> None:
+    from tokenizers import Tokenizer
+
+    paths = [path / "tokenizer.json" for path in (folder, tokenizer)]
+    try:
+        theirs, ours = (Tokenizer.from_file(str(path)) for path in paths)
+    except Exception as error:  # tokenizers raises bare Exception
+        raise InputError(
+            f"the tokenizers of {folder} and of the shards cannot be compared ({error}); "
+            "both folders need a tokenizer.json"
+        ) from error
+    same = theirs.get_vocab() == ours.get_vocab()
+    if not same or theirs.encode(PROBE).ids != ours.encode(PROBE).ids:
+        raise InputError(
+            f"{folder} has another tokenizer ({theirs.get_vocab_size():,} entries) than the shards "
+            f"({ours.get_vocab_size():,}); make the shards with its tokenizer.json, or start from another model"
+        )
+
+
+def _empty(folder: Path) -> PreTrainedModel:
+    """The model without its weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
+
+
+def _count(model: PreTrainedModel, sequence: int) -> tuple[int, float]:
+    """Non-embedding parameters, and training FLOPs per token as `Shape.flops_per_token` counts them."""
+    embeddings = [model.get_input_embeddings(), model.get_output_embeddings()]
+    tables = {id(module.weight): module.weight.numel() for module in embeddings if module is not None}
+    params = model.num_parameters() - sum(tables.values())
+    config: Any = model.config
+    matrices = params - sum(w.numel() for w in model.parameters() if w.ndim < 2)
+    head = config.vocab_size * config.hidden_size
+    return params, 6.0 * (matrices + head) + 12.0 * config.num_hidden_layers * config.hidden_size * sequence
+
+
+def _hash(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(json.dumps([path.name, hashlib.file_digest(file, "sha256").hexdigest()]).encode())
+    return digest.hexdigest()[:16]
