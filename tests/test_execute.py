@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -22,81 +21,16 @@ from mixlaw.runner.devices import Machine
 from mixlaw.runner.dispatch import TRIES, Progress
 from mixlaw.runner.execute import LocalExecutor
 from mixlaw.runner.tree import plan
-from mixlaw.study import Study, open_study
+from mixlaw.study import Study
+from small_study import SEGMENTS, copy, files, prepare, results
 
-STUDY = """\
-[domains.text]
-source = "text.jsonl"
-[domains.code]
-kind = "code"
-source = "code.jsonl"
-
-[tasks]
-text = "bits/byte"
-code = "bits/byte"
-
-[tokenizer]
-vocabulary = 300
-
-[training]
-sequence = 32
-batch = 4
-warmup_tokens = 2000
-held_out = 0.2
-checkpoint_seconds = 0.05
-
-[sizes]
-"0.025M" = 24_000
-
-[[phases]]
-name = "init"
-share = 0.5
-[[phases]]
-name = "continue"
-share = 0.25
-[[phases]]
-name = "cooldown"
-share = 0.25
-lr_end = 0.0
-
-[mixtures]
-text = { text = 1.0 }
-code = { code = 1.0 }
-half = { text = 0.5, code = 0.5 }
-
-[[recipes]]
-size = "0.025M"
-phases = { init = "half", continue = "half", cooldown = "text" }
-[[recipes]]
-size = "0.025M"
-phases = { init = "half", continue = "half", cooldown = "code" }
-[[recipes]]
-size = "0.025M"
-phases = { init = "text", continue = "code", cooldown = "text" }
-seeds = [0, 1]
-"""
-SEGMENTS = 4 + 2 * 3
 DRIVER = "import sys; from mixlaw.study import open_study; print(open_study(sys.argv[1]).run(workers=2))"
-
-
-def documents(line: str, rng: np.random.Generator) -> str:
-    """Lines of JSON, each a document of words of `line` drawn by rank (Zipf): something to learn at this size."""
-    words = line.split()
-    chances = 1 / np.arange(1, len(words) + 1)
-    texts = (" ".join(rng.choice(words, 60, p=chances / chances.sum())) for _ in range(80))
-    return "".join(json.dumps({"text": text}) + "\n" for text in texts)
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study with its data, nothing trained."""
-    folder, rng = tmp_path_factory.mktemp("execute") / "study", np.random.default_rng(0)
-    folder.mkdir()
-    (folder / "study.toml").write_text(STUDY)
-    (folder / "text.jsonl").write_text(documents("the model sees a word and another one after it", rng))
-    (folder / "code.jsonl").write_text(documents("def f(x): return x + 1 if x else None # end", rng))
-    open_study(folder).prepare()
-    return folder
+    return prepare(tmp_path_factory.mktemp("execute") / "study")
 
 
 @pytest.fixture(scope="module")
@@ -109,20 +43,6 @@ def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     assert seen[-1].segments_done == SEGMENTS
     assert seen[-1].done == pytest.approx(seen[-1].total)
     return study
-
-
-def copy(prepared: Path, folder: Path) -> Study:
-    shutil.copytree(prepared, folder)
-    return open_study(folder)
-
-
-def files(study: Study) -> dict[str, bytes]:
-    return {str(path.relative_to(study.path)): path.read_bytes() for path in study.path.rglob("*") if path.is_file()}
-
-
-def results(study: Study) -> dict[str, bytes]:
-    """Records and checkpoints, by path."""
-    return {name: content for name, content in files(study).items() if name.startswith("runs/") and name.count("/") > 1}
 
 
 def flip(path: Path) -> None:
