@@ -20,6 +20,7 @@ from mixlaw.analysis.member import Member
 from mixlaw.analysis.observed import Observed
 from mixlaw.analysis.readiness import Readiness, readiness
 from mixlaw.analysis.scale import from_log_loss
+from mixlaw.shown import Shown
 
 if TYPE_CHECKING:
     from mixlaw.analysis.audit import Audit
@@ -60,7 +61,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, eq=False)
-class Surfaces:
+class Surfaces(Shown):
     """All tasks of a study, fitted.
 
     Attributes:

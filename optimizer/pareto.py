@@ -33,6 +33,7 @@ from mixlaw.optimizer.tables import Rows, html, phases, with_phases
 from mixlaw.optimizer.target import Target
 from mixlaw.optimizer.trust import near_runs, radius_of
 from mixlaw.recipe import Domain, Recipe
+from mixlaw.shown import Shown
 
 Floats = NDArray[np.float64]
 Progress = Callable[[float, str], None]
@@ -56,7 +57,7 @@ class Compromise:
 
 
 @dataclass(frozen=True)
-class Front:
+class Front(Shown):
     """Recipes between which only a preference can choose, from the best for the first group to that for the last.
 
     Attributes:

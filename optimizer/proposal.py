@@ -15,6 +15,7 @@ from mixlaw.files import write_json
 from mixlaw.optimizer.target import Target, Trained
 from mixlaw.optimizer.target_json import prefix_as_json, prefix_from_json
 from mixlaw.recipe import Recipe
+from mixlaw.shown import Shown
 
 FORMAT = 2
 PROPOSAL = "proposal"  # the name of the recommended recipe among forecasts
@@ -119,7 +120,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class Proposal(Shown):
     """A recommended recipe with everything that is known about it.
 
     Attributes:

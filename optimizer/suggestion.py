@@ -13,6 +13,7 @@ from typing import Any
 from mixlaw.optimizer.tables import html, phases, with_phases
 from mixlaw.optimizer.target import Target
 from mixlaw.recipe import Recipe
+from mixlaw.shown import Shown
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Suggestion:
+class Suggestion(Shown):
     """The next runs for a target, under a budget.
 
     Attributes:

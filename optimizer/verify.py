@@ -15,6 +15,7 @@ from mixlaw.analysis.from_recipes import design_of
 from mixlaw.optimizer.objective import apart
 from mixlaw.optimizer.proposal import Forecast, Interval, Proposal
 from mixlaw.recipe import Recipe
+from mixlaw.shown import Shown
 
 SAME = 0.01  # difference in size, tokens and mixture below which a run is the recipe: data come in whole sequences
 
@@ -40,7 +41,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(Shown):
     """All forecasts that can be checked, and those that still wait for a run.
 
     Attributes:

@@ -19,6 +19,7 @@ from mixlaw.optimizer.objective import log_losses
 from mixlaw.optimizer.proposal import Forecast, Interval
 from mixlaw.optimizer.tables import Rows, html, lines
 from mixlaw.recipe import Domain, Recipe
+from mixlaw.shown import Shown
 
 POINT = 0.01  # share of a recipe's tokens
 LEAST = 1e-6  # of a point that the others of a phase must have to give
@@ -42,7 +43,7 @@ class Worthwhile:
 
 
 @dataclass(frozen=True)
-class WhatIf:
+class WhatIf(Shown):
     """What a recipe would measure.
 
     Attributes:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixlaw.files import replacing
+from mixlaw.shown import Shown
 
 if TYPE_CHECKING:
     import polars as pl
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DataSummary:
+class DataSummary(Shown):
     """What a data folder holds, as a table."""
 
     manifest: Manifest
@@ -39,7 +40,7 @@ class DataSummary:
 
 
 @dataclass(frozen=True)
-class Written:
+class Written(Shown):
     """A file that a command wrote."""
 
     path: Path

@@ -6,7 +6,6 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from mixlaw.export.blend import Blend, blends
 from mixlaw.export.trainers import TRAINERS, Trainer
 from mixlaw.files import write_text
 from mixlaw.recipe import Recipe
+from mixlaw.shown import Shown
 from mixlaw.study_what_if import Named, found
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ TABLES = ("paths", "tokens_per_document")
 
 
 @dataclass(frozen=True)
-class Exported:
+class Exported(Shown):
     """What was written, and for which trainers that was not possible.
 
     Attributes:
@@ -63,9 +63,6 @@ class Exported:
                 "a file with [paths]"
             )
         return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
 
 
 def export(

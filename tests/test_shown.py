@@ -1,0 +1,22 @@
+"""Results at a prompt and in a notebook, shown by IPython itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from IPython.core.formatters import HTMLFormatter, PlainTextFormatter
+
+from mixlaw.optimizer.verify import verify
+from mixlaw.show import Written
+from studies import study
+
+
+def test_a_prompt_shows_what_print_shows_and_not_fields() -> None:
+    small = study()
+    for result in (small.proposal, small.surfaces, verify([small.proposal], small.table), Written(Path("report.html"))):
+        assert PlainTextFormatter()(result) == str(result)
+
+
+def test_a_notebook_shows_tables_where_there_are_some_and_text_where_not() -> None:
+    assert HTMLFormatter()(Written(Path("<odd>.html"))) == "<pre>wrote &lt;odd&gt;.html</pre>"
+    assert "<table>" in HTMLFormatter()(study().proposal)
