@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
 from mixlaw.records import Measurement, Unit
-from mixlaw.runner.corpora.shards import DomainShards, Shards, open_shards
-from mixlaw.runner.corpora.tokenizer import END_ID, encode, load, token_bytes
+from mixlaw.runner.corpora.shards import DomainShards, HeldOut, Shards, open_shards
+from mixlaw.runner.corpora.tokenizer import encode, load, token_bytes
 from mixlaw.runner.items import TASKS as TASKS
 from mixlaw.runner.items import Item, read_items
 from mixlaw.runner.items import Task as Task
@@ -104,7 +104,7 @@ def _windows(
     texts = [text for item in items for text in (item.context, *item.choices)]
     tokens = encode(tokenizer, texts)
     for group, item in enumerate(items):
-        yield from _item_windows(item, group, tokens, length)
+        yield from _item_windows(item, group, tokens, length, shards.manifest.end)
 
 
 def held_out_windows(domain: DomainShards, sizes: Ints, length: int, most: int) -> Iterator[Window]:
@@ -119,14 +119,26 @@ def held_out_windows(domain: DomainShards, sizes: Ints, length: int, most: int) 
         number = int(np.searchsorted(ends, chosen, side="right"))
         document = documents[number]
         first = (int(chosen) - int(ends[number - 1]) * (number > 0)) * length
-        before = document.tokens[first - 1] if first else END_ID
+        before = document.tokens[first - 1] if first else domain.end
         tokens = np.append(np.int64(before), document.tokens[first : first + length].astype(np.int64))
-        yield Window(tokens, 1, int(sizes[tokens[1:]].sum()), document.group)
+        yield Window(tokens, 1, _share_of(document, sizes, first, first + length), document.group)
 
 
-def _item_windows(item: Item, group: int, tokens: Iterator[Ints], length: int) -> Iterator[Window]:
+def _share_of(document: HeldOut, sizes: Ints, first: int, last: int) -> int:
+    """Bytes of the document's text that tokens first to last - 1 stand for; all windows together have all bytes.
+
+    Where the tokens' lengths add up to the text, as those of byte-level tokenizers do, it is the sum of the lengths;
+    else the text's bytes in proportion to them.
+    """
+    until = np.append(0, np.cumsum(sizes[document.tokens]))
+    begin, end = int(until[first]), int(until[min(last, document.tokens.size)])
+    whole = max(1, int(until[-1]))
+    return end * document.bytes // whole - begin * document.bytes // whole
+
+
+def _item_windows(item: Item, group: int, tokens: Iterator[Ints], length: int, end_of_text: int) -> Iterator[Window]:
     """Windows of an item's choices; `group` numbers the items, the choices of an item follow one another."""
-    context = np.append(END_ID, next(tokens))
+    context = np.append(end_of_text, next(tokens))
     for choice in item.choices:
         answer = next(tokens)
         bounds = _slide(context.size, context.size + answer.size, length)
@@ -178,7 +190,7 @@ def _score_batch(model: Any, windows: Sequence[Window]) -> Floats:
     # Padding stands to the right, where a causal model cannot see it, and its predictions are not scored:
     # no attention mask is needed, and the fast causal kernel is used.
     longest = max(window.tokens.size for window in windows)
-    inputs = np.full((len(windows), longest - 1), END_ID)
+    inputs = np.zeros((len(windows), longest - 1), np.int64)
     targets = np.full((len(windows), longest - 1), -100)
     for row, window in enumerate(windows):
         inputs[row, : window.tokens.size - 1] = window.tokens[:-1]

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from transformers import LlamaConfig, LlamaForCausalLM
 
 
-def config(shape: Shape, vocabulary: int, sequence: int) -> LlamaConfig:
-    """Hugging Face configuration of a shape.
+def config(shape: Shape, vocabulary: int, sequence: int, end: int = 0) -> LlamaConfig:
+    """Hugging Face configuration of a shape; `end` is the token that ends a text, and stands before the first one.
 
     Input and output embeddings are one matrix. Weights start with standard deviation sqrt(2 / (5 width)), the small
     initialisation of Nguyen and Salazar 2019 (arXiv:1910.05895): 0.11 at width 32, 0.018 at width 1,280.
@@ -31,18 +31,18 @@ def config(shape: Shape, vocabulary: int, sequence: int) -> LlamaConfig:
         max_position_embeddings=sequence,
         tie_word_embeddings=True,
         initializer_range=(2 / (5 * shape.width)) ** 0.5,
-        bos_token_id=0,
-        eos_token_id=0,
+        bos_token_id=end,
+        eos_token_id=end,
     )
 
 
-def initialise(shape: Shape, vocabulary: int, sequence: int, seed: int) -> LlamaForCausalLM:
+def initialise(shape: Shape, vocabulary: int, sequence: int, seed: int, end: int = 0) -> LlamaForCausalLM:
     """A fresh model; the same shape and seed give the same weights, whatever it will be trained on."""
     from transformers import LlamaForCausalLM
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config(shape, vocabulary, sequence))
+        return LlamaForCausalLM(config(shape, vocabulary, sequence, end))
 
 
 def optimizer(model: torch.nn.Module, learning_rate: float, beta2: float) -> torch.optim.AdamW:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mixlaw.runner.corpora.document import Document, digest, parts
-from mixlaw.runner.corpora.shards import Entry, TokenStream, dtype_of, write_shards
-from mixlaw.runner.corpora.spool import PIECE, gather, is_held_out
+from mixlaw.runner.corpora.buckets import TokenFile, buckets
+from mixlaw.runner.corpora.crew import Crew
+from mixlaw.runner.corpora.document import Document, digest, hash64, parts
+from mixlaw.runner.corpora.duplicates import Found, find_duplicates
+from mixlaw.runner.corpora.part import Part
+from mixlaw.runner.corpora.runs import SIDES, read_counts
+from mixlaw.runner.corpora.shard_files import Assemble, cut
+from mixlaw.runner.corpora.shards import TokenStream
+from mixlaw.runner.corpora.spool import PIECE, Piece, Spooled, is_held_out, readings
+from mixlaw.runner.corpora.tokenizer import dtype_of
+
+Entry = tuple[np.ndarray, int, int]  # tokens of a document, bytes of its text, its group
 
 
 def entries(count: int, highest: int = 900) -> list[Entry]:
@@ -23,20 +35,39 @@ def test_the_type_is_the_smallest_that_holds_every_token() -> None:
     assert dtype_of(65_537) == np.uint32
 
 
-@pytest.mark.parametrize("highest", [900, 70_000])
-def test_files_roll_at_the_limit_and_hold_every_document_with_its_separator(tmp_path: Path, highest: int) -> None:
+def token_files(given: list[Entry], folder: Path, dtype: np.dtype[np.unsignedinteger], each: int) -> list[TokenFile]:
+    """Buckets of so many documents, as tokenising leaves them."""
+    files = []
+    for number, chosen in enumerate(given[at : at + each] for at in range(0, len(given), each)):
+        files.append(TokenFile(folder / f"bucket-{number}"))
+        np.concatenate([np.append(tokens, 7) for tokens, _, _ in chosen]).astype(dtype).tofile(files[-1].tokens)
+        np.save(files[-1].index, np.array([(len(tokens) + 1, size, group) for tokens, size, group in chosen]))
+    return files
+
+
+@pytest.mark.parametrize(("highest", "each"), [(900, 40), (900, 3), (70_000, 11)])
+def test_files_roll_at_the_limit_and_hold_every_document_with_its_separator(
+    tmp_path: Path, highest: int, each: int
+) -> None:
     given = entries(40, highest)
     dtype = dtype_of(highest)
-    files = write_shards(iter(given), tmp_path, "train", dtype, limit=200)
-    expected = np.concatenate([np.append(tokens, 0) for tokens, _, _ in given])
+    cuts = cut(token_files(given, tmp_path, dtype, each), limit=200)
+    jobs = [
+        Assemble(part, tmp_path / f"train-{number}.bin", dtype.str, tmp_path / f"{number}.json")
+        for number, part in enumerate(cuts)
+    ]
+    for job in jobs:
+        job(lambda _: None)
+    files = [job.described() for job in jobs]
+    expected = np.concatenate([np.append(tokens, 7) for tokens, _, _ in given])
     stored = [np.fromfile(tmp_path / file.name, dtype) for file in files]
     assert len(files) > 3
-    assert all(file.tokens >= 200 for file in files[:-1])
+    assert all(200 <= file.tokens < 250 for file in files[:-1])  # a document has at most 50 tokens
     assert [file.tokens for file in files] == [part.size for part in stored]
     assert np.array_equal(np.concatenate(stored), expected)
     tables = [np.load(tmp_path / file.name.replace(".bin", ".index.npy")) for file in files]
     assert [tuple(row) for table in tables for row in table[:, 1:]] == [(size, group) for _, size, group in given]
-    assert all(part[start - 1] == 0 for part, table in zip(stored, tables, strict=True) for start in table[1:, 0])
+    assert all(part[start - 1] == 7 for part, table in zip(stored, tables, strict=True) for start in table[1:, 0])
 
 
 def test_a_stream_slices_like_the_array_that_its_files_make_together() -> None:
@@ -73,15 +104,45 @@ def documents(count: int, start: int = 0) -> Iterator[Document]:
     return (Document(f"text number {n}", f"file {n}") for n in range(start, start + count))
 
 
-def gathered(given: Iterator[Document], folder: Path, share: float = 0.1) -> tuple[set[str], set[str], int]:
-    found = gather(given, folder, share, 0, set())
-    train, held = ({piece.text for piece in spool} for spool in (found.train, found.held_out))
-    return train, held, found.duplicates
+@dataclass
+class Gathered:
+    """Pieces of a domain in the order in which they are tokenised, and what was counted."""
+
+    train: list[Piece]
+    held_out: list[Piece]
+    found: Found
+
+
+def gather(sources: list[list[Document]], folder: Path, share: float, limit: int = 2**20) -> list[Gathered]:
+    """Read domains into runs of `limit` bytes, drop duplicates, and read all pieces back in buckets of that size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spooled, base = {}, 0
+    for number, given in enumerate(sources):
+        (job,) = readings([Part("all", partial(iter, given))], folder / str(number), share, 0, limit)
+        job(lambda _: None)
+        counts = [read_counts(path) for path in job.runs()]
+        spooled[str(number)] = Spooled(job.folder, (len(counts),), (base,), sum(count.blank for count in counts))
+        base += sum(count.entries for count in counts)
+    found = find_duplicates(spooled, folder / "bits", Crew(0), limit)
+    result = []
+    for name, domain in spooled.items():
+        train, held_out = (
+            [piece for bucket in buckets(domain, side, folder / "bits", limit) for piece in bucket]
+            for side in SIDES.values()
+        )
+        result.append(Gathered(train, held_out, found[name]))
+    return result
+
+
+def gathered(given: Iterator[Document], folder: Path, share: float = 0.1) -> tuple[set[str], set[str]]:
+    (found,) = gather([list(given)], folder, share)
+    train, held = ({piece.text for piece in pieces} for pieces in (found.train, found.held_out))
+    return train, held
 
 
 def test_a_grown_corpus_moves_no_document_between_training_and_held_out_text(tmp_path: Path) -> None:
-    train, held, _ = gathered(documents(2000), tmp_path / "a")
-    more_train, more_held, _ = gathered(documents(3000, start=-500), tmp_path / "b")
+    train, held = gathered(documents(2000), tmp_path / "a")
+    more_train, more_held = gathered(documents(3000, start=-500), tmp_path / "b")
     assert train <= more_train
     assert held <= more_held
     assert 150 < len(held) < 250  # 200 expected, standard deviation 13
@@ -101,26 +162,74 @@ def test_pieces_of_one_document_and_documents_of_one_group_stay_on_one_side(tmp_
     pairs = [
         Document(f"{kind} {n}", f"{kind} {n}", group=f"module {n}") for n in range(300) for kind in ("code", "doc")
     ]
-    found = gather(iter([*long, *pairs]), tmp_path, 0.2, 0, set())
-    sides = [{piece.group for piece in spool} for spool in (found.train, found.held_out)]
+    (found,) = gather([[*long, *pairs]], tmp_path, 0.2)
+    sides = [{piece.group for piece in pieces} for pieces in (found.train, found.held_out)]
     assert not sides[0] & sides[1]
     assert max(len(piece.text) for piece in found.train) <= PIECE
     assert len(found.train) + len(found.held_out) > 60 * 3 + 600
 
 
 def test_duplicates_are_dropped_once_within_a_domain_and_across_domains(tmp_path: Path) -> None:
-    seen: set[bytes] = set()
-    twice = [*documents(50), *documents(50)]
-    first = gather(iter(twice), tmp_path / "a", 0.1, 0, seen)
-    second = gather(documents(80), tmp_path / "b", 0.1, 0, seen)
-    assert first.duplicates == 50
-    assert second.duplicates == 50
+    first, second = gather([[*documents(50), *documents(50)], list(documents(80))], tmp_path, 0.1)
+    assert (first.found.duplicates, first.found.files) == (50, 50)
+    assert (second.found.duplicates, second.found.files) == (50, 30)
     assert len(second.train) + len(second.held_out) == 30
 
 
 def test_the_order_of_documents_depends_on_their_content_alone(tmp_path: Path) -> None:
-    there = gather(documents(500), tmp_path / "a", 0.1, 0, set())
-    back = gather(iter(list(documents(500))[::-1]), tmp_path / "b", 0.1, 0, set())
+    some = list(documents(500))
+    (there,), (back,) = gather([some], tmp_path / "a", 0.1), gather([some[::-1]], tmp_path / "b", 0.1)
     order = [piece.text for piece in there.train]
     assert order == [piece.text for piece in back.train]
     assert order != sorted(order)
+
+
+def in_memory(sources: list[list[Document]], share: float) -> list[Gathered]:
+    """What `gather` does, in the plainest way: a set of all digests, and lists."""
+    seen: set[bytes] = set()
+
+    def is_new(text: str) -> bool:
+        key = digest(text)
+        new = key not in seen and bool(text.strip())
+        seen.update([key] if new else [])
+        return new
+
+    result = []
+    for given in sources:
+        sides: tuple[list[Piece], list[Piece]] = [], []
+        files, duplicates = set(), 0
+        for document in given:
+            if not is_new(document.text):
+                duplicates += 1
+                continue
+            files.add(document.origin)
+            content = (document.group or document.text).encode()
+            pieces = list(parts(document.text, PIECE))
+            kept = [piece for piece in pieces if len(pieces) == 1 or is_new(piece)]
+            duplicates += len(pieces) - len(kept)
+            sides[is_held_out(content, share, 0)].extend(Piece(text, hash64(content, "group") >> 1) for text in kept)
+        train, held = (sorted(side, key=lambda piece: hash64(piece.text.encode(), "order 0")) for side in sides)
+        result.append(Gathered(train, held, Found(len(train), len(held), duplicates, len(files))))
+    return result
+
+
+def tangled(rng: random.Random, count: int) -> list[Document]:
+    """Long documents that share pieces with one another and with short ones, often equal up to white space or case."""
+    blocks = [f"block {n} " + "word " * 1590 + "\n\n" for n in range(12)]
+    found = []
+    for number in range(count):
+        chosen = rng.choices(blocks, k=rng.choice((1, 1, 1, 2, 3)))
+        if rng.random() < 0.1:
+            chosen.insert(rng.randrange(len(chosen) + 1), " " * 16_000)
+        text = "".join(chosen)
+        found.append(Document(rng.choice((text, text, text.upper(), text.replace(" ", "  "))), f"origin {number // 3}"))
+    return found
+
+
+def test_duplicates_are_those_of_a_set_of_all_texts_also_where_dropped_documents_have_pieces(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    for trial in range(20):
+        sources = [tangled(rng, 25), tangled(rng, 25)]
+        small = gather(sources, tmp_path / f"{trial} small", 0.2, limit=40_000)
+        assert small == in_memory(sources, 0.2)
+        assert small == gather(sources, tmp_path / f"{trial} large", 0.2)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_text
@@ -69,18 +70,25 @@ class Manifest(_Frozen):
     Attributes:
         fingerprint: identity of sources and settings, known before anything is read; decides whether to build again.
         hash: identity of everything that was built: tokenizer, shards, items. Part of every recipe's lineage.
+        end: token that stands after every document; not written where it is 0.
     """
 
     format: int
     fingerprint: str
     hash: str
     vocabulary: int
+    end: int = 0
     dtype: str
     tokenizer: str
     held_out: float
     seed: int
     domains: dict[str, DomainManifest]
     items: dict[str, ItemsManifest]
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        return written if self.end else {name: value for name, value in written.items() if name != "end"}
 
 
 def read_manifest(data: Path) -> Manifest:

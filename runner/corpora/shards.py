@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,68 +12,10 @@ from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.manifest import DomainManifest, Manifest, ShardFile, read_manifest
-from mixlaw.runner.corpora.tokenizer import END_ID
-
-SHARD_TOKENS = 2**27  # a file is closed at the first document end beyond: 256 MB of 16-bit tokens
+from mixlaw.runner.corpora.shard_files import index_path, sha256
+from mixlaw.runner.corpora.stages import Progress
 
 Tokens = NDArray[np.unsignedinteger]
-Entry = tuple[NDArray[np.int64], int, int]  # tokens of a document, bytes of its text, its group
-
-
-def dtype_of(vocabulary: int) -> np.dtype[np.unsignedinteger]:
-    """Smallest integer type that holds every token."""
-    return np.dtype("<u2") if vocabulary <= 2**16 else np.dtype("<u4")
-
-
-def write_shards(
-    entries: Iterable[Entry], folder: Path, stem: str, dtype: np.dtype[np.unsignedinteger], limit: int = SHARD_TOKENS
-) -> tuple[ShardFile, ...]:
-    """Write documents, each followed by the end of text, to `<stem>-00000.bin` and on; memory holds one document."""
-    folder.mkdir(parents=True, exist_ok=True)
-    source = iter(entries)
-    files: list[ShardFile] = []
-    for entry in source:
-        name = f"{stem}-{len(files):05d}.bin"
-        files.append(_write_file(_until(entry, source, limit), folder / name, dtype))
-    return tuple(files)
-
-
-def _until(first: Entry, rest: Iterator[Entry], limit: int) -> Iterator[Entry]:
-    yield first
-    size = first[0].size + 1
-    while size < limit and (entry := next(rest, None)) is not None:
-        yield entry
-        size += entry[0].size + 1
-
-
-def _write_file(entries: Iterator[Entry], path: Path, dtype: np.dtype[np.unsignedinteger]) -> ShardFile:
-    index, position, digest = [], 0, hashlib.sha256()
-    with path.open("wb") as file:
-        for tokens, size, group in entries:
-            block = np.append(tokens, END_ID).astype(dtype).tobytes()
-            file.write(block)
-            digest.update(block)
-            index.append((position, size, group))
-            position += tokens.size + 1
-    table = np.array(index, dtype="<i8").reshape(-1, 3)
-    np.save(_index_path(path), table, allow_pickle=False)
-    return ShardFile(
-        name=path.name,
-        documents=len(index),
-        tokens=position,
-        bytes=int(table[:, 1].sum()),
-        sha256=digest.hexdigest(),
-        index_sha256=_sha256(_index_path(path)),
-    )
-
-
-def _index_path(path: Path) -> Path:
-    return path.with_suffix(".index.npy")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class TokenStream:
@@ -122,12 +63,13 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class DomainShards:
-    """The stored tokens of one domain."""
+    """The stored tokens of one domain; `end` is the token after every document."""
 
     name: str
     folder: Path
     manifest: DomainManifest
     dtype: np.dtype[np.unsignedinteger]
+    end: int = 0
 
     @property
     def unique_tokens(self) -> int:
@@ -155,7 +97,7 @@ class DomainShards:
 
     def index(self, file: ShardFile) -> NDArray[np.int64]:
         """Index of a shard file, shape (documents, 3): first token, bytes of text, group."""
-        table: NDArray[np.int64] = np.load(_index_path(self.folder / file.name), allow_pickle=False)
+        table: NDArray[np.int64] = np.load(index_path(self.folder / file.name), allow_pickle=False)
         return table
 
 
@@ -194,7 +136,9 @@ def open_shards(data: Path) -> Shards:
     """
     manifest = read_manifest(data)
     dtype = np.dtype(manifest.dtype)
-    domains = {name: DomainShards(name, data / name, domain, dtype) for name, domain in manifest.domains.items()}
+    domains = {
+        name: DomainShards(name, data / name, domain, dtype, manifest.end) for name, domain in manifest.domains.items()
+    }
     for domain in domains.values():
         for file in (*domain.manifest.train, *domain.manifest.held_out):
             _check_size(domain.folder / file.name, file.tokens * dtype.itemsize)
@@ -208,21 +152,33 @@ def _check_size(path: Path, size: int) -> None:
         raise InputError(f"{path} {state}: run `mixlaw data` on the study again")
 
 
-def verify(data: Path) -> None:
+def verify(data: Path, progress: Progress | None = None) -> None:
     """Read every file of a data folder and compare it with its checksum.
+
+    Args:
+        data: the folder.
+        progress: called with the share of the bytes read, 0 to 1, and the file at hand.
 
     Raises:
         InputError: a file is missing or differs by as much as a bit.
     """
-    shards = open_shards(data)
-    wanted = {data / "tokenizer" / "tokenizer.json": shards.manifest.tokenizer}
+    wanted = _checksums(open_shards(data))
+    sizes = {path: path.stat().st_size if path.exists() else 0 for path in wanted}
+    read = 0
+    for path, checksum in wanted.items():
+        if progress is not None:
+            progress(read / sum(sizes.values()), f"verifying {path.relative_to(data)}")
+        if not path.exists() or sha256(path) != checksum:
+            raise InputError(f"{path} is damaged, its checksum differs: delete {data} and run `mixlaw data` again")
+        read += sizes[path]
+
+
+def _checksums(shards: Shards) -> dict[Path, str]:
+    """Every file whose checksum the manifest holds."""
+    wanted = {shards.tokenizer / "tokenizer.json": shards.manifest.tokenizer}
     for domain in shards.domains.values():
         for file in (*domain.manifest.train, *domain.manifest.held_out):
             path = domain.folder / file.name
-            wanted |= {path: file.sha256, _index_path(path): file.index_sha256}
-    wanted |= {
-        data / "items" / f"{task}.json": found.sha256 for task, found in shards.manifest.items.items() if found.count
-    }
-    for path, checksum in wanted.items():
-        if not path.exists() or _sha256(path) != checksum:
-            raise InputError(f"{path} is damaged, its checksum differs: delete {data} and run `mixlaw data` again")
+            wanted |= {path: file.sha256, index_path(path): file.index_sha256}
+    items = {task: found.sha256 for task, found in shards.manifest.items.items() if found.count}
+    return wanted | {shards.data / "items" / f"{task}.json": checksum for task, checksum in items.items()}

@@ -49,14 +49,18 @@ def new(study: StudyPath, as_json: Json = False) -> None:
 
 
 @app.command()
-def data(study: StudyPath, as_json: Json = False) -> None:
+def data(
+    study: StudyPath,
+    verify: Annotated[bool, typer.Option("--verify", help="Read all files and compare their checksums.")] = False,
+    as_json: Json = False,
+) -> None:
     """Tokenise the domains into shards; nothing is done again that is there."""
     from mixlaw.progress import telling
     from mixlaw.show import DataSummary
     from mixlaw.study import open_study
 
     with telling("data") as tell:
-        manifest = open_study(study).prepare(tell)
+        manifest = open_study(study).prepare(tell, verify)
     _print(DataSummary(manifest), as_json)
 
 

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from mixlaw.errors import InputError
-from mixlaw.recipe import Decay, Domain, InvalidMixture, Kind, Mixture, Schedule
+from mixlaw.recipe import Decay, Domain, InvalidMixture, Mixture, Schedule
 from mixlaw.records import Unit
 from mixlaw.runner.ladder import parse_size
+from mixlaw.settings_data import STRICT
+from mixlaw.settings_data import DomainSettings as DomainSettings
+from mixlaw.settings_data import TokenizerSettings as TokenizerSettings
 
 VERSION = 1  # of the study folder
 
@@ -23,21 +26,7 @@ Shares = dict[str, dict[str, Share]]  # phase -> domain -> share
 class _Strict(BaseModel):
     """A table of study.toml; a key that is not known is an error, not ignored."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DomainSettings(_Strict):
-    """A named source of tokens.
-
-    Attributes:
-        kind: text, code, markup, code-adjacent, synthetic-code, math or instruct.
-        source: where the documents are; absent for runs of another trainer.
-        unique_tokens: different tokens at the target; absent, the token shards are counted.
-    """
-
-    kind: Kind = Kind.TEXT
-    source: str | None = None
-    unique_tokens: int | None = Field(default=None, gt=0)
+    model_config = STRICT
 
 
 class TaskSettings(_Strict):
@@ -54,12 +43,6 @@ class TaskSettings(_Strict):
     chance: float | None = Field(default=None, ge=0, lt=1)
 
 
-class TokenizerSettings(_Strict):
-    """Byte-level BPE trained on a balanced sample of the domains."""
-
-    vocabulary: int = Field(default=32_768, ge=257)
-
-
 class TrainingSettings(_Strict):
     """What the ladder derives, and what overrides it.
 
@@ -70,6 +53,12 @@ class TrainingSettings(_Strict):
         held_out: share of the documents kept for evaluation.
         checkpoint_seconds: seconds between the checkpoints that a killed run resumes from.
         simulate_epochs: give every proxy so small a part of each domain that it repeats as often as the target will.
+        start: a Hugging Face directory, or a model on its hub, that recipes go on from.
+        optimizer: of it: fresh, or loaded from its optimizer.safetensors.
+        compile: torch.compile; absent, on accelerators.
+        micro_batch: sequences on a device at once; absent, what fits.
+        recompute: activation checkpointing; absent, where activations do not fit.
+        sinks: tensorboard, wandb or both.
     """
 
     sequence: int = Field(default=2048, ge=8)
@@ -80,6 +69,12 @@ class TrainingSettings(_Strict):
     held_out: float = Field(default=0.05, gt=0, lt=0.5)
     checkpoint_seconds: float = Field(default=300, gt=0)
     simulate_epochs: bool = False
+    start: str | None = None
+    optimizer: Literal["fresh", "loaded"] = "fresh"
+    compile: bool | None = None
+    micro_batch: int | None = Field(default=None, ge=1)
+    recompute: bool | None = None
+    sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
 
 class PhaseSettings(_Strict):

@@ -80,12 +80,15 @@ class Study:
 
     # --- data -------------------------------------------------------------------------------------------------------
 
-    def prepare(self, progress: Tell | None = None) -> Manifest:
+    def prepare(self, progress: Tell | None = None, verify: bool = False) -> Manifest:
         """Tokenise the domains into shards; nothing is done again that is there already.
 
+        With `verify`, every file that is there is read and compared with its checksum.
+
         Raises:
-            InputError: a domain has no source, is empty, or its source cannot be read.
+            InputError: a domain has no source, is empty, or its source cannot be read; or a file is damaged.
         """
+        from mixlaw.runner.corpora import shards
         from mixlaw.runner.corpora.prepare import prepare
 
         lacking = [name for name, domain in self.settings.domains.items() if domain.source is None]
@@ -94,14 +97,18 @@ class Study:
             raise InputError(f'{what}; write source = "..." under [domains.NAME] of {self.path / "study.toml"}')
         sources = {name: str(domain.source) for name, domain in self.settings.domains.items()}
         settings = self.settings
-        return prepare(
+        manifest = prepare(
             self.data,
             sources,
             root=self.path,
             vocabulary=settings.tokenizer.vocabulary,
+            tokenizer=None if settings.tokenizer.file is None else self.path / settings.tokenizer.file,
             held_out=settings.training.held_out,
             progress=progress,
         )
+        if verify:
+            shards.verify(self.data, progress)
+        return manifest
 
     @cached_property
     def domains(self) -> list[Domain]:
@@ -155,6 +162,7 @@ class Study:
             data=str(self.data.resolve()),
             data_hash=shards.hash,
             vocabulary=shards.manifest.vocabulary,
+            end=shards.manifest.end,
             sequence=training.sequence,
             tasks=tuple(task for task in self.units if task in known),
             batch=training.batch,

@@ -1,0 +1,45 @@
+"""The tables of study.toml on data: domains with their sources, and the tokenizer."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mixlaw.recipe import Kind
+
+STRICT = ConfigDict(extra="forbid", frozen=True)  # a key that is not known is an error, not ignored
+
+
+class DomainSettings(BaseModel):
+    """A named source of tokens.
+
+    Attributes:
+        kind: text, code, markup, code-adjacent, synthetic-code, math or instruct.
+        source: where the documents are; absent for runs of another trainer.
+        unique_tokens: different tokens at the target; absent, the token shards are counted.
+    """
+
+    model_config = STRICT
+
+    kind: Kind = Kind.TEXT
+    source: str | None = None
+    unique_tokens: int | None = Field(default=None, gt=0)
+
+
+class TokenizerSettings(BaseModel):
+    """Byte-level BPE trained on a balanced sample of the domains, or a tokenizer that is there.
+
+    Attributes:
+        vocabulary: tokens of the one that is trained.
+        file: a `tokenizer.json` to use instead, or a folder that holds one, such as a checkpoint.
+    """
+
+    model_config = STRICT
+
+    vocabulary: int = Field(default=32_768, ge=257)
+    file: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> TokenizerSettings:
+        if self.file is not None and "vocabulary" in self.model_fields_set:
+            raise ValueError(f"the tokenizer {self.file!r} has a vocabulary of its own; leave out vocabulary, or file")
+        return self
