@@ -134,7 +134,7 @@ def _resume(segment: Segment, setup: Setup, runs: Path) -> tuple[LlamaForCausalL
     found = origin(segment, setup, runs)
     if found is None:
         size = shape(segment.recipe.params)
-        model = initialise(size, setup.vocabulary, setup.sequence, segment.recipe.seed)
+        model = initialise(size, setup.vocabulary, setup.sequence, segment.recipe.seed, setup.end)
         return model, optimizer(model, rules.learning_rate, rules.beta2), 0
     restored = checkpoint.load(found)
     adamw = optimizer(restored.model, rules.learning_rate, rules.beta2)
