@@ -1,0 +1,259 @@
+"""Which evaluation items stand in the training text: overlap of word n-grams, as GPT-3 was checked.
+
+Brown et al. 2020 (arXiv:2005.14165), appendix C: words are compared without case, punctuation and white space, and an
+item is called contaminated where any of its n-grams stands in a training document. n is the length of the items that
+are among the shortest 5 %, no less than 8 and no more than 13 words; items with fewer words cannot be checked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixlaw.errors import InputError
+from mixlaw.runner.corpora.crew import Crew
+from mixlaw.runner.corpora.manifest import Manifest, ShardFile
+from mixlaw.runner.corpora.shards import open_shards
+from mixlaw.runner.corpora.tokenizer import load
+from mixlaw.runner.items import read_items
+
+LEAST, MOST = 8, 13  # words of an n-gram
+SHORTEST = 5  # per cent of the items may be shorter than n
+SHOWN = 3  # examples of a task
+WIDTH = 100  # characters of an example
+BATCH = 256  # documents decoded at once
+
+_WORD = re.compile(r"\w+")
+Words = tuple[str, ...]
+
+
+def words(text: str) -> list[str]:
+    """Words of a text, in lower case: runs of letters, digits and underscores."""
+    return _WORD.findall(text.lower())
+
+
+def size_for(lengths: Sequence[int]) -> int:
+    """n for items of these lengths in words."""
+    return int(np.clip(np.percentile(lengths, SHORTEST), LEAST, MOST)) if lengths else MOST
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An n-gram of an item in training text, the first of the item in that domain."""
+
+    task: str
+    item: int
+    domain: str
+    words: str
+
+
+@dataclass(frozen=True)
+class TaskOverlap:
+    """What was found of one task.
+
+    Attributes:
+        size: n, the words of an n-gram.
+        items: items there are.
+        short: items of fewer words than n, which cannot be checked.
+        found: numbers of the items of which an n-gram stands in training text.
+        by_domain: the same by domain.
+        examples: a few hits.
+    """
+
+    task: str
+    size: int
+    items: int
+    short: int
+    found: tuple[int, ...]
+    by_domain: Mapping[str, tuple[int, ...]]
+    examples: tuple[Hit, ...]
+
+    def __str__(self) -> str:
+        checked = self.items - self.short
+        domains = ", ".join(f"{name} {len(numbers)}" for name, numbers in self.by_domain.items() if numbers)
+        head = f"{self.task:>12} {self.items:>7,} {self.size:>3} {checked:>8,} {len(self.found):>6,}  {domains or '-'}"
+        shown = [f"{'':>14}item {hit.item} in {hit.domain}: {hit.words[:WIDTH]}" for hit in self.examples]
+        return "\n".join([head, *shown])
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """The items that stand in training text, by task and domain; prints as a table with examples."""
+
+    tasks: tuple[TaskOverlap, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything that was found."""
+        return {"contamination": [asdict(task) for task in self.tasks]}
+
+    def __str__(self) -> str:
+        head = f"{'task':>12} {'items':>7} {'n':>3} {'checked':>8} {'found':>6}  by domain"
+        return "\n".join([head, *map(str, self.tasks)])
+
+
+class Finder:
+    """The n-grams of items, to be looked up in any amount of text.
+
+    Memory holds the n-grams of the items; text is looked at a document at a time. A word that no item has cannot be
+    part of a hit, so that most windows are passed over by a look at numbers.
+    """
+
+    def __init__(self, items: Mapping[str, Sequence[str]]) -> None:
+        """Take the texts of the items of every task, question and right answer together."""
+        split = {task: [words(text) for text in texts] for task, texts in items.items()}
+        self.sizes = {task: size_for([len(found) for found in texts]) for task, texts in split.items()}
+        self.items = {task: len(texts) for task, texts in items.items()}
+        self.short = {task: sum(len(text) < self.sizes[task] for text in texts) for task, texts in split.items()}
+        self._ids = {word: n for n, word in enumerate({word for texts in split.values() for t in texts for word in t})}
+        rng = np.random.default_rng(0)
+        self._codes = rng.integers(1, 2**63, len(self._ids) + 1, dtype=np.uint64) | np.uint64(1)
+        self._grams: dict[int, dict[Words, list[tuple[str, int]]]] = defaultdict(dict)
+        for task, texts in split.items():
+            for number, text in enumerate(texts):
+                for gram in set(_grams(text, self.sizes[task])):
+                    self._grams[self.sizes[task]].setdefault(gram, []).append((task, number))
+        self._hashes = {
+            size: np.unique(np.array([self._hash(self._numbers(gram), size)[0] for gram in grams], np.uint64))
+            for size, grams in self._grams.items()
+        }
+
+    def find(self, text: str) -> Iterator[tuple[str, int, Words]]:
+        """Task, item and n-gram of everything in a text that an item has too."""
+        found = words(text)
+        numbers = self._numbers(found)
+        known = np.concatenate([[0], np.cumsum(numbers < 0)])
+        for size, hashes in self._hashes.items():
+            if len(found) < size or not hashes.size:
+                continue
+            whole = np.flatnonzero(known[size:] == known[:-size])
+            if whole.size:
+                keys = self._hash(numbers, size)[whole]
+                near = hashes[np.minimum(np.searchsorted(hashes, keys), hashes.size - 1)] == keys
+                for start in whole[near].tolist():
+                    gram = tuple(found[start : start + size])
+                    yield from ((task, item, gram) for task, item in self._grams[size].get(gram, ()))
+
+    def _numbers(self, found: Sequence[str]) -> NDArray[np.int64]:
+        return np.fromiter((self._ids.get(word, -1) for word in found), np.int64, len(found))
+
+    def _hash(self, numbers: NDArray[np.int64], size: int) -> NDArray[np.uint64]:
+        """A number for each window of `size` words; equal windows have equal numbers."""
+        codes = self._codes[numbers]  # -1 takes the last code, which no word has
+        total = np.zeros(len(numbers) - size + 1, np.uint64)
+        for offset in range(size):
+            total = total * np.uint64(0x9E3779B97F4A7C15) + codes[offset : len(codes) - size + 1 + offset]
+        return total
+
+
+def _grams(text: Sequence[str], size: int) -> Iterator[Words]:
+    return (tuple(text[start : start + size]) for start in range(len(text) - size + 1))
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The search of one shard file of a domain's training text; can be pickled."""
+
+    finder: Finder
+    data: Path
+    domain: str
+    file: ShardFile
+
+    def __call__(self, tell: Callable[[float], None]) -> list[Hit]:
+        """The first hit of every item that has one; memory holds a batch of documents."""
+        found: dict[tuple[str, int], Hit] = {}
+        for share, text in self._texts():
+            for task, item, gram in self.finder.find(text):
+                found.setdefault((task, item), Hit(task, item, self.domain, " ".join(gram)))
+            tell(share)
+        return list(found.values())
+
+    def _texts(self) -> Iterator[tuple[float, str]]:
+        """Share of the file read, and the text of every document, decoded."""
+        shards = open_shards(self.data)
+        domain, tokenizer = shards[self.domain], load(shards.tokenizer)
+        tokens = np.memmap(domain.folder / self.file.name, dtype=domain.dtype, mode="r")
+        starts = domain.index(self.file)[:, 0]
+        ends = np.append(starts[1:], self.file.tokens) - 1  # without the end of text
+        for first in range(0, len(starts), BATCH):
+            batch = slice(first, first + BATCH)
+            encoded = [tokens[a:b].tolist() for a, b in zip(starts[batch], ends[batch], strict=True)]
+            for text in tokenizer.decode_batch(encoded, skip_special_tokens=False):
+                yield min(1.0, (first + BATCH) / len(starts)), text
+
+
+def check(
+    data: Path,
+    items: Mapping[str, Sequence[str]] | None = None,
+    *,
+    processes: int = 1,
+    progress: Callable[[float, str], None] = lambda *_: None,
+) -> Contamination:
+    """Look for evaluation items in all training text of a data folder.
+
+    Documents are the pieces that the shards hold: an n-gram across the end of a piece, one in some thousand, is missed.
+
+    Args:
+        data: folder that `prepare` wrote.
+        items: texts of the items by task, question and right answer together; those of the data folder where None.
+        processes: that share the work.
+        progress: called with the share done, 0 to 1, and what is being done.
+
+    Raises:
+        InputError: there is no data, or no items.
+    """
+    shards = open_shards(data)
+    finder = Finder(stored_items(data, shards.manifest) if items is None else items)
+    jobs = [Scan(finder, data, name, file) for name, domain in shards.domains.items() for file in domain.manifest.train]
+    sizes = [job.file.tokens for job in jobs]
+    done = [0.0] * len(jobs)
+
+    def tell(number: int, share: float) -> None:
+        done[number] = share * sizes[number]
+        progress(sum(done) / sum(sizes), f"looking for items in {jobs[number].domain}")
+
+    with Crew(processes if processes > 1 and len(jobs) > 1 else 0) as crew:
+        found = {}
+        for number, hits in crew.run(jobs, tell):
+            found[number] = hits
+            tell(number, 1.0)
+    return overlap(finder, [hit for number in range(len(jobs)) for hit in found[number]])
+
+
+def stored_items(data: Path, manifest: Manifest) -> dict[str, list[str]]:
+    """Question and right answer of all items of a data folder, by task.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = {
+        task: [item.context + item.choices[0] for item in read_items(data, task)]
+        for task, known in manifest.items.items()
+        if known.count
+    }
+    if not found:
+        raise InputError(f"{data} holds no items to look for: give some, or add a domain that items are made from")
+    return found
+
+
+def overlap(finder: Finder, hits: Iterable[Hit]) -> Contamination:
+    """The result by task out of all hits, an item once a domain."""
+    first: dict[tuple[str, int, str], Hit] = {}
+    for hit in hits:
+        first.setdefault((hit.task, hit.item, hit.domain), hit)
+    domains = dict.fromkeys(hit.domain for hit in first.values())
+    unique = sorted(first.values(), key=lambda hit: hit.item)
+    tasks = []
+    for task, size in finder.sizes.items():
+        mine = [hit for hit in unique if hit.task == task]
+        by_domain = {name: tuple(hit.item for hit in mine if hit.domain == name) for name in domains}
+        numbers = tuple(dict.fromkeys(hit.item for hit in mine))
+        shown = tuple({hit.item: hit for hit in reversed(mine)}.values())[::-1][:SHOWN]
+        tasks.append(TaskOverlap(task, size, finder.items[task], finder.short[task], numbers, by_domain, shown))
+    return Contamination(tuple(tasks))

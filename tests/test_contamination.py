@@ -1,0 +1,124 @@
+"""Items put into a training corpus on purpose are found, those and no others; and the search against a plain one."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixlaw.errors import InputError
+from mixlaw.runner.corpora.contamination import Contamination, Finder, check, size_for, words
+from mixlaw.runner.corpora.manifest import read_manifest
+from mixlaw.runner.corpora.prepare import prepare
+
+SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu", "va")
+
+
+def text(rng: random.Random, count: int) -> list[str]:
+    """So many words out of four thousand: two random texts do not share 8 words in a row."""
+    return ["".join(rng.choices(SYLLABLES, k=3)) for _ in range(count)]
+
+
+ITEMS = [text(random.Random(number), 30) for number in range(40)]
+SHORT = [["what", "is", "it"], ["who"]]
+
+
+def planted(item: list[str], number: int) -> str:
+    """An item as it may stand in a corpus: other case, other punctuation, other line ends."""
+    return [" ".join(item).upper(), ", ".join(item) + "!", "\n".join(item), f"({'-'.join(item)})"][number % 4]
+
+
+def lines(path: Path, seed: int, inside: dict[int, str]) -> None:
+    """120 documents; each of the texts stands in the midst of six of them, as one of the six may be held out."""
+    rng = random.Random(seed)
+    places = [f" {part} " for part in inside.values() for _ in range(6)]
+    parts = places + [" "] * (120 - len(places))
+    rows = (" ".join(text(rng, 50)) + part + " ".join(text(rng, 50)) for part in parts)
+    path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Items 0..5 stand in `web`, 5..8 in `code`; there 13 words of 10, only 12 of 11, and all of 12 in disorder."""
+    root = tmp_path_factory.mktemp("contaminated")
+    whole = {number: planted(ITEMS[number], number) for number in range(9)}
+    lines(root / "web.jsonl", 1001, {number: whole[number] for number in range(6)})
+    parts = {10: " ".join(ITEMS[10][9:22]), 11: " ".join(ITEMS[11][3:15]), 12: " ".join(sorted(ITEMS[12]))}
+    lines(root / "code.jsonl", 1002, {**{number: whole[number] for number in range(5, 9)}, **parts})
+    prepare(root / "data", {"web": "web.jsonl", "code": "code.jsonl"}, root=root, vocabulary=300, held_out=0.1)
+    return root / "data"
+
+
+@pytest.fixture(scope="module")
+def found(data: Path) -> Contamination:
+    return check(data, {"puzzles": [" ".join(item) for item in ITEMS], "riddles": [" ".join(item) for item in SHORT]})
+
+
+def test_exactly_the_items_that_were_put_in_are_found_in_their_domains(found: Contamination) -> None:
+    puzzles, _ = found.tasks
+    assert puzzles.size == 13
+    assert puzzles.by_domain == {"web": (0, 1, 2, 3, 4, 5), "code": (5, 6, 7, 8, 10)}
+    assert puzzles.found == (0, 1, 2, 3, 4, 5, 6, 7, 8, 10)
+    assert (puzzles.items, puzzles.short) == (40, 0)
+
+
+def test_items_too_short_to_tell_are_counted_apart(found: Contamination) -> None:
+    _, riddles = found.tasks
+    assert (riddles.size, riddles.items, riddles.short, riddles.found) == (8, 2, 2, ())
+
+
+def test_the_report_tells_counts_domains_and_examples_in_words_and_json(found: Contamination) -> None:
+    shown = str(found)
+    assert "puzzles      40  13       40     10  web 6, code 5" in shown
+    assert f"item 0 in web: {' '.join(ITEMS[0][:13])}" in shown
+    (puzzles, riddles) = json.loads(json.dumps(found.as_json()))["contamination"]
+    assert puzzles["by_domain"]["code"] == [5, 6, 7, 8, 10]
+    assert [example["item"] for example in puzzles["examples"]] == [0, 1, 2]
+    assert riddles["short"] == 2
+
+
+def test_several_processes_find_the_same(data: Path, found: Contamination) -> None:
+    told: list[float] = []
+    items = {"puzzles": [" ".join(item) for item in ITEMS], "riddles": [" ".join(item) for item in SHORT]}
+    again = check(data, items, processes=2, progress=lambda share, _: told.append(share))
+    assert again == found
+    assert told[-1] == pytest.approx(1.0)
+
+
+def test_the_items_of_the_data_folder_are_looked_for_where_none_are_given(data: Path, tmp_path: Path) -> None:
+    stored = {name: known.count for name, known in read_manifest(data).items.items() if known.count}
+    assert stored["humaneval"] == 164
+    assert {task.task: (task.items, task.found) for task in check(data).tasks} == {
+        name: (count, ()) for name, count in stored.items()
+    }
+    with pytest.raises(InputError, match="there is no data"):
+        check(tmp_path)
+
+
+def test_the_length_of_an_n_gram_is_that_of_the_shortest_items_within_8_and_13() -> None:
+    assert size_for([3] * 100) == 8
+    assert size_for([40] * 100) == 13
+    assert size_for([10] * 6 + [40] * 94) == 10  # more than 5 % have 10 words
+    assert size_for([10] * 4 + [40] * 96) == 13
+
+
+def test_words_have_no_case_and_no_punctuation() -> None:
+    assert words("Don't  STOP_me: x=[1,2]\n") == ["don", "t", "stop_me", "x", "1", "2"]
+
+
+@given(st.lists(st.text("ab ", min_size=12, max_size=40), min_size=1, max_size=4), st.text("abc ", max_size=120))
+def test_the_search_finds_what_a_plain_comparison_finds(items: list[str], document: str) -> None:
+    finder = Finder({"task": items})
+    size = finder.sizes["task"]
+    there = [tuple(words(document)[start : start + size]) for start in range(len(words(document)) - size + 1)]
+    wanted = {
+        (number, gram)
+        for number, item in enumerate(items)
+        for start in range(len(words(item)) - size + 1)
+        if (gram := tuple(words(item)[start : start + size])) in there
+    }
+    assert {(item, gram) for _, item, gram in finder.find(document)} == wanted
