@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from mixlaw.cli import app
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.contamination import Contamination, Finder, check, size_for, words
 from mixlaw.runner.corpora.manifest import read_manifest
-from mixlaw.runner.corpora.prepare import prepare
+from mixlaw.runner.items import humaneval
 
 SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu", "va")
 
@@ -41,16 +43,48 @@ def lines(path: Path, seed: int, inside: dict[int, str]) -> None:
     path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
 
 
+STUDY = """
+version = 1
+name = "contaminated"
+domains = { web = { source = "web.jsonl" }, code = { source = "code.jsonl" } }
+tokenizer = { vocabulary = 300 }
+training = { held_out = 0.1 }
+"""
+
+
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Items 0..5 stand in `web`, 5..8 in `code`; there 13 words of 10, only 12 of 11, and all of 12 in disorder."""
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Items 0..5 stand in `web`, 5..8 in `code`; there 13 words of 10, only 12 of 11, and all of 12 in disorder.
+
+    Of the items that come with mixlaw, HumanEval's 7 and 11 stand in `web`.
+    """
     root = tmp_path_factory.mktemp("contaminated")
     whole = {number: planted(ITEMS[number], number) for number in range(9)}
-    lines(root / "web.jsonl", 1001, {number: whole[number] for number in range(6)})
+    known = {
+        100 + number: item.context + item.choices[0] for number, item in enumerate(humaneval()) if number in (7, 11)
+    }
+    lines(root / "web.jsonl", 1001, {**{number: whole[number] for number in range(6)}, **known})
     parts = {10: " ".join(ITEMS[10][9:22]), 11: " ".join(ITEMS[11][3:15]), 12: " ".join(sorted(ITEMS[12]))}
     lines(root / "code.jsonl", 1002, {**{number: whole[number] for number in range(5, 9)}, **parts})
-    prepare(root / "data", {"web": "web.jsonl", "code": "code.jsonl"}, root=root, vocabulary=300, held_out=0.1)
-    return root / "data"
+    (root / "study.toml").write_text(STUDY)
+    return root
+
+
+@pytest.fixture(scope="module")
+def printed(study: Path) -> dict[str, str]:
+    """What the command prints: the data are made by the first call."""
+    shown = {}
+    for option in ("--json", "--contamination"):
+        done = CliRunner().invoke(app, ["data", str(study), "--contamination", option], catch_exceptions=False)
+        assert done.exit_code == 0
+        shown[option] = done.stdout
+    return shown
+
+
+@pytest.fixture(scope="module")
+def data(study: Path, printed: dict[str, str]) -> Path:
+    assert printed
+    return study / "data"
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +123,17 @@ def test_several_processes_find_the_same(data: Path, found: Contamination) -> No
     assert told[-1] == pytest.approx(1.0)
 
 
-def test_the_items_of_the_data_folder_are_looked_for_where_none_are_given(data: Path, tmp_path: Path) -> None:
+def test_the_command_looks_for_the_items_of_the_data_folder(
+    data: Path, printed: dict[str, str], tmp_path: Path
+) -> None:
     stored = {name: known.count for name, known in read_manifest(data).items.items() if known.count}
-    assert stored["humaneval"] == 164
-    assert {task.task: (task.items, task.found) for task in check(data).tasks} == {
-        name: (count, ()) for name, count in stored.items()
+    told = json.loads(printed["--json"])
+    assert set(told["domains"]) == {"web", "code"}
+    assert {task["task"]: task["items"] for task in told["contamination"]} == stored
+    assert {task["task"]: task["found"] for task in told["contamination"] if task["found"]} == {
+        "humaneval": [7, 11, 29]  # the statement of 29 begins with 13 words of 7
     }
+    assert "humaneval     164  13      164      3  web 3" in printed["--contamination"]
     with pytest.raises(InputError, match="there is no data"):
         check(tmp_path)
 

@@ -52,6 +52,9 @@ def new(study: StudyPath, as_json: Json = False) -> None:
 def data(
     study: StudyPath,
     verify: Annotated[bool, typer.Option("--verify", help="Read all files and compare their checksums.")] = False,
+    contamination: Annotated[
+        bool, typer.Option("--contamination", help="Look for evaluation items in the training text.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Tokenise the domains into shards; nothing is done again that is there."""
@@ -60,8 +63,10 @@ def data(
     from mixlaw.study import open_study
 
     with telling("data") as tell:
-        manifest = open_study(study).prepare(tell, verify)
-    _print(DataSummary(manifest), as_json)
+        opened = open_study(study)
+        manifest = opened.prepare(tell, verify)
+        found = opened.contamination(tell) if contamination else None
+    _print(DataSummary(manifest, found), as_json)
 
 
 @app.command()

@@ -12,18 +12,21 @@ from mixlaw.shown import Shown
 if TYPE_CHECKING:
     import polars as pl
 
+    from mixlaw.runner.corpora.contamination import Contamination
     from mixlaw.runner.corpora.manifest import Manifest
 
 
 @dataclass(frozen=True)
 class DataSummary(Shown):
-    """What a data folder holds, as a table."""
+    """What a data folder holds, as a table; and the evaluation items in its training text, if they were looked for."""
 
     manifest: Manifest
+    contamination: Contamination | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as plain data."""
-        return self.manifest.model_dump(mode="json")
+        found = {} if self.contamination is None else self.contamination.as_json()
+        return {**self.manifest.model_dump(mode="json"), **found}
 
     def __str__(self) -> str:
         head = f"{'domain':>12} {'documents':>10} {'bytes':>12} {'unique tokens':>14} {'held-out tokens':>16}"
@@ -36,7 +39,8 @@ class DataSummary(Shown):
             for name, found in self.manifest.items.items()
         )
         tail = f"vocabulary {self.manifest.vocabulary:,}; items: {items or 'none'}; data {self.manifest.hash[:12]}"
-        return "\n".join([head, *rows, tail])
+        found = [] if self.contamination is None else ["", str(self.contamination)]
+        return "\n".join([head, *rows, tail, *found])
 
 
 @dataclass(frozen=True)

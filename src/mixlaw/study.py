@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mixlaw.optimizer.target import Target
     from mixlaw.optimizer.verify import Verification
     from mixlaw.optimizer.what_if import WhatIf
+    from mixlaw.runner.corpora.contamination import Contamination
     from mixlaw.runner.corpora.manifest import Manifest
     from mixlaw.runner.cost import Plan
     from mixlaw.runner.dispatch import Outcome, Progress
@@ -88,27 +89,19 @@ class Study:
         Raises:
             InputError: a domain has no source, is empty, or its source cannot be read; or a file is damaged.
         """
-        from mixlaw.runner.corpora import shards
-        from mixlaw.runner.corpora.prepare import prepare
+        from mixlaw.study_data import prepared
 
-        lacking = [name for name, domain in self.settings.domains.items() if domain.source is None]
-        if lacking or not self.settings.domains:
-            what = f"domain {lacking[0]!r} has no source" if lacking else "study.toml has no domains"
-            raise InputError(f'{what}; write source = "..." under [domains.NAME] of {self.path / "study.toml"}')
-        sources = {name: str(domain.source) for name, domain in self.settings.domains.items()}
-        settings = self.settings
-        manifest = prepare(
-            self.data,
-            sources,
-            root=self.path,
-            vocabulary=settings.tokenizer.vocabulary,
-            tokenizer=None if settings.tokenizer.file is None else self.path / settings.tokenizer.file,
-            held_out=settings.training.held_out,
-            progress=progress,
-        )
-        if verify:
-            shards.verify(self.data, progress)
-        return manifest
+        return prepared(self, progress, verify)
+
+    def contamination(self, progress: Tell | None = None) -> Contamination:
+        """Look for the evaluation items of the data folder in its training text, by n-grams of up to 13 words.
+
+        Raises:
+            InputError: there is no data, or no items.
+        """
+        from mixlaw.study_data import contamination_of
+
+        return contamination_of(self, progress)
 
     @cached_property
     def domains(self) -> list[Domain]:
