@@ -52,6 +52,8 @@ def foreseen(study: Study, site: Site | None, terms: Terms | None) -> DryRun:
     tree, setup = _tree(study), study.setup
     sizes = sorted({recipe.params for recipe in tree.recipes})
     speed = remembered(sizes, setup, study.path / "calibration.json")
+    if terms.gpus is not None and terms.gpu is None and this_machine().kind == "cpu":
+        raise InputError(f"there is no GPU here to time; name what GPUs they are with --gpu: {', '.join(GPUS)}")
     assumed = {}
     if terms.gpu is not None:  # what was timed on this machine holds for that GPU if it is here
         timed = speed if this_machine().kind == "cuda" else {}
@@ -62,8 +64,6 @@ def foreseen(study: Study, site: Site | None, terms: Terms | None) -> DryRun:
             f"the speed of {unknown[0]:,} parameters was not timed on this machine; let `mixlaw plan {study.path}` "
             f"time it, or name a GPU with --gpu: {', '.join(GPUS)}"
         )
-    if terms.gpus is not None and terms.gpu is None and this_machine().kind == "cpu":
-        raise InputError(f"there is no GPU here to time; name what GPUs they are with --gpu: {', '.join(GPUS)}")
     machines = terms.machines() or site.machines()
     workers = sum(machine.devices for machine in machines)
     plan_ = Plan(tree, setup, _measured(study), site.trained(study.runs), speed, workers)

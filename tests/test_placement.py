@@ -1,0 +1,177 @@
+"""Which segment goes where: placement against its rules, what a size needs, and what a dry run says, by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from mixlaw.cli import app
+from mixlaw.errors import InputError
+from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.runner.cost import Plan
+from mixlaw.runner.devices import Machine, Place, Pool, needed, this_machine
+from mixlaw.runner.dry_run import DryRun, Terms
+from mixlaw.runner.gpus import GPUS
+from mixlaw.runner.ladder import shape
+from mixlaw.runner.placement import Job, placed
+from mixlaw.runner.setup import Setup
+from mixlaw.runner.sites import Local, local
+from mixlaw.runner.tree import plan
+from mixlaw.study import open_study
+from small_study import SEGMENTS, files, prepare
+
+TEXT, CODE = Mixture({"text": 1.0}), Mixture({"code": 1.0})
+SETUP = Setup(data="data", data_hash="abc", vocabulary=32_768, sequence=2048, tasks=())
+LARGE = shape("2.8B").params
+
+
+# --- machines -------------------------------------------------------------------------------------------------------
+
+
+def test_devices_are_taken_where_least_are_left_and_are_those_of_one_machine() -> None:
+    pool = Pool([Machine("a", 4), Machine("b", 4)], [Place("b", (0, 3))])
+    assert pool.take(1) == Place("b", (1,))
+    assert pool.take(2) == Place("a", (0, 1))
+    assert pool.take(3) is None
+    pool.give(Place("a", (0,)))
+    assert pool.take(3) == Place("a", (0, 2, 3))
+    assert Place("a", (0, 1)).overlaps(Place("a", (1, 2)))
+    assert not Place("a", (0, 1)).overlaps(Place("b", (0, 1)))
+
+
+def test_a_size_takes_as_few_devices_as_hold_it() -> None:
+    # 16 bytes a parameter for weights, gradients and moments are 46 GB at 2.8B: one H100, or several of 24 GB.
+    assert needed(SETUP, LARGE, [Machine("a", 8, "cuda", GPUS["H100"].memory)]) == 1
+    assert needed(SETUP, LARGE, [Machine("a", 8, "cuda", GPUS["L4"].memory)]) in (4, 8)
+    assert needed(SETUP, shape("0.1M").params, [Machine("a", 8, "cuda", GPUS["L4"].memory)]) == 1
+    assert needed(SETUP, LARGE, [Machine("a", 2)]) == 1, "memory that nobody knows sets no limit"
+    with pytest.raises(InputError, match=r"need [48] devices of 24 GB and no machine has more than 2; take more with"):
+        needed(SETUP, LARGE, [Machine("a", 2, "cuda", GPUS["L4"].memory)])
+
+
+def test_gpus_that_are_not_here_are_refused() -> None:
+    assert this_machine(workers=3, gpus=0) == Machine("local", 3)
+    with pytest.raises(InputError, match="500 GPUs are wanted, 0 are here"):
+        this_machine(gpus=500)
+    with pytest.raises(InputError, match="got '4x8'"):
+        local(gpus="4x8")
+    assert local(2, "0", "srun -n 2 'a b'") == Local(2, 0, ("srun", "-n", "2", "a b"))
+
+
+# --- placement ------------------------------------------------------------------------------------------------------
+
+jobs_and_machines = st.tuples(
+    st.lists(st.tuples(st.integers(-1, 9), st.sampled_from([1, 1, 2, 4]), st.integers(1, 9)), min_size=1, max_size=10),
+    st.lists(st.sampled_from([1, 2, 4, 8]), min_size=0, max_size=3),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(jobs_and_machines)
+def test_every_job_runs_once_after_its_parent_on_devices_that_nobody_else_holds(
+    drawn: tuple[list[tuple[int, int, int]], list[int]],
+) -> None:
+    raw, sizes = drawn
+    jobs = {
+        str(i): Job(str(parent) if 0 <= parent < i else None, devices, float(seconds))
+        for i, (parent, devices, seconds) in enumerate(raw)
+    }
+    machines = [Machine(f"m{i}", size) for i, size in enumerate([*sizes, 4])]
+    slots = placed(jobs, machines)
+    by_job = {slot.job: slot for slot in slots}
+    assert len(slots) == len(jobs) == len(by_job)
+    for slot in slots:
+        job = jobs[slot.job]
+        assert slot.end - slot.begin == pytest.approx(job.seconds)
+        assert len(set(slot.place.devices)) == job.devices
+        assert max(slot.place.devices) < next(m.devices for m in machines if m.name == slot.place.machine)
+        assert job.parent is None or by_job[job.parent].end <= slot.begin
+        beside = [o for o in slots if o is not slot and o.begin < slot.end and slot.begin < o.end]
+        assert not any(slot.place.overlaps(other.place) for other in beside)
+
+
+def test_a_wide_job_is_not_held_up_by_small_ones_that_come_later() -> None:
+    jobs = {"wide": Job(None, 2, 10.0), "first": Job(None, 1, 11.0), **{f"s{i}": Job(None, 1, 3.0) for i in range(9)}}
+    begins = {slot.job: slot.begin for slot in placed(jobs, [Machine("a", 2)])}
+    assert (begins["first"], begins["wide"]) == (0.0, 11.0)
+    assert min(begins[f"s{i}"] for i in range(9)) == 21.0
+
+
+# --- dry run --------------------------------------------------------------------------------------------------------
+
+
+def foreseen(machines: list[Machine], speed: Mapping[int, float], price: float | None) -> DryRun:
+    """A trunk of ten batches and two branches of two at each of two sizes; one branch is trained."""
+    small = shape("100M").params
+    recipes = [
+        Recipe(params, (Phase("init", 1000, TEXT), Phase("cooldown", 200, mixture, 0.0)))
+        for params in (small, LARGE)
+        for mixture in (TEXT, CODE)
+    ]
+    tree = plan(recipes)
+    trained = frozenset({recipes[0].lineage})
+    return DryRun(Plan(tree, SETUP, frozenset(), trained, speed, 1), machines, {}, price)
+
+
+def test_hours_and_bill_are_those_of_the_schedule_by_hand() -> None:
+    speed = {shape("100M").params: 100.0, LARGE: 10.0}
+    found = foreseen([Machine("a", 4, "cuda", GPUS["L4"].memory)], speed, price=3.0)
+    wide = needed(SETUP, LARGE, found.machines)
+    assert wide == 4
+    # All four devices: the large trunk for 1000 / 40 s, its branches for 5 s each; then, the trunk's being kept by
+    # nobody, the small trunk on one device for 10 s, and its one branch that is not trained for 2 s.
+    assert found.seconds == pytest.approx(25 + 5 + 5 + 10 + 2)
+    assert found.busy_hours * 3600 == pytest.approx(4 * 35 + 12)
+    assert found.held_hours * 3600 == pytest.approx(4 * 47)
+    told = found.as_json()
+    assert told["bill"] == pytest.approx(3.0 * 4 * 47 / 3600)
+    assert told["disk_bytes"] == 12 * sum(
+        count * (params + 32_768 * shape(params).width) for params, count in ((shape("100M").params, 2), (LARGE, 3))
+    )
+    assert told["flops"] == pytest.approx(SETUP.flops(LARGE, 1400) + SETUP.flops(shape("100M").params, 1200), rel=1e-12)
+    text = str(found)
+    assert "5 of 6 segments" in text
+    assert f"{3.0 * 4 * 47 / 3600:,.2f} at 3 per device hour" in text
+    assert text.count(" after ") == 3
+
+
+def test_two_machines_share_what_one_device_suffices_for() -> None:
+    speed = {shape("100M").params: 100.0, LARGE: 10.0}
+    one, two = (foreseen([Machine(f"m{i}", 1) for i in range(count)], speed, None) for count in (1, 2))
+    assert one.seconds == pytest.approx(100 + 20 + 20 + 10 + 2)
+    assert two.seconds == pytest.approx(100 + 20)
+    assert {slot.place.machine for slot in two.slots} == {"m0", "m1"}
+    assert "bill" not in str(two)
+
+
+@pytest.mark.parametrize("terms", [{"gpus": "0"}, {"gpus": "2x"}, {"gpus": "two"}, {"gpu": "H99"}, {"mfu": 0.0}])
+def test_terms_that_make_no_sense_are_refused(terms: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r"got .*write one of them|no figures are known|--mfu is a share"):
+        Terms(**terms)  # type: ignore[arg-type]
+
+
+def test_a_dry_run_of_a_study_writes_nothing_and_trains_nothing(tmp_path: Path) -> None:
+    study = open_study(prepare(tmp_path / "study"))
+    before = files(study)
+    with pytest.raises(InputError, match=r"25,248 parameters was not timed on this machine; let `mixlaw plan"):
+        study.dry_run()
+    with pytest.raises(InputError, match="no GPU here to time"):
+        study.dry_run(terms=Terms(gpus="4"))
+    options = ["--dry-run", "--gpus", "2x2", "--gpu", "H100", "--mfu", "0.5", "--price", "2.5", "--json"]
+    done = CliRunner().invoke(app, ["run", str(study.path), *options])
+    assert done.exit_code == 0
+    told = json.loads(done.stdout)
+    assert len(told["placement"]) == SEGMENTS
+    assert {slot["machine"] for slot in told["placement"]} == {"node-0", "node-1"}
+    # Half of 989e12 FLOPs per second; 6 per weight that multiplies and 12 x depth x width x sequence for attention.
+    flops = 6 * (2 * (4 * 32**2 + 3 * 32 * 88) + 300 * 32) + 12 * 2 * 32 * 32
+    assert told["tokens_per_second"] == {"25248": pytest.approx(0.5 * 989e12 / flops)}
+    assert told["flops"] == sum(slot["tokens"] for slot in told["placement"]) * flops
+    assert told["bill"] == pytest.approx(2.5 * 4 * told["seconds"] / 3600)
+    assert files(study) == before
