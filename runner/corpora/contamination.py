@@ -23,6 +23,7 @@ from mixlaw.runner.corpora.manifest import Manifest, ShardFile
 from mixlaw.runner.corpora.shards import open_shards
 from mixlaw.runner.corpora.tokenizer import load
 from mixlaw.runner.items import read_items
+from mixlaw.shown import Shown
 
 LEAST, MOST = 8, 13  # words of an n-gram
 SHORTEST = 5  # per cent of the items may be shorter than n
@@ -84,7 +85,7 @@ class TaskOverlap:
 
 
 @dataclass(frozen=True)
-class Contamination:
+class Contamination(Shown):
     """The items that stand in training text, by task and domain; prints as a table with examples."""
 
     tasks: tuple[TaskOverlap, ...]

@@ -24,6 +24,7 @@ from mixlaw.runner.corpora.python_source import READ, read_code, read_docstrings
 from mixlaw.runner.corpora.repositories import REPOSITORY
 from mixlaw.runner.corpora.stack_exchange import STACK_EXCHANGE
 from mixlaw.runner.corpora.synthetic import read_synthetic
+from mixlaw.runner.corpora.teacher import TEACHER
 from mixlaw.runner.corpora.trees import TREE
 
 PREFIX = "embedded:"
@@ -64,6 +65,7 @@ SCHEMES = {
     "pulls": PULL_REQUESTS,
     "notebooks": NOTEBOOKS,
     "stackexchange": STACK_EXCHANGE,
+    "teacher": TEACHER,
 }
 
 
