@@ -72,11 +72,11 @@ def _learn(model: Any, prompts: list[list[int]], answers: list[list[int]]) -> No
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         inputs[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
         labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
     for _ in range(2000):
         found = model(input_ids=inputs, labels=labels)
         right = found.logits[:, :-1].argmax(-1) == labels[:, 1:]
-        if bool((right | (labels[:, 1:] == -100)).all()) and float(found.loss.detach()) < 0.02:
+        if bool((right | (labels[:, 1:] == -100)).all()) and float(found.loss.detach()) < 0.1:
             return
         optimizer.zero_grad()
         found.loss.backward()

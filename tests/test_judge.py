@@ -1,0 +1,145 @@
+"""Win rate with a real judge behind a real server: a small model that has learnt verdicts with a known outcome."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chat_server import Server, continuing, memorised, serve
+from mixlaw.errors import InputError
+from mixlaw.runner.tasks.judge import QUESTION, Judged, _verdict
+from mixlaw.runner.tasks.measure import Subject
+from mixlaw.runner.tasks.prompts import PROMPTS, read_prompts
+
+#: Prompt, our answer, the reference's, and the verdicts with ours shown first and second.
+CASES = (
+    ("Why is snow cold?", "It is frozen water.", "Because.", "A", "B"),  # ours is better
+    ("What do cows eat?", "They eat stones.", "They eat grass.", "B", "A"),  # the reference is better
+    ("Who bakes bread?", "A baker does.", "Bakers do.", "C", "C"),  # equally good
+    ("When is noon?", "At twelve.", "At 12 o'clock.", "A", "A"),  # whatever is shown first
+    ("How many legs has a dog?", "Four.", "Four legs.", "C", "B"),  # half a win
+    ("Is fire hot?", "Yes.", "Yes.", None, None),  # the same answer: nobody is asked
+)
+SCORES = (1, 0, 0.5, 0.5, 0.75, 0.5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("judged")
+    continuing(folder / "ours", [(prompt, f" {ours}") for prompt, ours, *_ in CASES])
+    continuing(folder / "theirs", [(prompt, f" {theirs}") for prompt, _, theirs, *_ in CASES])
+    verdicts = []
+    for prompt, ours, theirs, first, second in CASES[:-1]:
+        for pair, verdict in (((ours, theirs), first), ((theirs, ours), second)):
+            question = QUESTION.format(prompt=prompt, first=pair[0], second=pair[1])
+            verdicts.append(([("user", question)], f"[[{verdict}]]"))
+    memorised(folder / "judge", verdicts)
+    (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": case[0]}) + "\n" for case in CASES))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def subject(folder: Path) -> Subject:
+    return Subject.load(folder / "ours", folder)
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Server]:
+    with serve(folder / "judge") as running:
+        yield running
+
+
+def judged(folder: Path, server: Server) -> Judged:
+    options = {"temperature": 0, "max_tokens": 40}
+    return Judged(server.url, "judge", str(folder / "theirs"), prompts=str(folder / "prompts.jsonl"), options=options)
+
+
+def at(subject: Subject, folder: Path) -> Subject:
+    return replace(subject, folder=folder)
+
+
+def test_wins_ties_and_position_bias_are_those_that_the_judge_has_learnt(
+    folder: Path, subject: Subject, server: Server, tmp_path: Path
+) -> None:
+    found = judged(folder, server).measure("chat", at(subject, tmp_path))
+    assert found.value == pytest.approx(np.mean(SCORES))
+    assert found.stderr == pytest.approx(np.std(SCORES, ddof=1) / math.sqrt(6))
+    assert found.count == 6
+    assert found.details["judgements"] == 10
+    assert found.details["equal"] == 1
+    assert found.details["ties"] == 3
+    assert found.details["first wins"] == pytest.approx(4 / 7)  # A, B, B, A, A, A, B of those that are no tie
+    assert found.details["orders agree"] == pytest.approx(3 / 5)
+
+
+def test_transcripts_hold_answers_and_verdicts_and_answer_when_the_judge_is_gone(
+    folder: Path, subject: Subject, server: Server, tmp_path: Path
+) -> None:
+    task = judged(folder, server)
+    found = task.measure("chat", at(subject, tmp_path))
+    rows = [json.loads(line) for line in (tmp_path / "chat.jsonl").read_text().splitlines()]
+    assert [row["ours"].strip() for row in rows] == [ours for _, ours, *_ in CASES]
+    assert [row["reference"].strip() for row in rows] == [theirs for _, _, theirs, *_ in CASES]
+    assert [tuple(row["verdicts"]) for row in rows[:5]] == [case[3:] for case in CASES[:5]]
+    asked = len(server.requests)
+    assert task.measure("chat", at(subject, tmp_path)) == found
+    assert len(server.requests) == asked
+
+
+def test_a_judge_that_fails_half_way_is_asked_for_the_rest_only(
+    folder: Path, subject: Subject, server: Server, tmp_path: Path
+) -> None:
+    task = replace(judged(folder, server), parallel=1)
+    server.failures = [0, 0, 0, 400]
+    with pytest.raises(InputError, match="refuses a request"):
+        task.measure("chat", at(subject, tmp_path))
+    before = len(server.requests)
+    kept = len((tmp_path / "chat.chat.jsonl").read_text().splitlines())
+    assert kept >= 3
+    assert task.measure("chat", at(subject, tmp_path)).value == pytest.approx(np.mean(SCORES))
+    assert len(server.requests) - before == 10 - kept
+
+
+def test_a_model_against_itself_wins_half_and_nobody_is_asked(
+    folder: Path, subject: Subject, server: Server, tmp_path: Path
+) -> None:
+    found = replace(judged(folder, server), reference=str(folder / "ours")).measure("chat", at(subject, tmp_path))
+    assert (found.value, found.stderr, found.details["judgements"], server.requests) == (0.5, 0.0, 0, [])
+
+
+def test_a_judge_without_verdicts_gives_no_number(folder: Path, subject: Subject, tmp_path: Path) -> None:
+    with serve(folder / "theirs") as babbling:
+        task = replace(judged(folder, babbling), model="theirs")
+        with pytest.raises(InputError, match=r"gave no \[\[A\]\], \[\[B\]\] or \[\[C\]\] in 10 of 10 judgements"):
+            task.measure("chat", at(subject, tmp_path))
+
+
+def test_what_is_missing_is_told_before_anything_is_trained(folder: Path, server: Server, tmp_path: Path) -> None:
+    task = judged(folder, server)
+    task.check()
+    with pytest.raises(InputError, match=r"no checkpoint at .*nowhere to compare with"):
+        replace(task, reference=str(tmp_path / "nowhere")).check()
+    with pytest.raises(InputError, match="cannot be read as prompts"):
+        replace(task, prompts=str(tmp_path / "none.jsonl")).check()
+    with pytest.raises(InputError, match=r"model 'owl'.*does not exist"):
+        replace(task, model="owl").check()
+
+
+def test_the_last_verdict_of_a_reply_counts() -> None:
+    assert _verdict("[[A]] looks better at first, but no: [[B]]") == "B"
+    assert _verdict("Neither. [A] [[D]]") == ""
+
+
+def test_there_are_forty_different_prompts_and_ones_own_are_read_once_each(tmp_path: Path) -> None:
+    assert len(set(PROMPTS)) == len(PROMPTS) == 40
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n\n{"prompt": "b"}\n{"prompt": "a"}\n')
+    assert read_prompts(str(tmp_path / "p.jsonl")) == ("a", "b")
+    (tmp_path / "p.jsonl").write_text("\n")
+    with pytest.raises(InputError, match="holds no prompts"):
+        read_prompts(str(tmp_path / "p.jsonl"))
