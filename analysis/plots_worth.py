@@ -114,7 +114,7 @@ def worth(points: Sequence[Point], title: str = "") -> go.Figure:
         customdata=[[(cell.lo90, cell.hi90) for cell in row] for row in cells],
         hovertemplate="one more point of %{y}<br>%{x}: %{z:+.3f} % of loss<br>"
         "90 %: %{customdata[0]:+.3f} to %{customdata[1]:+.3f}<extra></extra>",
-        colorbar={"title": {"text": "gain, % of loss per point", "side": "right"}, "thickness": 12, "outlinewidth": 0},
+        colorbar={"title": {"text": "% of loss", "side": "right"}, "thickness": 12, "outlinewidth": 0},
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed", showline=False, ticks="")
     figure.update_xaxes(side="top", showline=False, ticks="")

@@ -36,11 +36,12 @@ def flat_directions(objective: Objective, point: Points, most: int = 3) -> tuple
         found += [_share_range(objective, point, p, "code", code) for p in phases]
     if (length := Lengths.of(allowed.target).free) and allowed.cooldown[1] - allowed.cooldown[0] > WIDE / 4:
         found.append(_length_range(objective, point, length[-1]))
+    alone = int(code.sum()) == 1  # the only domain of code has been told as code
     singles = [
         _share_range(objective, point, p, domain.name, torch.arange(len(allowed.domains)) == j)
         for p in phases
         for j, domain in enumerate(allowed.domains)
-        if len(allowed.domains) > 2
+        if len(allowed.domains) > 2 and not (alone and domain.kind.is_code)
     ]
     widest = sorted((f for f in singles if f), key=lambda f: f.low - f.high)[:most]
     return tuple(f for f in [*found, *widest] if f)

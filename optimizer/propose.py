@@ -10,22 +10,20 @@ from torch import Tensor
 
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.surface import Surfaces
-from mixlaw.errors import InputError
 from mixlaw.optimizer.around import sizes_on_the_way, spread, unconstrained, way
 from mixlaw.optimizer.beliefs import Beliefs
-from mixlaw.optimizer.constraints import feasible
 from mixlaw.optimizer.flat import flat_directions
-from mixlaw.optimizer.goal import Goal, worth_of
-from mixlaw.optimizer.guard import guarded_by, holding, kept
+from mixlaw.optimizer.goal import Goal
+from mixlaw.optimizer.ground import distinct, ground_of
+from mixlaw.optimizer.guard import holding, kept
 from mixlaw.optimizer.judge import Entry, cross_fitted, judged
 from mixlaw.optimizer.objective import Objective
 from mixlaw.optimizer.optimize import ENOUGH, best_points, on_ladder
 from mixlaw.optimizer.points import Points
 from mixlaw.optimizer.proposal import Free, Proposal
-from mixlaw.optimizer.rivals import BASELINES, rivals_of
+from mixlaw.optimizer.rivals import BASELINES
 from mixlaw.optimizer.search import one_thread
 from mixlaw.optimizer.target import Target
-from mixlaw.optimizer.trust import near_runs, radius_of
 from mixlaw.recipe import Domain, Recipe
 
 Progress = Callable[[float, str], None]
@@ -73,7 +71,7 @@ def propose(
     """
     if measured is None and isinstance(beliefs, Surfaces):
         measured = beliefs.observed.design
-    draws = _distinct(beliefs, draws)
+    draws = distinct(beliefs, draws)
     asked = _Asked(beliefs, target, tuple(domains), goal or Goal(), baselines, measured, draws, caution, starts, seed)
     tell = progress or (lambda _done, _what: None)
     tell(0.02, "searching")
@@ -112,21 +110,21 @@ class _Found:
 
 def _choose(asked: _Asked) -> _Found:
     """Search every branch of the target, and round a free size to the ladder."""
-    target, beliefs = asked.target, asked.beliefs
-    variants = [feasible(target.on(branch), asked.domains) for branch in target.branches]
-    variants = variants or [feasible(target, asked.domains)]
-    worth, worlds = worth_of(asked.goal, beliefs), torch.arange(asked.draws)
-    rivals = rivals_of(beliefs, variants, worth, asked.baselines, asked.draws)
-    recipes = [entry.recipe for entry in rivals.entries.values()]
-    tried = []
-    for allowed in variants:
-        near, runs = near_runs(allowed, asked.measured)
-        rival = rivals.losses[rivals.best]
-        objective = Objective(beliefs, allowed, worth, rival, worlds, asked.caution, near, radius_of(near))
-        objective = replace(objective, guarded=guarded_by(target.guard, rivals, beliefs.tasks))
-        search = objective.within(worlds[:ENOUGH])
+    ground = ground_of(
+        asked.beliefs,
+        asked.target,
+        asked.domains,
+        goal=asked.goal,
+        baselines=asked.baselines,
+        measured=asked.measured,
+        draws=asked.draws,
+        caution=asked.caution,
+    )
+    rivals, tried = ground.rivals, []
+    for objective, runs in zip(ground.objectives, ground.runs, strict=True):
+        search = objective.within(objective.worlds[:ENOUGH])
         parts = [search.worlds, *_halves(search.worlds)]
-        (point, value), *halves = best_points(search, parts, recipes, asked.starts, asked.seed)
+        (point, value), *halves = best_points(search, parts, ground.baselines, asked.starts, asked.seed)
         chosen = [half for half, _ in halves]
         tried.append(_Found(search, point, value, chosen, rivals.entries, rivals.best, runs))
     best = max(tried, key=lambda each: each.value)
@@ -145,7 +143,7 @@ def _surveyed(asked: _Asked, found: _Found, sizes: Sequence[int] | None, tell: P
     tell(0.6, "finding the optimum of every world")
     ends, length = spread(search, point)
     tell(0.8, "looking at other sizes and without limits")
-    shown = sizes_on_the_way(asked.target, recipe.params, _sizes(measured)) if sizes is None else sizes
+    shown = sizes_on_the_way(objective.allowed.target, recipe.params, _sizes(measured)) if sizes is None else sizes
     smaller = [size for size in shown if size < recipe.params]
     steps = way(search, point, found.baselines[against].recipe, smaller) if smaller else ()
     free = _free(objective, point)
@@ -189,14 +187,6 @@ def _free(objective: Objective, point: Points) -> Free:
     if far > objective.radius + 1e-3:
         broken.append(f"the trust radius: {far:.0%} of its tokens differ from every measured run")
     return Free(recipe, gain, tuple(broken), far)
-
-
-def _distinct(beliefs: Beliefs, draws: int) -> int:
-    """Worlds to consult: no more than there are, an even number, so that no world is on both sides."""
-    if draws < 8:
-        raise InputError(f"draws must be at least 8, got {draws}; intervals need worlds to differ")
-    there = min(len(m.draws) for m in beliefs.members) if isinstance(beliefs, Surfaces) else draws
-    return min(draws, there) // 2 * 2
 
 
 def _sizes(measured: Design | None) -> list[float]:

@@ -227,10 +227,13 @@ class Target:
             size = f"{self.flops:.3g} FLOPs at {self.sizes[0]:,.0f} to {self.sizes[1]:,.0f} params"
         done = self.trained + (self.under_way.tokens if self.under_way else 0)
         begun = f", {done:,} of them trained" if done else ""
-        return f"{size}{begun}, {self.phases[-1]} {span} of {'the rest' if self.prefix else 'them'}, {self._repeats()}"
+        rest = "the rest" if self.prefix or self.branches else "them"
+        last = f", {self.phases[-1]} {span} of {rest}" if len(self.phases) > 1 else ""
+        return f"{size}{begun}{last}, {self._repeats()}"
 
     def _repeats(self) -> str:
-        return f"at most {self.max_epochs:g} epochs"
+        own = "".join(f", {most:g} of {name.removeprefix('kind:')}" for name, most in self.domain_epochs.items())
+        return f"at most {self.max_epochs:g} epochs{own}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -261,6 +261,20 @@ def test_the_better_of_two_checkpoints_is_branched_from() -> None:
     assert _reread(found) == found
 
 
+def test_a_cooldown_from_one_of_several_checkpoints_needs_no_smaller_sizes_and_tells_code_once() -> None:
+    known, three = random_world(DOMAINS[:3], tasks=2, seed=3), DOMAINS[:3]
+    world = replace(known, worth=torch.full_like(known.worth, 1 / 3)).uncertain(0.5, seed=1)  # mixtures hardly matter
+    trunk = Mixture({"web": 0.8, "python": 0.2})
+    branches = tuple((Trained("init", tokens, trunk),) for tokens in (5_000_000, 6_000_000))
+    target = Target(2_000_000_000, 6_600_000, ("cooldown",), branches=branches, domain_epochs={"books": 8})
+    found = propose(world, target, three, draws=8, starts=4)  # 470M would be less than what is trained already
+    assert found.way == ()
+    assert str(target) == "2,000,000,000 params, 6,600,000 tokens, at most 4 epochs, 8 of books"
+    told = [(flat.phase, flat.low, flat.high) for flat in found.flat if flat.what != "length"]
+    assert told
+    assert len(set(told)) == len(told)
+
+
 def _reread(proposal: Proposal) -> Proposal:
     return Proposal.from_json(json.loads(json.dumps(proposal.as_json())))
 
