@@ -11,33 +11,41 @@ from pathlib import Path
 import torch
 
 from mixlaw.files import write_json
+from mixlaw.runner.distributed import Ranks, joined, spread
 from mixlaw.runner.ladder import shape
 from mixlaw.runner.model import initialise, optimizer
 from mixlaw.runner.setup import Setup
-from mixlaw.runner.train import train_step
+from mixlaw.runner.start import load_start
+from mixlaw.runner.step import passes, train_step
 
 WARM, TIMED = 2, 5  # steps
 
 
 def tokens_per_second(params: int, setup: Setup) -> float:
-    """Training speed of one worker with one thread: the median of a few timed steps on random tokens."""
+    """Training speed of one worker, on a GPU or with one thread: the median of a few timed steps on random tokens."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        rules = setup.hyperparameters(params)
-        model = initialise(shape(params), setup.vocabulary, setup.sequence, seed=0)
-        adamw = optimizer(model, rules.learning_rate, rules.beta2)
-        noise = torch.Generator().manual_seed(0)
-        size = (setup.sequences(params), setup.sequence + 1)
-        seconds = []
-        for _ in range(WARM + TIMED):
-            tokens = torch.randint(setup.vocabulary, size, generator=noise)
-            began = time.perf_counter()
-            train_step(model, adamw, tokens, rules.learning_rate)
-            seconds.append(time.perf_counter() - began)
-        return setup.step_tokens(params) / statistics.median(seconds[WARM:])
+        with joined() as ranks:
+            return setup.step_tokens(params) / statistics.median(_seconds(params, setup, ranks)[WARM:])
     finally:
         torch.set_num_threads(threads)
+
+
+def _seconds(params: int, setup: Setup, ranks: Ranks) -> list[float]:
+    """Seconds of each step."""
+    cut, rules, seconds = passes(setup, params, ranks), setup.hyperparameters(params), []
+    size = shape(params)
+    model = load_start(setup.start)[0] if setup.start else initialise(size, setup.vocabulary, setup.sequence, seed=0)
+    losses = spread(model, ranks, recompute=cut.recompute, compiled=cut.compiled)
+    adamw = optimizer(model, rules.learning_rate, rules.beta2)
+    noise = torch.Generator().manual_seed(0)
+    for _ in range(WARM + TIMED):
+        tokens = torch.randint(setup.vocabulary, (setup.sequences(params), setup.sequence + 1), generator=noise)
+        began = time.perf_counter()
+        train_step(losses, adamw, tokens, rules.learning_rate, at_once=cut.sequences, ranks=ranks)
+        seconds.append(time.perf_counter() - began)
+    return seconds
 
 
 def calibrated(sizes: list[int], setup: Setup, memory: Path) -> dict[int, float]:

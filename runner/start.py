@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mixlaw.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 OPTIMIZER = "optimizer.safetensors"
@@ -53,9 +54,8 @@ def read_start(given: str, root: Path, *, optimizer: bool, tokenizer: Path, voca
             optimizer state that can be read without unpickling.
     """
     folder = _folder(given, root)
-    files = sorted(folder.glob("*.safetensors"))
-    weights = [path for path in files if path.name != OPTIMIZER]
-    if not (folder / "config.json").exists() or not weights:
+    hashed = _hashed(folder, optimizer)
+    if len(hashed) < 2 + optimizer or not hashed[0].exists():
         raise InputError(
             f"{folder} is no Hugging Face directory with config.json and *.safetensors; pickled weights are not read: "
             "load them once in transformers and save_pretrained() them"
@@ -72,9 +72,30 @@ def read_start(given: str, root: Path, *, optimizer: bool, tokenizer: Path, voca
             f"{folder} knows {model.config.vocab_size:,} token ids and the shards have {vocabulary:,}; "
             "make the shards with its tokenizer"
         )
-    hashed = [folder / "config.json", *weights, *([folder / OPTIMIZER] if optimizer else [])]
     params, flops = _count(model, sequence)
     return Start(str(folder), _hash(hashed), params, model.num_parameters(), flops, optimizer)
+
+
+def load_start(start: Start) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
+    """The model, and its optimizer's moments where they are wanted.
+
+    Raises:
+        InputError: it is not what it was when the study looked at it.
+    """
+    from safetensors.torch import load_file
+
+    from mixlaw.runner.checkpoint import load_model
+
+    folder = Path(start.path)
+    if _hash(_hashed(folder, start.optimizer)) != start.hash:
+        raise InputError(f"{folder} has changed since the run began; restore it, or run again from what it is now")
+    return load_model(folder), load_file(folder / OPTIMIZER) if start.optimizer else {}
+
+
+def _hashed(folder: Path, optimizer: bool) -> list[Path]:
+    """The files that decide what training goes on from."""
+    files = [path for path in sorted(folder.glob("*.safetensors")) if path.name != OPTIMIZER]
+    return [folder / "config.json", *files, *([folder / OPTIMIZER] if optimizer else [])]
 
 
 def _folder(given: str, root: Path) -> Path:
@@ -119,13 +140,13 @@ def _empty(folder: Path) -> PreTrainedModel:
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     return model
 
 
 def _count(model: PreTrainedModel, sequence: int) -> tuple[int, float]:
     """Non-embedding parameters, and training FLOPs per token as `Shape.flops_per_token` counts them."""
-    embeddings = [model.get_input_embeddings(), model.get_output_embeddings()]
+    embeddings = [model.get_input_embeddings(), model.get_output_embeddings()]  # type: ignore[no-untyped-call]
     tables = {id(module.weight): module.weight.numel() for module in embeddings if module is not None}
     params = model.num_parameters() - sum(tables.values())
     config: Any = model.config

@@ -4,6 +4,9 @@ One JSON document per line. In: first {"setup", "runs"}, then {"segment", "finis
 {"event": "ready" | "progress" | "saved" | "done" | "stopped" | "failed", ...}. End of input and SIGTERM save a
 checkpoint and stop, so that no worker outlives its driver. Run as `python -m mixlaw.runner.worker`: it shares nothing
 with its driver but pipes and files.
+
+Under torchrun (`torchrun --nproc-per-node 4 -m mixlaw.runner.worker`) the first rank reads and talks, and the others
+do as it does. One that fails ends, and torchrun ends the rest: the driver sees a worker that died, and tries again.
 """
 
 from __future__ import annotations
@@ -24,18 +27,23 @@ from mixlaw.errors import InputError
 from mixlaw.recipe import Recipe
 from mixlaw.records import Measurement, Record, write_record
 from mixlaw.runner.corpora.shards import Shards, open_shards
+from mixlaw.runner.distributed import ALONE, Ranks, joined
 from mixlaw.runner.evaluate import evaluate
 from mixlaw.runner.loader import Batches
+from mixlaw.runner.memory import keep_freed_memory
 from mixlaw.runner.setup import Setup
-from mixlaw.runner.train import Stopped, Trained, train_segment
+from mixlaw.runner.sinks import Entry
+from mixlaw.runner.train import Diverged, Stopped, Trained, train_segment
 from mixlaw.runner.tree import Segment
+
+SAY_SECONDS = 10.0  # in which the first rank can say what another one has found as well
 
 
 class Worker:
-    """Trains segments of one study; the token shards are opened once."""
+    """Trains segments of one study, alone or as one of several ranks; the token shards are opened once."""
 
-    def __init__(self, setup: Setup, runs: Path) -> None:
-        self.setup, self.runs = setup, runs
+    def __init__(self, setup: Setup, runs: Path, ranks: Ranks = ALONE) -> None:
+        self.setup, self.runs, self.ranks = setup, runs, ranks
         self.shards: Shards = open_shards(setup.folder)
         self.stopping = False
         self.orders: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
@@ -52,14 +60,28 @@ class Worker:
         self.stopping = True
         self.orders.put(None)
 
+    def order(self) -> dict[str, Any] | None:
+        """The next segment, None at the end; all ranks wait for what the first one is told."""
+        order = self.orders.get() if self.ranks.first else None
+        told: dict[str, Any] | None = self.ranks.told(None if self.stopping else order)
+        return told
+
     def work(self, segment: Segment, finished: Recipe | None) -> dict[str, Any]:
         """Train a segment; where a recipe ends with it, evaluate and write its record. Returns the closing event."""
         streams = {name: self.shards[name].tokens for name in segment.recipe.domains if name in self.shards.domains}
         trained = train_segment(
-            segment, self.setup, streams, self.runs, _tell_progress, lambda: self.stopping, _tell_saved
+            segment,
+            self.setup,
+            streams,
+            self.runs,
+            _tell_progress,
+            lambda: self.stopping,
+            _tell_saved,
+            self.ranks,
+            _tell_log,
         )
         began = time.monotonic()
-        if finished is not None:
+        if finished is not None and self.ranks.first:
             batches = Batches(finished, streams, self.setup.sequence, self.setup.sequences(finished.params))
             write_record(self.runs, self._record(finished, trained, batches))
         seconds = time.monotonic() - began
@@ -83,6 +105,8 @@ class Worker:
                 "warmup_tokens": rules.warmup_tokens,
                 "batch_tokens": self.setup.step_tokens(recipe.params),
                 "flops": self.setup.flops(recipe.params, recipe.tokens),
+                **({"skipped_steps": list(trained.skipped)} if trained.skipped else {}),
+                **({"precision": "bf16"} if self.ranks.bf16 else {}),
             },
         )
 
@@ -101,6 +125,11 @@ def _tell_saved(checkpoint: Path) -> None:
     _tell({"event": "saved", "path": str(checkpoint)})
 
 
+def _tell_log(entry: Entry | None) -> None:
+    if entry is not None:
+        _tell({**entry, "event": "log", "what": entry.get("event", "progress")})
+
+
 def _quiet() -> None:
     """Stdout belongs to the protocol: libraries that print go to stderr."""
     from transformers.utils import logging
@@ -113,27 +142,52 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    keep_freed_memory()
     _quiet()
-    hello = json.loads(sys.stdin.readline())
-    try:
-        worker = Worker(Setup.from_json(hello["setup"]), Path(hello["runs"]))
-    except InputError as error:
-        _tell({"event": "failed", "error": str(error), "input": True})
-        return
-    signal.signal(signal.SIGTERM, worker.stop)
-    threading.Thread(target=worker.listen, daemon=True).start()
-    _tell({"event": "ready"})
-    while (order := worker.orders.get()) is not None and not worker.stopping:
-        finished = None if order["finished"] is None else Recipe.from_json(order["finished"])
+    with joined() as ranks:
+        hello = ranks.told(json.loads(sys.stdin.readline()) if ranks.first else None)
         try:
-            _tell(worker.work(Segment.from_json(order["segment"]), finished))
-        except Stopped:
-            _tell({"event": "stopped"})
+            worker = Worker(Setup.from_json(hello["setup"]), Path(hello["runs"]), ranks)
         except InputError as error:
-            _tell({"event": "failed", "error": str(error), "input": True})
-        except Exception as error:  # whatever happened to this segment, the next one may be fine
-            traceback.print_exc()  # stderr is the worker's log
-            _tell({"event": "failed", "error": f"{type(error).__name__}: {error}", "input": False})
+            _fail(error, ranks)
+            return
+        if ranks.first:
+            signal.signal(signal.SIGTERM, worker.stop)
+            threading.Thread(target=worker.listen, daemon=True).start()
+            _tell({"event": "ready"})
+        else:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first rank decides when to stop
+        while (order := worker.order()) is not None:
+            _serve(worker, order)
+
+
+def _serve(worker: Worker, order: dict[str, Any]) -> None:
+    """Work on one order and tell how it ended."""
+    finished = None if order["finished"] is None else Recipe.from_json(order["finished"])
+    try:
+        done = worker.work(Segment.from_json(order["segment"]), finished)
+        if worker.ranks.first:
+            _tell(done)
+    except Stopped:
+        if worker.ranks.first:
+            _tell({"event": "stopped"})
+    except Exception as error:  # whatever happened to this segment, the next one may be fine
+        _fail(error, worker.ranks)
+
+
+def _fail(error: Exception, ranks: Ranks) -> None:
+    """Tell of a failure that all ranks have; end, if it may be this rank's alone."""
+    wrong_input = isinstance(error, InputError)
+    if not wrong_input:
+        traceback.print_exc()  # stderr is the worker's log
+    if ranks.first and (ranks.world == 1 or wrong_input or isinstance(error, Diverged)):
+        what = str(error) if wrong_input else f"{type(error).__name__}: {error}"
+        _tell({"event": "failed", "error": what, "input": wrong_input})
+    elif not isinstance(error, Diverged):
+        if wrong_input:
+            print(error, file=sys.stderr)
+            time.sleep(SAY_SECONDS)
+        os._exit(1)  # no farewell to ranks that may wait for this one
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from mixlaw.errors import InputError
 from mixlaw.runner import checkpoint
 from mixlaw.runner.ladder import Shape
 from mixlaw.runner.model import initialise, optimizer
-from mixlaw.runner.train import train_step
+from mixlaw.runner.head import Losses
+from mixlaw.runner.step import train_step
 
 VOCABULARY, SEQUENCE = 300, 32
 NOWHERE = Path("no tokenizer here")
@@ -41,7 +42,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = initialise(Shape(32, 2), VOCABULARY, SEQUENCE, seed=0)
     adamw = optimizer(model, 1e-3, 0.95)
     for number in range(3):
-        train_step(model, adamw, batch(number), 1e-3)
+        train_step(Losses(model), adamw, batch(number), 1e-3)
     checkpoint.save(folder / "saved", model, adamw, 3, tokenizer)
     return folder / "saved"
 
@@ -64,18 +65,18 @@ def test_transformers_loads_a_checkpoint_as_it_is(saved: Path) -> None:
 def test_training_goes_on_bit_for_bit_from_a_checkpoint(tmp_path: Path) -> None:
     model = initialise(Shape(64, 2), VOCABULARY, SEQUENCE, seed=1)
     adamw = optimizer(model, 1e-3, 0.95)
-    losses = [train_step(model, adamw, batch(number), 1e-3 / (number + 1)) for number in range(6)]
+    losses = [train_step(Losses(model), adamw, batch(number), 1e-3 / (number + 1)) for number in range(6)]
 
     other = initialise(Shape(64, 2), VOCABULARY, SEQUENCE, seed=1)
     moments, again = optimizer(other, 1e-3, 0.95), []
     for number in range(6):
-        again.append(train_step(other, moments, batch(number), 1e-3 / (number + 1)))
+        again.append(train_step(Losses(other), moments, batch(number), 1e-3 / (number + 1)))
         checkpoint.save(tmp_path / "one", other, moments, number + 1, NOWHERE)
         restored = checkpoint.load(tmp_path / "one")
         assert restored.step == number + 1
         other = restored.model.train()
         moments = optimizer(other, 1e-3, 0.95)
-        checkpoint.restore_moments(moments, restored)
+        checkpoint.restore_moments(moments, other, restored.moments)
     assert again == losses
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
@@ -123,7 +124,7 @@ def test_a_missing_checkpoint_is_an_input_error(tmp_path: Path) -> None:
 def test_saving_again_replaces_the_checkpoint(saved: Path, tmp_path: Path) -> None:
     restored = checkpoint.load(saved)
     adamw = optimizer(restored.model, 1e-3, 0.95)
-    checkpoint.restore_moments(adamw, restored)
+    checkpoint.restore_moments(adamw, restored.model, restored.moments)
     for step in (3, 4):
         checkpoint.save(tmp_path / "twice", restored.model, adamw, step, NOWHERE)
         assert checkpoint.verify(tmp_path / "twice") == step
@@ -133,7 +134,7 @@ def test_saving_again_replaces_the_checkpoint(saved: Path, tmp_path: Path) -> No
 def test_a_kill_while_saving_leaves_no_damaged_checkpoint(saved: Path, tmp_path: Path) -> None:
     restored = checkpoint.load(saved)
     adamw = optimizer(restored.model, 1e-3, 0.95)
-    checkpoint.restore_moments(adamw, restored)
+    checkpoint.restore_moments(adamw, restored.model, restored.moments)
     rng, whole = np.random.default_rng(2), 0
     for _ in range(8):
         child = os.fork()
