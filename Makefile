@@ -1,7 +1,7 @@
 # Every target sets up .venv by itself and repeats in seconds when nothing changed.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := hf,demo,eval,chat,ray,app,dev
+EXTRAS := hf,demo,eval,chat,ray,app,dev,log
 
 .PHONY: demo test lint types notebooks bench scoreboard wheel trainers clean
 .DEFAULT_GOAL := test

@@ -143,27 +143,11 @@ class Study:
         """How recipes are trained here.
 
         Raises:
-            InputError: there is no data yet.
+            InputError: there is no data yet, or training.start is no model that goes with it.
         """
-        from mixlaw.runner.corpora.shards import open_shards
-        from mixlaw.runner.evaluate import tasks_of
-        from mixlaw.runner.setup import Setup
+        from mixlaw.study_setup import setup_of
 
-        shards, training = open_shards(self.data), self.settings.training
-        known = tasks_of(self.data)
-        return Setup(
-            data=str(self.data.resolve()),
-            data_hash=shards.hash,
-            vocabulary=shards.manifest.vocabulary,
-            end=shards.manifest.end,
-            sequence=training.sequence,
-            tasks=tuple(task for task in self.units if task in known),
-            batch=training.batch,
-            learning_rate=training.learning_rate,
-            warmup_tokens=training.warmup_tokens,
-            beta2=training.beta2,
-            checkpoint_seconds=training.checkpoint_seconds,
-        )
+        return setup_of(self)
 
     def recipes(self) -> list[Recipe]:
         """Recipes to train: those of study.toml and those in recipes/*.json, as they will be trained here."""
