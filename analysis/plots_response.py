@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mixlaw.analysis.code_share import code_share, code_shares, with_code_share
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.from_recipes import design_of
-from mixlaw.analysis.style import CYCLE, OTHER, colours, count, faded, styled
+from mixlaw.analysis.style import CYCLE, OTHER, colours, count, faded, size_axis, styled
 from mixlaw.analysis.surface import Z90, Surfaces
 from mixlaw.recipe import Domain, Phase, Recipe
 
@@ -185,7 +185,8 @@ def extrapolation(
         figure.add_annotation(
             x=np.log10(largest), y=1, yref="paper", text="largest fitted", showarrow=False, xanchor="right", xshift=-4
         )
-    figure.update_xaxes(title_text="parameters (non-embedding)", type="log", tickformat="~s", dtick="D2")
+    ends = float(sizes.min()), max(largest, *(float(r.params) for r in recipes.values()))
+    figure.update_xaxes(title_text="parameters (non-embedding)", **size_axis(*ends))
     figure.update_yaxes(title_text=f"{task}, {unit}")
     return styled(figure, task)
 

@@ -155,7 +155,8 @@ def over_sizes(sizes: Sequence[Size], title: str = "") -> go.Figure:
                 legendgroup=kind, showlegend=column == 1, row=1, col=column,
                 hovertemplate=f"{kind} in {phase}<br>%{{x:,.0f}} params: %{{y:.1%}}<extra></extra>",
             )  # fmt: skip
-    figure.update_xaxes(type="log", tickformat="~s", tickvals=[size.params for size in sizes])
+    sizes_shown = [size.params for size in sizes]
+    figure.update_xaxes(type="log", tickvals=sizes_shown, ticktext=[count(params) for params in sizes_shown])
     figure.update_xaxes(title_text="parameters (non-embedding)", row=1, col=(len(phases) + 1) // 2)
     figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.03])
     figure.update_yaxes(title_text="share of the phase's tokens", row=1, col=1)
@@ -214,6 +215,6 @@ def losses(
             customdata=[count(float(n)) for n in tokens],
             hovertemplate=f"{name}<br>%{{customdata}} tokens: %{{y:.3f}} nats/token<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(title_text="tokens", tickformat="~s")
+    figure.update_xaxes(title_text="tokens", exponentformat="B")
     figure.update_yaxes(title_text="training loss, nats/token")
     return styled(figure, title, 360).update_layout(margin={"t": 60 if title else 40})

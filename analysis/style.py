@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,6 +89,18 @@ def domain_colours(domains: Sequence[Domain]) -> dict[str, str]:
     return {name: TEXT_SHADES[i % len(TEXT_SHADES)] for i, name in enumerate(text)} | {
         name: CODE_SHADES[i % len(CODE_SHADES)] for i, name in enumerate(code)
     }
+
+
+def size_axis(low: float, high: float) -> dict[str, Any]:
+    """A logarithmic axis of parameters or tokens, with ticks as people say them: 470M, 1B.
+
+    Args:
+        low, high: smallest and greatest value shown, both positive.
+    """
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    ticks = [digit * 10.0**power for power in decades for digit in (1, 2, 5)]
+    shown = [tick for tick in ticks if low / 1.5 <= tick <= high * 1.5]
+    return {"type": "log", "tickvals": shown, "ticktext": [count(tick) for tick in shown]}
 
 
 def count(value: float) -> str:

@@ -9,7 +9,7 @@ import pytest
 from mixlaw.analysis.code_share import code_share, code_shares, with_code_share
 from mixlaw.analysis.from_recipes import design_of
 from mixlaw.analysis.plots import comparison, extrapolation, fitted, parity, residuals, response, schedule, segment_tree
-from mixlaw.analysis.style import CODE_SHADES, CYCLE, TEMPLATES, TEXT_SHADES, count, domain_colours
+from mixlaw.analysis.style import CODE_SHADES, CYCLE, TEMPLATES, TEXT_SHADES, count, domain_colours, size_axis
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 from studies import DOMAINS, NODES, Study, study
 
@@ -141,3 +141,10 @@ def test_text_is_blue_and_code_is_orange_and_light_and_dark_differ_only_in_ink()
 )
 def test_counts_are_three_digits_with_a_suffix(value: float, text: str) -> None:
     assert count(value) == text
+
+
+def test_an_axis_of_sizes_says_billions_and_covers_its_ends() -> None:
+    axis = size_axis(120e6, 2.5e9)
+    assert axis["ticktext"] == ["100M", "200M", "500M", "1B", "2B"]
+    assert axis["tickvals"][-2:] == [1e9, 2e9]
+    assert size_axis(24_000, 94_000)["ticktext"] == ["20k", "50k", "100k"]
