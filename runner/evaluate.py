@@ -1,48 +1,37 @@
-"""Evaluation: bits per byte of held-out text and of answers, choice probabilities, each with its standard error."""
+"""Evaluation of a model on the tasks of a study: what its data folder measures, and what study.toml names besides."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
 from mixlaw.records import Measurement, Unit
-from mixlaw.runner.corpora.shards import DomainShards, HeldOut, Shards, open_shards
+from mixlaw.runner.corpora.shards import Shards, open_shards
 from mixlaw.runner.corpora.tokenizer import encode, load, token_bytes
 from mixlaw.runner.items import TASKS as TASKS
-from mixlaw.runner.items import Item, read_items
 from mixlaw.runner.items import Task as Task
+from mixlaw.runner.items import read_items
+from mixlaw.runner.scoring import (
+    Floats,
+    Ints,
+    Window,
+    bits_per_byte,
+    choice_probability,
+    held_out_windows,
+    item_windows,
+    score,
+)
+from mixlaw.runner.tasks.measure import LONGEST, Measure, Subject
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 HELD_OUT_TOKENS = 24_576  # of each domain, spread evenly over its held-out documents
-#: Tokens of one forward pass. On a CPU the logits must stay in cache: 2,048 was fastest from 0.02M to 0.3M parameters.
-BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
-LONGEST = 2048  # window where the model would take more
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Window:
-    """Tokens for one forward pass, of which those from index `start` (at least 1) on are scored.
-
-    `bytes` is the text that the scored tokens stand for; `group` the document or choice it counts for.
-    """
-
-    tokens: Ints
-    start: int
-    bytes: int
-    group: int
 
 
 def tasks_of(data: Path) -> dict[str, Task]:
@@ -57,41 +46,80 @@ def _tasks(shards: Shards) -> dict[str, Task]:
 
 
 def evaluate(
-    model: Any, data: Path, tasks: Sequence[str], *, sequence: int | None = None, held_out_tokens: int = HELD_OUT_TOKENS
+    model: Any,
+    data: Path | None,
+    tasks: Sequence[str],
+    *,
+    sequence: int | None = None,
+    held_out_tokens: int = HELD_OUT_TOKENS,
+    measures: Mapping[str, Measure] | None = None,
+    folder: Path = Path("evaluation"),
+    progress: Callable[[float, str], None] = lambda share, what: None,
 ) -> dict[str, Measurement]:
-    """Measure tasks on a Hugging Face causal language model, on the device it is on.
+    """Measure tasks on a causal language model of transformers, on the device it is on.
 
-    Deterministic: same weights, same number of threads, same bits.
+    Deterministic: same weights, same number of threads, same bits; a judge and limits on time are as they are.
 
     Args:
-        model: the model; its training mode is left as it was.
-        data: data folder of the study that the model was trained in.
-        tasks: names out of `tasks_of(data)`.
+        model: the model, whose training mode is left as it was, or the folder of a checkpoint.
+        data: data folder of the study that the model was trained in; None where `measures` say all.
+        tasks: names out of `tasks_of(data)` and of `measures`.
         sequence: tokens of context, the training sequence length; by default what the model's configuration says.
         held_out_tokens: tokens of held-out text scored per domain.
+        measures: what measures tasks that the data folder does not have, or in another unit.
+        folder: where samples of programs and transcripts of judges are kept.
+        progress: told the share of the tasks done and the task at hand.
 
     Raises:
-        InputError: a task is unknown, or its items could not be built.
+        InputError: a task is unknown, its items could not be built, or what it takes is not there.
     """
-    shards = open_shards(data)
-    _check(tasks, shards)
-    length = sequence or min(model.config.max_position_embeddings, LONGEST)
-    tokenizer = load(shards.tokenizer)
+    measures = measures or {}
+    own = [task for task in tasks if task not in measures]
+    shards = None if data is None else open_shards(data)
+    _check(own, shards)
+    subject = _subject(model, shards, sequence, folder)
+    found: dict[str, Measurement] = {}
+    if own and shards is not None:
+        progress(0.0, ", ".join(own))
+        found = _on_data(subject, shards, own, held_out_tokens)
+    for task in tasks:
+        if task in measures:
+            progress(len(found) / len(tasks), task)
+            found[task] = measures[task].measure(task, subject)
+    return {task: found[task] for task in tasks}
+
+
+def _subject(model: Any, shards: Shards | None, sequence: int | None, folder: Path) -> Subject:
+    if isinstance(model, str | Path):
+        subject = Subject.load(model, folder)
+    elif shards is None:
+        raise InputError(
+            "a model in memory has no tokenizer with it: give its data folder, or the folder of a checkpoint"
+        )
+    else:
+        subject = Subject(model, shards.tokenizer, min(model.config.max_position_embeddings, LONGEST), folder)
+    return replace(subject, length=sequence or subject.length, data=None if shards is None else shards.data)
+
+
+def _check(tasks: Sequence[str], shards: Shards | None) -> None:
+    known = {} if shards is None else _tasks(shards)
+    for task in tasks:
+        if task not in known:
+            items = None if shards is None else shards.manifest.items.get(task)
+            reason = items.missing if items else f"there are {', '.join(known) or 'none'}"
+            where = "without a data folder" if shards is None else f"on {shards.data}"
+            raise InputError(f"the task {task!r} cannot be measured {where}: {reason}")
+
+
+def _on_data(subject: Subject, shards: Shards, tasks: Sequence[str], held_out_tokens: int) -> dict[str, Measurement]:
+    """Held-out text and items of the data folder, in common batches."""
+    tokenizer, length = load(shards.tokenizer), subject.length
     sizes = token_bytes(tokenizer)
     windows = {task: list(_windows(task, shards, tokenizer, sizes, length, held_out_tokens)) for task in tasks}
-    nats = iter(score(model, [window for task in tasks for window in windows[task]]))
+    nats = iter(score(subject.model, [window for task in tasks for window in windows[task]]))
     scored = {task: np.array([next(nats) for _ in windows[task]]) for task in tasks}
     known = _tasks(shards)
     return {task: _measure(known[task], windows[task], scored[task]) for task in tasks}
-
-
-def _check(tasks: Sequence[str], shards: Shards) -> None:
-    known = _tasks(shards)
-    for task in tasks:
-        if task not in known:
-            items = shards.manifest.items.get(task)
-            reason = items.missing if items else f"there are {', '.join(known)}"
-            raise InputError(f"the task {task!r} cannot be measured on {shards.data}: {reason}")
 
 
 def _windows(
@@ -104,103 +132,7 @@ def _windows(
     texts = [text for item in items for text in (item.context, *item.choices)]
     tokens = encode(tokenizer, texts)
     for group, item in enumerate(items):
-        yield from _item_windows(item, group, tokens, length, shards.manifest.end)
-
-
-def held_out_windows(domain: DomainShards, sizes: Ints, length: int, most: int) -> Iterator[Window]:
-    """Windows of `length` predictions as in training, every document beginning after the end of text.
-
-    Of all windows, in the order of the documents' hash, evenly spaced ones are taken, `most` tokens in all.
-    """
-    documents = domain.held_out
-    ends = np.cumsum([-(-document.tokens.size // length) for document in documents])
-    count = min(int(ends[-1]), max(1, most // length))
-    for chosen in (np.arange(count) * int(ends[-1])) // count:
-        number = int(np.searchsorted(ends, chosen, side="right"))
-        document = documents[number]
-        first = (int(chosen) - int(ends[number - 1]) * (number > 0)) * length
-        before = document.tokens[first - 1] if first else domain.end
-        tokens = np.append(np.int64(before), document.tokens[first : first + length].astype(np.int64))
-        yield Window(tokens, 1, _share_of(document, sizes, first, first + length), document.group)
-
-
-def _share_of(document: HeldOut, sizes: Ints, first: int, last: int) -> int:
-    """Bytes of the document's text that tokens first to last - 1 stand for; all windows together have all bytes.
-
-    Where the tokens' lengths add up to the text, as those of byte-level tokenizers do, it is the sum of the lengths;
-    else the text's bytes in proportion to them.
-    """
-    until = np.append(0, np.cumsum(sizes[document.tokens]))
-    begin, end = int(until[first]), int(until[min(last, document.tokens.size)])
-    whole = max(1, int(until[-1]))
-    return end * document.bytes // whole - begin * document.bytes // whole
-
-
-def _item_windows(item: Item, group: int, tokens: Iterator[Ints], length: int, end_of_text: int) -> Iterator[Window]:
-    """Windows of an item's choices; `group` numbers the items, the choices of an item follow one another."""
-    context = np.append(end_of_text, next(tokens))
-    for choice in item.choices:
-        answer = next(tokens)
-        bounds = _slide(context.size, context.size + answer.size, length)
-        whole = np.append(context, answer)
-        for number, (begin, start, end) in enumerate(bounds):
-            size = len(choice.encode()) if number == 0 else 0
-            yield Window(whole[begin:end], start - begin, size, group)
-
-
-def _slide(start: int, end: int, length: int) -> list[tuple[int, int, int]]:
-    """Cut predictions `start` to `end` into windows (begin, first scored, end) of at most `length` predictions.
-
-    Every window but the first scores half of its length and has the other half as context.
-    """
-    stop = min(end, max(length + 1, start + length // 2))
-    bounds = [(max(0, stop - length - 1), start, stop)]
-    while stop < end:
-        start, stop = stop, min(end, stop + max(1, length // 2))
-        bounds.append((max(0, stop - length - 1), start, stop))
-    return bounds
-
-
-def score(model: Any, windows: Sequence[Window]) -> Floats:
-    """Negative log-likelihood of each window's scored tokens, in nats, shape (windows,)."""
-    nats = np.zeros(len(windows))
-    training = model.training
-    model.eval()
-    with torch.inference_mode():
-        for batch in _batches(windows, BATCH_TOKENS.get(model.device.type, 2048)):
-            nats[batch] = _score_batch(model, [windows[number] for number in batch])
-    model.train(training)
-    return nats
-
-
-def _batches(windows: Sequence[Window], most: int) -> Iterator[list[int]]:
-    """Numbers of windows of like length, at most `most` tokens together with their padding."""
-    order = sorted(range(len(windows)), key=lambda number: (windows[number].tokens.size, windows[number].start, number))
-    batch: list[int] = []
-    for number in order:
-        if batch and (len(batch) + 1) * windows[number].tokens.size > most:
-            yield batch
-            batch = []
-        batch.append(number)
-    if batch:
-        yield batch
-
-
-def _score_batch(model: Any, windows: Sequence[Window]) -> Floats:
-    # Padding stands to the right, where a causal model cannot see it, and its predictions are not scored:
-    # no attention mask is needed, and the fast causal kernel is used.
-    longest = max(window.tokens.size for window in windows)
-    inputs = np.zeros((len(windows), longest - 1), np.int64)
-    targets = np.full((len(windows), longest - 1), -100)
-    for row, window in enumerate(windows):
-        inputs[row, : window.tokens.size - 1] = window.tokens[:-1]
-        targets[row, window.start - 1 : window.tokens.size - 1] = window.tokens[window.start :]
-    keep = longest - min(window.start for window in windows)  # no logits for positions that no window scores
-    logits = model(input_ids=torch.from_numpy(inputs).to(model.device), use_cache=False, logits_to_keep=keep).logits
-    wanted = torch.from_numpy(targets[:, -keep:]).to(model.device)
-    nats = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), reduction="none")
-    total: Floats = nats.view(wanted.shape).sum(1, dtype=torch.float64).cpu().numpy()
-    return total
+        yield from item_windows(item, group, tokens, length, shards.manifest.end)
 
 
 def _measure(task: Task, windows: Sequence[Window], nats: Floats) -> Measurement:
@@ -209,43 +141,3 @@ def _measure(task: Task, windows: Sequence[Window], nats: Floats) -> Measurement
     if task.unit is Unit.BITS_PER_BYTE:
         return bits_per_byte(nats, sizes, groups)
     return choice_probability(nats, sizes, groups)
-
-
-def bits_per_byte(nats: Floats, sizes: Floats, groups: Ints) -> Measurement:
-    """Total nats over total bytes, in bits; a ratio estimator with its linearised error over groups.
-
-        value = sum n / (sum b ln 2),   stderr^2 = C / (C - 1) sum_c (n_c - R b_c)^2 / (sum b ln 2)^2
-
-    Args:
-        nats, sizes: nats and bytes of each window, shape (windows,).
-        groups: the document or item of each; windows of one document are not independent.
-    """
-    _, index = np.unique(groups, return_inverse=True)
-    by_group, bytes_by_group = np.bincount(index, nats), np.bincount(index, sizes)
-    ratio, count = by_group.sum() / bytes_by_group.sum(), by_group.size
-    spread = float(np.sum((by_group - ratio * bytes_by_group) ** 2))
-    error = math.sqrt(spread * count / (count - 1)) / bytes_by_group.sum() if count > 1 else math.nan
-    return Measurement(float(ratio) / math.log(2), float(error) / math.log(2), int(count))
-
-
-def choice_probability(nats: Floats, sizes: Floats, groups: Ints) -> Measurement:
-    """Mean probability of the right choice, the first of its item, among the choices of the item.
-
-    A choice's log-probability is the sum over its tokens, so the value is the model's conditional probability of the
-    right answer given that one of the choices follows (Schaeffer et al. 2024, arXiv:2406.04391). Division by bytes,
-    common where choices differ in length, would press all probabilities towards chance; here the items match lengths.
-
-    Args:
-        nats, sizes: of each window, shape (windows,); windows that continue a choice have no bytes.
-        groups: the item of each window.
-    """
-    choice = np.cumsum(sizes > 0) - 1
-    logs = -np.bincount(choice, nats)
-    item = groups[sizes > 0]
-    right = np.array([_softmax_first(logs[item == number]) for number in np.unique(item)])
-    error = float(right.std(ddof=1)) / math.sqrt(right.size) if right.size > 1 else math.nan
-    return Measurement(float(right.mean()), error, right.size)
-
-
-def _softmax_first(logs: Floats) -> float:
-    return float(1 / np.exp(logs - logs[0]).sum())

@@ -19,8 +19,9 @@ from mixlaw.runner.corpora.prepare import prepare
 from mixlaw.runner.corpora.prose import read_prose
 from mixlaw.runner.corpora.shards import open_shards
 from mixlaw.runner.corpora.tokenizer import encode, load
-from mixlaw.runner.evaluate import TASKS, _slide, bits_per_byte, choice_probability, evaluate, tasks_of
+from mixlaw.runner.evaluate import TASKS, evaluate, tasks_of
 from mixlaw.runner.items import read_items
+from mixlaw.runner.scoring import bits_per_byte, choice_probability, slide
 
 SEQUENCE = 48
 DOMAINS = {"prose": "speeches.jsonl", "code": "code/*.py"}
@@ -99,7 +100,7 @@ def test_bits_per_byte_of_answers_are_those_of_a_loop_over_items(model: Any, dat
     for item in read_items(data, task):
         context, answer = encode(tokenizer, [item.context, item.choices[0]])
         whole = np.concatenate([[0], context, answer])
-        for begin, start, end in _slide(1 + len(context), len(whole), SEQUENCE):
+        for begin, start, end in slide(1 + len(context), len(whole), SEQUENCE):
             nats += loss(model, whole[begin:end], start - begin)
         size += len(item.choices[0].encode())
     found = evaluate(model, data, [task])[task]
@@ -161,7 +162,7 @@ def test_an_unknown_task_names_those_there_are(model: Any, data: Path) -> None:
 
 @pytest.mark.parametrize(("start", "end"), [(5, 9), (5, 200), (100, 103), (100, 130), (100, 300), (1, 49)])
 def test_sliding_windows_score_every_token_of_an_answer_once_within_the_length(start: int, end: int) -> None:
-    windows = _slide(start, end, SEQUENCE)
+    windows = slide(start, end, SEQUENCE)
     scored = [place for _, first, stop in windows for place in range(first, stop)]
     assert scored == list(range(start, end))
     assert all(0 <= begin < first and stop - begin <= SEQUENCE + 1 for begin, first, stop in windows)

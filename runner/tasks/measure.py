@@ -18,6 +18,8 @@ from mixlaw.errors import InputError
 from mixlaw.files import write_text
 from mixlaw.records import Measurement
 
+LONGEST = 2048  # tokens of context, where the model would take more
+
 
 @dataclass(frozen=True)
 class Measured(Measurement):
@@ -35,12 +37,14 @@ class Subject:
         tokens: folder of its tokenizer's files.
         length: tokens of context that it is given.
         folder: where transcripts and samples are kept.
+        data: data folder of the study that it belongs to.
     """
 
     model: Any
     tokens: Path
     length: int
     folder: Path
+    data: Path | None = None
 
     @classmethod
     def load(cls, checkpoint: str | Path, folder: Path) -> Subject:
@@ -58,7 +62,7 @@ class Subject:
             model = AutoModelForCausalLM.from_pretrained(path)
         except (OSError, ValueError) as error:
             raise InputError(f"transformers cannot load the checkpoint {path}: {error}") from error
-        return cls(model, path, min(model.config.max_position_embeddings, 2048), folder)
+        return cls(model, path, min(model.config.max_position_embeddings, LONGEST), folder)
 
     @cached_property
     def tokenizer(self) -> Any:

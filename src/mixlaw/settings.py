@@ -16,6 +16,7 @@ from mixlaw.runner.ladder import parse_size
 from mixlaw.settings_data import STRICT
 from mixlaw.settings_data import DomainSettings as DomainSettings
 from mixlaw.settings_data import TokenizerSettings as TokenizerSettings
+from mixlaw.settings_tasks import Suite, TaskSettings, expanded
 
 VERSION = 1  # of the study folder
 
@@ -27,20 +28,6 @@ class _Strict(BaseModel):
     """A table of study.toml; a key that is not known is an error, not ignored."""
 
     model_config = STRICT
-
-
-class TaskSettings(_Strict):
-    """A task; a text in its place is its unit.
-
-    Attributes:
-        unit: bits/byte, nats/token, accuracy, choice-prob, pass@1 or win-rate; it tells which direction is better.
-        link: of a score, the loss on the same task that it is predicted through, in place of its own fit.
-        chance: of a score, that of guessing.
-    """
-
-    unit: str
-    link: str | None = None
-    chance: float | None = Field(default=None, ge=0, lt=1)
 
 
 class TrainingSettings(_Strict):
@@ -179,7 +166,8 @@ class Settings(_Strict):
     Attributes:
         version: of the study folder; this mixlaw reads version 1.
         domains: name -> kind, source, unique tokens.
-        tasks: name -> unit, or unit, link and chance.
+        tasks: name -> unit, or unit, link, chance and what measures it.
+        suites: names of suites, whose tasks and groups are added: "paper".
         sizes: name such as "0.1M" -> tokens that a recipe of this size is trained on.
         phases: in order; their shares sum to one.
         mixtures: name -> domain -> share.
@@ -192,6 +180,7 @@ class Settings(_Strict):
     name: str = "study"
     domains: dict[str, DomainSettings] = {}
     tasks: dict[str, TaskSettings] = {}
+    suites: list[Suite] = []
     tokenizer: TokenizerSettings = TokenizerSettings()
     training: TrainingSettings = TrainingSettings()
     sizes: dict[str, Annotated[int, Field(gt=0)]] = {}
@@ -201,12 +190,10 @@ class Settings(_Strict):
     groups: dict[str, list[str]] = {}
     target: TargetSettings | None = None
 
-    @field_validator("tasks", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _texts_are_units(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        return {task: {"unit": told} if isinstance(told, str) else told for task, told in value.items()}
+    def _suites_are_tasks(cls, value: Any) -> Any:
+        return expanded(value)
 
     @model_validator(mode="after")
     def _tasks_refer(self) -> Settings:
