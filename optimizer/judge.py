@@ -75,7 +75,7 @@ def judged(
     """
     beliefs, allowed, worth = objective.beliefs, objective.allowed, objective.worth
     entries = {PROPOSAL: Entry(recipe, allowed), **baselines}
-    forecasts = tuple(f for name, entry in entries.items() for f in _forecasts(beliefs, name, entry))
+    forecasts = tuple(f for name, entry in entries.items() for f in forecasts_of(beliefs, name, entry))
     losses = {name: entry.losses(beliefs, len(fitted)) for name, entry in entries.items()}
     mine, best = fitted[:, None], losses[against]
     beats = {name: chance(worth.total(mine, losses[name])[:, 0]) for name in baselines}
@@ -90,7 +90,7 @@ def judged(
         target=allowed.target,
         recipe=recipe,
         supported=supported,
-        sentence=_sentence(supported, gain, unit, against, beats[against], len(baselines)),
+        sentence=sentence_of(supported, gain, unit, against, beats[against], len(baselines)),
         against=against,
         unit=worth.goal.unit,
         gain=gain,
@@ -110,7 +110,7 @@ def judged(
     )
 
 
-def _forecasts(beliefs: Beliefs, name: str, entry: Entry) -> Iterator[Forecast]:
+def forecasts_of(beliefs: Beliefs, name: str, entry: Entry) -> Iterator[Forecast]:
     """What a run of one recipe will measure; unknown histories widen the interval."""
     found = beliefs.predict(recipes_design(beliefs, entry.allowed, [entry.recipe]))
     mean, low, high, law = found.mean.mean(0), found.lo90, found.hi90, found.law_only.mean(0)
@@ -136,7 +136,8 @@ def chance(values: Tensor) -> float:
     return 0.5 * (1 + math.erf(float(values.mean()) / spread / math.sqrt(2)))
 
 
-def _sentence(supported: bool, gain: Interval, unit: str, against: str, beats: float, baselines: int) -> str:
+def sentence_of(supported: bool, gain: Interval, unit: str, against: str, beats: float, baselines: int) -> str:
+    """The sentence that matters: whether a proposal is recommended over the best of so many baselines."""
     odds = chance_text(beats)
     best = f"{against}, the best of {baselines} baselines" if baselines > 1 else against
     if supported:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
@@ -59,6 +59,7 @@ class Objective:
         near: token shares of measured recipes over all phases of the target, (M, P, K); empty where none is known.
         radius: distance from them that is free of charge.
         guarded: what no task may lose.
+        heed: called before every look at the worlds; what it raises ends a search.
     """
 
     beliefs: Beliefs
@@ -70,6 +71,7 @@ class Objective:
     near: Tensor
     radius: float
     guarded: Guarded | None = None
+    heed: Callable[[], None] = lambda: None
 
     @cached_property
     def percent(self) -> float:
@@ -99,6 +101,7 @@ class Objective:
 
     def losses(self, points: Points) -> Tensor:
         """Log losses in the worlds that count, (S, R, T)."""
+        self.heed()
         count = int(self.worlds.max()) + 1
         design = self.past.design(self.allowed, points)
         return self.past.believed(log_losses(self.beliefs, design, count))[self.worlds]

@@ -6,25 +6,30 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mixlaw.optimizer.goal import Goal
     from mixlaw.optimizer.proposal import Proposal
+    from mixlaw.optimizer.target import Target
     from mixlaw.study import Study
 
 
-def proposed(study: Study, progress: Callable[[float, str], None] | None, queue: bool) -> Proposal:
-    """Propose for the target of a study; what is hardly more than noise counts only where it has a weight."""
+def proposed(
+    study: Study,
+    progress: Callable[[float, str], None] | None,
+    queue: bool,
+    target: Target | None = None,
+    goal: Goal | None = None,
+) -> Proposal:
+    """Propose for a target, that of the study where none is given; by default as its study.toml says what is better."""
     from mixlaw.analysis.design import Design
-    from mixlaw.analysis.surface import Status
     from mixlaw.optimizer.propose import propose
-    from mixlaw.study_target import goal_of
 
     adopt = study.setup.adopt if queue else None  # without data, this is the moment to say so
-    target, surfaces, table = study.target(), study.surfaces(), study.table()
-    telling = [task for task, status in surfaces.status.items() if status is not Status.NOISE]
+    surfaces, table = study.surfaces(), study.table()
     proposal = propose(
         surfaces,
-        target,
+        target or study.target(),
         study.domains,
-        goal=goal_of(study.settings, telling),
+        goal=goal or telling_goal(study),
         measured=None if table.is_empty() else Design.from_table(table, study.unique),
         progress=progress,
     )
@@ -33,3 +38,12 @@ def proposed(study: Study, progress: Callable[[float, str], None] | None, queue:
         for name in ("proposal", proposal.against):
             study.add_recipe(adopt(proposal.recipes[name]))
     return proposal
+
+
+def telling_goal(study: Study) -> Goal:
+    """What counts as better: what is hardly more than noise counts only where it has a weight."""
+    from mixlaw.analysis.surface import Status
+    from mixlaw.study_target import goal_of
+
+    status = study.surfaces().status
+    return goal_of(study.settings, [task for task, told in status.items() if told is not Status.NOISE])
