@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Setup:
         batch: sequences per step.
         learning_rate, warmup_tokens, beta2: overrides.
         tasks: names of the tasks to evaluate at the end of a run.
+        measures: what measures those that the data folder does not, as `mixlaw.runner.tasks.registry.read` takes it.
         checkpoint_seconds: seconds between the checkpoints that a killed segment resumes from.
         compile: whether torch.compile is used; None takes it on accelerators.
         micro_batch: sequences on a device at once; None takes what fits, and on a CPU what stays in its caches.
@@ -54,6 +55,7 @@ class Setup:
     recompute: bool | None = None
     sinks: tuple[str, ...] = ()
     start: Start | None = None
+    measures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     @property
     def identity(self) -> str:

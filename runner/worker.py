@@ -33,6 +33,8 @@ from mixlaw.runner.loader import Batches
 from mixlaw.runner.memory import keep_freed_memory
 from mixlaw.runner.setup import Setup
 from mixlaw.runner.sinks import Entry
+from mixlaw.runner.tasks.measure import Measured
+from mixlaw.runner.tasks.registry import read
 from mixlaw.runner.train import Diverged, Stopped, Trained, train_segment
 from mixlaw.runner.tree import Segment
 
@@ -87,17 +89,25 @@ class Worker:
         seconds = time.monotonic() - began
         return {"event": "done", "loss": trained.loss, "seconds": trained.seconds, "evaluation_seconds": seconds}
 
-    def _evaluate(self, trained: Trained) -> dict[str, Measurement]:
-        found = evaluate(trained.model, self.setup.folder, self.setup.tasks, sequence=self.setup.sequence)
-        return {task: Measurement(m.value, m.stderr, m.count) for task, m in found.items()}
+    def _evaluate(self, recipe: Recipe, trained: Trained) -> dict[str, Measurement]:
+        return evaluate(
+            trained.model,
+            self.setup.folder,
+            self.setup.tasks,
+            sequence=self.setup.sequence,
+            measures={task: read(told) for task, told in self.setup.measures.items()},
+            folder=self.runs / recipe.lineage / "evaluation",
+        )
 
     def _record(self, recipe: Recipe, trained: Trained, batches: Batches) -> Record:
         """What the run measured; nothing in it depends on when, where or in how many pieces it was trained."""
         rules = self.setup.hyperparameters(recipe.params)
+        found = self._evaluate(recipe, trained)
+        told = {task: dict(m.details) for task, m in found.items() if isinstance(m, Measured) and m.details}
         return Record(
             run=recipe.lineage,
             recipe=recipe,
-            values=self._evaluate(trained),
+            values={task: Measurement(m.value, m.stderr, m.count) for task, m in found.items()},
             tokens={phase: {d: float(n) for d, n in drawn.items()} for phase, drawn in batches.achieved().items()},
             details={
                 "epochs": batches.epochs(),
@@ -107,6 +117,7 @@ class Worker:
                 "flops": self.setup.flops(recipe.params, recipe.tokens),
                 **({"skipped_steps": list(trained.skipped)} if trained.skipped else {}),
                 **({"precision": "bf16"} if self.ranks.bf16 else {}),
+                **({"tasks": told} if told else {}),
             },
         )
 

@@ -118,7 +118,7 @@ class Harness(Measure):
             "shots": results["n-shot"].get(self.task),
             "limit": self.limit,
         }
-        stderr = float(error) if isinstance(error, int | float) else math.nan
+        stderr = float(error) if isinstance(error, int | float) and math.isfinite(error) else None
         return Measured(float(found[metric]), stderr, sum(counts), details)
 
     def _metric(self, found: Mapping[str, Any]) -> str:

@@ -125,5 +125,5 @@ class Measure(ABC):
 def mean(values: Sequence[float], details: Mapping[str, Any]) -> Measured:
     """Mean over independent items with its standard error, s / sqrt(n)."""
     array = np.asarray(values, dtype=float)
-    error = float(array.std(ddof=1)) / math.sqrt(array.size) if array.size > 1 else math.nan
+    error = float(array.std(ddof=1)) / math.sqrt(array.size) if array.size > 1 else None
     return Measured(float(array.mean()), error, array.size, details)

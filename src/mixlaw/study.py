@@ -129,12 +129,10 @@ class Study:
 
     @cached_property
     def units(self) -> dict[str, str]:
-        """Unit of every task: those of study.toml, or else all that the data can measure."""
-        if self.settings.tasks or not (self.data / "manifest.json").exists():
-            return self.settings.units()
-        from mixlaw.runner.evaluate import tasks_of
+        """Unit of every task: those of study.toml; where it writes none, all that the data measure, and its suites."""
+        from mixlaw.study_tasks import units_of
 
-        return {name: task.unit.value for name, task in tasks_of(self.data).items()}
+        return units_of(self)
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
@@ -222,6 +220,7 @@ class Study:
         """
         from mixlaw.analysis.fit import fit
         from mixlaw.analysis.laws import LAWS
+        from mixlaw.study_tasks import chance_of
 
         rows = self.table() if table is None else table
         if rows.is_empty():
@@ -231,7 +230,7 @@ class Study:
         if law is not None and law not in LAWS:
             raise InputError(f"there is no law {law!r}; choose one of {', '.join(LAWS)}")
         family = None if law is None else LAWS[law]
-        links, chance = self.settings.links(), self.settings.chance()
+        links, chance = self.settings.links(), chance_of(self)
         surfaces = fit(
             rows, units=self.units, unique=self.unique, law=family, links=links, chance=chance, progress=progress
         )

@@ -15,6 +15,7 @@ from mixlaw.runner.dry_run import DryRun, Terms
 from mixlaw.runner.gpus import GPUS
 from mixlaw.runner.sites import Local, Site
 from mixlaw.runner.tree import Tree, plan
+from mixlaw.study_tasks import preflight
 
 if TYPE_CHECKING:
     from mixlaw.study import Study
@@ -39,6 +40,8 @@ def ran(study: Study, site: Site, progress: Callable[[Progress], None]) -> Outco
     study.records()  # a damaged record is found before hours are spent
     tree = plan(study.recipes())
     pending = tree.needed(_measured(study), site.trained(study.runs))
+    if pending:
+        preflight(study)
     return site.executor(study.setup, study.runs, progress).run(tree, pending)
 
 

@@ -19,8 +19,10 @@ def setup_of(study: Study) -> Setup:
     from mixlaw.runner.evaluate import tasks_of
     from mixlaw.runner.setup import Setup
     from mixlaw.runner.start import read_start
+    from mixlaw.study_tasks import measures_of
 
     shards, training, known = open_shards(study.data), study.settings.training, tasks_of(study.data)
+    measures = measures_of(study, known)
     vocabulary, start = shards.manifest.vocabulary, None
     if training.start is not None:
         start = read_start(
@@ -37,7 +39,8 @@ def setup_of(study: Study) -> Setup:
         vocabulary=vocabulary,
         end=shards.manifest.end,
         sequence=training.sequence,
-        tasks=tuple(task for task in study.units if task in known),
+        tasks=tuple(task for task in study.units if task in known or task in measures),
+        measures=measures,
         batch=training.batch,
         learning_rate=training.learning_rate,
         warmup_tokens=training.warmup_tokens,
