@@ -9,6 +9,7 @@ from mixlaw.analysis.plots_check import parity as parity
 from mixlaw.analysis.plots_check import residuals as residuals
 from mixlaw.analysis.plots_choice import front as front
 from mixlaw.analysis.plots_choice import spread as spread
+from mixlaw.analysis.plots_gains import gains as gains
 from mixlaw.analysis.plots_landscape import ternary as ternary
 from mixlaw.analysis.plots_landscape import two_phases as two_phases
 from mixlaw.analysis.plots_recipe import Node as Node

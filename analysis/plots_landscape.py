@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -56,7 +57,7 @@ def ternary(
         reference.with_mixture(phase, Mixture.normalised({**rest, **dict(zip(corners, room * row, strict=True))}))
         for row in shares
     ]
-    mean, best = _means(surfaces, task, recipes, domains)
+    mean, best = _means(surfaces, task, _design(surfaces, recipes, domains))
     figure, (x, y) = go.Figure(), _flat(shares)
     hidden = {"showgrid": False, "showline": False, "showticklabels": "none", "startline": False, "endline": False}
     figure.add_carpet(a=top, b=right, x=x, y=y, aaxis=hidden, baxis=hidden)
@@ -86,6 +87,7 @@ def two_phases(
     phases: tuple[str, str],
     domains: Sequence[Domain],
     points: int = 31,
+    worlds: int = WORLDS,
 ) -> go.Figure:
     """One task over the code shares of two phases, all else as in the reference, with the optima of single worlds.
 
@@ -96,11 +98,10 @@ def two_phases(
         phases: on the horizontal and on the vertical axis.
         domains: all domains, with kinds and unique tokens.
         points: of the grid on each side.
+        worlds: whose optima are shown.
     """
     grid, (across, up) = np.linspace(0, 1, points), phases
-    columns = [with_code_share(reference, across, float(share), domains) for share in grid]
-    recipes = [with_code_share(recipe, up, float(share), domains) for share in grid for recipe in columns]
-    mean, best = _means(surfaces, task, recipes, domains)
+    mean, best = _means(surfaces, task, _plane(surfaces, reference, phases, domains, grid), worlds)
     figure = go.Figure()
     figure.add_contour(
         x=grid, y=grid, z=mean.reshape(points, points), ncontours=16, colorscale=_scale(surfaces, task),
@@ -128,13 +129,29 @@ def _design(surfaces: Surfaces, recipes: Sequence[Recipe], domains: Sequence[Dom
     return design_of(recipes, surfaces.phases, surfaces.domains, unique)
 
 
-def _means(
-    surfaces: Surfaces, task: str, recipes: Sequence[Recipe], domains: Sequence[Domain]
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Expected values of recipes, (R,), and in each of many worlds the number of the best of them, (WORLDS,)."""
-    t, design = surfaces.tasks.index(task), _design(surfaces, recipes, domains)
+def _plane(
+    surfaces: Surfaces, reference: Recipe, phases: tuple[str, str], domains: Sequence[Domain], grid: Floats
+) -> Design:
+    """The reference at all pairs of code shares, rows of the grid by the second phase.
+
+    The tokens of a phase move on a straight line from all text to all code, so its two ends say everything between.
+    """
+    ends = [with_code_share(reference, phase, share, domains) for phase in phases for share in (0.0, 1.0)]
+    design = _design(surfaces, [reference, *ends], domains)
+    rows = replace(design, unique=design.unique.amin(0, keepdim=True).expand_as(design.unique))
+    rows = rows.select([0] * len(grid) ** 2)
+    tokens, share = rows.tokens.clone(), torch.tensor(grid)[:, None]
+    for i, places in enumerate((share.repeat(len(grid), 1), share.repeat_interleave(len(grid), 0))):
+        p = surfaces.phases.index(phases[i])
+        tokens[:, p] = torch.lerp(design.tokens[1 + 2 * i, p], design.tokens[2 + 2 * i, p], places)
+    return replace(rows, tokens=tokens)
+
+
+def _means(surfaces: Surfaces, task: str, design: Design, worlds: int = WORLDS) -> tuple[Floats, NDArray[np.int64]]:
+    """Expected values of recipes, (R,), and in each of many worlds the number of the best of them, (worlds,)."""
+    t = surfaces.tasks.index(task)
     with torch.no_grad():
-        mean, drawn = surfaces.mean(design)[:, t], surfaces.draws(design, WORLDS)[..., t]
+        mean, drawn = surfaces.mean(design)[:, t], surfaces.draws(design, worlds)[..., t]
     return mean.numpy(), (drawn.argmin(1) if _falls(surfaces, task) else drawn.argmax(1)).numpy()
 
 
