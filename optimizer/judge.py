@@ -75,7 +75,9 @@ def judged(
     """
     beliefs, allowed, worth = objective.beliefs, objective.allowed, objective.worth
     entries = {PROPOSAL: Entry(recipe, allowed), **baselines}
-    forecasts = tuple(f for name, entry in entries.items() for f in forecasts_of(beliefs, name, entry))
+    forecasts = tuple(
+        f for name, entry in entries.items() for f in forecasts_of(beliefs, entry.allowed, {name: entry.recipe})
+    )
     losses = {name: entry.losses(beliefs, len(fitted)) for name, entry in entries.items()}
     mine, best = fitted[:, None], losses[against]
     beats = {name: chance(worth.total(mine, losses[name])[:, 0]) for name in baselines}
@@ -110,18 +112,20 @@ def judged(
     )
 
 
-def forecasts_of(beliefs: Beliefs, name: str, entry: Entry) -> Iterator[Forecast]:
-    """What a run of one recipe will measure; unknown histories widen the interval."""
-    found = beliefs.predict(recipes_design(beliefs, entry.allowed, [entry.recipe]))
-    mean, low, high, law = found.mean.mean(0), found.lo90, found.hi90, found.law_only.mean(0)
-    between = Z90 * found.mean.std(0)
-    for t, task in enumerate(beliefs.tasks):
-        ends = [
-            sign * float(np.sqrt(((end[:, t] - found.mean[:, t]) ** 2).mean() + between[t] ** 2))
-            for sign, end in ((-1.0, low), (1.0, high))
-        ]
-        middle = float(mean[t])
-        yield Forecast(name, task, str(beliefs.units[task]), middle, middle + ends[0], middle + ends[1], float(law[t]))
+def forecasts_of(beliefs: Beliefs, allowed: Feasible, recipes: Mapping[str, Recipe]) -> Iterator[Forecast]:
+    """What a run of each recipe will measure, recipe by recipe; unknown histories widen the interval."""
+    found = beliefs.predict(recipes_design(beliefs, allowed, list(recipes.values())))
+    by_history = (len(found.mean) // len(recipes), len(recipes), len(beliefs.tasks))
+    mean, low, high, law = (x.reshape(by_history) for x in (found.mean, found.lo90, found.hi90, found.law_only))
+    between = Z90 * mean.std(0)
+    for r, name in enumerate(recipes):
+        for t, task in enumerate(beliefs.tasks):
+            ends = [
+                sign * float(np.sqrt(((end[:, r, t] - mean[:, r, t]) ** 2).mean() + between[r, t] ** 2))
+                for sign, end in ((-1.0, low), (1.0, high))
+            ]
+            middle, unit = float(mean[:, r, t].mean()), str(beliefs.units[task])
+            yield Forecast(name, task, unit, middle, middle + ends[0], middle + ends[1], float(law[:, r, t].mean()))
 
 
 def interval(values: Tensor) -> Interval:

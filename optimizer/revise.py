@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,10 +11,10 @@ from torch import Tensor
 from mixlaw.optimizer.constraints import Feasible
 from mixlaw.optimizer.ground import Ground
 from mixlaw.optimizer.guard import TRIFLE, excess, holding, kept
-from mixlaw.optimizer.judge import ROUNDING, SURE, Entry, chance, forecasts_of, interval, sentence_of
-from mixlaw.optimizer.objective import Objective
+from mixlaw.optimizer.judge import ROUNDING, SURE, chance, forecasts_of, interval, sentence_of
+from mixlaw.optimizer.objective import Objective, recipes_losses
 from mixlaw.optimizer.optimize import FEW, best_points, on_ladder
-from mixlaw.optimizer.proposal import PROPOSAL, Forecast, Interval
+from mixlaw.optimizer.proposal import Forecast, Interval
 from mixlaw.optimizer.search import one_thread
 from mixlaw.recipe import Recipe
 
@@ -26,7 +26,6 @@ class Weighed:
     """What one recipe brings to a target.
 
     Attributes:
-        name: of the recipe.
         recipe: what was weighed.
         against: the best baseline, which gains refer to.
         unit: of gains.
@@ -42,7 +41,6 @@ class Weighed:
         sentence: the one that matters.
     """
 
-    name: str
     recipe: Recipe
     against: str
     unit: str
@@ -58,33 +56,55 @@ class Weighed:
     sentence: str
 
 
-def weighed(ground: Ground, recipe: Recipe, name: str = PROPOSAL) -> Weighed:
-    """Tell what a recipe brings: one for the target, or any other of phases and domains that were measured.
+def weighed(ground: Ground, recipes: Mapping[str, Recipe]) -> dict[str, Weighed]:
+    """Tell what recipes bring: those for the target, or any others of phases and domains that were measured.
 
     The first half of the worlds is what `revise` searches in, the others judge, so that a gain is not inflated by
     having been searched for.
+
+    Args:
+        ground: of the target.
+        recipes: by name.
     """
-    index = _branch(ground, recipe)
-    objective, runs, against = ground.objectives[index], ground.runs[index], ground.rivals.best
-    allowed, entry = objective.allowed, Entry(recipe, objective.allowed)
-    objective = objective.within(_judges(objective))
-    with torch.no_grad():
-        losses = entry.losses(objective.beliefs, len(objective.rival))[objective.worlds]
-        gains = objective.worth.by_task(losses[:, None], objective.reference)[:, 0]
-        total = objective.worth.total(losses[:, None], objective.reference)[:, 0]
-        same = tuple(phase.name for phase in recipe.phases[-len(allowed.target.phases) :]) == allowed.target.phases
-        far, neighbour = (float(part[0]) for part in objective.distance(allowed.read([recipe]))) if same else (None, 0)
+    found = {}
+    for index in sorted({_branch(ground, recipe) for recipe in recipes.values()}):
+        some = {name: recipe for name, recipe in recipes.items() if _branch(ground, recipe) == index}
+        objective = ground.objectives[index]
+        objective = objective.within(_judges(objective))
+        beliefs, names, allowed = objective.beliefs, list(some), objective.allowed
+        with torch.no_grad():
+            losses = recipes_losses(beliefs, allowed, list(some.values()), len(objective.rival))[objective.worlds]
+        forecasts, count = tuple(forecasts_of(beliefs, allowed, some)), len(beliefs.tasks)
+        for r, name in enumerate(names):
+            told = forecasts[r * count : (r + 1) * count]
+            found[name] = _weighed(ground, objective, ground.runs[index], some[name], losses[:, r], told)
+    return {name: found[name] for name in recipes}
+
+
+def _weighed(
+    ground: Ground,
+    objective: Objective,
+    runs: Sequence[str],
+    recipe: Recipe,
+    losses: Tensor,
+    forecasts: tuple[Forecast, ...],
+) -> Weighed:
+    """One recipe of log losses (S, T) in the worlds of an objective."""
+    allowed, against = objective.allowed, ground.rivals.best
+    gains = objective.worth.by_task(losses[:, None], objective.reference)[:, 0]
+    total = objective.worth.total(losses[:, None], objective.reference)[:, 0]
+    same = tuple(phase.name for phase in recipe.phases[-len(allowed.target.phases) :]) == allowed.target.phases
+    far, neighbour = (float(part[0]) for part in objective.distance(allowed.read([recipe]))) if same else (None, 0)
     beats, gain, unit = chance(total), interval(total), objective.worth.goal.unit
     supported = beats >= SURE and far is not None and far <= objective.radius + ROUNDING
     return Weighed(
-        name=name,
         recipe=recipe,
         against=against,
         unit=unit,
         gain=gain,
         gains={task: interval(gains[:, t]) for t, task in enumerate(objective.beliefs.tasks)},
         beats=beats,
-        forecasts=tuple(forecasts_of(objective.beliefs, name, entry)),
+        forecasts=forecasts,
         guarded=kept(objective, losses),
         broken=allowed.violations(recipe) if same else (),
         distance=far,
@@ -108,7 +128,7 @@ def adapted(ground: Ground, recipe: Recipe) -> Recipe:
     return allowed.recipe(allowed.drawn(allowed.read([recipe])))
 
 
-def revise(ground: Ground, start: Recipe, *, seed: int = 0, heed: Callable[[], None] = lambda: None) -> Weighed:
+def revise(ground: Ground, start: Recipe, *, seed: int = 0, heed: Callable[[], None] = lambda: None) -> Recipe:
     """The best recipe for a target, searched for in few worlds from one that is at hand: a quick `propose`.
 
     Limits, guard and trust radius are kept as there. What is within 0.01 % of the best that is found is left alone, so
@@ -132,8 +152,7 @@ def revise(ground: Ground, start: Recipe, *, seed: int = 0, heed: Callable[[], N
             tried.append((value, search, point))
         value, search, point = max(tried, key=lambda each: each[0])
         search, point = on_ladder(search, point)
-        found = start if _as_good(search, start, value) else search.allowed.recipe(holding(search, point))
-    return weighed(ground, found)
+        return start if _as_good(search, start, value) else search.allowed.recipe(holding(search, point))
 
 
 def _as_good(objective: Objective, recipe: Recipe, value: float) -> bool:

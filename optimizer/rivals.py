@@ -15,6 +15,7 @@ from mixlaw.optimizer.beliefs import Beliefs
 from mixlaw.optimizer.constraints import Feasible
 from mixlaw.optimizer.goal import Worth
 from mixlaw.optimizer.judge import Entry
+from mixlaw.optimizer.objective import recipes_losses
 from mixlaw.optimizer.proposal import PROPOSAL
 from mixlaw.optimizer.target import Target, Trained
 from mixlaw.recipe import Mixture, Phase, Recipe
@@ -52,15 +53,24 @@ def rivals_of(
     """
     if not wanted or PROPOSAL in wanted:
         raise InputError(f"give at least one baseline, none called {PROPOSAL!r}; got {list(wanted)}")
+    tried = [(name, entry) for allowed in variants for name in wanted for entry in _entries(name, wanted, allowed)]
+    every = torch.cat(
+        [_losses(beliefs, allowed, [e for _, e in tried if e.allowed is allowed], draws) for allowed in variants], 1
+    )
     entries, losses = {}, {}
     for name in wanted:
-        tried = [entry for allowed in variants for entry in _entries(name, wanted, allowed)]
-        found = torch.stack([entry.losses(beliefs, draws) for entry in tried], 1)  # (S, entries, T)
-        best = int(worth.total(found, found[:, 0]).mean(0).argmax())
-        entries[name], losses[name] = tried[best], found[:, best]
+        mine = [i for i, (of, _) in enumerate(tried) if of == name]
+        found = every[:, mine]  # (S, entries, T)
+        best = mine[int(worth.total(found, found[:, 0]).mean(0).argmax())]
+        entries[name], losses[name] = tried[best][1], every[:, best]
     every = torch.stack(list(losses.values()), 1)
     best = int(worth.total(every, every.mean(1)).mean(0).argmax())
     return Rivals(entries, losses, list(wanted)[best])
+
+
+def _losses(beliefs: Beliefs, allowed: Feasible, entries: Sequence[Entry], draws: int) -> Tensor:
+    """Log losses of entries of one branch, (draws, entries, T)."""
+    return recipes_losses(beliefs, allowed, [entry.recipe for entry in entries], draws)
 
 
 def _entries(name: str, wanted: Sequence[str] | Mapping[str, Recipe], allowed: Feasible) -> list[Entry]:

@@ -20,6 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+HOST = "127.0.0.1"
 INTERRUPTED = 130  # what typer returns for Ctrl-C
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
@@ -267,6 +268,19 @@ def report(
 
 
 @app.command()
+def dashboard(
+    study: StudyPath,
+    host: Annotated[str, typer.Option(help="Address to listen at; by default this machine alone can ask.")] = HOST,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes any that is free.")] = 8050,
+    as_json: Json = False,
+) -> None:
+    """Serve a local page: move target, weights and limits by slider, see what follows, freeze a proposal."""
+    from mixlaw.dashboard.serve import Listening, serve
+
+    serve(study, host, port, lambda address: _print(Listening(address), as_json))
+
+
+@app.command()
 def export(
     study: StudyPath,
     proposal: Annotated[
@@ -292,9 +306,9 @@ def export(
 def _print(result: Any, as_json: bool) -> None:
     """The result on stdout: as people read it, or as one JSON document."""
     if as_json:
-        print(json.dumps(result.as_json(), indent=1, ensure_ascii=False))
+        print(json.dumps(result.as_json(), indent=1, ensure_ascii=False), flush=True)
     else:
-        print(result)
+        print(result, flush=True)
 
 
 def main() -> None:

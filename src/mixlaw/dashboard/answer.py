@@ -1,0 +1,140 @@
+"""What the page shows for a view: asked of optimizer and analysis, and put into words, cells and figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+import plotly.graph_objects as go
+
+from mixlaw.analysis.code_share import code_share
+from mixlaw.analysis.plots import gains, response, schedule, ternary, two_phases
+from mixlaw.analysis.style import count
+from mixlaw.dashboard.view import View
+from mixlaw.dashboard.watched import Opened
+from mixlaw.optimizer.proposal import PROPOSAL, Forecast, Interval, chance
+from mixlaw.optimizer.revise import Weighed, weighed
+from mixlaw.optimizer.tables import Rows
+
+#: Of the landscape: points on a side, and worlds whose optima are shown; few, as it is drawn at every move.
+POINTS, WORLDS = 11, 16
+HERE, PINNED = PROPOSAL, "pinned"
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A view with the recipe at hand weighed, and the pinned one beside it.
+
+    Attributes:
+        study: what it was asked of.
+        view: what was asked, with its recipes.
+        recipes: the recipe at hand, the pinned one if there is one, and the best baseline, weighed, by name.
+    """
+
+    study: Opened
+    view: View
+    recipes: Mapping[str, Weighed]
+
+    @classmethod
+    def of(cls, study: Opened, view: View) -> Answer:
+        """Weigh the recipes of a view; it has one at hand."""
+        ground, wanted = study.ground(view), {HERE: view.recipe, PINNED: view.pinned}
+        recipes = {name: recipe for name, recipe in wanted.items() if recipe is not None}
+        best = ground.rivals.best
+        return cls(study, view, weighed(ground, {**recipes, best: ground.rivals.entries[best].recipe}))
+
+    @property
+    def here(self) -> Weighed:
+        """The recipe at hand."""
+        return self.recipes[HERE]
+
+    @property
+    def both(self) -> dict[str, Weighed]:
+        """The recipe at hand, and the pinned one where there is one."""
+        return {name: self.recipes[name] for name in (HERE, PINNED) if name in self.recipes}
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Numbers of the recipe at hand, each with what it is."""
+        here, recipe = self.here, self.here.recipe
+        yield here.gain.text(), f"{here.unit} gained over {here.against}, 90 % interval"
+        yield chance(here.beats), f"chance to beat {here.against}"
+        shares = " / ".join(f"{code_share(p.mixture, self.study.domains):.0%}" for p in recipe.phases)
+        yield shares, "code share of " + " / ".join(p.name for p in recipe.phases)
+        last = recipe.phases[-1]
+        yield f"{last.tokens / recipe.tokens:.1%}", f"of {count(recipe.tokens)} tokens in {last.name}"
+        if here.guarded:
+            worst = min(here.guarded, key=lambda task: here.guarded[task])
+            yield chance(here.guarded[worst]), f"chance that the guard holds for {worst}, the least sure task"
+        if here.distance is not None and here.nearest:
+            yield f"{here.distance:.0%}", f"of its tokens differ from the nearest run, {here.nearest}"
+
+    def rows(self) -> Rows:
+        """Cells of the table of predictions."""
+        told = [f"gain of {name}, {self.here.unit}" for name in self.both]
+        rows = [["task", "unit", *self.recipes, *told]]
+        for i, base in enumerate(self.here.forecasts):
+            values = [_text(one.forecasts[i]) for one in self.recipes.values()]
+            rows.append([base.task, base.unit, *values, *(one.gains[base.task].text() for one in self.both.values())])
+        return rows
+
+    def notes(self) -> Iterator[str]:
+        """What to know about the recipes beside their numbers."""
+        for name, one in self.both.items():
+            for limit in one.broken:
+                yield f"{name} does not keep: {limit}"
+        if PINNED in self.recipes:
+            recipe = self.recipes[PINNED].recipe
+            if (recipe.params, recipe.tokens) != (self.here.recipe.params, self.here.recipe.tokens):
+                size = f"{count(recipe.params)} params and {count(recipe.tokens)} tokens"
+                yield f"pinned is predicted at its own size, {size}; gains refer to {self.here.against} at the target"
+
+    def figures(self) -> dict[str, go.Figure | None]:
+        """Figures by name; None where there is nothing to draw."""
+        domains, pinned = self.study.domains, self.recipes.get(PINNED)
+        return {
+            "gains": gains({name: one.gains for name, one in self.both.items()}, self.here.against, self.here.unit),
+            "schedule": schedule(self.here.recipe, domains),
+            "pinned": None if pinned is None else schedule(pinned.recipe, domains),
+        }
+
+    def as_csv(self) -> str:
+        """All predictions, a line per recipe and task."""
+        out = io.StringIO()
+        names = ["recipe", "task", "unit", "mean", "lo90", "hi90", "law_only", "gain", "gain_lo90", "gain_hi90"]
+        writer = csv.DictWriter(out, names, lineterminator="\n")
+        writer.writeheader()
+        for name, one in self.recipes.items():
+            for f in one.forecasts:
+                gain = one.gains[f.task]
+                ends = {"gain": gain.mean, "gain_lo90": gain.lo90, "gain_hi90": gain.hi90}
+                writer.writerow({**asdict(f), "recipe": name, **ends})
+        return out.getvalue()
+
+    def as_recipe(self) -> str:
+        """The recipe at hand as `mixlaw what-if` and `mixlaw export` read it."""
+        return json.dumps(self.here.recipe.as_json(), indent=1, ensure_ascii=False) + "\n"
+
+
+def _text(forecast: Forecast) -> str:
+    return Interval(forecast.mean, forecast.lo90, forecast.hi90).text()
+
+
+def landscape(study: Opened, view: View) -> go.Figure | None:
+    """One task over code shares of two phases, of one, or over three domains: what the study has."""
+    surfaces, domains, recipe, task = study.surfaces, study.domains, view.recipe, view.task
+    if recipe is None:
+        return None
+    coded = {d.kind.is_code for d in domains}
+    if len(coded) == 2 and len(view.plane) == 2:
+        across, up = view.plane
+        figure = two_phases(surfaces, task, recipe, (across, up), domains, POINTS, WORLDS)
+        return figure.update_layout(title_text="", margin_t=12)
+    if len(coded) == 2:
+        return response(surfaces, task, recipe, domains)
+    corners = sorted((d.name for d in domains), key=lambda name: -recipe.domain_tokens(name))[:3]
+    if len(corners) < 3:
+        return None
+    return ternary(surfaces, task, recipe, recipe.phases[-1].name, corners, domains, POINTS)

@@ -1,0 +1,326 @@
+"""The dashboard as a Dash app: which part of the page answers to which other, and the server behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from html import escape
+from pathlib import Path
+from time import monotonic_ns
+from typing import Any
+
+import torch
+from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, State, ctx, no_update
+from dash.exceptions import PreventUpdate
+from flask import Response
+from plotly.offline import get_plotlyjs
+
+from mixlaw.analysis.style import TEMPLATES
+from mixlaw.dashboard import dials, page
+from mixlaw.dashboard.answer import Answer, landscape
+from mixlaw.dashboard.view import View, packed, unpacked
+from mixlaw.dashboard.watched import Job, Opened, Watched
+from mixlaw.errors import InputError
+from mixlaw.optimizer.revise import adapted, revise
+from mixlaw.optimizer.target import WHOLE
+from mixlaw.study_propose import proposed
+
+Data = dict[str, Any]
+
+SEARCHING, DONE = "looking for the best recipe …", "the best recipe that was found"
+SESSIONS = 256  # pages whose last move is remembered
+
+
+class Outdated(Exception):
+    """The slider has moved on while a search was under way."""
+
+
+@dataclass
+class Callbacks:
+    """What the page asks of the server.
+
+    Attributes:
+        watched: the study.
+        moves: number of the last move of every page, so that a search for an earlier one can stop.
+        jobs: proposals that are being made, by page, with the question that they answer.
+    """
+
+    watched: Watched
+    moves: dict[str, int] = field(default_factory=dict)
+    jobs: dict[str, tuple[Job, str]] = field(default_factory=dict)
+
+    def look(self, _beats: int, stamp: str | None) -> tuple[Any, Any]:
+        """Look whether the study has changed: its stamp, and what is new, in words."""
+        try:
+            now, news = self.watched.now().stamp, self.watched.news()
+        except Exception as error:
+            now, news = f"broken: {said(error)}", ""
+        return no_update if now == stamp else now, news
+
+    def controls(self, search: str, stamp: str | None, query: str) -> Data:
+        """Sliders at the view of the address, or where they stood before the study changed."""
+        try:
+            study = self.watched.now()
+            view = View.read(query or search or "", study.view)
+        except Exception as error:
+            return {**dict.fromkeys(CONTROLS, no_update), "shown": _failed(error)}
+        places, names = [WHOLE, *study.target.phases], study.target.phases
+        found = dials.dials(view, study.view, study.spans, names)
+        known = view.recipe is not None and not query
+        return {
+            "panel": dials.panel(view, found, places, study.domains),
+            "choices": list(dials.choices(view, names)),
+            "subtitle": _subtitle(study),
+            "best": _best(view) if known else None,
+            "pin": None if view.pinned is None else packed(view.pinned),
+            "shown": no_update,
+        }
+
+    def glance(
+        self,
+        moved: list[Any],
+        chosen: list[Any],
+        pin: str | None,
+        _again: Any,
+        names: list[list[Data]],
+        best: Data | None,
+        session: str,
+    ) -> Data:
+        """Redraw for where the sliders stand: the recipe at hand, adapted; a better one is looked for after that."""
+        if not moved:
+            raise PreventUpdate
+        self.moves[session] = serial = monotonic_ns()
+        while len(self.moves) > SESSIONS:
+            self.moves.pop(next(iter(self.moves)))
+        try:
+            study = self.watched.now()
+            values = {each["name"]: value for each, value in zip(sum(names, []), moved + chosen, strict=True)}  # noqa: RUF017
+            view = dials.view_of(values, study.view)
+            view = replace(view, pinned=None if pin is None else unpacked(pin))
+            known = best is not None and best["question"] == view.question
+            view = replace(view, recipe=None if best is None else unpacked(best["recipe"]))
+            if not known:
+                view = replace(view, recipe=adapted(study.ground(view), study.start(view)))
+            query, shown = view.query(study.view), page.filled(Answer.of(study, view), DONE if known else SEARCHING)
+        except Exception as error:
+            return {"shown": _failed(error), "query": no_update, "asked": no_update}
+        return {"shown": shown, "query": query, "asked": {"serial": serial, "query": query, "known": known}}
+
+    def landscape(self, asked: Data | None) -> tuple[Any, Any]:
+        """Redraw the landscape, while the browser draws the rest; then let the search begin."""
+        if asked is None:
+            raise PreventUpdate
+        study = self.watched.now()
+        figure = landscape(study, View.read(asked["query"], study.view))
+        return page.plain(figure), no_update if asked["known"] else asked
+
+    def revise(self, asked: Data | None, session: str) -> Data:
+        """Look for a better recipe than the one at hand, until the sliders move on."""
+        if asked is None:
+            raise PreventUpdate
+
+        def heed() -> None:
+            if self.moves.get(session, asked["serial"]) != asked["serial"]:
+                raise Outdated
+
+        try:
+            study = self.watched.now()
+            view = View.read(asked["query"], study.view)
+            assert view.recipe is not None
+            view = replace(view, recipe=revise(study.ground(view), view.recipe, heed=heed))
+            shown = page.filled(Answer.of(study, view), DONE)
+            shown["figures"]["landscape"] = page.plain(landscape(study, view))
+            heed()
+            return {"shown": shown, "query": view.query(study.view), "best": _best(view)}
+        except Outdated:
+            raise PreventUpdate from None
+        except Exception as error:
+            return {"shown": _failed(error), "query": no_update, "best": no_update}
+
+    def pin(self, _pinned: int, _unpinned: int, query: str) -> str | None:
+        """Keep the recipe at hand to compare with, or forget it."""
+        if ctx.triggered_id == "do-unpin":
+            return None
+        recipe = View.read(query, self.watched.now().view).recipe
+        return None if recipe is None else packed(recipe)
+
+    def download(self, _recipe: int, _csv: int, query: str) -> Data:
+        """The recipe or the predictions as a file."""
+        study = self.watched.now()
+        view = View.read(query, study.view)
+        if view.recipe is None:
+            raise PreventUpdate
+        answer = Answer.of(study, view)
+        if ctx.triggered_id == "do-csv":
+            return {"content": answer.as_csv(), "filename": "predictions.csv", "type": "text/csv"}
+        return {"content": answer.as_recipe(), "filename": "recipe.json", "type": "application/json"}
+
+    def freeze(self, clicks: int, query: str, session: str) -> tuple[bool, str]:
+        """Begin to propose for the view in earnest."""
+        if not clicks:
+            raise PreventUpdate
+        try:
+            study = self.watched.now()
+            view = View.read(query, study.view)
+        except InputError as error:
+            return True, said(error)
+        target, goal = view.target(study.target), view.goal(study.goal)
+        job = Job().start(lambda tell: proposed(study.study, tell, False, target, goal))
+        self.jobs[session] = job, view.question
+        return False, "proposing …"
+
+    def beat(self, _beats: int, session: str) -> tuple[str, bool, Any, Any]:
+        """How the proposal stands: words, whether that is all, and its recipe as the one at hand."""
+        job, question = self.jobs.get(session, (None, ""))
+        if job is None:
+            return "", True, no_update, no_update
+        if not job.over:
+            return f"proposing: {job.what}, {job.share:.0%}", False, no_update, no_update
+        del self.jobs[session]
+        if job.failed:
+            return job.failed, True, no_update, no_update
+        path = self.watched.path
+        words = (
+            f"{job.done.sentence} Frozen as {path / 'proposals' / job.done.id}.json; "
+            f"`mixlaw export {path} {job.done.id}` writes it for trainers."
+        )
+        return words, True, {"recipe": packed(job.done.recipe), "question": question}, job.done.id
+
+
+CONTROLS = {
+    "panel": ("panel", "children"),
+    "choices": ("choices", "children"),
+    "subtitle": ("subtitle", "children"),
+    "best": ("best", "data"),
+    "pin": ("pin", "data"),
+    "shown": ("shown", "data"),
+}
+
+
+def said(error: Exception) -> str:
+    """What went wrong as one sentence."""
+    if isinstance(error, InputError):
+        return str(error)
+    return f"the dashboard failed ({type(error).__name__}: {error}); mend that, and the page goes on"
+
+
+def _failed(error: Exception) -> Data:
+    """A sentence where it can be seen; the rest stays as it was, and looks it."""
+    return {"parts": {"error": escape(said(error)), "state": ""}, "classes": {"body": "body stale"}}
+
+
+def _best(view: View) -> Data:
+    assert view.recipe is not None
+    return {"recipe": packed(view.recipe), "question": view.question}
+
+
+def _subtitle(study: Opened) -> str:
+    runs = len(set(study.surfaces.observed.design.runs))
+    return f"{len(study.surfaces.tasks)} tasks fitted on {runs} runs over {len(study.domains)} domains"
+
+
+def app_of(path: Path) -> Dash:
+    """The app for a study."""
+    torch.set_num_threads(1)  # a page has several callbacks at once, each too small to share
+    watched = Watched(path)
+    title = f"{path.resolve().name}: mixlaw"
+    app = Dash(
+        "mixlaw.dashboard",
+        title=title,
+        update_title=title,
+        assets_folder=str(Path(__file__).parent / "assets"),
+        serve_locally=True,
+        suppress_callback_exceptions=True,
+        meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
+    )
+    look = json.dumps({mode: template.to_plotly_json() for mode, template in TEMPLATES.items()})
+    scripts = f'<script id="look" type="application/json">{look}</script><script src="/plotly.js"></script>'
+    index = app.index_string.replace("{%app_entry%}", f"{scripts}{{%app_entry%}}")
+    app.index_string = index.replace("{%favicon%}", '<link rel="icon" href="data:,">')
+    app.server.add_url_rule("/plotly.js", view_func=plotly_js)
+    app.layout = lambda: page.frame(path.resolve().name)
+    connect(app, Callbacks(watched))
+    script_of(app)
+    return app
+
+
+def plotly_js() -> Response:
+    """The library that draws, as it comes with the package plotly."""
+    return Response(get_plotlyjs(), mimetype="text/javascript", headers={"Cache-Control": "max-age=86400"})
+
+
+def connect(app: Dash, calls: Callbacks) -> None:
+    """Tell the app which part of the page answers to which other on the server."""
+    dial, choice = {"type": "dial", "name": ALL}, {"type": "choice", "name": ALL}
+    session, query = State("session", "data"), State("query", "data")
+    app.callback(
+        Output("stamp", "data"), Output("news", "children"), Input("look", "n_intervals"), State("stamp", "data")
+    )(calls.look)
+    app.callback(
+        output={name: Output(*part, allow_duplicate=name == "shown") for name, part in CONTROLS.items()},
+        inputs=[Input("place", "search"), Input("stamp", "data"), query],
+        prevent_initial_call="initial_duplicate",
+    )(calls.controls)
+    app.callback(
+        output={name: Output(name, "data") for name in ("shown", "query", "asked")},
+        inputs=[
+            Input(dial, "value"),
+            Input(choice, "value"),
+            Input("pin", "data"),
+            Input("again", "data"),
+            [State(dial, "id"), State(choice, "id")],
+            State("best", "data"),
+            session,
+        ],
+    )(calls.glance)
+    _on(app, [Output("land", "data"), Output("search", "data")], [Input("asked", "data")], calls.landscape)
+    found = {name: Output(name, "data", allow_duplicate=True) for name in ("shown", "query", "best")}
+    _on(app, found, [Input("search", "data"), session], calls.revise)
+    pressed = {name: Input(f"do-{name}", "n_clicks") for name in ("pin", "unpin", "recipe", "csv", "freeze")}
+    _on(app, Output("pin", "data", allow_duplicate=True), [pressed["pin"], pressed["unpin"], query], calls.pin)
+    _on(app, Output("file", "data"), [pressed["recipe"], pressed["csv"], query], calls.download)
+    frozen, off = Output("frozen", "children"), Output("beat", "disabled")
+    _on(app, [off, frozen], [pressed["freeze"], query, session], calls.freeze)
+    again = [Output("best", "data", allow_duplicate=True), Output("again", "data")]
+    told = [Output("frozen", "children", allow_duplicate=True), Output("beat", "disabled", allow_duplicate=True)]
+    _on(app, [*told, *again], [Input("beat", "n_intervals"), session], calls.beat)
+
+
+def _on(app: Dash, output: Any, inputs: list[Any], function: Callable[..., Any]) -> None:
+    """A callback that waits for somebody to act."""
+    app.callback(output=output, inputs=inputs, prevent_initial_call=True)(function)
+
+
+def script_of(app: Dash) -> None:
+    """Tell the app what the page does by itself, in assets/page.js."""
+    dial = {"type": "dial", "name": MATCH}
+    on: Callable[..., None] = app.clientside_callback
+    on(
+        ClientsideFunction("mixlaw", "say"),
+        Output({"type": "said", "name": MATCH}, "children"),
+        Input(dial, "value"),
+        Input(dial, "drag_value"),
+        State(dial, "id"),
+        State(dial, "max"),
+    )
+    for source in ("shown", "land"):
+        on(
+            ClientsideFunction("mixlaw", source),
+            Output(f"{source}-painted", "data"),
+            Input(source, "data"),
+            Input("mode", "data"),
+        )
+    on(
+        ClientsideFunction("mixlaw", "address"),
+        Output("reset", "title"),
+        Input("query", "data"),
+        prevent_initial_call=True,
+    )
+    on(ClientsideFunction("mixlaw", "mode"), Output("mode", "data"), Input("session", "data"))
+    on(
+        ClientsideFunction("mixlaw", "picture"),
+        Output("do-png", "data-made"),
+        Input("do-png", "n_clicks"),
+        prevent_initial_call=True,
+    )

@@ -1,0 +1,141 @@
+/* What the page does by itself: readouts, look, address and picture. */
+(() => {
+  const dark = window.matchMedia('(prefers-color-scheme: dark)');
+  const mode = () => (dark.matches ? 'dark' : 'light');
+  const none = () => window.dash_clientside.no_update;
+  let templates;
+  const look = () => (templates ||= JSON.parse(document.getElementById('look').textContent));
+
+  const count = value => {
+    for (const [size, suffix] of [[1e12, 'T'], [1e9, 'B'], [1e6, 'M'], [1e3, 'k']])
+      if (value >= size * 0.9995) return Number((value / size).toPrecision(3)) + suffix;
+    return String(Number(value.toPrecision(3)));
+  };
+  const percent = value => Math.round(value * 1000) / 10 + ' %';
+  const forms = {
+    count: value => count(10 ** value),
+    share: ([low, high]) => (low === high ? percent(low) : percent(low) + ' to ' + percent(high)),
+    guard: (value, most) => (value >= most ? 'no guard' : Math.round(value * 100) / 100 + ''),
+    weight: value => Math.round(value * 100) / 100 + '',
+  };
+
+  /* Sliders have no names of their own: give each handle its label and its value in words. */
+  const field = name => [...document.querySelectorAll('.field')].find(f => f.dataset.name === name);
+  const each = (box, ends) => box.querySelectorAll('[role=slider]').forEach((handle, i, all) => {
+    const which = all.length > 1 ? [', least', ', greatest'][i] : '';
+    handle.setAttribute('aria-label', box.dataset.label + which);
+    if (ends) handle.setAttribute('aria-valuetext', all.length > 1 ? percent(ends[i]) : ends);
+  });
+  const narrow = window.matchMedia('(max-width: 820px)');
+  const name = () => {
+    document.querySelectorAll('.group:not([data-seen])').forEach((group, i) => {
+      group.dataset.seen = '1';
+      if (narrow.matches && i) group.open = false;
+    });
+    document.querySelectorAll('.field').forEach(box => {
+      if (box.querySelector('[role=slider]:not([aria-valuetext])')) {
+        const text = box.querySelector('output').textContent;
+        const now = [...box.querySelectorAll('[role=slider]')].map(h => Number(h.getAttribute('aria-valuenow')));
+        each(box, now.length > 1 ? now : text || ' ');
+      }
+    });
+    document.querySelectorAll('.choices button.dash-dropdown').forEach((b, i) => {
+      if (b.tabIndex !== 0) b.tabIndex = 0;
+      if (!b.hasAttribute('aria-label')) b.setAttribute('aria-label', ['task', 'phases of the axes'][i]);
+    });
+  };
+  const ours = change => change.target.closest && change.target.closest('#panel, #choices');
+  new MutationObserver(changes => changes.some(c => ours(c) || c.target.id === '_dash-app-content') && name())
+    .observe(document, {childList: true, subtree: true});
+  dark.addEventListener('change', () => window.dash_clientside.set_props('mode', {data: mode()}));
+
+  /* Figures are drawn here and not by dcc.Graph, one at a time, so that requests go out between them. */
+  const waiting = {};
+  function draw() {
+    const [name] = Object.keys(waiting);
+    if (!name) return;
+    const [figure, how] = waiting[name], box = document.getElementById('figure-' + name);
+    delete waiting[name];
+    if (box && window.Plotly) {
+      box.style.display = figure ? '' : 'none';
+      if (figure) {
+        box.style.height = figure.layout.height + 'px';
+        window.Plotly.react(box, figure.data, {...figure.layout, template: look()[how]},
+          {displaylogo: false, displayModeBar: false, responsive: true});
+      }
+    }
+    setTimeout(draw);
+  }
+  function paint(figures, how) {
+    for (const [name, figure] of Object.entries(figures || {})) waiting[name] = [figure, how];
+    setTimeout(draw);
+    return none();
+  }
+  let last;
+  function show(shown, how) {
+    if (!shown) return none();
+    if (shown !== last) {
+      for (const [name, html] of Object.entries(shown.parts)) document.getElementById(name).innerHTML = html;
+      for (const [name, words] of Object.entries(shown.classes)) document.getElementById(name).className = words;
+      last = shown;
+    }
+    return paint(shown.figures, how);
+  }
+
+  async function picture() {
+    const sentence = document.getElementById('sentence').textContent;
+    const plots = [...document.querySelectorAll('.plot.js-plotly-plot')].filter(p => p.offsetParent && p.data.length);
+    const style = getComputedStyle(document.body);
+    const width = Math.max(...plots.map(p => p.clientWidth)), gap = 24, head = 56, scale = 2;
+    const canvas = document.createElement('canvas');
+    canvas.width = scale * (width + 2 * gap);
+    canvas.height = scale * (head + plots.reduce((sum, p) => sum + p.clientHeight + gap, gap));
+    const pen = canvas.getContext('2d');
+    pen.scale(scale, scale);
+    pen.fillStyle = style.backgroundColor;
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+    pen.fillStyle = style.color;
+    pen.font = '600 14px ' + style.fontFamily;
+    let line = '', y = 28;
+    for (const word of (sentence || '').split(' ')) {
+      if (pen.measureText(line + word).width > width) { pen.fillText(line, gap, y); line = ''; y += 19; }
+      line += word + ' ';
+    }
+    pen.fillText(line, gap, y);
+    y = head + gap;
+    for (const plot of plots) {
+      const image = new Image();
+      image.src = await window.Plotly.toImage(plot, {format: 'png', width: plot.clientWidth, height: plot.clientHeight, scale});
+      await image.decode();
+      pen.drawImage(image, gap, y, plot.clientWidth, plot.clientHeight);
+      y += plot.clientHeight + gap;
+    }
+    const link = document.createElement('a');
+    link.download = 'mixlaw.png';
+    link.href = canvas.toDataURL('image/png');
+    link.click();
+  }
+
+  window.dash_clientside = Object.assign({}, window.dash_clientside, {mixlaw: {
+    say(value, drag, id, most) {
+      const box = field(id.name);
+      const moving = window.dash_clientside.callback_context.triggered.some(t => t.prop_id.endsWith('.drag_value'));
+      const now = moving && drag !== undefined && drag !== null ? drag : value;
+      if (!box || now === undefined || now === null) return none();
+      const text = forms[box.dataset.kind](now, most);
+      each(box, Array.isArray(now) ? now : text);
+      return text;
+    },
+    shown: show,
+    land: (figure, how) => (figure ? paint({landscape: figure}, how) : none()),
+    address(query) {
+      window.history.replaceState(window.history.state, '', window.location.pathname + query);
+      return none();
+    },
+    mode,
+    picture(clicks) {
+      if (clicks) picture();
+      return String(clicks);
+    },
+  }});
+})();

@@ -1,0 +1,166 @@
+"""The sliders: what each one ranges over, how it is written on the page, and the view that all of them together say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from mixlaw.dashboard.view import FREE, MOST, View
+from mixlaw.optimizer.target import WHOLE
+from mixlaw.recipe import Domain
+
+#: Of sliders for counts, in powers of ten: 4.7 % a step.
+STEP = 0.02
+#: How far a size or budget may be moved beyond the largest one that was measured or asked for.
+BEYOND = 100.0
+
+
+@dataclass(frozen=True)
+class Dial:
+    """One slider.
+
+    Attributes:
+        name: part of the address that it sets, `weight:TASK` and `limit:PLACE:DOMAIN` among them.
+        label: on the page.
+        kind: how its value is written: count (a power of ten), share, guard or weight.
+        low, high, step: of the slider.
+        value: where it stands; two ends where it is a range.
+    """
+
+    name: str
+    label: str
+    kind: str
+    low: float
+    high: float
+    step: float
+    value: float | tuple[float, float]
+
+
+def dials(view: View, default: View, measured: Mapping[str, tuple[float, float]], phases: Sequence[str]) -> list[Dial]:
+    """All sliders but those of limits, at a view.
+
+    Args:
+        view: where they stand.
+        default: of the study.
+        measured: least and greatest `params` and `tokens` of the measured runs.
+        phases: still to be trained, the last one is the cooldown.
+    """
+    found = [_count(name, getattr(view, name), getattr(default, name), measured[name]) for name in ("params", "tokens")]
+    if len(phases) > 1:
+        found.append(Dial("cooldown", f"{phases[-1]}, share of the tokens", "share", 0.01, 0.6, 0.01, view.cooldown))
+    most = max(MOST, 2 * (default.eps or 0.0))
+    eps = most if view.eps is None else view.eps
+    found.append(Dial("eps", "no task worse than the baseline by more than", "guard", 0.0, most, most / 100, eps))
+    top = max(2.0, 2 * max(default.weights.values()))
+    found += [Dial(f"weight:{t}", t, "weight", 0.0, top, top / 20, min(w, top)) for t, w in view.weights.items()]
+    return found
+
+
+def _count(name: str, value: int, usual: int, measured: tuple[float, float]) -> Dial:
+    """A slider over powers of ten, with the study's own value on its grid."""
+    anchor = math.log10(usual)
+    below = math.ceil((anchor - math.log10(min(measured[0], usual, value))) / STEP)
+    above = math.ceil((math.log10(BEYOND * max(measured[1], usual, value)) - anchor) / STEP)
+    low, high = anchor - below * STEP, anchor + above * STEP
+    return Dial(name, {"params": "parameters"}.get(name, name), "count", low, high, STEP, math.log10(value))
+
+
+def limits(view: View, place: str, domains: Sequence[Domain]) -> list[Dial]:
+    """The sliders for floors and caps of all domains in one place."""
+    return [
+        Dial(f"limit:{place}:{d.name}", d.name, "share", 0.0, 1.0, 0.01, view.limits.get((place, d.name), FREE))
+        for d in domains
+    ]
+
+
+def view_of(values: Mapping[str, Any], default: View) -> View:
+    """The view that sliders and choices say, by name; a slider that is not there is where the study has it."""
+    weights, bounds, view = dict(default.weights), dict(default.limits), default
+    for name, value in values.items():
+        kind, _, which = name.partition(":")
+        if kind == "weight":
+            weights[which] = float(value)
+        elif kind == "limit":
+            place, _, domain = which.partition(":")
+            bounds[place, domain] = (float(value[0]), float(value[1]))
+        elif kind == "params":
+            view = replace(view, params=_whole(float(value), default.params))
+        elif kind == "tokens":
+            view = replace(view, tokens=_whole(float(value), default.tokens))
+        elif kind == "cooldown":
+            view = replace(view, cooldown=(float(value[0]), float(value[1])))
+        elif kind == "eps":
+            most = max(MOST, 2 * (default.eps or 0.0))
+            view = replace(view, eps=None if value >= most else float(value))
+        elif kind == "task":
+            view = replace(view, task=value)
+        elif kind == "plane" and value:
+            view = replace(view, plane=tuple(value.split(",")))
+    return replace(view, weights=weights, limits={key: span for key, span in bounds.items() if span != FREE})
+
+
+def _whole(power: float, usual: int) -> int:
+    """The count at a place of its slider, to three digits; the study's own one is exact."""
+    value = 10.0**power
+    if abs(value / usual - 1) < 1e-9:
+        return usual
+    return round(float(f"{value:.3g}"))
+
+
+def panel(view: View, found: Sequence[Dial], places: Sequence[str], domains: Sequence[Domain]) -> list[Component]:
+    """The sliders as they stand on the page, in groups that open and close."""
+    weights = [dial for dial in found if dial.kind == "weight"]
+    others = [dial for dial in found if dial.kind != "weight"]
+    groups = [
+        _group("Target", others, opened=True),
+        _group("Weights of the tasks", weights, opened=len(weights) <= 10),
+    ]
+    for place in places:
+        some = limits(view, place, domains)
+        moved = any((place, d.name) in view.limits for d in domains)
+        name = "the whole recipe" if place == WHOLE else place
+        groups.append(_group(f"Floors and caps in {name}", some, opened=moved or place == WHOLE))
+    return groups
+
+
+def _group(title: str, found: Sequence[Dial], opened: bool) -> Component:
+    return html.Details([html.Summary(title), *map(_field, found)], open=opened, className="group")
+
+
+def _field(dial: Dial) -> Component:
+    """A slider under its label and value; the script gives it a name that can be heard."""
+    common: dict[str, Any] = {
+        "id": {"type": "dial", "name": dial.name},
+        "min": dial.low,
+        "max": dial.high,
+        "step": dial.step,
+        "marks": None,
+        "updatemode": "mouseup",
+        "allow_direct_input": False,
+    }
+    ranged = isinstance(dial.value, tuple)
+    slider = dcc.RangeSlider(value=list(dial.value), **common) if ranged else dcc.Slider(value=dial.value, **common)  # type: ignore[arg-type]
+    words = [html.Span(dial.label), html.Output("", id={"type": "said", "name": dial.name})]
+    return html.Div(
+        [html.Div(words, className="label"), slider],
+        className="field",
+        **{"data-kind": dial.kind, "data-label": dial.label, "data-name": dial.name},  # type: ignore[arg-type]
+    )
+
+
+def choices(view: View, phases: Sequence[str]) -> Iterator[Component]:
+    """Which landscape is drawn: of which task, over which phases."""
+    yield dcc.Dropdown(
+        list(view.weights), view.task, id={"type": "choice", "name": "task"}, clearable=False, searchable=False
+    )
+    planes = [(a, b) for i, a in enumerate(phases) for b in phases[i + 1 :]]
+    if planes:
+        options = [{"label": f"{a} × {b}", "value": f"{a},{b}"} for a, b in planes]
+        yield dcc.Dropdown(
+            options, ",".join(view.plane), id={"type": "choice", "name": "plane"}, clearable=False, searchable=False
+        )

@@ -1,0 +1,140 @@
+"""The page: its frame, and the parts that callbacks fill."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import Any
+from uuid import uuid4
+
+import plotly.graph_objects as go
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from mixlaw.dashboard.answer import PINNED, Answer
+from mixlaw.report_page import bullets, table
+
+#: Milliseconds between looks at the study's files, and between looks at a proposal that is being made.
+LOOK, BEAT = 2000, 400
+FIGURES = {
+    "gains": "Gain of every task over the baseline, with 90 % intervals",
+    "schedule": "Mixture of every phase over tokens, with the learning rate",
+    "pinned": "The same of the pinned recipe",
+    "landscape": "One task over two dials of the recipe, with the optima of single worlds",
+}
+
+
+def frame(title: str) -> Component:
+    """The page without content; every page that is opened has a name of its own."""
+    stores = {"session": uuid4().hex, "stamp": None, "query": "", "asked": None, "best": None, "pin": None}
+    stores |= {
+        "shown": None,
+        "land": None,
+        "search": None,
+        "shown-painted": None,
+        "land-painted": None,
+        "mode": "light",
+        "again": None,
+    }
+    return html.Div(
+        [
+            dcc.Location(id="place", refresh=False),
+            *(dcc.Store(id=name, data=data) for name, data in stores.items()),
+            dcc.Interval(id="look", interval=LOOK),
+            dcc.Interval(id="beat", interval=BEAT, disabled=True),
+            dcc.Download(id="file"),
+            html.Header([html.H1(title), html.P("", id="subtitle", className="soft")]),
+            html.Div(id="error", className="error", role="alert"),
+            html.Div("", id="news", className="news", role="status"),
+            html.Div([html.Aside(id="panel", **{"aria-label": "Sliders"}), _results()], id="body", className="body"),  # type: ignore[arg-type]
+            html.Footer(
+                "Works offline. Sliders move by mouse, by touch and by arrow keys; the address of this page leads back "
+                "to what it shows."
+            ),
+        ],
+        className="page",
+    )
+
+
+def _results() -> Component:
+    pinned = html.Div([html.H2("Schedule of the pinned recipe"), _figure("pinned")], id="pinned-box", className="away")
+    return html.Main(
+        [
+            html.Div(
+                [
+                    html.P(id="sentence"),
+                    html.Span(id="state", className="state", role="status"),
+                ],
+                id="verdict",
+                className="verdict",
+            ),
+            html.Div(id="facts", className="facts"),
+            _actions(),
+            html.P("", id="frozen", className="soft", role="status"),
+            html.Div(
+                [
+                    _section("Gain by task", _figure("gains")),
+                    _section("Schedule", _figure("schedule"), pinned),
+                ],
+                className="grid",
+            ),
+            _section("Landscape", html.Div(id="choices", className="choices"), _figure("landscape")),
+            _section("Predictions", html.Div(id="table", className="scroll"), html.Div(id="notes")),
+        ]
+    )
+
+
+def _actions() -> Component:
+    buttons = {
+        "pin": ("Pin this recipe", "Keep it to compare with"),
+        "unpin": ("Unpin", "Forget the pinned recipe"),
+        "freeze": ("Freeze a proposal", "Run mixlaw propose for this view and keep it in proposals/"),
+        "recipe": ("Recipe", "Download the recipe as JSON, for mixlaw what-if and mixlaw export"),
+        "csv": ("CSV", "Download the predictions"),
+        "png": ("PNG", "Download the plots as one picture"),
+    }
+    made = [html.Button(label, id=f"do-{name}", title=title, n_clicks=0) for name, (label, title) in buttons.items()]
+    return html.Div([*made, html.A("Start over", href="?", id="reset")], className="actions")
+
+
+def _section(title: str, *parts: Component) -> Component:
+    return html.Section([html.H2(title), *parts])
+
+
+def _figure(name: str) -> Component:
+    return html.Div(id=f"figure-{name}", role="img", className="plot", **{"aria-label": FIGURES[name]})  # type: ignore[arg-type]
+
+
+def filled(answer: Answer, state: str) -> dict[str, Any]:
+    """An answer as parts of the page, which its script puts where they belong: HTML, classes and figures by name.
+
+    Dash itself would look through the whole page at every move of a slider.
+    """
+    pinned = PINNED in answer.recipes
+    facts = "".join(f'<div class="fact"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in answer.facts())
+    return {
+        "parts": {
+            "sentence": escape(answer.here.sentence),
+            "facts": facts,
+            "table": table(answer.rows()),
+            "notes": bullets(list(answer.notes())),
+            "error": "",
+            "state": escape(state),
+        },
+        "classes": {
+            "verdict": "verdict" if answer.here.supported else "verdict no",
+            "body": "body",
+            "pinned-box": "" if pinned else "away",
+            "do-unpin": "" if pinned else "away",
+        },
+        "figures": {name: plain(figure) for name, figure in answer.figures().items()},
+    }
+
+
+def plain(figure: go.Figure | None) -> dict[str, Any] | None:
+    """A figure as plain data, without the template: the page has one for light and one for dark."""
+    if figure is None:
+        return None
+    figure.layout.template = None
+    data: dict[str, Any] = json.loads(figure.to_json())
+    return data

@@ -1,0 +1,87 @@
+"""The server behind the page: on this machine alone unless told otherwise."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixlaw.errors import InputError
+from mixlaw.settings import read_settings
+from mixlaw.shown import Shown
+
+if TYPE_CHECKING:
+    from werkzeug.serving import BaseWSGIServer
+
+#: Names under which a browser on this machine may ask; any other one has been led here by somebody else's page.
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+
+
+@dataclass(frozen=True)
+class Listening(Shown):
+    """Where a dashboard is to be found."""
+
+    address: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The address."""
+        return {"address": self.address}
+
+    def __str__(self) -> str:
+        return f"the dashboard is at {self.address}; Ctrl-C stops it"
+
+
+def server_of(study: Path, host: str = "127.0.0.1", port: int = 8050) -> BaseWSGIServer:
+    """A server for the dashboard of a study; `serve_forever` runs it, its `port` is where it listens.
+
+    Args:
+        study: folder of the study.
+        host: address to listen at.
+        port: where; 0 takes any that is free.
+
+    Raises:
+        InputError: there is no study, its study.toml is wrong, Dash is not installed, or the port is taken.
+    """
+    read_settings(study / "study.toml")
+    try:
+        from werkzeug.serving import make_server
+
+        from mixlaw.dashboard.app import app_of
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"the dashboard needs {error.name}, which is not installed; pip install 'mixlaw[app]'"
+        ) from error
+    if port and not _free(host, port):
+        raise InputError(f"something listens at {host}:{port} already; give another --port, or 0 for any that is free")
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    app = app_of(study)
+    if host in LOOPBACK:
+        app.server.config["TRUSTED_HOSTS"] = list(LOOPBACK)
+    return make_server(host, port, app.server, threaded=True)
+
+
+def _free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except PermissionError:
+            raise InputError(f"port {port} is not allowed here; give a --port from 1024 on") from None
+        except OSError:
+            return False
+    return True
+
+
+def serve(study: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve the dashboard of a study until somebody stops it; `ready` is told the address."""
+    server = server_of(study, host, port)
+    name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
+    ready(f"http://{name}:{server.port}/")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        server.server_close()

@@ -1,0 +1,203 @@
+"""A study that is being looked at: read again whenever its files change, and told apart by what changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mixlaw.analysis.design import Design
+from mixlaw.analysis.surface import Surfaces
+from mixlaw.dashboard.view import View
+from mixlaw.errors import InputError
+from mixlaw.optimizer.goal import Goal
+from mixlaw.optimizer.ground import Ground, ground_of
+from mixlaw.optimizer.target import Target
+from mixlaw.recipe import Domain, Recipe
+from mixlaw.records import read_record
+from mixlaw.study import Study, open_study
+from mixlaw.study_propose import telling_goal
+
+KEPT = 8  # grounds of the last views
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A study as its files were at one moment.
+
+    Attributes:
+        stamp: of study.toml and surfaces.
+        study, surfaces, target, goal, domains: as they were.
+        measured: the runs on disk; None without any.
+        last: recipe of the last proposal for phases like the target's.
+    """
+
+    stamp: str
+    study: Study
+    surfaces: Surfaces
+    target: Target
+    goal: Goal
+    domains: tuple[Domain, ...]
+    measured: Design | None
+    last: Recipe | None
+    _grounds: dict[str, Ground] = field(default_factory=dict)
+
+    @cached_property
+    def view(self) -> View:
+        """Where the sliders stand at first."""
+        return View.of(self.target, self.goal, self.surfaces.tasks, [d.name for d in self.domains])
+
+    @cached_property
+    def spans(self) -> dict[str, tuple[float, float]]:
+        """Least and greatest size and budget that were measured."""
+        design = self.surfaces.observed.design
+        values = {"params": design.params, "tokens": design.total}
+        return {name: (float(v.min()), float(v.max())) for name, v in values.items()}
+
+    def ground(self, view: View) -> Ground:
+        """Where recipes for a view are compared; those of the last views are at hand."""
+        key = view.question
+        if key not in self._grounds:
+            made = ground_of(
+                self.surfaces,
+                view.target(self.target),
+                self.domains,
+                goal=view.goal(self.goal),
+                measured=self.measured,
+            )
+            while len(self._grounds) >= KEPT:
+                self._grounds.pop(next(iter(self._grounds)), None)
+            self._grounds[key] = made
+        return self._grounds[key]
+
+    def start(self, view: View) -> Recipe:
+        """The recipe to begin with: at hand, else of the last proposal, else the best baseline."""
+        rivals = self.ground(view).rivals
+        return view.recipe or self.last or rivals.entries[rivals.best].recipe
+
+
+def opened(path: Path) -> Opened:
+    """Open a study with its surfaces.
+
+    Raises:
+        InputError: study.toml, surfaces, proposals or records are not there, wrong or damaged; or there is no target.
+    """
+    stamp, study = stamp_of(path), open_study(path)
+    table, target = study.table(), study.target()
+    names = tuple(target.phases)
+    same = [p.recipe for p in study.proposals() if tuple(f.name for f in p.recipe.phases[-len(names) :]) == names]
+    return Opened(
+        stamp=stamp,
+        study=study,
+        surfaces=study.surfaces(),
+        target=target,
+        goal=telling_goal(study),
+        domains=tuple(study.domains),
+        measured=None if table.is_empty() else Design.from_table(table, study.unique),
+        last=same[-1] if same else None,
+    )
+
+
+def stamp_of(path: Path) -> str:
+    """Changes whenever study.toml or surfaces do."""
+    files = [path / "study.toml", *sorted((path / "surfaces").glob("*"))]
+    return "|".join(f"{file.name}:{_moment(file)}" for file in files)
+
+
+def _moment(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@dataclass
+class Watched:
+    """The study behind the page, for as many readers as there are.
+
+    Attributes:
+        path: of the study.
+    """
+
+    path: Path
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _last: Opened | None = None
+    _rows: dict[Path, tuple[int, tuple[str, float]]] = field(default_factory=dict)
+
+    def now(self) -> Opened:
+        """The study as it is; read only where its files have changed.
+
+        Raises:
+            InputError: what is wrong with it.
+        """
+        with self._lock:
+            stamp = stamp_of(self.path)
+            if self._last is not None and self._last.stamp == stamp:
+                return self._last
+            self._last = opened(self.path)
+            return self._last
+
+    def news(self) -> str:
+        """What has been measured since the surfaces were fitted, in words; nothing where nothing was."""
+        known = self.now().surfaces.observed.design
+        seen = set(zip(known.runs, (round(p, 9) for p in known.progress.tolist()), strict=True))
+        fresh = len(self._records() - seen)
+        if not fresh:
+            return ""
+        records = "record is" if fresh == 1 else "records are"
+        return f"{fresh} new {records} not in the surfaces yet; run `mixlaw fit {self.path}`, and they are taken here."
+
+    def _records(self) -> set[tuple[str, float]]:
+        """Run and progress of all records on disk; a file is read once."""
+        found = {}
+        for file in self.path.glob("runs/*/record.json"):
+            moment = _moment(file)
+            row = self._rows.get(file)
+            if row is None or row[0] != moment:
+                record = read_record(file)
+                row = moment, (record.run, round(record.progress, 9))
+            found[file] = row
+        self._rows = found
+        return {row for _, row in found.values()}
+
+
+@dataclass
+class Job:
+    """Work in a thread of its own, of which a page asks from time to time how it stands.
+
+    Attributes:
+        share, what: how much is done, and what is being done.
+        done: the result; None before there is one.
+        failed: the sentence that it ended in.
+    """
+
+    share: float = 0.0
+    what: str = ""
+    done: Any = None
+    failed: str = ""
+
+    def tell(self, share: float, what: str) -> None:
+        """Progress of the work."""
+        self.share, self.what = share, what
+
+    def start(self, work: Callable[[Callable[[float, str], None]], Any]) -> Job:
+        """Begin; what the work cannot do is kept as a sentence."""
+
+        def body() -> None:
+            try:
+                self.done = work(self.tell)
+            except InputError as error:
+                self.failed = str(error)
+            except Exception as error:
+                self.failed = f"the proposal failed ({type(error).__name__}: {error}); run `mixlaw propose` to see more"
+
+        threading.Thread(target=body, daemon=True).start()
+        return self
+
+    @property
+    def over(self) -> bool:
+        """Whether it ended, one way or the other."""
+        return self.done is not None or bool(self.failed)

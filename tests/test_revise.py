@@ -1,0 +1,163 @@
+"""A revision finds what `propose` finds, keeps what it keeps, and is told from worlds that no search asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mixlaw.analysis.from_recipes import design_of
+from mixlaw.optimizer.constraints import Infeasible
+from mixlaw.optimizer.goal import Goal
+from mixlaw.optimizer.ground import Ground, ground_of
+from mixlaw.optimizer.proposal import PROPOSAL
+from mixlaw.optimizer.propose import propose
+from mixlaw.optimizer.revise import adapted, revise, weighed
+from mixlaw.optimizer.simulate import World, random_world
+from mixlaw.optimizer.target import Guard, Target, Trained
+from mixlaw.recipe import Domain, Kind, Mixture, Recipe
+
+DOMAINS = (
+    Domain("web", Kind.TEXT, 4_000_000),
+    Domain("books", Kind.TEXT, 300_000),
+    Domain("python", Kind.CODE, 2_000_000),
+)
+UNIQUE = {d.name: float(d.unique_tokens) for d in DOMAINS}
+TARGET = Target(330_000, 6_600_000)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return random_world(DOMAINS, tasks=3, seed=5)
+
+
+@pytest.fixture(scope="module")
+def believed(world: World) -> World:
+    return world.uncertain(0.05)
+
+
+@pytest.fixture(scope="module")
+def ground(believed: World) -> Ground:
+    return ground_of(believed, TARGET, DOMAINS)
+
+
+@pytest.fixture(scope="module")
+def revised(ground: Ground) -> Recipe:
+    return revise(ground, ground.baselines[0])
+
+
+def true_gain(world: World, recipe: Recipe, other: Recipe) -> float:
+    """Mean gain over tasks in the world itself, percent of loss."""
+    losses = world.mean(design_of([recipe, other], world.phases, world.domains, UNIQUE)).log()
+    return 100 * float((losses[1] - losses[0]).mean())
+
+
+def test_it_is_as_good_as_a_proposal_in_the_world_that_is_true(world: World, believed: World, revised: Recipe) -> None:
+    proposal = propose(believed, TARGET, DOMAINS)
+    base = proposal.baselines[proposal.against]
+    best, mine = true_gain(world, proposal.recipe, base), true_gain(world, revised, base)
+    sd = (proposal.gain.hi90 - proposal.gain.lo90) / 2 / 1.645
+    assert best > 0
+    assert mine > best - sd
+
+
+def test_asking_again_gives_the_same_recipe(ground: Ground, revised: Recipe) -> None:
+    assert revise(ground, revised) == revised
+    assert adapted(ground, revised) is revised
+
+
+def test_its_gain_is_that_of_worlds_that_no_search_has_asked(ground: Ground, revised: Recipe) -> None:
+    told = weighed(ground, {"it": revised})["it"]
+    (objective,), base = ground.objectives, ground.rivals.losses[ground.rivals.best]
+    design = design_of([revised], objective.beliefs.phases, objective.beliefs.domains, UNIQUE)
+    losses = objective.beliefs.draws(design, 64)[24:, 0].log()
+    gains = 100 * (base[24:] - losses)
+    assert told.gain.mean == pytest.approx(float(gains.mean()))
+    half = 1.645 * float(gains.mean(1).std())
+    assert told.gain.hi90 - told.gain.mean == pytest.approx(half)
+    assert told.gains["task1"].mean == pytest.approx(float(gains[:, 1].mean()))
+
+
+def test_forecasts_are_those_of_a_proposal(believed: World, ground: Ground) -> None:
+    proposal = propose(believed, TARGET, DOMAINS, draws=8, starts=2)
+    told = weighed(ground, {PROPOSAL: proposal.recipe, **proposal.baselines})
+    assert tuple(f for one in told.values() for f in one.forecasts) == proposal.forecasts
+    assert told[ground.rivals.best].gain.mean == 0
+
+
+def test_limits_and_guards_are_kept(believed: World) -> None:
+    limited = replace(
+        TARGET,
+        tokens=9_000_000,
+        cooldown=(0.3, 0.35),
+        floors={"init": {"python": 0.25}},
+        caps={"recipe": {"books": 0.1}},
+        guard=Guard(0.5),
+    )
+    ground = ground_of(believed, limited, DOMAINS)
+    recipe = revise(ground, ground.baselines[1])
+    told = weighed(ground, {"it": recipe})["it"]
+    assert told.broken == ()
+    assert recipe.tokens == 9_000_000
+    assert 0.3 <= recipe.phases[-1].tokens / recipe.tokens <= 0.35
+    assert recipe.phases[0].mixture.share("python") >= 0.25
+    assert recipe.mixture.share("books") <= 0.1 + 1e-9
+    assert min(told.guarded.values()) > 0.7  # 90 % in the worlds that were searched
+
+
+def test_a_recipe_at_hand_is_drawn_inside_new_limits_at_once(believed: World, revised: Recipe) -> None:
+    moved = replace(TARGET, params=500_000, tokens=8_000_000, caps={"cooldown": {"python": 0.05}})
+    ground = ground_of(believed, moved, DOMAINS)
+    recipe = adapted(ground, revised)
+    assert (recipe.params, recipe.tokens) == (500_000, 8_000_000)
+    assert recipe.phases[-1].mixture.share("python") <= 0.05
+    assert weighed(ground, {"it": recipe})["it"].broken == ()
+    broken = weighed(ground, {"it": revised})["it"].broken
+    assert any("0.05 python in cooldown" in words for words in broken) == (
+        revised.phases[-1].mixture.share("python") > 0.05
+    )
+
+
+def test_limits_that_contradict_each_other_are_named(believed: World) -> None:
+    impossible = replace(TARGET, floors={"init": {"web": 0.7}}, caps={"recipe": {"web": 0.1}})
+    with pytest.raises(Infeasible, match="at least 0.7 web in init"):
+        ground_of(believed, impossible, DOMAINS)
+
+
+def test_weights_decide_what_is_looked_for(world: World, believed: World) -> None:
+    def best(task: str) -> float:
+        ground = ground_of(believed, TARGET, DOMAINS, goal=Goal({task: 1.0}))
+        recipe = revise(ground, ground.baselines[0])
+        losses = world.mean(design_of([recipe], world.phases, world.domains, UNIQUE))
+        return float(losses[0, 0])
+
+    assert best("task0") < best("task1")
+
+
+def test_it_goes_on_from_the_best_branch(believed: World) -> None:
+    text, mixed = Mixture({"web": 1.0}), Mixture({"web": 0.5, "python": 0.5})
+    branches = tuple((Trained("init", 3_000_000, mixture),) for mixture in (text, mixed))
+    target = replace(TARGET, phases=("continue", "cooldown"), branches=branches)
+    ground = ground_of(believed, target, DOMAINS)
+    recipe = revise(ground, ground.baselines[0])
+    assert recipe.phases[0].mixture in (text, mixed)
+    gains = []
+    for branch in branches:
+        alone = ground_of(believed, target.on(branch), DOMAINS)
+        gains.append(weighed(ground, {"it": revise(alone, alone.baselines[0])})["it"].gain.mean)
+    assert weighed(ground, {"it": recipe})["it"].gain.mean > max(gains) - 0.3
+
+
+def test_a_search_can_be_stopped_between_two_steps(ground: Ground) -> None:
+    calls = []
+
+    def heed() -> None:
+        calls.append(0)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        revise(ground, ground.baselines[0], heed=heed)
+    assert len(calls) == 5
+    assert torch.get_num_threads() == 1
