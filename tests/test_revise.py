@@ -121,7 +121,7 @@ def test_a_recipe_at_hand_is_drawn_inside_new_limits_at_once(believed: World, re
 
 def test_limits_that_contradict_each_other_are_named(believed: World) -> None:
     impossible = replace(TARGET, floors={"init": {"web": 0.7}}, caps={"recipe": {"web": 0.1}})
-    with pytest.raises(Infeasible, match="at least 0.7 web in init"):
+    with pytest.raises(Infeasible, match="web in init"):
         ground_of(believed, impossible, DOMAINS)
 
 

@@ -67,12 +67,11 @@ class Callbacks:
             return {**dict.fromkeys(CONTROLS, no_update), "shown": _failed(error)}
         places, names = [WHOLE, *study.target.phases], study.target.phases
         found = dials.dials(view, study.view, study.spans, names)
-        known = view.recipe is not None and not query
         return {
             "panel": dials.panel(view, found, places, study.domains),
             "choices": list(dials.choices(view, names)),
             "subtitle": _subtitle(study),
-            "best": _best(view) if known else None,
+            "best": None if view.recipe is None else _best(view) | ({"question": ""} if query else {}),
             "pin": None if view.pinned is None else packed(view.pinned),
             "shown": no_update,
         }

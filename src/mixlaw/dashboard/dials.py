@@ -27,9 +27,10 @@ class Dial:
     Attributes:
         name: part of the address that it sets, `weight:TASK` and `limit:PLACE:DOMAIN` among them.
         label: on the page.
-        kind: how its value is written: count (a power of ten), share, guard or weight.
+        kind: how its value is written: count, share, guard or weight.
         low, high, step: of the slider.
-        value: where it stands; two ends where it is a range.
+        value: where it stands; two ends where it is a range; of a count, the power of ten times `usual`.
+        usual: value of a count in the study.
     """
 
     name: str
@@ -39,6 +40,14 @@ class Dial:
     high: float
     step: float
     value: float | tuple[float, float]
+    usual: int = 1
+
+    @property
+    def spoken(self) -> str:
+        """The label where the group around it cannot be seen."""
+        kind, _, which = self.name.partition(":")
+        place = "the whole recipe" if which.startswith(f"{WHOLE}:") else which.partition(":")[0]
+        return {"limit": f"{self.label} in {place}", "weight": f"weight of {self.label}"}.get(kind, self.label)
 
 
 def dials(view: View, default: View, measured: Mapping[str, tuple[float, float]], phases: Sequence[str]) -> list[Dial]:
@@ -62,12 +71,11 @@ def dials(view: View, default: View, measured: Mapping[str, tuple[float, float]]
 
 
 def _count(name: str, value: int, usual: int, measured: tuple[float, float]) -> Dial:
-    """A slider over powers of ten, with the study's own value on its grid."""
-    anchor = math.log10(usual)
-    below = math.ceil((anchor - math.log10(min(measured[0], usual, value))) / STEP)
-    above = math.ceil((math.log10(BEYOND * max(measured[1], usual, value)) - anchor) / STEP)
-    low, high = anchor - below * STEP, anchor + above * STEP
-    return Dial(name, {"params": "parameters"}.get(name, name), "count", low, high, STEP, math.log10(value))
+    """A slider over powers of ten times the study's own value, which so is one of its steps."""
+    low, high = min(measured[0], usual, value), BEYOND * max(measured[1], usual, value)
+    below, above = (math.ceil(abs(math.log10(end / usual)) / STEP) * STEP for end in (low, high))
+    label = {"params": "parameters"}.get(name, name)
+    return Dial(name, label, "count", -below, above, STEP, math.log10(value / usual), usual)
 
 
 def limits(view: View, place: str, domains: Sequence[Domain]) -> list[Dial]:
@@ -106,10 +114,7 @@ def view_of(values: Mapping[str, Any], default: View) -> View:
 
 def _whole(power: float, usual: int) -> int:
     """The count at a place of its slider, to three digits; the study's own one is exact."""
-    value = 10.0**power
-    if abs(value / usual - 1) < 1e-9:
-        return usual
-    return round(float(f"{value:.3g}"))
+    return usual if abs(power) < 1e-9 else round(float(f"{usual * 10.0**power:.3g}"))
 
 
 def panel(view: View, found: Sequence[Dial], places: Sequence[str], domains: Sequence[Domain]) -> list[Component]:
@@ -149,7 +154,7 @@ def _field(dial: Dial) -> Component:
     return html.Div(
         [html.Div(words, className="label"), slider],
         className="field",
-        **{"data-kind": dial.kind, "data-label": dial.label, "data-name": dial.name},  # type: ignore[arg-type]
+        **{"data-kind": dial.kind, "data-label": dial.spoken, "data-name": dial.name, "data-usual": str(dial.usual)},  # type: ignore[arg-type]
     )
 
 

@@ -13,7 +13,7 @@
   };
   const percent = value => Math.round(value * 1000) / 10 + ' %';
   const forms = {
-    count: value => count(10 ** value),
+    count: (value, most, usual) => count(usual * 10 ** value),
     share: ([low, high]) => (low === high ? percent(low) : percent(low) + ' to ' + percent(high)),
     guard: (value, most) => (value >= most ? 'no guard' : Math.round(value * 100) / 100 + ''),
     weight: value => Math.round(value * 100) / 100 + '',
@@ -122,7 +122,7 @@
       const moving = window.dash_clientside.callback_context.triggered.some(t => t.prop_id.endsWith('.drag_value'));
       const now = moving && drag !== undefined && drag !== null ? drag : value;
       if (!box || now === undefined || now === null) return none();
-      const text = forms[box.dataset.kind](now, most);
+      const text = forms[box.dataset.kind](now, most, Number(box.dataset.usual));
       each(box, Array.isArray(now) ? now : text);
       return text;
     },
