@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import statistics
+import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,6 @@ from typing import Any
 from propose_speed import CASE, KINDS, LARGE, PER_PARAM, SMALL, TARGET
 
 from mixlaw.analysis.fit import fit
-from mixlaw.dashboard.serve import server_of
 from mixlaw.files import write_text
 from mixlaw.importing import import_table
 from mixlaw.optimizer.simulate import random_recipes, random_world
@@ -77,11 +77,12 @@ def study(folder: Path) -> Path:
 
 @contextmanager
 def served(path: Path) -> Iterator[str]:
-    """The address of a dashboard that runs in a thread."""
-    server = server_of(path, port=0)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.port}/"
-    server.shutdown()
+    """The address of a dashboard that runs as a command."""
+    command = [sys.executable, "-m", "mixlaw", "dashboard", str(path), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[4].rstrip(";")
+        process.send_signal(signal.SIGINT)
 
 
 def move(view: Any, number: int) -> None:
@@ -106,7 +107,7 @@ def measured(view: Any) -> list[dict[str, float]]:
     found = []
     for number in range(MOVES):
         move(view, number)
-        view.wait_for_function("'proposed' in seen && 'landscape' in seen", timeout=60_000)
+        view.wait_for_function("'proposed' in seen && 'landscape' in seen", timeout=60_000, polling=100)
         seen = view.evaluate("seen")
         redrawn = max(seen[name] for name in ("gains", "schedule", "landscape", "table"))
         found.append({"redrawn": redrawn, "proposed": seen["proposed"]})
@@ -124,8 +125,8 @@ def pictures(browser: Any, address: str) -> None:
         view.locator('.field[data-name="eps"] [role=slider]').focus()
         for _ in range(60):
             view.keyboard.press("ArrowLeft")
-        view.wait_for_timeout(1500)
         settled(view)
+        view.mouse.move(0, 0)
         view.screenshot(path=PICTURES / f"dashboard-{width}.png")
         view.close()
 
@@ -147,17 +148,18 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    found: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         with served(study(Path(folder))) as address:
             if "--pictures" in sys.argv:
                 pictures(browser, address)
-                return
-            view = browser.new_page(viewport={"width": 1280, "height": 1000})
-            opened(view, address)
-            found = measured(view)
-        browser.close()
-    for name, bar in BARS.items():
+            else:
+                view = browser.new_page(viewport={"width": 1280, "height": 1000})
+                opened(view, address)
+                found = measured(view)
+            browser.close()
+    for name, bar in BARS.items() if found else ():
         times = [one[name] for one in found]
         print(json.dumps({"what": name, "median_ms": round(statistics.median(times)), "slowest_ms": round(max(times)),
                           "may_take_ms": bar}))  # fmt: skip

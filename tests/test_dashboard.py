@@ -221,6 +221,7 @@ def test_a_slider_follows_the_mouse_and_a_guard_is_kept(page: Page, made: Path) 
     page.view.wait_for_function("was => location.href !== was", arg=before)
     page.settle()
     eps = page.shown(made).eps
+    assert eps is not None
     assert eps == pytest.approx(0.5, abs=0.1)
     assert float(page.said("eps")) == float(while_moving) == pytest.approx(eps)
     shown = page.shown(made)
@@ -236,11 +237,12 @@ def test_an_address_leads_back_to_the_view_pinned_recipe_and_all(page: Page, bro
     pinned = page.shown(made).recipe
     page.press("tokens", "ArrowRight", times=10)
     shown = page.shown(made)
+    assert pinned is not None
     assert shown.pinned == pinned
     assert shown.recipe != pinned
     assert page.cells()[0][2:4] == [PROPOSAL, "pinned"]
     assert "pinned is predicted at its own size" in page.text("#notes")
-    other = Page(browser, *page.view.url.partition("?")[:1], query="?" + page.view.url.partition("?")[2])
+    other = Page(browser, page.view.url)
     other.settle()
     assert other.cells() == page.cells()
     assert other.text("#sentence") == page.text("#sentence")
@@ -257,7 +259,7 @@ def test_downloads_are_what_other_commands_read(page: Page, made: Path, tmp_path
     def fetched(button: str) -> Path:
         with page.view.expect_download() as download:
             page.view.click(button)
-        path = tmp_path / download.value.suggested_filename
+        path: Path = tmp_path / download.value.suggested_filename
         download.value.save_as(path)
         return path
 
@@ -333,28 +335,35 @@ def test_a_broken_study_says_what_is_wrong_and_is_taken_up_when_mended(own: Page
     own.settle()
 
 
-@pytest.mark.parametrize(
-    ("break_it", "sentence"),
-    [
-        (lambda path: shutil.rmtree(path / "surfaces"), "run `mixlaw fit"),
-        (lambda path: (path / "surfaces" / "surfaces.json").write_text("{"), "surfaces"),
-        (lambda path: next(path.glob("runs/*/record.json")).write_text("{"), "truncated or damaged"),
-        (
-            lambda path: (path / "study.toml").write_text((path / "study.toml").read_text().replace(TARGET, "")),
-            "there is no target; write [target]",
-        ),
-    ],
-)
-def test_a_study_that_was_broken_before_says_so_in_one_sentence(
-    browser: Any, study: Path, break_it: Any, sentence: str
-) -> None:
-    break_it(study)
+def test_a_study_without_surfaces_says_so_and_shows_them_when_they_come(browser: Any, study: Path) -> None:
+    (study / "surfaces").rename(study / "elsewhere")
     with served(study) as address:
         page = Page(browser, address)
         page.view.wait_for_selector("#error:not(:empty)")
-        assert sentence in page.text("#error")
-        assert "\n" not in page.text("#error")
+        assert page.text("#error") == f"study {study} has no surfaces; run `mixlaw fit {study}` first"
+        (study / "elsewhere").rename(study / "surfaces")
+        page.settle()
+        assert page.text("#error") == ""
         page.view.close()
+
+
+def test_what_else_can_be_broken_is_one_sentence(study: Path) -> None:
+    def sentence() -> str:
+        with pytest.raises(InputError) as refusal:
+            opened(study)
+        assert "\n" not in str(refusal.value)
+        return str(refusal.value)
+
+    record = next(study.glob("runs/*/record.json"))
+    whole = record.read_text()
+    record.write_text("{")
+    assert f"{record} is truncated or damaged" in sentence()
+    record.write_text(whole)
+    (study / "surfaces" / "surfaces.json").write_text("{")
+    assert "surfaces" in sentence()
+    toml = study / "study.toml"
+    toml.write_text(toml.read_text().replace(TARGET, ""))
+    assert sentence().startswith("there is no target; write [target]")
 
 
 @pytest.mark.parametrize(("width", "mode"), [(1280, "light"), (390, "dark")])

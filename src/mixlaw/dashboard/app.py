@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -44,11 +45,13 @@ class Callbacks:
         watched: the study.
         moves: number of the last move of every page, so that a search for an earlier one can stop.
         jobs: proposals that are being made, by page, with the question that they answer.
+        turn: one move is answered at a time.
     """
 
     watched: Watched
     moves: dict[str, int] = field(default_factory=dict)
     jobs: dict[str, tuple[Job, str]] = field(default_factory=dict)
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
     def look(self, _beats: int, stamp: str | None) -> tuple[Any, Any]:
         """Look whether the study has changed: its stamp, and what is new, in words."""
@@ -66,7 +69,7 @@ class Callbacks:
         except Exception as error:
             return {**dict.fromkeys(CONTROLS, no_update), "shown": _failed(error)}
         places, names = [WHOLE, *study.target.phases], study.target.phases
-        found = dials.dials(view, study.view, study.spans, names)
+        found = dials.dials(view, study.view, study.spans, names, study.goal.unit)
         return {
             "panel": dials.panel(view, found, places, study.domains),
             "choices": list(dials.choices(view, names)),
@@ -92,9 +95,16 @@ class Callbacks:
         self.moves[session] = serial = monotonic_ns()
         while len(self.moves) > SESSIONS:
             self.moves.pop(next(iter(self.moves)))
+        with self.turn:
+            if self.moves.get(session) != serial:  # a key that is held down asks faster than anybody can answer
+                raise PreventUpdate
+            return self._glance(serial, moved + chosen, sum(names, []), pin, best)  # noqa: RUF017
+
+    def _glance(self, serial: int, moved: list[Any], names: list[Data], pin: str | None, best: Data | None) -> Data:
+        """The answer to one move."""
         try:
             study = self.watched.now()
-            values = {each["name"]: value for each, value in zip(sum(names, []), moved + chosen, strict=True)}  # noqa: RUF017
+            values = {each["name"]: value for each, value in zip(names, moved, strict=True)}
             view = dials.view_of(values, study.view)
             view = replace(view, pinned=None if pin is None else unpacked(pin))
             known = best is not None and best["question"] == view.question

@@ -50,7 +50,9 @@ class Dial:
         return {"limit": f"{self.label} in {place}", "weight": f"weight of {self.label}"}.get(kind, self.label)
 
 
-def dials(view: View, default: View, measured: Mapping[str, tuple[float, float]], phases: Sequence[str]) -> list[Dial]:
+def dials(
+    view: View, default: View, measured: Mapping[str, tuple[float, float]], phases: Sequence[str], unit: str
+) -> list[Dial]:
     """All sliders but those of limits, at a view.
 
     Args:
@@ -58,13 +60,15 @@ def dials(view: View, default: View, measured: Mapping[str, tuple[float, float]]
         default: of the study.
         measured: least and greatest `params` and `tokens` of the measured runs.
         phases: still to be trained, the last one is the cooldown.
+        unit: of gains.
     """
     found = [_count(name, getattr(view, name), getattr(default, name), measured[name]) for name in ("params", "tokens")]
     if len(phases) > 1:
         found.append(Dial("cooldown", f"{phases[-1]}, share of the tokens", "share", 0.01, 0.6, 0.01, view.cooldown))
     most = max(MOST, 2 * (default.eps or 0.0))
     eps = most if view.eps is None else view.eps
-    found.append(Dial("eps", "no task worse than the baseline by more than", "guard", 0.0, most, most / 100, eps))
+    label = f"no task worse than the baseline by more than ({unit})"
+    found.append(Dial("eps", label, "guard", 0.0, most, most / 100, eps))
     top = max(2.0, 2 * max(default.weights.values()))
     found += [Dial(f"weight:{t}", t, "weight", 0.0, top, top / 20, min(w, top)) for t, w in view.weights.items()]
     return found
