@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from mixlaw.runner.memory import HEAD_ROWS
+
 IGNORED = -100  # label of a token that does not count
-ROWS = {"cpu": 256}  # logits of so many tokens at once: on a CPU they stay in cache
-MANY_ROWS = 2048  # elsewhere
 
 Gradient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -82,6 +82,6 @@ class Losses(torch.nn.Module):
             logits = self.model(input_ids=tokens, use_cache=False).logits.flatten(0, 1).float()
             return functional.cross_entropy(logits, labels.flatten(), reduction="sum", ignore_index=IGNORED)
         hidden = self.model.model(input_ids=tokens, use_cache=False).last_hidden_state.flatten(0, 1)
-        rows = ROWS.get(hidden.device.type, MANY_ROWS)
+        rows = HEAD_ROWS[hidden.device.type != "cpu"]  # on a CPU they stay in its caches
         loss: torch.Tensor = _Head.apply(hidden, self.model.lm_head.weight, labels.flatten(), rows, self.gradient)  # type: ignore[no-untyped-call]
         return loss

@@ -18,7 +18,7 @@ import ctypes
 from mixlaw.errors import InputError
 from mixlaw.runner.ladder import Shape
 
-HEAD_TOKENS = 2048  # of the loss at once: as many rows of logits exist at a time
+HEAD_ROWS = {True: 2048, False: 256}  # rows of logits that exist at a time, under bf16 (accelerators) and fp32 (CPU)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 USABLE = 0.9  # of a device's memory: the rest is the driver's, and fragments
 
@@ -67,7 +67,9 @@ def training_bytes(
     kept, rest = _layer_bytes(shape, size)
     layers = shape.depth * kept + (rest if recompute else shape.depth * rest)
     last = shape.width * (8 if bf16 else 12)
-    head = min(tokens, HEAD_TOKENS) * vocabulary * (4 + size) + 4 * embeddings / ranks + size * tokens * shape.width
+    # In fp32 logits and their gradient are one block, in bf16 two of bf16 and one of fp32 between them.
+    block = min(tokens, HEAD_ROWS[bf16]) * vocabulary * (8 if bf16 else 4)
+    head = block + 4 * embeddings + size * tokens * shape.width
     activations = tokens * (layers + last) + head
     gradients = 4 * weights / ranks
     peak = activations + (gradients if accumulate else 0.0)

@@ -1,0 +1,142 @@
+"""Several processes train as one does: same data order, same losses, and each goes on where another number stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.runner import checkpoint
+from mixlaw.runner.distributed import ALONE, Ranks, spread
+from mixlaw.runner.ladder import Shape, shape
+from mixlaw.runner.model import initialise, optimizer
+from mixlaw.runner.setup import Setup
+from mixlaw.runner.step import train_step
+from mixlaw.runner.train import Stopped, train_segment
+from mixlaw.runner.tree import plan
+from ranks import together
+
+STEPS = 50
+# Six sequences on four ranks are two, two, one and one: the shorter ranks fill up with one that does not count.
+SETUP = Setup(data="no data", data_hash="", vocabulary=300, sequence=16, tasks=(), batch=6, warmup_tokens=600)
+PARAMS = shape("0.025M").params
+RNG = np.random.default_rng(0)
+STREAMS = {
+    "text": np.tile(RNG.integers(300, size=97), 60).astype(np.uint16),
+    "code": RNG.integers(300, size=6000).astype(np.uint16),
+}
+MIXTURE = Mixture({"text": 0.6, "code": 0.4})
+(SEGMENT,) = plan([SETUP.adopt(Recipe(PARAMS, (Phase("init", STEPS * SETUP.step_tokens(PARAMS), MIXTURE),)))]).segments
+
+
+def train(ranks: Ranks, runs: Path, steps: int | None = None, setup: Setup = SETUP) -> None:
+    """Train the segment, or so many steps of it."""
+    asked = iter(range(10**6))
+    stop: Callable[[], bool] = (lambda: False) if steps is None else lambda: next(asked) + 1 >= steps
+    try:
+        train_segment(SEGMENT, setup, STREAMS, runs, stop=stop, ranks=ranks)
+    except Stopped:
+        assert steps is not None
+
+
+def losses(runs: Path) -> list[float]:
+    """Loss of every step, as the last checkpoint remembers them."""
+    kept = json.loads((runs / SEGMENT.lineage / "checkpoint" / checkpoint.KEPT).read_text())
+    assert len(kept["losses"]) == STEPS
+    return [float(loss) for loss in kept["losses"]]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """Losses of one process."""
+    runs = tmp_path_factory.mktemp("alone")
+    train(ALONE, runs)
+    found = losses(runs)
+    assert found[-1] < found[0] - 0.5, "it learns"
+    assert max(abs(a - b) for a, b in pairwise(found)) > 1e-2, "batches differ"
+    return found
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_train_as_one_process_does(world: int, alone: list[float], tmp_path: Path) -> None:
+    together(world, train, tmp_path)
+    assert losses(tmp_path) == pytest.approx(alone, abs=1e-5)
+
+
+def test_another_number_of_ranks_goes_on_with_the_same_data(alone: list[float], tmp_path: Path) -> None:
+    together(2, train, tmp_path, 15)
+    train(ALONE, tmp_path, 15)
+    together(4, train, tmp_path)
+    assert losses(tmp_path) == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_checkpoint_of_several_ranks_is_that_of_one(tmp_path: Path) -> None:
+    together(2, train, tmp_path / "two", 3)
+    train(ALONE, tmp_path / "one", 3)
+    one, two = (checkpoint.load(next((tmp_path / n / SEGMENT.lineage).glob("partial-*"))) for n in ("one", "two"))
+    assert (one.step, two.step) == (3, 3)
+    assert one.moments.keys() == two.moments.keys()
+    for name, weight in one.model.state_dict().items():
+        assert torch.allclose(weight, two.model.state_dict()[name], atol=1e-5)
+    for name, moment in one.moments.items():
+        assert torch.allclose(moment, two.moments[name], rtol=1e-3, atol=1e-6)
+
+
+TOKENS = torch.randint(300, (6, 17), generator=torch.Generator().manual_seed(0))
+
+
+def step_of(ranks: Ranks, recompute: bool = False) -> list[float]:
+    """Loss and gradient norm of three steps in passes of one sequence, at a rate that clips hard."""
+    model = initialise(Shape(32, 2), 300, 16, seed=0)
+    model.model.embed_tokens.weight.data *= 30
+    wrapped = spread(model, ranks, recompute=recompute)
+    adamw, seen = optimizer(model, 1e-2, 0.95), []
+    for _ in range(3):
+        rows = TOKENS[ranks.rank :: ranks.world]
+        step = train_step(wrapped, adamw, rows, 1e-2, sequences=len(TOKENS), at_once=1, ranks=ranks)
+        seen += [step.loss, step.norm]
+    return seen
+
+
+def write_steps(ranks: Ranks, recompute: bool, bf16: bool, out: Path) -> None:
+    found = step_of(replace(ranks, bf16=bf16), recompute)
+    (out / f"{ranks.rank}.json").write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gradients_are_clipped_by_their_norm_over_all_shards(recompute: bool, tmp_path: Path) -> None:
+    together(2, write_steps, recompute, False, tmp_path)
+    alone = step_of(ALONE)
+    assert min(alone[1::2]) > 2, "so much is clipped"
+    for rank in range(2):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == pytest.approx(alone, rel=1e-5)
+
+
+def test_bf16_computes_roughly_and_keeps_fp32(tmp_path: Path) -> None:
+    together(2, write_steps, False, True, tmp_path)
+    rough, alone = json.loads((tmp_path / "0.json").read_text()), step_of(ALONE)
+    assert rough == pytest.approx(alone, rel=0.05)
+    assert rough[0] != pytest.approx(alone[0], rel=1e-6), "eight bits of mantissa show"
+
+
+def fp32_weights(ranks: Ranks) -> None:
+    """What an accelerator does: bf16 in the layers, fp32 in weights, moments and checkpoints."""
+    model = initialise(Shape(32, 2), 300, 16, seed=0)
+    wrapped, kinds = spread(model, replace(ranks, bf16=True)), []
+    model.model.layers[1].mlp.register_forward_hook(lambda module, args, out: kinds.append(out.dtype))
+    adamw = optimizer(model, 1e-2, 0.95)
+    train_step(wrapped, adamw, TOKENS[ranks.rank :: 2], 1e-2, sequences=6, ranks=ranks)
+    assert kinds == [torch.bfloat16]
+    states = [value.dtype for state in adamw.state.values() for value in state.values()]
+    assert {*states, *(weight.dtype for weight in model.parameters())} == {torch.float32}
+
+
+def test_weights_and_moments_stay_fp32_under_bf16() -> None:
+    together(2, fp32_weights)

@@ -1,0 +1,96 @@
+"""Bad batches are left out, spoilt stretches turned back from, the same ones however often a run is killed."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.runner.ladder import shape
+from mixlaw.runner.loader import Batches
+from mixlaw.runner.setup import Setup
+from mixlaw.runner.spikes import BEFORE, IN_A_ROW, Spoilt, Watch
+from mixlaw.runner.train import Stopped, train_segment
+from mixlaw.runner.tree import plan
+
+SETUP = Setup(data="no data", data_hash="", vocabulary=300, sequence=32, tasks=(), batch=4, warmup_tokens=1000)
+STEP = SETUP.step_tokens(shape("0.025M").params)
+PHASE = Phase("init", 400 * STEP, Mixture({"text": 1.0}))
+RECIPE = SETUP.adopt(Recipe(shape("0.025M").params, (PHASE,)))
+(SEGMENT,) = plan([RECIPE]).segments
+
+
+def spoilt(first: int, last: int) -> dict[str, np.ndarray]:
+    """A pattern to learn, but random tokens wherever the batches of steps first..last-1 read."""
+    rng = np.random.default_rng(0)
+    text = np.tile(rng.integers(300, size=97), 800).astype(np.uint16)
+    places = Batches(RECIPE, {"text": np.arange(len(text), dtype=np.uint32)}, SETUP.sequence, 4)
+    for row in np.concatenate([places.at(step) for step in range(first, last)]):
+        text[row[0] : row[0] + SETUP.sequence] = rng.integers(300, size=SETUP.sequence)
+    return {"text": text}
+
+
+def entries(runs: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (runs / f"{SEGMENT.lineage}.training.jsonl").read_text().splitlines()]
+
+
+def test_a_stretch_of_bad_batches_is_turned_back_from_and_left_out(tmp_path: Path) -> None:
+    streams = spoilt(330, 345)
+    whole = train_segment(SEGMENT, SETUP, streams, tmp_path / "whole" / "runs")
+    # Eight in a row from 330 on: those and the eight before are marked; the rest are left out one by one.
+    assert whole.skipped == tuple(range(330 - BEFORE, 345))
+    assert whole.loss < 0.1, "it has learned the pattern all the same"
+    told = entries(tmp_path / "whole" / "runs")
+    assert [entry["event"] for entry in told if entry.get("event") == "turned back"] == ["turned back"]
+    assert told[-1]["step"] == 400
+
+    runs = tmp_path / "pieces" / "runs"
+    for after in (300, 28, 20, 10**6):  # stopped before, and after what was turned back from
+        asked = iter(range(10**6))
+        try:
+            pieces = train_segment(SEGMENT, SETUP, streams, runs, stop=lambda asked=asked, n=after: next(asked) >= n)  # type: ignore[misc]
+        except Stopped:
+            continue
+    assert pieces.skipped == whole.skipped
+    one, other = (
+        load_file(t / SEGMENT.lineage / "checkpoint" / "model.safetensors") for t in (runs, tmp_path / "whole" / "runs")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def usual(steps: int) -> Watch:
+    """A watch that has seen losses of 2 and 4 in turn: mean 3, standard deviation 1."""
+    watch = Watch()
+    assert all(watch.made(step, 2.0 + 2.0 * (step % 2), 1.0) for step in range(steps))
+    return watch
+
+
+@pytest.mark.parametrize(("loss", "made"), [(8.99, True), (9.01, False), (-5.0, True), (math.nan, False)])
+def test_six_deviations_above_the_mean_are_too_many(loss: float, made: bool) -> None:
+    assert usual(128).made(128, loss, 1.0) is made
+
+
+def test_before_much_was_seen_and_at_a_new_phase_only_what_is_no_number_is_bad() -> None:
+    assert usual(62).made(62, 1e6, 1.0)
+    watch = usual(128)
+    watch.go_on(watch.as_json(), same_phase=False)
+    assert watch.made(128, 1e6, 1.0)
+    assert not watch.made(129, 1.0, math.inf)
+    assert watch.skipped == [129]
+
+
+def test_eight_bad_steps_in_a_row_are_marked_with_the_eight_before_but_not_beyond_the_segment() -> None:
+    for begin, first in ((0, 128 - BEFORE), (125, 125)):
+        watch = usual(128)
+        watch.begin = begin
+        assert not any(watch.made(step, math.nan, 1.0) for step in range(128, 128 + IN_A_ROW - 1))
+        with pytest.raises(Spoilt) as caught:
+            watch.made(128 + IN_A_ROW - 1, math.nan, 1.0)
+        assert caught.value.step == first
+        assert [step for step in range(200) if watch.skips(step)] == [*range(first, 128 + IN_A_ROW)]
