@@ -72,11 +72,11 @@ def documents(line: str, rng: np.random.Generator) -> str:
     return "".join(json.dumps({"text": text}) + "\n" for text in texts)
 
 
-def prepare(folder: Path) -> Path:
+def prepare(folder: Path, settings: str = SETTINGS) -> Path:
     """Make the study with its data, nothing trained; return its folder."""
     rng = np.random.default_rng(0)
     folder.mkdir()
-    (folder / "study.toml").write_text(SETTINGS)
+    (folder / "study.toml").write_text(settings)
     (folder / "text.jsonl").write_text(documents("the model sees a word and another one after it", rng))
     (folder / "code.jsonl").write_text(documents("def f(x): return x + 1 if x else None # end", rng))
     open_study(folder).prepare()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,27 +18,16 @@ from mixlaw.runner.ladder import Shape
 from mixlaw.runner.model import initialise, optimizer
 from mixlaw.runner.store import Copier, Damaged, Store
 from mixlaw.runner.tree import Segment, plan
+from s3_server import serving
 
 TEXT = Mixture({"text": 1.0})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """URL of a bucket in a server that speaks S3."""
-    boto = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = boto.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "nobody")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        Store("s3://bucket").fs.mkdir("bucket")
-        yield "s3://bucket/study"
-    server.stop()
+    with serving() as url:
+        yield url
 
 
 @pytest.fixture(params=["memory", "disk", "s3"])

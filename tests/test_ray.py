@@ -1,0 +1,189 @@
+"""The Ray executor on a cluster of three nodes of this machine: the same results as here, whatever is killed."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mixlaw.errors import InputError
+from mixlaw.runner.dispatch import Progress
+from mixlaw.runner.sites import Ray
+from mixlaw.runner.store import Store
+from mixlaw.runner.tree import plan
+from mixlaw.study import Study, open_study
+from s3_server import serving
+from small_study import SETTINGS, copy, prepare, results
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+#: Without the second recipe: nine segments, of which three begin at once and last for hundreds of steps.
+STUDY = (
+    SETTINGS.replace(SETTINGS.split("[[recipes]]")[2], "@")
+    .replace("[[recipes]]@", "")
+    .replace("24_000", "60_000")
+    .replace("share = 0.5\n", "share = 0.8\n")
+    .replace("share = 0.25", "share = 0.1")
+    .replace("checkpoint_seconds = 0.05", "checkpoint_seconds = 0.3")
+)
+SEGMENTS = 9
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Three nodes of one core each, and a bucket that they reach."""
+
+    nodes: Any
+    address: str
+    client: str
+    bucket: str
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with pytest.MonkeyPatch.context() as patch, serving() as bucket, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("scratch")))
+        import ray
+        from ray.cluster_utils import Cluster as Nodes
+
+        head = {**NODE, "include_dashboard": False, "ray_client_server_port": port}
+        nodes = Nodes(initialize_head=True, head_node_args=head)
+        try:
+            for _ in range(2):
+                nodes.add_node(**NODE, wait=False)
+            nodes.wait_for_nodes()
+            yield Cluster(nodes, nodes.address, f"ray://127.0.0.1:{port}", bucket)
+        finally:
+            ray.shutdown()
+            nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(tmp_path_factory.mktemp("ray") / "study", STUDY)
+
+
+@pytest.fixture(scope="module")
+def local(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Records and checkpoints of the study, trained on this machine."""
+    study = copy(prepared, tmp_path_factory.mktemp("local") / "study")
+    assert len(study.run(workers=2).done) == SEGMENTS
+    return results(study)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.05)
+
+
+def test_a_node_killed_in_mid_segment_costs_the_steps_since_its_last_checkpoint(
+    cluster: Cluster, prepared: Path, local: dict[str, bytes], tmp_path: Path
+) -> None:
+    study = copy(prepared, tmp_path / "study")
+    segments = plan(study.recipes()).by_lineage
+    saved: dict[str, int] = {}  # lineage -> tokens in its partial checkpoint when the node went
+    told: dict[str, list[int]] = defaultdict(list)  # lineage -> tokens told since then
+
+    def watch(state: Progress) -> None:
+        partial = {path.parts[-2]: int(path.name[8:]) for path in study.runs.glob("*/partial-*")}
+        if saved:
+            for segment, tokens in state.doing.values():
+                told[segment.lineage].append(tokens)
+        elif len(partial) == 3 == sum(tokens > 0 for _, tokens in state.doing.values()):
+            saved.update({at: 128 * steps - segments[at].start for at, steps in partial.items()})
+            cluster.nodes.remove_node(next(iter(cluster.nodes.worker_nodes)), allow_graceful=False)
+
+    outcome = study.run(site=Ray(cluster.address), progress=watch)
+    assert (len(outcome.done), outcome.failed, outcome.blocked) == (SEGMENTS, {}, ())
+    (again,) = (at for at in saved if 0 in told[at])  # handed out a second time
+    since = [tokens for tokens in told[again][told[again].index(0) :] if tokens]
+    assert min(since, default=saved[again]) >= saved[again]
+    assert results(study) == local
+
+
+def test_a_driver_that_was_killed_goes_on_from_the_store(
+    cluster: Cluster, prepared: Path, local: dict[str, bytes], tmp_path: Path
+) -> None:
+    study = copy(prepared, tmp_path / "study")
+    settings = study.path / "study.toml"
+    settings.write_text(STUDY.rpartition("[[recipes]]")[0])
+    study = open_study(study.path)
+    (recipe,) = study.recipes()
+    store = Store(cluster.bucket)
+
+    driver = drive(study, cluster.address, store.url)
+    wait_until(lambda: len(store.trained()) == 1 or driver.poll() is not None)
+    assert driver.poll() is None
+    driver.kill()
+    driver.communicate()
+
+    driver = drive(study, cluster.client, store.url)
+    output, said = driver.communicate(timeout=200)
+    assert driver.returncode == 0, said
+    assert len(json.loads(output)["done"]) < 3
+    assert [record.run for record in study.records()] == [recipe.lineage]
+    assert len(store.trained()) == 3
+    for name, content in local.items():
+        _, lineage, rest = name.split("/", 2)
+        if lineage in store.trained():
+            there = store.fs.cat_file(f"{store.root}/{lineage}/{rest}") if rest.startswith("checkpoint") else None
+            assert content == (there or (study.path / name).read_bytes())
+
+
+def drive(study: Study, address: str, store: str) -> subprocess.Popen[str]:
+    command = ["run", str(study.path), "--executor", "ray", "--address", address, "--store", store, "--json"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "mixlaw", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_a_segment_that_always_fails_blocks_its_descendants_alone_and_is_named_with_its_log(
+    cluster: Cluster, prepared: Path, tmp_path: Path
+) -> None:
+    study = copy(prepared, tmp_path / "study")
+    (shard,) = study.data.glob("code/train-*.bin")
+    shard.write_bytes(b"\xff" * shard.stat().st_size)  # token 65,535 of a vocabulary of 300
+    outcome = study.run(site=Ray(cluster.address))
+    phases = {lineage: segment.phase for lineage, segment in plan(study.recipes()).by_lineage.items()}
+    assert sorted(phases[lineage] for lineage in outcome.done) == ["init", "init"]
+    assert sorted(phases[lineage] for lineage in outcome.failed) == ["continue", "continue", "init"]
+    assert sorted(phases[lineage] for lineage in outcome.blocked) == ["continue", *["cooldown"] * 3]
+    for why in outcome.failed.values():
+        assert "IndexError" in why
+        log = Path(why.rpartition("see ")[2])
+        assert log.parent == study.runs.resolve()
+        assert "Traceback" in log.read_text()
+
+
+def test_a_node_that_sees_other_data_than_the_driver_is_refused(
+    cluster: Cluster, prepared: Path, tmp_path: Path
+) -> None:
+    study = copy(prepared, tmp_path / "study")
+    tree = plan(study.recipes())
+    for change, wrong in (({"data": "/nowhere"}, "there is no /nowhere"), ({"data_hash": "x"}, "holds other data")):
+        executor = Ray(cluster.address).executor(replace(study.setup, **change), study.runs, lambda _: None)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=f"node .*: .*{wrong}"):
+            executor.run(tree, list(tree.segments))
+
+
+def test_an_address_where_no_cluster_answers_is_refused() -> None:
+    code = "from mixlaw.runner.ray_executor import connect; connect('127.0.0.1:1')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert "InputError: no Ray cluster answers at '127.0.0.1:1'" in done.stderr
