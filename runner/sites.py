@@ -62,17 +62,6 @@ class Local(Site):
         return LocalExecutor(setup, runs, self.machines()[0], show, self.launch)
 
 
-def local(workers: int | None = None, gpus: str | None = None, launch: str | None = None) -> Local:
-    """This machine, from what a command line says.
-
-    Raises:
-        InputError: `gpus` is not a number.
-    """
-    if gpus is not None and not gpus.isdecimal():
-        raise InputError(f"--gpus is a number of GPUs of this machine, got {gpus!r}; 4x8 is for --dry-run")
-    return Local(workers, None if gpus is None else int(gpus), tuple(shlex.split(launch or "")))
-
-
 @dataclass(frozen=True)
 class Ray(Site):
     """A Ray cluster; nodes see the study's data folder at the same path.
@@ -103,3 +92,27 @@ class Ray(Site):
         from mixlaw.runner.ray_executor import RayExecutor
 
         return RayExecutor(setup, runs, show, self.address, self.store, self.workers)
+
+
+def site_of(
+    executor: str,
+    workers: int | None = None,
+    gpus: str | None = None,
+    launch: str | None = None,
+    address: str | None = None,
+    store: str | None = None,
+) -> Site:
+    """Where to train, from what a command line says.
+
+    Raises:
+        InputError: `gpus` is not a number, or something is said that the other executor takes.
+    """
+    of_ray, of_local = {"--address": address, "--store": store}, {"--gpus": gpus, "--launch": launch}
+    strange = [name for name, value in (of_local if executor == "ray" else of_ray).items() if value is not None]
+    if strange:
+        raise InputError(f"the {executor} executor takes no {strange[0]}; leave it out, or choose the other --executor")
+    if executor == "ray":
+        return Ray(address or "auto", store, workers)
+    if gpus is not None and not gpus.isdecimal():
+        raise InputError(f"--gpus is a number of GPUs of this machine, got {gpus!r}; 4x8 is for --dry-run")
+    return Local(workers, None if gpus is None else int(gpus), tuple(shlex.split(launch or "")))

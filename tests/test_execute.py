@@ -11,15 +11,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from mixlaw.errors import InputError
 from mixlaw.runner.devices import Machine
 from mixlaw.runner.dispatch import TRIES, Progress
 from mixlaw.runner.execute import LocalExecutor
+from mixlaw.runner.ladder import shape
+from mixlaw.runner.memory import USABLE, training_bytes
+from mixlaw.runner.sites import site_of
 from mixlaw.runner.tree import plan
 from mixlaw.study import Study
 from small_study import SEGMENTS, copy, files, prepare, results
@@ -284,3 +290,47 @@ def test_a_worker_that_dies_every_time_is_given_up_after_three_tries(prepared: P
     assert list(outcome.failed) == [tree.segments[0].lineage]
     assert f"died {TRIES} times, last with code -9" in outcome.failed[tree.segments[0].lineage]
     assert outcome.blocked == tuple(segment.lineage for segment in tree.segments[1:])
+
+
+# --- several devices ------------------------------------------------------------------------------------------------
+
+
+def same_weights(one: Study, other: Study, lineage: str) -> bool:
+    """Whether two checkpoints agree within 1e-5."""
+    found = (load_file(study.runs / lineage / "checkpoint" / "model.safetensors") for study in (one, other))
+    ours, theirs = found
+    return all(torch.allclose(ours[name], theirs[name], rtol=0, atol=1e-5) for name in ours)
+
+
+def test_one_worker_over_two_ranks_comes_to_what_one_process_does(
+    prepared: Path, trained: Study, tmp_path: Path
+) -> None:
+    study = copy(prepared, tmp_path / "study")
+    tree = plan(study.recipes()[:1])
+    site = site_of("local", launch=f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node=2")
+    told: list[Progress] = []
+    setup = replace(study.setup, checkpoint_seconds=300.0)
+    outcome = site.executor(setup, study.runs, told.append).run(tree, list(tree.segments))
+    assert (len(outcome.done), outcome.failed) == (3, {})
+    assert max(len(progress.doing) for progress in told) == 1
+    assert all(same_weights(study, trained, segment.lineage) for segment in tree.segments)
+    (record,) = study.records()
+    (alone,) = (other for other in trained.records() if other.run == record.run)
+    assert record.values.keys() == alone.values.keys()
+    for task, measured in record.values.items():
+        assert measured.value == pytest.approx(alone.values[task].value, abs=1e-5)
+
+
+def test_a_size_that_one_device_cannot_hold_takes_several(prepared: Path, trained: Study, tmp_path: Path) -> None:
+    study = copy(prepared, tmp_path / "study")
+    tree = plan(study.recipes()[:1])
+    size, setup = shape(tree.recipes[0].params), replace(study.setup, checkpoint_seconds=300.0)
+    one, two, four = (training_bytes(size, 300, setup.sequence, 1, ranks=ranks, recompute=True) for ranks in (1, 2, 4))
+    assert four < one < two, "so small a model gains nothing from two: what they gather is all of it"
+    machine = Machine("local", 4, memory=round((one + four) / 2 / USABLE))
+    outcome = LocalExecutor(setup, study.runs, machine).run(tree, [tree.segments[0]])
+    assert outcome.done == (tree.segments[0].lineage,)
+    assert same_weights(study, trained, tree.segments[0].lineage)
+    small = Machine("local", 3, memory=machine.memory)
+    with pytest.raises(InputError, match=r"need 4 devices of .* and no machine has more than 3"):
+        LocalExecutor(setup, study.runs, small).run(tree, [tree.segments[1]])

@@ -21,7 +21,7 @@ from mixlaw.runner.gpus import GPUS
 from mixlaw.runner.ladder import shape
 from mixlaw.runner.placement import Job, placed
 from mixlaw.runner.setup import Setup
-from mixlaw.runner.sites import Local, local
+from mixlaw.runner.sites import Local, Ray, site_of
 from mixlaw.runner.tree import plan
 from mixlaw.study import open_study
 from small_study import SEGMENTS, files, prepare
@@ -60,8 +60,13 @@ def test_gpus_that_are_not_here_are_refused() -> None:
     with pytest.raises(InputError, match="500 GPUs are wanted, 0 are here"):
         this_machine(gpus=500)
     with pytest.raises(InputError, match="got '4x8'"):
-        local(gpus="4x8")
-    assert local(2, "0", "srun -n 2 'a b'") == Local(2, 0, ("srun", "-n", "2", "a b"))
+        site_of("local", gpus="4x8")
+    assert site_of("local", 2, "0", "srun -n 2 'a b'") == Local(2, 0, ("srun", "-n", "2", "a b"))
+    assert site_of("ray", 2, store="s3://b") == Ray("auto", "s3://b", 2)
+    with pytest.raises(InputError, match="the local executor takes no --store"):
+        site_of("local", store="s3://b")
+    with pytest.raises(InputError, match="the ray executor takes no --launch"):
+        site_of("ray", launch="srun")
 
 
 # --- placement ------------------------------------------------------------------------------------------------------

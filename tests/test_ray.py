@@ -70,7 +70,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             yield Cluster(nodes, nodes.address, f"ray://127.0.0.1:{port}", bucket)
         finally:
             ray.shutdown()
-            nodes.shutdown()
+            nodes.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")

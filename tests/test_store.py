@@ -87,7 +87,8 @@ class Broken(Exception):
 
 def breaking(store: Store, after: int) -> None:
     """Let a store fail when it has taken so many files."""
-    whole, taken = store.fs.put_file, []
+    whole = store.fs.put_file
+    taken: list[Any] = []
 
     def put_file(*args: Any, **options: Any) -> None:
         if len(taken) == after:
@@ -154,7 +155,8 @@ def test_a_state_cannot_send_files_elsewhere(store: Store, saved: Path, tmp_path
 def test_copies_are_made_while_training_goes_on_and_survive_the_removal_of_what_is_copied(
     saved: Path, tmp_path: Path
 ) -> None:
-    store, go, complaints = Store(str(tmp_path / "store")), threading.Event(), []
+    store, go = Store(str(tmp_path / "store")), threading.Event()
+    complaints: list[str] = []
     put = store.put
 
     def slow_put(folder: Path, name: str) -> None:

@@ -86,7 +86,9 @@ def run(
         str | None, typer.Option(help="GPUs to use, all if not given; with --dry-run also machines x GPUs, as 4x8.")
     ] = None,
     executor: Annotated[Literal["local", "ray"], typer.Option(help="This machine, or a Ray cluster.")] = "local",
-    address: Annotated[str, typer.Option(help="Of the Ray cluster: auto, HOST:6379 or ray://HOST:10001.")] = "auto",
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster: auto (if not given), HOST:6379 or ray://HOST:10001.")
+    ] = None,
     store: Annotated[
         str | None, typer.Option(help="Where a Ray cluster keeps checkpoints: s3://... or any fsspec URL.")
     ] = None,
@@ -104,11 +106,11 @@ def run(
     """Train and evaluate what is pending; safe to kill and repeat."""
     from mixlaw.progress import training
     from mixlaw.runner.dry_run import Terms
-    from mixlaw.runner.sites import Ray, local
+    from mixlaw.runner.sites import site_of
     from mixlaw.study import open_study
 
     opened = open_study(study)
-    site = Ray(address, store, workers) if executor == "ray" else local(workers, None if dry_run else gpus, launch)
+    site = site_of(executor, workers, None if dry_run else gpus, launch, address, store)
     if dry_run:
         _print(opened.dry_run(site, Terms(gpus, gpu, mfu, price)), as_json)
         return
