@@ -14,9 +14,9 @@ import torch
 
 from mixlaw.errors import InputError
 from mixlaw.runner import checkpoint
+from mixlaw.runner.head import Losses
 from mixlaw.runner.ladder import Shape
 from mixlaw.runner.model import initialise, optimizer
-from mixlaw.runner.head import Losses
 from mixlaw.runner.step import train_step
 
 VOCABULARY, SEQUENCE = 300, 32

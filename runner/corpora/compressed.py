@@ -40,7 +40,7 @@ class _Damaged(Exception):
 
 def _raw(path: Path) -> IO[bytes]:
     if path.suffix == ".gz":
-        return io.BufferedReader(gzip.open(path, "rb"))  # noqa: SIM115 - whoever opens closes
+        return io.BufferedReader(gzip.open(path, "rb"))
     return io.BufferedReader(_Zstandard(path), 2**17) if path.suffix == ".zst" else path.open("rb")
 
 

@@ -156,7 +156,8 @@ def _named(path: Path) -> dict[str, str]:
         told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): mend it or leave it out") from error
-    found = {name: told[name]["content"] if isinstance(told[name], dict) else told[name] for name in NAMED & set(told)}
+    values = {name: told[name] for name in NAMED if name in told}
+    found = {name: value["content"] if isinstance(value, dict) else value for name, value in values.items()}
     return {name: found[name] for name in NAMED if isinstance(found.get(name), str)}
 
 
