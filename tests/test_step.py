@@ -1,0 +1,87 @@
+"""One step: the loss in blocks is the plain cross-entropy, and a batch in passes is the batch at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from mixlaw.runner.head import IGNORED, Losses
+from mixlaw.runner.ladder import shape
+from mixlaw.runner.model import config, initialise, optimizer
+from mixlaw.runner.step import train_step
+
+VOCABULARY, SEQUENCE = 300, 32
+SIZE = shape("0.02M")
+
+
+def batch(rows: int) -> torch.Tensor:
+    return torch.randint(VOCABULARY, (rows, SEQUENCE + 1), generator=torch.Generator().manual_seed(3))
+
+
+def test_loss_and_gradients_are_those_of_plain_cross_entropy_also_with_labels_that_do_not_count() -> None:
+    model = initialise(SIZE, VOCABULARY, SEQUENCE, seed=1)
+    tokens = batch(70)  # more rows of logits than one block holds
+    inputs, labels = tokens[:, :-1], tokens[:, 1:].clone()
+    labels[5:9] = IGNORED
+    loss = Losses(model)(inputs, labels)
+    loss.backward()
+    ours = [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
+    model.zero_grad()
+    logits = model(input_ids=inputs, use_cache=False).logits.flatten(0, 1)
+    plain = functional.cross_entropy(logits, labels.flatten(), reduction="sum", ignore_index=IGNORED)
+    plain.backward()  # type: ignore[no-untyped-call]
+    assert float(loss.detach()) == pytest.approx(float(plain.detach()), rel=1e-6)
+    for mine, weight in zip(ours, model.parameters(), strict=True):
+        assert weight.grad is not None
+        assert torch.allclose(mine, weight.grad, rtol=1e-4, atol=1e-4 * float(weight.grad.abs().max()))
+
+
+def test_a_batch_in_passes_trains_what_the_batch_at_once_trains() -> None:
+    models = [initialise(SIZE, VOCABULARY, SEQUENCE, seed=1) for _ in range(2)]
+    adamws = [optimizer(model, 3e-3, 0.95) for model in models]
+    for number in range(20):
+        tokens = batch(12).roll(number, 1)
+        seen = [
+            train_step(Losses(model), adamw, tokens, 3e-3, at_once=at_once)
+            for model, adamw, at_once in zip(models, adamws, (12, 5), strict=True)  # 5, 5 and 2
+        ]
+        assert seen[0].loss == pytest.approx(seen[1].loss, abs=1e-5)
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", ["0.02M", "1M", "30M", "470M", "1B", "2.8B", "13B"])
+def test_a_size_on_the_meta_device_has_exactly_the_parameters_that_it_is_said_to_have(size: str) -> None:
+    from transformers import LlamaForCausalLM
+
+    chosen = shape(size)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config(chosen, 32_768, 2048))
+    counted = sum(weight.numel() for weight in model.parameters())
+    assert counted == chosen.params + 32_768 * chosen.width
+
+
+def test_a_saved_model_gives_the_same_logits_in_transformers_in_another_process(tmp_path: Path) -> None:
+    from mixlaw.runner import checkpoint
+
+    model = initialise(SIZE, VOCABULARY, SEQUENCE, seed=1)
+    adamw = optimizer(model, 3e-3, 0.95)
+    train_step(Losses(model), adamw, batch(8), 3e-3)
+    checkpoint.save(tmp_path / "checkpoint", model, adamw, 1, tmp_path)
+    with torch.no_grad():
+        np.save(tmp_path / "logits.npy", model(input_ids=batch(2)[:, :-1]).logits.numpy())
+    np.save(tmp_path / "tokens.npy", batch(2)[:, :-1].numpy())
+    code = (
+        "import sys, torch, numpy as np; from transformers import AutoModelForCausalLM; folder = sys.argv[1];"
+        "model = AutoModelForCausalLM.from_pretrained(folder + '/checkpoint');"
+        "logits = model(input_ids=torch.from_numpy(np.load(folder + '/tokens.npy'))).logits.detach().numpy();"
+        "print(abs(logits - np.load(folder + '/logits.npy')).max())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert float(done.stdout.splitlines()[-1]) <= 1e-5
