@@ -24,6 +24,7 @@ def serving() -> Iterator[str]:
         for name, value in (where | credentials).items():
             patch.setenv(name, value)
         bucket = f"bucket-{port}"  # what servers of one process hold outlives them
-        s3fs.S3FileSystem(skip_instance_cache=True).mkdir(bucket)
+        s3fs.S3FileSystem.clear_instance_cache()  # clients of a server that is gone
+        s3fs.S3FileSystem().mkdir(bucket)
         yield f"s3://{bucket}/study"
     server.stop()
