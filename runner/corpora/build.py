@@ -62,7 +62,7 @@ class Wanted:
 
 
 class Build:
-    """A data folder on its way, in a folder of its own."""
+    """A data folder on its way, in a folder of its own; `large` if so much is read that processes pay."""
 
     def __init__(self, folder: Path, wanted: Wanted, progress: Progress) -> None:
         self.wanted, self.folder = wanted, folder
@@ -71,9 +71,9 @@ class Build:
         self.bits = self.work / "dropped.bits"
         self.stages = Stages(progress)
         self.parts = {name: partitions(source, wanted.root) for name, source in wanted.domains.items()}
-        size = sum(part.size or UNKNOWN for parts in self.parts.values() for part in parts)
-        cores = len(os.sched_getaffinity(0))
-        self.processes = (cores if size > FEW else 0) if wanted.processes is None else wanted.processes
+        self.large = sum(part.size or UNKNOWN for parts in self.parts.values() for part in parts) > FEW
+        cores = len(os.sched_getaffinity(0)) if self.large else 0
+        self.processes = cores if wanted.processes is None else wanted.processes
         self.limit = max(LEAST, min(MOST, MEMORY // max(1, self.processes)))
 
     def run(self) -> tuple[dict[str, Found], Words, dict[Side, tuple[ShardFile, ...]]]:

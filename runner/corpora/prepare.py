@@ -71,10 +71,15 @@ def prepare(
             return done
         wanted = Wanted(dict(domains), sources, root, vocabulary, tokenizer, held_out, seed, fingerprint, processes)
         build = Build(data / BUILDING, wanted, progress or (lambda *_: None))
-        manifest = _built(build)
+        try:
+            manifest = _built(build)
+        except InputError:
+            if not build.large:  # else the next call need not read again what was right
+                shutil.rmtree(build.folder, ignore_errors=True)
+            raise
         _publish(manifest, build.out, data)
         build.stages.end()
-        shutil.rmtree(data / BUILDING, ignore_errors=True)
+        shutil.rmtree(build.folder, ignore_errors=True)
     return manifest
 
 
