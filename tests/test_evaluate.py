@@ -22,6 +22,7 @@ from mixlaw.runner.corpora.tokenizer import encode, load
 from mixlaw.runner.evaluate import TASKS, evaluate, tasks_of
 from mixlaw.runner.items import read_items
 from mixlaw.runner.scoring import bits_per_byte, choice_probability, slide
+from mixlaw.runner.tasks.choices import Items, choice_accuracy
 
 SEQUENCE = 48
 DOMAINS = {"prose": "speeches.jsonl", "code": "code/*.py"}
@@ -122,6 +123,45 @@ def test_choice_probabilities_are_those_of_a_loop_over_choices(model: Any, data:
     found = evaluate(model, data, [task])[task]
     assert found.value == pytest.approx(np.mean(right), rel=1e-5)
     assert found.stderr == pytest.approx(np.std(right, ddof=1) / math.sqrt(len(right)), rel=1e-5)
+
+
+@pytest.mark.parametrize("task", ["capitals", "agreement"])
+def test_accuracy_of_items_is_that_of_a_loop_over_choices(model: Any, data: Path, task: str) -> None:
+    tokenizer = load(data / "tokenizer")
+    right = []
+    for item in read_items(data, task):
+        losses = []
+        for choice in item.choices:
+            context, answer = encode(tokenizer, [item.context, choice])
+            whole = np.concatenate([[0], context, answer])[-SEQUENCE - 1 :]
+            losses.append(loss(model, whole, len(whole) - len(answer)))
+        right.append(float(np.argmin(losses) == 0))
+    found = evaluate(model, data, ["right"], measures={"right": Items(task)})["right"]
+    assert found.value == pytest.approx(np.mean(right))
+    assert found.stderr == pytest.approx(np.std(right, ddof=1) / math.sqrt(len(right)))
+    assert found.count == 40
+
+
+def test_items_have_other_units_and_probability_is_the_same_under_another_name(model: Any, data: Path) -> None:
+    tokenizer = load(data / "tokenizer")
+    nats = size = 0.0
+    for item in read_items(data, "capitals"):
+        context, answer = encode(tokenizer, [item.context, item.choices[0]])
+        nats += loss(model, np.concatenate([[0], context, answer]), 1 + len(context))
+        size += len(item.choices[0].encode())
+    measures = {"bits": Items("capitals", "bits/byte"), "chosen": Items("capitals", "choice-prob")}
+    found = evaluate(model, data, ["bits", "capitals", "chosen"], measures=measures)
+    assert list(found) == ["bits", "capitals", "chosen"]
+    assert found["bits"].value == pytest.approx(nats / size / math.log(2), rel=1e-6)
+    assert found["chosen"].value == pytest.approx(found["capitals"].value, rel=1e-6)
+
+
+def test_accuracy_by_hand_counts_equal_choices_by_halves() -> None:
+    """Right, wrong, and one of two likeliest; of two, three and two choices: guessing gives (1/2 + 1/3 + 1/2) / 3."""
+    nats, sizes = np.array([1.0, 2, 3, 1, 4, 2, 2]), np.full(7, 5.0)
+    found = choice_accuracy(nats, sizes, np.array([0, 0, 1, 1, 1, 2, 2]))
+    assert (found.value, found.count) == (pytest.approx(0.5), 3)
+    assert found.details["chance"] == pytest.approx(4 / 9)
 
 
 def test_the_same_weights_give_the_same_bits_alone_and_together(model: Any, data: Path) -> None:
