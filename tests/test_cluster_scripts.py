@@ -27,6 +27,9 @@ STUBS = {
     "torchrun": "",
     "mixlaw": """
         [ "$3" = --launch ] && eval "$4 -m mixlaw.runner.worker"
+        # A driver lives longer than it takes nodes to join.
+        case "$*" in *"--executor ray"*) if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
+            until grep -q "^ray start --address" "$RECORD"; do /bin/sleep 0.05; done; fi;; esac
         [ "$MODE" = done ] && exit 0
         trap 'echo "mixlaw stops" >> "$RECORD"; exit 1' TERM
         while true; do sleep 0.02; done""",
@@ -118,7 +121,8 @@ def test_head_then_nodes_then_driver_and_nothing_stays(tmp_path: Path) -> None:
     calls = job.calls
     assert set(wanted) <= set(calls)
     order = [calls.index(call) for call in wanted]
-    assert order[:4] == sorted(order[:4])
+    assert order[:2] == sorted(order[:2])
+    assert min(order[2:]) > order[1], "the head starts in the background while it is asked for: either may be first"
     assert calls.count(wanted[3]) == 2, "asked again until the head answered"
     assert min(order[4:]) > order[3], "nodes and driver come when the head is there"
     assert head in calls
