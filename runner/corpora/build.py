@@ -154,8 +154,10 @@ class Build:
     # --- tokens -----------------------------------------------------------------------------------------------------
 
     def buckets(self, domain: str, stem: str) -> list[Bucket]:
-        """Pieces of a side of a domain, in the order of their hash."""
-        return buckets(self._spooled[domain], SIDES[stem], self.bits, self.limit)
+        """Pieces of a side of a domain, in the order of their hash: several for each process, to end together."""
+        size = sum(counts.bytes for spooled in self._spooled.values() for counts in map(read_counts, spooled.paths))
+        share = size // (4 * self.processes) if self.processes > 1 else size
+        return buckets(self._spooled[domain], SIDES[stem], self.bits, min(self.limit, max(2**20, share)))
 
     def _words(self) -> Words:
         self.stages.begin("tokenizer", "training the tokenizer")

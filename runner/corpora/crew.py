@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import IO, Any
 
@@ -131,7 +132,7 @@ def _serve(orders: IO[bytes], answers: IO[bytes]) -> None:
     def listen() -> None:
         with suppress(EOFError):
             while True:
-                jobs.put(pickle.load(orders))
+                jobs.put(_received(orders))
         os._exit(0)  # also in the middle of a job: nobody waits for it any more
 
     def answer(*message: object) -> None:
@@ -147,6 +148,21 @@ def _serve(orders: IO[bytes], answers: IO[bytes]) -> None:
             answer("input", str(error))
         except Exception as error:
             answer("failed", f"{type(error).__name__}: {error}")
+
+
+def _received(orders: IO[bytes]) -> Job:
+    """The next job; where it cannot be read, one that says so."""
+    try:
+        job: Job = pickle.load(orders)
+    except EOFError:
+        raise
+    except Exception as error:
+        return partial(_refuse, f"a job cannot be read ({error}): its function must stand in a module")
+    return job
+
+
+def _refuse(message: str, tell: Tell) -> None:
+    raise RuntimeError(message)
 
 
 def _seldom(tell: Tell) -> Tell:

@@ -1,0 +1,202 @@
+"""Preparing data in processes: what it was before, whoever works on it, and what is finished survives a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mixlaw.errors import InputError
+from mixlaw.runner.corpora import build, spool
+from mixlaw.runner.corpora.crew import Crew, Tell
+from mixlaw.runner.corpora.manifest import Manifest, read_manifest
+from mixlaw.runner.corpora.prepare import BUILDING, prepare
+from mixlaw.runner.corpora.shards import verify
+
+DOMAINS = {"a": "a", "b": "b.jsonl"}
+SETTINGS: Any = {"vocabulary": 300, "held_out": 0.1}
+SMALL = 100_000  # bytes held at once: a corpus of a megabyte then takes as many steps as one of gigabytes
+
+#: Hash of each domain's shards, originals and duplicates, as the code before this one made them, all in memory.
+BEFORE = {
+    "a": ("4e1c50ceeb06afa384fb32219993b9f7a47f52a2ecfeab4d04f0b5b27651c8b7", 144, 37),
+    "b": ("fb3ab61beb72d2457f2238ceffd7ccb688b69b743c6aad3a3de4b67653b6cd94", 75, 33),
+}
+
+PREPARE = """
+import sys
+from pathlib import Path
+from mixlaw.runner.corpora import build, spool
+from mixlaw.runner.corpora.prepare import prepare
+build.MOST = build.LEAST = spool.TOGETHER = int(sys.argv[3])
+prepare(Path(sys.argv[2]), {"a": "a", "b": "b.jsonl"}, root=Path(sys.argv[1]), vocabulary=300, held_out=0.1,
+        processes=2, progress=lambda share, what: print(f"{share:.3f} {what}", flush=True))
+"""
+
+
+def write_corpus(root: Path) -> None:
+    rng = random.Random(0)
+    words = ["".join(rng.choices("etaoinshrdlucm", k=rng.randint(1, 8))) for _ in range(2000)]
+    texts = [" ".join(rng.choices(words, k=rng.choice((20, 80, 400, 3000)))) for _ in range(120)]
+    texts += [text.upper() for text in texts[::9]] + ["\n\n".join(texts[n : n + 3]) for n in range(0, 120, 5)]
+    rng.shuffle(texts)
+    (root / "a").mkdir()
+    for number in range(6):
+        rows = [json.dumps({"text": text}) for text in texts[number::6]]
+        (root / "a" / f"{number}.jsonl").write_text("\n".join([*rows, ""]))
+    (root / "b.jsonl").write_text("".join(json.dumps({"text": text[5:] * 2}) + "\n" for text in texts[::2]))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two domains of 1.5 MB in seven files, with duplicates of every kind."""
+    root = tmp_path_factory.mktemp("corpus")
+    write_corpus(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def wanted(corpus: Path) -> Manifest:
+    """What an undisturbed preparation in one process and one piece gives."""
+    return prepare(corpus / "data", DOMAINS, root=corpus, processes=0, **SETTINGS)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((build, "MOST"), (build, "LEAST"), (spool, "TOGETHER")):
+        monkeypatch.setattr(module, name, SMALL)
+
+
+def test_shards_are_those_of_the_code_that_held_everything_in_memory(wanted: Manifest) -> None:
+    found = {name: (domain.hash, domain.files, domain.duplicates) for name, domain in wanted.domains.items()}
+    assert found == BEFORE
+
+
+@pytest.mark.parametrize("processes", [0, 3])
+def test_neither_processes_nor_the_size_of_the_steps_change_the_data(
+    corpus: Path, wanted: Manifest, tmp_path: Path, processes: int, small: None
+) -> None:
+    shares: list[float] = []
+    made = prepare(
+        tmp_path,
+        DOMAINS,
+        root=corpus,
+        processes=processes,
+        progress=lambda share, what: shares.append(share),
+        **SETTINGS,
+    )
+    assert made == wanted
+    assert (tmp_path / "manifest.json").read_bytes() == (corpus / "data" / "manifest.json").read_bytes()
+    assert shares == sorted(shares)
+    assert len({share for share in shares if share < build_share("comparing")}) > 3  # told while files are read
+    verify(tmp_path)
+
+
+def build_share(stage: str) -> float:
+    """Share of the work before a stage."""
+    from mixlaw.runner.corpora.stages import STAGES
+
+    names = list(STAGES)
+    return sum(STAGES[name] for name in names[: names.index(stage)])
+
+
+def finished(folder: Path) -> dict[Path, int]:
+    """Every finished file of a preparation, with the time it was written."""
+    names = [path for pattern in ("*.run", "*.done", "*.npy", "*.json") for path in folder.rglob(pattern)]
+    return {path: path.stat().st_mtime_ns for path in names if "out" not in path.parts and ".round" not in path.name}
+
+
+def interrupted(corpus: Path, data: Path, stage: str, lines: int, number: int) -> int:
+    """Prepare in a process with two helpers, and send it a signal at the n-th line of a stage; its exit code."""
+    command = [sys.executable, "-c", PREPARE, str(corpus), str(data), str(SMALL)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            lines -= stage in line
+            if not lines:
+                process.send_signal(number)
+                break
+    return process.returncode
+
+
+def spoil(root: Path, domain: str) -> None:
+    """Make the files of a domain unreadable, with their sizes and times as they were."""
+    for source in (root / "a").iterdir() if domain == "a" else [root / "b.jsonl"]:
+        stat = source.stat()
+        source.write_bytes(b"x" * stat.st_size)
+        os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("stage", "lines", "number"),
+    [
+        ("reading a", 2, signal.SIGKILL),
+        ("tokenising", 4, signal.SIGKILL),
+        ("tokenising", 6, signal.SIGINT),
+        ("writing", 2, signal.SIGKILL),
+    ],
+)
+def test_what_was_finished_survives_and_is_not_read_or_tokenised_again(
+    corpus: Path, wanted: Manifest, tmp_path: Path, small: None, stage: str, lines: int, number: int
+) -> None:
+    root = tmp_path / "study"
+    root.mkdir()
+    write_corpus(root)
+    for path in (*(corpus / "a").iterdir(), corpus / "b.jsonl"):  # the same times, so that manifests are the same
+        os.utime(root / path.relative_to(corpus), ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    assert interrupted(root, root / "data", stage, lines, number) != 0
+    time.sleep(0.3)  # helpers see that nobody waits for them
+    before = finished(root / "data" / BUILDING)
+    assert before
+    for path in before:
+        if path.suffix == ".done":
+            spoil(root, path.parent.name.split("-")[1])
+    after: dict[Path, int] = {}
+
+    def look(share: float, what: str) -> None:
+        after.update(finished(root / "data" / BUILDING))
+
+    again = prepare(root / "data", DOMAINS, root=root, processes=0, progress=look, **SETTINGS)
+    assert again.domains == wanted.domains
+    assert again.hash == wanted.hash
+    assert {path: after.get(path) for path in before} == before
+    assert not (root / "data" / BUILDING).exists()
+    verify(root / "data")
+
+
+def test_a_source_that_is_refused_leaves_the_data_as_they_are(corpus: Path, wanted: Manifest, tmp_path: Path) -> None:
+    prepare(tmp_path / "data", DOMAINS, root=corpus, processes=0, **SETTINGS)
+    (tmp_path / "broken.jsonl").write_text('{"text": "fine"}\n{"text": 5}\n')
+    broken = {**DOMAINS, "c": str(tmp_path / "broken.jsonl")}
+    for processes in (0, 2):
+        with pytest.raises(InputError, match="holds 5 instead of text"):
+            prepare(tmp_path / "data", broken, root=corpus, processes=processes, **SETTINGS)
+        assert read_manifest(tmp_path / "data").hash == wanted.hash
+        assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
+            ".lock", "a", "b", "items", "manifest.json", "tokenizer"
+        ]  # fmt: skip
+        verify(tmp_path / "data")
+
+
+def test_a_helper_that_dies_or_cannot_take_a_job_ends_the_work_with_a_reason() -> None:
+    with Crew(2) as crew, pytest.raises(RuntimeError, match=r"ended with code 7"):
+        list(crew.run([partial(_leave, 7)] * 3, lambda *_: None))
+    with Crew(1) as crew, pytest.raises(RuntimeError, match=r"ValueError: no number"):
+        list(crew.run([partial(_fail, "no number")], lambda *_: None))
+
+
+def _leave(code: int, tell: Tell) -> None:
+    os._exit(code)
+
+
+def _fail(text: str, tell: Tell) -> None:
+    raise ValueError(text)
