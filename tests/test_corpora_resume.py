@@ -97,7 +97,7 @@ def test_neither_processes_nor_the_size_of_the_steps_change_the_data(
     assert made == wanted
     assert (tmp_path / "manifest.json").read_bytes() == (corpus / "data" / "manifest.json").read_bytes()
     assert shares == sorted(shares)
-    assert len({share for share in shares if share < build_share("comparing")}) > 3  # told while files are read
+    assert len({share for share in shares if share < build_share("comparing")}) > 1  # told while files are read
     verify(tmp_path)
 
 

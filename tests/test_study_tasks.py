@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,14 @@ def test_a_suite_alone_leaves_the_tasks_of_the_data(prepared: Path, tmp_path: Pa
 def test_wrong_tasks_are_named_with_the_fix(task: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         validate({"tasks": {"x": task}}, tmp_path / "study.toml")
+
+
+def test_the_study_of_the_page_on_evaluation_is_a_study(tmp_path: Path) -> None:
+    page = Path(__file__).parents[1] / "docs" / "evaluation.md"
+    text = page.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+    settings = validate(tomllib.loads(text), tmp_path / "study.toml")
+    assert {told["kind"] for task in settings.tasks.values() if (told := task.measure())} == set(KINDS)
+    assert settings.suites == ["paper"]
 
 
 def test_measures_travel_as_json() -> None:

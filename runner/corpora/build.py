@@ -83,6 +83,8 @@ class Build:
             InputError: a source is wrong, or a domain is empty or has no held-out document.
         """
         self._tidy()
+        if self.wanted.tokenizer is not None:  # a wrong one is found before hours are spent
+            adopted(self.wanted.tokenizer, self.work / "tokenizer")
         with Crew(self.processes if self.processes > 1 else 0) as crew:
             self._read(crew)
             found = self._compare(crew)

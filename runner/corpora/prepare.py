@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mixlaw.errors import InputError
+from mixlaw.runner.corpora import tokenizer as tokenizers
 from mixlaw.runner.corpora.build import SAMPLE_BYTES, Build, Wanted, first_pieces
 from mixlaw.runner.corpora.duplicates import Found
 from mixlaw.runner.corpora.manifest import FORMAT, DomainManifest, Manifest, ShardFile, read_manifest, write_manifest
@@ -21,7 +22,6 @@ from mixlaw.runner.corpora.shards import open_shards
 from mixlaw.runner.corpora.source import identity, packages
 from mixlaw.runner.corpora.spool import Piece
 from mixlaw.runner.corpora.stages import Progress
-from mixlaw.runner.corpora.tokenizer import located
 from mixlaw.runner.items import TASKS, build_items
 
 BUILDING = ".building"
@@ -63,7 +63,7 @@ def prepare(
     """
     _check(domains, held_out)
     sources = {name: _hash(identity(source, root), held_out, seed) for name, source in domains.items()}
-    words: object = vocabulary if tokenizer is None else hashlib.sha256(located(tokenizer).read_bytes()).hexdigest()
+    words = vocabulary if tokenizer is None else tokenizers.identity(tokenizer)
     fingerprint = _fingerprint(domains, root, (words, held_out, seed))
     data.mkdir(parents=True, exist_ok=True)
     with _lock(data):

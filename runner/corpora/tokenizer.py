@@ -120,6 +120,17 @@ def located(source: Path) -> Path:
     return path
 
 
+def identity(source: Path) -> str:
+    """What decides whether a tokenizer has changed: a hash of its file and of the configuration beside it.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = located(source)
+    beside = path.parent / "tokenizer_config.json"
+    return hashlib.sha256(path.read_bytes() + (beside.read_bytes() if beside.exists() else b"")).hexdigest()
+
+
 def adopt(source: Path, folder: Path) -> str:
     """Copy a tokenizer to `folder` with its special tokens' names from the configuration beside it; returns its hash.
 

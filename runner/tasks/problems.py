@@ -30,12 +30,14 @@ class Problem:
         prompt: what the model continues, and what its program begins with; no white space at its end.
         check: the tests.
         stops: texts before which an answer ends.
+        solution: what was published with it to go on from the prompt; nothing where it is not told.
     """
 
     name: str
     prompt: str
     check: Check
     stops: tuple[str, ...]
+    solution: str = ""
 
 
 def read_problems(source: str) -> list[Problem]:
@@ -96,7 +98,8 @@ def _problems(rows: Iterable[Mapping[str, Any]], source: str) -> list[Problem]:
 def _humaneval(row: Mapping[str, Any]) -> Problem:
     prompt, entry = str(row["prompt"]), str(row["entry_point"])
     check = Check(_complete(prompt), (entry,), f"{row['test']}\ncheck({entry})\n")
-    return Problem(str(row.get("task_id", entry)), prompt.rstrip(), check, HUMANEVAL_STOPS)
+    solution = prompt[len(prompt.rstrip()) :] + str(row.get("canonical_solution", ""))
+    return Problem(str(row.get("task_id", entry)), prompt.rstrip(), check, HUMANEVAL_STOPS, solution)
 
 
 def _complete(prompt: str) -> str:
@@ -113,4 +116,5 @@ def _of_mbpp(row: Mapping[str, Any]) -> Problem:
     text, tests = str(row.get("text") or row["prompt"]), [str(test) for test in row["test_list"]]
     before = "\n".join([*row.get("test_imports", ()), row.get("test_setup_code") or ""]).replace("\r", "")
     prompt = '"""\n' + "\n".join([text, *tests]) + '\n"""'
-    return Problem(str(row.get("task_id", text)), prompt, Check.of("\n".join([before, *tests])), MBPP_STOPS)
+    check, solution = Check.of("\n".join([before, *tests])), "\n" + str(row.get("code", ""))
+    return Problem(str(row.get("task_id", text)), prompt, check, MBPP_STOPS, solution.replace("\r", ""))

