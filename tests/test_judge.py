@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from mixlaw.runner.tasks.judge import QUESTION, Judged, _verdict
 from mixlaw.runner.tasks.measure import Subject
 from mixlaw.runner.tasks.prompts import PROMPTS, read_prompts
 
+Case = tuple[str, str, str, str | None, str | None]
 #: Prompt, our answer, the reference's, and the verdicts with ours shown first and second.
-CASES = (
+CASES: tuple[Case, ...] = (
     ("Why is snow cold?", "It is frozen water.", "Because.", "A", "B"),  # ours is better
     ("What do cows eat?", "They eat stones.", "They eat grass.", "B", "A"),  # the reference is better
     ("Who bakes bread?", "A baker does.", "Bakers do.", "C", "C"),  # equally good
@@ -29,17 +30,22 @@ CASES = (
 SCORES = (1, 0, 0.5, 0.5, 0.75, 0.5)
 
 
+def verdicts(cases: Iterable[Case]) -> list[tuple[list[tuple[str, str]], str]]:
+    """What a judge is asked, in both orders, and says."""
+    found = []
+    for prompt, ours, theirs, *said in cases:
+        for pair, verdict in zip(((ours, theirs), (theirs, ours)), said, strict=True):
+            question = QUESTION.format(prompt=prompt, first=pair[0], second=pair[1])
+            found += [([("user", question)], f"[[{verdict}]]")] if verdict else []
+    return found
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("judged")
     continuing(folder / "ours", [(prompt, f" {ours}") for prompt, ours, *_ in CASES])
     continuing(folder / "theirs", [(prompt, f" {theirs}") for prompt, _, theirs, *_ in CASES])
-    verdicts = []
-    for prompt, ours, theirs, first, second in CASES[:-1]:
-        for pair, verdict in (((ours, theirs), first), ((theirs, ours), second)):
-            question = QUESTION.format(prompt=prompt, first=pair[0], second=pair[1])
-            verdicts.append(([("user", question)], f"[[{verdict}]]"))
-    memorised(folder / "judge", verdicts)
+    memorised(folder / "judge", verdicts(CASES))
     (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": case[0]}) + "\n" for case in CASES))
     return folder
 

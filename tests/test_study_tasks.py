@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chat_server import memorised
+from chat_server import continuing, memorised, serve
 from mixlaw.errors import InputError
 from mixlaw.records import Unit
 from mixlaw.runner.tasks import paper
-from mixlaw.runner.tasks.judge import QUESTION
+from mixlaw.runner.tasks.problems import read_problems
 from mixlaw.runner.tasks.registry import KINDS, read
 from mixlaw.settings import Settings, validate
 from mixlaw.study import Study, open_study
+from mixlaw.study_tasks import chance_of
 from small_study import SETTINGS, copy, prepare
-from test_harness import CHOICE, rows
+from test_harness import CHOICE, COLOURS, rows
 from test_jail import needs_bubblewrap
-from test_programs import HUMANEVAL
+from test_judge import CASES, verdicts
+from test_programs import ANSWERS, HUMANEVAL
 
 HEAD, _, _ = SETTINGS.partition("[[recipes]]")
 PLAIN = f'{HEAD}[[recipes]]\nsize = "0.025M"\nphases = {{ init = "half", continue = "half", cooldown = "text" }}\n'
@@ -34,36 +38,81 @@ unit = "accuracy"
 harness = { task = "colours", include = "." }
 [tasks.coding]
 unit = "pass@1"
-programs = { problems = "problems.jsonl", tokens = 8 }
+programs = { problems = "problems.jsonl", tokens = 64 }
 [tasks.chat]
 unit = "win-rate"
 [tasks.chat.judge]
 url = "URL"
 model = "judge"
-reference = "judge"
+reference = "theirs"
 prompts = "prompts.jsonl"
-tokens = 8
-options = { temperature = 0, max_tokens = 8 }
+tokens = 32
+options = { temperature = 0, max_tokens = 16 }
 """
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = prepare(tmp_path_factory.mktemp("tasks") / "study", PLAIN)
-    (folder / "colours.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()))
-    (folder / "colours.yaml").write_text(CHOICE.format(folder=folder))
-    (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in HUMANEVAL))
-    (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in ("One", "Two")))
-    shown = [QUESTION.format(prompt=n, first=n * 5, second=n + 9) for n in range(4)]
-    chats = [([("user", text)], "[[A]]") for text in shown]
-    memorised(folder / "judge", chats)
-    return folder
+    return prepare(tmp_path_factory.mktemp("tasks") / "study", PLAIN)
 
 
 def told(study: Study, text: str) -> Study:
     """The study with more in its study.toml."""
     (study.path / "study.toml").write_text((study.path / "study.toml").read_text() + text)
     return open_study(study.path)
+
+
+#: What the model of a run has learnt before it: colours, programs (the second one is wrong), answers.
+COLOURED = [(f"The colour of {thing} is", f" {colour}.") for thing, colour in COLOURS.items()]
+CHATS = [case for case in CASES if case[3:] in (("A", "B"), ("A", "A"), (None, None))]  # a win, a bias, one answer
+
+
+@pytest.fixture(scope="module")
+def knowing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of a model that knows things and learns next to nothing more, with its reference and its judge."""
+    folder = tmp_path_factory.mktemp("knowing")
+    (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in HUMANEVAL))
+    prompts = [problem.prompt for problem in read_problems(str(folder / "problems.jsonl"))]
+    ours = [(prompt, f" {answer}") for prompt, answer, *_ in CHATS]
+    continuing(folder / "start", [*zip(prompts, ANSWERS, strict=False), *COLOURED, *ours])
+    settings = PLAIN.replace("0.025M", "0.08M").replace("vocabulary = 300", f'file = "{folder / "start"}"')
+    training = f'sequence = 256\nstart = "{folder / "start"}"\nlearning_rate = 1e-12'
+    study = prepare(folder / "study", settings.replace("sequence = 32", training))
+    (folder / "problems.jsonl").rename(study / "problems.jsonl")
+    (study / "colours.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()))
+    (study / "colours.yaml").write_text(CHOICE.format(folder=study))
+    (study / "prompts.jsonl").write_text("".join(json.dumps({"prompt": case[0]}) + "\n" for case in CHATS))
+    continuing(study / "theirs", [(prompt, f" {theirs}") for prompt, _, theirs, *_ in CHATS])
+    memorised(study / "judge", verdicts(CHATS))
+    return study
+
+
+@needs_bubblewrap
+def test_the_command_records_what_harness_sandbox_and_judge_find(knowing: Path) -> None:
+    study = open_study(knowing)
+    before = study.setup.identity
+    with serve(knowing / "judge") as server:
+        study = told(study, MORE.replace("URL", server.url))
+        assert study.setup.identity == before, "tasks do not change what a recipe trains to"
+        command = [sys.executable, "-m", "mixlaw", "run", str(knowing), "--workers", "1", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        asked = len(server.requests)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["failed"] == {}
+    (record,) = study.records()
+    assert list(record.values) == ["capitals", "text", "code", "capitals_probability", "colours", "coding", "chat"]
+    assert all(m.stderr is not None and m.stderr > 0 for m in record.values.values())
+    known = {task: (record.values[task].value, record.values[task].count) for task in ("colours", "coding", "chat")}
+    assert known == {"colours": (4 / 6, 6), "coding": (1 / 2, 2), "chat": (pytest.approx((1 + 0.5 + 0.5) / 3), 3)}
+    details = record.details["tasks"]
+    assert asked == 1 + details["chat"]["judgements"] == 1 + 4, "once to see whether it is there"
+    assert details["chat"]["first wins"] == 3 / 4
+    assert details["colours"]["version"] == 1.5
+    assert details["coding"]["problems"] == str(study.path / "problems.jsonl")
+    assert details["capitals"]["chance"] == chance_of(study)["capitals"] == pytest.approx(0.2)
+    kept = study.runs / record.run / "evaluation"
+    assert {path.name for path in kept.iterdir()} == {"coding.jsonl", "chat.jsonl", "chat.chat.jsonl"}
+    assert study.table()["metric:colours"].to_list() == [record.values["colours"].value]
 
 
 @needs_bubblewrap
