@@ -119,13 +119,25 @@ def load(folder: Path) -> Restored:
 
 
 def load_model(folder: Path) -> PreTrainedModel:
-    """The model of a Hugging Face directory, in fp32 and without dropout, its weights in memory like fresh ones."""
+    """The model of a Hugging Face directory, in fp32 and without dropout, its weights in memory like fresh ones.
+
+    Raises:
+        InputError: weights are missing or have another shape than its config.json says.
+    """
     from transformers import AutoModelForCausalLM
 
     _without_bars()
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
-    )
+    try:
+        found: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, local_files_only=True,
+            output_loading_info=True,
+        )  # fmt: skip
+    except RuntimeError as error:  # of another shape
+        raise InputError(f"the weights in {folder} are not those of its config.json ({error}); mend it") from error
+    model: PreTrainedModel = found[0]
+    told: dict[str, set[str]] = found[1]
+    if told["missing_keys"]:  # transformers would draw them at random
+        raise InputError(f"{folder} lacks the weights {min(told['missing_keys'])}; restore them")
     for weight in model.parameters():  # out of the memory-mapped file: kernels may round otherwise at odd addresses
         weight.data = weight.data.clone()
     return model

@@ -9,7 +9,6 @@ from typing import Any
 
 from mixlaw.recipe import Recipe
 from mixlaw.runner import plan_text
-from mixlaw.runner.ladder import shape
 from mixlaw.runner.placement import makespan
 from mixlaw.runner.setup import Setup
 from mixlaw.runner.tree import Segment, Tree
@@ -82,4 +81,4 @@ class Plan:
 
     def checkpoint_bytes(self, recipe: Recipe) -> int:
         """Bytes of one checkpoint: weights, embeddings among them, and two moments of 4 bytes each."""
-        return 12 * (recipe.params + self.setup.vocabulary * shape(recipe.params).width)
+        return 12 * self.setup.weights(recipe.params)

@@ -50,8 +50,9 @@ def read_start(given: str, root: Path, *, optimizer: bool, tokenizer: Path, voca
         vocabulary, sequence: of the shards and of training.
 
     Raises:
-        InputError: there is no such model, its weights are not safetensors, its tokenizer is another, or it brings no
-            optimizer state that can be read without unpickling.
+        InputError: there is no such model, its weights are not safetensors, it is no causal language model, its
+            tokenizer is another, its context is too short, or it brings no optimizer state that can be read without
+            unpickling.
     """
     folder = _folder(given, root)
     hashed = _hashed(folder, optimizer)
@@ -72,6 +73,10 @@ def read_start(given: str, root: Path, *, optimizer: bool, tokenizer: Path, voca
             f"{folder} knows {model.config.vocab_size:,} token ids and the shards have {vocabulary:,}; "
             "make the shards with its tokenizer"
         )
+    if sequence > (most := getattr(model.config, "max_position_embeddings", None) or sequence):
+        raise InputError(f"{folder} has a context of {most} tokens; lower training.sequence = {sequence}")
+    if optimizer:
+        _has_moments(folder, model)
     params, flops = _count(model, sequence)
     return Start(str(folder), _hash(hashed), params, model.num_parameters(), flops, optimizer)
 
@@ -138,17 +143,45 @@ def _empty(folder: Path) -> PreTrainedModel:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, KeyError) as error:
+        said = str(error).strip().splitlines()[0]
+        raise InputError(f"transformers makes no causal language model of {folder}: {said}; take another") from error
+    named = config.architectures or [type(model).__name__]
+    if type(model).__name__ not in named:  # such as one that sees the words to come: it loads, and knows them
+        raise InputError(f"{folder} is a {named[0]}, not a causal language model; take another")
     return model
+
+
+def _has_moments(folder: Path, model: PreTrainedModel) -> None:
+    """Refuse moments of other parameters: what has none would begin with none, and nobody would notice."""
+    from safetensors import safe_open
+
+    from mixlaw.runner.checkpoint import MOMENTS
+
+    with safe_open(folder / OPTIMIZER, "pt") as file:
+        kept = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    for name, weight in model.named_parameters():
+        for moment in MOMENTS:
+            shape = () if moment == "step" else tuple(weight.shape)
+            if kept.get(f"{moment}.{name}") != shape:
+                raise InputError(
+                    f"{folder / OPTIMIZER} has {kept.get(f'{moment}.{name}', 'nothing')} for {moment}.{name}, which is "
+                    f'of shape {shape}; write it anew from the parameters of this model, or take "fresh"'
+                )
 
 
 def _count(model: PreTrainedModel, sequence: int) -> tuple[int, float]:
     """Non-embedding parameters, and training FLOPs per token as `Shape.flops_per_token` counts them."""
-    embeddings = [model.get_input_embeddings(), model.get_output_embeddings()]  # type: ignore[no-untyped-call]
-    tables = {id(module.weight): module.weight.numel() for module in embeddings if module is not None}
-    params = model.num_parameters() - sum(tables.values())
+    from torch import nn
+
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]  # of positions, too
+    heads = [model.get_output_embeddings()]  # type: ignore[no-untyped-call]
+    sizes = {id(module.weight): module.weight.numel() for module in (*tables, *heads) if module is not None}
+    params = model.num_parameters() - sum(sizes.values())
     config: Any = model.config
     matrices = params - sum(w.numel() for w in model.parameters() if w.ndim < 2)
     head = config.vocab_size * config.hidden_size

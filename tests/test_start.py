@@ -1,0 +1,287 @@
+"""Foreign checkpoints to go on from: steps are those of transformers and torch, and what does not fit is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+)
+
+from mixlaw.errors import InputError
+from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.runner import checkpoint
+from mixlaw.runner.corpora import tokenizer as bpe
+from mixlaw.runner.loader import Batches
+from mixlaw.runner.model import optimizer
+from mixlaw.runner.setup import Setup
+from mixlaw.runner.start import OPTIMIZER, Start, load_start, read_start
+from mixlaw.runner.train import Stopped, train_segment
+from mixlaw.runner.tree import Segment, plan
+
+VOCABULARY, SEQUENCE, BATCH, RATE = 300, 32, 4, 2e-3
+TEXTS = ["the quick brown fox jumps over the lazy dog", "def f(x): return x + 1 if x else None"]
+STREAMS = {"text": np.random.default_rng(0).integers(VOCABULARY, size=4000).astype(np.uint16)}
+
+
+def llama(**more: Any) -> Any:
+    """Unlike ours: shared keys and values, a head of its own, a vocabulary with room to spare."""
+    return LlamaForCausalLM(LlamaConfig(**{
+        "vocab_size": 320, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+        "tie_word_embeddings": False, **more,
+    }))  # fmt: skip
+
+
+def gpt2() -> Any:
+    """Another architecture: learned positions, biases, tied embeddings, and dropout that must not be used."""
+    return GPT2LMHeadModel(
+        GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=64, resid_pdrop=0.5)
+    )
+
+
+MODELS: dict[str, Callable[[], Any]] = {"llama": llama, "gpt2": gpt2}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    bpe.save(bpe.train(TEXTS * 20, VOCABULARY), folder)
+    return folder
+
+
+def saved(model: Any, tokenizer: Path, folder: Path) -> Path:
+    """A checkpoint in several files of weights, as large models have them."""
+    shutil.copytree(tokenizer, folder)
+    model.save_pretrained(folder, max_shard_size="40KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    return folder
+
+
+def read(folder: Path, tokenizer: Path, loaded: bool = False, sequence: int = SEQUENCE) -> Start:
+    return read_start(
+        str(folder), Path(), optimizer=loaded, tokenizer=tokenizer, vocabulary=VOCABULARY, sequence=sequence
+    )
+
+
+def study(start: Start, tokenizer: Path, steps: int) -> tuple[Segment, Setup]:
+    """So many steps at a constant rate."""
+    setup = Setup(
+        data=str(tokenizer.parent), data_hash="", vocabulary=VOCABULARY, sequence=SEQUENCE, tasks=(), batch=BATCH,
+        learning_rate=RATE, warmup_tokens=0, start=start,
+    )  # fmt: skip
+    phase = Phase("continue", steps * BATCH * SEQUENCE, Mixture({"text": 1.0}))
+    (segment,) = plan([setup.adopt(Recipe(start.params, (phase,)))]).segments
+    return segment, setup
+
+
+def plain(model: Any, adamw: torch.optim.Optimizer, batches: list[torch.Tensor]) -> list[float]:
+    """Losses of the same steps as transformers and torch make them by themselves."""
+    losses = []
+    for tokens in batches:  # transformers moves the labels itself, so the token to tell is inside
+        loss = model(input_ids=tokens[:, :-1], labels=tokens[:, :-1], shift_labels=tokens[:, 1:].contiguous()).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        adamw.step()
+        adamw.zero_grad()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def batches(segment: Segment, steps: int) -> list[torch.Tensor]:
+    drawn = Batches(segment.recipe, STREAMS, SEQUENCE, BATCH)
+    return [torch.from_numpy(drawn.at(step)) for step in range(steps)]
+
+
+@pytest.mark.parametrize("loaded", [False, True], ids=["fresh", "loaded"])
+@pytest.mark.parametrize("name", MODELS)
+def test_steps_from_a_foreign_checkpoint_are_those_of_plain_transformers(
+    name: str, loaded: bool, tokenizer: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    theirs = MODELS[name]().eval()
+    adamw = optimizer(theirs, RATE, 0.95)
+    before = [torch.randint(VOCABULARY, (BATCH, SEQUENCE + 1), generator=torch.Generator().manual_seed(2))] * 3
+    plain(theirs, adamw, before)  # moments worth loading
+    folder = saved(theirs, tokenizer, tmp_path / "theirs")
+    named = {f"{key}.{n}": value for n, w in theirs.named_parameters() for key, value in adamw.state[w].items()}
+    save_file(named, folder / OPTIMIZER)
+
+    segment, setup = study(read(folder, tokenizer, loaded), tokenizer, steps=4)
+    train_segment(segment, setup, STREAMS, tmp_path / "runs")
+    made = tmp_path / "runs" / segment.lineage / "checkpoint"
+    losses = json.loads((made / checkpoint.KEPT).read_text())["losses"]
+
+    theirs.load_state_dict(AutoModelForCausalLM.from_pretrained(folder).state_dict())
+    expected = plain(theirs, adamw if loaded else optimizer(theirs, RATE, 0.95), batches(segment, 4))
+    assert losses == pytest.approx(expected, abs=1e-5)
+    ours = AutoModelForCausalLM.from_pretrained(made)
+    assert type(ours) is type(theirs)
+    tokens = torch.arange(VOCABULARY)[None, :SEQUENCE]
+    with torch.no_grad():
+        assert torch.allclose(ours(tokens).logits, theirs(tokens).logits, atol=2e-4)
+
+
+def test_the_moments_of_a_checkpoint_make_a_difference(tokenizer: Path, tmp_path: Path) -> None:
+    """What was trained here before is a foreign checkpoint, too, with moments; a segment in pieces ends the same."""
+    torch.manual_seed(1)
+    first, setup = study(read(saved(gpt2(), tokenizer, tmp_path / "theirs"), tokenizer), tokenizer, steps=6)
+    train_segment(first, setup, STREAMS, tmp_path / "runs")
+    shutil.copytree(tokenizer, made := tmp_path / "runs" / first.lineage / "checkpoint", dirs_exist_ok=True)
+    ends = {}
+    for loaded in (False, True):
+        segment, setup = study(read(made, tokenizer, loaded), tokenizer, steps=5)
+        asked = iter(range(10))
+        with pytest.raises(Stopped):
+            train_segment(segment, setup, STREAMS, tmp_path / "pieces", stop=lambda asked=asked: next(asked) == 2)  # type: ignore[misc]
+        for runs in ("pieces", "whole"):
+            train_segment(segment, setup, STREAMS, tmp_path / runs)
+        one, other = (
+            load_file(tmp_path / runs / segment.lineage / "checkpoint" / "model.safetensors")
+            for runs in ("pieces", "whole")
+        )
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        ends[segment.lineage] = one["transformer.wte.weight"]
+    fresh, continued = ends.values()
+    assert not torch.allclose(fresh, continued, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_parameters_and_flops_of_a_foreign_model_are_those_that_are_counted(
+    name: str, tokenizer: Path, tmp_path: Path
+) -> None:
+    model = MODELS[name]()
+    start = read(saved(model, tokenizer, tmp_path / "theirs"), tokenizer)
+    tables = {"llama": 2 * 320 * 48, "gpt2": (VOCABULARY + 64) * 32}
+    assert start.weights == sum(weight.numel() for weight in model.parameters())
+    assert start.params == start.weights - tables[name]
+    model.set_attn_implementation("eager")  # see test_ladder
+    with FlopCounterMode(display=False) as counter:
+        tokens = torch.zeros(BATCH, SEQUENCE, dtype=torch.long)
+        model(input_ids=tokens, use_cache=False).logits.sum().backward()
+    assert counter.get_total_flops() == pytest.approx(start.flops_per_token * BATCH * SEQUENCE, rel=1e-6)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def pickled(folder: Path) -> None:
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    torch.save(llama().state_dict(), folder / "pytorch_model.bin")
+
+
+def other_words(folder: Path) -> None:
+    bpe.save(bpe.train(["completely different things"] * 20, VOCABULARY), folder)
+
+
+def small(folder: Path) -> None:
+    llama(vocab_size=290).save_pretrained(folder)
+
+
+def translator(folder: Path) -> None:
+    T5Config(vocab_size=320).save_pretrained(folder)
+
+
+def both_ways(folder: Path) -> None:
+    config = BertConfig(vocab_size=320, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    BertForMaskedLM(config).save_pretrained(folder)
+
+
+def unknown(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "abacus"}')
+
+
+def misnamed(folder: Path) -> None:
+    save_file({"step.weight": torch.zeros(())}, folder / OPTIMIZER)
+
+
+def misshapen(folder: Path) -> None:
+    names = dict(llama().named_parameters())
+    moments = {f"{key}.{name}": torch.zeros(7) for name in names for key in ("exp_avg", "exp_avg_sq")}
+    save_file({**moments, **{f"step.{name}": torch.zeros(()) for name in names}}, folder / OPTIMIZER)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "loaded", "message"),
+    [
+        (shutil.rmtree, False, r"is neither a folder at .* nor a model that the Hugging Face hub gives"),
+        (pickled, False, r"pickled weights are not read: load them once in transformers and save_pretrained\(\) them"),
+        (
+            other_words,
+            False,
+            r"has another tokenizer \(\d+ entries\) than the shards \(300\); make the shards with",
+        ),
+        (small, False, r"knows 290 token ids and the shards have 300; make the shards with its tokenizer"),
+        (translator, False, r"makes no causal language model of .*T5Config"),
+        (both_ways, False, r"is a BertForMaskedLM, not a causal language model; take another"),
+        (unknown, False, r"makes no causal language model of .*abacus"),
+        (lambda _: None, True, r'has no optimizer.safetensors; take training.optimizer = "fresh", or write one'),
+        (misnamed, True, r"has nothing for step.model.embed_tokens.weight, which is of shape \(\)"),
+        (misshapen, True, r"has \(7,\) for exp_avg.model.embed_tokens.weight, which is of shape \(320, 48\)"),
+    ],
+)
+def test_what_cannot_be_gone_on_from_is_refused_before_anything_is_trained(
+    spoil: Callable[[Path], None], loaded: bool, message: str, tokenizer: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    spoil(saved(llama(), tokenizer, tmp_path / "theirs"))
+    with pytest.raises(InputError, match=message) as found:
+        read(tmp_path / "theirs", tokenizer, loaded)
+    assert "\n" not in str(found.value)
+
+
+def test_a_context_shorter_than_the_sequences_of_training_is_refused(tokenizer: Path, tmp_path: Path) -> None:
+    folder = saved(gpt2(), tokenizer, tmp_path / "theirs")
+    assert read(folder, tokenizer, sequence=64).params > 0
+    with pytest.raises(InputError, match=r"has a context of 64 tokens; lower training.sequence = 65"):
+        read(folder, tokenizer, sequence=65)
+
+
+def test_weights_that_are_missing_misshapen_or_changed_are_refused(tokenizer: Path, tmp_path: Path) -> None:
+    folder = saved(llama(), tokenizer, tmp_path / "theirs")
+    whole = read(folder, tokenizer)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    part = folder / index["model.layers.1.mlp.up_proj.weight"]
+    weights = load_file(part)
+    for spoilt, message in ((torch.zeros(80, 47), "are not those of its config.json"), (None, "lacks the weights")):
+        kept = {name: tensor for name, tensor in weights.items() if name != "model.layers.1.mlp.up_proj.weight"}
+        more = {} if spoilt is None else {"model.layers.1.mlp.up_proj.weight": spoilt}
+        save_file({**kept, **more}, part, metadata={"format": "pt"})
+        with pytest.raises(InputError, match=message):
+            load_start(read(folder, tokenizer))
+    with pytest.raises(InputError, match="has changed since the run began"):
+        load_start(whole)
+
+
+def test_recipes_of_another_size_than_the_model_are_refused(tokenizer: Path, tmp_path: Path) -> None:
+    start = read(saved(llama(), tokenizer, tmp_path / "theirs"), tokenizer)
+    _, setup = study(start, tokenizer, steps=1)
+    phase = Phase("continue", BATCH * SEQUENCE, Mixture({"text": 1.0}))
+    assert setup.adopt(Recipe(round(start.params * 1.2), (phase,))).params == start.params
+    with pytest.raises(InputError, match=r"a recipe has 470,000,000 parameters and training.start is a model of"):
+        setup.adopt(Recipe(470_000_000, (phase,)))
+
+
+def test_another_start_is_another_lineage_and_none_is_none(tokenizer: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    one, other = (study(read(saved(llama(), tokenizer, tmp_path / n), tokenizer), tokenizer, 1)[1] for n in "ab")
+    assert one.identity != other.identity
+    assert Setup.from_json(json.loads(json.dumps(one.as_json()))) == one
