@@ -15,6 +15,7 @@ from mixlaw.runner.sinks import Entry, Sink
 from mixlaw.runner.step import Step
 
 SECONDS = 10.0  # between two entries
+MARKS = 25  # entries that a segment makes at least, so that short ones leave a curve too
 
 
 class Meter:
@@ -35,14 +36,16 @@ class Meter:
         self.flops_per_token, self.step_tokens, self.steps = flops_per_token, step_tokens, steps
         self.began = self.told = time.monotonic()
         self.at, self.losses = steps[0], list[float]()
+        self.mark = max(1, (steps[1] - steps[0]) // MARKS)
 
     def tick(self, step: int, seen: Step, learning_rate: float) -> None:
-        """Count a step; every ten seconds, and at the end, make an entry."""
+        """Count a step; every ten seconds, at each of the marks, and at the end, make an entry."""
         self.losses.append(seen.loss)
         if not seen.made:
             self._tell({"step": step, "event": "left out", "loss": repr(seen.loss), "norm": repr(seen.norm)})
         now = time.monotonic()
-        if now - self.told < SECONDS and step + 1 < self.steps[1]:
+        marked = (step + 1 - self.steps[0]) % self.mark == 0
+        if now - self.told < SECONDS and not marked and step + 1 < self.steps[1]:
             return
         speed = (step + 1 - self.at) * self.step_tokens / max(now - self.told, 1e-9)
         entry = {
