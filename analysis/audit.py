@@ -58,9 +58,11 @@ class Audit:
             the loss), `spearman`, `regret` (how much worse, relative, than the best held-out run is the one that the
             method would have chosen), `coverage` of the 90 % intervals and their median relative `width`; empty where a
             method has none.
+        held: what was predicted for the rows of each fold, not yet calibrated.
     """
 
     table: pl.DataFrame
+    held: tuple[Held, ...] = ()
 
     def has_signal(self, task: str) -> bool:
         """Whether held-out mixtures of a task are predicted better than by its mean; True where none was held out."""
@@ -131,7 +133,7 @@ def audit(
                 {"fold": kind, "task": task} | row
                 for row in _judge_task(observed, parts, others, t, float(calibration[t]))
             ]
-    return Audit(audit_table(rows))
+    return Audit(audit_table(rows), tuple(held))
 
 
 def _of_kind(held: Sequence[Held], kind: str) -> list[Held]:

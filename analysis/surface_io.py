@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mixlaw.analysis.audit import Audit, audit_table
+from mixlaw.analysis.audit import Audit, Held, audit_table
 from mixlaw.analysis.design import Design
+from mixlaw.analysis.folds import Fold
 from mixlaw.analysis.laws import LAWS, Form
 from mixlaw.analysis.link import FittedLink
 from mixlaw.analysis.member import Member
@@ -37,10 +39,15 @@ def save(surfaces: Surfaces, folder: Path) -> None:
         tensors |= _tensors(f"prior{i}", member.prior)
     for i, link in enumerate(surfaces.links.values()):
         tensors |= _tensors(f"link{i}", link)
+    for i, held in enumerate(surfaces.audit.held if surfaces.audit else ()):
+        tensors |= _tensors(f"held{i}", held) | _tensors(f"fold{i}", held.fold)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / _TENSORS) as path:
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path)
-    words = _words(surfaces) | {"audit": surfaces.audit.table.to_dicts() if surfaces.audit else None}
+    words = _words(surfaces) | {"audit": None}
+    if surfaces.audit is not None:
+        folds = [{"kind": held.fold.kind, "extrapolates": held.fold.extrapolates} for held in surfaces.audit.held]
+        words |= {"audit": surfaces.audit.table.to_dicts(), "folds": folds}
     write_json(folder / _NAMES, words)
 
 
@@ -94,9 +101,12 @@ def _form(saved: dict[str, Any], design: Design) -> Form:
     return form
 
 
-def _audit(words: dict[str, Any]) -> Audit | None:
-    rows = words["audit"]
-    return None if rows is None else Audit(audit_table(rows))
+def _audit(words: dict[str, Any], part: Callable[[str], dict[str, Any]]) -> Audit | None:
+    if words["audit"] is None:
+        return None
+    folds = [Fold(**saved, **part(f"fold{i}")) for i, saved in enumerate(words.get("folds", []))]
+    held = tuple(Held(fold, **part(f"held{i}")) for i, fold in enumerate(folds))
+    return Audit(audit_table(words["audit"]), held)
 
 
 def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> Surfaces:
@@ -118,7 +128,7 @@ def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> Surfaces:
     calibration = tensors["calibration"].to(torch.float64)
     links = {t: FittedLink(**saved, **part(f"link{i}")) for i, (t, saved) in enumerate(words.get("links", {}).items())}
     return Surfaces(
-        *(observed, tuple(members), tensors["weights"], calibration, status, notes, _audit(words)),
+        *(observed, tuple(members), tensors["weights"], calibration, status, notes, _audit(words, part)),
         links=links,
         chance=words.get("chance", {}),
     )
