@@ -20,6 +20,7 @@ class Progress:
         done, total: FLOPs of training finished and to be done in this call.
         segments_done, segments: the same in segments.
         doing: worker number -> segment and its tokens done.
+        speeds: worker number -> tokens per second, of those that have told.
     """
 
     done: float
@@ -27,6 +28,7 @@ class Progress:
     segments_done: int
     segments: int
     doing: Mapping[int, tuple[Segment, int]]
+    speeds: Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,11 @@ class Queue:
                 self._blocked.append(other.lineage)
                 del self.waiting[other.lineage]
 
-    def progress(self, doing: Mapping[int, tuple[Segment, int]]) -> Progress:
-        """State of the run, given what each worker does."""
+    def progress(self, doing: Mapping[int, tuple[Segment, int]], speeds: Mapping[int, float]) -> Progress:
+        """State of the run, given what each worker does and how fast."""
         part = sum(self.flops[s.lineage] * tokens / s.tokens for s, tokens in doing.values())
         done = sum(self.flops[lineage] for lineage in self._done) + part
-        return Progress(done, sum(self.flops.values()), len(self._done), len(self.segments), doing)
+        return Progress(done, sum(self.flops.values()), len(self._done), len(self.segments), doing, speeds)
 
     @property
     def outcome(self) -> Outcome:

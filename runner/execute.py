@@ -35,12 +35,14 @@ class Hand(ABC):
         number: smallest that no other worker has; names it in progress and logs.
         place: the devices it holds.
         segment, tokens: what it trains, and how far that is.
+        speed: tokens per second, once it has told.
     """
 
     def __init__(self, number: int, place: Place) -> None:
         self.number, self.place = number, place
         self.segment: Segment | None = None
         self.tokens = 0
+        self.speed: float | None = None
 
     @abstractmethod
     def send(self, order: Mapping[str, Any]) -> None:
@@ -119,7 +121,7 @@ class Executor(ABC):
             if hand is None:
                 return
             work.take(segment)
-            hand.segment, hand.tokens = segment, 0
+            hand.segment, hand.tokens, hand.speed = segment, 0, None
             finished: Recipe | None = segment.finished(self.recipes)
             hand.send({"segment": segment.as_json(), "finished": finished.as_json() if finished else None})
 
@@ -161,6 +163,8 @@ class Executor(ABC):
             self._bury(work, hand)
         elif event["event"] == "progress":
             hand.tokens = event["tokens"]
+        elif event["event"] == "log":
+            hand.speed = event["entry"].get("tokens_per_second", hand.speed)
         elif event["event"] == "done" and hand.segment:
             work.finish(hand.segment)
             hand.segment = None
@@ -170,7 +174,8 @@ class Executor(ABC):
             if hand.segment:
                 work.fail(hand.segment, f"{event['error']}; see {self.log(hand.number)}")
             hand.segment = None
-        self.show(work.progress({h.number: (h.segment, h.tokens) for h in self.hands if h.segment}))
+        doing = {h.number: (h.segment, h.tokens) for h in self.hands if h.segment}
+        self.show(work.progress(doing, {h.number: h.speed for h in self.hands if h.segment and h.speed}))
 
     def _bury(self, work: Queue, hand: Hand) -> None:
         """A worker died: its segment is tried again from its last checkpoint, unless it dies there every time."""

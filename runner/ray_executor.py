@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mixlaw.runner.execute import Executor, Hand
 from mixlaw.runner.gpus import GPUS
 from mixlaw.runner.ray_seat import Seat
 from mixlaw.runner.setup import Setup
+from mixlaw.runner.sinks import Entry, Sink, opened
 from mixlaw.runner.store import Store
 from mixlaw.runner.tree import Segment
 
@@ -72,7 +74,8 @@ class RayExecutor(Executor):
         resources = {"num_gpus": count, "num_cpus": 1} if self.kind == "cuda" else {"num_cpus": count}
         node = NodeAffinitySchedulingStrategy(place.machine, soft=False)
         actor = ray.remote(Seat).options(**resources, max_concurrency=4, scheduling_strategy=node)
-        seat = actor.remote(json.dumps(self.setup.as_json()), self.url, self.shared, count, self.kind == "cpu")
+        setup = replace(self.setup, sinks=())  # their entries come here with the other news
+        seat = actor.remote(json.dumps(setup.as_json()), self.url, self.shared, count, self.kind == "cpu")
         return _RayHand(number, place, seat, self)
 
     def origin(self, segment: Segment) -> str | None:
@@ -88,6 +91,7 @@ class _RayHand(Hand):
         super().__init__(number, place)
         self.seat, self.driver = seat, driver
         self.ended, self.begun, self.thread = "by order", False, threading.Thread()
+        self.sinks: list[Sink] = []
 
     def send(self, order: Mapping[str, Any]) -> None:
         self.thread = threading.Thread(target=self._follow, args=(json.dumps(order),), daemon=True)
@@ -107,10 +111,13 @@ class _RayHand(Hand):
         except Exception as error:  # Ray has many names for it: actor, node or network are gone
             self.ended = f"by losing its node or actor ({type(error).__name__})"
             self.driver.lost[self.place.machine] = time.monotonic()
+            self._log(None)
             self.driver.events.put((self, None))
 
     def _hear(self, event: dict[str, Any]) -> bool:
         """Put an event into the study and hand it on; False after the last one of a segment."""
+        if event["event"] != "progress":
+            self._log(event.get("entry"))
         with self.driver.log(self.number).open("a", encoding="utf-8") as log:
             log.write(event.pop("log", ""))
         if event.get("record") is not None and self.segment:
@@ -121,6 +128,14 @@ class _RayHand(Hand):
             return False
         self.driver.events.put((self, event))
         return event["event"] not in ("done", "failed")
+
+    def _log(self, entry: Entry | None) -> None:
+        """Put an entry of the worker's log into the study's sinks; None closes them."""
+        if entry and self.segment and not self.sinks:
+            self.sinks = opened(self.driver.setup.sinks, self.driver.runs, self.segment)
+        for sink in self.sinks:
+            sink(entry)
+        self.sinks = self.sinks if entry else []
 
     def stop(self) -> None:
         import ray

@@ -167,6 +167,6 @@ def _scratch() -> Path:
 
 
 def _abandoned(root: Path) -> Iterator[Path]:
-    for path in root.glob("*"):
+    for path in root.glob("[0-9]*"):  # and not the code that workers of this node have compiled
         if not Path("/proc", path.name).exists() or path.name == str(os.getpid()):
             yield path

@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mixlaw.errors import InputError
+from mixlaw.runner.tree import Segment
 
 Entry = Mapping[str, Any]
 Sink = Callable[[Entry | None], None]  # None: that was all
 
 
-def opened(names: Sequence[str], runs: Path, lineage: str, about: Mapping[str, Any]) -> list[Sink]:
+def opened(names: Sequence[str], runs: Path, segment: Segment) -> list[Sink]:
     """Sinks of a segment: `<lineage>.training.jsonl` in `runs`, and those named.
 
     Args:
         names: "tensorboard" writes beside `runs` into tensorboard/<lineage>, "wandb" into the project of the study's
             name, by its own settings and variables (WANDB_MODE=offline keeps it on disk).
         runs: folder of the study's runs.
-        lineage: of the segment; a segment that is taken up again goes on in the same place.
-        about: what the segment is.
+        segment: what is trained; one that is taken up again goes on in the same place.
 
     Raises:
         InputError: a client is not installed.
     """
+    check(names)
     runs.mkdir(parents=True, exist_ok=True)
-    makers = {"tensorboard": _tensorboard, "wandb": _wandb}
+    makers, lineage = {"tensorboard": _tensorboard, "wandb": _wandb}, segment.lineage
+    about = {"lineage": lineage, "phase": segment.phase, "recipe": segment.recipe.as_json()}
     return [_lines(runs / f"{lineage}.training.jsonl"), *(makers[name](runs.parent, lineage, about) for name in names)]
+
+
+def check(names: Sequence[str]) -> None:
+    """Find out whether the clients of sinks are here.
+
+    Raises:
+        InputError: one is not installed.
+    """
+    for name in names:
+        if find_spec(name) is None:
+            raise InputError(f"training.sinks names {name}, which is not installed: pip install 'mixlaw[log]'")
 
 
 def _lines(path: Path) -> Sink:
@@ -49,10 +63,8 @@ def _numbers(entry: Entry) -> dict[str, float]:
 
 
 def _tensorboard(study: Path, lineage: str, about: Mapping[str, Any]) -> Sink:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InputError("training.sinks names tensorboard, which is not installed: pip install tensorboard") from error
+    from torch.utils.tensorboard import SummaryWriter
+
     writer = SummaryWriter(str(study / "tensorboard" / lineage))
     writer.add_text("about", json.dumps(about))
 
@@ -67,12 +79,11 @@ def _tensorboard(study: Path, lineage: str, about: Mapping[str, Any]) -> Sink:
 
 
 def _wandb(study: Path, lineage: str, about: Mapping[str, Any]) -> Sink:
-    try:
-        import wandb
-    except ImportError as error:
-        raise InputError("training.sinks names wandb, which is not installed: pip install wandb") from error
-    run = wandb.init(
-        project=study.resolve().name, id=lineage, name=lineage, config=dict(about), dir=str(study), resume="allow"
+    import wandb
+
+    name, config = study.resolve().name, dict(about)
+    run = wandb.init(  # create_new: the driver of a Ray cluster logs several at once
+        project=name, id=lineage, name=lineage, config=config, dir=str(study), resume="allow", reinit="create_new"
     )
 
     def write(entry: Entry | None) -> None:

@@ -267,10 +267,9 @@ class _Loop:
     def _meter(self, first: int) -> Iterator[Meter]:
         """A meter that logs into the study, closed at the end."""
         recipe = self.segment.recipe
-        about = {"lineage": self.segment.lineage, "phase": self.segment.phase, "recipe": recipe.as_json()}
         sinks: list[Sink] = []
         if self.ranks.first and first < self.last:
-            sinks = [*opened(self.setup.sinks, self.runs, self.segment.lineage, about), self.calls.log]
+            sinks = [*opened(self.setup.sinks, self.runs, self.segment), self.calls.log]
         meter = Meter(self.ranks, sinks, self.setup.flops(recipe.params, 1), self.step_tokens, (first, self.last))
         try:
             yield meter

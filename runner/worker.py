@@ -138,7 +138,7 @@ def _tell_saved(checkpoint: Path) -> None:
 
 def _tell_log(entry: Entry | None) -> None:
     if entry is not None:
-        _tell({**entry, "event": "log", "what": entry.get("event", "progress")})
+        _tell({"event": "log", "entry": dict(entry)})
 
 
 def _quiet() -> None:

@@ -44,6 +44,7 @@ def training() -> Iterator[Callable[[Progress], None]]:
         def show(state: Progress) -> None:
             doing = "  ".join(
                 f"[{number}] {segment.recipe.params / 1e6:.2g}M {segment.phase} {tokens / segment.tokens:.0%}"
+                + (f" {state.speeds[number]:,.0f} tokens/s" if number in state.speeds else "")
                 for number, (segment, tokens) in sorted(state.doing.items())[:NAMED]
             )
             doing += f"  and {len(state.doing) - NAMED} more" if len(state.doing) > NAMED else ""

@@ -69,13 +69,15 @@ def _placed(study: Study, told: dict[str, Any]) -> dict[str, Any]:
 
 
 def preflight(study: Study) -> None:
-    """Find out whether every task can be measured here.
+    """Find out whether every task can be measured here, and training logged where it is to be.
 
     Raises:
         InputError: a package, data, a judge or bubblewrap is missing.
     """
+    from mixlaw.runner import sinks
     from mixlaw.runner.tasks.registry import read
 
+    sinks.check(study.setup.sinks)
     for name, told in study.setup.measures.items():
         try:
             read(told).check()
