@@ -1,4 +1,4 @@
-"""Recipes as a design: the numeric view of what has not been trained yet."""
+"""Recipes as a design, the numeric view of what has not been trained yet; and a measured run as a recipe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from mixlaw.analysis.design import Design
-from mixlaw.recipe import Recipe
+from mixlaw.recipe import Mixture, Phase, Recipe
 
 
 def design_of(
@@ -34,6 +34,23 @@ def design_of(
         tuple(domains),
         tuple(recipe.lineage for recipe in recipes),
     )
+
+
+def largest_run(design: Design) -> Recipe:
+    """The finished run of most parameters times tokens."""
+    row = int((design.params * design.total * (design.progress >= 1)).argmax())
+    names = design.domains
+    phases = [
+        Phase(
+            phase,
+            max(1, round(float(design.tokens[row, p].sum()))),
+            Mixture.normalised(dict(zip(names, design.tokens[row, p].tolist(), strict=True))),
+            float(design.lr_end[row, p]),
+        )
+        for p, phase in enumerate(design.phases)
+        if float(design.tokens[row, p].sum()) > 0
+    ]
+    return Recipe(round(float(design.params[row])), tuple(phases))
 
 
 def _row(recipe: Recipe, unique: Mapping[str, float]) -> Design:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import erf, sqrt
 from typing import Protocol
 
 import numpy as np
@@ -11,9 +12,10 @@ import plotly.graph_objects as go
 import torch
 from numpy.typing import NDArray
 
-from mixlaw.analysis.scale import to_log_loss
-from mixlaw.analysis.style import CYCLE, OTHER, colours, count, styled
-from mixlaw.analysis.surface import Surfaces
+from mixlaw.analysis.audit import Held
+from mixlaw.analysis.scale import from_log_loss, to_log_loss
+from mixlaw.analysis.style import CYCLE, OTHER, colours, count, faded, styled
+from mixlaw.analysis.surface import Z90, Surfaces
 
 Floats = NDArray[np.float64]
 Measured = Mapping[tuple[str, str], Sequence[float]]  # (recipe, task) -> values, one per run
@@ -49,7 +51,7 @@ class Forecast(Protocol):
 
 @dataclass(frozen=True)
 class Parity:
-    """Predicted and measured values of N runs on one task, in its unit; made by `fitted` or from held-out folds."""
+    """Predicted and measured values of N runs on one task, in its unit; made by `fitted` or by `held_out`."""
 
     task: str
     unit: str
@@ -59,11 +61,19 @@ class Parity:
     mean: Floats
     lo90: Floats
     hi90: Floats
+    how: str = "fitted"
 
     @property
     def inside(self) -> float:
         """Share of measured values inside their 90 % interval."""
         return float(np.mean((self.measured >= self.lo90) & (self.measured <= self.hi90)))
+
+    @property
+    def level(self) -> Floats:
+        """Width of the interval that just holds each measured value: 0.9 where it lies at the end of its 90 %, (N,)."""
+        over = self.measured - self.mean
+        half = np.where(over > 0, self.hi90 - self.mean, self.mean - self.lo90)
+        return np.array([erf(Z90 * abs(z) / sqrt(2)) for z in over / half])
 
 
 def comparison(forecasts: Sequence[Forecast], reference: str, measured: Measured | None = None) -> go.Figure:
@@ -160,6 +170,61 @@ def fitted(surfaces: Surfaces, task: str) -> Parity:
     return Parity(task, surfaces.units[task], runs, tuple(design.params.numpy()[kept].tolist()), value[kept], *parts)
 
 
+def held_out(surfaces: Surfaces, task: str, kind: str = "mixtures") -> Parity | None:
+    """What a task's runs were predicted to measure while they were held out; None where no fold held any out.
+
+    Args:
+        surfaces: fitted with an audit.
+        task: which one.
+        kind: of folds: `mixtures`, `largest size` or `phase order`.
+    """
+    t, parts = surfaces.tasks.index(task), surfaces.audit.held if surfaces.audit else ()
+    found = [_values_of(surfaces, held, t) for held in parts if held.fold.kind == kind]
+    if not found:
+        return None
+    rows, mean, low, high = (np.concatenate(part) for part in zip(*found, strict=True))
+    design, value = surfaces.observed.design, surfaces.observed.value[t].numpy()
+    runs = tuple(design.runs[row] for row in rows)
+    params = tuple(design.params.numpy()[rows].tolist())
+    return Parity(task, surfaces.units[task], runs, params, value[rows], mean, low, high, f"held out by {kind}")
+
+
+def _values_of(surfaces: Surfaces, held: Held, t: int) -> tuple[NDArray[np.int64], Floats, Floats, Floats]:
+    """Rows of a fold that measure a task, and what was predicted for them with the calibrated ends."""
+    observed, seen = surfaces.observed, surfaces.observed.seen[t, held.fold.test]
+    mean = held.mean[seen, t] + observed.centre[t]
+    half = Z90 * surfaces.calibration[t] * held.deviation[seen, t]
+    middle, *ends = (from_log_loss(x, observed.units[t]).numpy() for x in (mean, mean - half, mean + half))
+    return held.fold.test[seen].numpy(), middle, np.minimum(*ends), np.maximum(*ends)
+
+
+def calibration(points: Sequence[Parity], title: str = "") -> go.Figure:
+    """How often measured values lie inside intervals of every width, a line per task; on the diagonal they are right.
+
+    The grey band holds 90 % of what as many independent runs as the task with most would show of right intervals.
+    """
+    figure, grid = go.Figure(), np.linspace(0, 1, 51)
+    room = Z90 * np.sqrt(grid * (1 - grid) / max(len(p.runs) for p in points))
+    figure.add_scatter(
+        x=np.concatenate([grid, grid[::-1]]), y=np.clip(np.concatenate([grid + room, (grid - room)[::-1]]), 0, 1),
+        fill="toself", fillcolor=faded(OTHER, 0.16), line={"width": 0}, hoverinfo="skip", name="by chance",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[0, 1], y=[0, 1], mode="lines", line={"color": OTHER, "dash": "dot", "width": 1}, hoverinfo="skip",
+        showlegend=False,
+    )  # fmt: skip
+    for one, colour in zip(points, CYCLE * (1 + len(points) // len(CYCLE)), strict=False):
+        inside = [float(np.mean(one.level <= width)) for width in grid]
+        figure.add_scatter(
+            x=grid, y=inside, mode="lines", line={"color": colour, "width": 1.8, "shape": "hv"}, name=one.task,
+            hovertemplate=f"{one.task}, {len(one.runs)} runs {one.how}<br>%{{y:.0%}} lie inside %{{x:.0%}} intervals"
+            "<extra></extra>",
+        )  # fmt: skip
+    figure.update_xaxes(title_text="width of the interval", tickformat=".0%", range=[0, 1])
+    figure.update_yaxes(title_text="runs inside", tickformat=".0%", range=[0, 1.02])
+    return styled(figure, title, 400)
+
+
 def parity(points: Parity, title: str = "") -> go.Figure:
     """Predicted against measured values with 90 % intervals, a colour per model size, and how many lie inside."""
     figure, low = go.Figure(), float(min(points.measured.min(), points.mean.min()))
@@ -179,7 +244,8 @@ def parity(points: Parity, title: str = "") -> go.Figure:
         _by_size(figure, points, rows, points.mean[rows], colour, count(size), intervals=True)
     figure.update_xaxes(title_text=f"measured, {points.unit}", range=line)
     figure.update_yaxes(title_text=f"predicted, {points.unit}", range=line)
-    return styled(figure, title or f"{points.task}: {points.inside:.0%} inside 90 % intervals")
+    told = f"{points.inside:.0%} of {len(points.runs)} runs inside 90 % intervals, {points.how}"
+    return styled(figure, title or f"<b>{points.task}</b> <span style='font-size:0.85em'>{told}</span>")
 
 
 def residuals(points: Parity, title: str = "") -> go.Figure:
@@ -192,7 +258,7 @@ def residuals(points: Parity, title: str = "") -> go.Figure:
     figure.add_hline(0, line_width=1, line_dash="dot")
     figure.update_xaxes(title_text=f"predicted, {points.unit}")
     figure.update_yaxes(title_text="measured over predicted − 1, %")
-    return styled(figure, title or points.task)
+    return styled(figure, title or f"<b>{points.task}</b> <span style='font-size:0.85em'>{points.how}</span>")
 
 
 def _by_size(

@@ -31,7 +31,7 @@ def ternary(
     phase: str,
     corners: Sequence[str],
     domains: Sequence[Domain],
-    points: int = 41,
+    points: int = 31,
 ) -> go.Figure:
     """One task over the shares of three domains in one phase, all else as in the reference, with measured runs.
 
@@ -66,7 +66,8 @@ def ternary(
         colorbar=_bar(task, surfaces.units[task]),
     )  # fmt: skip
     figure.add_scatter(
-        x=x, y=y, mode="markers", marker={"opacity": 0}, showlegend=False, customdata=np.column_stack([shares, mean]),
+        x=x, y=y, mode="markers", marker={"opacity": 0}, showlegend=False,
+        customdata=np.column_stack([shares, mean]),
         hovertemplate=_hover(corners, task, surfaces.units[task]),
     )  # fmt: skip
     _frame(figure, corners, room)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import cos, pi, sqrt
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mixlaw.analysis.style import OTHER, colours, count, domain_colours, faded, styled
-from mixlaw.recipe import Domain, Recipe
-
-#: Plotly draws this many leaves legibly; a larger plan is thinned with a word on what is left out.
-MOST_LEAVES = 60
+from mixlaw.recipe import Decay, Domain, Recipe, Schedule
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -> go.F
     ordered = sorted(domains, key=lambda d: d.kind.is_code)
     for domain in (d for d in ordered if recipe.domain_tokens(d.name) > 0):
         _domain_bars(figure, recipe, starts, domain, paint[domain.name])
-    _learning_rate(figure, recipe, starts)
+    _learning_rate(figure, recipe)
     for phase, start in zip(recipe.phases, starts, strict=True):
         figure.add_annotation(
             x=start + phase.tokens / 2,
@@ -105,14 +103,8 @@ def _domain_bars(figure: go.Figure, recipe: Recipe, starts: Sequence[int], domai
     )
 
 
-def _learning_rate(figure: go.Figure, recipe: Recipe, starts: Sequence[int]) -> None:
-    """The rate over its peak after warmup: constant, or linear to where a phase ends."""
-    x, y, now = [0.0], [1.0], 1.0
-    for phase, start in zip(recipe.phases, starts, strict=True):
-        end = now if phase.lr_end is None else phase.lr_end
-        x += [float(start), float(start + phase.tokens)]
-        y += [now, end]
-        now = end
+def _learning_rate(figure: go.Figure, recipe: Recipe) -> None:
+    x, y = learning_rates(recipe)
     figure.add_scatter(
         x=x,
         y=y,
@@ -126,6 +118,28 @@ def _learning_rate(figure: go.Figure, recipe: Recipe, starts: Sequence[int]) -> 
         row=1,
         col=1,
     )
+
+
+def learning_rates(recipe: Recipe, points: int = 24) -> tuple[list[float], list[float]]:
+    """Tokens and the rate over its peak there, after warm-up: straight lines, or `points` of each curved fall."""
+    if recipe.schedule is Schedule.COSINE:
+        done = [i / points for i in range(points + 1)]
+        end = recipe.cosine_end
+        return [recipe.tokens * d for d in done], [end + (1 - end) * _left(Decay.COSINE, d) for d in done]
+    x, y, now, start = [0.0], [1.0], 1.0, 0
+    for phase in recipe.phases:
+        end = 1.0 if phase.lr_end is None else phase.lr_end
+        done = [i / points for i in range(points + 1)] if phase.decay is not Decay.LINEAR else [0.0, 1.0]
+        x += [start + phase.tokens * d for d in done]
+        y += [end + (now - end) * _left(phase.decay, d) for d in done]
+        now, start = end, start + phase.tokens
+    return x, y
+
+
+def _left(decay: Decay, done: float) -> float:
+    """What is left of a fall after a part of it."""
+    falls = {Decay.LINEAR: 1 - done, Decay.COSINE: (1 + cos(pi * done)) / 2, Decay.ONE_SQRT: 1 - sqrt(done)}
+    return falls[decay]
 
 
 def segment_tree(nodes: Sequence[Node], title: str = "") -> go.Figure:

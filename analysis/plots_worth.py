@@ -1,4 +1,4 @@
-"""Plots of what things are worth: domains to tasks, ranges that do not matter, sizes, suggested runs, and training."""
+"""Plots of what things are worth: domains to tasks, ranges that do not matter, sizes, and suggested runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mixlaw.analysis.plots_choice import Range
-from mixlaw.analysis.style import CYCLE, OTHER, colours, count, faded, styled
-from mixlaw.recipe import Phase
+from mixlaw.analysis.style import CYCLE, colours, count, faded, styled
 
 
 class Point(Protocol):
@@ -189,32 +188,3 @@ def value_of_runs(offers: Sequence[Offer], regret: float, title: str = "") -> go
     figure.update_xaxes(title_text="cost, training FLOPs", tickformat=".2~g", rangemode="tozero")
     figure.update_yaxes(title_text="expected to win back, % of loss", rangemode="tozero")
     return styled(figure, title).update_layout(hovermode="closest")
-
-
-def losses(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], phases: Sequence[Phase] = (), title: str = ""
-) -> go.Figure:
-    """Training loss against tokens, a line per run; phases as bands.
-
-    Args:
-        curves: tokens and loss (nats per token) by name of the run.
-        phases: of the runs, where they are the same.
-        title: over the figure.
-    """
-    figure, begin = go.Figure(), 0
-    for number, phase in enumerate(phases):
-        end = begin + phase.tokens
-        figure.add_vrect(begin, end, fillcolor=faded(OTHER, 0.1 if number % 2 else 0.0), line_width=0, layer="below")
-        figure.add_annotation(
-            x=(begin + end) / 2, y=1, yref="paper", yanchor="bottom", text=phase.name, showarrow=False
-        )
-        begin = end
-    for (name, (tokens, loss)), colour in zip(curves.items(), CYCLE * (1 + len(curves) // len(CYCLE)), strict=False):
-        figure.add_scatter(
-            x=list(tokens), y=list(loss), mode="lines", name=name, line={"color": colour, "width": 1.6},
-            customdata=[count(float(n)) for n in tokens],
-            hovertemplate=f"{name}<br>%{{customdata}} tokens: %{{y:.3f}} nats/token<extra></extra>",
-        )  # fmt: skip
-    figure.update_xaxes(title_text="tokens", exponentformat="B")
-    figure.update_yaxes(title_text="training loss, nats/token")
-    return styled(figure, title, 360).update_layout(margin={"t": 60 if title else 40})

@@ -71,6 +71,11 @@ def styled(figure: go.Figure, title: str = "", height: int = 340) -> go.Figure:
     return figure
 
 
+def themed(figure: go.Figure, mode: str) -> go.Figure:
+    """Give a figure the template of a mode, `light` or `dark`."""
+    return figure.update_layout(template=TEMPLATES[mode])
+
+
 def faded(colour: str, alpha: float) -> str:
     """A hex colour with transparency, for bands."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mixlaw.analysis.plots import flat_directions, losses, over_sizes, value_of_runs, worth
+from mixlaw.analysis.plots import Curve, flat_directions, losses, over_sizes, value_of_runs, worth
 from mixlaw.optimizer.proposal import Flat, Interval, Step
 from mixlaw.optimizer.suggestion import Job
 from mixlaw.optimizer.what_if import Worthwhile
@@ -56,8 +56,16 @@ def test_the_value_of_runs_adds_up_costs_and_gains() -> None:
     assert figure.layout.shapes[0].y0 == 0.4
 
 
-def test_losses_have_a_line_per_run_over_bands_of_phases() -> None:
-    figure = losses({"a": ([100, 400], [5.0, 3.0]), "b": ([100, 800], [5.0, 2.5])}, RECIPE.phases)
-    assert [(trace.name, tuple(trace.y)) for trace in figure.data] == [("a", (5.0, 3.0)), ("b", (5.0, 2.5))]
-    assert [(shape.x0, shape.x1) for shape in figure.layout.shapes] == [(0, 600), (600, 800)]
-    assert [note.text for note in figure.layout.annotations] == ["init", "cooldown"]
+def test_losses_go_on_where_the_parents_end_in_the_colour_of_their_size() -> None:
+    trunk = Curve("t", None, 24_000, "init", "web 100%", ("a", "b"), (100, 400), (5.0, 3.0))
+    leaves = [
+        Curve(name, "t", 24_000, "cooldown", "web 100%", (name,), (500, 600), (2.9, end))
+        for name, end in (("a", 2.5), ("b", 2.7))
+    ]
+    figure = losses([trunk, *leaves, Curve("c", None, 94_000, "init", "web 100%", ("c",), (100, 800), (5.0, 2.0))])
+    lines = [(tuple(trace.x), tuple(trace.y)) for trace in figure.data]
+    assert lines[:2] == [((100, 400), (5.0, 3.0)), ((400, 500, 600), (3.0, 2.9, 2.5))]
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["24k params", "94k params"]
+    assert len({trace.line.color for trace in figure.data[:3]}) == 1 != len({trace.line.color for trace in figure.data})
+    assert "shared by 2 recipes" in figure.data[0].hovertemplate
+    assert "run b" in figure.data[2].hovertemplate

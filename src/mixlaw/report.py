@@ -11,6 +11,7 @@ from importlib.metadata import version
 import polars as pl
 
 from mixlaw.analysis.code_share import code_share
+from mixlaw.analysis.from_recipes import largest_run
 from mixlaw.analysis.plots import (
     Node,
     comparison,
@@ -28,7 +29,7 @@ from mixlaw.analysis.surface import Surfaces
 from mixlaw.optimizer.pareto import Front
 from mixlaw.optimizer.proposal import PROPOSAL, Interval, Proposal, chance
 from mixlaw.optimizer.verify import Verification
-from mixlaw.recipe import Domain, Mixture, Phase, Recipe
+from mixlaw.recipe import Domain, Recipe
 from mixlaw.report_front import front_part
 from mixlaw.report_page import bullets, page, plot, section, table, words
 
@@ -63,7 +64,7 @@ class ReportData:
 def report(data: ReportData) -> str:
     """Write the page as one HTML document that needs no network and no other file."""
     proposal = data.proposals[-1] if data.proposals else None
-    reference = proposal.recipe if proposal else _largest(data.surfaces, data.domains)
+    reference = proposal.recipe if proposal else largest_run(data.surfaces.observed.design)
     parts = {
         "recommendation": ("Recommendation", _recommendation(data, proposal)),
         "predictions": ("Predictions against baselines", _predictions(data, proposal)),
@@ -268,21 +269,3 @@ def _reproduce(data: ReportData) -> str:
 def _footer() -> str:
     hint = "Hover over a plot for runs, values and intervals; click a legend entry to hide it."
     return f"<footer>Works offline. {hint}</footer>"
-
-
-def _largest(surfaces: Surfaces, domains: Sequence[Domain]) -> Recipe:
-    """The largest finished measured run as a recipe."""
-    design = surfaces.observed.design
-    row = int((design.params * design.total * (design.progress >= 1)).argmax())
-    names = design.domains
-    phases = [
-        Phase(
-            phase,
-            max(1, round(float(design.tokens[row, p].sum()))),
-            Mixture.normalised(dict(zip(names, design.tokens[row, p].tolist(), strict=True))),
-            float(design.lr_end[row, p]),
-        )
-        for p, phase in enumerate(design.phases)
-        if float(design.tokens[row, p].sum()) > 0
-    ]
-    return Recipe(round(float(design.params[row])), tuple(phases))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+import plotly.graph_objects as go
+
 from mixlaw.analysis.plots import front as plotted
 from mixlaw.analysis.style import count
 from mixlaw.optimizer.proposal import Proposal
@@ -17,15 +19,8 @@ if TYPE_CHECKING:
 
 def front_part(front: Front, proposal: Proposal | None = None) -> str:
     """Plot and table of a front; the proposal beside it where its gains refer to the same baseline."""
-    words = ["<br>".join([f"recipe {i}", *phases(point.recipe)]) for i, point in enumerate(front.points, 1)]
-    marked = {}
-    if proposal and (proposal.against, proposal.unit) == (front.against, front.unit):
-        marked["proposal"] = {
-            name: sum(proposal.gains[task].mean for task in tasks) / len(tasks) for name, tasks in front.groups.items()
-        }
-    gains = [point.gains for point in front.points]
     names = " and ".join(front.groups)
-    figure = plotted(gains, front.against, words, marked, unit=front.unit)
+    figure = front_figure(front, proposal)
     told = [f"{name}: {', '.join(tasks)}" for name, tasks in front.groups.items()]
     return "".join(
         [
@@ -34,6 +29,18 @@ def front_part(front: Front, proposal: Proposal | None = None) -> str:
             _recipes(front),
         ]
     )
+
+
+def front_figure(front: Front, proposal: Proposal | None = None) -> go.Figure:
+    """Plot of a front; the proposal beside it where its gains refer to the same baseline."""
+    words = ["<br>".join([f"recipe {i}", *phases(point.recipe)]) for i, point in enumerate(front.points, 1)]
+    marked = {}
+    if proposal and (proposal.against, proposal.unit) == (front.against, front.unit):
+        marked["proposal"] = {
+            name: sum(proposal.gains[task].mean for task in tasks) / len(tasks) for name, tasks in front.groups.items()
+        }
+    gains = [point.gains for point in front.points]
+    return plotted(gains, front.against, words, marked, unit=front.unit)
 
 
 def front_page(front: Front, title: str) -> str:

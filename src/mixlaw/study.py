@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mixlaw.runner.dry_run import DryRun, Terms
     from mixlaw.runner.setup import Setup
     from mixlaw.runner.sites import Site
+    from mixlaw.study_plots import Plots
     from mixlaw.study_what_if import Named
 
 Tell = Callable[[float, str], None]  # share done, 0..1, and what is being done
@@ -351,7 +352,14 @@ class Study:
 
         return verify(self.proposals(), self.table())
 
-    # --- report -----------------------------------------------------------------------------------------------------
+    # --- plots and report ---------------------------------------------------------------------------------------------
+
+    @property
+    def plots(self) -> Plots:
+        """All plots of what is there, each a method that returns a plotly figure; print it to see which there are."""
+        from mixlaw.study_plots import Plots
+
+        return Plots(self)
 
     def report(self, out: Path | None = None) -> Path:
         """Write one offline HTML page with all results, by default report.html in the study; return its path.

@@ -29,7 +29,7 @@ def page(study: Study) -> str:
             table=study.table(),
             domains=tuple(study.domains),
             proposals=proposals,
-            nodes=_nodes(study),
+            nodes=nodes(study),
             verification=study.verify() if proposals else None,
             front=_front(study),
             reproduce=_reproduce(study),
@@ -51,7 +51,7 @@ def _has_data(study: Study) -> bool:
     return (study.data / "manifest.json").exists()
 
 
-def _nodes(study: Study) -> tuple[Node, ...]:
+def nodes(study: Study) -> tuple[Node, ...]:
     """The segment tree as the plot needs it; nothing where all runs are foreign."""
     if not _has_data(study):
         return ()

@@ -27,6 +27,11 @@ SIZES = 3
 
 def suggested(study: Study, budget: float, count: int, progress: Tell | None) -> Suggestion:
     """The next proxies of a study, written down."""
+    return _written(study, considered(study, budget, count, progress))
+
+
+def considered(study: Study, budget: float, count: int = 8, progress: Tell | None = None) -> Suggestion:
+    """The next proxies of a study; nothing is written."""
     from mixlaw.analysis.surface import Status
     from mixlaw.optimizer.cold_start import short_of_runs
     from mixlaw.optimizer.suggest import suggest
@@ -39,7 +44,7 @@ def suggested(study: Study, budget: float, count: int, progress: Tell | None) ->
     short = short_of_runs([r.recipe for r in records], phases, names)
     surfaces = None if short else _covering(study.surfaces(), phases, names)
     telling = [t for t, status in surfaces.status.items() if status is not Status.NOISE] if surfaces else []
-    suggestion = suggest(
+    return suggest(
         surfaces,
         target,
         domains,
@@ -49,7 +54,6 @@ def suggested(study: Study, budget: float, count: int, progress: Tell | None) ->
         goal=goal_of(study.settings, telling),
         progress=progress,
     )
-    return _written(study, suggestion)
 
 
 def _covering(surfaces: Surfaces, phases: Sequence[str], domains: Sequence[str]) -> Surfaces | None:
