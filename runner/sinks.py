@@ -81,9 +81,15 @@ def _tensorboard(study: Path, lineage: str, about: Mapping[str, Any]) -> Sink:
 def _wandb(study: Path, lineage: str, about: Mapping[str, Any]) -> Sink:
     import wandb
 
-    name, config = study.resolve().name, dict(about)
-    run = wandb.init(  # create_new: the driver of a Ray cluster logs several at once
-        project=name, id=lineage, name=lineage, config=config, dir=str(study), resume="allow", reinit="create_new"
+    run = wandb.init(
+        project=study.resolve().name,
+        id=lineage,
+        name=lineage,
+        config=dict(about),
+        dir=str(study),
+        resume="allow",
+        reinit="create_new",  # the driver of a Ray cluster logs several at once
+        settings=wandb.Settings(console="off"),  # a worker's stdout is its talk with its driver
     )
 
     def write(entry: Entry | None) -> None:

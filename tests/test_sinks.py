@@ -1,0 +1,132 @@
+"""Progress of a real run, read back by the programs that it is written for."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mixlaw.errors import InputError
+from mixlaw.runner import sinks
+from mixlaw.study import Study, open_study
+from small_study import SETTINGS, prepare
+
+HEAD, _, _ = SETTINGS.partition("[[recipes]]")
+PLAIN = f'{HEAD}[[recipes]]\nsize = "0.025M"\nphases = {{ init = "half", continue = "code", cooldown = "text" }}\n'
+LOGGED = PLAIN.replace("[training]\n", '[training]\nsinks = ["tensorboard", "wandb"]\n')
+NUMBERS = {
+    "tokens",
+    "loss",
+    "learning_rate",
+    "gradient_norm",
+    "tokens_per_second",
+    "mfu",
+    "memory_bytes",
+    "eta_seconds",
+}
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study whose three segments were trained by the command, both clients writing to disk."""
+    folder = prepare(tmp_path_factory.mktemp("sinks") / "study", LOGGED)
+    command = [sys.executable, "-m", "mixlaw", "run", str(folder), "--workers", "1", "--json"]
+    environment = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["done"]) == 3, "nothing but the outcome on stdout"
+    return open_study(folder)
+
+
+def entries(study: Study, lineage: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (study.runs / f"{lineage}.training.jsonl").read_text().splitlines()]
+
+
+def lineages(study: Study) -> list[str]:
+    return sorted(path.parent.name for path in study.runs.glob("*/checkpoint"))
+
+
+def test_every_segment_tells_its_steps_loss_speed_and_what_is_left(logged: Study) -> None:
+    assert len(lineages(logged)) == 3
+    for lineage in lineages(logged):
+        told = entries(logged, lineage)
+        assert all(entry.keys() == {"step", *NUMBERS} for entry in told)
+        assert [entry["step"] for entry in told] == sorted({entry["step"] for entry in told})
+        assert all(entry["tokens"] == entry["step"] * 4 * 32 for entry in told)
+        assert all(0 < entry["mfu"] < 1 and entry["tokens_per_second"] > 0 for entry in told)
+        assert all(entry["memory_bytes"] > 100 * 2**20 for entry in told), "torch alone takes more"
+        assert told[-1]["eta_seconds"] == 0
+    (record,) = logged.records()
+    ends = sorted(told["tokens"] for told in (entries(logged, lineage)[-1] for lineage in lineages(logged)))
+    tokens = [phase.tokens for phase in record.recipe.phases]
+    assert ends == [sum(tokens[: number + 1]) for number in range(3)]
+    last = record.details["learning_rate"] * 4 * 32 / tokens[-1]  # of a linear fall to zero
+    assert entries(logged, record.run)[-1]["learning_rate"] == pytest.approx(last)
+
+
+def test_tensorboards_own_reader_finds_every_number(logged: Study) -> None:
+    reader: Any = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
+    for lineage in lineages(logged):
+        read = reader.EventAccumulator(str(logged.path / "tensorboard" / lineage))
+        read.Reload()
+        told = entries(logged, lineage)
+        assert set(read.Tags()["scalars"]) == NUMBERS
+        for name in NUMBERS:
+            seen = [(event.step, event.value) for event in read.Scalars(name)]
+            assert seen == [(entry["step"], pytest.approx(entry[name], rel=1e-6)) for entry in told]
+        (about,) = read.Tensors("about/text_summary")
+        assert json.loads(about.tensor_proto.string_val[0])["lineage"] == lineage
+
+
+def logged_records(data: bytes) -> Iterator[bytes]:
+    """Records of a .wandb file: seven bytes, then LevelDB's log format, 32 KiB blocks of checksum, length and type."""
+    begun, place = b"", 7
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:  # too short for a header
+            place += 32768 - place % 32768
+            continue
+        length, kind = struct.unpack_from("<HB", data, place + 4)
+        begun += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield begun
+            begun = b""
+
+
+def plain(items: Any) -> dict[str, Any]:
+    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def test_what_wandb_would_upload_is_every_number(logged: Study) -> None:
+    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
+    files = list((logged.path / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert sorted(file.stem.removeprefix("run-") for file in files) == lineages(logged)
+    for file in files:
+        records = [messages.Record.FromString(data) for data in logged_records(file.read_bytes())]
+        rows = [plain(record.history.item) for record in records if record.HasField("history")]
+        (run,) = (record.run for record in records if record.HasField("run"))
+        told = entries(logged, file.stem.removeprefix("run-"))
+        assert [row["_step"] for row in rows] == [entry["step"] for entry in told]
+        for name in NUMBERS:
+            assert [row[name] for row in rows] == pytest.approx([entry[name] for entry in told])
+        assert run.project == "study"
+        assert plain(run.config.update)["lineage"] == run.run_id == file.stem.removeprefix("run-")
+        assert not (file.parent / "files" / "output.log").exists(), "a worker's stdout is no business of wandb"
+
+
+def test_a_client_that_is_missing_is_told_before_anything_is_trained(
+    logged: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study(prepare(tmp_path / "study", LOGGED))
+    monkeypatch.setattr(sinks, "find_spec", lambda name: None if name == "wandb" else object())
+    with pytest.raises(InputError, match=r"training.sinks names wandb, .*: pip install 'mixlaw\[log\]'"):
+        study.run(workers=1)
+    assert not study.runs.exists()
