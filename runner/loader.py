@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Recipe
-from mixlaw.runner.mixing import Order, order, shuffled
+from mixlaw.runner.mixing import BLOCK, Order, order, shuffled
 
 Ints = NDArray[np.int64]
 
@@ -24,7 +24,7 @@ class Tokens(Protocol):
 
 
 class Batches:
-    """Every batch of a recipe, by step; no state, so resuming needs the step and nothing else.
+    """Every batch of a recipe, by step; resuming needs the step and nothing else.
 
     A domain's stream is cut into windows of `sequence` tokens. The k-th window that a recipe draws from a domain is a
     pure function of (seed, domain, k): epoch k // windows, position shuffled by epoch. Phases count on, so a changed
@@ -46,6 +46,8 @@ class Batches:
         self.keys = {name: np.frombuffer(name.encode().ljust(8, b"\0"), np.uint8) for name in recipe.domains}
         self.orders = [self._order(index) for index in range(len(recipe.phases))]
         self.ends = np.cumsum([len(phase) for phase in self.orders])
+        self._streams = [streams[name] for name in recipe.domains]
+        self._kept: dict[int, tuple[Ints, Ints]] = {}
 
     def _windows(self, domain: str) -> int:
         if domain not in self.streams:
@@ -76,8 +78,25 @@ class Batches:
     def at(self, step: int, rank: int = 0, world: int = 1) -> Ints:
         """Token ids of a step, shape (batch / world, sequence + 1); inputs are [:, :-1], labels [:, 1:]."""
         first = step * self.batch
-        rows = [self._rows(*piece) for piece in self._pieces(first, first + self.batch)]
-        return np.concatenate(rows)[rank::world]
+        wanted = np.arange(first + rank, first + self.batch, world)
+        rows = np.empty((len(wanted), self.sequence + 1), np.int64)
+        streams, size, done = self._streams, self.sequence + 1, 0
+        for block in range(first // BLOCK, -(-(first + self.batch) // BLOCK)):
+            codes, begins = self._places(block)
+            here = wanted[done : np.searchsorted(wanted, (block + 1) * BLOCK)] - block * BLOCK
+            places = zip(codes[here].tolist(), begins[here].tolist(), strict=True)
+            for row, (code, begin) in enumerate(places, done):
+                rows[row] = streams[code][begin : begin + size]
+            done += len(here)
+        return rows
+
+    def _places(self, block: int) -> tuple[Ints, Ints]:
+        """For each sequence of a block: the position of its domain in the recipe's, and its first token there."""
+        if block not in self._kept:
+            found = [self._phase_places(*piece) for piece in self._pieces(block * BLOCK, (block + 1) * BLOCK)]
+            codes, begins = (np.concatenate(column) for column in zip(*found, strict=True))
+            self._kept = {**dict(list(self._kept.items())[-1:]), block: (codes, begins)}  # one step may want two
+        return self._kept[block]
 
     def _pieces(self, start: int, stop: int) -> list[tuple[int, int, int]]:
         """(phase, first, last) sequence ranges inside phases that make up sequences start..stop-1 of the recipe."""
@@ -87,17 +106,16 @@ class Batches:
         ]
         return [(i, int(a), int(z)) for i, a, z in cuts if a < z]
 
-    def _rows(self, phase: int, start: int, stop: int) -> Ints:
+    def _phase_places(self, phase: int, start: int, stop: int) -> tuple[Ints, Ints]:
+        """What `_places` tells, of sequences start..stop-1 of a phase."""
         names = self.orders[phase].names
-        codes = self.orders[phase].domains[start:stop]
         drawn = self.orders[phase].occurrences(start, stop)
-        rows = np.empty((stop - start, self.sequence + 1), np.int64)
-        for code in np.unique(codes):
-            name, here = names[code], np.flatnonzero(codes == code)
-            for row, window in zip(here, self.positions(name, drawn[here] + self.drawn(name, phase)), strict=True):
-                begin = int(window) * self.sequence
-                rows[row] = self.streams[name][begin : begin + self.sequence + 1]
-        return rows
+        codes, begins = np.empty(stop - start, np.int64), np.empty(stop - start, np.int64)
+        for code, name in enumerate(names):
+            here = np.flatnonzero(self.orders[phase].domains[start:stop] == code)
+            codes[here] = self.recipe.domains.index(name)
+            begins[here] = self.positions(name, drawn[here] + self.drawn(name, phase)) * self.sequence
+        return codes, begins
 
     def drawn(self, domain: str, phases: int) -> int:
         """Sequences of a domain drawn in the first `phases` phases."""

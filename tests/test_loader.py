@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.loader import Batches
+from mixlaw.runner.mixing import BLOCK, Order
 
 SEQUENCE, BATCH = 8, 4
 STEP = SEQUENCE * BATCH
@@ -165,3 +166,26 @@ def test_a_phase_that_is_no_whole_number_of_batches_is_refused_with_the_nearest_
     odd = Recipe(1000, (Phase("init", 3 * STEP + 1, Mixture({"text": 1.0})),))
     with pytest.raises(InputError, match=r"'init' has 97 tokens, not a multiple of the batch of 32; make it 96"):
         batches(odd)
+
+
+@pytest.mark.parametrize("batch", [3, BLOCK - 1, 2 * BLOCK + 7])
+def test_steps_over_the_edges_of_blocks_are_what_counting_sequence_by_sequence_gives(batch: int) -> None:
+    shares = {"text": 0.6, "code": 0.4}
+    steps = -(-2 * BLOCK // batch) + 1
+    phases = (
+        Phase("a", steps * batch * SEQUENCE, Mixture(shares)),
+        Phase("b", batch * SEQUENCE, Mixture({"code": 1.0})),
+    )
+    found = Batches(Recipe(1000, phases, seed=3), STREAMS, SEQUENCE, batch)
+    windows = {name: found.positions(name, np.arange(len(found) * batch)).tolist() for name in shares}
+    wanted, count = [], Counter[str]()
+    for phase, mixture in zip(phases, (shares, {"code": 1.0}), strict=True):
+        order = Order(mixture, phase.tokens // SEQUENCE)
+        for code in order.domains:
+            name = order.names[code]
+            wanted.append(int(STREAMS[name][windows[name][count[name]] * SEQUENCE]))
+            count[name] += 1
+    for step in reversed(range(len(found))):
+        for rank in range(2):
+            rows = found.at(step, rank, 2)
+            assert rows[:, 0].tolist() == wanted[step * batch : (step + 1) * batch][rank::2]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -25,20 +27,23 @@ class TokenStream:
     """
 
     def __init__(self, files: Sequence[Tokens]) -> None:
-        self._files = files
-        self._ends = np.cumsum([file.size for file in files])
+        self._files = [file.view(np.ndarray) for file in files]  # a view of a map is quicker to slice than the map
+        self._ends = list(accumulate(file.size for file in files))
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._files) else 0
+        return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, wanted: slice) -> Tokens:
         start, stop, step = wanted.indices(len(self))
         if step != 1:
             raise ValueError(f"a token stream is sliced in steps of 1, got {step}")
-        first = int(np.searchsorted(self._ends, start, side="right"))
+        first = bisect_right(self._ends, start)
+        if first < len(self._files) and stop <= self._ends[first]:
+            begin = self._ends[first] - self._files[first].size
+            return self._files[first][start - begin : max(start, stop) - begin]
         pieces = []
         for file, end in zip(self._files[first:], self._ends[first:], strict=True):
-            begin = int(end) - file.size
+            begin = end - file.size
             if begin >= stop:
                 break
             pieces.append(file[max(start - begin, 0) : stop - begin])
