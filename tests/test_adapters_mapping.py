@@ -115,6 +115,43 @@ bpb = "bits/byte"
     assert (one.recipe.unique["code"], two.recipe.unique["code"]) == (10**9, 5 * 10**8)
 
 
+ANNEALED = """
+run = "n"
+params = 1_000_000
+tokens = { column = "b", scale = 1e9 }
+[[phase]]
+name = "init"
+domain = "web"
+[[phase]]
+name = "cooldown"
+share = { column = "anneal_pct", over = 100 }
+domain = "code"
+[tasks]
+bpb = "bits/byte"
+"""
+
+
+def test_a_phase_whose_share_is_a_column_leaves_the_rest_to_the_other(tmp_path: Path) -> None:
+    found = understood(tmp_path, "n,b,anneal_pct,bpb\na,2,10,1.2\nb,4,0,1.1\n", ANNEALED)
+    assert [{p: dict(t) for p, t in record.tokens.items()} for record in found.records] == [
+        {"init": {"web": 1.8e9}, "cooldown": {"code": 0.2e9}},
+        {"init": {"web": 4e9}},
+    ]
+
+
+@pytest.mark.parametrize(("cell", "seen"), [("110", "1.1"), ("", "empty"), ("-5", "-0.05")])
+def test_a_share_of_tokens_that_is_none_is_refused_with_its_row(tmp_path: Path, cell: str, seen: str) -> None:
+    message = f"row 2: the share of the run's tokens in phase 'cooldown' is {seen}, not in 0..1"
+    with pytest.raises(InputError, match=message):
+        understood(tmp_path, f"n,b,anneal_pct,bpb\na,2,10,1.2\nb,4,{cell},1.1\n", ANNEALED.replace("init", "trunk"))
+
+
+def test_only_one_phase_may_have_the_rest(tmp_path: Path) -> None:
+    alone = ANNEALED.replace('share = { column = "anneal_pct", over = 100 }\n', "")
+    with pytest.raises(InputError, match="phase 'init' has no share of the run's tokens; give share or tokens"):
+        understood(tmp_path, "n,b,anneal_pct,bpb\na,2,10,1.2\n", alone)
+
+
 def test_columns_that_hold_tokens_and_columns_of_the_contract_need_no_shares(tmp_path: Path) -> None:
     runs = "run,params,t_web,t_code,metric:x,lr_end:init\na,470M,1.5B,500M,1.1,0.1\n"
     mapping = '[[phase]]\nname = "init"\ndomain_tokens = { "t_*" = "*" }\n[tasks]\n"metric:*" = "bits/byte"\n'

@@ -22,7 +22,7 @@ from mixlaw.adapters.tables import read_table as read_table
 from mixlaw.errors import InputError
 from mixlaw.files import write_text
 from mixlaw.records import Record, Unit, read_record
-from mixlaw.settings import read_settings
+from mixlaw.settings import DomainSettings, read_settings
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,22 @@ def understand(table: pl.DataFrame | Sheet, units: Mapping[str, str], unit: str 
     )
 
 
+def _untold(found: Understood, known: Mapping[str, DomainSettings], told: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What nobody said about the domains: it is assumed, and the user should know."""
+    plain = [name for name in found.domains if name not in known and "kind" not in told.get(name, {})]
+    written = {name for name, domain in known.items() if domain.unique_tokens}
+    in_table = {name for record in found.records for name in record.recipe.unique}
+    endless = [n for n in found.domains if n not in written | in_table and "unique_tokens" not in told.get(n, {})]
+    notes = [f"nobody said the kind of {_few(plain, 5)}, so text is assumed"] if plain else []
+    if endless:
+        notes.append(
+            f"nobody said how many unique tokens {_few(endless, 5)} have, so none counts as repeated, "
+            "and `mixlaw propose` will ask"
+        )
+    how = "; write it under [domains] of study.toml, or into a file for --domains"
+    return [note + how for note in notes]
+
+
 def _unit(task: str, study: Mapping[str, str], table: Mapping[str, str], unit: str | None) -> Unit:
     """The unit of a task: as the study says, else as the table or its mapping says, else the one given."""
     found = study.get(task, table.get(task, unit))
@@ -222,9 +238,6 @@ def import_table(
     told = {**sheet.domains, **(read_domains(domains) if domains else {})}
     understood = understand(sheet, units, unit)
     known = read_settings(path).domains if path.exists() else {}
-    plain = [name for name in understood.domains if name not in known and "kind" not in told.get(name, {})]
-    if plain:
-        note = f"nobody said the kind of {_few(plain, 5)}, so text is assumed; give it with --domains"
-        understood = replace(understood, notes=(*understood.notes, note))
+    understood = replace(understood, notes=(*understood.notes, *_untold(understood, known, told)))
     store(understood, folder, told, scores(mapped, understood.tasks))
     return understood

@@ -292,8 +292,8 @@ class Settings(_Strict):
             unique = settings.unique_tokens or (counted or {}).get(name)
             if unique is None:
                 raise InputError(
-                    f"nobody knows the unique tokens of domain {name!r}; run `mixlaw data`, "
-                    f"or write unique_tokens under [domains.{name}]"
+                    f"nobody knows the unique tokens of domain {name!r}; run `mixlaw data` where it has a source, or "
+                    f"write unique_tokens = ... for it under [domains] of study.toml"
                 )
             domains.append(Domain(name, settings.kind, unique))
         return domains

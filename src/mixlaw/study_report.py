@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 from mixlaw.analysis.plots import Node
 from mixlaw.errors import InputError
 from mixlaw.optimizer.pareto import Front
+from mixlaw.recipe import Domain
 from mixlaw.report import ReportData, report
 from mixlaw.runner.tree import plan
 
 if TYPE_CHECKING:
     from mixlaw.study import Study
+
+#: Unique tokens where nobody knows them: more than any run takes.
+ENDLESS = 10**18
 
 
 def page(study: Study) -> str:
@@ -27,7 +31,7 @@ def page(study: Study) -> str:
             title=study.settings.name,
             surfaces=study.surfaces(),
             table=study.table(),
-            domains=tuple(study.domains),
+            domains=_domains(study),
             proposals=proposals,
             nodes=nodes(study),
             verification=study.verify() if proposals else None,
@@ -35,6 +39,12 @@ def page(study: Study) -> str:
             reproduce=_reproduce(study),
         )
     )
+
+
+def _domains(study: Study) -> tuple[Domain, ...]:
+    """All domains; where nobody knows the unique tokens, without end, as a fit takes them."""
+    endless = dict.fromkeys(study.settings.domains, ENDLESS)
+    return tuple(study.settings.domain_values({**endless, **{name: int(n) for name, n in study.unique.items()}}))
 
 
 def _front(study: Study) -> Front | str | None:

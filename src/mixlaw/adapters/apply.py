@@ -17,6 +17,8 @@ from mixlaw.adapters.sheet import Sheet, in_contract, labels, numbers, tells_ver
 from mixlaw.adapters.tables import Source
 from mixlaw.errors import InputError
 
+#: What is left of one after shares were subtracted from it, where nothing is.
+ROUNDED = 1e-9
 _FIELD = re.compile(r"\{([^{}]+)\}")
 
 
@@ -158,7 +160,11 @@ def _tasks(desk: Desk, mapping: TableMap, free: Sequence[str]) -> dict[str, str]
 
 def _beside(mapping: TableMap) -> set[str]:
     """Columns with a plain name elsewhere in the mapping: a glob of tasks does not mean them."""
-    values = [mapping.tokens, *mapping.unique.values(), *(v for p in mapping.phase for v in (p.tokens, p.lr_end))]
+    values = [
+        mapping.tokens,
+        *mapping.unique.values(),
+        *(v for p in mapping.phase for v in (p.tokens, p.share, p.lr_end)),
+    ]
     readings = [Reading(column=value) if isinstance(value, str) else value for value in values]
     names = [
         part for value in readings if isinstance(value, Reading) for part in (value.column, value.scale, value.over)
@@ -194,9 +200,30 @@ def _of_total(
     total = phase.tokens if phase.tokens is not None else mapping.tokens
     assert total is not None  # the mapping is checked
     tokens = desk.value(total)
-    if phase.tokens is None and phase.share is not None:
-        tokens = _by_then(desk, mapping, phase, tokens) if desk.source.history else tokens * phase.share
+    if phase.tokens is None and (phase.share is not None or len(mapping.phase) > 1):
+        tokens = _by_then(desk, mapping, phase, tokens) if desk.source.history else tokens * _part(desk, mapping, phase)
     return shared(desk, phase, columns, tokens, mapping.tolerance)
+
+
+def _part(desk: Desk, mapping: TableMap, phase: PhaseMap) -> NDArray[np.float64]:
+    """Share of the run's tokens that a phase has, for every row; without one, what the others leave.
+
+    Raises:
+        InputError: it is not between 0 and 1.
+    """
+    if phase.share is None:
+        others = [_part(desk, mapping, other) for other in mapping.phase if other is not phase]
+        part = 1 - np.sum(others, axis=0)
+        part = np.where(np.abs(part) < ROUNDED, 0.0, part)
+    else:
+        part = desk.value(phase.share)
+    if (wrong := np.flatnonzero(~((part >= 0) & (part <= 1)))).size:
+        row, seen = int(wrong[0]), "empty" if np.isnan(part[wrong[0]]) else f"{part[wrong[0]]:g}"
+        raise InputError(
+            f"{desk.source.places[row]}: the share of the run's tokens in phase {phase.name!r} is {seen}, not in 0..1; "
+            'mend the row, or the mapping: share = { column = "...", over = 100 } for percent'
+        )
+    return np.asarray(part, dtype=np.float64)
 
 
 def _by_then(desk: Desk, mapping: TableMap, phase: PhaseMap, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -207,8 +234,9 @@ def _by_then(desk: Desk, mapping: TableMap, phase: PhaseMap, tokens: NDArray[np.
             'give it in the mapping, such as progress = { column = "Step", over = "max_steps" }'
         )
     planned = tokens / np.maximum(desk.value(mapping.progress), 1e-12)
-    before = sum(other.share or 0.0 for other in mapping.phase[: mapping.phase.index(phase)])
-    return np.asarray(np.clip(tokens - before * planned, 0, (phase.share or 0.0) * planned), dtype=np.float64)
+    before = sum((_part(desk, mapping, other) for other in mapping.phase[: mapping.phase.index(phase)]), np.float64(0))
+    part = _part(desk, mapping, phase)
+    return np.asarray(np.clip(tokens - before * planned, 0, part * planned), dtype=np.float64)
 
 
 def _kinds(mapping: TableMap, domains: Sequence[str]) -> dict[str, dict[str, Any]]:

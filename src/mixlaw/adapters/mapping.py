@@ -66,7 +66,7 @@ class PhaseMap(_Strict):
 
     Attributes:
         name: of the phase.
-        share: of the run's `tokens`; not needed where there is one phase or `tokens` are given here.
+        share: of the run's `tokens`; one phase may do without, it has what the others leave. Or give `tokens`.
         tokens: of the phase.
         shares: glob of columns -> domain, columns that hold shares of the phase.
         domain_tokens: glob of columns -> domain, columns that hold tokens.
@@ -77,7 +77,7 @@ class PhaseMap(_Strict):
     """
 
     name: str = Field(min_length=1, pattern="^[^:]+$")
-    share: float | None = Field(default=None, gt=0, le=1)
+    share: Value | None = None
     tokens: Value | None = None
     shares: dict[str, str] = {}
     domain_tokens: dict[str, str] = {}
@@ -95,6 +95,8 @@ class PhaseMap(_Strict):
             raise ValueError(f"phase {self.name!r}: rest goes with shares")
         if self.domain_tokens and (self.tokens is not None or self.share is not None):
             raise ValueError(f"phase {self.name!r}: domain_tokens are tokens already; take share and tokens out")
+        if isinstance(self.share, float) and not 0 < self.share <= 1:
+            raise ValueError(f"phase {self.name!r}: its share of the run's tokens must be in 0..1, got {self.share:g}")
         return self
 
 
@@ -183,14 +185,13 @@ class TableMap(_Strict):
         names = [phase.name for phase in self.phase]
         if len(set(names)) < len(names):
             raise ValueError(f"phase: names must differ, got {', '.join(names)}")
-        for phase in self.phase:
-            if phase.domain_tokens or phase.tokens is not None:
-                continue
-            if self.tokens is None:
-                raise ValueError(f"phase {phase.name!r} has no tokens; give tokens for the run or for the phase")
-            if phase.share is None and len(self.phase) > 1:
-                raise ValueError(f"phase {phase.name!r} has no share of the run's tokens; give share or tokens")
-        shares = [phase.share for phase in self.phase if phase.share is not None]
+        parts = [phase for phase in self.phase if not phase.domain_tokens and phase.tokens is None]
+        if parts and self.tokens is None:
+            raise ValueError(f"phase {parts[0].name!r} has no tokens; give tokens for the run or for the phase")
+        rest = [phase.name for phase in parts if phase.share is None]
+        if len(rest) > 1 or (rest and len(parts) < len(self.phase)):
+            raise ValueError(f"phase {rest[0]!r} has no share of the run's tokens; give share or tokens")
+        shares = [phase.share for phase in self.phase if isinstance(phase.share, float)]
         if shares and len(shares) == len(self.phase) and abs(sum(shares) - 1) > 1e-6:
             raise ValueError(f"phase: the shares must sum to 1, got {sum(shares):g}")
         return self
