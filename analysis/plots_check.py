@@ -18,6 +18,7 @@ from mixlaw.analysis.style import CYCLE, OTHER, colours, count, faded, styled
 from mixlaw.analysis.surface import Z90, Surfaces
 
 Floats = NDArray[np.float64]
+DASHES = ("solid", "dash", "dot", "longdashdot")  # where tasks are more than colours
 Measured = Mapping[tuple[str, str], Sequence[float]]  # (recipe, task) -> values, one per run
 
 
@@ -213,10 +214,11 @@ def calibration(points: Sequence[Parity], title: str = "") -> go.Figure:
         x=[0, 1], y=[0, 1], mode="lines", line={"color": OTHER, "dash": "dot", "width": 1}, hoverinfo="skip",
         showlegend=False,
     )  # fmt: skip
-    for one, colour in zip(points, CYCLE * (1 + len(points) // len(CYCLE)), strict=False):
+    for number, one in enumerate(points):
+        colour, dash = CYCLE[number % len(CYCLE)], DASHES[number // len(CYCLE) % len(DASHES)]
         inside = [float(np.mean(one.level <= width)) for width in grid]
         figure.add_scatter(
-            x=grid, y=inside, mode="lines", line={"color": colour, "width": 1.8, "shape": "hv"}, name=one.task,
+            x=grid, y=inside, mode="lines", line={"color": colour, "width": 1.8, "dash": dash}, name=one.task,
             hovertemplate=f"{one.task}, {len(one.runs)} runs {one.how}<br>%{{y:.0%}} lie inside %{{x:.0%}} intervals"
             "<extra></extra>",
         )  # fmt: skip
@@ -229,7 +231,7 @@ def parity(points: Parity, title: str = "") -> go.Figure:
     """Predicted against measured values with 90 % intervals, a colour per model size, and how many lie inside."""
     figure, low = go.Figure(), float(min(points.measured.min(), points.mean.min()))
     high = float(max(points.measured.max(), points.mean.max()))
-    margin = 0.04 * (high - low or 1)
+    margin = 0.08 * (high - low or 1)
     line = [low - margin, high + margin]
     figure.add_scatter(
         x=line,

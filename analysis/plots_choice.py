@@ -69,21 +69,18 @@ def front(
         figure.add_scatter(
             x=[values[names[0]]],
             y=[values[names[1]]],
-            mode="markers+text",
-            marker={"symbol": "diamond", "size": 11, "color": CYCLE[1 + i % (len(CYCLE) - 1)]},
-            text=[name],
-            textposition="bottom left",
+            mode="markers",
+            marker={"symbol": "diamond", "size": 12, "color": CYCLE[1 + i % (len(CYCLE) - 1)]},
             name=name,
-            showlegend=False,
             hovertemplate=f"{name}: %{{x:+.2f}}, %{{y:+.2f}} {unit}<extra></extra>",
         )
     figure.add_scatter(
-        x=[0], y=[0], mode="markers+text", text=[against], textposition="top right", showlegend=False,
-        marker={"color": OTHER, "size": 9}, hovertemplate=f"{against}<extra></extra>",
+        x=[0], y=[0], mode="markers", name=against, hovertemplate=f"{against}<extra></extra>",
+        marker={"color": OTHER, "size": 11, "symbol": "x"},
     )  # fmt: skip
     figure.update_xaxes(title_text=f"{names[0]}: gain over {against}, {unit}")
     figure.update_yaxes(title_text=f"{names[1]}: gain over {against}, {unit}")
-    return styled(figure, title, height=420).update_layout(hovermode="closest")
+    return styled(figure, title, height=440).update_layout(hovermode="closest", legend={"y": -0.18})
 
 
 def _bars(values: Sequence[Range]) -> dict[str, object]:
@@ -103,7 +100,13 @@ def _dots(third: Sequence[float], names: Sequence[str], unit: str) -> dict[str, 
         return {"size": 8, "color": CYCLE[0]}
     title = {"text": f"{names[2]}, {unit}", "side": "right", "font": {"size": 12.5}}
     bar = {"title": title, "thickness": 12, "outlinewidth": 0}
-    return {"size": 9, "color": list(third), "colorscale": "Viridis", "colorbar": bar}
+    return {
+        "size": 9,
+        "color": list(third),
+        "colorscale": "Viridis",
+        "colorbar": bar,
+        "line": {"width": 1, "color": OTHER},
+    }
 
 
 def spread(
@@ -140,6 +143,7 @@ def spread(
         if phase.name in without:
             rings = [without[phase.name].share(n) for n in names]
             _shares(figure, rings, names, colour, "without limits", column)
+    _key(figure, bool(without))
     figure.update_xaxes(tickformat=".0%", range=[-0.03, 1.03], tickvals=[0, 0.5, 1])
     figure.update_xaxes(title_text="share of the phase's tokens", row=1, col=(len(phases) + 1) // 2)
     height = 150 + 34 * len(names)
@@ -147,12 +151,20 @@ def spread(
     return figure.update_layout(legend={"y": -90 / height}, margin={"t": 76 if title else 40})
 
 
+def _key(figure: go.Figure, free: bool) -> None:
+    """The legend in grey, for the colours are of the domains."""
+    figure.add_bar(x=[None], y=[None], orientation="h", marker={"color": faded(OTHER, 0.45)}, name="90 % of worlds")
+    for name, symbol in (("proposal", "circle"), *((("without limits", "circle-open"),) if free else ())):
+        marker = {"color": OTHER, "size": 10, "symbol": symbol, "line": {"width": 1.6, "color": OTHER}}
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name)
+
+
 def _shares(
     figure: go.Figure, shares: Sequence[float], names: Sequence[str], colour: Sequence[str], what: str, column: int
 ) -> None:
     symbol = "circle" if what == "proposal" else "circle-open"
     figure.add_scatter(
-        x=list(shares), y=list(names), mode="markers", name=what, showlegend=column == 1, legendgroup=what,
+        x=list(shares), y=list(names), mode="markers", name=what, showlegend=False,
         marker={"color": list(colour), "size": 10, "symbol": symbol, "line": {"width": 1.6, "color": list(colour)}},
         hovertemplate=f"%{{y}}: %{{x:.1%}} ({what})<extra></extra>", row=1, col=column,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mixlaw.analysis.code_share import code_shares, with_code_share
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.from_recipes import design_of
-from mixlaw.analysis.style import CYCLE, INK, OTHER, count, styled
+from mixlaw.analysis.style import CYCLE, OTHER, count, faded, styled
 from mixlaw.analysis.surface import Surfaces
 from mixlaw.recipe import Domain, Mixture, Recipe
 from mixlaw.records import Unit
@@ -76,7 +76,7 @@ def ternary(
     _optima(figure, x[places], y[places], times)
     there = np.array([[mixture.share(name) / room for name in corners]])
     _reference(figure, *_flat(there if there.sum() > 0 else np.full((1, 3), np.nan)))
-    title = f"<b>{task}</b> over the mixture of {phase}" + (f", of which they have {room:.0%}" if rest else "")
+    title = f"<b>{task}</b> over three domains that are {room:.0%} of {phase}"
     styled(figure, title, 520)
     return figure.update_layout(hovermode="closest", legend={"y": -0.02}, margin={"t": 48})
 
@@ -218,8 +218,8 @@ def _runs(
         x=x[kept], y=y[kept], mode="markers", name="measured runs",
         customdata=[[design.runs[i], count(float(design.params[i])), value[i]] for i in kept],
         marker={
-            "size": 6, "color": "white", "line": {"color": INK["light"], "width": 1},
-            "symbol": ["circle" if whole[i] else "circle-open" for i in kept],
+            "size": 6, "color": ["white" if whole[i] else faded("#ffffff", 0.35) for i in kept],
+            "line": {"color": OTHER, "width": 1.2},
         },
         hovertemplate="run %{customdata[0]}<br>%{customdata[1]} params<br>measured %{customdata[2]:.4g}<extra></extra>",
     )  # fmt: skip

@@ -10,7 +10,7 @@ from math import cos, pi, sqrt
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mixlaw.analysis.style import OTHER, colours, count, domain_colours, faded, styled
+from mixlaw.analysis.style import OTHER, colours, count, domain_colours, faded, on, styled
 from mixlaw.recipe import Decay, Domain, Recipe, Schedule
 
 
@@ -91,7 +91,7 @@ def _domain_bars(figure: go.Figure, recipe: Recipe, starts: Sequence[int], domai
         textposition="inside",
         insidetextanchor="middle",
         textangle=0,
-        textfont={"color": "white", "size": 11},
+        textfont={"color": on(colour), "size": 11},
         constraintext="none",
         customdata=[
             [p.name, count(p.tokens * s), domain.kind.value] for p, s in zip(recipe.phases, shares, strict=True)
@@ -159,9 +159,14 @@ def segment_tree(nodes: Sequence[Node], title: str = "") -> go.Figure:
             _segments(
                 figure, some, rows, length, paint[phase], phase, done, showlegend=done or not _any_done(nodes, phase)
             )
+    if {node.done for node in nodes} == {True, False}:
+        line = {"color": faded(OTHER, 0.35), "width": 4}
+        figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name="to come")
     for size in length:
         ys = [rows[n.name] for n in nodes if n.params == size]
-        figure.add_annotation(x=-0.01, y=min(ys), xanchor="right", text=f"<b>{count(size)}</b>", showarrow=False)
+        figure.add_annotation(
+            x=-0.01, y=min(ys), xanchor="right", text=f"<b>{count(size)}</b><br>params", showarrow=False
+        )
     figure.update_yaxes(visible=False, autorange="reversed")
     figure.update_xaxes(title_text="share of the longest recipe of each size", tickformat=".0%", range=[-0.1, 1.02])
     leaves = len({round(rows[n.name], 3) for n in nodes})

@@ -42,7 +42,7 @@ class Flat(Protocol):
 
     @property
     def what(self) -> str:
-        """A domain, `code`, or `length`."""
+        """A domain, `code` or `all code`, or `length`."""
 
     @property
     def low(self) -> float:
@@ -88,7 +88,7 @@ class Offer(Protocol):
 def worth(points: Sequence[Point], title: str = "") -> go.Figure:
     """What one more point of every domain in every phase is worth to every task, as a heat map.
 
-    A cell whose 90 % interval holds zero shows its number in brackets.
+    A cell whose 90 % interval holds zero shows its number in brackets, or none where that would be a zero.
 
     Args:
         points: as a what-if gives them.
@@ -101,28 +101,34 @@ def worth(points: Sequence[Point], title: str = "") -> go.Figure:
     most = max(abs(cell.mean) for row in cells for cell in row) or 1.0
     clear = [[cell.lo90 > 0 or cell.hi90 < 0 for cell in row] for row in cells]
     digits = 2 if most < 1 else 1
-    figure = go.Figure()
+    least, figure = 0.5 / 10**digits, go.Figure()
     figure.add_heatmap(
         z=[[cell.mean for cell in row] for row in cells], x=tasks, y=[f"{domain}, {phase}" for phase, domain in rows],
-        colorscale="RdBu", zmin=-most, zmax=most, xgap=2, ygap=2,
+        autocolorscale=True, zmin=-most, zmax=most, xgap=2, ygap=2,
         text=[
-            [f"{c.mean:+.{digits}f}" if sure else f"({c.mean:+.{digits}f})" for c, sure in zip(row, told, strict=True)]
+            ["" if abs(c.mean) < least else f"{c.mean:+.{digits}f}" if sure else f"({c.mean:+.{digits}f})"
+             for c, sure in zip(row, told, strict=True)]
             for row, told in zip(cells, clear, strict=True)
         ],
         texttemplate="%{text}", textfont={"size": 11},
         customdata=[[(cell.lo90, cell.hi90) for cell in row] for row in cells],
         hovertemplate="one more point of %{y}<br>%{x}: %{z:+.3f} % of loss<br>"
         "90 %: %{customdata[0]:+.3f} to %{customdata[1]:+.3f}<extra></extra>",
-        colorbar={"title": {"text": "% of loss", "side": "right"}, "thickness": 12, "outlinewidth": 0},
+        colorbar={"title": {"text": "% of loss", "side": "right", "font": {"size": 12.5}}, "thickness": 12,
+                  "outlinewidth": 0},
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed", showline=False, ticks="")
-    figure.update_xaxes(side="top", showline=False, ticks="")
+    figure.update_xaxes(side="top", showline=False, ticks="", tickangle=-35 if len(tasks) > 4 else 0)
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(showgrid=False)
     return styled(figure, title, 110 + 26 * len(rows)).update_layout(margin={"t": 84 if title else 56})
 
 
 def flat_directions(ranges: Sequence[Flat], title: str = "") -> go.Figure:
     """Ranges of shares that are as good as the recommendation, as far as the data can tell; a dot where it stands."""
     names = [f"length of {flat.phase}" if flat.what == "length" else f"{flat.what} in {flat.phase}" for flat in ranges]
+    # Of two that read alike, the first is of all code together, the second of a domain that is called code.
+    names = [f"all {name}" if name in names[i + 1 :] else name for i, name in enumerate(names)]
     figure = go.Figure()
     figure.add_bar(
         x=[flat.high - flat.low for flat in ranges], base=[flat.low for flat in ranges], y=names, orientation="h",
@@ -185,6 +191,6 @@ def value_of_runs(offers: Sequence[Offer], regret: float, title: str = "") -> go
         x=1, xref="paper", y=regret, text=f"all that knowledge could bring: {regret:.2g} %", showarrow=False,
         xanchor="right", yanchor="bottom",
     )  # fmt: skip
-    figure.update_xaxes(title_text="cost, training FLOPs", tickformat=".2~g", rangemode="tozero")
+    figure.update_xaxes(title_text="cost, training FLOPs", exponentformat="power", rangemode="tozero")
     figure.update_yaxes(title_text="expected to win back, % of loss", rangemode="tozero")
     return styled(figure, title).update_layout(hovermode="closest")

@@ -23,6 +23,8 @@ OTHER = "#8A8F98"  # neutral on both backgrounds: measured runs, lines to the ey
 INK = {"light": "#1f2328", "dark": "#e6e8eb"}
 FAINT = {"light": "#e4e7eb", "dark": "#30363d"}
 AXIS = {"light": "#57606a", "dark": "#9aa4af"}
+#: From worse to better through the colour of the page.
+DIVERGING = {"light": ("#B4500A", "#F6F7F8", "#0B61A4"), "dark": ("#E07B39", "#1C232C", "#3E9BDC")}
 
 
 def template(mode: str) -> go.layout.Template:
@@ -46,6 +48,7 @@ def template(mode: str) -> go.layout.Template:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "colorway": list(CYCLE),
+        "colorscale": {"diverging": [[place / 2, colour] for place, colour in enumerate(DIVERGING[mode])]},
         "xaxis": axis,
         "yaxis": axis,
         "margin": {"l": 56, "r": 16, "t": 40, "b": 40},
@@ -80,6 +83,19 @@ def faded(colour: str, alpha: float) -> str:
     """A hex colour with transparency, for bands."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
+
+
+def rounded(mean: float, low: float, high: float) -> str:
+    """A value and half the width of its interval, rounded together: 1.70 ± 0.26."""
+    half = (high - low) / 2
+    digits = min(6, max(0, 1 - math.floor(math.log10(half)))) if half > 0 else 4
+    return f"{mean:.{digits}f} ± {half:.{digits}f}"
+
+
+def on(colour: str) -> str:
+    """Ink that reads well on a hex colour: dark or white by its luminance."""
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return INK["light"] if 0.299 * red + 0.587 * green + 0.114 * blue > 0.62 else "#ffffff"
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:

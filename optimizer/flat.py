@@ -33,7 +33,8 @@ def flat_directions(objective: Objective, point: Points, most: int = 3) -> tuple
     phases = range(len(allowed.target.phases))
     found: list[Flat | None] = []
     if bool(code.any()) and not bool(code.all()):
-        found += [_share_range(objective, point, p, "code", code) for p in phases]
+        together = "all code" if any(d.name == "code" for d in allowed.domains) else "code"
+        found += [_share_range(objective, point, p, together, code) for p in phases]
     if (length := Lengths.of(allowed.target).free) and allowed.cooldown[1] - allowed.cooldown[0] > WIDE / 4:
         found.append(_length_range(objective, point, length[-1]))
     alone = int(code.sum()) == 1  # the only domain of code has been told as code

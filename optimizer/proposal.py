@@ -61,7 +61,7 @@ class Flat:
     """A range of one share, all else in proportion, in which the gain stays within noise of the recommendation."""
 
     phase: str
-    what: str  # a domain, `code`, or `length`
+    what: str  # a domain, `code` (`all code` where a domain has that name), or `length`
     low: float
     high: float
     at: float

@@ -22,7 +22,7 @@ def test_a_front_has_intervals_a_baseline_at_zero_and_a_third_group_as_colour() 
     assert tuple(points.error_y.array) == pytest.approx((0.4, 1.0))
     assert tuple(points.error_x.arrayminus) == pytest.approx((0.5, 0.4))
     assert tuple(points.marker.color) == (0.5, 0.2)
-    assert (tuple(marked.x), tuple(zero.x), zero.text[0]) == ((1.0,), (0.0,), "uniform")
+    assert (tuple(marked.x), tuple(zero.x), zero.name) == ((1.0,), (0.0,), "uniform")
     assert figure.layout.xaxis.title.text == "language: gain over uniform, %"
     assert "lines" in front([{k: g[k] for k in ("language", "code")} for g in GAINS], "uniform").data[0].mode
 
@@ -32,7 +32,13 @@ def test_a_spread_has_a_bar_from_end_to_end_and_dots_at_both_recipes() -> None:
         return Recipe(1, (Phase("init", 9, Mixture({"web": 1.0})), _last(share)))
 
     ends = {"cooldown": {"web": (0.2, 0.5), "python": (0.5, 0.8)}}
-    bar, dots, rings = spread(recipe(0.4), ends, DOMAINS, recipe(0.9)).data
+    figure = spread(recipe(0.4), ends, DOMAINS, recipe(0.9))
+    bar, dots, rings = (trace for trace in figure.data if trace.x[0] is not None)
+    assert [trace.name for trace in figure.data if trace.showlegend is not False] == [
+        "90 % of worlds",
+        "proposal",
+        "without limits",
+    ]
     assert tuple(bar.y) == ("python", "web")
     assert tuple(bar.base) == (0.5, 0.2)
     assert tuple(bar.x) == pytest.approx((0.3, 0.3))

@@ -23,7 +23,7 @@ def test_worth_is_a_row_per_domain_and_phase_and_brackets_what_is_within_noise()
     (cells,) = worth(points).data
     assert (tuple(cells.y), tuple(cells.x)) == (("web, init", "python, cooldown"), ("facts", "code"))
     assert [list(row) for row in cells.z] == [[0.5, -0.1], [0.0, 0.7]]
-    assert [list(row) for row in cells.text] == [["+0.50", "(-0.10)"], ["(+0.00)", "+0.70"]]
+    assert [list(row) for row in cells.text] == [["+0.50", "(-0.10)"], ["", "+0.70"]]
     assert (cells.zmin, cells.zmax) == (-0.7, 0.7), "white is nothing"
 
 

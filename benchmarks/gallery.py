@@ -1,0 +1,223 @@
+"""Draw every plot of a finished study in a real browser, light and dark, and write the gallery page of the docs.
+
+python benchmarks/gallery.py            # of out/demo, which `make demo` trains
+python benchmarks/gallery.py out/smoke --out /tmp/gallery
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+import mixlaw
+from mixlaw.report_page import page, plot
+from mixlaw.study import Study
+
+DOCS = Path(__file__).parents[1] / "docs"
+MODES = ("light", "dark")
+WIDTH, SCALE = 800, 2  # CSS pixels of a picture, and device pixels in each
+COLOURS = 200  # of a picture's palette: plots have few, and files stay small
+OFFLINE = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A plot of the gallery: its heading, the Python line that draws it, and how to read it."""
+
+    name: str
+    title: str
+    line: str
+    how: str
+
+
+ENTRIES = (
+    Entry(
+        "response", "Response to the code share", 'study.plots.response("prose")',
+        "Each line moves the code share of one phase of the proposal (rings) and leaves all else as it is; bands hold "
+        "the difference from the proposal with 90 % probability, and dots are measured runs, moved onto the line by "
+        "measured over fitted.",
+    ),
+    Entry(
+        "two-phases", "Landscape of two phases", 'study.plots.two_phases("code", ("continue", "cooldown"))',
+        "Bright is better; orange dots are where the best place lies in single worlds that the data allow, the larger "
+        "the more often, so a wide scatter says that the optimum is not known well.",
+    ),
+    Entry(
+        "ternary", "Mixture of three domains", 'study.plots.ternary("code", ("prose", "facts", "code"), "cooldown")',
+        "Every place is a mixture of three domains in one phase, pure at the corners, bright where the task is "
+        "predicted to do well; white dots are measured runs, filled where the phase holds nothing else.",
+    ),
+    Entry(
+        "extrapolation", "Extrapolation over size", 'study.plots.extrapolation("prose")',
+        "Lines scale the proposal and its best baseline to other sizes at their own tokens per parameter, with 90 % "
+        "intervals for one new run; grey dots are all measured runs, diamonds were measured after the forecast.",
+    ),
+    Entry(
+        "over-sizes", "Optimum against size", "study.plots.over_sizes()",
+        "The best share of each kind of domain by model size, a panel per phase: where lines are flat, what is best "
+        "for a proxy is best for the target.",
+    ),
+    Entry(
+        "worth", "Worth of each domain to each task", "study.plots.worth()",
+        "What one more point (1 % of the recipe's tokens) of a domain in a phase would change in a task, percent of "
+        "loss, blue for the better; numbers in brackets are within noise.",
+    ),
+    Entry(
+        "parity", "Parity", 'study.plots.parity("code")',
+        "Each dot is a run that the fit had not seen: predicted against measured, with its 90 % interval; nine of ten "
+        "should reach the diagonal.",
+    ),
+    Entry(
+        "calibration", "Calibration", "study.plots.calibration()",
+        "How many held-out runs lie inside intervals of every width; on the diagonal intervals are right, above it "
+        "too wide, below it too narrow, and inside the grey band the runs are too few to tell.",
+    ),
+    Entry(
+        "residuals", "Residuals", 'study.plots.residuals("code")',
+        "The same runs, measured over predicted: a slope or a bend would be something that the law misses, and "
+        "colours that part would be a wrong slope over size.",
+    ),
+    Entry(
+        "schedule", "Schedule of a recipe", "study.plots.schedule()",
+        "Phases from left to right, tokens in proportion, text in blues and code in oranges, with the learning rate "
+        "above.",
+    ),
+    Entry(
+        "comparison", "Predicted gains, and what was measured", "study.plots.comparison()",
+        "Gains over the best baseline's prediction by task with 90 % intervals of one new run, frozen before it was "
+        "trained; diamonds were measured since.",
+    ),
+    Entry(
+        "spread", "Spread of the optimum", "study.plots.spread()",
+        "Bars hold the best share of each domain in 90 % of the worlds that the data allow, dots are the proposal, "
+        "rings the optimum without limits.",
+    ),
+    Entry(
+        "flat-directions", "Flat directions", "study.plots.flat_directions()",
+        "Anything inside a bar is as good as the proposal as far as the data can tell, with the rest in proportion: "
+        "room for other reasons to decide.",
+    ),
+    Entry(
+        "front", "Pareto front", "study.plots.front()",
+        "Recipes between which only a preference for one group of tasks can choose, with 90 % intervals; the colour "
+        "is the third group.",
+    ),
+    Entry(
+        "value-of-runs", "Value of more runs", "study.plots.value_of_runs(1e13)",
+        "What the next suggested runs are expected to win back, one after another, against what they cost; the dotted "
+        "line is what perfect knowledge would bring.",
+    ),
+    Entry(
+        "segment-tree", "Segment tree", "study.plots.segment_tree()",
+        "Training from left to right: recipes that begin alike share a line, the thicker the more of them; faint "
+        "lines are still to be trained.",
+    ),
+    Entry(
+        "losses", "Loss curves", "study.plots.losses()",
+        "Training loss as logged, a line per segment; it is the loss on the mixture that is trained on, so a step "
+        "where a phase begins is first of all another mixture.",
+    ),
+)  # fmt: skip
+
+HEAD = """\
+# Gallery
+
+Every plot that a study can draw, of the demo's study (`make demo`, real runs on a CPU). Each is a
+[plotly](https://plotly.com/python/) figure: hover over it in a notebook or in the [report](report.md) for run, recipe,
+value and interval.
+
+```python
+import mixlaw
+
+study = mixlaw.open_study("{study}")
+print(study.plots)
+```
+
+`study.plots` completes with Tab; a method that takes a task draws the first one where none is named, and
+`study.plots.dark` draws for a dark page. The pictures are drawn by `python benchmarks/gallery.py`.
+"""
+
+
+def figures(study: Study, entries: Sequence[Entry] = ENTRIES) -> dict[str, go.Figure]:
+    """Run the Python line of every entry."""
+    return {entry.name: eval(entry.line, {"study": study}) for entry in entries}
+
+
+@contextmanager
+def shown(
+    browser: Any, found: Mapping[str, go.Figure], mode: str, width: int = WIDTH, scale: float = 1
+) -> Iterator[Any]:
+    """A page of a browser with every figure drawn, as the report draws them."""
+    body = "".join(f'<div class="picture" id="{name}">{plot(figure, name)}</div>' for name, figure in found.items())
+    style = "<style>.picture { padding: 12px 16px 4px; background: var(--paper); }</style>"
+    view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=mode, device_scale_factor=scale)
+    view.set_content(page("gallery", style + body), wait_until="load")
+    view.evaluate("boxes.forEach(draw)")
+    view.wait_for_function("boxes.every(box => box.querySelector('svg.main-svg'))", timeout=60_000)
+    yield view
+    view.close()
+
+
+def save(found: Mapping[str, go.Figure], folder: Path) -> list[Path]:
+    """Write gallery-<name>.png of every figure, and gallery-<name>-dark.png."""
+    from playwright.sync_api import sync_playwright
+
+    paths = []
+    with sync_playwright() as driver:
+        chromium = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = driver.chromium.launch(executable_path=chromium, args=OFFLINE)
+        for mode in MODES:
+            with shown(browser, found, mode, scale=SCALE) as view:
+                for name in found:
+                    paths.append(folder / f"gallery-{name}{'-dark' if mode == 'dark' else ''}.png")
+                    view.locator(f"#{name}").screenshot(path=paths[-1])
+                    _small(paths[-1])
+        browser.close()
+    return paths
+
+
+def _small(path: Path) -> None:
+    """Give a picture a palette."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
+
+
+def text(study: Path, entries: Sequence[Entry] = ENTRIES) -> str:
+    """The page: for every plot how to read it, its line, and its picture."""
+    parts = [HEAD.format(study=study)]
+    for entry in entries:
+        picture = f"pictures/gallery-{entry.name}"
+        parts.append(
+            f"## {entry.title}\n\n{entry.how}\n\n```python\n{entry.line}\n```\n\n"
+            f'<picture>\n<source media="(prefers-color-scheme: dark)" srcset="{picture}-dark.png">\n'
+            f'<img src="{picture}.png" alt="{entry.title}" width="{WIDTH}">\n</picture>\n'
+        )
+    return "\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path, nargs="?", default=Path("out/demo"))
+    parser.add_argument("--out", type=Path, default=DOCS)
+    parser.add_argument("--only", default="", help="name of one plot")
+    told = parser.parse_args()
+    entries = [entry for entry in ENTRIES if told.only in ("", entry.name)]
+    (told.out / "pictures").mkdir(parents=True, exist_ok=True)
+    paths = save(figures(mixlaw.open_study(told.study), entries), told.out / "pictures")
+    if not told.only:
+        (told.out / "gallery.md").write_text(text(told.study), encoding="utf-8")
+    print("\n".join(f"{path.stat().st_size / 1000:6.0f} kB  {path}" for path in paths))
+
+
+if __name__ == "__main__":
+    main()
