@@ -209,5 +209,5 @@ def as_html(surfaces: Surfaces) -> str:
             f"<details{opened}><summary>{escape(name)}: {state}</summary><table>{cells}</table>{notes}</details>"
         )
     if surfaces.audit is not None:
-        parts.append(f"<pre>{escape(str(surfaces.audit))}</pre>")
+        parts.append(f"<pre style='font-family: monospace'>{escape(str(surfaces.audit))}</pre>")
     return "".join(parts)
