@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -116,6 +117,57 @@ def test_harm_ends_as_a_failed_program_with_the_machine_untouched(
     assert gone(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
     assert secret.read_text() == "study"
+
+
+#: Tries every way out, one after another, and says which were open.
+ESCAPE = """
+import ctypes, os, pathlib, socket, subprocess, urllib.request
+call = ctypes.CDLL(None, use_errno=True)
+
+def connect(): socket.create_connection(("127.0.0.1", {port}), 1)
+def fetch(): urllib.request.urlopen("http://127.0.0.1:{port}", timeout=1)
+def bare():
+    if call.socket(2, 1, 0) < 0: raise OSError(ctypes.get_errno())
+def start(): subprocess.Popen(["/python/bin/python", "-c", "import time; time.sleep(60)"])
+def split(): os.fork()
+
+ways = [connect, fetch, bare, start, split]
+for place in {places}:
+    ways.append(lambda place=place: pathlib.Path(place, "mixlaw-was-here").write_text("x"))
+    ways.append(lambda place=place: list(pathlib.Path(place).iterdir()) or os.stat(place + "/secret"))
+opened = []
+for number, way in enumerate(ways):
+    try:
+        way()
+        opened.append(number)
+    except Exception:
+        pass
+print(opened)
+"""
+
+
+@needs_bubblewrap
+def test_no_file_no_process_and_no_connection_reaches_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home := tmp_path / "home").mkdir()
+    (home / "secret").write_text("mine")
+    monkeypatch.setenv("HOME", str(home))
+    before = {entry.name for entry in os.scandir(Path(__file__).parents[1])}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        places = [str(home), str(Path.home()), str(Path(__file__).parents[1]), "/tmp", "/var/tmp", "/dev/shm"]
+        code = ESCAPE.format(port=server.getsockname()[1], places=places)
+        outcome = run_untrusted(code, seconds=10)
+        server.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            server.accept()
+        socket.create_connection(server.getsockname()).close()  # from out here it is open
+        server.accept()[0].close()
+    assert (outcome.status, outcome.stdout) == (Status.DONE, "[]\n"), outcome
+    assert not [place for place in places if Path(place, "mixlaw-was-here").exists()]
+    assert [path.name for path in home.iterdir()] == ["secret"]
+    assert {entry.name for entry in os.scandir(Path(__file__).parents[1])} >= before
+    assert gone(tmp_path)
 
 
 @needs_bubblewrap

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import tempfile
+import textwrap
 from itertools import combinations
 from pathlib import Path
 
@@ -14,11 +16,13 @@ import torch
 
 from chat_server import continuing
 from mixlaw.errors import InputError
+from mixlaw.runner import jail
 from mixlaw.runner.tasks.generate import generate
 from mixlaw.runner.tasks.measure import Subject
 from mixlaw.runner.tasks.problems import read_problems
 from mixlaw.runner.tasks.programs import Programs, pass_at_k
-from test_jail import needs_bubblewrap
+from mixlaw.runner.tasks.verdict import Check, passing
+from test_jail import HARM, gone, needs_bubblewrap
 
 TESTS = "def check(candidate):\n    assert candidate(2, 3) == {}\n    assert candidate(-1, 1) == {}\n"
 #: Problems in both formats, with what the model has learnt to continue them with: right, wrong, right.
@@ -131,6 +135,37 @@ def test_several_samples_per_problem_are_averaged(subject: Subject, problems: Pa
     assert found.value == pytest.approx(2 / 3)
     assert found.count == 3
     assert found.details["pass@10"] == pytest.approx(2 / 3)
+
+
+BOMBS = ("fork bomb", "endless loop", "memory bomb", "file bomb", "output bomb", "socket", "home folder")
+
+
+@needs_bubblewrap
+def test_programs_that_mean_harm_are_failed_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When they are read, and when the tests call them; what they do to the machine is seen in test_jail."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    harm = [HARM[name][0].replace("{home}", str(Path.home())) for name in BOMBS]
+    inside = ["def solve(x):\n" + textwrap.indent(code, "    ") + "\n    return x" for code in harm]
+    at_once = [f"{code}\ndef solve(x):\n    return x" for code in harm]
+    honest = "def solve(x):\n    return x"
+    check = Check.of("assert solve(3) == 3")
+    programs = [*inside, *at_once, honest]
+    verdicts = passing(programs, [check] * len(programs), workers=2, seconds=2)
+    assert [verdict.passed for verdict in verdicts] == [False] * (len(programs) - 1) + [True]
+    assert gone(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_bubblewrap_no_sample_is_even_drawn(
+    subject: Subject, problems: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    jail.require.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for way in (Programs(str(problems)).check, lambda: Programs(str(problems)).measure("refused", subject)):
+        with pytest.raises(InputError, match="run only in bubblewrap, which is not installed here"):
+            way()
+    assert not (subject.folder / "refused.jsonl").exists()
+    jail.require.cache_clear()
 
 
 def test_pass_at_k_is_the_share_of_all_choices_of_k_with_a_right_one() -> None:
