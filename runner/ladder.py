@@ -9,18 +9,23 @@ Rules, in one place:
   recipe turns out to be and trunks can be shared;
 - another batch than that: lr scales with its square root (Malladi et al. 2022, arXiv:2205.10287, for Adam);
 - warm-up: as many tokens as parameters (Porian et al. 2024, arXiv:2406.19146).
+
+`python -m mixlaw.runner.ladder [SIZES]` prints what they come to.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 
 from mixlaw.errors import InputError
 
 RULES = 1  # version of the rules below; part of every lineage, so that runs under other rules are never mixed up
+#: What the table shows where no sizes are named; there are more between them.
+SIZES = ("0.02M", "0.1M", "0.5M", "1M", "5M", "10M", "30M", "70M", "160M", "470M", "1B", "2.8B", "7B", "13B", "70B")
 _UNITS = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9}
 _SIZE = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([KMB]?)", re.IGNORECASE)
 
@@ -133,3 +138,19 @@ def hyperparameters(params: int, batch_tokens: int) -> Hyperparameters:
 def batch_rule(params: int) -> float:
     """DeepSeek LLM's near-optimal batch at 20 tokens per parameter, in tokens."""
     return float(0.2920 * (120.0 * params**2) ** 0.3271)
+
+
+def main(*sizes: str) -> None:
+    """Print shape and rules of sizes: learning rate, tokens of a batch, tokens of warm-up."""
+    line = "{:>6} {:>15} {:>6} {:>5} {:>5} {:>8} {:>10} {:>14}"
+    print(line.format("size", "parameters", "width", "depth", "heads", "rate", "batch", "warm-up"))
+    for size in sizes or SIZES:
+        found = shape(size)
+        batch = round(batch_rule(found.params))
+        rules = hyperparameters(found.params, batch)
+        told = (f"{found.params:,}", f"{found.width:,}", found.depth, found.heads, f"{rules.learning_rate:.2e}")
+        print(line.format(size, *told, f"{batch:,}", f"{rules.warmup_tokens:,}"))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

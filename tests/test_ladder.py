@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from mixlaw.errors import InputError
-from mixlaw.runner.ladder import Shape, batch_rule, hyperparameters, parse_size, shape
+from mixlaw.runner.ladder import SIZES, Shape, _family, batch_rule, hyperparameters, main, parse_size, shape
 from mixlaw.runner.model import config, initialise, optimizer
+
+FAMILY = _family()
+TIMED = ("1M", "5M", "30M")  # sizes that fit here
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,44 @@ def test_params_are_the_weights_of_the_model_without_its_embeddings(size: str) -
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
-@pytest.mark.parametrize(("shape", "batch"), [(Shape(64, 2), 3), (Shape(96, 4), 2)])
+def on_meta(shape: Shape) -> Any:
+    from transformers import LlamaForCausalLM
+
+    with torch.device("meta"):
+        return LlamaForCausalLM(config(shape, vocabulary=32_768, sequence=2048))
+
+
+def test_every_size_of_the_ladder_has_exactly_the_parameters_that_transformers_counts() -> None:
+    """Models of one and two layers of every width tell a layer and the rest apart; deeper ones repeat the layer."""
+    counted = {}
+    for width in {size.width for size in FAMILY}:
+        one, two = (on_meta(Shape(width, depth)).num_parameters() for depth in (1, 2))
+        counted[width] = (2 * one - two - 32_768 * width, two - one)
+    wrong = [s for s in FAMILY if s.params != counted[s.width][0] + s.depth * counted[s.width][1]]
+    assert not wrong
+    assert (len(FAMILY), len(counted)) == (2563, 68), "sizes and widths"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_size_that_the_table_names_is_built_whole_on_the_meta_device(size: str) -> None:
+    model = on_meta(shape(size))
+    assert model.num_parameters() == shape(size).params + 32_768 * shape(size).width
+    assert model.num_parameters(exclude_embeddings=True) == shape(size).params
+    assert model.config.num_hidden_layers == shape(size).depth
+
+
+def test_the_table_is_printed_and_names_the_sizes_of_the_paper(capsys: pytest.CaptureFixture[str]) -> None:
+    main("470M", "2.8B")
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["size", "parameters", "width", "depth", "heads", "rate", "batch", "warm-up"]
+    assert [row.split()[:5] for row in rows] == [
+        ["470M", "475,854,080", "1,280", "24", "20"],
+        ["2.8B", "2,803,048,704", "2,304", "44", "18"],
+    ]
+    assert {"470M", "2.8B"} <= set(SIZES)
+
+
+@pytest.mark.parametrize(("shape", "batch"), [(Shape(64, 2), 3), (Shape(96, 4), 2), *((shape(s), 1) for s in TIMED)])
 def test_flops_are_those_that_torch_counts(shape: Shape, batch: int) -> None:
     # With attention written out as matrix products, torch counts the scores in full (no causal halving), nothing for
     # looking up embeddings, norms, rotation and softmax: the very terms of the formula, so they agree exactly. The
