@@ -3,18 +3,21 @@
     python benchmarks/training.py [SIZE ...]
 
 One thread, fp32, the same model, batch size and sequence. Blocks of steps alternate between the three, so that other
-work on the machine slows all of them; the ratio is the median over rounds. The bare step has one batch, resident, and
-AdamW with clipping; the loop draws its batches from memory-mapped shards, follows the schedule and splits a step into
-passes. The peak is that of a square matrix multiplication of 1,024 on the same thread.
+work on the machine slows all of them; ratios are medians over rounds. The bare step has one batch, resident, and
+AdamW with clipping; the loop draws its batches from a mixture, follows the schedule, judges each step, logs, and splits
+a step into passes that stay in caches, as the second bare step does. The peak is that of a square matrix multiplication
+of 1,024 on the same thread.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +25,24 @@ import torch
 from torch.nn import functional
 
 from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.runner.distributed import ALONE, spread
 from mixlaw.runner.head import Losses
 from mixlaw.runner.ladder import shape
 from mixlaw.runner.loader import Batches
+from mixlaw.runner.memory import keep_freed_memory
+from mixlaw.runner.meter import Meter
 from mixlaw.runner.model import initialise, optimizer
 from mixlaw.runner.schedule import rate
+from mixlaw.runner.spikes import Watch
 from mixlaw.runner.step import CPU_TOKENS, train_step
 
 VOCABULARY, SEQUENCE, ROWS = 1024, 128, 64
 ROUNDS, STEPS = 7, {"0.1M": 6, "1M": 3, "5M": 1}
+KINDS = {
+    "matrix products": ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm"),
+    "attention": ("scaled_dot_product",),
+    "AdamW": ("fused_adamw",),
+}
 
 
 def peak() -> float:
@@ -75,23 +87,28 @@ def passes(size: str) -> Callable[[int], None]:
     return steps
 
 
-def loop(size: str) -> Callable[[int], None]:
-    """Steps as a segment makes them: batches of a mixture, schedule, passes."""
+def loop(size: str, compiled: bool = False) -> Callable[[int], None]:
+    """Steps as a segment makes them: batches of a mixture, schedule, passes, log."""
     model = initialise(shape(size), VOCABULARY, SEQUENCE, seed=0)
-    adamw, losses = optimizer(model, 1e-3, 0.95), Losses(model)
+    losses = spread(model, ALONE, compiled=compiled)
+    adamw = optimizer(model, 1e-3, 0.95)
     phase = Phase("init", 10_000 * ROWS * SEQUENCE, Mixture({"code": 0.3, "text": 0.7}))
     recipe = Recipe(shape(size).params, (phase,))
-    streams = {
-        name: np.random.default_rng(0).integers(VOCABULARY, size=4_000_000, dtype=np.uint16) for name in recipe.domains
-    }
-    batches, done = Batches(recipe, streams, SEQUENCE, ROWS), [0]
+    rng = np.random.default_rng(0)
+    streams = {name: rng.integers(VOCABULARY, size=4_000_000, dtype=np.uint16) for name in recipe.domains}
+    batches, done, watch = Batches(recipe, streams, SEQUENCE, ROWS), [0], Watch(begin=0)
+    flops = shape(size).flops_per_token(VOCABULARY, SEQUENCE)
+    meter = Meter(ALONE, [lambda entry: None], flops, ROWS * SEQUENCE, (0, 10_000))
 
     def steps(count: int) -> None:
         for _ in range(count):
             step = done[0]
             factor = rate(recipe, step * ROWS * SEQUENCE, 1_000_000)
             tokens = torch.from_numpy(batches.at(step))
-            train_step(losses, adamw, tokens, 1e-3 * factor, at_once=CPU_TOKENS // SEQUENCE)
+            at_once = CPU_TOKENS // SEQUENCE
+            judge = partial(watch.made, step)
+            seen = train_step(losses, adamw, tokens, 1e-3 * factor, at_once=at_once, judge=judge)
+            meter.tick(step, seen, 1e-3 * factor)
             done[0] += 1
 
     return steps
@@ -130,39 +147,80 @@ def timed(steps: Callable[[int], None], count: int) -> float:
     return count * ROWS * SEQUENCE / (inside[-1] if inside else seconds)
 
 
-def main(sizes: list[str]) -> None:
-    """Print tokens/s and ratios per size."""
-    torch.set_num_threads(1)
-    print(
-        f"{'size':>6} {'bare':>9} {'in passes':>10} {'loop':>9} {'Trainer':>9}  loop over bare, Trainer; share of peak"
-    )
-    for size in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            ways = {
-                "bare": bare(size),
-                "passes": passes(size),
-                "loop": loop(size),
-                "trainer": trainer(size, Path(folder)),
-            }
-            for steps in ways.values():
-                timed(steps, 1)
-            seen: dict[str, list[float]] = {name: [] for name in ways}
-            peaks = []
-            for _ in range(ROUNDS):
-                peaks.append(peak())
-                for name, steps in ways.items():
-                    seen[name].append(timed(steps, STEPS.get(size, 2)))
-        middle = {name: statistics.median(values) for name, values in seen.items()}
-        over = [
-            statistics.median(a / b for a, b in zip(seen["loop"], seen[n], strict=True)) for n in ("bare", "trainer")
+def kinds(size: str) -> dict[str, float]:
+    """Share of a step's own time by kind of operation, from torch's profiler."""
+    steps = passes(size)
+    steps(1)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        steps(1)
+    found = dict.fromkeys([*KINDS, "the rest"], 0.0)
+    for event in seen.key_averages():
+        kind = next((kind for kind, names in KINDS.items() if event.key in names or names[0] in event.key), "the rest")
+        found[kind] += event.self_cpu_time_total
+    return {kind: spent / sum(found.values()) for kind, spent in found.items()}
+
+
+def thin(size: str) -> float:
+    """FLOPs per second of the products of one layer alone, with the tokens of a pass: outputs and both gradients."""
+    width, inner = shape(size).width, shape(size).inner
+    spent, flops = 0.0, 0
+    for rows, columns, count in ((width, width, 4), (width, inner, 2), (inner, width, 1)):
+        given, weight, slope = (torch.randn(*n) for n in ((CPU_TOKENS, rows), (columns, rows), (CPU_TOKENS, columns)))
+        products = [
+            lambda x=given, w=weight: x @ w.t(),
+            lambda s=slope, w=weight: s @ w,
+            lambda s=slope, x=given: s.t() @ x,
         ]
-        flops = shape(size).flops_per_token(VOCABULARY, SEQUENCE)
-        used = statistics.median(flops * a / b for a, b in zip(seen["loop"], peaks, strict=True))
-        row = f"{size:>6} " + " ".join(f"{middle[name]:>10,.0f}" for name in ways)
-        print(
-            f"{row}  {over[0]:.3f}, {over[1]:.3f}; {used:.2f} of {statistics.median(peaks) / 1e9:.0f} GFLOP/s",
-            flush=True,
-        )
+        for product in products:
+            spent += count * min(_seconds(product) for _ in range(8))
+            flops += count * 2 * CPU_TOKENS * rows * columns
+    return flops / spent
+
+
+def _seconds(product: Callable[[], torch.Tensor]) -> float:
+    began = time.perf_counter()
+    product()
+    return time.perf_counter() - began
+
+
+def measured(ways: dict[str, Callable[[int], None]], count: int) -> tuple[dict[str, list[float]], list[float]]:
+    """Tokens per second of each way, and the peak, round by round."""
+    for steps in ways.values():
+        timed(steps, 1)
+    seen: dict[str, list[float]] = {name: [] for name in ways}
+    peaks = []
+    for _ in range(ROUNDS):
+        peaks.append(peak())
+        for name, steps in ways.items():
+            seen[name].append(timed(steps, count))
+    return seen, peaks
+
+
+def main(sizes: list[str]) -> None:
+    """Print tokens/s, ratios and where the time goes, per size."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        for size in sizes:
+            ways = {
+                "bare step": bare(size),
+                "bare step in passes": passes(size),
+                "Trainer": trainer(size, Path(folder)),
+                "loop": loop(size),
+                "loop, compiled": loop(size, compiled=True),
+            }
+            seen, peaks = measured(ways, STEPS.get(size, 2))
+            flops, highest = shape(size).flops_per_token(VOCABULARY, SEQUENCE), statistics.median(peaks)
+            print(f"{size}: {'tokens/s':>26} {'loop over it':>14} {'of the peak':>14}")
+            for name, rates in seen.items():
+                over = statistics.median(a / b for a, b in zip(seen["loop"], rates, strict=True))
+                used = statistics.median(flops * a / b for a, b in zip(rates, peaks, strict=True))
+                print(f"  {name:20} {statistics.median(rates):10,.0f} {over:14.3f} {used:14.2f}")
+            reach = thin(size) / highest
+            print(f"  peak {highest / 1e9:.0f} GFLOP/s; the products of a layer of this size reach {reach:.2f} of it")
+            where = ", ".join(f"{kind} {share:.0%}" for kind, share in kinds(size).items())
+            print(f"  a step's time: {where}", flush=True)
 
 
 if __name__ == "__main__":
