@@ -1,9 +1,9 @@
 # Every target sets up .venv by itself and repeats in seconds when nothing changed.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := hf,demo,eval,chat,ray,app,dev,log
+EXTRAS := hf,demo,eval,chat,ray,app,dev,log,docs
 
-.PHONY: demo test lint types notebooks bench scoreboard wheel trainers clean
+.PHONY: demo test lint types notebooks docs bench scoreboard wheel trainers clean
 .DEFAULT_GOAL := test
 
 # Installed once per change of pyproject.toml; PIP_FLAGS is there for mirrors and caches.
@@ -28,6 +28,10 @@ types: .venv/installed
 
 notebooks: .venv/installed
 	$(BIN)/python notebooks/execute.py
+
+# Into out/site; mkdocs.yml makes every warning an error. The variable silences an announcement of the theme's.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks

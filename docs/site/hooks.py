@@ -1,0 +1,188 @@
+"""What the site makes while it is built: the reference of commands and code, formulas, words with their meaning."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import typer.main
+from latex2mathml.converter import convert
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Pages of the reference: title, what it says first, and the modules or objects that it shows.
+API: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "study": (
+        "Python",
+        "`import mixlaw` has most of it under its own name: `mixlaw.open_study`, `mixlaw.fit`, `mixlaw.propose`, ...",
+        (
+            *("mixlaw.study.open_study", "mixlaw.study.Study", "mixlaw.importing.import_table"),
+            *("mixlaw.analysis.fit.fit", "mixlaw.optimizer.propose.propose", "mixlaw.optimizer.pareto.pareto"),
+            *("mixlaw.optimizer.what_if.what_if", "mixlaw.optimizer.suggest.suggest", "mixlaw.errors.InputError"),
+        ),
+    ),
+    "records": (
+        "Recipes and records",
+        "The contract between trainer, analysis and optimizer.",
+        ("mixlaw.recipe", "mixlaw.records", "mixlaw.settings", "mixlaw.settings_data", "mixlaw.settings_tasks"),
+    ),
+    "analysis": (
+        "Analysis",
+        "Records in, surfaces out.",
+        (
+            *("mixlaw.analysis.design.Design", "mixlaw.analysis.surface", "mixlaw.analysis.audit"),
+            *("mixlaw.analysis.link", "mixlaw.analysis.readiness", "mixlaw.analysis.code_share"),
+        ),
+    ),
+    "laws": (
+        "Laws",
+        "Each a small frozen value that can be called on a design; [the laws](../laws.md) tells what they are for.",
+        (
+            *("exposure.Exposure", "chinchilla.Chinchilla", "data_constrained.DataConstrained"),
+            *("data_mixing.DataMixing", "log_linear.LogLinear", "bimix.BiMix", "d_cpt.DCPT", "additive.Additive"),
+            *("joint.Joint", "capacity_competition.CapacityCompetition", "saturating.Saturating"),
+            *("data_constrained.saturate", "exposure.rise", "base.Law", "base.Form", "base.Parameter"),
+        ),
+    ),
+    "plots": (
+        "Plots",
+        "Functions of results that return plotly figures.",
+        tuple(f"mixlaw.analysis.{path.stem}" for path in sorted((ROOT / "analysis").glob("plots*.py"))),
+    ),
+    "optimizer": (
+        "Optimizer",
+        "Surfaces in, recipes out.",
+        (
+            *("mixlaw.optimizer.target", "mixlaw.optimizer.goal", "mixlaw.optimizer.proposal"),
+            *("mixlaw.optimizer.suggestion", "mixlaw.optimizer.proxies", "mixlaw.optimizer.choose"),
+            *("mixlaw.optimizer.verify", "mixlaw.optimizer.sampler", "mixlaw.optimizer.simulate"),
+            "mixlaw.optimizer.replay",
+        ),
+    ),
+    "runner": (
+        "Runner",
+        "Recipe in, record out.",
+        (
+            *("mixlaw.runner.tree", "mixlaw.runner.cost", "mixlaw.runner.mixing", "mixlaw.runner.ladder"),
+            *("mixlaw.runner.evaluate", "mixlaw.runner.sites", "mixlaw.runner.dry_run"),
+            *("mixlaw.runner.corpora.teacher", "mixlaw.runner.corpora.contamination"),
+        ),
+    ),
+}
+
+FORMULA = re.compile(r"^```math\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"\$`([^`\n]+)`\$")
+MARK = "⟦{}⟧"
+#: A row of the table of words: | word | meaning |.
+WORD = re.compile(r"^\| ([a-z][a-z, -]*) \| (.+) \|$", re.MULTILINE)
+ABBR = re.compile(r'<abbr title="[^"]*">([^<]*)</abbr>')
+PART = re.compile(r"(?=<h[1-6][ >])")
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages that are made from the code and the log."""
+    made = {"commands.md": commands(), "log.md": (ROOT / "dev" / "LOG.md").read_text(encoding="utf-8")}
+    made |= {f"api/{name}.md": api(name) for name in API}
+    for path, content in made.items():
+        files.append(File.generated(config, path, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Put marks where formulas stand, lead links to the log to its page, and give every page the words."""
+    page.meta["formulas"] = formulas = []
+
+    def mark(display: str) -> Any:
+        def put(found: re.Match[str]) -> str:
+            formulas.append(convert(found[1].strip(), display=display))
+            return MARK.format(len(formulas) - 1)
+
+        return put
+
+    text = INLINE.sub(mark("inline"), FORMULA.sub(mark("block"), markdown))
+    text = text.replace("](../dev/LOG.md)", "](log.md)")
+    return text if page.file.src_uri.startswith("api/") else f"{text}\n\n{words()}"
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Put formulas at their marks; keep a word's meaning where the word first stands under a heading."""
+    for number, formula in enumerate(page.meta["formulas"]):
+        html = html.replace(MARK.format(number), formula)
+    return "".join(_first_only(part) for part in PART.split(html))
+
+
+def _first_only(part: str) -> str:
+    heading, end, body = part.rpartition("</h2>") if part.startswith("<h2") else part.partition("\n")
+    seen: set[str] = set()
+
+    def once(found: re.Match[str]) -> str:
+        stem = found[1].lower().rstrip("s")
+        if stem in seen:
+            return found[1]
+        seen.add(stem)
+        return found[0]
+
+    return ABBR.sub(r"\1", heading) + end + ABBR.sub(once, body)
+
+
+def words() -> str:
+    """Every word of the table in concepts.md as an abbreviation, also as plural and at the start of a sentence."""
+    table = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8").partition("\n## Words\n")[2]
+    lines = []
+    for found in WORD.finditer(table):
+        meaning = re.sub(r"[`*]|\[([^]]*)\]\([^)]*\)", r"\1", found[2])
+        for word in found[1].split(", "):
+            forms = (word, plural(word), word.capitalize(), plural(word).capitalize())
+            lines += [f"*[{form}]: {meaning}" for form in forms]
+    return "\n".join(dict.fromkeys(lines))
+
+
+def plural(word: str) -> str:
+    """The plural of a word that ends in y."""
+    return f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+
+
+def api(name: str) -> str:
+    """One page of the reference of the code."""
+    title, lead, names = API[name]
+    full = (found if found.startswith("mixlaw.") else f"mixlaw.analysis.laws.{found}" for found in names)
+    return f"# {title}\n\n{lead}\n\n" + "\n\n".join(f"::: {found}" for found in full) + "\n"
+
+
+def commands() -> str:
+    """The page of commands, as the program itself tells them."""
+    from mixlaw.cli import app
+
+    group: Any = typer.main.get_command(app)
+    context = group.make_context("mixlaw", ["new"], resilient_parsing=True)
+    listed = [(name, group.get_command(context, name)) for name in group.list_commands(context)]
+    lines = [
+        "# Commands",
+        "",
+        "`mixlaw COMMAND --help` prints the same. Every command takes `--json`, which prints one JSON document on",
+        "stdout and nothing else there; progress and logs go to stderr. Exit codes: 0 done, 2 bad input (one sentence",
+        "that says what to do), 1 anything else.",
+        "",
+        "| command | |",
+        "| --- | --- |",
+        *(f"| [`mixlaw {name}`](#{name}) | {command.help.splitlines()[0]} |" for name, command in listed),
+    ]
+    for name, command in listed:
+        lines += section(name, command, type(context)(command, info_name=name))
+    return "\n".join(lines) + "\n"
+
+
+def section(title: str, command: Any, context: Any) -> list[str]:
+    """A command: what it does, how it is called, arguments and options."""
+    pieces = (piece.strip("{}") for piece in command.collect_usage_pieces(context))
+    rows = []
+    for parameter in command.get_params(context):
+        told = parameter.get_help_record(context)
+        if told and "--help" not in parameter.opts:
+            name, meaning = (" ".join(cell.split()) for cell in told)
+            rows.append(f"| `{name}` | {meaning.replace('|', chr(92) + '|')} |")
+    table = ["", "| | |", "| --- | --- |", *rows]
+    usage = " ".join(["mixlaw", title, *pieces])
+    return ["", f"## {title} {{ #{title} }}", "", command.help, "", "```text", usage, "```", *table]
