@@ -107,8 +107,10 @@ def test_a_node_killed_in_mid_segment_costs_the_steps_since_its_last_checkpoint(
     segments = plan(study.recipes()).by_lineage
     saved: dict[str, int] = {}  # lineage -> tokens in its partial checkpoint when the node went
     told: dict[str, list[int]] = defaultdict(list)  # lineage -> tokens told since then
+    speeds: dict[int, float] = {}  # worker -> tokens per second
 
     def watch(state: Progress) -> None:
+        speeds.update(state.speeds)
         partial = {path.parts[-2]: int(path.name[8:]) for path in study.runs.glob("*/partial-*")}
         if saved:
             for segment, tokens in state.doing.values():
@@ -123,6 +125,8 @@ def test_a_node_killed_in_mid_segment_costs_the_steps_since_its_last_checkpoint(
     since = [tokens for tokens in told[again][told[again].index(0) :] if tokens]
     assert min(since, default=saved[again]) >= saved[again]
     assert results(study) == local
+    assert len(speeds) >= 3
+    assert min(speeds.values()) > 0
 
 
 def test_a_driver_that_was_killed_goes_on_from_the_store(
@@ -130,7 +134,8 @@ def test_a_driver_that_was_killed_goes_on_from_the_store(
 ) -> None:
     study = copy(prepared, tmp_path / "study")
     settings = study.path / "study.toml"
-    settings.write_text(STUDY.rpartition("[[recipes]]")[0])
+    head = STUDY.rpartition("[[recipes]]")[0]
+    settings.write_text(head.replace("[training]", '[training]\nsinks = ["tensorboard"]'))
     study = open_study(study.path)
     (recipe,) = study.recipes()
     store = Store(cluster.bucket)
@@ -144,7 +149,12 @@ def test_a_driver_that_was_killed_goes_on_from_the_store(
     driver = drive(study, cluster.client, store.url)
     output, said = driver.communicate(timeout=200)
     assert driver.returncode == 0, said
-    assert len(json.loads(output)["done"]) < 3
+    done = json.loads(output)["done"]
+    assert len(done) < 3
+    for lineage in done:  # what was logged on the nodes is here
+        last = (study.runs / f"{lineage}.training.jsonl").read_text().splitlines()[-1]
+        assert json.loads(last)["eta_seconds"] == 0
+        assert list((study.path / "tensorboard" / lineage).iterdir())
     assert [record.run for record in study.records()] == [recipe.lineage]
     assert len(store.trained()) == 3
     for name, content in local.items():
