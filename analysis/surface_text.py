@@ -104,9 +104,8 @@ def _shared_notes(surfaces: Surfaces) -> list[str]:
 
 def as_text(surfaces: Surfaces) -> str:
     """Text for the terminal: what is identified first, a row per task, then the audit."""
-    lines = [f"{_summary(surfaces)}, {_laws(surfaces)}", *(f"  - {note}" for note in _shared_notes(surfaces)), ""]
-    alike = {s: [t for t in surfaces.tasks if surfaces.status[t] is s] for s in dict.fromkeys(surfaces.status.values())}
-    lines += [f"{status.value}: {', '.join(tasks)}" for status, tasks in alike.items()]
+    lines = [f"{_summary(surfaces)}, {_laws(surfaces)}", *_states(surfaces)]
+    lines += [f"  - {note}" for note in _shared_notes(surfaces)]
     rows = [_task_row(surfaces, i) for i in range(len(surfaces.tasks))]
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [names, *([row.get(name, "") for name in names] for row in rows)]
@@ -115,6 +114,12 @@ def as_text(surfaces: Surfaces) -> str:
     lines += ["", *("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in cells)]
     lines.append("spread: of the residuals around the law; worth: of a token, the two domains worth most")
     return "\n".join([*lines, *(["", str(surfaces.audit)] if surfaces.audit is not None else [])])
+
+
+def _states(surfaces: Surfaces) -> list[str]:
+    """One line for each outcome, with its tasks."""
+    alike = {s: [t for t in surfaces.tasks if surfaces.status[t] is s] for s in dict.fromkeys(surfaces.status.values())}
+    return [f"{status.value}: {', '.join(tasks)}" for status, tasks in alike.items()]
 
 
 def _ready(surfaces: Surfaces) -> list[str]:
@@ -198,7 +203,8 @@ def as_json(surfaces: Surfaces) -> dict[str, Any]:
 
 def as_html(surfaces: Surfaces) -> str:
     """The same for a notebook: a table per task, folded away but for the first."""
-    parts = [f"<p>{escape(_summary(surfaces))}</p>"]
+    parts = [f"<p><b>{escape(line)}</b></p>" for line in _states(surfaces)]
+    parts += [f"<p>{escape(_summary(surfaces))}</p>"]
     parts += [f"<p>{escape(note)}</p>" for note in _shared_notes(surfaces)]
     for i, name in enumerate(surfaces.tasks):
         cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in _rows(surfaces, i))

@@ -259,14 +259,12 @@ class Proposal(Shown):
 
     def _schedule(self) -> list[list[str]]:
         names = sorted({*self.recipe.domains}, key=lambda name: -self.recipe.domain_tokens(name))
-        head = ["phase", "tokens", "lr ends at", *names]
-        return [
-            head,
-            *(
-                [p.name, f"{p.tokens:,}", f"{p.lr_end or 0:g}", *(f"{p.mixture.share(name):.1%}" for name in names)]
-                for p in self.recipe.phases
-            ),
+        ends = ["-" if p.lr_end is None else f"{p.lr_end:g}" for p in self.recipe.phases]
+        body = [
+            [p.name, f"{p.tokens:,}", end, *(f"{p.mixture.share(name):.1%}" for name in names)]
+            for p, end in zip(self.recipe.phases, ends, strict=True)
         ]
+        return [["phase", "tokens", "lr ends at", *names], *body]
 
     def _forecast_rows(self) -> list[list[str]]:
         head = ["task", "unit", *self.recipes, f"gain over {self.against}, {self.unit}"]

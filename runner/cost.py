@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from mixlaw.recipe import Recipe
@@ -12,10 +11,11 @@ from mixlaw.runner import plan_text
 from mixlaw.runner.placement import makespan
 from mixlaw.runner.setup import Setup
 from mixlaw.runner.tree import Segment, Tree
+from mixlaw.shown import Shown
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Shown):
     """A segment tree with its price.
 
     Attributes:
@@ -75,9 +75,6 @@ class Plan:
 
     def __str__(self) -> str:
         return plan_text.text(self)
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
 
     def checkpoint_bytes(self, recipe: Recipe) -> int:
         """Bytes of one checkpoint: weights, embeddings among them, and two moments of 4 bytes each."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mixlaw.runner.tree import Segment
+from mixlaw.shown import Shown
 
 TRIES = 3  # of a segment from one checkpoint, its worker dying; a segment that fails with an error is not tried again
 
@@ -32,7 +33,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Shown):
     """What a run left: lineages that are done, those that failed with the reason, and those behind a failure."""
 
     done: tuple[str, ...]

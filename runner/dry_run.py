@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import Any
 
 from mixlaw.errors import InputError
@@ -17,6 +16,7 @@ from mixlaw.runner.placement import Job, Slot, placed
 from mixlaw.runner.plan_text import duration
 from mixlaw.runner.setup import Setup
 from mixlaw.runner.tree import Segment
+from mixlaw.shown import Shown
 
 HOUR = 3600.0
 
@@ -70,7 +70,7 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class DryRun:
+class DryRun(Shown):
     """What of a plan is still to be trained, on which devices and when.
 
     Attributes:
@@ -157,10 +157,17 @@ class DryRun:
     def __str__(self) -> str:
         rows = self._rows()
         width = max(len(name) for name, _ in rows)
-        return "\n".join([*(f"{name:>{width}}  {value}" for name, value in rows), "", *self._table()])
+        lines = (f"{name:>{width}}  {value}" for name, value in rows)
+        return "\n".join([self.sentence, *lines, "", *self._table()])
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+    @property
+    def sentence(self) -> str:
+        """What it comes to."""
+        if not self.segments:
+            return "Nothing to train."
+        bill = "" if self.price is None else f" and cost {self.price * self.held_hours:,.2f}"
+        devices = sum(machine.devices for machine in self.machines)
+        return f"{len(self.segments)} segments would train for {duration(self.seconds)} on {devices} devices{bill}."
 
     def _rows(self) -> list[tuple[str, str]]:
         speeds = sorted(self.plan.speed.items())

@@ -29,6 +29,17 @@ def duration(seconds: float) -> str:
     return f"{hours[0]} h {hours[1]} min" if seconds < 86_400 else f"{days[0]} d {days[1]} h"
 
 
+def sentence(plan: Plan) -> str:
+    """What is still to do."""
+    pending, count = len(plan.pending), len(plan.tree.segments)
+    if not pending:
+        return f"Nothing to train: all {count} segments are done."
+    return (
+        f"{pending} of {count} segments are to be trained or measured: about {duration(plan.seconds)} of training on "
+        f"{plan.workers} workers."
+    )
+
+
 def summary(plan: Plan) -> list[tuple[str, str]]:
     """The price of a plan, as rows of name and value."""
     sizes: dict[int, int] = {}
@@ -54,7 +65,7 @@ def text(plan: Plan) -> str:
     head = [f"{name:>{width}}  {value}" for name, value in rows]
     roots = plan.tree.children.get(None, [])
     body = [line for root in roots for line in _branch(plan, root, "", "")]
-    return "\n".join([*head, "", *body])
+    return "\n".join([sentence(plan), *head, "", *body])
 
 
 def _branch(plan: Plan, segment: Segment, lead: str, below: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mixlaw.errors import InputError
+from mixlaw.shown import Shown
 
 TOLERANCE = 1e-6  # shares sum to one within this
 
@@ -171,7 +172,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Shown):
     """Everything that determines one training run; immutable, comparable, hashable.
 
     Attributes:
@@ -322,10 +323,23 @@ class Recipe:
         )
 
     def __str__(self) -> str:
-        head = f"{self.params:,} params, {self.tokens:,} tokens, seed {self.seed}"
-        body = (f"  {p.name}: {p.tokens:,} tokens, {p.mixture}, lr ends at {p.lr_end}{_shape(p)}" for p in self.phases)
+        cosine = self.schedule is Schedule.COSINE
+        rate = f", cosine learning rate to {_level(self.cosine_end)}" if cosine else ""
+        head = f"{self.params:,} params, {self.tokens:,} tokens, seed {self.seed}{rate}"
+        ends = ("" if cosine else f", {_rate(phase)}" for phase in self.phases)
+        body = (f"  {p.name}: {p.tokens:,} tokens, {p.mixture}{end}" for p, end in zip(self.phases, ends, strict=True))
         return "\n".join([head, *body])
 
 
-def _shape(phase: Phase) -> str:
-    return "" if phase.decay is Decay.LINEAR else f" ({phase.decay.value})"
+def _rate(phase: Phase) -> str:
+    """Where the learning rate of a phase ends, in words."""
+    if phase.lr_end is None:
+        return "learning rate not known"
+    if phase.lr_end == 1:
+        return "constant learning rate"
+    shape = "" if phase.decay is Decay.LINEAR else f" ({phase.decay.value})"
+    return f"learning rate to {_level(phase.lr_end)}{shape}"
+
+
+def _level(end: float) -> str:
+    return f"{end:.3g} of its peak" if end else "zero"

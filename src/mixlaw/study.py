@@ -14,6 +14,7 @@ from mixlaw.files import write_json, write_text
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import Record, read_records, to_table
 from mixlaw.settings import Settings, read_settings
+from mixlaw.shown import Shown
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,7 +55,7 @@ def open_study(path: str | os.PathLike[str]) -> Study:
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Shown):
     """A study on disk; every verb reads what is there and writes whole files, so many processes may share one.
 
     Attributes:
@@ -64,6 +65,11 @@ class Study:
 
     path: Path
     settings: Settings
+
+    def __str__(self) -> str:
+        from mixlaw.study_text import text
+
+        return text(self)
 
     @property
     def runs(self) -> Path:
