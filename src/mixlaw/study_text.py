@@ -1,0 +1,77 @@
+"""How a study prints itself: how far it is and what comes next, then what it holds; nothing is computed for it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from mixlaw.errors import InputError
+
+if TYPE_CHECKING:
+    from mixlaw.study import Study
+
+
+def text(study: Study) -> str:
+    """One sentence on where the study stands, then a row for each thing it has; a damaged one says what is wrong."""
+    try:
+        head, rows = f"study {study.settings.name}: {state(study)}", _rows(study)
+    except InputError as error:
+        return f"study {study.settings.name} is damaged: {error}"
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([head, *(f"{name:>{width}}  {value}" for name, value in rows)])
+
+
+def state(study: Study) -> str:
+    """What is done, and the next step."""
+    measured, fitted, proposals = _measured(study), _fitted(study), study.proposals()
+    done = f"{measured} runs measured"
+    if not measured:
+        ready = (study.data / "manifest.json").exists()
+        own = "run() trains its recipes" if ready else "prepare() makes its data, then run() trains its recipes"
+        return f"nothing is measured yet; {own}, `mixlaw import` brings runs of your own"
+    if not fitted:
+        return f"{done}; next: fit()"
+    late = f", {measured - fitted} of them not in the fit" if measured > fitted else ""
+    if study.settings.target is None:
+        return f"{done}{late}, surfaces fitted; next: write [target] into study.toml, then propose()"
+    if not proposals:
+        return f"{done}{late}, surfaces fitted; next: propose()"
+    return f"{done}{late}, surfaces fitted, {_count(len(proposals), 'proposal')}; next: verify(), suggest() or report()"
+
+
+def _measured(study: Study) -> int:
+    return sum(1 for _ in study.runs.glob("*/record.json"))
+
+
+def _fitted(study: Study) -> int:
+    """Runs that the surfaces were fitted to."""
+    path = study.path / "surfaces" / "surfaces.json"
+    try:
+        return len(set(json.loads(path.read_text(encoding="utf-8"))["runs"])) if path.exists() else 0
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{path} is damaged ({error!r}); fit again") from error
+
+
+def _rows(study: Study) -> list[tuple[str, str]]:
+    settings, unique, proposals = study.settings, study.unique, study.proposals()
+    sizes = (f"{name} ({settings.domains[name].kind.value}, {_tokens(unique.get(name))})" for name in settings.domains)
+    units: dict[str, list[str]] = {}
+    for task, unit in study.units.items():
+        units.setdefault(unit, []).append(task)
+    wanted = str(study.target()) if settings.target else "none"
+    return [
+        ("folder", str(study.path)),
+        ("domains", ", ".join(sizes)),
+        ("tasks", "; ".join(f"{', '.join(tasks)} in {unit}" for unit, tasks in units.items()) or "none"),
+        ("phases", ", ".join(phase.name for phase in settings.phases)),
+        ("target", wanted),
+        *([("proposal", proposals[-1].sentence)] if proposals else []),
+    ]
+
+
+def _tokens(count: float | None) -> str:
+    return "unique tokens not known" if count is None else f"{count:,.0f} unique tokens"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("s" if number != 1 else "")
