@@ -38,7 +38,7 @@ def test_runs_of_one_s_own_show_as_a_response_with_a_band_before_anything_else_i
     )
     page = study.report().read_text()
     assert "task0 against the code share of each phase" in page
-    assert "no code share to move" not in page
+    assert "there is no code share to move" not in page
     with pytest.raises(
         InputError, match=r"unique tokens of domain .*write unique_tokens = \.\.\. for it under \[domains"
     ):
@@ -53,3 +53,42 @@ def test_nothing_is_asked_about_domains_of_which_all_is_known(folder: Path) -> N
     assert not [note for note in notes if "nobody said" in note]
     again = import_table(folder / "runs.csv", folder / "known", "bits/byte").notes
     assert not [note for note in again if "nobody said" in note]
+
+
+HEAD = "run,params,tokens:init:web,tokens:init:code,metric:loss\n"
+TABLES = {
+    "percent": (HEAD + "a,125M,80,20,1.2\n", r"row 1: 100 tokens in all for 125,000,000 params; .*no percent"),
+    "shares": (HEAD + "a,1e8,3e9,1e9,1.2\nb,1e8,0.8,0.2,1.2\n", r"row 2: 1 tokens in all for 100,000,000 params"),
+    "billions": (HEAD + "a,1e9,20,5,1.2\n", "no billions"),
+    "semicolons": ("run;params;tokens:init:web;metric:loss\na;1,2e8;2e9;1,2\n", "parted by semicolons: export it with"),
+    "words": (HEAD + "a,1e8,2 billion,0,1.2\n", "row 1, column 'tokens:init:web': '2 billion' is not a number"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_sheet_that_means_something_else_is_refused_with_what_was_seen(tmp_path: Path, name: str) -> None:
+    text, message = TABLES[name]
+    (tmp_path / "runs.csv").write_text(text)
+    with pytest.raises(InputError, match=message) as refused:
+        import_table(tmp_path / "runs.csv", tmp_path / "study", "bits/byte")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "study").exists()
+
+
+TARGETS = {
+    "tokens in words": ('params = "1B"\ntokens = "20B"', r"target.tokens = '20B': .*such as 20_000_000_000"),
+    "floors without a phase": (
+        'params = "1B"\ntokens = 20_000_000_000\nfloors = { web = 0.1 }',
+        r"target.floors.web = 0.1: .*which is written \{ NAME = value \}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_that_is_written_otherwise_is_told_how(folder: Path, tmp_path: Path, name: str) -> None:
+    import_table(folder / "runs.csv", tmp_path / "study", "bits/byte")
+    text, message = TARGETS[name]
+    with (tmp_path / "study" / "study.toml").open("a") as file:
+        file.write(f"\n[target]\n{text}\n")
+    with pytest.raises(InputError, match=message):
+        open_study(tmp_path / "study")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,11 @@ class Understood:
 
     def __str__(self) -> str:
         lines = [
-            f"{len(self.records)} rows of {self.runs} runs",
+            f"{_counted(self.records, 'row')} of {self.runs} run{'s' * (self.runs != 1)}",
             f"{self.params[0]:,} to {self.params[1]:,} params, {self.tokens[0]:,} to {self.tokens[1]:,} tokens",
             f"phases in order: {', '.join(self.phases)}",
-            f"{len(self.domains)} domains: {_few(self.domains)}",
-            f"{len(self.tasks)} tasks: {_few([f'{task} [{unit}]' for task, unit in self.tasks.items()])}",
+            f"{_counted(self.domains, 'domain')}: {_few(self.domains)}",
+            f"{_counted(self.tasks, 'task')}: {_few([f'{task} [{unit}]' for task, unit in self.tasks.items()])}",
         ]
         lines += [f"{self.empty} cells of tasks are empty: not measured"] if self.empty else []
         lines += [f"ignored columns: {_few(self.ignored)}"] if self.ignored else []
@@ -81,6 +81,10 @@ class Understood:
             "notes": list(self.notes),
             "warnings": list(self.warnings),
         }
+
+
+def _counted(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def _few(names: Sequence[str], limit: int = 20) -> str:
@@ -130,14 +134,11 @@ def _untold(found: Understood, known: Mapping[str, DomainSettings], told: Mappin
     written = {name for name, domain in known.items() if domain.unique_tokens}
     in_table = {name for record in found.records for name in record.recipe.unique}
     endless = [n for n in found.domains if n not in written | in_table and "unique_tokens" not in told.get(n, {})]
-    notes = [f"nobody said the kind of {_few(plain, 5)}, so text is assumed"] if plain else []
+    said = [f"nobody said the kind of {_few(plain, 5)}, so text is assumed"] if plain else []
     if endless:
-        notes.append(
-            f"nobody said how many unique tokens {_few(endless, 5)} have, so none counts as repeated, "
-            "and `mixlaw propose` will ask"
-        )
-    how = "; write it under [domains] of study.toml, or into a file for --domains"
-    return [note + how for note in notes]
+        said.append(f"nobody said how many unique tokens {_few(endless, 5)} have, so none counts as repeated")
+    how = "write kind and unique_tokens under [domains] of study.toml, or into a file for --domains"
+    return [f"{'; '.join(said)}: {how}"] if said else []
 
 
 def _unit(task: str, study: Mapping[str, str], table: Mapping[str, str], unit: str | None) -> Unit:

@@ -94,7 +94,10 @@ def _subtitle(data: ReportData) -> str:
 
 def _recommendation(data: ReportData, proposal: Proposal | None) -> str:
     if proposal is None:
-        return "<p>No proposal yet: give the study a target and run <code>mixlaw propose</code>.</p>"
+        return (
+            "<p>No proposal yet: write <code>[target]</code> with <code>params</code> and <code>tokens</code> of your "
+            "model into <code>study.toml</code> and run <code>mixlaw propose</code>.</p>"
+        )
     recipe, last = proposal.recipe, proposal.recipe.phases[-1]
     free = proposal.free.recipe if proposal.free else None
     shares = " / ".join(f"{code_share(p.mixture, data.domains):.0%}" for p in recipe.phases)
@@ -175,7 +178,10 @@ def _verified(verification: Verification | None) -> str:
 
 def _responses(data: ReportData, reference: Recipe) -> str:
     if not any(d.kind.is_code for d in data.domains) or all(d.kind.is_code for d in data.domains):
-        return "<p>The study has only code or only text, so there is no code share to move.</p>"
+        return (
+            "<p>All domains are code, or all are text, so there is no code share to move. Their kinds stand under "
+            '<code>[domains]</code> of <code>study.toml</code>: <code>kind = "code"</code>.</p>'
+        )
     note = (
         "Each line moves the code share of one phase and leaves all else as in the reference recipe (rings): "
         + ("the proposal." if data.proposals else "the largest measured run.")

@@ -336,7 +336,8 @@ def read_settings(path: Path) -> Settings:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            f"there is no study at {path.parent} (no {path.name}); create one with `mixlaw new {path.parent}`"
+            f"there is no study at {path.parent} (no {path.name}); "
+            f"create one with `mixlaw new {path.parent}`, or from runs with `mixlaw import RUNS.csv {path.parent}`"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}; mend that line") from error
@@ -361,6 +362,14 @@ def validate(data: Mapping[str, Any], path: Path) -> Settings:
         raise InputError(f"{path}: {_sentence(error)}") from error
 
 
+#: Type of a problem -> what the value should look like.
+_SHAPES = {
+    "dict_type": ", which is written { NAME = value }",
+    "int_parsing": ", such as 20_000_000_000",
+    "list_type": ', which is written ["a", "b"]',
+}
+
+
 def _sentence(error: ValidationError) -> str:
     """The first problem of a validation, as key, value and fix."""
     first = error.errors()[0]
@@ -373,4 +382,5 @@ def _sentence(error: ValidationError) -> str:
         return f"unknown key {key!r}; take it out or mend its spelling{more}"
     if first["type"] == "missing":
         return f"{key} is missing; add it{more}"
-    return f"{key} = {first['input']!r}: {message[0].lower() + message[1:]}{more}"
+    hint = _SHAPES.get(first["type"], "")
+    return f"{key} = {first['input']!r}: {message[0].lower() + message[1:]}{hint}{more}"

@@ -21,7 +21,7 @@ def prepared(study: Study, progress: Tell | None, verify: bool) -> Manifest:
     lacking = [name for name, domain in settings.domains.items() if domain.source is None]
     if lacking or not settings.domains:
         what = f"domain {lacking[0]!r} has no source" if lacking else "study.toml has no domains"
-        raise InputError(f'{what}; write source = "..." under [domains.NAME] of {study.path / "study.toml"}')
+        raise InputError(f'{what}; write source = "..." for it under [domains] of {study.path / "study.toml"}')
     manifest = prepare(
         study.data,
         {name: str(domain.source) for name, domain in settings.domains.items()},

@@ -16,6 +16,9 @@ from mixlaw.records import Measurement, Record, Unit
 
 Column = list[float | None]
 
+#: Most parameters for each token of a run; where there are more, the tokens are shares, percent or billions.
+MOST_PARAMS = 10_000
+
 
 @dataclass(frozen=True)
 class Axes:
@@ -133,7 +136,13 @@ def _recipe(
             raise InputError(f"{place}: phase {phase!r} has {math.fsum(by.values()):g} tokens; give tokens, not shares")
         phases.append(Phase(phase, total, Mixture.normalised(by), ends[phase][row]))
     pool = {domain: round(count) for domain, cells in unique.items() if (count := cells[row]) is not None}
-    return Recipe(round(params), tuple(phases), round(seed or 0), pool), drawn
+    recipe = Recipe(round(params), tuple(phases), round(seed or 0), pool)
+    if recipe.tokens * MOST_PARAMS < params:
+        raise InputError(
+            f"{place}: {recipe.tokens:,} tokens in all for {recipe.params:,} params; give tokens, one by one: no "
+            "percent, no shares, no billions (a --mapping can scale, and take shares with a total)"
+        )
+    return recipe, drawn
 
 
 def _values(sheet: Sheet, tasks: Sequence[str], units: Mapping[str, Unit]) -> list[dict[str, Measurement]]:

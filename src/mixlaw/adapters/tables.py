@@ -61,11 +61,21 @@ def read_table(path: Path) -> pl.DataFrame:
     except FileNotFoundError:
         raise InputError(f"there is no table {str(path)!r}; check the path") from None
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path} cannot be read as {path.suffix[1:]}: {error}; export it again") from error
+        said = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(f"{path} cannot be read as {path.suffix[1:]}: {said}; {_way_out(path)}") from error
     twice = [match[1] for name in frame.columns if (match := _TWICE.fullmatch(name)) and match[1] in frame.columns]
     if twice and twice[0]:
         raise InputError(f"{path}: column {twice[0]!r} is there twice; rename or remove one of them")
     return frame
+
+
+def _way_out(path: Path) -> str:
+    """What to do about a table that cannot be read."""
+    with path.open("rb") as file:
+        head = file.readline()
+    if path.suffix == ".csv" and b";" in head and b"," not in head:
+        return "its cells are parted by semicolons: export it with commas between cells and points in numbers"
+    return "export it again"
 
 
 def read_source(path: Path, alone: bool = True) -> Source:
