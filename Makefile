@@ -26,8 +26,9 @@ lint: .venv/installed
 types: .venv/installed
 	$(BIN)/mypy
 
-notebooks: .venv/installed
-	$(BIN)/python notebooks/execute.py
+# From the wheel, as everybody else has mixlaw.
+notebooks: wheel
+	$(BIN)/python notebooks/execute.py --site out/wheel/site
 
 # Into out/site; mkdocs.yml makes every warning an error. The variable silences an announcement of the theme's.
 docs: .venv/installed
