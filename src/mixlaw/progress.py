@@ -1,27 +1,67 @@
-"""Progress on stderr: bars with an ETA in a terminal, a line now and then elsewhere; stdout stays free for results."""
+"""Progress: bars with an ETA in a terminal and in a notebook, a line now and then elsewhere.
+
+It goes to stderr, or into a cell's output while the work lasts; stdout stays free for results.
+"""
 
 from __future__ import annotations
 
+import builtins
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mixlaw.runner.dispatch import Progress
 
+Tell = Callable[[float, str], None]  # share done, 0..1, and what is being done
 SILENCE = 15.0  # seconds between lines where there is no terminal
+BLINK = 0.2  # seconds between two pictures of a bar in a notebook
 NAMED = 4  # workers whose segments are shown
 
 
 @contextmanager
-def telling(title: str) -> Iterator[Callable[[float, str], None]]:
+def watched(title: str, progress: Tell | None) -> Iterator[Tell]:
+    """Where work tells its share done: to whom the caller said, else to a bar where a person sits at a prompt."""
+    if progress is not None:
+        yield progress
+    elif _prompt():
+        with telling(title) as tell:
+            yield tell
+    else:
+        yield lambda share, what: None
+
+
+@contextmanager
+def watched_training(progress: Callable[[Progress], None] | None) -> Iterator[Callable[[Progress], None]]:
+    """The same for a run."""
+    if progress is not None:
+        yield progress
+    elif _prompt():
+        with training() as show:
+            yield show
+    else:
+        yield lambda state: None
+
+
+def _prompt() -> bool:
+    """Whether a person waits: in IPython, a notebook, or Python's own prompt."""
+    return "get_ipython" in vars(builtins) or hasattr(sys, "ps1")
+
+
+@contextmanager
+def telling(title: str) -> Iterator[Tell]:
     """A bar for work that tells its share done, 0..1, and what it is doing."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
+    if console.is_jupyter:
+        with _cell(title) as in_cell:
+            yield in_cell
+        return
     said, shown = TextColumn("{task.fields[title]}"), TextColumn("{task.description}")
     columns = (said, BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), shown)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -51,6 +91,31 @@ def training() -> Iterator[Callable[[Progress], None]]:
             tell(state.done / state.total, f"{state.segments_done}/{state.segments} segments  {doing}")
 
         yield show
+
+
+@contextmanager
+def _cell(title: str) -> Iterator[Tell]:
+    """A bar in the output of a notebook's cell, gone when the work is done."""
+    from IPython.display import display
+
+    began, last = time.monotonic(), -1.0
+    shown = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def tell(share: float, what: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < BLINK and share < 1:
+            return
+        last = now
+        left = f", about {(now - began) * (1 - share) / share:.0f} s left" if share > 0.02 else ""
+        words = f"{title}: {share:.0%}{left}: {what}"
+        bar = f'<progress value="{share:.4f}" max="1"></progress> {escape(words)}'
+        shown.update({"text/html": bar, "text/plain": words}, raw=True)
+
+    try:
+        yield tell
+    finally:
+        shown.update({"text/html": "", "text/plain": ""}, raw=True)
 
 
 class _Lines:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json, write_text
+from mixlaw.progress import Tell as Tell
+from mixlaw.progress import watched, watched_training
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import Record, read_records, to_table
 from mixlaw.settings import Settings, read_settings
@@ -36,12 +38,6 @@ if TYPE_CHECKING:
     from mixlaw.runner.sites import Site
     from mixlaw.study_plots import Plots
     from mixlaw.study_what_if import Named
-
-Tell = Callable[[float, str], None]  # share done, 0..1, and what is being done
-
-
-def silent(_share: float, _what: str) -> None:
-    """Show no progress."""
 
 
 def open_study(path: str | os.PathLike[str]) -> Study:
@@ -98,7 +94,8 @@ class Study(Shown):
         """
         from mixlaw.study_data import prepared
 
-        return prepared(self, progress, verify)
+        with watched("data", progress) as tell:
+            return prepared(self, tell, verify)
 
     def contamination(self, progress: Tell | None = None) -> Contamination:
         """Look for the evaluation items of the data folder in its training text, by n-grams of up to 13 words.
@@ -108,7 +105,8 @@ class Study(Shown):
         """
         from mixlaw.study_data import contamination_of
 
-        return contamination_of(self, progress)
+        with watched("contamination", progress) as tell:
+            return contamination_of(self, tell)
 
     @cached_property
     def domains(self) -> list[Domain]:
@@ -180,14 +178,14 @@ class Study(Shown):
     def run(
         self,
         workers: int | None = None,
-        progress: Callable[[Progress], None] = lambda _: None,
+        progress: Callable[[Progress], None] | None = None,
         site: Site | None = None,
     ) -> Outcome:
         """Train and evaluate what is pending, in worker processes; safe to kill and repeat.
 
         Args:
             workers: most processes, where they train on this machine.
-            progress: told whenever something moved.
+            progress: told whenever something moved; at a prompt and in a notebook a bar where None, as of all verbs.
             site: `mixlaw.runner.sites.Local` or `Ray`, with what there is to choose; this machine if None.
 
         Raises:
@@ -196,7 +194,8 @@ class Study(Shown):
         from mixlaw.runner.sites import Local
         from mixlaw.study_run import ran
 
-        return ran(self, site or Local(workers), progress)
+        with watched_training(progress) as show:
+            return ran(self, site or Local(workers), show)
 
     def dry_run(self, site: Site | None = None, terms: Terms | None = None) -> DryRun:
         """What `run` would do: placement, hours, FLOPs, disk and bill; nothing is written and nothing trained."""
@@ -238,9 +237,10 @@ class Study(Shown):
             raise InputError(f"there is no law {law!r}; choose one of {', '.join(LAWS)}")
         family = None if law is None else LAWS[law]
         links, chance = self.settings.links(), chance_of(self)
-        surfaces = fit(
-            rows, units=self.units, unique=self.unique, law=family, links=links, chance=chance, progress=progress
-        )
+        with watched("fit", progress) as tell:
+            surfaces = fit(
+                rows, units=self.units, unique=self.unique, law=family, links=links, chance=chance, progress=tell
+            )
         surfaces.save(self.path / "surfaces")
         return surfaces
 
@@ -295,7 +295,8 @@ class Study(Shown):
         """
         from mixlaw.study_propose import proposed
 
-        return proposed(self, progress, queue)
+        with watched("propose", progress) as tell:
+            return proposed(self, tell, queue)
 
     def suggest(self, budget: float, count: int = 8, progress: Tell | None = None) -> Suggestion:
         """Suggest the next proxies for the target, and write them down: job lines in suggestions/, recipes for `run`.
@@ -312,7 +313,8 @@ class Study(Shown):
         """
         from mixlaw.study_suggest import suggested
 
-        return suggested(self, budget, count, progress)
+        with watched("suggest", progress) as tell:
+            return suggested(self, budget, count, tell)
 
     def what_if(self, recipe: Named | None = None, against: Named = "proportional") -> WhatIf:
         """What a recipe would measure, and what one more point of any domain in any phase is worth, per task.
@@ -340,7 +342,8 @@ class Study(Shown):
         """
         from mixlaw.study_pareto import front_of
 
-        return front_of(self, groups, progress)
+        with watched("pareto", progress) as tell:
+            return front_of(self, groups, tell)
 
     def proposals(self) -> list[Proposal]:
         """All frozen proposals, oldest first.
