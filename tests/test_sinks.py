@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +13,14 @@ import pytest
 
 from mixlaw.errors import InputError
 from mixlaw.runner import sinks
+from mixlaw.runner.tree import plan
+from mixlaw.runner.worker import Worker
 from mixlaw.study import Study, open_study
 from small_study import SETTINGS, prepare
 
 HEAD, _, _ = SETTINGS.partition("[[recipes]]")
 PLAIN = f'{HEAD}[[recipes]]\nsize = "0.025M"\nphases = {{ init = "half", continue = "code", cooldown = "text" }}\n'
+PLAIN = PLAIN.replace("checkpoint_seconds = 0.05", "checkpoint_seconds = 300")
 LOGGED = PLAIN.replace("[training]\n", '[training]\nsinks = ["tensorboard", "wandb"]\n')
 NUMBERS = {
     "tokens",
@@ -35,15 +35,15 @@ NUMBERS = {
 
 
 @pytest.fixture(scope="module")
-def logged(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study whose three segments were trained by the command, both clients writing to disk."""
-    folder = prepare(tmp_path_factory.mktemp("sinks") / "study", LOGGED)
-    command = [sys.executable, "-m", "mixlaw", "run", str(folder), "--workers", "1", "--json"]
-    environment = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["done"]) == 3, "nothing but the outcome on stdout"
-    return open_study(folder)
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    """A study whose three segments were trained as a worker does, both clients writing to disk."""
+    study = open_study(prepare(tmp_path_factory.mktemp("sinks") / "study", LOGGED))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        tree, worker = plan(study.recipes()), Worker(study.setup, study.runs)
+        for segment in tree.segments:
+            worker.work(segment, segment.finished({recipe.lineage: recipe for recipe in tree.recipes}))
+        yield study
 
 
 def entries(study: Study, lineage: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -75,8 +76,9 @@ def knowing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prompts = [problem.prompt for problem in read_problems(str(folder / "problems.jsonl"))]
     ours = [(prompt, f" {answer}") for prompt, answer, *_ in CHATS]
     continuing(folder / "start", [*zip(prompts, ANSWERS, strict=False), *COLOURED, *ours])
-    settings = PLAIN.replace("0.025M", "0.08M").replace("vocabulary = 300", f'file = "{folder / "start"}"')
-    training = f'sequence = 256\nstart = "{folder / "start"}"\nlearning_rate = 1e-12'
+    settings = PLAIN.replace("0.025M", "0.08M").replace("checkpoint_seconds = 0.05", "checkpoint_seconds = 300")
+    settings = settings.replace("vocabulary = 300", f'file = "{folder / "start"}"')
+    training = f'sinks = ["tensorboard", "wandb"]\nsequence = 256\nstart = "{folder / "start"}"\nlearning_rate = 1e-12'
     study = prepare(folder / "study", settings.replace("sequence = 32", training))
     (folder / "problems.jsonl").rename(study / "problems.jsonl")
     (study / "colours.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()))
@@ -95,10 +97,12 @@ def test_the_command_records_what_harness_sandbox_and_judge_find(knowing: Path) 
         study = told(study, MORE.replace("URL", server.url))
         assert study.setup.identity == before, "tasks do not change what a recipe trains to"
         command = [sys.executable, "-m", "mixlaw", "run", str(knowing), "--workers", "1", "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        environment = {**os.environ, "WANDB_MODE": "offline"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
         asked = len(server.requests)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["failed"] == {}
+    assert json.loads(done.stdout)["failed"] == {}, "and nothing else on stdout"
+    assert len(list((study.path / "tensorboard").iterdir())) == len(list(study.path.glob("wandb/offline-run-*"))) == 3
     (record,) = study.records()
     assert list(record.values) == ["capitals", "text", "code", "capitals_probability", "colours", "coding", "chat"]
     assert all(m.stderr is not None and m.stderr > 0 for m in record.values.values())
