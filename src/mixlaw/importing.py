@@ -211,12 +211,12 @@ def _there(path: Path, record: Record, folder: Path) -> bool:
 
 
 def import_table(
-    table: Path,
-    folder: Path,
+    table: str | Path,
+    folder: str | Path,
     unit: str | None = None,
-    domains: Path | None = None,
-    mapping: Path | None = None,
-    results: Sequence[Path] = (),
+    domains: str | Path | None = None,
+    mapping: str | Path | None = None,
+    results: Sequence[str | Path] = (),
 ) -> Understood:
     """Read a table of foreign runs, check it and write it into a study, which is created if there is none.
 
@@ -231,12 +231,13 @@ def import_table(
     Raises:
         InputError: something contradicts itself or the study, which is then unchanged.
     """
+    folder = Path(folder)
     path = folder / "study.toml"
     units = read_settings(path).units() if path.exists() else {}
-    sheet, mapped = gather(table, mapping)
+    sheet, mapped = gather(Path(table), Path(mapping) if mapping else None)
     if results:
-        sheet = add_results(sheet, results, mapped.results)
-    told = {**sheet.domains, **(read_domains(domains) if domains else {})}
+        sheet = add_results(sheet, [Path(result) for result in results], mapped.results)
+    told = {**sheet.domains, **(read_domains(Path(domains)) if domains else {})}
     understood = understand(sheet, units, unit)
     known = read_settings(path).domains if path.exists() else {}
     understood = replace(understood, notes=(*understood.notes, *_untold(understood, known, told)))

@@ -16,6 +16,7 @@ from mixlaw.progress import watched, watched_training
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import Record, read_records, to_table
 from mixlaw.settings import Settings, read_settings
+from mixlaw.settings_data import ENDLESS
 from mixlaw.shown import Shown
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from mixlaw.runner.sites import Site
     from mixlaw.study_plots import Plots
     from mixlaw.study_what_if import Named
+
 
 
 def open_study(path: str | os.PathLike[str]) -> Study:
@@ -116,6 +118,12 @@ class Study(Shown):
             InputError: a domain's unique tokens are neither written nor counted.
         """
         return self.settings.domain_values(self._counted)
+
+    @property
+    def described(self) -> list[Domain]:
+        """Domains as a fit takes them: where nobody knows the unique tokens, without end."""
+        endless = dict.fromkeys(self.settings.domains, ENDLESS)
+        return self.settings.domain_values({**endless, **{name: int(count) for name, count in self.unique.items()}})
 
     @property
     def unique(self) -> dict[str, float]:
@@ -370,7 +378,7 @@ class Study(Shown):
 
         return Plots(self)
 
-    def report(self, out: Path | None = None) -> Path:
+    def report(self, out: str | Path | None = None) -> Path:
         """Write one offline HTML page with all results, by default report.html in the study; return its path.
 
         Raises:
@@ -378,7 +386,7 @@ class Study(Shown):
         """
         from mixlaw.study_report import page
 
-        path = self.path / "report.html" if out is None else out
+        path = self.path / "report.html" if out is None else Path(out)
         write_text(path, page(self))
         return path
 
