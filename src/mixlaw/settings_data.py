@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mixlaw.recipe import Kind
 
 STRICT = ConfigDict(extra="forbid", frozen=True)  # a key that is not known is an error, not ignored
+ENDLESS = 10**18  # unique tokens where nobody knows them: more than any run takes
 
 
 class DomainSettings(BaseModel):

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from mixlaw.study_what_if import Named
 
 
-
 def open_study(path: str | os.PathLike[str]) -> Study:
     """Open the study in a folder.
 
