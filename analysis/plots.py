@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mixlaw.analysis.plots_check import Parity as Parity
 from mixlaw.analysis.plots_check import calibration as calibration
+from mixlaw.analysis.plots_check import checked as checked
 from mixlaw.analysis.plots_check import comparison as comparison
 from mixlaw.analysis.plots_check import fitted as fitted
 from mixlaw.analysis.plots_check import held_out as held_out

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mixlaw.analysis.audit import Held
 from mixlaw.analysis.scale import from_log_loss, to_log_loss
-from mixlaw.analysis.style import CYCLE, OTHER, colours, count, faded, styled
+from mixlaw.analysis.style import CYCLE, OTHER, colours, count, faded, headline, styled
 from mixlaw.analysis.surface import Z90, Surfaces
 
 Floats = NDArray[np.float64]
@@ -187,7 +187,7 @@ def held_out(surfaces: Surfaces, task: str, kind: str = "mixtures") -> Parity | 
     design, value = surfaces.observed.design, surfaces.observed.value[t].numpy()
     runs = tuple(design.runs[row] for row in rows)
     params = tuple(design.params.numpy()[rows].tolist())
-    return Parity(task, surfaces.units[task], runs, params, value[rows], mean, low, high, f"held out by {kind}")
+    return Parity(task, surfaces.units[task], runs, params, value[rows], mean, low, high, f"held-out {kind}")
 
 
 def _values_of(surfaces: Surfaces, held: Held, t: int) -> tuple[NDArray[np.int64], Floats, Floats, Floats]:
@@ -197,6 +197,11 @@ def _values_of(surfaces: Surfaces, held: Held, t: int) -> tuple[NDArray[np.int64
     half = Z90 * surfaces.calibration[t] * held.deviation[seen, t]
     middle, *ends = (from_log_loss(x, observed.units[t]).numpy() for x in (mean, mean - half, mean + half))
     return held.fold.test[seen].numpy(), middle, np.minimum(*ends), np.maximum(*ends)
+
+
+def checked(surfaces: Surfaces, task: str) -> Parity:
+    """Held-out runs of a task where mixtures were held out, else the runs as they were fitted."""
+    return held_out(surfaces, task) or fitted(surfaces, task)
 
 
 def calibration(points: Sequence[Parity], title: str = "") -> go.Figure:
@@ -246,8 +251,8 @@ def parity(points: Parity, title: str = "") -> go.Figure:
         _by_size(figure, points, rows, points.mean[rows], colour, count(size), intervals=True)
     figure.update_xaxes(title_text=f"measured, {points.unit}", range=line)
     figure.update_yaxes(title_text=f"predicted, {points.unit}", range=line)
-    told = f"{points.inside:.0%} of {len(points.runs)} runs inside 90 % intervals, {points.how}"
-    return styled(figure, title or f"<b>{points.task}</b> <span style='font-size:0.85em'>{told}</span>")
+    told = f"{points.inside:.0%} inside 90 % intervals, {points.how}"
+    return styled(figure, title or headline(points.task, told))
 
 
 def residuals(points: Parity, title: str = "") -> go.Figure:
@@ -260,7 +265,7 @@ def residuals(points: Parity, title: str = "") -> go.Figure:
     figure.add_hline(0, line_width=1, line_dash="dot")
     figure.update_xaxes(title_text=f"predicted, {points.unit}")
     figure.update_yaxes(title_text="measured over predicted − 1, %")
-    return styled(figure, title or f"<b>{points.task}</b> <span style='font-size:0.85em'>{points.how}</span>")
+    return styled(figure, title or headline(points.task, points.how))
 
 
 def _by_size(

@@ -128,7 +128,7 @@ def spread(
     paint, phases = domain_colours(domains), [phase for phase in recipe.phases if phase.name in ends]
     names = [domain.name for domain in reversed(domains)]
     titles = [phase.name for phase in phases]
-    figure = make_subplots(rows=1, cols=len(phases), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.04)
+    figure = make_subplots(rows=1, cols=len(phases), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.07)
     without = {phase.name: phase.mixture for phase in free.phases} if free else {}
     for column, phase in enumerate(phases, 1):
         low, high = ([ends[phase.name][name][i] for name in names] for i in (0, 1))
@@ -144,8 +144,8 @@ def spread(
             rings = [without[phase.name].share(n) for n in names]
             _shares(figure, rings, names, colour, "without limits", column)
     _key(figure, bool(without))
-    figure.update_xaxes(tickformat=".0%", range=[-0.03, 1.03], tickvals=[0, 0.5, 1])
-    figure.update_xaxes(title_text="share of the phase's tokens", row=1, col=(len(phases) + 1) // 2)
+    figure.update_xaxes(range=[-0.03, 1.03], tickvals=[0, 0.5, 1], ticktext=["0", "50", "100"])
+    figure.update_xaxes(title_text="share of the phase's tokens, %", row=1, col=(len(phases) + 1) // 2)
     height = 150 + 34 * len(names)
     styled(figure, title, height)
     return figure.update_layout(legend={"y": -90 / height}, margin={"t": 76 if title else 40})

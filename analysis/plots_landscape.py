@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mixlaw.analysis.code_share import code_shares, with_code_share
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.from_recipes import design_of
-from mixlaw.analysis.style import CYCLE, OTHER, count, faded, styled
+from mixlaw.analysis.style import CYCLE, OTHER, count, faded, headline, styled
 from mixlaw.analysis.surface import Surfaces
 from mixlaw.recipe import Domain, Mixture, Recipe
 from mixlaw.records import Unit
@@ -76,7 +76,7 @@ def ternary(
     _optima(figure, x[places], y[places], times)
     there = np.array([[mixture.share(name) / room for name in corners]])
     _reference(figure, *_flat(there if there.sum() > 0 else np.full((1, 3), np.nan)))
-    title = f"<b>{task}</b> over three domains that are {room:.0%} of {phase}"
+    title = headline(task, f"over three domains, {room:.0%} of {phase}")
     styled(figure, title, 520)
     return figure.update_layout(hovermode="closest", legend={"y": -0.02}, margin={"t": 48})
 
@@ -120,7 +120,7 @@ def two_phases(
     _reference(figure, np.array([float(here[0])]), np.array([float(here[1])]))
     figure.update_xaxes(title_text=f"code share of {across}", tickformat=".0%", range=[-0.02, 1.02])
     figure.update_yaxes(title_text=f"code share of {up}", tickformat=".0%", range=[-0.02, 1.02])
-    return styled(figure, f"<b>{task}</b> over the code shares of two phases", 480).update_layout(
+    return styled(figure, headline(task, "over the code shares of two phases"), 480).update_layout(
         hovermode="closest", legend={"y": -0.2}
     )
 

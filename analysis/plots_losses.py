@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
 from mixlaw.analysis.style import colours, count, size_axis, styled
+
+MOST_POINTS = 8000  # of all curves together
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,11 @@ class Curve:
 def losses(curves: Sequence[Curve], title: str = "") -> go.Figure:
     """Training loss against tokens, a line per segment that goes on from its parent's, a colour per model size.
 
-    Losses are of the mixture that was trained on, so a step where a phase begins is first of all another mixture.
+    Of long logs every so many-th entry is shown. Losses are of the mixture that was trained on, so a step where a phase
+    begins is first of all another mixture.
     """
+    step = -(-sum(len(curve.tokens) for curve in curves) // MOST_POINTS) or 1
+    curves = [replace(c, tokens=c.tokens[::-step][::-1], loss=c.loss[::-step][::-1]) for c in curves]
     figure, by_name = go.Figure(), {curve.name: curve for curve in curves}
     for size, colour in colours([f"{count(n)} params" for n in sorted({c.params for c in curves})]).items():
         for number, curve in enumerate(c for c in curves if f"{count(c.params)} params" == size):

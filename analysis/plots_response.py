@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mixlaw.analysis.code_share import code_share, code_shares, with_code_share
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.from_recipes import design_of
-from mixlaw.analysis.style import CYCLE, OTHER, colours, count, faded, rounded, size_axis, styled
+from mixlaw.analysis.style import CYCLE, OTHER, colours, count, faded, headline, rounded, size_axis, styled
 from mixlaw.analysis.surface import Z90, Surfaces
 from mixlaw.recipe import Domain, Phase, Recipe
 
@@ -46,8 +46,8 @@ def response(
         _phase_response(figure, surfaces, task, reference, phase, domains, points, colour, runs)
     figure.update_xaxes(title_text="code share of the phase", tickformat=".0%", range=[-0.03, 1.03])
     figure.update_yaxes(title_text=f"{task}, {surfaces.units[task]}")
-    level = f"at the rings {rounded(at.mean[0, t], at.lo90[0, t], at.hi90[0, t])} {surfaces.units[task]}"
-    return styled(figure, f"<b>{task}</b> <span style='font-size:0.85em'>{level}</span>")
+    level = f"at the rings {rounded(at.mean[0, t], at.lo90[0, t], at.hi90[0, t])}"
+    return styled(figure, headline(task, level))
 
 
 def _phase_response(
@@ -188,7 +188,7 @@ def extrapolation(
     ends = float(sizes.min()), max(largest, *(float(r.params) for r in recipes.values()))
     figure.update_xaxes(title_text="parameters (non-embedding)", **size_axis(*ends))
     figure.update_yaxes(title_text=f"{task}, {unit}")
-    return styled(figure, f"<b>{task}</b> <span style='font-size:0.85em'>over model size</span>")
+    return styled(figure, headline(task, "over model size"))
 
 
 def _scaled_line(

@@ -74,6 +74,11 @@ def styled(figure: go.Figure, title: str = "", height: int = 340) -> go.Figure:
     return figure
 
 
+def headline(task: str, words: str) -> str:
+    """A title: the task, and a few words on what is shown of it."""
+    return f"<b>{task}</b> <span style='font-size:0.85em'>{words}</span>"
+
+
 def themed(figure: go.Figure, mode: str) -> go.Figure:
     """Give a figure the template of a mode, `light` or `dark`."""
     return figure.update_layout(template=TEMPLATES[mode])

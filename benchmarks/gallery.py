@@ -152,12 +152,20 @@ def figures(study: Study, entries: Sequence[Entry] = ENTRIES) -> dict[str, go.Fi
 
 @contextmanager
 def shown(
-    browser: Any, found: Mapping[str, go.Figure], mode: str, width: int = WIDTH, scale: float = 1
+    browser: Any,
+    found: Mapping[str, go.Figure],
+    mode: str,
+    width: int = WIDTH,
+    scale: float = 1,
+    complaints: list[str] | None = None,
 ) -> Iterator[Any]:
-    """A page of a browser with every figure drawn, as the report draws them."""
+    """A page of a browser with every figure drawn, as the report draws them; errors of its script are complaints."""
     body = "".join(f'<div class="picture" id="{name}">{plot(figure, name)}</div>' for name, figure in found.items())
     style = "<style>.picture { padding: 12px 16px 4px; background: var(--paper); }</style>"
     view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=mode, device_scale_factor=scale)
+    heard = [] if complaints is None else complaints
+    view.on("pageerror", lambda error: heard.append(str(error)))
+    view.on("console", lambda message: heard.append(message.text) if message.type in ("error", "warning") else None)
     view.set_content(page("gallery", style + body), wait_until="load")
     view.evaluate("boxes.forEach(draw)")
     view.wait_for_function("boxes.every(box => box.querySelector('svg.main-svg'))", timeout=60_000)

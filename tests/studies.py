@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import polars as pl
+import torch
 
+from mixlaw.analysis.audit import Held, audit
 from mixlaw.analysis.estimate import fit_member
+from mixlaw.analysis.folds import Fold
 from mixlaw.analysis.laws import Exposure
 from mixlaw.analysis.observed import observe
 from mixlaw.analysis.plots import Node
@@ -33,6 +36,18 @@ NODES = tuple(
         ("b", "trunk", 400, 500, "cooldown", (f"{size}b",), "run b"),
     )
 )
+
+
+def audited(surfaces: Surfaces, off: float) -> Surfaces:
+    """The surfaces with an audit of two made-up folds, in which every prediction is `off` deviations too low."""
+    observed, held = surfaces.observed, []
+    for part in (0, 1):
+        rows = torch.arange(len(observed.design))
+        fold = Fold("mixtures", rows[rows % 2 != part], rows[rows % 2 == part])
+        truth = observed.target[:, fold.test].T
+        deviation = torch.full_like(truth, 0.01)
+        held.append(Held(fold, truth - off * deviation, truth, deviation))
+    return replace(surfaces, audit=audit(observed, held, surfaces.calibration))
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,22 @@ import pytest
 
 from mixlaw.analysis.code_share import code_share, code_shares, with_code_share
 from mixlaw.analysis.from_recipes import design_of
-from mixlaw.analysis.plots import comparison, extrapolation, fitted, parity, residuals, response, schedule, segment_tree
+from mixlaw.analysis.plots import (
+    calibration,
+    checked,
+    comparison,
+    extrapolation,
+    fitted,
+    held_out,
+    parity,
+    residuals,
+    response,
+    schedule,
+    segment_tree,
+)
 from mixlaw.analysis.style import CODE_SHADES, CYCLE, TEMPLATES, TEXT_SHADES, count, domain_colours, size_axis
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
-from studies import DOMAINS, NODES, Study, study
+from studies import DOMAINS, NODES, Study, audited, study
 
 UNIQUE = {d.name: float(d.unique_tokens) for d in DOMAINS}
 
@@ -110,6 +122,35 @@ def test_parity_and_residuals_show_the_same_runs_and_count_what_lies_inside(smal
     assert [trace.name for trace in shown] == ["24k params", "94k params"]
     for a, b in zip(shown, off, strict=True):
         assert np.allclose(b.y, 100 * (np.array(a.x) / np.array(a.y) - 1))
+
+
+def test_parity_of_held_out_runs_shows_what_was_predicted_without_them(small: Study) -> None:
+    assert held_out(small.surfaces, "task0") is None  # no audit
+    assert checked(small.surfaces, "task0").how == "fitted"
+    surfaces = audited(small.surfaces, off=1.0)  # bits/byte: a hundredth of log loss too low
+    points = held_out(surfaces, "task1")
+    assert points is not None
+    design = surfaces.observed.design
+    assert sorted(points.runs) == sorted(design.runs)
+    value = dict(zip(design.runs, surfaces.observed.value[1].tolist(), strict=True))
+    assert points.measured == pytest.approx([value[run] for run in points.runs])
+    assert points.mean == pytest.approx(points.measured * np.exp(-0.01))
+    assert points.hi90 == pytest.approx(points.mean * np.exp(0.01 * 1.6448536))
+    assert held_out(surfaces, "task1", "largest size") is None
+    assert "held-out mixtures" in parity(points).layout.title.text
+
+
+def test_calibration_rises_where_the_interval_reaches_what_was_measured(small: Study) -> None:
+    points = [held_out(audited(small.surfaces, off), "task0") for off in (1.0, 2.0)]
+    assert [np.ptp(p.level) < 0.01 for p in points if p] == [True, True]
+    # One standard deviation is the end of a 68 % interval, two of a 95 %; halves are measured in bits, so nearly so.
+    assert points[0] is not None
+    assert points[1] is not None
+    assert points[0].level[0] == pytest.approx(0.683, abs=0.005)
+    assert points[1].level[0] == pytest.approx(0.954, abs=0.005)
+    figure = calibration([p for p in points if p])
+    lines = [trace for trace in figure.data if trace.name == "task0"]
+    assert [float(np.interp(0.5, line.y, line.x)) for line in lines] == pytest.approx([0.68, 0.95], abs=0.02)
 
 
 def test_moving_the_code_share_keeps_the_proportions_inside_text() -> None:

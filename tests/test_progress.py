@@ -75,14 +75,16 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookClient]
     import_table(folder / "runs.csv", folder / "study", "bits/byte", folder / "domains.toml")
     small.surfaces.save(folder / "study" / "surfaces")
     small.proposal.freeze(folder / "study" / "proposals")
-    client = NotebookClient(nbformat.v4.new_notebook(), timeout=120, resources={"metadata": {"path": str(folder)}})
+    v4: Any = nbformat.v4
+    client = NotebookClient(v4.new_notebook(), timeout=120, resources={"metadata": {"path": str(folder)}})
     with client.setup_kernel():
         yield client
 
 
 def ran(kernel: NotebookClient, code: str) -> Any:
     """A cell after it was run."""
-    cell = nbformat.v4.new_code_cell(code)
+    v4: Any = nbformat.v4
+    cell = v4.new_code_cell(code)
     kernel.nb.cells.append(cell)
     kernel.execute_cell(cell, len(kernel.nb.cells) - 1)
     return cell
@@ -117,7 +119,8 @@ def test_tab_shows_the_whole_workflow_and_every_plot(kernel: NotebookClient) -> 
     from jupyter_core.utils import run_sync
 
     async def completed(code: str) -> Any:
-        return await kernel.kc.complete(code, reply=True, timeout=60)
+        client: Any = kernel.kc
+        return await client.complete(code, reply=True, timeout=60)
 
     ran(kernel, 'import mixlaw\nstudy = mixlaw.open_study("study")')
     for code, names in (("study.", VERBS), ("study.plots.", {"response", "ternary", "losses", "dark"})):

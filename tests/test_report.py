@@ -6,16 +6,19 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from html import escape
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from mixlaw.analysis.plots import Curve
 from mixlaw.optimizer.pareto import Compromise, Front
 from mixlaw.optimizer.proposal import Interval
 from mixlaw.optimizer.verify import verify
+from mixlaw.optimizer.what_if import Worthwhile
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.report import ReportData, report
-from studies import DOMAINS, NODES, study
+from studies import DOMAINS, NODES, audited, study
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OFFLINE = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
@@ -38,9 +41,11 @@ def data() -> ReportData:
     since = small.world.measure([small.proposal.recipe, small.proposal.baselines[small.proposal.against]], seed=2)
     return ReportData(
         title="Code & text <script>alert(1)</script>",
-        surfaces=small.surfaces,
+        surfaces=audited(small.surfaces, off=1.0),
         table=small.table,
         domains=DOMAINS,
+        worth=(Worthwhile("init", "web", "task0", Interval(0.5, 0.2, 0.8)),),
+        curves=(Curve("a", None, 24_000, "init", "web 100%", ("a",), (100, 400), (5.0, 3.0)),),
         proposals=(small.proposal,),
         nodes=NODES,
         verification=verify([small.proposal], since),
@@ -68,7 +73,7 @@ def test_a_front_stands_there_with_gains_mixtures_and_the_proposal(data: ReportD
     assert "The groups: language: task0; code &amp; more: task1." in part
     assert part.count("<td>2.0 ± 1.0</td>") == part.count("<td>-1.0 ± 1.0</td>") == 1
     assert part.count('<td class="words">99: python 70.0% web 30.0%</td>') == 2
-    assert ('"text":["proposal"]' in part) == (data.proposals[0].against == "proportional")
+    assert ('"name":"proposal"' in part) == (data.proposals[0].against == "proportional")
     assert '<section id="front">' not in report(replace(data, front=None))
 
 
@@ -77,6 +82,35 @@ def test_it_is_one_file_under_six_megabytes_with_plotly_once(page: str) -> None:
     assert page.count("plotly.js v") == 1
     assert "<script src" not in page
     assert '<link rel="stylesheet"' not in page
+
+
+def test_evidence_is_of_held_out_runs_with_the_audit_beside_it(page: str) -> None:
+    part = page[page.index('<section id="fit">') : page.index('<section id="unknown">')]
+    assert "<th>inside 90 %, held-out mixtures</th>" in part
+    assert part.count("<td>100%</td>") == len(study().surfaces.tasks)
+    assert "leave mixtures out (18 rows)" in part
+    assert "<h3>Calibration</h3>" in part
+
+
+def test_it_says_what_is_not_known_and_how_to_make_it_again(data: ReportData, page: str) -> None:
+    unknown = page[page.index('<section id="unknown">') : page.index('<section id="reproduce">')]
+    for notes in data.surfaces.notes.values():
+        assert all(escape(note) in unknown for note in notes)
+    assert "% of the proposal&#x27;s tokens differ from its nearest measured run" in unknown
+    again = page[page.index('<section id="reproduce">') :]
+    for package in ("mixlaw", "torch", "numpy", "plotly"):
+        assert f"{package} {version(package)}" in again
+
+
+def test_a_page_that_would_grow_too_large_leaves_plots_of_tasks_out_and_says_how_to_draw_them(
+    data: ReportData, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = len(page.encode()) - 20_000
+    monkeypatch.setattr("mixlaw.report.MOST_BYTES", most)
+    small = report(data)
+    assert len(small.encode()) <= most
+    assert "leaves out task1; <code>study.plots.response(&#x27;task1&#x27;)</code> in Python draws" in small
+    assert "leaves out" not in page
 
 
 def test_names_from_outside_cannot_run_as_script(page: str) -> None:
@@ -118,8 +152,8 @@ def test_in_a_browser_all_plots_draw_without_errors_network_or_sideways_scrollin
     for box in view.query_selector_all(".plot"):
         box.scroll_into_view_if_needed()
     view.wait_for_function("boxes.every(box => box.querySelector('svg.main-svg'))", timeout=20_000)
-    # schedule, spread, comparison, front, tree; four kinds for each task
-    assert plots == 5 + 4 * len(study().surfaces.tasks)
+    # schedule, spread, flat ranges, comparison, front, worth, tree, losses, calibration; four kinds for each task
+    assert plots == 9 + 4 * len(study().surfaces.tasks)
     assert view.evaluate("document.documentElement.scrollWidth") <= width
     ink = view.evaluate("getComputedStyle(document.querySelector('.plot .xtick text')).fill")
     assert ink == {"light": "rgb(87, 96, 106)", "dark": "rgb(154, 164, 175)"}[mode]

@@ -99,7 +99,7 @@ def _cell(title: str) -> Iterator[Tell]:
     from IPython.display import display
 
     began, last = time.monotonic(), -1.0
-    shown = display({"text/plain": ""}, raw=True, display_id=True)
+    shown = display({"text/plain": ""}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def tell(share: float, what: str) -> None:
         nonlocal last

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.metadata import version
@@ -13,25 +13,34 @@ import polars as pl
 from mixlaw.analysis.code_share import code_share
 from mixlaw.analysis.from_recipes import largest_run
 from mixlaw.analysis.plots import (
+    Curve,
     Node,
+    calibration,
+    checked,
     comparison,
     extrapolation,
-    fitted,
+    flat_directions,
+    losses,
     parity,
     residuals,
     response,
     schedule,
     segment_tree,
     spread,
+    worth,
 )
 from mixlaw.analysis.style import count
 from mixlaw.analysis.surface import Surfaces
 from mixlaw.optimizer.pareto import Front
 from mixlaw.optimizer.proposal import PROPOSAL, Interval, Proposal, chance
 from mixlaw.optimizer.verify import Verification
+from mixlaw.optimizer.what_if import Worthwhile
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.report_front import front_part
-from mixlaw.report_page import bullets, page, plot, section, table, words
+from mixlaw.report_page import bullets, page, plot, section, table, within, words
+
+MOST_BYTES = 5_900_000  # of the page: it is attached to decisions
+MOST_SEGMENTS = 300  # that a picture tells apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +52,8 @@ class ReportData:
         surfaces: fitted tasks.
         table: the measured runs.
         domains: all domains of the study.
+        worth: what one more point of each domain in each phase is worth to each task.
+        curves: training losses as logged.
         proposals: frozen proposals, oldest first; the last one is recommended.
         nodes: segments of the plan.
         verification: forecasts against measured values.
@@ -54,6 +65,8 @@ class ReportData:
     surfaces: Surfaces
     table: pl.DataFrame
     domains: tuple[Domain, ...]
+    worth: tuple[Worthwhile, ...] = ()
+    curves: tuple[Curve, ...] = ()
     proposals: tuple[Proposal, ...] = ()
     nodes: tuple[Node, ...] = ()
     verification: Verification | None = None
@@ -70,13 +83,21 @@ def report(data: ReportData) -> str:
         "predictions": ("Predictions against baselines", _predictions(data, proposal)),
         "verified": ("Predicted and measured", _verified(data.verification)),
         **({"front": ("Between groups of tasks", _front(data, proposal))} if data.front else {}),
-        "response": ("Response to the code share", _responses(data, reference)),
-        "size": ("Extrapolation over size", _sizes(data, proposal, reference)),
+        **({"worth": ("Worth of the domains", _worth(data))} if data.worth else {}),
+        "response": ("Response to the code share", ""),
+        "size": ("Extrapolation over size", ""),
         "plan": ("What was trained", _plan(data)),
-        "fit": ("How well the surfaces fit", _fit(data.surfaces)),
+        "fit": ("How well the surfaces fit", ""),
         "unknown": ("What is not known", _unknown(data.surfaces, proposal)),
         "reproduce": ("How to reproduce", _reproduce(data)),
     }
+    # Sections with a plot for each task share the room that the others leave; responses are largest and come last.
+    room = MOST_BYTES - len(page("", "").encode()) - sum(len(html.encode()) for _, html in parts.values())
+    sizes = _sizes(data, proposal, reference, room // 3)
+    fit = _fit(data.surfaces, (room - len(sizes.encode())) // 2)
+    responses = _responses(data, reference, room - len(sizes.encode()) - len(fit.encode()))
+    for name, html in (("size", sizes), ("fit", fit), ("response", responses)):
+        parts[name] = (parts[name][0], html)
     links = "".join(f'<a href="#{name}">{title}</a>' for name, (title, _) in parts.items())
     head = f"<header><h1>{escape(data.title)}</h1><p class='soft'>{_subtitle(data)}</p><nav>{links}</nav></header>"
     body = "".join(section(name, title, html) for name, (title, html) in parts.items())
@@ -108,7 +129,6 @@ def _recommendation(data: ReportData, proposal: Proposal | None) -> str:
         (f"{last.tokens / recipe.tokens:.0%}", f"of {count(recipe.tokens)} tokens in {last.name}"),
     ]
     cards = "".join(f'<div class="fact"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in facts)
-    flat = ["Moved one at a time, with the rest in proportion:", *map(str, proposal.flat)] if proposal.flat else []
     return "".join(
         [
             f'<div class="verdict {"yes" if proposal.supported else "no"}">{words(proposal.sentence)}</div>',
@@ -116,10 +136,15 @@ def _recommendation(data: ReportData, proposal: Proposal | None) -> str:
             plot(schedule(recipe, data.domains), "Mixture of every phase over tokens, with the learning rate"),
             _shares(proposal, data.domains),
             plot(spread(recipe, proposal.spread, data.domains, free), "Where the best shares lie in 90 % of worlds"),
-            f"<p>{flat[0]}</p>{bullets(flat[1:])}" if flat else "",
+            _flat(proposal) if proposal.flat else "",
             f"<h3>Before paying for it</h3>{bullets(proposal.warnings)}" if proposal.warnings else "",
         ]
     )
+
+
+def _flat(proposal: Proposal) -> str:
+    note = "Anything inside a bar is as good as the proposal as far as the data can tell, with the rest in proportion."
+    return f"<p>{note}</p>{plot(flat_directions(proposal.flat), 'Ranges of shares that are within noise')}"
 
 
 def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
@@ -176,7 +201,15 @@ def _verified(verification: Verification | None) -> str:
     return f"<p>{words(verification.sentence)} Forecasts were frozen before the runs.</p>{table(rows, classes)}"
 
 
-def _responses(data: ReportData, reference: Recipe) -> str:
+def _worth(data: ReportData) -> str:
+    note = (
+        "What one more point (1 % of the recipe's tokens) of a domain, taken from the phase's other domains in "
+        "proportion, would change in each task. In brackets: within noise."
+    )
+    return f"<p>{note}</p>{plot(worth(data.worth), 'Gain of every task by one more point of each domain and phase')}"
+
+
+def _responses(data: ReportData, reference: Recipe, room: int) -> str:
     if not any(d.kind.is_code for d in data.domains) or all(d.kind.is_code for d in data.domains):
         return (
             "<p>All domains are code, or all are text, so there is no code share to move. Their kinds stand under "
@@ -188,13 +221,24 @@ def _responses(data: ReportData, reference: Recipe) -> str:
         + " Bands: 90 % of the difference from it. Dots: measured runs, moved onto it by measured over fitted."
     )
     plots = (
-        plot(response(data.surfaces, task, reference, data.domains), f"{task} against the code share of each phase")
+        (task, plot(response(data.surfaces, task, reference, data.domains), f"{task} against the code share by phase"))
         for task in data.surfaces.tasks
     )
-    return f"<p>{note}</p><div class='grid'>{''.join(plots)}</div>"
+    return f"<p>{note}</p>{_grid(plots, room, 'response')}"
 
 
-def _sizes(data: ReportData, proposal: Proposal | None, reference: Recipe) -> str:
+def _grid(plots: Iterable[tuple[str, str]], room: int, method: str) -> str:
+    """Plots of tasks beside each other, as many as there is room for, and how to draw the others."""
+    kept, left = within(plots, room)
+    more = ""
+    if left:
+        names, line = ", ".join(left), f"`study.plots.{method}({left[0]!r})`"
+        told = f"To stay small, the page leaves out {names}; {line} in Python draws the first of them."
+        more = f"<p>{words(told)}</p>"
+    return f"<div class='grid'>{kept}</div>{more}"
+
+
+def _sizes(data: ReportData, proposal: Proposal | None, reference: Recipe, room: int) -> str:
     recipes = {"largest run": reference}
     measured: dict[str, dict[str, list[float]]] = {}
     if proposal:
@@ -204,13 +248,13 @@ def _sizes(data: ReportData, proposal: Proposal | None, reference: Recipe) -> st
                 by_recipe = measured.setdefault(check.forecast.task, {})
                 by_recipe.setdefault(check.forecast.recipe, []).append(check.measured)
     plots = (
-        plot(extrapolation(data.surfaces, task, recipes, data.domains, measured.get(task)), f"{task} over model size")
+        (task, plot(extrapolation(data.surfaces, task, recipes, data.domains, measured.get(task)), f"{task} over size"))
         for task in data.surfaces.tasks
     )
     note = (
         "Lines scale a recipe to other sizes at its own tokens per parameter. Dots: all measured runs, of any mixture."
     )
-    return f"<p>{note}</p><div class='grid'>{''.join(plots)}</div>"
+    return f"<p>{note}</p>{_grid(plots, room, 'extrapolation')}"
 
 
 def _plan(data: ReportData) -> str:
@@ -220,27 +264,33 @@ def _plan(data: ReportData) -> str:
     alone = sum((n.stop - n.start) * len(n.runs) for n in data.nodes)
     runs = len({run for node in data.nodes for run in node.runs})
     note = f"{runs} recipes share beginnings: {count(trained)} tokens to train, {count(alone)} were each trained alone."
-    return f"<p>{note}</p>{plot(segment_tree(data.nodes), 'Tree of training segments')}"
+    tree = plot(segment_tree(data.nodes), "Tree of training segments") if len(data.nodes) <= MOST_SEGMENTS else ""
+    curves = ""
+    if 0 < len(data.curves) <= MOST_SEGMENTS:
+        told = "Loss of every segment on the mixture that it was trained on."
+        curves = f"<p>{told}</p>{plot(losses(data.curves), 'Training loss against tokens')}"
+    return f"<p>{note}</p>{tree}{curves}"
 
 
-def _fit(surfaces: Surfaces) -> str:
-    rows = [["task", "unit", "runs", "noise of a run", "inside 90 %", "status"]]
-    plots = []
-    for t, task in enumerate(surfaces.tasks):
-        points = fitted(surfaces, task)
-        noise, runs = f"{float(surfaces.noise[t]):.2g}", f"{len(points.runs)}"
-        rows.append([task, surfaces.units[task], runs, noise, f"{points.inside:.0%}", surfaces.status[task].value])
-        plots += [
-            plot(parity(points), f"{task}: predicted against measured"),
-            plot(residuals(points), f"{task}: residuals"),
-        ]
+def _fit(surfaces: Surfaces, room: int) -> str:
+    points = {task: checked(surfaces, task) for task in surfaces.tasks}
+    how = next(iter(points.values())).how
+    rows = [["task", "unit", "runs", "noise of a run", f"inside 90 %, {how}", "status"]]
+    for t, (task, found) in enumerate(points.items()):
+        noise, runs = f"{float(surfaces.noise[t]):.2g}", f"{len(found.runs)}"
+        rows.append([task, surfaces.units[task], runs, noise, f"{found.inside:.0%}", surfaces.status[task].value])
     audit = (
         f"<h3>Audit: runs held out of the fit</h3><pre>{escape(str(surfaces.audit))}</pre>" if surfaces.audit else ""
     )
-    shown = (
-        f"<details><summary>Parity and residuals by task</summary><div class='grid'>{''.join(plots)}</div></details>"
+    whole = plot(calibration(list(points.values())), "How often intervals of every width hold what was measured")
+    pairs = (
+        (task, plot(parity(p), f"{task}: predicted against measured") + plot(residuals(p), f"{task}: residuals"))
+        for task, p in points.items()
     )
-    return table(rows, [[""] * 5 + ["words"]] * len(surfaces.tasks)) + audit + shown
+    grid = _grid(pairs, room - len(whole), "parity")
+    shown = f"<details><summary>Parity and residuals by task</summary>{grid}</details>"
+    told = "<h3>Calibration</h3><p>On the diagonal intervals are right, above it too wide, below it too narrow.</p>"
+    return table(rows, [[""] * 5 + ["words"]] * len(surfaces.tasks)) + audit + told + whole + shown
 
 
 def _unknown(surfaces: Surfaces, proposal: Proposal | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 import plotly.graph_objects as go
@@ -152,6 +152,18 @@ def words(text: str) -> str:
     """Escape a sentence, backquotes to code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if i % 2 and i < len(parts) - 1 else part for i, part in enumerate(parts))
+
+
+def within(parts: Iterable[tuple[str, str]], room: int) -> tuple[str, list[str]]:
+    """Named pieces of a page one after the other as long as there is room (bytes), and the names of those left out."""
+    kept, left = "", list[str]()
+    for name, part in parts:
+        size = len((kept + part).encode())
+        if left or size > room:
+            left.append(name)
+        else:
+            kept += part
+    return kept, left
 
 
 def section(name: str, title: str, *parts: str) -> str:

@@ -124,15 +124,15 @@ class Plots(Shown):
 
     def parity(self, task: str | None = None) -> go.Figure:
         """Predicted against measured values with 90 % intervals, of held-out runs where some were held out."""
-        return self._themed(plots.parity(self._points(self._task(task))))
+        return self._themed(plots.parity(plots.checked(self._surfaces, self._task(task))))
 
     def residuals(self, task: str | None = None) -> go.Figure:
         """Measured over predicted against the predicted value, for the same runs as `parity`."""
-        return self._themed(plots.residuals(self._points(self._task(task))))
+        return self._themed(plots.residuals(plots.checked(self._surfaces, self._task(task))))
 
     def calibration(self) -> go.Figure:
         """How often measured values lie inside intervals of every width, a line per task."""
-        return self._themed(plots.calibration([self._points(task) for task in self._surfaces.tasks]))
+        return self._themed(plots.calibration([plots.checked(self._surfaces, task) for task in self._surfaces.tasks]))
 
     # --- what to train -----------------------------------------------------------------------------------------------
 
@@ -244,9 +244,6 @@ class Plots(Shown):
         if not proposals:
             raise InputError("there is no proposal to draw yet; run `mixlaw propose`")
         return proposals[-1]
-
-    def _points(self, task: str) -> plots.Parity:
-        return plots.held_out(self._surfaces, task) or plots.fitted(self._surfaces, task)
 
     def _has_code(self) -> None:
         kinds = {domain.kind.is_code for domain in self.study.domains}

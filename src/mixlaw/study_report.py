@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 from mixlaw.analysis.plots import Node
 from mixlaw.errors import InputError
 from mixlaw.optimizer.pareto import Front
-from mixlaw.recipe import Domain
+from mixlaw.optimizer.what_if import Worthwhile
 from mixlaw.report import ReportData, report
 from mixlaw.runner.tree import plan
 
 if TYPE_CHECKING:
     from mixlaw.study import Study
-
-#: Unique tokens where nobody knows them: more than any run takes.
-ENDLESS = 10**18
 
 
 def page(study: Study) -> str:
@@ -25,26 +22,24 @@ def page(study: Study) -> str:
     Raises:
         InputError: there are no surfaces yet.
     """
+    from mixlaw.study_losses import curves
+
     proposals = tuple(study.proposals())
     return report(
         ReportData(
             title=study.settings.name,
             surfaces=study.surfaces(),
             table=study.table(),
-            domains=_domains(study),
+            domains=tuple(study.described),
             proposals=proposals,
+            worth=_worth(study),
+            curves=curves(study),
             nodes=nodes(study),
             verification=study.verify() if proposals else None,
             front=_front(study),
             reproduce=_reproduce(study),
         )
     )
-
-
-def _domains(study: Study) -> tuple[Domain, ...]:
-    """All domains; where nobody knows the unique tokens, without end, as a fit takes them."""
-    endless = dict.fromkeys(study.settings.domains, ENDLESS)
-    return tuple(study.settings.domain_values({**endless, **{name: int(n) for name, n in study.unique.items()}}))
 
 
 def _front(study: Study) -> Front | str | None:
@@ -55,6 +50,15 @@ def _front(study: Study) -> Front | str | None:
         return study.pareto()
     except InputError as error:
         return f"There is no front: {error}."
+
+
+def _worth(study: Study) -> tuple[Worthwhile, ...]:
+    """What one more point of each domain is worth to the proposal, or else to the largest run; nothing if not known."""
+    from mixlaw.analysis.from_recipes import largest_run
+
+    known = all(part.mixture is not None for p in study.proposals()[-1:] for part in p.begun)
+    reference = None if study.proposals() else largest_run(study.surfaces().observed.design)
+    return study.what_if(reference, reference or "proportional").points if known else ()
 
 
 def _has_data(study: Study) -> bool:

@@ -1,0 +1,237 @@
+"""Every plot of a study in a real browser: drawn, legible, without errors, in light and dark, and in the docs."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import gallery
+
+from mixlaw.errors import InputError
+from mixlaw.importing import import_table
+from mixlaw.optimizer.pareto import Compromise, Front
+from mixlaw.optimizer.proposal import Interval
+from mixlaw.optimizer.suggestion import Job, Suggestion, Value
+from mixlaw.runner.schedule import rate
+from mixlaw.study import Study, open_study
+from mixlaw.study_losses import curves, logged
+from mixlaw.study_plots import Plots
+from small_study import SETTINGS, prepare
+from studies import DOMAINS, study
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+TARGET = '[target]\nparams = 330000\ntokens = 6600000\n[groups]\none = ["task0"]\nother = ["task1"]\n'
+HEAD, _, _ = SETTINGS.partition("[[recipes]]")
+RECIPES = "".join(
+    f'[[recipes]]\nsize = "0.025M"\nphases = {{ init = "half", continue = "code", cooldown = "{end}" }}\n'
+    for end in ("text", "code")
+)
+METHODS = {name for name, value in vars(Plots).items() if not name.startswith("_") and callable(value)}
+#: Texts of a plot: those that are cut off by its edge or the window's, and pairs that lie over each other.
+TEXTS = """box => {
+  const edge = box.getBoundingClientRect();
+  const texts = [...box.querySelectorAll('svg.main-svg text')].filter(t =>
+    t.textContent.trim() && !t.closest('.hoverlayer') && getComputedStyle(t).opacity > 0);
+  const boxes = texts.map(t => [t.textContent, t.getBoundingClientRect(), t]).filter(([, b]) => b.width > 0);
+  const cut = boxes.filter(([, b]) => b.left < edge.left - 1 || b.right > edge.right + 1 || b.top < edge.top - 1
+    || b.bottom > edge.bottom + 1).map(([text]) => text);
+  const over = [];
+  boxes.forEach(([one, a, s], i) => boxes.slice(i + 1).forEach(([other, b, t]) => {
+    const turned = [s, t].some(e => /rotate\\((?!0[ ,)])/.test(e.getAttribute('transform') || ''));
+    const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+    const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+    if (!turned && wide > 2 && high > 3) over.push(one + ' | ' + other);
+  }));
+  return {count: boxes.length, cut, over};
+}"""
+#: What is said of a point in the middle of each trace that says something, of six at most.
+HOVERS = """async box => {
+  const said = [];
+  for (const [number, trace] of box.data.entries()) {
+    const x = trace.x?._inputArray ?? trace.x;
+    if (!trace.hovertemplate || !x || x[0] === null || trace.type === 'contourcarpet' || said.length > 5) continue;
+    const area = ['heatmap', 'contour'].includes(trace.type);
+    let pointNumber = Math.floor((box.calcdata[number].length - 1) / 2);
+    while (!area && x[pointNumber] === null) pointNumber++;  // a gap between two lines of one trace
+    const at = area ? {xpx: 30, ypx: 30} : [{curveNumber: number, pointNumber}];
+    Plotly.Fx.hover(box, at, [(trace.xaxis ?? 'x') + (trace.yaxis ?? 'y')]);
+    await new Promise(done => setTimeout(done, 120));  // plotly takes a move every 50 ms
+    said.push([...box.querySelectorAll('.hoverlayer .hovertext')].map(t => t.textContent).join(' / '));
+    Plotly.Fx.unhover(box);
+  }
+  return said;
+}"""
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study of foreign runs of a simulated world, with surfaces and a frozen proposal."""
+    folder, small = tmp_path_factory.mktemp("gallery"), study()
+    small.table.write_csv(folder / "runs.csv")
+    told = (f'[domains.{d.name}]\nkind = "{d.kind.value}"\nunique_tokens = {d.unique_tokens}\n' for d in DOMAINS)
+    (folder / "domains.toml").write_text("".join(told))
+    import_table(folder / "runs.csv", folder / "study", "bits/byte", folder / "domains.toml")
+    with (folder / "study" / "study.toml").open("a") as toml:
+        toml.write(TARGET)
+    small.surfaces.save(folder / "study" / "surfaces")
+    small.proposal.freeze(folder / "study" / "proposals")
+    return open_study(folder / "study")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Two real runs that share two of their three phases."""
+    ready = open_study(prepare(tmp_path_factory.mktemp("trained") / "study", HEAD + RECIPES))
+    assert not ready.run(workers=1).failed
+    return ready
+
+
+@pytest.fixture(scope="module")
+def drawn(fitted: Study, trained: Study) -> dict[str, go.Figure]:
+    """Every plot by its name."""
+    proposal = fitted.proposals()[-1]
+    recipe, ends = proposal.recipe, (Interval(2, 1, 3), Interval(-1, -2, 0))
+    points = [Compromise(recipe, dict(zip(("one", "other"), pair, strict=True))) for pair in (ends, ends[::-1])]
+    front = Front({"one": ("task0",), "other": ("task1",)}, proposal.against, tuple(points), evaluations=9)
+    jobs = tuple(Job(recipe, why, 2e15, 0, brings=gain) for why, gain in (("first", 0.12), ("second", 0.05)))
+    value = Value(regret=0.4, gain=0.17, changes=0.1, worth=1e17, stop=False)
+    arguments: dict[str, tuple[Any, ...]] = {
+        "front": (front,),
+        "value_of_runs": (Suggestion(proposal.target, 5e15, jobs, value),),
+    }
+    own = {"segment_tree", "losses"}
+    return {
+        name: getattr((trained if name in own else fitted).plots, name)(*arguments.get(name, ()))
+        for name in sorted(METHODS)
+    }
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium on the path")
+    api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=gallery.OFFLINE)
+        yield opened
+        opened.close()
+
+
+@pytest.mark.slow
+def test_every_plot_is_drawn_legibly_in_light_and_dark_and_on_a_narrow_page(
+    browser: Any, drawn: dict[str, go.Figure]
+) -> None:
+    complaints: list[str] = []
+    with gallery.shown(browser, drawn, "light", complaints=complaints) as view:
+        for mode, width in (("light", gallery.WIDTH), ("dark", gallery.WIDTH), ("dark", 390)):
+            view.emulate_media(color_scheme=mode)
+            view.set_viewport_size({"width": width, "height": 900})
+            view.wait_for_timeout(1_000)  # plotly redraws a while after the window has changed
+            for name in drawn:
+                box = view.locator(f"#{name} .plot")
+                told = box.evaluate(TEXTS)
+                assert told["count"] >= 5, name
+                assert told["cut"] == [], (name, mode, width)
+                assert told["over"] == [], (name, mode, width)
+                if width == gallery.WIDTH:
+                    assert inked(box.screenshot(), {"light": (255, 255, 255), "dark": (13, 17, 23)}[mode]) > 0.01, name
+        for name in drawn:  # pointing at any trace tells of a point in its middle
+            said = view.locator(f"#{name} .plot").evaluate(HOVERS)
+            assert said, name
+            assert [text for text in said if not text or "%{" in text or "undefined" in text or "NaN" in text] == [], (
+                name
+            )
+    assert complaints == []
+
+
+def inked(png: bytes, paper: tuple[int, int, int]) -> float:
+    """Share of the pixels of a picture that are not paper."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as picture:
+        shades = {colour: count for count, colour in picture.convert("RGB").getcolors(2**22) or ()}
+    return 1 - shades.get(paper, 0) / sum(shades.values())
+
+
+def test_the_gallery_shows_every_plot_and_its_page_is_what_the_script_writes() -> None:
+    assert {entry.line.removeprefix("study.plots.").partition("(")[0] for entry in gallery.ENTRIES} == METHODS
+    assert (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8") == gallery.text(Path("out/demo"))
+    for entry in gallery.ENTRIES:
+        for end in ("", "-dark"):
+            picture = ROOT / "docs" / "pictures" / f"gallery-{entry.name}{end}.png"
+            assert 3_000 < picture.stat().st_size < 150_000, picture
+
+
+def test_loss_curves_are_what_training_logged(trained: Study) -> None:
+    found = {curve.name: curve for curve in curves(trained)}
+    assert sorted(curve.phase for curve in found.values()) == ["continue", "cooldown", "cooldown", "init"]
+    ends = {"init": 0.5, "continue": 0.75, "cooldown": 1.0}
+    for curve in found.values():
+        assert len(curve.tokens) == len(curve.loss) >= 25
+        assert 0 <= curve.tokens[-1] - ends[curve.phase] * 24_000 < 4 * 32  # whole steps
+        if curve.parent:
+            assert found[curve.parent].tokens[-1] < curve.tokens[0]
+    trunk = next(curve for curve in found.values() if curve.phase == "init")
+    assert trunk.loss[-1] < trunk.loss[0] < 7
+    assert len(trunk.runs) == 2
+    run = next(curve.name for curve in found.values() if curve.phase == "cooldown")
+    assert len(curves(trained, [run])) == 3
+    with pytest.raises(InputError, match="no training log of nobody"):
+        trained.plots.losses(["nobody"])
+
+
+def test_a_log_that_was_killed_and_taken_up_again_counts_once(tmp_path: Path) -> None:
+    lines = [
+        '{"step": 1, "tokens": 10, "loss": 5.0}',
+        '{"step": 2, "tokens": 20, "loss": 4.0}',
+        '{"step": 2, "event": "left out", "loss": "inf", "norm": "nan"}',
+        '{"step": 3, "tokens": 30, "loss": "nan"}',
+        '{"step": 2, "tokens": 20, "loss": 4.5}',
+        '{"step": 3, "tok{"step": 4, "tokens": 40, "loss": 3.0}',
+        '{"step": 5, "tokens": 50, "loss": 2.0}',
+    ]
+    (tmp_path / "log").write_text("\n".join(lines))
+    assert logged(tmp_path / "log") == ((10, 20, 50), (5.0, 4.5, 2.0))
+    assert logged(tmp_path / "none") == ((), ())
+
+
+def test_plots_name_what_is_missing(fitted: Study, trained: Study) -> None:
+    with pytest.raises(InputError, match="there is no task 'none'; the surfaces know task0, task1"):
+        fitted.plots.response("none")
+    with pytest.raises(InputError, match=r"three domains of .*, got web, books"):
+        fitted.plots.ternary("task0", ("web", "books"))
+    with pytest.raises(InputError, match="trains nothing itself"):
+        fitted.plots.segment_tree()
+    with pytest.raises(InputError, match="run `mixlaw propose`"):
+        trained.plots.comparison()
+
+
+def test_a_dark_page_gets_light_ink_and_the_list_names_every_plot(fitted: Study) -> None:
+    light, dark = (plots.schedule().layout.template.layout.font.color for plots in (fitted.plots, fitted.plots.dark))
+    assert (light, dark) == ("#1f2328", "#e6e8eb")
+    assert all(f"\n  {name} " in str(fitted.plots) for name in METHODS)
+
+
+def test_the_learning_rate_that_is_drawn_is_the_one_that_is_trained_with(fitted: Study) -> None:
+    from dataclasses import replace
+
+    from mixlaw.analysis.plots_recipe import learning_rates
+    from mixlaw.recipe import Decay, Schedule
+
+    recipe = fitted.proposals()[-1].recipe
+    shapes = [replace(recipe.phases[-1], lr_end=0.1, decay=decay) for decay in Decay]
+    cases = [replace(recipe, phases=(*recipe.phases[:-1], last)) for last in shapes]
+    for case in [*cases, replace(recipe, schedule=Schedule.COSINE)]:
+        for tokens, shown in zip(*learning_rates(case), strict=True):
+            if tokens < case.tokens:
+                assert shown == pytest.approx(rate(case, int(tokens), 0), abs=1e-4)
