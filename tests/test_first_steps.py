@@ -37,12 +37,17 @@ def test_runs_of_one_s_own_show_as_a_response_with_a_band_before_anything_else_i
         folder / "study/surfaces"
     )
     page = study.report().read_text()
-    assert "task0 against the code share of each phase" in page
-    assert "there is no code share to move" not in page
+    part = page[page.index('<section id="response">') : page.index('<section id="size">')]
+    assert part.count('role="img"') == len(study.units)
+    assert "there is no code share to move" not in part
     with pytest.raises(
         InputError, match=r"unique tokens of domain .*write unique_tokens = \.\.\. for it under \[domains"
     ):
         _ = study.domains
+    run = study.records()[0].run
+    assert study.what_if(run, against=run).points
+    with pytest.raises(InputError, match="nobody knows the unique tokens"):
+        study.what_if(run)
 
 
 def test_nothing_is_asked_about_domains_of_which_all_is_known(folder: Path) -> None:

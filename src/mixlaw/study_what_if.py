@@ -26,14 +26,14 @@ def answered(study: Study, recipe: Named | None, against: Named) -> WhatIf:
     from mixlaw.optimizer.what_if import what_if
 
     surfaces, asked = study.surfaces(), found(study, recipe)
-    known = [domain for domain in study.domains if domain.name in surfaces.domains]
     if isinstance(against, str) and against in BASELINES:
+        known = [domain for domain in study.domains if domain.name in surfaces.domains]
         end, phases = asked.phases[-1].lr_end, {phase.name: phase.tokens for phase in asked.phases}
         baseline = named(against)(asked.params, phases, known, 0.0 if end is None else end)
     else:
         baseline = found(study, against, f"a baseline ({', '.join(BASELINES)})")
     name = against.lineage if isinstance(against, Recipe) else str(against)
-    return what_if(surfaces, asked, study.domains, baseline, against=name)
+    return what_if(surfaces, asked, study.described, baseline, against=name)
 
 
 def found(study: Study, named: Named | None, other: str = "") -> Recipe:
