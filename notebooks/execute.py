@@ -66,8 +66,11 @@ def pictured(notebook: nbformat.NotebookNode) -> None:
             output.metadata["image/png"] = {"width": WIDTH}
 
 
-def anonymous(notebook: nbformat.NotebookNode) -> None:
-    """Leave out of the output where it was made: folders for temporary files, and what only this run prints."""
+def tidied(notebook: nbformat.NotebookNode) -> None:
+    """Leave out of the output what bars of progress left behind, and where it was made: folders for temporary files."""
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if any(output.get("data", {"": True}).values())]
     text = nbformat.writes(notebook)
     notebook.update(nbformat.reads(re.sub(rf"{re.escape(tempfile.gettempdir())}/\w+/", "", text), as_version=4))
 
@@ -87,7 +90,7 @@ def main() -> None:
         start = time.monotonic()
         notebook = execute(path)
         if given.write:
-            anonymous(notebook)
+            tidied(notebook)
             pictured(notebook)
             nbformat.write(notebook, path)
         print(f"{path.name}: {time.monotonic() - start:.0f} s", flush=True)
