@@ -1,7 +1,7 @@
 """Preparing data: speed of tokenising beside that of `tokenizers` alone, and memory at several sizes of a corpus.
 
 `python benchmarks/tokenise.py [MB ...]` prepares so many megabytes of made-up text, by default 50 and 200, and prints
-the peak of memory, then a bound for 100 GB. Memory is counted as the sum over all processes of resident memory, mapped
+the peak of memory. Memory is counted as the sum over all processes of resident memory, mapped
 files included, beyond what a process has that imported the pipeline and does nothing.
 """
 
@@ -177,7 +177,7 @@ def memory(folder: Path, sizes: list[float]) -> None:
 
 def main() -> None:
     """Speed, then memory at the sizes given."""
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         speed(Path(folder))
         memory(Path(folder), [float(size) for size in sys.argv[1:]] or [50, 200])
 
