@@ -162,7 +162,7 @@ def commands() -> str:
         "# Commands",
         "",
         "`mixlaw COMMAND --help` prints the same. Every command takes `--json`, which prints one JSON document on",
-        "stdout and nothing else there; progress and logs go to stderr. Exit codes: 0 done, 2 bad input (one sentence",
+        "stdout and nothing else there; logs and bars go to stderr. Exit codes: 0 done, 2 bad input (one sentence",
         "that says what to do), 1 anything else.",
         "",
         "| command | |",
