@@ -135,7 +135,7 @@ def test_a_kill_while_saving_leaves_no_damaged_checkpoint(saved: Path, tmp_path:
     restored = checkpoint.load(saved)
     adamw = optimizer(restored.model, 1e-3, 0.95)
     checkpoint.restore_moments(adamw, restored.model, restored.moments)
-    rng, target = np.random.default_rng(2), tmp_path / "target"
+    rng, whole, target = np.random.default_rng(2), 0, tmp_path / "target"
     for attempt in range(8):
         child = os.fork()
         if child == 0:  # saves until it is killed
@@ -147,5 +147,7 @@ def test_a_kill_while_saving_leaves_no_damaged_checkpoint(saved: Path, tmp_path:
         time.sleep(rng.uniform(0.02, 0.2))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        assert not target.exists() or checkpoint.verify(target) > 0
-    assert target.exists()
+        if target.exists():
+            assert checkpoint.verify(target) > 0
+            whole += 1
+    assert whole
