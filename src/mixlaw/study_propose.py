@@ -24,6 +24,8 @@ def proposed(
     from mixlaw.optimizer.propose import propose
 
     adopt = study.setup.adopt if queue else None  # without data, this is the moment to say so
+    if queue:
+        _trainable(study, target or study.target())
     surfaces, table = study.surfaces(), study.table()
     proposal = propose(
         surfaces,
@@ -47,3 +49,23 @@ def telling_goal(study: Study) -> Goal:
 
     status = study.surfaces().status
     return goal_of(study.settings, [task for task, told in status.items() if told is not Status.NOISE])
+
+
+def _trainable(study: Study, target: Target) -> None:
+    """Refuse to queue a size of which no model is trained: what is foretold for it could never be compared.
+
+    Raises:
+        InputError: the nearest model has another size.
+    """
+    from mixlaw.errors import InputError
+    from mixlaw.optimizer.verify import SAME
+    from mixlaw.runner.ladder import shape
+
+    if target.sizes is not None:  # free, and found among the models there are
+        return
+    near = shape(target.params).params if study.setup.start is None else study.setup.start.params
+    if abs(near / target.params - 1) >= SAME:
+        raise InputError(
+            f"the target has {target.params:,} params, the nearest model that is trained here {near:,}: its forecasts "
+            f"could not be verified; write params = {near} under [target]"
+        )
