@@ -14,6 +14,7 @@ from torch import Tensor
 from mixlaw.analysis.baselines import BASELINES, CHOICES
 from mixlaw.analysis.folds import Fold
 from mixlaw.analysis.observed import Observed
+from mixlaw.shown import Shown
 
 Floats = NDArray[np.float64]
 Z90 = 1.6448536269514722
@@ -50,7 +51,7 @@ class Held:
 
 
 @dataclass(frozen=True, eq=False)
-class Audit:
+class Audit(Shown):
     """Held-out figures of a fit.
 
     Attributes:

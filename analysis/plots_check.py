@@ -251,7 +251,7 @@ def parity(points: Parity, title: str = "") -> go.Figure:
         _by_size(figure, points, rows, points.mean[rows], colour, count(size), intervals=True)
     figure.update_xaxes(title_text=f"measured, {points.unit}", range=line)
     figure.update_yaxes(title_text=f"predicted, {points.unit}", range=line)
-    told = f"{points.inside:.0%} inside 90 % intervals, {points.how}"
+    told = f"{points.inside:.0%} inside 90 %, {points.how}"
     return styled(figure, title or headline(points.task, told))
 
 

@@ -126,9 +126,13 @@ def worth(points: Sequence[Point], title: str = "") -> go.Figure:
 
 def flat_directions(ranges: Sequence[Flat], title: str = "") -> go.Figure:
     """Ranges of shares that are as good as the recommendation, as far as the data can tell; a dot where it stands."""
-    names = [f"length of {flat.phase}" if flat.what == "length" else f"{flat.what} in {flat.phase}" for flat in ranges]
-    # Of two that read alike, the first is of all code together, the second of a domain that is called code.
-    names = [f"all {name}" if name in names[i + 1 :] else name for i, name in enumerate(names)]
+    # The shares of all code together come first; a domain may be called code too.
+    together = next((i for i, flat in enumerate(ranges) if flat.what not in ("code", "all code")), len(ranges))
+    told = ["all code" if i < together else flat.what for i, flat in enumerate(ranges)]
+    names = [
+        f"length of {flat.phase}" if flat.what == "length" else f"{what} in {flat.phase}"
+        for what, flat in zip(told, ranges, strict=True)
+    ]
     figure = go.Figure()
     figure.add_bar(
         x=[flat.high - flat.low for flat in ranges], base=[flat.low for flat in ranges], y=names, orientation="h",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+from mixlaw.shown import Shown
 
 Floats = NDArray[np.float64]
 Span = tuple[float, float]
@@ -72,7 +73,7 @@ class Guard:
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(Shown):
     """A model size and token budget, with the limits a recipe has to keep.
 
     Names in limits are domains, kinds (`kind:code`), or `all:code` and `all:text`: what counts as code, and the rest.

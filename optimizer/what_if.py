@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from statistics import median
 from typing import Any
 
@@ -108,7 +109,8 @@ class WhatIf(Shown):
         return f"{self.recipe}\n\n{told}" + (f"\n\n{_NOTE}" if self.points else "")
 
     def _repr_html_(self) -> str:
-        return "".join(map(html, self._tables())) + (f"<p>{_NOTE}</p>" if self.points else "")
+        told = "".join(map(html, self._tables())) + (f"<p>{_NOTE}</p>" if self.points else "")
+        return f"<pre>{escape(str(self.recipe))}</pre>{told}"
 
 
 _NOTE = (

@@ -31,10 +31,16 @@ def test_flat_directions_reach_from_end_to_end_around_the_proposal() -> None:
     bar, dots = flat_directions(
         [Flat("init", "code", 0.18, 0.31, 0.2), Flat("cooldown", "length", 0.1, 0.2, 0.15)]
     ).data
-    assert tuple(bar.y) == ("code in init", "length of cooldown")
+    assert tuple(bar.y) == ("all code in init", "length of cooldown")
     assert tuple(bar.base) == (0.18, 0.1)
     assert tuple(bar.x) == pytest.approx((0.13, 0.1))
     assert tuple(dots.x) == (0.2, 0.15)
+
+
+def test_a_domain_called_code_is_told_from_all_code_together() -> None:
+    ranges = [Flat("init", "code", 0, 1, 0.5), Flat("end", "code", 0, 1, 0.4), Flat("init", "prose", 0, 1, 0.3)]
+    bar, _ = flat_directions([*ranges, Flat("init", "code", 0, 1, 0.2)]).data
+    assert tuple(bar.y) == ("all code in init", "all code in end", "prose in init", "code in init")
 
 
 def test_shares_over_sizes_have_a_panel_per_phase_and_a_line_per_kind() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -42,6 +43,22 @@ def test_a_terminal_gets_a_bar_with_what_is_being_done_and_the_time_left() -> No
     assert "audit of a law" in said
     assert "━" in said
     assert "0:00:0" in said
+
+
+def test_a_command_shows_its_result_with_the_first_line_in_bold_and_no_line_broken(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    study().proposal.freeze(tmp_path / "study" / "proposals")
+    (tmp_path / "study" / "study.toml").write_text('[domains]\nweb = { kind = "text", unique_tokens = 9 }\n')
+    environment = {**os.environ, "COLUMNS": "60", "TERM": "xterm"}
+    command = [sys.executable, "-m", "mixlaw", "verify", str(tmp_path / "study")]
+    done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, env=environment, text=True)
+    os.close(theirs)
+    said = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert done.returncode == 0, done.stderr
+    assert said.startswith(
+        "\x1b[1mNothing to verify yet: no foretold recipe has been trained; `mixlaw propose --queue`"
+    )
 
 
 def test_a_log_gets_a_line_now_and_then_with_the_time_left(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mixlaw.errors import InputError
+from mixlaw.shown import Shown
 
 app = typer.Typer(
     name="mixlaw",
@@ -309,6 +310,10 @@ def _print(result: Any, as_json: bool) -> None:
     """The result on stdout: as people read it, or as one JSON document."""
     if as_json:
         print(json.dumps(result.as_json(), indent=1, ensure_ascii=False), flush=True)
+    elif sys.stdout.isatty() and isinstance(result, Shown):
+        from rich.console import Console
+
+        Console(highlight=False).print(result, soft_wrap=True)
     else:
         print(result, flush=True)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixlaw.progress import telling, training
 from mixlaw.show import DataSummary
+from mixlaw.shown import Shown
 from mixlaw.study import Study, open_study
 from mixlaw.template import create
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Demo:
+class Demo(Shown):
     """What the demo found: its proposal, and predicted against measured values for it and the best baseline.
 
     Attributes:

@@ -206,7 +206,8 @@ def _worth(data: ReportData) -> str:
         "What one more point (1 % of the recipe's tokens) of a domain, taken from the phase's other domains in "
         "proportion, would change in each task. In brackets: within noise."
     )
-    return f"<p>{note}</p>{plot(worth(data.worth), 'Gain of every task by one more point of each domain and phase')}"
+    figure, tasks = worth(data.worth), len({point.task for point in data.worth})
+    return f"<p>{note}</p>{plot(figure, 'Gain of every task by one more point of each domain', 240 + 46 * tasks)}"
 
 
 def _responses(data: ReportData, reference: Recipe, room: int) -> str:

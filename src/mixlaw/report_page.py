@@ -119,12 +119,20 @@ def page(title: str, body: str) -> str:
     )
 
 
-def plot(figure: go.Figure, alt: str) -> str:
-    """A figure as a box that draws itself when it comes near the window; `alt` tells what it shows."""
+def plot(figure: go.Figure, alt: str, least: int = 0) -> str:
+    """A figure as a box that draws itself when it comes near the window.
+
+    Args:
+        figure: what is drawn.
+        alt: tells what it shows.
+        least: width in pixels that it needs; on a narrower page it is moved sideways.
+    """
     figure.layout.template = None  # the page has one for each mode
     height = int(figure.layout.height)
-    box = f'<div class="plot" role="img" aria-label="{escape(alt)}" style="height:{height}px"></div>'
-    return f'{box}<script type="application/json">{_inert(figure.to_json())}</script>'
+    style = f"height:{height}px" + (f";min-width:{least}px" if least else "")
+    box = f'<div class="plot" role="img" aria-label="{escape(alt)}" style="{style}"></div>'
+    drawn = f'{box}<script type="application/json">{_inert(figure.to_json())}</script>'
+    return f'<div class="scroll">{drawn}</div>' if least else drawn
 
 
 def table(rows: Sequence[Sequence[str]], classes: Sequence[Sequence[str]] | None = None) -> str:
