@@ -216,6 +216,14 @@ def test_plots_name_what_is_missing(fitted: Study, trained: Study) -> None:
         trained.plots.comparison()
 
 
+def test_before_there_is_a_proposal_plots_are_of_the_largest_run(fitted: Study, tmp_path: Path) -> None:
+    bare = open_study(shutil.copytree(fitted.path, tmp_path / "study", ignore=shutil.ignore_patterns("proposals")))
+    design = study().surfaces.observed.design
+    widths = next(trace for trace in bare.plots.schedule().data if isinstance(trace, go.Bar)).width
+    assert sum(widths) == pytest.approx(float(design.total[design.params == design.params.max()].max()), rel=1e-3)
+    assert "largest run" in {trace.name for trace in bare.plots.extrapolation().data}
+
+
 def test_a_dark_page_gets_light_ink_and_the_list_names_every_plot(fitted: Study) -> None:
     light, dark = (plots.schedule().layout.template.layout.font.color for plots in (fitted.plots, fitted.plots.dark))
     assert (light, dark) == ("#1f2328", "#e6e8eb")
