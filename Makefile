@@ -42,7 +42,7 @@ scoreboard: .venv/installed
 
 # A wheel holds the three linked folders, and works apart from the checkout.
 wheel: .venv/installed
-	rm -rf out/wheel && mkdir -p out/wheel
+	rm -rf build out/wheel && mkdir -p out/wheel
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w out/wheel .
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target out/wheel/site out/wheel/*.whl
 	cd out/wheel && PYTHONPATH=site ../../$(BIN)/python -c "import mixlaw.runner.tree, mixlaw.analysis.laws, mixlaw.optimizer.target as t; assert 'out/wheel/site' in t.__file__, t.__file__"
