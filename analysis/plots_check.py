@@ -273,15 +273,17 @@ def _by_size(
 ) -> None:
     """Points of one model size: predicted over measured with intervals, or residuals over predicted."""
     runs = [run for run, keep in zip(points.runs, rows, strict=True) if keep]
+    told = (points.measured, points.mean, points.lo90, points.hi90)
     ends = {"array": (points.hi90 - points.mean)[rows], "arrayminus": (points.mean - points.lo90)[rows]}
     figure.add_scatter(
         x=points.measured[rows] if intervals else points.mean[rows],
         y=y,
         error_y={**ends, "thickness": 1, "width": 0, "color": colour} if intervals else None,
-        customdata=np.stack([np.array(runs, dtype=object), points.measured[rows], points.mean[rows]], 1),
+        customdata=np.stack([np.array(runs, dtype=object), *(v[rows].round(6) for v in told)], 1),
         mode="markers",
         name=f"{size} params",
         marker={"color": colour, "size": 6, "opacity": 0.75},
-        hovertemplate="run %{customdata[0]}<br>measured %{customdata[1]:.4g}<br>"
-        "predicted %{customdata[2]:.4g}<extra></extra>",
+        hovertemplate=f"run %{{customdata[0]}}<br>{size} params, {points.how}<br>"
+        f"measured %{{customdata[1]:.4g}} {points.unit}<br>predicted %{{customdata[2]:.4g}}<br>"
+        "90 %: %{customdata[3]:.4g} to %{customdata[4]:.4g}<extra></extra>",
     )

@@ -113,7 +113,8 @@ def two_phases(
     design = surfaces.observed.design
     if {across, up} <= set(design.phases):
         both = code_shares(design, domains)[:, [design.phases.index(across), design.phases.index(up)]].numpy()
-        _runs(figure, design, both[:, 0], both[:, 1], surfaces.observed.value[surfaces.tasks.index(task)].numpy())
+        words = [f"code in {across} {a:.0%}, in {up} {b:.0%}" for a, b in both]
+        _runs(figure, surfaces, task, (both[:, 0], both[:, 1]), words)
     places, times = np.unique(best, return_counts=True)
     _optima(figure, grid[places % points], grid[places // points], times)
     here = [code_shares(_design(surfaces, [reference], domains), domains)[0, surfaces.phases.index(p)] for p in phases]
@@ -204,24 +205,33 @@ def _runs_in_triangle(figure: go.Figure, surfaces: Surfaces, phase: str, corners
     tokens = design.tokens[:, design.phases.index(phase)].numpy()
     three = tokens[:, [design.domains.index(name) for name in corners]]
     with np.errstate(invalid="ignore", divide="ignore"):
-        x, y = _flat(three / three.sum(1, keepdims=True))
-    whole = three.sum(1) > 0.98 * tokens.sum(1)
-    _runs(figure, design, x, y, surfaces.observed.value[surfaces.tasks.index(task)].numpy(), whole)
+        places, shares = _flat(three / three.sum(1, keepdims=True)), three / tokens.sum(1, keepdims=True)
+    words = [f"{phase}: " + " ".join(f"{n} {s:.0%}" for n, s in zip(corners, row, strict=True)) for row in shares]
+    _runs(figure, surfaces, task, places, words, three.sum(1) > 0.98 * tokens.sum(1))
 
 
 def _runs(
-    figure: go.Figure, design: Design, x: Floats, y: Floats, value: Floats, filled: NDArray[np.bool_] | None = None
+    figure: go.Figure,
+    surfaces: Surfaces,
+    task: str,
+    places: tuple[Floats, Floats],
+    words: Sequence[str],
+    filled: NDArray[np.bool_] | None = None,
 ) -> None:
-    kept = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(value))
+    """Measured runs at their places, with their recipe in words; hollow where that is not the whole phase."""
+    design, (x, y) = surfaces.observed.design, places
+    value = surfaces.observed.value[surfaces.tasks.index(task)].numpy()
+    kept = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(value)).tolist()
     whole = np.ones(len(x), bool) if filled is None else filled
     figure.add_scatter(
         x=x[kept], y=y[kept], mode="markers", name="measured runs",
-        customdata=[[design.runs[i], count(float(design.params[i])), value[i]] for i in kept],
+        customdata=[[design.runs[i], count(float(design.params[i])), value[i], words[i]] for i in kept],
         marker={
             "size": 6, "color": ["white" if whole[i] else faded("#ffffff", 0.35) for i in kept],
             "line": {"color": OTHER, "width": 1.2},
         },
-        hovertemplate="run %{customdata[0]}<br>%{customdata[1]} params<br>measured %{customdata[2]:.4g}<extra></extra>",
+        hovertemplate="run %{customdata[0]}<br>%{customdata[1]} params; %{customdata[3]}<br>"
+        f"measured %{{customdata[2]:.4g}} {surfaces.units[task]}<extra></extra>",
     )  # fmt: skip
 
 
