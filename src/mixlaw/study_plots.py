@@ -64,7 +64,9 @@ class Plots(Shown):
     def response(self, task: str | None = None, recipe: Named | None = None) -> go.Figure:
         """A task against the code share of each phase, with 90 % bands and the measured runs."""
         self._has_code()
-        return self._themed(plots.response(self._surfaces, self._task(task), self._recipe(recipe), self.study.domains))
+        return self._themed(
+            plots.response(self._surfaces, self._task(task), self._recipe(recipe), self.study.described)
+        )
 
     def two_phases(
         self, task: str | None = None, phases: tuple[str, str] | None = None, recipe: Named | None = None
@@ -80,7 +82,7 @@ class Plots(Shown):
         if len(names) < 2:
             raise InputError(f"a landscape needs two phases, the recipe has only {names[0]!r}; use plots.response")
         across = phases or (names[0], names[-1])
-        figure = plots.two_phases(self._surfaces, self._task(task), reference, across, self.study.domains)
+        figure = plots.two_phases(self._surfaces, self._task(task), reference, across, self.study.described)
         return self._themed(figure)
 
     def ternary(
@@ -97,7 +99,7 @@ class Plots(Shown):
         Raises:
             InputError: not three domains of the study.
         """
-        reference, domains = self._recipe(recipe), self.study.domains
+        reference, domains = self._recipe(recipe), self.study.described
         known = sorted((d.name for d in domains), key=lambda name: -reference.domain_tokens(name))
         three = list(corners or known[:CORNERS])
         if len(three) != CORNERS or not {*three} <= {*known}:
@@ -114,7 +116,7 @@ class Plots(Shown):
             for check in self.study.verify().checks:
                 if (check.proposal, check.forecast.task) == (proposal.id, name):
                     measured.setdefault(check.forecast.recipe, []).append(check.measured)
-        return self._themed(plots.extrapolation(self._surfaces, name, recipes, self.study.domains, measured))
+        return self._themed(plots.extrapolation(self._surfaces, name, recipes, self.study.described, measured))
 
     def worth(self, recipe: Named | None = None) -> go.Figure:
         """What one more point of each domain in each phase is worth to each task, as a heat map."""
@@ -138,7 +140,7 @@ class Plots(Shown):
 
     def schedule(self, recipe: Named | None = None) -> go.Figure:
         """Phases of a recipe, its mixture as a stacked area, and the learning rate."""
-        return self._themed(plots.schedule(self._recipe(recipe), self.study.domains))
+        return self._themed(plots.schedule(self._recipe(recipe), self.study.described))
 
     def comparison(self) -> go.Figure:
         """What the last proposal and every baseline were predicted to gain by task, and what was measured since."""
@@ -153,7 +155,7 @@ class Plots(Shown):
         """Where the best share of each domain lies in 90 % of the worlds that the data allow, a panel per phase."""
         proposal = self._proposal()
         free = proposal.free.recipe if proposal.free else None
-        return self._themed(plots.spread(proposal.recipe, proposal.spread, self.study.domains, free))
+        return self._themed(plots.spread(proposal.recipe, proposal.spread, self.study.described, free))
 
     def flat_directions(self) -> go.Figure:
         """Ranges of shares and lengths in which the last proposal loses nothing that the data can tell."""
@@ -246,6 +248,6 @@ class Plots(Shown):
         return proposals[-1]
 
     def _has_code(self) -> None:
-        kinds = {domain.kind.is_code for domain in self.study.domains}
+        kinds = {domain.kind.is_code for domain in self.study.described}
         if len(kinds) < 2:
             raise InputError("the study has only code or only text, so there is no code share to move; use ternary")
