@@ -1,0 +1,418 @@
+"""README and docs do what they say: every command line and code block is executed, and the site builds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import tomlkit
+
+import small_study
+from mixlaw.adapters.mapping import read_mapping
+from mixlaw.analysis.fit import fit
+from mixlaw.cli import app
+from mixlaw.importing import import_table
+from mixlaw.optimizer.simulate import random_recipes, random_world
+from mixlaw.recipe import Domain, Kind
+from mixlaw.settings import validate
+from mixlaw.study import open_study
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<info>\S*)(?: title=\"(?P<title>[^\"]*)\")?\n(?P<body>.*?)^ *```$", re.M | re.S
+)
+SHELL = ("sh", "bash")
+SHOWN = ("text", "math")  # what a command prints, and formulas, which the site's build reads
+
+#: Command lines that are not run: pattern, why, and what is checked instead. An entry that matches nothing is an error.
+NOT_RUN = {
+    r"pip install .*": "packages come from an index",
+    r"make \w+.*": "minutes; CI calls each by itself",
+    r"python (-m )?benchmarks\S*.*": "minutes to hours; tests check what they are made of",
+    r"python -m mixlaw.runner.tasks.programs": "328 programs in sandboxes; tests/test_programs.py runs some",
+    r"mixlaw demo\b.*": "ten minutes; tests/test_demo.py runs the small one",
+    r"mixlaw run (?!.*--dry-run).*(--executor|--gpus [1-9]|--launch).*": "a cluster or GPUs; tests/test_ray.py has one",
+    r"mixlaw dashboard .*": "serves until it is stopped; tests/test_dashboard.py drives it",
+    r"sbatch .*": "Slurm; tests/test_cluster_scripts.py runs the scripts",
+    r"gh api .*": "asks GitHub",
+}
+#: Programs that are not run, by page and their first line.
+PROGRAMS_NOT_RUN = {
+    ("evaluation.md", "from mixlaw.runner.evaluate import evaluate"): "BoolQ comes from the hub; test_harness.py",
+    ("data.md", "from pathlib import Path"): "asks a model behind an endpoint; tests/test_teacher.py has one",
+}
+#: Pages whose STUDY is trained here; the others have imported runs, or make theirs.
+TRAINED = {"README.md", "data.md", "cluster.md", "evaluation.md", "training.md"}
+#: Sections of README and pages that make their STUDY themselves.
+FRESH = {"index.md", "runs.md", "mappings/README.md", "Bring your own runs"}
+
+DOMAINS = [
+    Domain("web", Kind.TEXT, 400_000_000),
+    Domain("books", Kind.TEXT, 40_000_000),
+    Domain("python", Kind.CODE, 300_000_000),
+]
+TASKS = ("hellaswag", "triviaqa", "humaneval")
+KINDS = "[domains]\n" + "".join(
+    f'{d.name} = {{ kind = "{d.kind.value}", unique_tokens = {d.unique_tokens} }}\n' for d in DOMAINS
+)
+#: What a study with a target has besides its runs.
+GOAL = """
+[mixtures]
+mostly_text = { web = 0.9, books = 0.1 }
+[target]
+params = "60M"
+tokens = 1_200_000_000
+"""
+WORDS = {
+    "prose": "the model sees a word and another one after it",
+    "facts": "it is the capital of a country with rivers and hills",
+    "code": "def f(x): return x + 1 if x else None # end",
+}
+#: As the demo's: its domains, phases, groups and target in small.
+DEMO = """\
+name = "demo"
+[domains]
+prose = { kind = "text", source = "prose.jsonl" }
+facts = { kind = "text", source = "facts.jsonl" }
+code = { kind = "code", source = "code.jsonl" }
+[tasks]
+prose = "bits/byte"
+code = "bits/byte"
+[tokenizer]
+vocabulary = 300
+[training]
+sequence = 32
+batch = 4
+warmup_tokens = 2000
+held_out = 0.2
+[sizes]
+"0.025M" = 8_000
+[[phases]]
+name = "init"
+share = 0.5
+[[phases]]
+name = "continue"
+share = 0.25
+[[phases]]
+name = "cooldown"
+share = 0.25
+lr_end = 0.0
+[mixtures]
+text = { prose = 0.5, facts = 0.5 }
+code = { code = 1.0 }
+half = { prose = 0.3, facts = 0.2, code = 0.5 }
+[groups]
+language = ["prose"]
+code = ["code"]
+[target]
+params = "0.1M"
+tokens = 40_000
+"""
+RECIPES = "".join(
+    f'[[recipes]]\nsize = "0.025M"\nphases = {{ init = "{a}", continue = "{b}", cooldown = "{c}" }}\n'
+    for a, b, c in [*product(("half", "text", "code"), repeat=3)][::2]
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, title, text, and the line of the page where the text begins."""
+
+    language: str
+    title: str
+    text: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Story:
+    """Blocks that belong together: a page, or a section of README."""
+
+    page: Path
+    section: str
+    blocks: tuple[Block, ...]
+
+    @property
+    def file(self) -> str:
+        return str(self.page.relative_to(ROOT)).removeprefix("docs/")
+
+    @property
+    def name(self) -> str:
+        return self.section or self.file
+
+
+def blocks(text: str, first: int = 1) -> Iterator[Block]:
+    for found in FENCE.finditer(text):
+        body = "".join(line.removeprefix(found["indent"]) for line in found["body"].splitlines(keepends=True))
+        yield Block(found["info"], found["title"] or "", body, first + text[: found.start("body")].count("\n"))
+
+
+def stories() -> Iterator[Story]:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if page.parent != ROOT:
+            yield Story(page, "", tuple(blocks(text)))
+            continue
+        line = 1
+        for part in re.split(r"(?m)^(?=## )", text):
+            yield Story(page, part.split("\n")[0].removeprefix("## "), tuple(blocks(part, line)))
+            line += part.count("\n")
+
+
+STORIES = [story for story in stories() if story.blocks]
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The command lines of a shell block, as words; comments and the lines that they stand on alone are left out."""
+    for line in text.replace("\\\n", " ").splitlines():
+        if words := shlex.split(line, comments=True):
+            yield words
+
+
+def reason(words: list[str]) -> str | None:
+    """The pattern by which a command line is not run."""
+    line = shlex.join(words).replace("'", "")
+    return next((pattern for pattern in NOT_RUN if re.fullmatch(pattern, line)), None)
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fitted study of imported runs from a known world, with what a reader would have at hand beside it."""
+    folder = tmp_path_factory.mktemp("imported")
+    world = random_world(DOMAINS, tasks=3, seed=4)
+    runs = world.measure(random_recipes([2_000_000, 8_000_000], 20, DOMAINS, count=6, seed=4), seed=4)
+    runs = runs.rename({f"metric:task{i}": f"metric:{task}" for i, task in enumerate(TASKS)})
+    runs = runs.with_columns(run=pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("RUN")).otherwise(pl.col("run")))
+    runs.write_csv(folder / "runs.csv")
+    runs.drop([f"metric:{task}" for task in TASKS]).head(3).write_csv(folder / "recipes.csv")
+    (folder / "kinds.toml").write_text(KINDS)
+    (folder / "evaluations").mkdir()
+    for run in runs["run"]:
+        measured = {"model_name": run, "results": {"boolq": {"acc,none": 0.6, "acc_stderr,none": 0.01}}}
+        (folder / "evaluations" / f"results_{run}.json").write_text(json.dumps(measured))
+    import_table(folder / "runs.csv", folder / "STUDY", "bits/byte", folder / "kinds.toml")
+    with (folder / "STUDY" / "study.toml").open("a") as file:
+        file.write(GOAL)
+    study = open_study(folder / "STUDY")
+    fit(study.table(), units=study.units, unique=study.unique, audited=False, resamples=16).save(
+        study.path / "surfaces"
+    )
+    study.propose()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that was trained, fitted and proposed for here, as the demo is."""
+    folder, draw = tmp_path_factory.mktemp("trained"), np.random.default_rng(0)
+    (folder / "study.toml").write_text(DEMO + RECIPES)
+    for name, words in WORDS.items():
+        (folder / f"{name}.jsonl").write_text(small_study.documents(words, draw))
+    study = open_study(folder)
+    study.prepare()
+    assert not study.run(workers=2).failed
+    fit(study.table(), units=study.units, unique=study.unique, audited=False, resamples=16).save(folder / "surfaces")
+    study.propose()
+    return folder
+
+
+def arrange(story: Story, imported: Path, trained: Path) -> None:
+    """What the reader of a page has in the folder: a study, tables of runs and recipes, and the files that it shows."""
+    if "out/demo" in story.page.read_text(encoding="utf-8"):
+        shutil.copytree(trained, "out/demo")
+    for name in ("runs.csv", "recipes.csv"):
+        shutil.copy(imported / name, name)
+    shutil.copytree(imported / "evaluations", "evaluations")
+    if story.name not in FRESH and "mixlaw new STUDY" not in "".join(block.text for block in story.blocks):
+        shutil.copytree(trained if story.file in TRAINED else imported / "STUDY", "STUDY")
+    for block in story.blocks:
+        if block.title and not block.title.endswith("study.toml"):
+            Path(block.title).write_text(block.text)
+
+
+def settle(block: Block) -> None:
+    """Check a block of TOML by what reads it; one for a study that is there is written into it."""
+    found = tomllib.loads(block.text)
+    if block.title.endswith("/study.toml"):
+        path = Path(block.title)
+        settings = tomlkit.parse(path.read_text()).unwrap() | found
+        path.write_text(tomlkit.dumps(settings))
+        open_study(path.parent)
+    elif block.title.endswith("mapping.toml"):
+        read_mapping(Path(block.title))
+    elif not block.title or block.title == "study.toml":
+        validate(found, Path("STUDY"))
+
+
+def follow(words: list[str], trained: Path) -> None:
+    """Run one command line as it stands, the program itself in this process."""
+    if words[0] == "mixlaw":
+        proposals = sorted(Path("STUDY/proposals").glob("*.json")) if "PROPOSAL" in words else []
+        words = [proposals[-1].stem if word == "PROPOSAL" else word for word in words]
+        assert not app(words[1:], prog_name="mixlaw", standalone_mode=False), shlex.join(words)
+        if words[1:] == ["new", "STUDY"]:  # its six recipes would train for minutes: a smaller study stands in
+            shutil.rmtree("STUDY")
+            shutil.copytree(trained, "STUDY")
+    else:
+        assert words[0] == "python", f"{shlex.join(words)} is neither run nor listed in NOT_RUN"
+        subprocess.run([sys.executable, *words[1:]], check=True, timeout=120, capture_output=True)
+
+
+@pytest.mark.parametrize("story", STORIES, ids=[f"{s.file}:{s.section}" for s in STORIES])
+def test_a_page_does_what_it_says(
+    story: Story, imported: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arrange(story, imported, trained)
+    program: dict[str, Any] = {"__name__": "__main__"}
+    for block in story.blocks:
+        where = f"{story.file}:{block.line}"
+        if block.language in SHELL:
+            for words in commands(block.text):
+                if not reason(words):
+                    follow(words, trained)
+        elif block.language == "python" and (story.file, first_line(block)) not in PROGRAMS_NOT_RUN:
+            exec(compile("\n" * (block.line - 1) + block.text, where, "exec"), program)
+        elif block.language == "toml":
+            settle(block)
+        else:
+            assert block.language in (*SHOWN, "csv", "python"), f"{where}: nothing is known of {block.language!r}"
+
+
+def first_line(block: Block) -> str:
+    return block.text.splitlines()[0]
+
+
+LINES = [(s, words) for s in STORIES for b in s.blocks if b.language in SHELL for words in commands(b.text)]
+
+
+def test_what_is_not_run_is_there() -> None:
+    assert set(NOT_RUN) == {reason(words) for _, words in LINES} - {None}
+    there = {(s.file, first_line(b)) for s in STORIES for b in s.blocks if b.language == "python"}
+    assert set(PROGRAMS_NOT_RUN) <= there
+
+
+def test_what_is_not_run_exists() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for _, words in LINES:
+        if words[0] == "mixlaw":
+            parse(words)
+        elif words[:2] == ["pip", "install"]:
+            named = re.findall(r"\[(.*?)\]", " ".join(words))
+            assert {extra for group in named for extra in group.split(",")} <= {*extras, "binary"}
+        elif words[0] == "make":
+            subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+        elif words[0] == "python" and words[1].endswith(".py"):
+            assert (ROOT / words[1]).is_file()
+        elif words[0] == "sbatch":
+            script = next(word for word in words if word.endswith(".sbatch"))
+            subprocess.run(["bash", "-n", ROOT / script], check=True)
+
+
+def parse(words: list[str]) -> None:
+    """Whether the program knows the command with these arguments and options; nothing is done."""
+    import typer.main
+
+    group: Any = typer.main.get_command(app)
+    context = group.make_context("mixlaw", [words[1]], resilient_parsing=True)
+    command = group.get_command(context, words[1])
+    assert command, f"mixlaw has no command {words[1]!r}"
+    command.make_context(words[1], words[2:])
+
+
+INLINE = re.compile(r"(?<!`)`((?:mixlaw|python) [^`\n]*(?:\n[^`\n]+)?)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_commands_in_the_text_exist(page: Path) -> None:
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for line in (" ".join(found[1].split()) for found in INLINE.finditer(prose)):
+        for part in line.split(" && "):
+            words = shlex.split(part)
+            if words[0] == "python":
+                assert (ROOT / words[1]).is_file() or words[1] == "-m", part
+            elif re.fullmatch("[a-z-]+", words[1]):
+                complete(words)
+
+
+def complete(words: list[str]) -> None:
+    """Parse a command of running text: what it leaves out does not matter, what it names does."""
+    import typer.main
+
+    group: Any = typer.main.get_command(app)
+    context = group.make_context("mixlaw", [words[1]], resilient_parsing=True)
+    command = group.get_command(context, words[1])
+    assert command, f"mixlaw has no command {words[1]!r}"
+    known = {name for parameter in command.get_params(context) for name in parameter.opts}
+    assert {word for word in words[2:] if word.startswith("-")} <= {*known, "--help"}, shlex.join(words)
+
+
+def test_no_command_hides_in_a_block_that_is_only_shown() -> None:
+    prompt = re.compile(r"^(\$ |(mixlaw [a-z-]+ [A-Z]|pip |python \S+[.]py|make |sbatch ))", re.M)
+    hidden = [
+        f"{s.file}:{b.line}" for s in STORIES for b in s.blocks if b.language in ("text", "") if prompt.search(b.text)
+    ]
+    assert hidden == []
+    loose = [
+        page.name for page in PAGES if re.search(r"\n\n    (mixlaw|python|pip) ", page.read_text(encoding="utf-8"))
+    ]
+    assert loose == []
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built in a process of its own; warnings are errors."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(ROOT / "mkdocs.yml"), "-d", str(folder)]
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # an announcement of the theme's
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=quiet, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert not re.search("^(WARNING|ERROR)", done.stderr, re.M), done.stderr
+    return folder
+
+
+def test_the_site_asks_nobody_else(site: Path) -> None:
+    outside = re.compile(r"<(?:script|img|source|iframe)[^>]+src=\"?https?:|<link[^>]+href=\"?https?:[^>]+stylesheet")
+    assert [page.name for page in site.rglob("*.html") if outside.search(page.read_text(encoding="utf-8"))] == []
+
+
+def test_every_command_and_option_stands_in_the_reference(site: Path) -> None:
+    import typer.main
+
+    page = (site / "commands.html").read_text(encoding="utf-8")
+    group: Any = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        assert f'id="{name}"' in page
+        assert all(option in page for parameter in command.params for option in parameter.opts if option[0] == "-")
+
+
+def test_every_law_has_a_section_and_its_reference(site: Path) -> None:
+    from mixlaw.analysis.laws import LAWS
+
+    page, reference = ((site / name).read_text(encoding="utf-8") for name in ("laws.html", "api/laws.html"))
+    assert [name for name in LAWS if name not in page or f'.{name}"' not in reference] == []
+    assert page.count("<math") > len(LAWS)
+    assert "⟦" not in page
+
+
+def test_words_explain_themselves_where_they_stand(site: Path) -> None:
+    page = (site / "suggest.html").read_text(encoding="utf-8")
+    meant = dict(re.findall(r'<abbr title="([^"]*)">([^<]*)</abbr>', page))
+    assert "what a chosen recipe is worse by than the best one" in meant
+    search = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
+    assert len({entry["location"].split("#")[0] for entry in search["docs"]}) > 25
