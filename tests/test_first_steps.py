@@ -45,6 +45,8 @@ def test_runs_of_one_s_own_show_as_a_response_with_a_band_before_anything_else_i
         InputError, match=r"unique tokens of domain .*write unique_tokens = \.\.\. for it under \[domains"
     ):
         _ = study.domains
+    names = [trace.name for trace in study.plots.response().data]
+    assert len(names) > 1
     run = study.records()[0].run
     assert study.what_if(run, against=run).points
     with pytest.raises(InputError, match="nobody knows the unique tokens"):
