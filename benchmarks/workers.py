@@ -77,7 +77,7 @@ def apart(study: Study, tree: Tree) -> float:
 def main() -> None:
     """Print both ratios with what they are made of."""
     with tempfile.TemporaryDirectory() as folder:
-        study = study_of(Path(folder, "long"), "1M", 50_000)
+        study = study_of(Path(folder, "long"), "1M", 150_000)
         tree = plan(study.recipes())
         found = {workers: trained(study, tree, workers) for workers in (1, 2)}
         print(f"{SEGMENTS} equal segments of 1M parameters        wall s   s per segment, going")
