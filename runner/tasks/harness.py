@@ -155,10 +155,11 @@ def _manager(include: str | None, task: str) -> Any:
 @cache
 def _index(include: str | None, defaults: bool) -> Any:
     try:
+        import accelerate  # noqa: F401  # models of the harness take it
         from lm_eval.tasks import TaskManager
     except ImportError as error:
         raise InputError(
-            "tasks of lm-evaluation-harness take the package lm-eval; pip install 'mixlaw[eval]'"
+            "tasks of lm-evaluation-harness take the packages lm-eval and accelerate; pip install 'mixlaw[eval]'"
         ) from error
     with _quiet():
         return TaskManager(include_path=include, include_defaults=defaults)
