@@ -214,6 +214,7 @@ def text(study: Path, entries: Sequence[Entry] = ENTRIES) -> str:
 
 
 def main() -> None:
+    """Draw every plot of the study named, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path, nargs="?", default=Path("out/demo"))
     parser.add_argument("--out", type=Path, default=DOCS)

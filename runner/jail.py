@@ -22,7 +22,7 @@ from pathlib import Path
 from mixlaw.errors import InputError
 
 HOME = "/python"  # where the interpreter stands inside
-WORK = "/work"  # where the program stands inside, and the working folder
+WORK = "/program"  # where the program stands inside, and the working folder
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 

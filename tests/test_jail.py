@@ -80,7 +80,7 @@ HARM = {
     "file bomb in a temporary folder": ("import tempfile\ntempfile.mkstemp()", "No usable temporary directory"),
     "file bomb of names": ("import os\nfor n in range(10**6): os.mkdir(f'/{n}')", "Read-only file system"),
     "output bomb": ("while True: print('x' * 2**20)", "File too large"),
-    "program overwritten": ("open('/work/program.py', 'w')", "Read-only file system"),
+    "program overwritten": ("open('/program/program.py', 'w')", "Read-only file system"),
     "interpreter overwritten": ("import os\nopen(os.__file__, 'w')", "Read-only file system"),
     "socket": ("import socket\nsocket.socket()", "Operation not permitted"),
     "local socket": ("import socket\nsocket.socketpair()", "Operation not permitted"),
@@ -93,7 +93,7 @@ HARM = {
     "disk": ("import os\nos.mknod('disk', 0o60600, os.makedev(8, 0))", "Read-only file system"),
     "parent killed": ("import os, signal\nos.kill({parent}, signal.SIGKILL)", "No such process"),
     "everybody killed": ("import os, signal\nos.kill(-1, signal.SIGKILL)", "No such process"),
-    "mount": (SYSCALL + "assert call.mount(b'none', b'/work', b'tmpfs', 0, None) == 0", "AssertionError"),
+    "mount": (SYSCALL + "assert call.mount(b'none', b'/program', b'tmpfs', 0, None) == 0", "AssertionError"),
     "new namespaces": (SYSCALL + "assert call.unshare(0x10000000) == 0", "AssertionError"),
     "another table of system calls": (SYSCALL + "assert call.syscall(0x40000000 + 57) >= 0", "AssertionError"),
 }
@@ -179,9 +179,11 @@ def test_an_honest_program_runs_with_its_files_and_the_standard_library() -> Non
 
 @needs_bubblewrap
 def test_nothing_but_python_its_libraries_and_the_program_is_there() -> None:
-    code = "import os\nprint(os.listdir('/'), os.listdir('/usr'), os.listdir('/dev'), os.listdir('/work'), os.getuid())"
+    code = (
+        "import os\nprint(os.listdir('/'), os.listdir('/usr'), os.listdir('/dev'), os.listdir('/program'), os.getuid())"
+    )
     root, usr, dev, work, user = run_untrusted(code + "\n").stdout.replace("] ", "]|").split("|")
-    assert set(eval(root)) <= {"dev", "etc", "lib", "lib64", "python", "usr", "work"}
+    assert set(eval(root)) <= {"dev", "etc", "lib", "lib64", "program", "python", "usr"}
     assert set(eval(usr)) <= {"lib", "lib64"}
     assert set(eval(dev)) == {"null", "zero", "urandom", "random"}
     assert (eval(work), int(user)) == (["program.py"], 65534)
