@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,6 +92,10 @@ def local(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return results(study)
 
 
+def _first(values: list[int | None], value: None) -> int:
+    return values.index(value) if value in values else len(values)
+
+
 def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
     until = time.monotonic() + seconds
     while not condition():
@@ -106,23 +109,25 @@ def test_a_node_killed_in_mid_segment_costs_the_steps_since_its_last_checkpoint(
     study = copy(prepared, tmp_path / "study")
     segments = plan(study.recipes()).by_lineage
     saved: dict[str, int] = {}  # lineage -> tokens in its partial checkpoint when the node went
-    told: dict[str, list[int]] = defaultdict(list)  # lineage -> tokens told since then
+    told: dict[str, list[int | None]] = {}  # lineage -> tokens told since then; None while nobody had it
     speeds: dict[int, float] = {}  # worker -> tokens per second
 
     def watch(state: Progress) -> None:
         speeds.update(state.speeds)
+        doing = {segment.lineage: tokens for segment, tokens in state.doing.values()}
+        for lineage, tokens in told.items():
+            tokens.append(doing.get(lineage))
         partial = {path.parts[-2]: int(path.name[8:]) for path in study.runs.glob("*/partial-*")}
-        if saved:
-            for segment, tokens in state.doing.values():
-                told[segment.lineage].append(tokens)
-        elif len(partial) == 3 == sum(tokens > 0 for _, tokens in state.doing.values()):
+        if not saved and set(partial) == {lineage for lineage, tokens in doing.items() if tokens} and len(partial) == 3:
             saved.update({at: 128 * steps - segments[at].start for at, steps in partial.items()})
+            told.update({at: [] for at in partial})
             cluster.nodes.remove_node(next(iter(cluster.nodes.worker_nodes)), allow_graceful=False)
 
     outcome = study.run(site=Ray(cluster.address), progress=watch)
     assert (len(outcome.done), outcome.failed, outcome.blocked) == (SEGMENTS, {}, ())
-    (again,) = (at for at in saved if 0 in told[at])  # handed out a second time
-    since = [tokens for tokens in told[again][told[again].index(0) :] if tokens]
+    # The one that was on that node is nobody's for a while; 0 is what is told before a worker has told anything.
+    (again,) = (at for at in saved if any(after is not None for after in told[at][_first(told[at], None) :]))
+    since = [tokens for tokens in told[again][_first(told[again], None) :] if tokens]
     assert min(since, default=saved[again]) >= saved[again]
     assert results(study) == local
     assert len(speeds) >= 3
