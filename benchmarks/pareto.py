@@ -13,9 +13,9 @@ import sys
 
 import numpy as np
 
-from mixlaw.optimizer.pareto import hypervolume, pareto
+from mixlaw.optimizer.proposals.pareto import hypervolume, pareto
 from mixlaw.optimizer.simulate import random_world
-from mixlaw.optimizer.target import Target
+from mixlaw.optimizer.space.target import Target
 from mixlaw.recipe import Domain, Kind
 
 KINDS = (Kind.TEXT, Kind.TEXT, Kind.CODE, Kind.MARKUP, Kind.CODE_ADJACENT, Kind.SYNTHETIC_CODE, Kind.MATH)

@@ -19,7 +19,7 @@ from mixlaw.analysis.fit import fit
 from mixlaw.analysis.laws import Law
 from mixlaw.analysis.member import Member
 from mixlaw.analysis.stacking import candidates
-from mixlaw.optimizer.replay import Choice, Method, Seen
+from mixlaw.optimizer.suggestions.replay import Choice, Method, Seen
 
 Floats = NDArray[np.float64]
 Draw = np.random.Generator

@@ -17,12 +17,12 @@ from plotly.subplots import make_subplots
 from replay import write_part
 
 from mixlaw.analysis.fit import fit
-from mixlaw.analysis.style import CYCLE
-from mixlaw.optimizer.propose import propose
-from mixlaw.optimizer.proxies import Proxies
+from mixlaw.analysis.plots.style import CYCLE
+from mixlaw.optimizer.proposals.propose import propose
 from mixlaw.optimizer.simulate import random_recipes, random_world
-from mixlaw.optimizer.suggest import suggest
-from mixlaw.optimizer.target import FLOPS, Target
+from mixlaw.optimizer.space.target import FLOPS, Target
+from mixlaw.optimizer.suggestions.proxies import Proxies
+from mixlaw.optimizer.suggestions.suggest import suggest
 from mixlaw.recipe import Domain, Kind
 
 KINDS = tuple(Kind)

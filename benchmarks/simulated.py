@@ -24,13 +24,13 @@ from scoreboard_tables import ROOT, Figure
 
 from mixlaw.analysis.fit import fit
 from mixlaw.analysis.from_recipes import design_of
-from mixlaw.optimizer.cold_start import cold_start
-from mixlaw.optimizer.constraints import feasible
-from mixlaw.optimizer.pool import scaled
-from mixlaw.optimizer.propose import propose
-from mixlaw.optimizer.proxies import Proxies
+from mixlaw.optimizer.proposals.propose import propose
 from mixlaw.optimizer.simulate import Family, World, wild_world
-from mixlaw.optimizer.target import FLOPS, Target
+from mixlaw.optimizer.space.constraints import feasible
+from mixlaw.optimizer.space.target import FLOPS, Target
+from mixlaw.optimizer.suggestions.cold_start import cold_start
+from mixlaw.optimizer.suggestions.pool import scaled
+from mixlaw.optimizer.suggestions.proxies import Proxies
 from mixlaw.recipe import Domain, Kind, Recipe
 from mixlaw.runner.tree import plan
 

@@ -15,10 +15,10 @@ from mixlaw.analysis.laws import Exposure
 from mixlaw.analysis.observed import observe
 from mixlaw.analysis.plots import Node
 from mixlaw.analysis.surface import Surfaces, surfaces_of
-from mixlaw.optimizer.proposal import Proposal
-from mixlaw.optimizer.propose import propose
+from mixlaw.optimizer.proposals.proposal import Proposal
+from mixlaw.optimizer.proposals.propose import propose
 from mixlaw.optimizer.simulate import World, random_recipes, random_world
-from mixlaw.optimizer.target import Target
+from mixlaw.optimizer.space.target import Target
 from mixlaw.recipe import Domain, Kind
 
 DOMAINS = (

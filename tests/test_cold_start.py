@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from mixlaw.optimizer.cold_start import REPEATS, centre, cold_start, short_of_runs
-from mixlaw.optimizer.constraints import feasible
-from mixlaw.optimizer.d_optimal import d_optimal, features, log_det
-from mixlaw.optimizer.pool import Candidate
-from mixlaw.optimizer.proxies import Prices, Proxies
-from mixlaw.optimizer.target import Target
+from mixlaw.optimizer.space.constraints import feasible
+from mixlaw.optimizer.space.target import Target
+from mixlaw.optimizer.suggestions.cold_start import REPEATS, centre, cold_start, short_of_runs
+from mixlaw.optimizer.suggestions.d_optimal import d_optimal, features, log_det
+from mixlaw.optimizer.suggestions.pool import Candidate
+from mixlaw.optimizer.suggestions.proxies import Prices, Proxies
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 from mixlaw.runner.tree import plan
 from mixlaw.settings import Settings

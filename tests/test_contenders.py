@@ -12,17 +12,17 @@ from scipy.integrate import quad
 from torch import Tensor
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.constraints import feasible
-from mixlaw.optimizer.contenders import Contest, contest_of, gains_of, stakes_of
-from mixlaw.optimizer.goal import Goal, worth_of
-from mixlaw.optimizer.knowledge import Outlook, choose_batch
-from mixlaw.optimizer.objective import Guarded, Objective
-from mixlaw.optimizer.proxies import Proxies
-from mixlaw.optimizer.rivals import rivals_of
+from mixlaw.optimizer.proposals.rivals import rivals_of
 from mixlaw.optimizer.simulate import World, random_world
-from mixlaw.optimizer.suggest import suggest
-from mixlaw.optimizer.target import Guard, Target, Trained
-from mixlaw.optimizer.trust import near_runs
+from mixlaw.optimizer.space.constraints import feasible
+from mixlaw.optimizer.space.target import Guard, Target, Trained
+from mixlaw.optimizer.suggestions.contenders import Contest, contest_of, gains_of, stakes_of
+from mixlaw.optimizer.suggestions.knowledge import Outlook, choose_batch
+from mixlaw.optimizer.suggestions.proxies import Proxies
+from mixlaw.optimizer.suggestions.suggest import suggest
+from mixlaw.optimizer.worth.goal import Goal, worth_of
+from mixlaw.optimizer.worth.objective import Guarded, Objective
+from mixlaw.optimizer.worth.trust import near_runs
 from mixlaw.recipe import Domain, Kind, Mixture
 
 DOMAINS = (

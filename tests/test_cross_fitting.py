@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.design import Design
-from mixlaw.optimizer.judge import cross_fitted
-from mixlaw.optimizer.propose import propose
+from mixlaw.optimizer.proposals.judge import cross_fitted
+from mixlaw.optimizer.proposals.propose import propose
 from mixlaw.optimizer.simulate import Known
-from mixlaw.optimizer.target import Target
+from mixlaw.optimizer.space.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 
 DOMAINS = tuple(Domain(name, Kind.TEXT, 10**9) for name in "abc")

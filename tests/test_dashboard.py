@@ -25,12 +25,12 @@ from mixlaw.dashboard.watched import opened
 from mixlaw.errors import InputError
 from mixlaw.export.write import export
 from mixlaw.importing import import_table
-from mixlaw.optimizer.goal import Goal
-from mixlaw.optimizer.ground import ground_of
-from mixlaw.optimizer.proposal import PROPOSAL
-from mixlaw.optimizer.revise import weighed
+from mixlaw.optimizer.proposals.ground import ground_of
+from mixlaw.optimizer.proposals.proposal import PROPOSAL
+from mixlaw.optimizer.proposals.revise import weighed
 from mixlaw.optimizer.simulate import random_recipes, random_world
-from mixlaw.optimizer.target import Guard
+from mixlaw.optimizer.space.target import Guard
+from mixlaw.optimizer.worth.goal import Goal
 from mixlaw.recipe import Recipe
 from mixlaw.study import open_study
 from studies import DOMAINS

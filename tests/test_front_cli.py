@@ -11,9 +11,9 @@ from mixlaw.analysis.fit import fit
 from mixlaw.analysis.from_recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.importing import import_table
-from mixlaw.optimizer.baselines import named
-from mixlaw.optimizer.proposal import Interval
+from mixlaw.optimizer.proposals.proposal import Interval
 from mixlaw.optimizer.simulate import random_recipes, random_world
+from mixlaw.optimizer.worth.baselines import named
 from mixlaw.recipe import Recipe
 from mixlaw.study import open_study
 from test_cli import DOMAINS, document, mixlaw, refused

@@ -18,9 +18,9 @@ import gallery
 
 from mixlaw.errors import InputError
 from mixlaw.importing import import_table
-from mixlaw.optimizer.pareto import Compromise, Front
-from mixlaw.optimizer.proposal import Interval
-from mixlaw.optimizer.suggestion import Job, Suggestion, Value
+from mixlaw.optimizer.proposals.pareto import Compromise, Front
+from mixlaw.optimizer.proposals.proposal import Interval
+from mixlaw.optimizer.suggestions.suggestion import Job, Suggestion, Value
 from mixlaw.runner.schedule import rate
 from mixlaw.study import Study, open_study
 from mixlaw.study_losses import curves, logged
@@ -233,7 +233,7 @@ def test_a_dark_page_gets_light_ink_and_the_list_names_every_plot(fitted: Study)
 def test_the_learning_rate_that_is_drawn_is_the_one_that_is_trained_with(fitted: Study) -> None:
     from dataclasses import replace
 
-    from mixlaw.analysis.plots_recipe import learning_rates
+    from mixlaw.analysis.plots.recipes import learning_rates
     from mixlaw.recipe import Decay, Schedule
 
     recipe = fitted.proposals()[-1].recipe

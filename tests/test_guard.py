@@ -8,16 +8,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mixlaw.optimizer.constraints import feasible
-from mixlaw.optimizer.goal import Goal, worth_of
-from mixlaw.optimizer.guard import TRIFLE, excess, guarded_by, holding
-from mixlaw.optimizer.objective import Objective
-from mixlaw.optimizer.optimize import best_points
-from mixlaw.optimizer.rivals import rivals_of
-from mixlaw.optimizer.search import random_starts
+from mixlaw.optimizer.proposals.guard import TRIFLE, excess, guarded_by, holding
+from mixlaw.optimizer.proposals.optimize import best_points
+from mixlaw.optimizer.proposals.rivals import rivals_of
+from mixlaw.optimizer.proposals.search import random_starts
 from mixlaw.optimizer.simulate import random_world
-from mixlaw.optimizer.target import Guard, Target
-from mixlaw.optimizer.trust import near_runs
+from mixlaw.optimizer.space.constraints import feasible
+from mixlaw.optimizer.space.target import Guard, Target
+from mixlaw.optimizer.worth.goal import Goal, worth_of
+from mixlaw.optimizer.worth.objective import Objective
+from mixlaw.optimizer.worth.trust import near_runs
 from mixlaw.recipe import Domain, Kind
 
 DOMAINS = (

@@ -85,6 +85,18 @@ def test_imports_run_one_way(folder: str) -> None:
     assert not wrong
 
 
+def test_inside_the_optimizer_imports_run_one_way() -> None:
+    parts = ("space", "worth", "proposals", "suggestions")
+    wrong = {
+        (name_of(path), name)
+        for index, part in enumerate(parts)
+        for path in (ROOT / "optimizer" / part).glob("*.py")
+        for name in imports(path)
+        if name.startswith(tuple(f"mixlaw.optimizer.{later}" for later in (*parts[index + 1 :], "sampling")))
+    }
+    assert not wrong
+
+
 def test_the_contract_imports_nothing_of_the_folders() -> None:
     known = {name: imports(PACKAGE / f"{name.removeprefix('mixlaw.')}.py") for name in BASE}
     assert {name: found - BASE for name, found in known.items()} == {name: set() for name in BASE}

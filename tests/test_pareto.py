@@ -11,10 +11,10 @@ import torch
 
 from mixlaw.analysis.from_recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.baselines import named
-from mixlaw.optimizer.pareto import Front, hypervolume, leading, pareto
+from mixlaw.optimizer.proposals.pareto import Front, hypervolume, leading, pareto
 from mixlaw.optimizer.simulate import World, random_recipes, random_world
-from mixlaw.optimizer.target import Guard, Target, Trained
+from mixlaw.optimizer.space.target import Guard, Target, Trained
+from mixlaw.optimizer.worth.baselines import named
 from mixlaw.recipe import Domain, Kind, Mixture, Recipe
 
 DOMAINS = (
@@ -65,8 +65,8 @@ def test_no_recipe_of_the_front_is_beaten_by_another_for_both_groups(front: Fron
 
 
 def test_the_ends_of_the_front_beat_five_thousand_random_recipes(front: Front, world: World) -> None:
-    from mixlaw.optimizer.constraints import feasible
-    from mixlaw.optimizer.search import random_starts
+    from mixlaw.optimizer.proposals.search import random_starts
+    from mixlaw.optimizer.space.constraints import feasible
 
     allowed = feasible(TARGET, DOMAINS)
     points = random_starts(allowed, 5000, seed=9)

@@ -21,7 +21,7 @@ from mixlaw.analysis.plots import (
     schedule,
     segment_tree,
 )
-from mixlaw.analysis.style import CODE_SHADES, CYCLE, TEMPLATES, TEXT_SHADES, count, domain_colours, size_axis
+from mixlaw.analysis.plots.style import CODE_SHADES, CYCLE, TEMPLATES, TEXT_SHADES, count, domain_colours, size_axis
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 from studies import DOMAINS, NODES, Study, audited, study
 

@@ -15,12 +15,12 @@ from scipy.optimize import minimize
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.from_recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.constraints import Infeasible
-from mixlaw.optimizer.goal import Goal, Measure
-from mixlaw.optimizer.proposal import Proposal, load_proposals
-from mixlaw.optimizer.propose import propose
+from mixlaw.optimizer.proposals.proposal import Proposal, load_proposals
+from mixlaw.optimizer.proposals.propose import propose
 from mixlaw.optimizer.simulate import World, random_recipes, random_world
-from mixlaw.optimizer.target import Guard, Target, Trained
+from mixlaw.optimizer.space.constraints import Infeasible
+from mixlaw.optimizer.space.target import Guard, Target, Trained
+from mixlaw.optimizer.worth.goal import Goal, Measure
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 
 DOMAINS = (

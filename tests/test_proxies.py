@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixlaw.optimizer.proxies import Prices, Proxies
+from mixlaw.optimizer.suggestions.proxies import Prices, Proxies
 from mixlaw.recipe import Mixture, Phase, Recipe, Schedule
 from mixlaw.runner.tree import plan
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from mixlaw.analysis.plots import Curve
-from mixlaw.optimizer.pareto import Compromise, Front
-from mixlaw.optimizer.proposal import Interval
-from mixlaw.optimizer.verify import verify
-from mixlaw.optimizer.what_if import Worthwhile
+from mixlaw.optimizer.proposals.pareto import Compromise, Front
+from mixlaw.optimizer.proposals.proposal import Interval
+from mixlaw.optimizer.proposals.verify import verify
+from mixlaw.optimizer.proposals.what_if import Worthwhile
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.report import ReportData, report
 from studies import DOMAINS, NODES, audited, study

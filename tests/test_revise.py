@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from mixlaw.analysis.from_recipes import design_of
-from mixlaw.optimizer.constraints import Infeasible
-from mixlaw.optimizer.goal import Goal
-from mixlaw.optimizer.ground import Ground, ground_of
-from mixlaw.optimizer.proposal import PROPOSAL
-from mixlaw.optimizer.propose import propose
-from mixlaw.optimizer.revise import adapted, revise, weighed
+from mixlaw.optimizer.proposals.ground import Ground, ground_of
+from mixlaw.optimizer.proposals.proposal import PROPOSAL
+from mixlaw.optimizer.proposals.propose import propose
+from mixlaw.optimizer.proposals.revise import adapted, revise, weighed
 from mixlaw.optimizer.simulate import World, random_world
-from mixlaw.optimizer.target import Guard, Target, Trained
+from mixlaw.optimizer.space.constraints import Infeasible
+from mixlaw.optimizer.space.target import Guard, Target, Trained
+from mixlaw.optimizer.worth.goal import Goal
 from mixlaw.recipe import Domain, Kind, Mixture, Recipe
 
 DOMAINS = (

@@ -20,11 +20,11 @@ from scipy import stats
 
 from mixlaw.analysis.from_recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.sampler import MixtureSampler, mixtures, suggest_mixture
-from mixlaw.optimizer.sampler_history import History
-from mixlaw.optimizer.sampler_model import Data, as_losses, propose
-from mixlaw.optimizer.sampler_simplex import Simplex
-from mixlaw.optimizer.sampler_trials import Stage, mixed
+from mixlaw.optimizer.sampling.history import History
+from mixlaw.optimizer.sampling.model import Data, as_losses, propose
+from mixlaw.optimizer.sampling.sampler import MixtureSampler, mixtures, suggest_mixture
+from mixlaw.optimizer.sampling.simplex import Simplex
+from mixlaw.optimizer.sampling.trials import Stage, mixed
 from mixlaw.optimizer.simulate import random_world
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from IPython.core.formatters import HTMLFormatter, PlainTextFormatter
 
-from mixlaw.optimizer.verify import verify
+from mixlaw.optimizer.proposals.verify import verify
 from mixlaw.show import Written
 from studies import study
 

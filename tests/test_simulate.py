@@ -13,10 +13,10 @@ import torch
 
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.from_recipes import design_of
-from mixlaw.optimizer.constraints import feasible
-from mixlaw.optimizer.propose import propose
+from mixlaw.optimizer.proposals.propose import propose
 from mixlaw.optimizer.simulate import RISE, Family, World, random_recipes, random_world, wild_world
-from mixlaw.optimizer.target import Target
+from mixlaw.optimizer.space.constraints import feasible
+from mixlaw.optimizer.space.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 
 DOMAINS = (Domain("web", Kind.TEXT, 10**12), Domain("python", Kind.CODE, 1_000_000))

@@ -14,13 +14,13 @@ import torch
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.from_recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.beliefs import Predicted
-from mixlaw.optimizer.choose import choose
-from mixlaw.optimizer.proxies import Proxies
 from mixlaw.optimizer.simulate import Known, World, random_recipes, random_world
-from mixlaw.optimizer.suggest import suggest
-from mixlaw.optimizer.suggestion import Suggestion
-from mixlaw.optimizer.target import Target, Trained
+from mixlaw.optimizer.space.target import Target, Trained
+from mixlaw.optimizer.suggestions.choose import choose
+from mixlaw.optimizer.suggestions.proxies import Proxies
+from mixlaw.optimizer.suggestions.suggest import suggest
+from mixlaw.optimizer.suggestions.suggestion import Suggestion
+from mixlaw.optimizer.worth.beliefs import Predicted
 from mixlaw.recipe import Domain, Kind, Mixture, Recipe
 from mixlaw.runner.tree import plan
 

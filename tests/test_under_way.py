@@ -11,15 +11,15 @@ import torch
 
 from mixlaw.analysis.from_recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.constraints import Infeasible, feasible
-from mixlaw.optimizer.goal import Goal, worth_of
-from mixlaw.optimizer.propose import propose
-from mixlaw.optimizer.proxies import Proxies
-from mixlaw.optimizer.rivals import rivals_of
-from mixlaw.optimizer.search import random_starts
+from mixlaw.optimizer.proposals.propose import propose
+from mixlaw.optimizer.proposals.rivals import rivals_of
+from mixlaw.optimizer.proposals.search import random_starts
 from mixlaw.optimizer.simulate import World, random_world
-from mixlaw.optimizer.suggest import suggest
-from mixlaw.optimizer.target import Target, Trained
+from mixlaw.optimizer.space.constraints import Infeasible, feasible
+from mixlaw.optimizer.space.target import Target, Trained
+from mixlaw.optimizer.suggestions.proxies import Proxies
+from mixlaw.optimizer.suggestions.suggest import suggest
+from mixlaw.optimizer.worth.goal import Goal, worth_of
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 
 DOMAINS = (

@@ -5,11 +5,11 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from mixlaw.optimizer.proposal import Proposal
-from mixlaw.optimizer.propose import propose
+from mixlaw.optimizer.proposals.proposal import Proposal
+from mixlaw.optimizer.proposals.propose import propose
+from mixlaw.optimizer.proposals.verify import verify
 from mixlaw.optimizer.simulate import World, random_recipes, random_world
-from mixlaw.optimizer.target import Target
-from mixlaw.optimizer.verify import verify
+from mixlaw.optimizer.space.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 
 DOMAINS = (Domain("web", Kind.TEXT, 4_000_000), Domain("python", Kind.CODE, 2_000_000))

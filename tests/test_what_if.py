@@ -9,10 +9,10 @@ import torch
 
 from mixlaw.analysis.from_recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.baselines import named
+from mixlaw.optimizer.proposals.what_if import what_if
 from mixlaw.optimizer.simulate import World, random_world
-from mixlaw.optimizer.target import Target
-from mixlaw.optimizer.what_if import what_if
+from mixlaw.optimizer.space.target import Target
+from mixlaw.optimizer.worth.baselines import named
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 from studies import DOMAINS as FITTED
 from studies import study

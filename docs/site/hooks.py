@@ -19,8 +19,9 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "`import mixlaw` has most of it under its own name: `mixlaw.open_study`, `mixlaw.fit`, `mixlaw.propose`, ...",
         (
             *("mixlaw.study.open_study", "mixlaw.study.Study", "mixlaw.importing.import_table"),
-            *("mixlaw.analysis.fit.fit", "mixlaw.optimizer.propose.propose", "mixlaw.optimizer.pareto.pareto"),
-            *("mixlaw.optimizer.what_if.what_if", "mixlaw.optimizer.suggest.suggest", "mixlaw.errors.InputError"),
+            *("mixlaw.analysis.fit.fit", "mixlaw.optimizer.proposals.propose.propose"),
+            *("mixlaw.optimizer.proposals.pareto.pareto", "mixlaw.optimizer.proposals.what_if.what_if"),
+            *("mixlaw.optimizer.suggestions.suggest.suggest", "mixlaw.errors.InputError"),
         ),
     ),
     "records": (
@@ -49,16 +50,16 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "plots": (
         "Plots",
         "Functions of results that return plotly figures.",
-        tuple(f"mixlaw.analysis.{path.stem}" for path in sorted((ROOT / "analysis").glob("plots*.py"))),
+        tuple(f"mixlaw.analysis.plots.{path.stem}" for path in sorted((ROOT / "analysis" / "plots").glob("[!_]*.py"))),
     ),
     "optimizer": (
         "Optimizer",
         "Surfaces in, recipes out.",
         (
-            *("mixlaw.optimizer.target", "mixlaw.optimizer.goal", "mixlaw.optimizer.proposal"),
-            *("mixlaw.optimizer.suggestion", "mixlaw.optimizer.proxies", "mixlaw.optimizer.choose"),
-            *("mixlaw.optimizer.verify", "mixlaw.optimizer.sampler", "mixlaw.optimizer.simulate"),
-            "mixlaw.optimizer.replay",
+            *("mixlaw.optimizer.space.target", "mixlaw.optimizer.worth.goal", "mixlaw.optimizer.proposals.proposal"),
+            *("mixlaw.optimizer.proposals.verify", "mixlaw.optimizer.suggestions.suggestion"),
+            *("mixlaw.optimizer.suggestions.proxies", "mixlaw.optimizer.suggestions.choose"),
+            *("mixlaw.optimizer.suggestions.replay", "mixlaw.optimizer.sampling.sampler", "mixlaw.optimizer.simulate"),
         ),
     ),
     "runner": (

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from mixlaw.analysis.fit import fit as fit
     from mixlaw.analysis.surface import Surfaces as Surfaces
     from mixlaw.importing import import_table as import_table
-    from mixlaw.optimizer.goal import Goal as Goal
-    from mixlaw.optimizer.pareto import pareto as pareto
-    from mixlaw.optimizer.propose import propose as propose
-    from mixlaw.optimizer.sampler import MixtureSampler as MixtureSampler
-    from mixlaw.optimizer.target import Target as Target
-    from mixlaw.optimizer.what_if import what_if as what_if
+    from mixlaw.optimizer.proposals.pareto import pareto as pareto
+    from mixlaw.optimizer.proposals.propose import propose as propose
+    from mixlaw.optimizer.proposals.what_if import what_if as what_if
+    from mixlaw.optimizer.sampling.sampler import MixtureSampler as MixtureSampler
+    from mixlaw.optimizer.space.target import Target as Target
+    from mixlaw.optimizer.worth.goal import Goal as Goal
     from mixlaw.records import Measurement as Measurement
     from mixlaw.records import Record as Record
     from mixlaw.records import Unit as Unit
@@ -37,20 +37,20 @@ __version__ = "0.1.0"
 
 _LATER = {
     "Design": "mixlaw.analysis.design",
-    "Goal": "mixlaw.optimizer.goal",
+    "Goal": "mixlaw.optimizer.worth.goal",
     "Measurement": "mixlaw.records",
-    "MixtureSampler": "mixlaw.optimizer.sampler",
+    "MixtureSampler": "mixlaw.optimizer.sampling.sampler",
     "Record": "mixlaw.records",
     "Study": "mixlaw.study",
     "Surfaces": "mixlaw.analysis.surface",
-    "Target": "mixlaw.optimizer.target",
+    "Target": "mixlaw.optimizer.space.target",
     "Unit": "mixlaw.records",
     "fit": "mixlaw.analysis.fit",
     "import_table": "mixlaw.importing",
     "open_study": "mixlaw.study",
-    "pareto": "mixlaw.optimizer.pareto",
-    "propose": "mixlaw.optimizer.propose",
-    "what_if": "mixlaw.optimizer.what_if",
+    "pareto": "mixlaw.optimizer.proposals.pareto",
+    "propose": "mixlaw.optimizer.proposals.propose",
+    "what_if": "mixlaw.optimizer.proposals.what_if",
 }
 
 

@@ -15,8 +15,8 @@ from mixlaw.study import Study, open_study
 from mixlaw.template import create
 
 if TYPE_CHECKING:
-    from mixlaw.optimizer.proposal import Proposal
-    from mixlaw.optimizer.verify import Verification
+    from mixlaw.optimizer.proposals.proposal import Proposal
+    from mixlaw.optimizer.proposals.verify import Verification
     from mixlaw.runner.cost import Plan
 
 

@@ -29,12 +29,12 @@ from mixlaw.analysis.plots import (
     spread,
     worth,
 )
-from mixlaw.analysis.style import count
+from mixlaw.analysis.plots.style import count
 from mixlaw.analysis.surface import Surfaces
-from mixlaw.optimizer.pareto import Front
-from mixlaw.optimizer.proposal import PROPOSAL, Interval, Proposal, chance
-from mixlaw.optimizer.verify import Verification
-from mixlaw.optimizer.what_if import Worthwhile
+from mixlaw.optimizer.proposals.pareto import Front
+from mixlaw.optimizer.proposals.proposal import PROPOSAL, Interval, Proposal, chance
+from mixlaw.optimizer.proposals.verify import Verification
+from mixlaw.optimizer.proposals.what_if import Worthwhile
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.report_front import front_part
 from mixlaw.report_page import bullets, page, plot, section, table, within, words

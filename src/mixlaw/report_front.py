@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 
 from mixlaw.analysis.plots import front as plotted
-from mixlaw.analysis.style import count
-from mixlaw.optimizer.proposal import Proposal
+from mixlaw.analysis.plots.style import count
+from mixlaw.optimizer.proposals.proposal import Proposal
 from mixlaw.optimizer.tables import phases
 from mixlaw.report_page import page, plot, table
 
 if TYPE_CHECKING:
-    from mixlaw.optimizer.pareto import Front
+    from mixlaw.optimizer.proposals.pareto import Front
 
 
 def front_part(front: Front, proposal: Proposal | None = None) -> str:

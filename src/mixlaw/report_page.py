@@ -9,7 +9,7 @@ from html import escape
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from mixlaw.analysis.style import FONT, TEMPLATES
+from mixlaw.analysis.plots.style import FONT, TEMPLATES
 
 STYLE = """
 :root {

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from mixlaw.analysis.surface import Surfaces
     from mixlaw.export.write import Exported
-    from mixlaw.optimizer.pareto import Front
-    from mixlaw.optimizer.proposal import Proposal
-    from mixlaw.optimizer.suggestion import Suggestion
-    from mixlaw.optimizer.target import Target
-    from mixlaw.optimizer.verify import Verification
-    from mixlaw.optimizer.what_if import WhatIf
+    from mixlaw.optimizer.proposals.pareto import Front
+    from mixlaw.optimizer.proposals.proposal import Proposal
+    from mixlaw.optimizer.proposals.verify import Verification
+    from mixlaw.optimizer.proposals.what_if import WhatIf
+    from mixlaw.optimizer.space.target import Target
+    from mixlaw.optimizer.suggestions.suggestion import Suggestion
     from mixlaw.runner.corpora.contamination import Contamination
     from mixlaw.runner.corpora.manifest import Manifest
     from mixlaw.runner.cost import Plan
@@ -358,13 +358,13 @@ class Study(Shown):
         Raises:
             InputError: one was changed after it was frozen, or is of another version.
         """
-        from mixlaw.optimizer.proposal import load_proposals
+        from mixlaw.optimizer.proposals.proposal import load_proposals
 
         return list(load_proposals(self.proposals_folder))
 
     def verify(self) -> Verification:
         """Compare the frozen predictions of all proposals with what has been measured since."""
-        from mixlaw.optimizer.verify import verify
+        from mixlaw.optimizer.proposals.verify import verify
 
         return verify(self.proposals(), self.table())
 

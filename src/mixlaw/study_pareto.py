@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mixlaw.errors import InputError
 
 if TYPE_CHECKING:
-    from mixlaw.optimizer.pareto import Front
+    from mixlaw.optimizer.proposals.pareto import Front
     from mixlaw.study import Study
 
 Groups = Mapping[str, Sequence[str]]
@@ -17,7 +17,7 @@ Groups = Mapping[str, Sequence[str]]
 def front_of(study: Study, groups: Groups | None, progress: Callable[[float, str], None] | None = None) -> Front:
     """The front for the target between groups of tasks, those of study.toml where none are given."""
     from mixlaw.analysis.design import Design
-    from mixlaw.optimizer.pareto import pareto
+    from mixlaw.optimizer.proposals.pareto import pareto
     from mixlaw.study_target import goal_of
 
     surfaces, table = study.surfaces(), study.table()

@@ -9,9 +9,9 @@ from inspect import getdoc
 from typing import TYPE_CHECKING
 
 from mixlaw.analysis import plots
-from mixlaw.analysis.style import themed
+from mixlaw.analysis.plots.style import themed
 from mixlaw.errors import InputError
-from mixlaw.optimizer.proposal import PROPOSAL, Proposal
+from mixlaw.optimizer.proposals.proposal import PROPOSAL, Proposal
 from mixlaw.shown import Shown
 from mixlaw.study_what_if import Named
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from mixlaw.analysis.surface import Surfaces
-    from mixlaw.optimizer.pareto import Front
-    from mixlaw.optimizer.suggestion import Suggestion
+    from mixlaw.optimizer.proposals.pareto import Front
+    from mixlaw.optimizer.suggestions.suggestion import Suggestion
     from mixlaw.recipe import Recipe
     from mixlaw.study import Study
 

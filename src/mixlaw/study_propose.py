@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mixlaw.optimizer.goal import Goal
-    from mixlaw.optimizer.proposal import Proposal
-    from mixlaw.optimizer.target import Target
+    from mixlaw.optimizer.proposals.proposal import Proposal
+    from mixlaw.optimizer.space.target import Target
+    from mixlaw.optimizer.worth.goal import Goal
     from mixlaw.study import Study
 
 
@@ -21,7 +21,7 @@ def proposed(
 ) -> Proposal:
     """Propose for a target, that of the study where none is given; by default as its study.toml says what is better."""
     from mixlaw.analysis.design import Design
-    from mixlaw.optimizer.propose import propose
+    from mixlaw.optimizer.proposals.propose import propose
 
     adopt = study.setup.adopt if queue else None  # without data, this is the moment to say so
     if queue:
@@ -58,7 +58,7 @@ def _trainable(study: Study, target: Target) -> None:
         InputError: the nearest model has another size.
     """
     from mixlaw.errors import InputError
-    from mixlaw.optimizer.verify import SAME
+    from mixlaw.optimizer.proposals.verify import SAME
     from mixlaw.runner.ladder import shape
 
     if target.sizes is not None:  # free, and found among the models there are

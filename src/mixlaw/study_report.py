@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from mixlaw.analysis.plots import Node
 from mixlaw.errors import InputError
-from mixlaw.optimizer.pareto import Front
-from mixlaw.optimizer.what_if import Worthwhile
+from mixlaw.optimizer.proposals.pareto import Front
+from mixlaw.optimizer.proposals.what_if import Worthwhile
 from mixlaw.report import ReportData, report
 from mixlaw.runner.tree import plan
 

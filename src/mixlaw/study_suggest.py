@@ -16,8 +16,8 @@ from mixlaw.study_recipes import subset
 
 if TYPE_CHECKING:
     from mixlaw.analysis.surface import Surfaces
-    from mixlaw.optimizer.proxies import Proxies
-    from mixlaw.optimizer.suggestion import Suggestion
+    from mixlaw.optimizer.suggestions.proxies import Proxies
+    from mixlaw.optimizer.suggestions.suggestion import Suggestion
     from mixlaw.study import Study
 
 Tell = Callable[[float, str], None]
@@ -33,8 +33,8 @@ def suggested(study: Study, budget: float, count: int, progress: Tell | None) ->
 def considered(study: Study, budget: float, count: int = 8, progress: Tell | None = None) -> Suggestion:
     """The next proxies of a study; nothing is written."""
     from mixlaw.analysis.surface import Status
-    from mixlaw.optimizer.cold_start import short_of_runs
-    from mixlaw.optimizer.suggest import suggest
+    from mixlaw.optimizer.suggestions.cold_start import short_of_runs
+    from mixlaw.optimizer.suggestions.suggest import suggest
     from mixlaw.study_target import goal_of
 
     target, domains, records = study.target(), study.domains, study.records()
@@ -66,7 +66,7 @@ def proxies_of(study: Study, records: list[Record], surfaces: Surfaces | None) -
 
     Runs measured since the surfaces were fitted count as queued: what they show will be known.
     """
-    from mixlaw.optimizer.proxies import Proxies
+    from mixlaw.optimizer.suggestions.proxies import Proxies
 
     seen = set(surfaces.observed.design.runs) if surfaces else set()
     measured = tuple(dict.fromkeys(r.recipe for r in records if r.progress == 1))

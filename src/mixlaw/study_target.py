@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.goal import Goal, Measure
-from mixlaw.optimizer.target import Guard, Target, Trained
+from mixlaw.optimizer.space.target import Guard, Target, Trained
+from mixlaw.optimizer.worth.goal import Goal, Measure
 from mixlaw.recipe import Mixture
 from mixlaw.runner.ladder import parse_size
 from mixlaw.settings import Settings, TrainedSettings

@@ -13,7 +13,7 @@ from mixlaw.runner.ladder import parse_size
 from mixlaw.settings import Settings
 
 if TYPE_CHECKING:
-    from mixlaw.optimizer.what_if import WhatIf
+    from mixlaw.optimizer.proposals.what_if import WhatIf
     from mixlaw.study import Study
 
 #: A recipe, or what leads to it: a file, the name of a run or its lineage, the id of a proposal.
@@ -22,8 +22,8 @@ Named = Recipe | str | Path
 
 def answered(study: Study, recipe: Named | None, against: Named) -> WhatIf:
     """What a recipe would measure, beside another one."""
-    from mixlaw.optimizer.baselines import BASELINES, named
-    from mixlaw.optimizer.what_if import what_if
+    from mixlaw.optimizer.proposals.what_if import what_if
+    from mixlaw.optimizer.worth.baselines import BASELINES, named
 
     surfaces, asked = study.surfaces(), found(study, recipe)
     if isinstance(against, str) and against in BASELINES:

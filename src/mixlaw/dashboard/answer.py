@@ -12,11 +12,11 @@ import plotly.graph_objects as go
 
 from mixlaw.analysis.code_share import code_share
 from mixlaw.analysis.plots import gains, response, schedule, ternary, two_phases
-from mixlaw.analysis.style import count
+from mixlaw.analysis.plots.style import count
 from mixlaw.dashboard.view import View
 from mixlaw.dashboard.watched import Opened
-from mixlaw.optimizer.proposal import PROPOSAL, Forecast, Interval, chance
-from mixlaw.optimizer.revise import Weighed, weighed
+from mixlaw.optimizer.proposals.proposal import PROPOSAL, Forecast, Interval, chance
+from mixlaw.optimizer.proposals.revise import Weighed, weighed
 from mixlaw.optimizer.tables import Rows
 
 #: Of the landscape: points on a side, and worlds whose optima are shown; few, as it is drawn at every move.

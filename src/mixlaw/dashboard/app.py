@@ -17,14 +17,14 @@ from dash.exceptions import PreventUpdate
 from flask import Response
 from plotly.offline import get_plotlyjs
 
-from mixlaw.analysis.style import TEMPLATES
+from mixlaw.analysis.plots.style import TEMPLATES
 from mixlaw.dashboard import dials, page
 from mixlaw.dashboard.answer import Answer, landscape
 from mixlaw.dashboard.view import View, packed, unpacked
 from mixlaw.dashboard.watched import Job, Opened, Watched
 from mixlaw.errors import InputError
-from mixlaw.optimizer.revise import adapted, revise
-from mixlaw.optimizer.target import WHOLE
+from mixlaw.optimizer.proposals.revise import adapted, revise
+from mixlaw.optimizer.space.target import WHOLE
 from mixlaw.study_propose import proposed
 
 Data = dict[str, Any]

@@ -13,9 +13,9 @@ from mixlaw.analysis.design import Design
 from mixlaw.analysis.surface import Surfaces
 from mixlaw.dashboard.view import View
 from mixlaw.errors import InputError
-from mixlaw.optimizer.goal import Goal
-from mixlaw.optimizer.ground import Ground, ground_of
-from mixlaw.optimizer.target import Target
+from mixlaw.optimizer.proposals.ground import Ground, ground_of
+from mixlaw.optimizer.space.target import Target
+from mixlaw.optimizer.worth.goal import Goal
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import read_record
 from mixlaw.study import Study, open_study

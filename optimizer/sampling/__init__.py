@@ -1,0 +1,1 @@
+"""Mixtures as parameters of any Optuna study."""

@@ -1,0 +1,1 @@
+"""What a target allows: its recipes as points of a polytope."""
