@@ -84,7 +84,11 @@ def test_a_sheet_that_means_something_else_is_refused_with_what_was_seen(tmp_pat
 
 
 TARGETS = {
-    "tokens in words": ('params = "1B"\ntokens = "20B"', r"target.tokens = '20B': .*such as 20_000_000_000"),
+    "tokens in words": (
+        'params = "1B"\ntokens = "20 billion"',
+        r"target.tokens = '20 billion': .*write \"20B\" or 20_000",
+    ),
+    "no tokens": ('params = "1B"\ntokens = "0B"', r"target.tokens = '0B': input should be greater than 0"),
     "floors without a phase": (
         'params = "1B"\ntokens = 20_000_000_000\nfloors = { web = 0.1 }',
         r"target.floors.web = 0.1: .*which is written \{ NAME = value \}",

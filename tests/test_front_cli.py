@@ -21,7 +21,7 @@ from test_cli import DOMAINS, document, mixlaw, refused
 RECIPE = """
 params = "60M"
 phases = [
-    { name = "init", tokens = 800_000_000, mixture = "half" },
+    { name = "init", tokens = "800M", mixture = "half" },
     { name = "continue", tokens = 300_000_000, mixture = { web = 0.9, books = 0.1 } },
     { name = "cooldown", tokens = 100_000_000, mixture = { stack = 1.0 }, lr_end = 0.1 },
 ]

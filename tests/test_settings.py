@@ -82,6 +82,19 @@ def test_a_study_is_read_as_it_is_written(tmp_path: Path) -> None:
     assert settings.target.floors == {"init": {"text": 0.1}}
 
 
+WRITTEN = {"4_000_000": 4_000_000, '"4M"': 4_000_000, '"2.8 b"': 2_800_000_000, '"15T"': 15_000_000_000_000, '"7"': 7}
+
+
+@pytest.mark.parametrize(("text", "tokens"), WRITTEN.items())
+def test_tokens_may_be_written_like_sizes(tmp_path: Path, text: str, tokens: int) -> None:
+    changed = GOOD.replace("4_000_000", text).replace("500_000", text).replace("9_000", text)
+    settings = read_settings(write(tmp_path, changed))
+    assert settings.target is not None
+    assert settings.target.nominal == (100_000, tokens)
+    assert settings.sizes["0.025M"] == tokens
+    assert settings.domains["code"].unique_tokens == tokens
+
+
 def test_a_score_may_name_the_loss_it_follows_and_the_score_of_guessing(tmp_path: Path) -> None:
     linked = 'capitals = { unit = "choice-prob", link = "text", chance = 0.25 }'
     settings = read_settings(write(tmp_path, GOOD.replace('capitals = "choice-prob"', linked)))

@@ -13,7 +13,7 @@ from mixlaw.errors import InputError
 from mixlaw.recipe import Decay, Domain, InvalidMixture, Mixture, Schedule
 from mixlaw.records import Unit
 from mixlaw.runner.ladder import parse_size
-from mixlaw.settings_data import STRICT
+from mixlaw.settings_data import STRICT, Tokens
 from mixlaw.settings_data import DomainSettings as DomainSettings
 from mixlaw.settings_data import TokenizerSettings as TokenizerSettings
 from mixlaw.settings_tasks import Suite, TaskSettings, expanded
@@ -89,7 +89,7 @@ class RecipeSettings(_Strict):
     schedule: Schedule = Schedule.WSD
     phases: dict[str, PhaseUse] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
-    tokens: int | None = Field(default=None, gt=0)
+    tokens: Tokens | None = None
 
     @field_validator("phases", mode="before")
     @classmethod
@@ -103,7 +103,7 @@ class TrainedSettings(_Strict):
     """A phase that is over, or goes on; without a mixture nobody knows what it was trained on."""
 
     phase: str
-    tokens: int = Field(gt=0)
+    tokens: Tokens
     mixture: str | dict[str, Share] | None = None
     lr_end: Share = 1.0
     goes_on: bool = False
@@ -125,7 +125,7 @@ class TargetSettings(_Strict):
     """
 
     params: str | int | None = None
-    tokens: int | None = Field(default=None, gt=0)
+    tokens: Tokens | None = None
     flops: float | None = Field(default=None, gt=0)
     sizes: tuple[str | int, str | int] | None = None
     ladder: tuple[str | int, ...] = ()
@@ -183,7 +183,7 @@ class Settings(_Strict):
     suites: list[Suite] = []
     tokenizer: TokenizerSettings = TokenizerSettings()
     training: TrainingSettings = TrainingSettings()
-    sizes: dict[str, Annotated[int, Field(gt=0)]] = {}
+    sizes: dict[str, Tokens] = {}
     phases: list[PhaseSettings] = []
     mixtures: dict[str, dict[str, float]] = {}
     recipes: list[RecipeSettings] = []
@@ -365,7 +365,6 @@ def validate(data: Mapping[str, Any], path: Path) -> Settings:
 #: Type of a problem -> what the value should look like.
 _SHAPES = {
     "dict_type": ", which is written { NAME = value }",
-    "int_parsing": ", such as 20_000_000_000",
     "list_type": ', which is written ["a", "b"]',
 }
 

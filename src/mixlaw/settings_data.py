@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mixlaw.recipe import Kind
 
 STRICT = ConfigDict(extra="forbid", frozen=True)  # a key that is not known is an error, not ignored
 ENDLESS = 10**18  # unique tokens where nobody knows them: more than any run takes
+_COUNT = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([KMBT]?)", re.IGNORECASE)
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+
+
+def parse_tokens(value: Any) -> Any:
+    """Tokens from `"20B"`, with K, M, B or T behind the number; what is no text stays as it is."""
+    if not isinstance(value, str):
+        return value
+    match = _COUNT.fullmatch(value.strip().replace("_", ""))
+    if match is None:
+        raise ValueError('tokens are a number, K, M, B or T behind it: write "20B" or 20_000_000_000')
+    return round(float(match[1]) * _UNITS[match[2].upper()])
+
+
+Tokens = Annotated[int, BeforeValidator(parse_tokens), Field(gt=0)]
 
 
 class DomainSettings(BaseModel):
@@ -23,7 +41,7 @@ class DomainSettings(BaseModel):
 
     kind: Kind = Kind.TEXT
     source: str | None = None
-    unique_tokens: int | None = Field(default=None, gt=0)
+    unique_tokens: Tokens | None = None
 
 
 class TokenizerSettings(BaseModel):

@@ -11,6 +11,7 @@ from mixlaw.errors import InputError
 from mixlaw.recipe import Recipe
 from mixlaw.runner.ladder import parse_size
 from mixlaw.settings import Settings
+from mixlaw.settings_data import parse_tokens
 
 if TYPE_CHECKING:
     from mixlaw.optimizer.proposals.what_if import WhatIf
@@ -69,8 +70,8 @@ def found(study: Study, named: Named | None, other: str = "") -> Recipe:
 def read(path: Path, settings: Settings) -> Recipe:
     """A recipe in a TOML or JSON file: params, and phases with name, tokens and mixture.
 
-    A size may be written as "470M" and a mixture as one of study.toml; where a phase says nothing of its learning rate,
-    study.toml does.
+    A size may be written as "470M", tokens as "20B" and a mixture as one of study.toml; where a phase says nothing of
+    its learning rate, study.toml does.
 
     Raises:
         InputError: the file is not a recipe.
@@ -98,7 +99,7 @@ def _phase(data: dict[str, Any], settings: Settings) -> dict[str, Any]:
             known = ", ".join(settings.mixtures) or "none"
             raise InputError(f"there is no mixture {mixture!r} in study.toml, but {known}; write shares by domain")
         mixture = settings.mixtures[mixture]
-    return {"lr_end": ends.get(data["name"]), **data, "mixture": mixture}
+    return {"lr_end": ends.get(data["name"]), **data, "tokens": parse_tokens(data["tokens"]), "mixture": mixture}
 
 
 def _only(data: dict[str, Any], keys: tuple[str, ...]) -> None:
