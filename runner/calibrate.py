@@ -7,22 +7,24 @@ import os
 import statistics
 import time
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from mixlaw.files import write_json
-from mixlaw.runner.distributed import Ranks, joined, spread
 from mixlaw.runner.ladder import shape
-from mixlaw.runner.model import initialise, optimizer
 from mixlaw.runner.setup import Setup
-from mixlaw.runner.start import load_start
-from mixlaw.runner.step import passes, train_step
+
+if TYPE_CHECKING:
+    from mixlaw.runner.distributed import Ranks
 
 WARM, TIMED = 2, 5  # steps
 
 
 def tokens_per_second(params: int, setup: Setup) -> float:
     """Training speed of one worker, on a GPU or with one thread: the median of a few timed steps on random tokens."""
+    import torch
+
+    from mixlaw.runner.distributed import joined
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -34,6 +36,13 @@ def tokens_per_second(params: int, setup: Setup) -> float:
 
 def _seconds(params: int, setup: Setup, ranks: Ranks) -> list[float]:
     """Seconds of each step."""
+    import torch
+
+    from mixlaw.runner.distributed import spread
+    from mixlaw.runner.model import initialise, optimizer
+    from mixlaw.runner.start import load_start
+    from mixlaw.runner.step import passes, train_step
+
     cut, rules, seconds = passes(setup, params, ranks), setup.hyperparameters(params), []
     size = shape(params)
     model = load_start(setup.start)[0] if setup.start else initialise(size, setup.vocabulary, setup.sequence, seed=0)

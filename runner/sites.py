@@ -7,13 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
 from mixlaw.runner.devices import Machine, this_machine
 from mixlaw.runner.dispatch import Progress
-from mixlaw.runner.execute import Executor, LocalExecutor
 from mixlaw.runner.setup import Setup
 from mixlaw.runner.store import Store
+
+if TYPE_CHECKING:
+    from mixlaw.runner.execute import Executor
 
 Show = Callable[[Progress], None]
 
@@ -59,6 +62,8 @@ class Local(Site):
 
     def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
         """Processes on this machine."""
+        from mixlaw.runner.execute import LocalExecutor
+
         return LocalExecutor(setup, runs, self.machines()[0], show, self.launch)
 
 

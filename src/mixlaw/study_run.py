@@ -40,8 +40,9 @@ def ran(study: Study, site: Site, progress: Callable[[Progress], None]) -> Outco
     study.records()  # a damaged record is found before hours are spent
     tree = plan(study.recipes())
     pending = tree.needed(_measured(study), site.trained(study.runs))
-    if pending:
-        preflight(study)
+    if not pending:
+        return Outcome((), {}, ())
+    preflight(study)
     return site.executor(study.setup, study.runs, progress).run(tree, pending)
 
 
