@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +14,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mixlaw.errors import InputError
-from mixlaw.files import write_json, write_text
+from mixlaw.files import write_json
+from mixlaw.runner.checkpoint_files import STATE as STATE
+from mixlaw.runner.checkpoint_files import remove as remove
+from mixlaw.runner.checkpoint_files import seal
+from mixlaw.runner.checkpoint_files import verify as verify
 from mixlaw.runner.distributed import ALONE, Ranks, part, whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-STATE = "state.json"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
 KEPT = "training.json"  # what the loop has to know beside weights, moments and step
 
@@ -85,10 +86,7 @@ def _write(
             shutil.copyfile(tokenizer / name, draft / name)
     for path in draft.iterdir():
         path.chmod(0o644)  # safetensors gives 0600; a study may be shared by several users
-    checksums = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
-    write_text(draft / STATE, _state(step, checksums))
-    remove(folder)
-    os.replace(draft, folder)
+    seal(draft, folder, step)
 
 
 def _without_bars() -> None:
@@ -96,15 +94,6 @@ def _without_bars() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def remove(folder: Path) -> None:
-    """Delete a checkpoint if there is one; under its name it is whole until it is gone."""
-    hidden = folder.with_name(f".{folder.name}.{os.getpid()}.gone.tmp")
-    shutil.rmtree(hidden, ignore_errors=True)  # of a killed process that had the same number
-    with suppress(FileNotFoundError):
-        os.replace(folder, hidden)
-    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def load(folder: Path) -> Restored:
@@ -143,36 +132,6 @@ def load_model(folder: Path) -> PreTrainedModel:
     return model
 
 
-def verify(folder: Path) -> int:
-    """Check every file of a checkpoint against its checksum; return the steps it has done.
-
-    Raises:
-        InputError: a file is missing or differs from its checksum.
-    """
-    try:
-        text = (folder / STATE).read_text(encoding="utf-8")
-        state = json.loads(text)
-        step, checksums = state["step"], state["sha256"]
-        wrong = [name for name, digest in checksums.items() if _sha256(folder / name) != digest]
-        wrong += [STATE] if text != _state(step, checksums) else []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"checkpoint {folder} is damaged ({error}); delete that folder and run again to retrain it"
-        ) from error
-    if wrong:
-        raise InputError(
-            f"checkpoint {folder} is damaged: {wrong[0]} differs from its checksum; "
-            "delete that folder and run again to retrain it"
-        )
-    return int(step)
-
-
-def _state(step: int, checksums: Mapping[str, str]) -> str:
-    """The text of state.json: steps done, the checksum of every other file, and its own."""
-    own = hashlib.sha256(json.dumps([step, checksums]).encode()).hexdigest()
-    return json.dumps({"step": step, "sha256": checksums, "own": own}, indent=1) + "\n"
-
-
 def restore_moments(optimizer: torch.optim.Optimizer, model: PreTrainedModel, moments: dict[str, torch.Tensor]) -> None:
     """Put AdamW's moments and step counts back, by parameter name; each rank takes its share of them."""
     for name, weight in model.named_parameters():
@@ -200,8 +159,3 @@ def _weights(model: PreTrainedModel, ranks: Ranks) -> dict[str, torch.Tensor]:
             weights[name] = full
         seen.add(id(tensor))
     return weights
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

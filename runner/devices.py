@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mixlaw.errors import InputError
 from mixlaw.runner.ladder import shape
 from mixlaw.runner.memory import devices_needed
 from mixlaw.runner.setup import Setup
+
+#: What the drivers of GPUs put there: NVIDIA's, on a Jetson, under WSL; AMD's.
+DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg", "/dev/kfd")
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,25 @@ def this_machine(workers: int | None = None, gpus: int | None = None) -> Machine
     Raises:
         InputError: there are not so many GPUs.
     """
-    import torch
-
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = _gpus()
     if gpus is not None and gpus > found:
         raise InputError(f"{gpus} GPUs are wanted, {found} are here; give --gpus {found} or leave it out")
     count = found if gpus is None else gpus
     if count == 0:
         return Machine("local", workers or len(os.sched_getaffinity(0)))
+    import torch
+
     memory = min(torch.cuda.get_device_properties(index).total_memory for index in range(count))
     return Machine("local", min(count, workers or count), "cuda", memory)
+
+
+def _gpus() -> int:
+    """GPUs that torch can use; where no driver is, torch is not asked: it takes seconds to load."""
+    if not any(Path(driver).exists() for driver in DRIVERS):
+        return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def needed(setup: Setup, params: int, machines: Sequence[Machine]) -> int:

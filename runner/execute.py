@@ -16,12 +16,11 @@ from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Recipe
-from mixlaw.runner import checkpoint
+from mixlaw.runner.checkpoint_files import origin, verify
 from mixlaw.runner.devices import Machine, Place, Pool, needed
 from mixlaw.runner.dispatch import Outcome, Progress, Queue
 from mixlaw.runner.process import WorkerProcess
 from mixlaw.runner.setup import Setup
-from mixlaw.runner.train import origin
 from mixlaw.runner.tree import Segment, Tree
 
 Event = Mapping[str, Any]
@@ -245,7 +244,7 @@ class LocalExecutor(Executor):
         """Read the checkpoints to go on from before anything is trained, so that a damaged one changes nothing."""
         for folder in {origin(segment, self.setup, self.runs) for segment in segments}:
             if folder is not None and folder.is_dir():
-                checkpoint.verify(folder)
+                verify(folder)
 
 
 class _LocalHand(Hand):

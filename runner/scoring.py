@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mixlaw.records import Measurement
@@ -91,6 +90,8 @@ def slide(start: int, end: int, length: int) -> list[tuple[int, int, int]]:
 
 def score(model: Any, windows: Sequence[Window]) -> Floats:
     """Negative log-likelihood of each window's scored tokens, in nats, shape (windows,)."""
+    import torch
+
     nats = np.zeros(len(windows))
     training = model.training
     model.eval()
@@ -115,6 +116,8 @@ def _batches(windows: Sequence[Window], most: int) -> Iterator[list[int]]:
 
 
 def _score_batch(model: Any, windows: Sequence[Window]) -> Floats:
+    import torch
+
     # Padding stands to the right, where a causal model cannot see it, and its predictions are not scored:
     # no attention mask is needed, and the fast causal kernel is used.
     longest = max(window.tokens.size for window in windows)

@@ -17,9 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from mixlaw.errors import InputError
+from mixlaw.runner.checkpoint_files import STATE, remove, verify
 from mixlaw.runner.tree import Segment
-
-STATE = "state.json"
 
 
 class Damaged(InputError):
@@ -87,8 +86,6 @@ class Store:
         Raises:
             Damaged: a file is missing, or differs from its checksum.
         """
-        from mixlaw.runner import checkpoint
-
         draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
@@ -97,7 +94,7 @@ class Store:
             (draft / STATE).write_bytes(state)
             for file in json.loads(state)["sha256"]:
                 self.fs.get_file(f"{self.root}/{name}/{file}", str(draft / Path(file).name))
-            checkpoint.verify(draft)
+            verify(draft)
         except (FileNotFoundError, ValueError, KeyError, TypeError, InputError):
             shutil.rmtree(draft)
             where = f"{self.url.rstrip('/')}/{name}"
@@ -107,9 +104,7 @@ class Store:
     def remove(self, name: str) -> None:
         """Delete a checkpoint if there is one."""
         if self.local:
-            from mixlaw.runner import checkpoint
-
-            checkpoint.remove(Path(self.root, name))
+            remove(Path(self.root, name))
             return
         self.fs.invalidate_cache()
         for path in (f"{self.root}/{name}/{STATE}", f"{self.root}/{name}"):

@@ -15,6 +15,7 @@ import torch
 
 from mixlaw.errors import InputError
 from mixlaw.runner import checkpoint
+from mixlaw.runner.checkpoint_files import origin as origin
 from mixlaw.runner.distributed import ALONE, Ranks, spread
 from mixlaw.runner.head import Losses
 from mixlaw.runner.ladder import shape
@@ -275,20 +276,3 @@ class _Loop:
             yield meter
         finally:
             meter.close()
-
-
-def origin(segment: Segment, setup: Setup, runs: Path, most: int | None = None) -> Path | None:
-    """The checkpoint a segment goes on from: its own, else its newest partial one, else its parent's, else none.
-
-    Args:
-        most: steps that it may have done; None sets no limit.
-    """
-    home, begin = runs / segment.lineage, segment.start // setup.step_tokens(segment.recipe.params)
-    if (home / "checkpoint").is_dir():
-        return home / "checkpoint"
-    # One that another plan left before this segment's beginning is behind the parent's.
-    steps = {path: int(path.name.partition("-")[2]) for path in sorted(home.glob("partial-*"))}
-    partial = [path for path, step in steps.items() if begin < step <= (step if most is None else most)]
-    if partial:
-        return partial[-1]
-    return None if segment.parent is None else runs / segment.parent / "checkpoint"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
-
 from mixlaw.runner.tasks.measure import Subject
 
 #: Tokens of prompts and answers in one batch.
@@ -32,6 +30,8 @@ def generate(
         temperature: 0 takes the likeliest token each time; above, tokens are drawn from the whole distribution.
         seed: of the draws.
     """
+    import torch
+
     tokenizer, room = subject.tokenizer, min(tokens, subject.length // 2)
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     begin = [] if first is None else [first]
@@ -59,6 +59,8 @@ def _batches(encoded: Sequence[list[int]], room: int, most: int) -> Iterator[lis
 def _continue(
     model: Any, tokenizer: Any, encoded: list[list[int]], room: int, stops: Sequence[str], temperature: float
 ) -> list[str]:
+    import torch
+
     end = tokenizer.eos_token_id
     longest = max(map(len, encoded))
     inputs = torch.full((len(encoded), longest), 0 if end is None else end)
@@ -88,6 +90,7 @@ def _cut(tokenizer: Any, ids: list[int], end: int | None, stops: Sequence[str]) 
 
 def _stopping(tokenizer: Any, stops: Sequence[str], start: int) -> Any:
     """A criterion of transformers: rows whose last tokens hold a stop are done."""
+    import torch
     from transformers import StoppingCriteria
 
     longest = max(len(stop.encode()) for stop in stops)  # a token is a byte at least

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from mixlaw.errors import InputError
 from mixlaw.runner import jail
@@ -75,6 +74,8 @@ class Programs(Measure):
 
         Deterministic but for programs that end about when their time does.
         """
+        import torch
+
         self.check()
         problems = read_problems(self.problems)
         asked = [problem for problem in problems for _ in range(self.samples)]
