@@ -112,7 +112,7 @@ class Batches:
         drawn = self.orders[phase].occurrences(start, stop)
         codes, begins = np.empty(stop - start, np.int64), np.empty(stop - start, np.int64)
         for code, name in enumerate(names):
-            here = np.flatnonzero(self.orders[phase].domains[start:stop] == code)
+            here = np.flatnonzero(self.orders[phase].codes(start, stop) == code)
             codes[here] = self.recipe.domains.index(name)
             begins[here] = self.positions(name, drawn[here] + self.drawn(name, phase)) * self.sequence
         return codes, begins

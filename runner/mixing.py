@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -22,30 +23,40 @@ class Order:
     Pfair property (Baruah et al. 1996, "Proportionate progress"): the m-th sequence of a domain with share s gets the
     window of slots floor((m-1)/s)+1 .. ceil(m/s), and taking the earliest deadline first always meets all windows.
 
+    It is worked out as far as somebody asks: a phase of 100 million sequences begins at once.
+
     Attributes:
-        names: domains with a share, sorted; their positions are the codes in `domains`.
-        domains: (length,) code of the domain of each sequence.
+        names: domains with a share, sorted; their positions are the codes.
     """
 
     def __init__(self, shares: Mapping[str, float], length: int) -> None:
         self.names = tuple(sorted(name for name, share in shares.items() if share > 0))
-        self.domains = _earliest_deadline_first(np.array([shares[name] for name in self.names]), length)
-        edges = np.arange(0, length, BLOCK)
-        counts = [np.bincount(self.domains[edge : edge + BLOCK], minlength=len(self.names)) for edge in edges]
-        self._before = np.concatenate([np.zeros((1, len(self.names)), int), np.cumsum(counts, axis=0, dtype=int)])
+        self._codes = np.empty(length, np.uint16)
+        self._known = 0  # codes that are worked out
+        self._before = [np.zeros(len(self.names), np.int64)]  # counts before every block that is begun
+        self._rest = _earliest_deadline_first([shares[name] for name in self.names])
 
     def __len__(self) -> int:
-        return len(self.domains)
+        return len(self._codes)
+
+    def codes(self, start: int, stop: int) -> NDArray[np.uint16]:
+        """Code of the domain of sequences start..stop-1, shape (stop-start,)."""
+        while self._known < min(stop, len(self)):
+            block = slice(self._known, min(self._known + BLOCK, len(self)))
+            self._codes[block] = np.fromiter(self._rest, np.uint16, block.stop - block.start)
+            self._before.append(self._before[-1] + np.bincount(self._codes[block], minlength=len(self.names)))
+            self._known = block.stop
+        return self._codes[start:stop]
 
     def counts(self, length: int) -> Ints:
         """Sequences of each domain among the first `length`, shape (domains,)."""
         block = length // BLOCK
-        rest = np.bincount(self.domains[block * BLOCK : length], minlength=len(self.names))
-        return np.asarray(self._before[block] + rest, dtype=np.int64)
+        rest = self.codes(block * BLOCK, length)
+        return np.asarray(self._before[block] + np.bincount(rest, minlength=len(self.names)), dtype=np.int64)
 
     def occurrences(self, start: int, stop: int) -> Ints:
         """For sequences start..stop-1: how many earlier ones of this phase had the same domain, shape (stop-start,)."""
-        codes = self.domains[start:stop]
+        codes = self.codes(start, stop)
         one_hot = codes[:, None] == np.arange(len(self.names))
         earlier = np.cumsum(one_hot, axis=0) - one_hot + self.counts(start)
         return np.asarray(earlier[np.arange(len(codes)), codes], dtype=np.int64)
@@ -57,23 +68,21 @@ def order(shares: tuple[tuple[str, float], ...], length: int) -> Order:
     return Order(dict(shares), length)
 
 
-def _earliest_deadline_first(shares: NDArray[np.float64], length: int) -> NDArray[np.uint16]:
-    """Pfair schedule of `length` slots, codes of the domains, shape (length,)."""
-    chosen = np.empty(length, np.uint16)
+def _earliest_deadline_first(shares: Sequence[float]) -> Iterator[int]:
+    """Codes of the domains slot by slot, without end: a Pfair schedule."""
     steps = [1.0 / share for share in shares]
     done = [0] * len(steps)
     waiting = [(1, code) for code in range(len(steps))]  # (slot from which the domain's next sequence may come, code)
     ready: list[tuple[int, int]] = []  # (slot until which it must come, code)
-    for slot in range(1, length + 1):
+    for slot in itertools.count(1):
         # Rounding can leave nobody released when the shares sum to a hair below one: take the next in line.
         while waiting and (waiting[0][0] <= slot or not ready):
             _, code = heapq.heappop(waiting)
             heapq.heappush(ready, (math.ceil((done[code] + 1) * steps[code]), code))
         _, code = heapq.heappop(ready)
-        chosen[slot - 1] = code
+        yield code
         done[code] += 1
         heapq.heappush(waiting, (math.floor(done[code] * steps[code]) + 1, code))
-    return chosen
 
 
 def shuffled(index: Ints, size: int, key: int) -> Ints:

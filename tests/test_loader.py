@@ -181,7 +181,7 @@ def test_steps_over_the_edges_of_blocks_are_what_counting_sequence_by_sequence_g
     wanted, count = [], Counter[str]()
     for phase, mixture in zip(phases, (shares, {"code": 1.0}), strict=True):
         order = Order(mixture, phase.tokens // SEQUENCE)
-        for code in order.domains:
+        for code in order.codes(0, len(order)):
             name = order.names[code]
             wanted.append(int(STREAMS[name][windows[name][count[name]] * SEQUENCE]))
             count[name] += 1
