@@ -1,8 +1,15 @@
-"""Workers of the local executor: what a second one adds, and what it saves to give a worker many segments."""
+"""Workers of the local executor: what a second one adds, and what it saves to give a worker many segments.
+
+    python benchmarks/workers.py
+
+One worker and two take turns over the same segments, since a machine is not equally fast for ten minutes; told are the
+medians over the rounds. Run it on a quiet machine of two cores or more.
+"""
 
 from __future__ import annotations
 
 import shutil
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +22,7 @@ from mixlaw.runner.execute import LocalExecutor
 from mixlaw.runner.tree import Tree, plan
 from mixlaw.study import Study, open_study
 
-SEGMENTS = 8
+SEGMENTS, ROUNDS = 6, 2
 SETTINGS = """\
 [domains.text]
 source = "text.jsonl"
@@ -74,16 +81,23 @@ def apart(study: Study, tree: Tree) -> float:
     return time.perf_counter() - began
 
 
+def median(pairs: list[tuple[float, float]]) -> tuple[float, float]:
+    """The median of both."""
+    first, second = (statistics.median(values) for values in zip(*pairs, strict=True))
+    return first, second
+
+
 def main() -> None:
     """Print both ratios with what they are made of."""
     with tempfile.TemporaryDirectory() as folder:
         study = study_of(Path(folder, "long"), "1M", 150_000)
         tree = plan(study.recipes())
-        found = {workers: trained(study, tree, workers) for workers in (1, 2)}
+        rounds = [{workers: trained(study, tree, workers) for workers in (1, 2)} for _ in range(ROUNDS)]
+        found = {workers: median([one[workers] for one in rounds]) for workers in (1, 2)}
         print(f"{SEGMENTS} equal segments of 1M parameters        wall s   s per segment, going")
         for workers, (wall, each) in found.items():
             print(f"{workers} worker{'s' * (workers > 1):32} {wall:14.1f} {each:14.2f}")
-        wall, each = (one / two for one, two in zip(*found.values(), strict=True))
+        wall, each = median([(one[1][0] / one[2][0], one[1][1] / one[2][1]) for one in rounds])
         print(f"two over one: {wall:.2f} with start-up, {each:.2f} going")
 
         study = study_of(Path(folder, "short"), "0.025M", 20_480)
