@@ -16,8 +16,8 @@ pytestmark = pytest.mark.slow
 
 
 def demo(folder: Path) -> tuple[dict[str, Any], str]:
-    """Run the demo to its end; its result and what it said on the way."""
-    command = [sys.executable, "-m", "mixlaw", "demo", str(folder), "--smoke", "--json"]
+    """Run the demo to its end in one worker; its result and what it said on the way."""
+    command = [sys.executable, "-m", "mixlaw", "demo", str(folder), "--smoke", "--workers", "1", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
@@ -25,7 +25,7 @@ def demo(folder: Path) -> tuple[dict[str, Any], str]:
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
-    """The demo, interrupted once in the middle of training and then run to its end."""
+    """The demo, interrupted once in the middle of training by as many workers as there are cores, then run to its end."""
     folder = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "mixlaw", "demo", str(folder), "--smoke"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
