@@ -14,6 +14,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from mixlaw.cli import app
+from mixlaw.errors import InputError
 from mixlaw.optimizer.simulate import random_recipes, random_world
 from mixlaw.recipe import Domain, Kind
 from mixlaw.study import open_study
@@ -55,9 +57,18 @@ def refused(folder: Path, *arguments: str | Path) -> str:
     return done.stderr
 
 
+def refused_here(folder: Path, *arguments: str | Path) -> str:
+    """The same in this process, where that another one says it so is shown elsewhere."""
+    before = contents(folder)
+    with pytest.raises(InputError) as raised:
+        app([*map(str, arguments)], standalone_mode=False)
+    assert contents(folder) == before
+    return str(raised.value)
+
+
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of imported runs from a known world, with a target."""
+    """A study of imported runs from a known world, with a target; `import.json` is what the import printed."""
     folder = tmp_path_factory.mktemp("foreign")
     world = random_world(DOMAINS, tasks=3, seed=4)
     table = world.measure(random_recipes([2_000_000, 8_000_000], 20, DOMAINS, count=14, seed=4), seed=4)
@@ -65,7 +76,8 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kinds = "\n".join(f'{d.name} = {{ kind = "{d.kind.value}", unique_tokens = {d.unique_tokens} }}' for d in DOMAINS)
     kinds_file = folder / "domains.toml"
     kinds_file.write_text(f"[domains]\n{kinds}\n")
-    mixlaw("import", folder / "runs.csv", folder / "study", "--unit", "bits/byte", "--domains", kinds_file)
+    options = ("--unit", "bits/byte", "--domains", kinds_file, "--json")
+    (folder / "import.json").write_text(mixlaw("import", folder / "runs.csv", folder / "study", *options).stdout)
     with (folder / "study" / "study.toml").open("a") as file:
         file.write('\n[target]\nparams = "60M"\ntokens = 1_200_000_000\n')
     mixlaw("fit", folder / "study")
@@ -81,8 +93,14 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-def test_import_says_what_it_understood(foreign: Path, tmp_path: Path) -> None:
-    found = document("import", foreign / "runs.csv", tmp_path / "study", "--unit", "bits/byte")
+@pytest.fixture(scope="module")
+def proposed(foreign: Path) -> Any:
+    """What `propose` printed for the imported runs."""
+    return document("propose", foreign / "study")
+
+
+def test_import_says_what_it_understood(foreign: Path) -> None:
+    found = json.loads((foreign / "import.json").read_text())
     assert (found["rows"], found["runs"]) == (28, 28)
     assert found["phases"] == ["init", "continue", "cooldown"]
     assert found["domains"] == ["web", "books", "stack"]
@@ -103,9 +121,8 @@ def test_predictions_cover_the_runs_they_were_fitted_to(foreign: Path, tmp_path:
     assert inside >= 0.85  # fitted rows: at least the nominal 90 % but for chance (sd of 84 draws .033)
 
 
-def test_a_proposal_is_frozen_and_keeps_the_caps(foreign: Path) -> None:
-    found = document("propose", foreign / "study")
-    recipe = found["recipe"]
+def test_a_proposal_is_frozen_and_keeps_the_caps(foreign: Path, proposed: Any) -> None:
+    recipe = proposed["recipe"]
     for domain in DOMAINS:
         tokens = sum(p["tokens"] * p["mixture"].get(domain.name, 0.0) for p in recipe["phases"])
         assert tokens <= 4 * domain.unique_tokens * (1 + 1e-6)
@@ -117,8 +134,8 @@ def test_a_proposal_is_frozen_and_keeps_the_caps(foreign: Path) -> None:
     assert len(checked["pending"]) >= 4
 
 
+@pytest.mark.usefixtures("proposed")
 def test_the_report_is_one_file_without_outside_addresses(foreign: Path) -> None:
-    mixlaw("propose", foreign / "study")
     path = Path(document("report", foreign / "study")["path"])
     page = path.read_text(encoding="utf-8")
     assert len(page) < 6_000_000
@@ -143,7 +160,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(d) + "\n" for d in documents))
     (folder / "study.toml").write_text(TINY)
     mixlaw("data", folder)
-    mixlaw("run", folder)
+    mixlaw("run", folder, "--workers", "1")
     return folder
 
 
@@ -209,19 +226,20 @@ def test_simulated_epochs_repeat_as_often_as_the_target_will(copy: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("old", "new", "sentence"),
+    ("command", "old", "new", "sentence"),
     [
-        ("text = { text = 1.0 }", "text = { text = 0.7, cod = 0.3 }", "unknown domain 'cod'"),
-        ("text = { text = 1.0 }", "text = { text = 0.7, code = 0.5 }", "shares must sum to 1, got 1.2"),
-        ('"0.025M" = 6_400', '"0.025M" = -6_400', "sizes.0.025M = -6400"),
-        ("version = 1", "version = 2", "version 2"),
-        ("share = 0.5", "share = 0.5\ncolour = 1", "unknown key 'phases.0.colour'"),
+        ("data", "text = { text = 1.0 }", "text = { text = 0.7, cod = 0.3 }", "unknown domain 'cod'"),
+        ("plan", "text = { text = 1.0 }", "text = { text = 0.7, code = 0.5 }", "shares must sum to 1, got 1.2"),
+        ("run", '"0.025M" = 6_400', '"0.025M" = -6_400', "sizes.0.025M = -6400"),
+        ("fit", "version = 1", "version = 2", "version 2"),
+        ("run", "share = 0.5", "share = 0.5\ncolour = 1", "unknown key 'phases.0.colour'"),
     ],
 )
-def test_a_wrong_study_is_refused_in_one_sentence(copy: Path, old: str, new: str, sentence: str) -> None:
+def test_a_wrong_study_is_refused_in_one_sentence(copy: Path, command: str, old: str, new: str, sentence: str) -> None:
     (copy / "study.toml").write_text(TINY.replace(old, new, 1))
-    for command in ("data", "plan", "run", "fit"):
-        assert sentence in refused(copy, command, copy)
+    assert sentence in refused(copy, command, copy)
+    for each in ("data", "plan", "run", "fit"):
+        assert sentence in refused_here(copy, each, copy)
 
 
 @pytest.mark.slow

@@ -231,15 +231,15 @@ class Study(Shown):
         Raises:
             InputError: nothing is measured yet, or there is no such law.
         """
-        from mixlaw.analysis.fit import fit
-        from mixlaw.analysis.laws import LAWS
-        from mixlaw.study_tasks import chance_of
-
         rows = self.table() if table is None else table
         if rows.is_empty():
             raise InputError(
                 f"study {self.path} has no records; train with `mixlaw run` or bring runs with `mixlaw import`"
             )
+        from mixlaw.analysis.fit import fit  # seconds of imports: what is wrong with the study is said before
+        from mixlaw.analysis.laws import LAWS
+        from mixlaw.study_tasks import chance_of
+
         if law is not None and law not in LAWS:
             raise InputError(f"there is no law {law!r}; choose one of {', '.join(LAWS)}")
         family = None if law is None else LAWS[law]
@@ -257,10 +257,10 @@ class Study(Shown):
         Raises:
             InputError: there are none.
         """
-        from mixlaw.analysis.surface import Surfaces
-
         if not (self.path / "surfaces").exists():
             raise InputError(f"study {self.path} has no surfaces; run `mixlaw fit {self.path}` first")
+        from mixlaw.analysis.surface import Surfaces
+
         return Surfaces.load(self.path / "surfaces")
 
     def target(self) -> Target:
@@ -364,9 +364,10 @@ class Study(Shown):
 
     def verify(self) -> Verification:
         """Compare the frozen predictions of all proposals with what has been measured since."""
+        proposals, table = self.proposals(), self.table()
         from mixlaw.optimizer.proposals.verify import verify
 
-        return verify(self.proposals(), self.table())
+        return verify(proposals, table)
 
     # --- plots and report ---------------------------------------------------------------------------------------------
 

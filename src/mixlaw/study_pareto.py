@@ -16,14 +16,14 @@ Groups = Mapping[str, Sequence[str]]
 
 def front_of(study: Study, groups: Groups | None, progress: Callable[[float, str], None] | None = None) -> Front:
     """The front for the target between groups of tasks, those of study.toml where none are given."""
+    target, surfaces, table = study.target(), study.surfaces(), study.table()
     from mixlaw.analysis.design import Design
     from mixlaw.optimizer.proposals.pareto import pareto
     from mixlaw.study_target import goal_of
 
-    surfaces, table = study.surfaces(), study.table()
     return pareto(
         surfaces,
-        study.target(),
+        target,
         study.domains,
         study.settings.groups if groups is None else groups,
         measure=goal_of(study.settings, surfaces.tasks).measure,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import polars as pl
-
-from mixlaw.analysis.design import Design
-
 if TYPE_CHECKING:
+    import polars as pl
+
     from mixlaw.study import Study
 
 
 def predicted(study: Study, table: pl.DataFrame) -> pl.DataFrame:
     """What the surfaces of a study say about the recipes of a table, a row per row and task."""
     surfaces = study.surfaces()
+    import polars as pl
+
+    from mixlaw.analysis.design import Design
+
     design = Design.from_table(table, study.unique)
     found = surfaces.predict(design)
     rows, tasks = len(design), len(surfaces.tasks)

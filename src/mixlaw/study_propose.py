@@ -20,16 +20,16 @@ def proposed(
     goal: Goal | None = None,
 ) -> Proposal:
     """Propose for a target, that of the study where none is given; by default as its study.toml says what is better."""
-    from mixlaw.analysis.design import Design
-    from mixlaw.optimizer.proposals.propose import propose
-
     adopt = study.setup.adopt if queue else None  # without data, this is the moment to say so
     if queue:
         _trainable(study, target or study.target())
-    surfaces, table = study.surfaces(), study.table()
+    target, surfaces, table = target or study.target(), study.surfaces(), study.table()
+    from mixlaw.analysis.design import Design
+    from mixlaw.optimizer.proposals.propose import propose
+
     proposal = propose(
         surfaces,
-        target or study.target(),
+        target,
         study.domains,
         goal=goal or telling_goal(study),
         measured=None if table.is_empty() else Design.from_table(table, study.unique),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError
 from mixlaw.optimizer.space.target import Guard, Target, Trained
-from mixlaw.optimizer.worth.goal import Goal, Measure
 from mixlaw.recipe import Mixture
 from mixlaw.runner.ladder import parse_size
 from mixlaw.settings import Settings, TrainedSettings
+
+if TYPE_CHECKING:
+    from mixlaw.optimizer.worth.goal import Goal
 
 #: Fields of [target] that `Target` has under the same name and in the same form.
 _ALIKE = ("cooldown", "max_epochs", "domain_epochs", "phase_epochs", "floors", "caps")
@@ -53,6 +55,8 @@ def target_of(settings: Settings) -> Target:
 
 def goal_of(settings: Settings, telling: Sequence[str]) -> Goal:
     """What counts as better: weights of [target], else all tasks that tell recipes apart alike."""
+    from mixlaw.optimizer.worth.goal import Goal, Measure
+
     wanted = settings.target
     if wanted is None:
         return Goal(dict.fromkeys(telling, 1.0) or None)

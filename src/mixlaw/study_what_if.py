@@ -23,10 +23,10 @@ Named = Recipe | str | Path
 
 def answered(study: Study, recipe: Named | None, against: Named) -> WhatIf:
     """What a recipe would measure, beside another one."""
+    surfaces, asked = study.surfaces(), found(study, recipe)
     from mixlaw.optimizer.proposals.what_if import what_if
     from mixlaw.optimizer.worth.baselines import BASELINES, named
 
-    surfaces, asked = study.surfaces(), found(study, recipe)
     if isinstance(against, str) and against in BASELINES:
         known = [domain for domain in study.domains if domain.name in surfaces.domains]
         end, phases = asked.phases[-1].lr_end, {phase.name: phase.tokens for phase in asked.phases}
