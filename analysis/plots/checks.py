@@ -13,12 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from mixlaw.analysis.audit import Held
+from mixlaw.analysis.design import Design
 from mixlaw.analysis.plots.style import CYCLE, OTHER, colours, count, faded, headline, styled
+from mixlaw.analysis.plots.told import recipe_words, run_words
 from mixlaw.analysis.scale import from_log_loss, to_log_loss
 from mixlaw.analysis.surface import Z90, Surfaces
+from mixlaw.recipe import Recipe
 
 Floats = NDArray[np.float64]
 DASHES = ("solid", "dash", "dot", "longdashdot")  # where tasks are more than colours
+_TOLD = "%{hovertext}<br>"
 Measured = Mapping[tuple[str, str], Sequence[float]]  # (recipe, task) -> values, one per run
 
 
@@ -52,11 +56,19 @@ class Forecast(Protocol):
 
 @dataclass(frozen=True)
 class Parity:
-    """Predicted and measured values of N runs on one task, in its unit; made by `fitted` or by `held_out`."""
+    """Predicted and measured values of N runs on one task, in its unit; made by `fitted` or by `held_out`.
+
+    Attributes:
+        task, unit: what was measured.
+        runs, words, params: names of the runs, their recipes in words, and their sizes.
+        measured, mean, lo90, hi90: measured values, predicted ones and the ends of their 90 % intervals, (N,).
+        how: they were predicted.
+    """
 
     task: str
     unit: str
     runs: tuple[str, ...]
+    words: tuple[str, ...]
     params: tuple[float, ...]
     measured: Floats
     mean: Floats
@@ -77,12 +89,24 @@ class Parity:
         return np.array([erf(Z90 * abs(z) / sqrt(2)) for z in over / half])
 
 
-def comparison(forecasts: Sequence[Forecast], reference: str, measured: Measured | None = None) -> go.Figure:
+def comparison(
+    forecasts: Sequence[Forecast],
+    reference: str,
+    measured: Measured | None = None,
+    recipes: Mapping[str, Recipe] | None = None,
+) -> go.Figure:
     """Predicted gain of every recipe over the reference's prediction by task, 90 % intervals, measured as diamonds.
 
     All tasks share one axis, percent of loss with better to the right (for a score p the loss is -log p); the values
     themselves are in the hover text.
+
+    Args:
+        forecasts: of every recipe and task.
+        reference: name of the recipe at zero.
+        measured: what was measured since.
+        recipes: what is told of a recipe that is pointed at, by name.
     """
+    words = {name: recipe_words(recipe) for name, recipe in (recipes or {}).items()}
     tasks = list(dict.fromkeys(f.task for f in forecasts))
     names = list(dict.fromkeys(f.recipe for f in forecasts))
     paint, base = colours(names), {f.task: f.mean for f in forecasts if f.recipe == reference}
@@ -90,8 +114,8 @@ def comparison(forecasts: Sequence[Forecast], reference: str, measured: Measured
     for i, name in enumerate(names):
         rows = [f for f in forecasts if f.recipe == name]
         y = [tasks.index(f.task) + 0.62 * ((i + 0.5) / len(names) - 0.5) for f in rows]
-        _forecast_dots(figure, rows, y, base, paint[name])
-        _measured_diamonds(figure, rows, y, base, paint[name], measured or {})
+        _forecast_dots(figure, rows, y, base, paint[name], words.get(name, ""))
+        _measured_diamonds(figure, rows, y, base, paint[name], measured or {}, words.get(name, ""))
     if measured:
         key = {"symbol": "diamond", "size": 10, "color": OTHER}
         figure.add_scatter(x=[None], y=[None], mode="markers", name="measured since", marker=key)
@@ -107,7 +131,7 @@ def comparison(forecasts: Sequence[Forecast], reference: str, measured: Measured
 
 
 def _forecast_dots(
-    figure: go.Figure, rows: Sequence[Forecast], y: Sequence[float], base: Mapping[str, float], colour: str
+    figure: go.Figure, rows: Sequence[Forecast], y: Sequence[float], base: Mapping[str, float], colour: str, words: str
 ) -> None:
     mean = np.array([_gain(f.mean, base[f.task], f.unit) for f in rows])
     ends = np.array([[_gain(v, base[f.task], f.unit) for v in (f.lo90, f.hi90)] for f in rows])
@@ -124,7 +148,8 @@ def _forecast_dots(
         mode="markers",
         name=rows[0].recipe,
         marker={"color": colour, "size": 8},
-        hovertemplate=f"<b>{rows[0].recipe}</b>, %{{customdata[0]}}<br>"
+        hovertext=words,
+        hovertemplate=f"<b>{rows[0].recipe}</b>, %{{customdata[0]}}<br>{_TOLD if words else ''}"
         "predicted %{customdata[1]:.4g} %{customdata[4]}"
         "<br>90 %: %{customdata[2]:.4g} to %{customdata[3]:.4g}<br>gain %{x:.2f} %<extra></extra>",
     )
@@ -137,6 +162,7 @@ def _measured_diamonds(
     base: Mapping[str, float],
     colour: str,
     measured: Measured,
+    words: str,
 ) -> None:
     points = [(f, at, v) for f, at in zip(rows, y, strict=True) for v in measured.get((f.recipe, f.task), [])]
     if not points:
@@ -149,7 +175,8 @@ def _measured_diamonds(
         name="measured since",
         showlegend=False,
         marker={"symbol": "diamond", "size": 11, "color": colour, "line": {"color": "white", "width": 1.5}},
-        hovertemplate="<b>%{customdata[3]}</b>, %{customdata[0]}<br>"
+        hovertext=words,
+        hovertemplate=f"<b>%{{customdata[3]}}</b>, %{{customdata[0]}}<br>{_TOLD if words else ''}"
         "measured %{customdata[1]:.4g} %{customdata[2]}<extra></extra>",
     )
 
@@ -167,8 +194,9 @@ def fitted(surfaces: Surfaces, task: str) -> Parity:
     kept = np.isfinite(value)
     found = surfaces.predict(design)
     parts = [values[kept, t] for values in (found.mean, found.lo90, found.hi90)]
-    runs = tuple(run for run, keep in zip(design.runs, kept, strict=True) if keep)
-    return Parity(task, surfaces.units[task], runs, tuple(design.params.numpy()[kept].tolist()), value[kept], *parts)
+    runs, words = _named(design, np.flatnonzero(kept).tolist())
+    params = tuple(design.params.numpy()[kept].tolist())
+    return Parity(task, surfaces.units[task], runs, words, params, value[kept], *parts)
 
 
 def held_out(surfaces: Surfaces, task: str, kind: str = "mixtures") -> Parity | None:
@@ -185,9 +213,15 @@ def held_out(surfaces: Surfaces, task: str, kind: str = "mixtures") -> Parity | 
         return None
     rows, mean, low, high = (np.concatenate(part) for part in zip(*found, strict=True))
     design, value = surfaces.observed.design, surfaces.observed.value[t].numpy()
-    runs = tuple(design.runs[row] for row in rows)
+    runs, words = _named(design, rows.tolist())
     params = tuple(design.params.numpy()[rows].tolist())
-    return Parity(task, surfaces.units[task], runs, params, value[rows], mean, low, high, f"held-out {kind}")
+    return Parity(task, surfaces.units[task], runs, words, params, value[rows], mean, low, high, f"held-out {kind}")
+
+
+def _named(design: Design, rows: Sequence[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of runs, and their recipes in words."""
+    words = run_words(design)
+    return tuple(design.runs[row] for row in rows), tuple(words[row] for row in rows)
 
 
 def _values_of(surfaces: Surfaces, held: Held, t: int) -> tuple[NDArray[np.int64], Floats, Floats, Floats]:
@@ -283,7 +317,8 @@ def _by_size(
         mode="markers",
         name=f"{size} params",
         marker={"color": colour, "size": 6, "opacity": 0.75},
-        hovertemplate=f"run %{{customdata[0]}}<br>{size} params, {points.how}<br>"
+        hovertext=[text for text, keep in zip(points.words, rows, strict=True) if keep],
+        hovertemplate=f"run %{{customdata[0]}}, {points.how}<br>{_TOLD}"
         f"measured %{{customdata[1]:.4g}} {points.unit}<br>predicted %{{customdata[2]:.4g}}<br>"
         "90 %: %{customdata[3]:.4g} to %{customdata[4]:.4g}<extra></extra>",
     )

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from mixlaw.analysis.code_share import code_shares, with_code_share
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.from_recipes import design_of
-from mixlaw.analysis.plots.style import CYCLE, OTHER, count, faded, headline, styled
+from mixlaw.analysis.plots.style import CYCLE, OTHER, Plain, faded, figure_of, headline
+from mixlaw.analysis.plots.told import recipe_words, run_words
 from mixlaw.analysis.surface import Surfaces
 from mixlaw.recipe import Domain, Mixture, Recipe
 from mixlaw.records import Unit
@@ -47,6 +48,19 @@ def ternary(
         domains: all domains, with unique tokens.
         points: of the grid on each side.
     """
+    return figure_of(plain_ternary(surfaces, task, reference, phase, corners, domains, points))
+
+
+def plain_ternary(
+    surfaces: Surfaces,
+    task: str,
+    reference: Recipe,
+    phase: str,
+    corners: Sequence[str],
+    domains: Sequence[Domain],
+    points: int = 31,
+) -> Plain:
+    """The same as plain data."""
     mixture = next(p.mixture for p in reference.phases if p.name == phase)
     room = sum(mixture.share(name) for name in corners) or 1.0
     rest = {name: share for name, share in mixture.items() if name not in corners} if room < 1 else {}
@@ -58,27 +72,42 @@ def ternary(
         for row in shares
     ]
     mean, best = _means(surfaces, task, _design(surfaces, recipes, domains))
-    figure, (x, y) = go.Figure(), _flat(shares)
-    hidden = {"showgrid": False, "showline": False, "showticklabels": "none", "startline": False, "endline": False}
-    figure.add_carpet(a=top, b=right, x=x, y=y, aaxis=hidden, baxis=hidden)
-    figure.add_contourcarpet(
-        a=top, b=right, z=mean, ncontours=14, colorscale=_scale(surfaces, task), line={"width": 0.6, "color": "white"},
-        colorbar=_bar(task, surfaces.units[task]),
-    )  # fmt: skip
-    figure.add_scatter(
-        x=x, y=y, mode="markers", marker={"opacity": 0}, showlegend=False,
-        customdata=np.column_stack([shares, mean]),
-        hovertemplate=_hover(corners, task, surfaces.units[task]),
-    )  # fmt: skip
-    _frame(figure, corners, room)
-    _runs_in_triangle(figure, surfaces, phase, corners, task)
+    x, y = _flat(shares)
     places, times = np.unique(best, return_counts=True)
-    _optima(figure, x[places], y[places], times)
     there = np.array([[mixture.share(name) / room for name in corners]])
-    _reference(figure, *_flat(there if there.sum() > 0 else np.full((1, 3), np.nan)))
-    title = headline(task, f"over three domains, {room:.0%} of {phase}")
-    styled(figure, title, 520)
-    return figure.update_layout(hovermode="closest", legend={"y": -0.02}, margin={"t": 48})
+    here = _flat(there if there.sum() > 0 else np.full((1, 3), np.nan))
+    words = _hover(corners, task, surfaces.units[task])
+    traces = [
+        _carpet(top, right, x, y),
+        {
+            "type": "contourcarpet", "a": top, "b": right, "z": mean, "ncontours": 14,
+            "colorscale": _scale(surfaces, task), "line": {"width": 0.6, "color": "white"},
+            "colorbar": _bar(task, surfaces.units[task]),
+        },
+        {
+            "type": "scatter", "x": x, "y": y, "mode": "markers", "marker": {"opacity": 0}, "showlegend": False,
+            "customdata": np.column_stack([shares, mean]), "hovertemplate": words,
+        },
+        {
+            "type": "scatter", "x": [0, 1, 0.5, 0], "y": [0, 0, HEIGHT, 0], "mode": "lines",
+            "line": {"color": OTHER, "width": 1.2}, "hoverinfo": "skip", "showlegend": False,
+        },
+        *_runs_in_triangle(surfaces, phase, corners, task),
+        _optima(x[places], y[places], times),
+        _reference(*here, reference),
+    ]  # fmt: skip
+    layout = {
+        "title": {"text": headline(task, f"over three domains, {room:.0%} of {phase}")},
+        "height": 520,
+        "autosize": True,
+        "xaxis": {"visible": False, "range": [-0.06, 1.06]},
+        "yaxis": {"visible": False, "range": [-0.07, HEIGHT + 0.08], "scaleanchor": "x"},
+        "annotations": _corners(corners, room),
+        "hovermode": "closest",
+        "legend": {"y": -0.02},
+        "margin": {"t": 48},
+    }
+    return {"data": traces, "layout": layout}
 
 
 def two_phases(
@@ -101,29 +130,44 @@ def two_phases(
         points: of the grid on each side.
         worlds: whose optima are shown.
     """
+    return figure_of(plain_two_phases(surfaces, task, reference, phases, domains, points, worlds))
+
+
+def plain_two_phases(
+    surfaces: Surfaces,
+    task: str,
+    reference: Recipe,
+    phases: tuple[str, str],
+    domains: Sequence[Domain],
+    points: int = 31,
+    worlds: int = WORLDS,
+) -> Plain:
+    """The same as plain data."""
     grid, (across, up) = np.linspace(0, 1, points), phases
     mean, best = _means(surfaces, task, _plane(surfaces, reference, phases, domains, grid), worlds)
-    figure = go.Figure()
-    figure.add_contour(
-        x=grid, y=grid, z=mean.reshape(points, points), ncontours=16, colorscale=_scale(surfaces, task),
-        line={"width": 0.6, "color": "white"}, colorbar=_bar(task, surfaces.units[task]),
-        hovertemplate=f"code in {across} %{{x:.0%}}<br>code in {up} %{{y:.0%}}<br>"
-        f"%{{z:.4g}} {surfaces.units[task]}<extra></extra>",
-    )  # fmt: skip
-    design = surfaces.observed.design
-    if {across, up} <= set(design.phases):
-        both = code_shares(design, domains)[:, [design.phases.index(across), design.phases.index(up)]].numpy()
-        words = [f"code in {across} {a:.0%}, in {up} {b:.0%}" for a, b in both]
-        _runs(figure, surfaces, task, (both[:, 0], both[:, 1]), words)
     places, times = np.unique(best, return_counts=True)
-    _optima(figure, grid[places % points], grid[places // points], times)
-    here = [code_shares(_design(surfaces, [reference], domains), domains)[0, surfaces.phases.index(p)] for p in phases]
-    _reference(figure, np.array([float(here[0])]), np.array([float(here[1])]))
-    figure.update_xaxes(title_text=f"code share of {across}", tickformat=".0%", range=[-0.02, 1.02])
-    figure.update_yaxes(title_text=f"code share of {up}", tickformat=".0%", range=[-0.02, 1.02])
-    return styled(figure, headline(task, "over the code shares of two phases"), 480).update_layout(
-        hovermode="closest", legend={"y": -0.2}
-    )
+    here = code_shares(_design(surfaces, [reference], domains), domains)[0]
+    x, y = (np.array([float(here[surfaces.phases.index(phase)])]) for phase in phases)
+    contour = {
+        "type": "contour", "x": grid, "y": grid, "z": mean.reshape(points, points), "ncontours": 16,
+        "colorscale": _scale(surfaces, task), "line": {"width": 0.6, "color": "white"},
+        "colorbar": _bar(task, surfaces.units[task]),
+        "hovertemplate": f"code in {across} %{{x:.0%}}<br>code in {up} %{{y:.0%}}<br>"
+        f"%{{z:.4g}} {surfaces.units[task]}<extra></extra>",
+    }  # fmt: skip
+    optima = _optima(grid[places % points], grid[places // points], times)
+    axis = {"tickformat": ".0%", "range": [-0.02, 1.02]}
+    layout = {
+        "title": {"text": headline(task, "over the code shares of two phases")},
+        "height": 480,
+        "autosize": True,
+        "xaxis": {**axis, "title": {"text": f"code share of {across}"}},
+        "yaxis": {**axis, "title": {"text": f"code share of {up}"}},
+        "hovermode": "closest",
+        "legend": {"y": -0.2},
+    }
+    runs = _runs_in_plane(surfaces, phases, domains, task)
+    return {"data": [contour, *runs, optima, _reference(x, y, reference)], "layout": layout}
 
 
 def _design(surfaces: Surfaces, recipes: Sequence[Recipe], domains: Sequence[Domain]) -> Design:
@@ -182,70 +226,77 @@ def _flat(shares: Floats) -> tuple[Floats, Floats]:
     return shares[:, 1] + shares[:, 2] / 2, shares[:, 2] * HEIGHT
 
 
-def _frame(figure: go.Figure, corners: Sequence[str], room: float) -> None:
-    """The triangle with its corners named."""
-    figure.update_xaxes(visible=False, range=[-0.06, 1.06])
-    figure.update_yaxes(visible=False, range=[-0.07, HEIGHT + 0.08], scaleanchor="x")
-    figure.add_scatter(
-        x=[0, 1, 0.5, 0], y=[0, 0, HEIGHT, 0], mode="lines", line={"color": OTHER, "width": 1.2},
-        hoverinfo="skip", showlegend=False,
-    )  # fmt: skip
+def _carpet(top: Floats, right: Floats, x: Floats, y: Floats) -> Plain:
+    """The grid that the contours lie on, unseen."""
+    hidden = {"showgrid": False, "showline": False, "showticklabels": "none", "startline": False, "endline": False}
+    return {"type": "carpet", "a": top, "b": right, "x": x, "y": y, "aaxis": hidden, "baxis": hidden}
+
+
+def _corners(corners: Sequence[str], room: float) -> list[Plain]:
+    """Names at the corners of the triangle."""
     places = ((0.0, 0.0, "top", "center"), (1.0, 0.0, "top", "center"), (0.5, HEIGHT, "bottom", "center"))
-    for name, (x, y, vertical, across) in zip(corners, places, strict=True):
-        figure.add_annotation(
-            x=x, y=y, text=f"{room:.0%} {name}", showarrow=False, yanchor=vertical, xanchor=across,
-            yshift=12 if vertical == "bottom" else -8,
-        )  # fmt: skip
+    return [
+        {
+            "x": x, "y": y, "text": f"{room:.0%} {name}", "showarrow": False, "yanchor": vertical, "xanchor": across,
+            "yshift": 12 if vertical == "bottom" else -8,
+        }
+        for name, (x, y, vertical, across) in zip(corners, places, strict=True)
+    ]  # fmt: skip
 
 
-def _runs_in_triangle(figure: go.Figure, surfaces: Surfaces, phase: str, corners: Sequence[str], task: str) -> None:
+def _runs_in_triangle(surfaces: Surfaces, phase: str, corners: Sequence[str], task: str) -> list[Plain]:
     design = surfaces.observed.design
     if phase not in design.phases or not set(corners) <= set(design.domains):
-        return
+        return []
     tokens = design.tokens[:, design.phases.index(phase)].numpy()
     three = tokens[:, [design.domains.index(name) for name in corners]]
     with np.errstate(invalid="ignore", divide="ignore"):
-        places, shares = _flat(three / three.sum(1, keepdims=True)), three / tokens.sum(1, keepdims=True)
-    words = [f"{phase}: " + " ".join(f"{n} {s:.0%}" for n, s in zip(corners, row, strict=True)) for row in shares]
-    _runs(figure, surfaces, task, places, words, three.sum(1) > 0.98 * tokens.sum(1))
+        places = _flat(three / three.sum(1, keepdims=True))
+    return [_runs(surfaces, task, places, three.sum(1) > 0.98 * tokens.sum(1))]
+
+
+def _runs_in_plane(surfaces: Surfaces, phases: tuple[str, str], domains: Sequence[Domain], task: str) -> list[Plain]:
+    design = surfaces.observed.design
+    if not {*phases} <= {*design.phases}:
+        return []
+    both = code_shares(design, domains)[:, [design.phases.index(phase) for phase in phases]].numpy()
+    return [_runs(surfaces, task, (both[:, 0], both[:, 1]))]
 
 
 def _runs(
-    figure: go.Figure,
-    surfaces: Surfaces,
-    task: str,
-    places: tuple[Floats, Floats],
-    words: Sequence[str],
-    filled: NDArray[np.bool_] | None = None,
-) -> None:
-    """Measured runs at their places, with their recipe in words; hollow where that is not the whole phase."""
+    surfaces: Surfaces, task: str, places: tuple[Floats, Floats], filled: NDArray[np.bool_] | None = None
+) -> Plain:
+    """Measured runs at their places; hollow where what is shown is not the whole phase."""
     design, (x, y) = surfaces.observed.design, places
     value = surfaces.observed.value[surfaces.tasks.index(task)].numpy()
     kept = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(value)).tolist()
-    whole = np.ones(len(x), bool) if filled is None else filled
-    figure.add_scatter(
-        x=x[kept], y=y[kept], mode="markers", name="measured runs",
-        customdata=[[design.runs[i], count(float(design.params[i])), value[i], words[i]] for i in kept],
-        marker={
+    whole, words = np.ones(len(x), bool) if filled is None else filled, run_words(design)
+    return {
+        "type": "scatter", "x": x[kept], "y": y[kept], "mode": "markers", "name": "measured runs",
+        "customdata": [[design.runs[i], float(value[i])] for i in kept],
+        "hovertext": [words[i] for i in kept],
+        "marker": {
             "size": 6, "color": ["white" if whole[i] else faded("#ffffff", 0.35) for i in kept],
             "line": {"color": OTHER, "width": 1.2},
         },
-        hovertemplate="run %{customdata[0]}<br>%{customdata[1]} params; %{customdata[3]}<br>"
-        f"measured %{{customdata[2]:.4g}} {surfaces.units[task]}<extra></extra>",
-    )  # fmt: skip
+        "hovertemplate": "run %{customdata[0]}<br>%{hovertext}<br>"
+        f"measured %{{customdata[1]:.4g}} {surfaces.units[task]}<extra></extra>",
+    }  # fmt: skip
 
 
-def _optima(figure: go.Figure, x: Floats, y: Floats, times: NDArray[np.int64]) -> None:
-    figure.add_scatter(
-        x=x, y=y, mode="markers", cliponaxis=False, name="optimum in single worlds", customdata=times / times.sum(),
-        marker={"color": CYCLE[1], "size": 5 + 20 * np.sqrt(times / times.sum()), "opacity": 0.85,
-                "line": {"color": "white", "width": 1}},
-        hovertemplate="best in %{customdata:.0%} of the worlds that the data allow<extra></extra>",
-    )  # fmt: skip
+def _optima(x: Floats, y: Floats, times: NDArray[np.int64]) -> Plain:
+    return {
+        "type": "scatter", "x": x, "y": y, "mode": "markers", "cliponaxis": False, "name": "optimum in single worlds",
+        "customdata": times / times.sum(),
+        "marker": {"color": CYCLE[1], "size": 5 + 20 * np.sqrt(times / times.sum()), "opacity": 0.85,
+                   "line": {"color": "white", "width": 1}},
+        "hovertemplate": "best in %{customdata:.0%} of the worlds that the data allow<extra></extra>",
+    }  # fmt: skip
 
 
-def _reference(figure: go.Figure, x: Floats, y: Floats) -> None:
-    figure.add_scatter(
-        x=x, y=y, mode="markers", name="reference recipe", hovertemplate="reference recipe<extra></extra>",
-        marker={"symbol": "diamond", "size": 12, "color": CYCLE[3], "line": {"color": "white", "width": 1.5}},
-    )  # fmt: skip
+def _reference(x: Floats, y: Floats, recipe: Recipe) -> Plain:
+    return {
+        "type": "scatter", "x": x, "y": y, "mode": "markers", "name": "reference recipe",
+        "hovertext": [recipe_words(recipe)], "hovertemplate": "reference recipe<br>%{hovertext}<extra></extra>",
+        "marker": {"symbol": "diamond", "size": 12, "color": CYCLE[3], "line": {"color": "white", "width": 1.5}},
+    }  # fmt: skip

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import cos, pi, sqrt
+from typing import Any
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from mixlaw.analysis.plots.style import OTHER, colours, count, domain_colours, faded, on, styled
-from mixlaw.recipe import Decay, Domain, Recipe, Schedule
+from mixlaw.analysis.plots.style import OTHER, Plain, colours, count, domain_colours, faded, figure_of, on, styled
+from mixlaw.recipe import Decay, Domain, Phase, Recipe, Schedule
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Node:
         done: whether it is trained.
         runs: names of the recipes that pass through it.
         label: of the recipe that ends here; empty where none does.
+        mixture: of the phase, in words.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Node:
     done: bool
     runs: tuple[str, ...]
     label: str = ""
+    mixture: str = ""
 
 
 def schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -> go.Figure:
@@ -48,76 +51,93 @@ def schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -> go.F
         domains: all domains in the order of the stack; text in blues, code in oranges.
         title: over the figure.
     """
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.24, 0.76], vertical_spacing=0.05)
-    starts, now = [], 0
-    for phase in recipe.phases:
-        starts.append(now)
-        now += phase.tokens
+    return figure_of(plain_schedule(recipe, domains, title))
+
+
+def plain_schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -> Plain:
+    """The same as plain data."""
+    starts = list(accumulate((phase.tokens for phase in recipe.phases[:-1]), initial=0))
     paint = domain_colours(domains)
-    ordered = sorted(domains, key=lambda d: d.kind.is_code)
-    for domain in (d for d in ordered if recipe.domain_tokens(d.name) > 0):
-        _domain_bars(figure, recipe, starts, domain, paint[domain.name])
-    _learning_rate(figure, recipe)
-    for phase, start in zip(recipe.phases, starts, strict=True):
-        figure.add_annotation(
-            x=start + phase.tokens / 2,
-            y=1.16,
-            xref="x",
-            yref="y domain",
-            text=f"<b>{phase.name}</b><br>{count(phase.tokens)}",
-            showarrow=False,
-            yanchor="bottom",
-        )
-    figure.update_layout(barmode="stack", bargap=0, legend={"traceorder": "normal"}, hovermode="closest")
-    figure.update_yaxes(title_text="lr / peak", range=[0, 1.12], tickvals=[0, 1], row=1, col=1)
-    figure.update_yaxes(title_text="share of tokens", tickformat=".0%", range=[0, 1], row=2, col=1)
+    shown = [d for d in sorted(domains, key=lambda d: d.kind.is_code) if recipe.domain_tokens(d.name) > 0]
     ends = [*starts, recipe.tokens]
-    figure.update_xaxes(tickvals=ends, ticktext=[count(end) for end in ends], range=[0, recipe.tokens])
-    figure.update_xaxes(title_text="tokens", row=2, col=1)
-    figure.update_xaxes(showline=False, ticks="", row=1, col=1)
-    styled(figure, title, height=400)
-    return figure.update_layout(margin={"t": 84 if title else 56})
+    ticks = {"tickvals": ends, "ticktext": [count(end) for end in ends], "range": [0, recipe.tokens]}
+    layout = {
+        "title": {"text": title},
+        "height": 400,
+        "autosize": True,
+        "barmode": "stack",
+        "bargap": 0,
+        "legend": {"traceorder": "normal"},
+        "hovermode": "closest",
+        "margin": {"t": 84 if title else 56},
+        "xaxis": {**ticks, "anchor": "y", "matches": "x2", "showticklabels": False, "showline": False, "ticks": ""},
+        "xaxis2": {**ticks, "anchor": "y2", "title": {"text": "tokens"}},
+        "yaxis": {"domain": [0.772, 1], "title": {"text": "lr / peak"}, "range": [0, 1.12], "tickvals": [0, 1]},
+        "yaxis2": {
+            "anchor": "x2",
+            "domain": [0, 0.722],
+            "title": {"text": "share of tokens"},
+            "tickformat": ".0%",
+            "range": [0, 1],
+        },
+        "annotations": [_name(phase, start) for phase, start in zip(recipe.phases, starts, strict=True)],
+    }
+    bars = [_domain_bars(recipe, starts, domain, paint[domain.name]) for domain in shown]
+    return {"data": [*bars, _learning_rate(recipe)], "layout": layout}
 
 
-def _domain_bars(figure: go.Figure, recipe: Recipe, starts: Sequence[int], domain: Domain, colour: str) -> None:
+def _name(phase: Phase, start: int) -> dict[str, Any]:
+    """What a phase is called and how long it is, over its middle."""
+    return {
+        "x": start + phase.tokens / 2,
+        "y": 1.16,
+        "xref": "x",
+        "yref": "y domain",
+        "text": f"<b>{phase.name}</b><br>{count(phase.tokens)}",
+        "showarrow": False,
+        "yanchor": "bottom",
+    }
+
+
+def _domain_bars(recipe: Recipe, starts: Sequence[int], domain: Domain, colour: str) -> dict[str, Any]:
     shares = [phase.mixture.share(domain.name) for phase in recipe.phases]
-    figure.add_bar(
-        x=[start + phase.tokens / 2 for start, phase in zip(starts, recipe.phases, strict=True)],
-        width=[phase.tokens for phase in recipe.phases],
-        y=shares,
-        name=domain.name,
-        marker={"color": colour, "line": {"width": 0}},
-        text=[f"{share:.0%}" if share >= 0.06 else "" for share in shares],
-        textposition="inside",
-        insidetextanchor="middle",
-        textangle=0,
-        textfont={"color": on(colour), "size": 11},
-        constraintext="none",
-        customdata=[
+    return {
+        "type": "bar",
+        "xaxis": "x2",
+        "yaxis": "y2",
+        "x": [start + phase.tokens / 2 for start, phase in zip(starts, recipe.phases, strict=True)],
+        "width": [phase.tokens for phase in recipe.phases],
+        "y": shares,
+        "name": domain.name,
+        "marker": {"color": colour, "line": {"width": 0}},
+        "text": [f"{share:.0%}" if share >= 0.06 else "" for share in shares],
+        "textposition": "inside",
+        "insidetextanchor": "middle",
+        "textangle": 0,
+        "textfont": {"color": on(colour), "size": 11},
+        "constraintext": "none",
+        "customdata": [
             [p.name, count(p.tokens * s), domain.kind.value] for p, s in zip(recipe.phases, shares, strict=True)
         ],
-        hovertemplate=f"{domain.name} (%{{customdata[2]}})<br>%{{customdata[0]}}: %{{y:.1%}}, "
+        "hovertemplate": f"{domain.name} (%{{customdata[2]}})<br>%{{customdata[0]}}: %{{y:.1%}}, "
         "%{customdata[1]} tokens<extra></extra>",
-        row=2,
-        col=1,
-    )
+    }
 
 
-def _learning_rate(figure: go.Figure, recipe: Recipe) -> None:
+def _learning_rate(recipe: Recipe) -> dict[str, Any]:
     x, y = learning_rates(recipe)
-    figure.add_scatter(
-        x=x,
-        y=y,
-        mode="lines",
-        line={"color": OTHER, "width": 2.4},
-        fill="tozeroy",
-        fillcolor=faded(OTHER, 0.15),
-        name="learning rate",
-        showlegend=False,
-        hovertemplate="%{x:.3s} tokens<br>learning rate %{y:.2f} of its peak<extra></extra>",
-        row=1,
-        col=1,
-    )
+    return {
+        "type": "scatter",
+        "x": x,
+        "y": y,
+        "mode": "lines",
+        "line": {"color": OTHER, "width": 2.4},
+        "fill": "tozeroy",
+        "fillcolor": faded(OTHER, 0.15),
+        "name": "learning rate",
+        "showlegend": False,
+        "hovertemplate": "%{x:.3s} tokens<br>learning rate %{y:.2f} of its peak<extra></extra>",
+    }
 
 
 def learning_rates(recipe: Recipe, points: int = 24) -> tuple[list[float], list[float]]:
@@ -263,4 +283,5 @@ def _words(node: Node) -> str:
     head = f"<b>{node.label or node.name}</b><br>{count(node.params)} params, {node.phase}"
     share = f"shared by {len(node.runs)} recipes" if len(node.runs) > 1 else "one recipe"
     state = "trained" if node.done else "to come"
-    return f"{head}<br>tokens {count(node.start)} to {count(node.stop)}<br>{share}, {state}"
+    mixture = f"<br>{node.mixture}" if node.mixture else ""
+    return f"{head}<br>tokens {count(node.start)} to {count(node.stop)}{mixture}<br>{share}, {state}"

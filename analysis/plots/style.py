@@ -10,6 +10,11 @@ import plotly.graph_objects as go
 
 from mixlaw.recipe import Domain
 
+#: A figure as plain data, the way plotly.js takes it: {"data": traces, "layout": layout}. Pages that redraw while
+#: somebody waits take this; `figure_of` makes the object that notebooks show.
+Plain = dict[str, Any]
+
+HEIGHT = 340  # pixels, of most plots
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 #: After Okabe and Ito 2008, Color Universal Design; yellow and black are left out and the blue is lighter: each has to
@@ -68,10 +73,15 @@ def template(mode: str) -> go.layout.Template:
 TEMPLATES = {mode: template(mode) for mode in ("light", "dark")}
 
 
-def styled(figure: go.Figure, title: str = "", height: int = 340) -> go.Figure:
+def styled(figure: go.Figure, title: str = "", height: int = HEIGHT) -> go.Figure:
     """Give a figure the light template, a title and a height in pixels; its width follows the page."""
     figure.update_layout(template=TEMPLATES["light"], title_text=title, height=height, autosize=True)
     return figure
+
+
+def figure_of(plain: Plain) -> go.Figure:
+    """The figure that plain data describe, checked by plotly, with the light template."""
+    return go.Figure(plain).update_layout(template=TEMPLATES["light"])
 
 
 def headline(task: str, words: str) -> str:

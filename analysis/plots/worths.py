@@ -11,6 +11,8 @@ from plotly.subplots import make_subplots
 
 from mixlaw.analysis.plots.choices import Range
 from mixlaw.analysis.plots.style import CYCLE, colours, count, faded, styled
+from mixlaw.analysis.plots.told import recipe_words
+from mixlaw.recipe import Recipe
 
 
 class Point(Protocol):
@@ -71,6 +73,10 @@ class Size(Protocol):
 
 class Offer(Protocol):
     """A suggested run."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """What to train."""
 
     @property
     def cost(self) -> float:
@@ -187,7 +193,8 @@ def value_of_runs(offers: Sequence[Offer], regret: float, title: str = "") -> go
         x=paid, y=won, mode="lines+markers", line={"color": CYCLE[0], "width": 2.4, "shape": "linear"},
         marker={"size": 8}, name="suggested runs", showlegend=False,
         customdata=[["nothing trained yet", 0.0], *([offer.why, offer.cost] for offer in offers)],
-        hovertemplate="%{customdata[0]}<br>costs %{customdata[1]:.3g} FLOPs, %{x:.3g} in all<br>"
+        hovertext=["", *(f"<br>{recipe_words(offer.recipe)}" for offer in offers)],
+        hovertemplate="%{customdata[0]}%{hovertext}<br>costs %{customdata[1]:.3g} FLOPs, %{x:.3g} in all<br>"
         "wins back %{y:.3g} % of loss in all<extra></extra>",
     )  # fmt: skip
     figure.add_hline(regret, line_dash="dot", line_width=1)

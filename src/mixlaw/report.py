@@ -30,6 +30,7 @@ from mixlaw.analysis.plots import (
     worth,
 )
 from mixlaw.analysis.plots.style import count
+from mixlaw.analysis.plots.told import run_words
 from mixlaw.analysis.surface import Surfaces
 from mixlaw.optimizer.proposals.pareto import Front
 from mixlaw.optimizer.proposals.proposal import PROPOSAL, Interval, Proposal, chance
@@ -37,7 +38,7 @@ from mixlaw.optimizer.proposals.verify import Verification
 from mixlaw.optimizer.proposals.what_if import Worthwhile
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.report_front import front_part
-from mixlaw.report_page import bullets, page, plot, section, table, within, words
+from mixlaw.report_page import Told, bullets, page, plot, section, table, within, words
 
 MOST_BYTES = 5_900_000  # of the page: it is attached to decisions
 MOST_SEGMENTS = 300  # that a picture tells apart
@@ -76,32 +77,35 @@ class ReportData:
 
 def report(data: ReportData) -> str:
     """Write the page as one HTML document that needs no network and no other file."""
+    told = Told()
+    for text in run_words(data.surfaces.observed.design):  # first, so that the room that is left for plots is known
+        told.number(text)
     proposal = data.proposals[-1] if data.proposals else None
     reference = proposal.recipe if proposal else largest_run(data.surfaces.observed.design)
     parts = {
         "recommendation": ("Recommendation", _recommendation(data, proposal)),
-        "predictions": ("Predictions against baselines", _predictions(data, proposal)),
+        "predictions": ("Predictions against baselines", _predictions(data, proposal, told)),
         "verified": ("Predicted and measured", _verified(data.verification)),
-        **({"front": ("Between groups of tasks", _front(data, proposal))} if data.front else {}),
+        **({"front": ("Between groups of tasks", _front(data, proposal, told))} if data.front else {}),
         **({"worth": ("Worth of the domains", _worth(data))} if data.worth else {}),
         "response": ("Response to the code share", ""),
         "size": ("Extrapolation over size", ""),
-        "plan": ("What was trained", _plan(data)),
+        "plan": ("What was trained", _plan(data, told)),
         "fit": ("How well the surfaces fit", ""),
         "unknown": ("What is not known", _unknown(data.surfaces, proposal)),
         "reproduce": ("How to reproduce", _reproduce(data)),
     }
     # Sections with a plot for each task share the room that the others leave; responses are largest and come last.
-    room = MOST_BYTES - len(page("", "").encode()) - sum(len(html.encode()) for _, html in parts.values())
-    sizes = _sizes(data, proposal, reference, room // 3)
-    fit = _fit(data.surfaces, (room - len(sizes.encode())) // 2)
-    responses = _responses(data, reference, room - len(sizes.encode()) - len(fit.encode()))
+    room = MOST_BYTES - len(page("", "", told).encode()) - sum(len(html.encode()) for _, html in parts.values())
+    sizes = _sizes(data, proposal, reference, told, room // 3)
+    fit = _fit(data.surfaces, told, (room - len(sizes.encode())) // 2)
+    responses = _responses(data, reference, told, room - len(sizes.encode()) - len(fit.encode()))
     for name, html in (("size", sizes), ("fit", fit), ("response", responses)):
         parts[name] = (parts[name][0], html)
     links = "".join(f'<a href="#{name}">{title}</a>' for name, (title, _) in parts.items())
     head = f"<header><h1>{escape(data.title)}</h1><p class='soft'>{_subtitle(data)}</p><nav>{links}</nav></header>"
     body = "".join(section(name, title, html) for name, (title, html) in parts.items())
-    return page(data.title, f"{head}<main>{body}</main>{_footer()}")
+    return page(data.title, f"{head}<main>{body}</main>{_footer()}", told)
 
 
 def _subtitle(data: ReportData) -> str:
@@ -163,13 +167,13 @@ def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
     return f"{table(rows)}<p class='soft'>{note}</p>"
 
 
-def _front(data: ReportData, proposal: Proposal | None) -> str:
+def _front(data: ReportData, proposal: Proposal | None, told: Told) -> str:
     if data.front is None or isinstance(data.front, str):
         return f"<p>{words(data.front or '')}</p>"
-    return front_part(data.front, proposal)
+    return front_part(data.front, proposal, told)
 
 
-def _predictions(data: ReportData, proposal: Proposal | None) -> str:
+def _predictions(data: ReportData, proposal: Proposal | None, told: Told) -> str:
     if proposal is None:
         return "<p>Nothing has been foretold yet.</p>"
     measured: dict[tuple[str, str], list[float]] = {}
@@ -179,8 +183,8 @@ def _predictions(data: ReportData, proposal: Proposal | None) -> str:
     note = "Each interval holds what one newly trained run would measure, with 90 % probability."
     if measured:
         note += " Diamonds: measured since."
-    figure = comparison(proposal.forecasts, proposal.against, measured)
-    return f"<p>{note}</p>{plot(figure, 'Predicted gain of every recipe by task')}{_gains(proposal)}"
+    figure = comparison(proposal.forecasts, proposal.against, measured, proposal.recipes)
+    return f"<p>{note}</p>{plot(figure, 'Predicted gain of every recipe by task', told)}{_gains(proposal)}"
 
 
 def _gains(proposal: Proposal) -> str:
@@ -207,10 +211,10 @@ def _worth(data: ReportData) -> str:
         "proportion, would change in each task. In brackets: within noise."
     )
     figure, tasks = worth(data.worth), len({point.task for point in data.worth})
-    return f"<p>{note}</p>{plot(figure, 'Gain of every task by one more point of each domain', 240 + 46 * tasks)}"
+    return f"<p>{note}</p>{plot(figure, 'Gain of every task by one more point of each domain', least=240 + 46 * tasks)}"
 
 
-def _responses(data: ReportData, reference: Recipe, room: int) -> str:
+def _responses(data: ReportData, reference: Recipe, told: Told, room: int) -> str:
     if not any(d.kind.is_code for d in data.domains) or all(d.kind.is_code for d in data.domains):
         return (
             "<p>All domains are code, or all are text, so there is no code share to move. Their kinds stand under "
@@ -222,7 +226,7 @@ def _responses(data: ReportData, reference: Recipe, room: int) -> str:
         + " Bands: 90 % of the difference from it. Dots: measured runs, moved onto it by measured over fitted."
     )
     plots = (
-        (task, plot(response(data.surfaces, task, reference, data.domains), f"{task} against the code share by phase"))
+        (task, plot(response(data.surfaces, task, reference, data.domains), f"{task} against code shares", told))
         for task in data.surfaces.tasks
     )
     return f"<p>{note}</p>{_grid(plots, room, 'response')}"
@@ -239,7 +243,7 @@ def _grid(plots: Iterable[tuple[str, str]], room: int, method: str) -> str:
     return f"<div class='grid'>{kept}</div>{more}"
 
 
-def _sizes(data: ReportData, proposal: Proposal | None, reference: Recipe, room: int) -> str:
+def _sizes(data: ReportData, proposal: Proposal | None, reference: Recipe, told: Told, room: int) -> str:
     recipes = {"largest run": reference}
     measured: dict[str, dict[str, list[float]]] = {}
     if proposal:
@@ -248,32 +252,38 @@ def _sizes(data: ReportData, proposal: Proposal | None, reference: Recipe, room:
             if check.proposal == proposal.id:
                 by_recipe = measured.setdefault(check.forecast.task, {})
                 by_recipe.setdefault(check.forecast.recipe, []).append(check.measured)
-    plots = (
-        (task, plot(extrapolation(data.surfaces, task, recipes, data.domains, measured.get(task)), f"{task} over size"))
+    figures = (
+        (task, extrapolation(data.surfaces, task, recipes, data.domains, measured.get(task)))
         for task in data.surfaces.tasks
     )
+    plots = ((task, plot(figure, f"{task} over size", told)) for task, figure in figures)
     note = (
         "Lines scale a recipe to other sizes at its own tokens per parameter. Dots: all measured runs, of any mixture."
     )
     return f"<p>{note}</p>{_grid(plots, room, 'extrapolation')}"
 
 
-def _plan(data: ReportData) -> str:
+def _plan(data: ReportData, told: Told) -> str:
     if not data.nodes:
         return f"<p>{data.table.height} measured rows were given as a table; their segments are not known.</p>"
     trained = sum(n.stop - n.start for n in data.nodes)
     alone = sum((n.stop - n.start) * len(n.runs) for n in data.nodes)
     runs = len({run for node in data.nodes for run in node.runs})
     note = f"{runs} recipes share beginnings: {count(trained)} tokens to train, {count(alone)} were each trained alone."
-    tree = plot(segment_tree(data.nodes), "Tree of training segments") if len(data.nodes) <= MOST_SEGMENTS else ""
-    curves = ""
-    if 0 < len(data.curves) <= MOST_SEGMENTS:
-        told = "Loss of every segment on the mixture that it was trained on."
-        curves = f"<p>{told}</p>{plot(losses(data.curves), 'Training loss against tokens')}"
-    return f"<p>{note}</p>{tree}{curves}"
+    if max(len(data.nodes), len(data.curves)) > MOST_SEGMENTS:
+        more = (
+            f"Tree and loss curves of {len(data.nodes)} segments do not fit a page (at most {MOST_SEGMENTS}): "
+            "`study.plots.segment_tree()` draws them in Python, `study.plots.losses(RUNS)` the curves of runs by name."
+        )
+        return f"<p>{note}</p><p>{words(more)}</p>"
+    tree = plot(segment_tree(data.nodes), "Tree of training segments", told)
+    if not data.curves:
+        return f"<p>{note}</p>{tree}"
+    curves = plot(losses(data.curves), "Training loss against tokens")
+    return f"<p>{note}</p>{tree}<p>Loss of every segment on the mixture that it was trained on.</p>{curves}"
 
 
-def _fit(surfaces: Surfaces, room: int) -> str:
+def _fit(surfaces: Surfaces, told: Told, room: int) -> str:
     points = {task: checked(surfaces, task) for task in surfaces.tasks}
     how = next(iter(points.values())).how
     rows = [["task", "unit", "runs", "noise of a run", f"inside 90 %, {how}", "status"]]
@@ -285,13 +295,17 @@ def _fit(surfaces: Surfaces, room: int) -> str:
     )
     whole = plot(calibration(list(points.values())), "How often intervals of every width hold what was measured")
     pairs = (
-        (task, plot(parity(p), f"{task}: predicted against measured") + plot(residuals(p), f"{task}: residuals"))
+        (
+            task,
+            plot(parity(p), f"{task}: predicted against measured", told)
+            + plot(residuals(p), f"{task}: residuals", told),
+        )
         for task, p in points.items()
     )
     grid = _grid(pairs, room - len(whole), "parity")
     shown = f"<details><summary>Parity and residuals by task</summary>{grid}</details>"
-    told = "<h3>Calibration</h3><p>On the diagonal intervals are right, above it too wide, below it too narrow.</p>"
-    return table(rows, [[""] * 5 + ["words"]] * len(surfaces.tasks)) + audit + told + whole + shown
+    note = "<h3>Calibration</h3><p>On the diagonal intervals are right, above it too wide, below it too narrow.</p>"
+    return table(rows, [[""] * 5 + ["words"]] * len(surfaces.tasks)) + audit + note + whole + shown
 
 
 def _unknown(surfaces: Surfaces, proposal: Proposal | None) -> str:

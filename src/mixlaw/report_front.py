@@ -11,21 +11,21 @@ from mixlaw.analysis.plots import front as plotted
 from mixlaw.analysis.plots.style import count
 from mixlaw.optimizer.proposals.proposal import Proposal
 from mixlaw.optimizer.tables import phases
-from mixlaw.report_page import page, plot, table
+from mixlaw.report_page import Told, page, plot, table
 
 if TYPE_CHECKING:
     from mixlaw.optimizer.proposals.pareto import Front
 
 
-def front_part(front: Front, proposal: Proposal | None = None) -> str:
+def front_part(front: Front, proposal: Proposal | None = None, told: Told | None = None) -> str:
     """Plot and table of a front; the proposal beside it where its gains refer to the same baseline."""
     names = " and ".join(front.groups)
     figure = front_figure(front, proposal)
-    told = [f"{name}: {', '.join(tasks)}" for name, tasks in front.groups.items()]
+    groups = [f"{name}: {', '.join(tasks)}" for name, tasks in front.groups.items()]
     return "".join(
         [
-            f"<p>{escape(front.sentence)} The groups: {escape('; '.join(told))}.</p>",
-            plot(figure, f"Gains of the recipes between {names}"),
+            f"<p>{escape(front.sentence)} The groups: {escape('; '.join(groups))}.</p>",
+            plot(figure, f"Gains of the recipes between {names}", told),
             _recipes(front),
         ]
     )

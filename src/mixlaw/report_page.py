@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from html import escape
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -79,10 +81,15 @@ const dark = window.matchMedia('(prefers-color-scheme: dark)');
 const mode = () => dark.matches ? 'dark' : 'light';
 const config = {responsive: true, displaylogo: false, displayModeBar: 'hover',
   modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d']};
+const told = JSON.parse(document.getElementById('told').textContent);
 function draw(box) {
   if (box.dataset.drawn) return;
   box.dataset.drawn = '1';
   const figure = JSON.parse(box.nextElementSibling.textContent);
+  const words = i => typeof i === 'number' ? told[i] : i;
+  figure.data.filter(trace => trace.hovertext).forEach(trace => {
+    trace.hovertext = Array.isArray(trace.hovertext) ? trace.hovertext.map(words) : words(trace.hovertext);
+  });
   figure.layout.template = look[mode()];
   Plotly.newPlot(box, figure.data, figure.layout, config);
 }
@@ -98,7 +105,33 @@ window.addEventListener('beforeprint', () => boxes.forEach(draw));
 """
 
 
-def page(title: str, body: str) -> str:
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What plots say of the dots that are pointed at: each text stands on the page once, plots hold its number.
+
+    Attributes:
+        numbers: of the texts; an empty one is the first, so that no number is mistaken for nothing.
+    """
+
+    numbers: dict[str, int] = field(default_factory=lambda: {"": 0})
+
+    def number(self, text: str) -> int:
+        """The number of a text."""
+        return self.numbers.setdefault(text, len(self.numbers))
+
+    def keep(self, traces: Sequence[dict[str, Any]]) -> None:
+        """Put numbers in the place of the texts of a plot's dots."""
+        for trace in traces:
+            if text := trace.get("hovertext"):
+                trace["hovertext"] = self.number(text) if isinstance(text, str) else list(map(self.number, text))
+
+    def script(self) -> str:
+        """All texts, where the page's script finds them."""
+        texts = json.dumps([*self.numbers], ensure_ascii=False)
+        return f'<script id="told" type="application/json">{_inert(texts)}</script>'
+
+
+def page(title: str, body: str, told: Told | None = None) -> str:
     """A whole page around a body, with style, plotly and behaviour inside: it asks nothing of any network."""
     look = {mode: template.to_plotly_json() for mode, template in TEMPLATES.items()}
     return "\n".join(
@@ -112,6 +145,7 @@ def page(title: str, body: str) -> str:
             f"<script>{get_plotlyjs()}</script>",
             "</head><body>",
             body,
+            (told or Told()).script(),
             f'<script id="look" type="application/json">{_inert(json.dumps(look))}</script>',
             f"<script>{SCRIPT}</script>",
             "</body></html>\n",
@@ -119,20 +153,24 @@ def page(title: str, body: str) -> str:
     )
 
 
-def plot(figure: go.Figure, alt: str, least: int = 0) -> str:
+def plot(figure: go.Figure, alt: str, told: Told | None = None, least: int = 0) -> str:
     """A figure as a box that draws itself when it comes near the window.
 
     Args:
         figure: what is drawn.
         alt: tells what it shows.
+        told: texts of the page, where those of its dots are kept; without it they stand in the plot.
         least: width in pixels that it needs; on a narrower page it is moved sideways.
     """
     figure.layout.template = None  # the page has one for each mode
-    height = int(figure.layout.height)
+    height, plain = int(figure.layout.height), json.loads(figure.to_json())
+    if told:
+        told.keep(plain["data"])
+    drawn = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
     style = f"height:{height}px" + (f";min-width:{least}px" if least else "")
     box = f'<div class="plot" role="img" aria-label="{escape(alt)}" style="{style}"></div>'
-    drawn = f'{box}<script type="application/json">{_inert(figure.to_json())}</script>'
-    return f'<div class="scroll">{drawn}</div>' if least else drawn
+    html = f'{box}<script type="application/json">{_inert(drawn)}</script>'
+    return f'<div class="scroll">{html}</div>' if least else html
 
 
 def table(rows: Sequence[Sequence[str]], classes: Sequence[Sequence[str]] | None = None) -> str:

@@ -149,7 +149,7 @@ class Plots(Shown):
         for check in self.study.verify().checks:
             if check.proposal == proposal.id:
                 measured.setdefault((check.forecast.recipe, check.forecast.task), []).append(check.measured)
-        return self._themed(plots.comparison(proposal.forecasts, proposal.against, measured))
+        return self._themed(plots.comparison(proposal.forecasts, proposal.against, measured, proposal.recipes))
 
     def spread(self) -> go.Figure:
         """Where the best share of each domain lies in 90 % of the worlds that the data allow, a panel per phase."""

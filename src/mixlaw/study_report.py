@@ -80,6 +80,7 @@ def nodes(study: Study) -> tuple[Node, ...]:
             done=(study.runs / segment.lineage / "checkpoint").exists(),
             runs=segment.runs,
             label=segment.lineage if segment.is_run else "",
+            mixture=str(next(p.mixture for p in segment.recipe.phases if p.name == segment.phase)),
         )
         for segment in plan(study.recipes()).segments
     )

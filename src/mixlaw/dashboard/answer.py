@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
-import plotly.graph_objects as go
-
 from mixlaw.analysis.code_share import code_share
-from mixlaw.analysis.plots import gains, response, schedule, ternary, two_phases
-from mixlaw.analysis.plots.style import count
+from mixlaw.analysis.plots.gain_bars import plain_gains
+from mixlaw.analysis.plots.landscapes import plain_ternary, plain_two_phases
+from mixlaw.analysis.plots.recipes import plain_schedule
+from mixlaw.analysis.plots.responses import plain_response
+from mixlaw.analysis.plots.style import Plain, count
 from mixlaw.dashboard.view import View
 from mixlaw.dashboard.watched import Opened
 from mixlaw.optimizer.proposals.proposal import PROPOSAL, Forecast, Interval, chance
@@ -91,13 +92,15 @@ class Answer:
                 size = f"{count(recipe.params)} params and {count(recipe.tokens)} tokens"
                 yield f"pinned is predicted at its own size, {size}; gains refer to {self.here.against} at the target"
 
-    def figures(self) -> dict[str, go.Figure | None]:
+    def figures(self) -> dict[str, Plain | None]:
         """Figures by name; None where there is nothing to draw."""
         domains, pinned = self.study.domains, self.recipes.get(PINNED)
+        gains = {name: one.gains for name, one in self.both.items()}
         return {
-            "gains": gains({name: one.gains for name, one in self.both.items()}, self.here.against, self.here.unit),
-            "schedule": schedule(self.here.recipe, domains),
-            "pinned": None if pinned is None else schedule(pinned.recipe, domains),
+            "gains": plain_gains(gains, self.here.against, self.here.unit),
+            "schedule": plain_schedule(self.here.recipe, domains),
+            "pinned": None if pinned is None else plain_schedule(pinned.recipe, domains),
+            "landscape": landscape(self.study, self.view),
         }
 
     def as_csv(self) -> str:
@@ -122,7 +125,7 @@ def _text(forecast: Forecast) -> str:
     return Interval(forecast.mean, forecast.lo90, forecast.hi90).text()
 
 
-def landscape(study: Opened, view: View) -> go.Figure | None:
+def landscape(study: Opened, view: View) -> Plain | None:
     """One task over code shares of two phases, of one, or over three domains: what the study has."""
     surfaces, domains, recipe, task = study.surfaces, study.domains, view.recipe, view.task
     if recipe is None:
@@ -130,11 +133,12 @@ def landscape(study: Opened, view: View) -> go.Figure | None:
     coded = {d.kind.is_code for d in domains}
     if len(coded) == 2 and len(view.plane) == 2:
         across, up = view.plane
-        figure = two_phases(surfaces, task, recipe, (across, up), domains, POINTS, WORLDS)
-        return figure.update_layout(title_text="", margin_t=12)
+        figure = plain_two_phases(surfaces, task, recipe, (across, up), domains, POINTS, WORLDS)
+        figure["layout"] |= {"title": {"text": ""}, "margin": {"t": 12}}
+        return figure
     if len(coded) == 2:
-        return response(surfaces, task, recipe, domains)
+        return plain_response(surfaces, task, recipe, domains)
     corners = sorted((d.name for d in domains), key=lambda name: -recipe.domain_tokens(name))[:3]
     if len(corners) < 3:
         return None
-    return ternary(surfaces, task, recipe, recipe.phases[-1].name, corners, domains, POINTS)
+    return plain_ternary(surfaces, task, recipe, recipe.phases[-1].name, corners, domains, POINTS)

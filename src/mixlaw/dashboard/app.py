@@ -19,7 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from mixlaw.analysis.plots.style import TEMPLATES
 from mixlaw.dashboard import dials, page
-from mixlaw.dashboard.answer import Answer, landscape
+from mixlaw.dashboard.answer import Answer
 from mixlaw.dashboard.view import View, packed, unpacked
 from mixlaw.dashboard.watched import Job, Opened, Watched
 from mixlaw.errors import InputError
@@ -113,16 +113,8 @@ class Callbacks:
                 view = replace(view, recipe=adapted(study.ground(view), study.start(view)))
             query, shown = view.query(study.view), page.filled(Answer.of(study, view), DONE if known else SEARCHING)
         except Exception as error:
-            return {"shown": _failed(error), "query": no_update, "asked": no_update}
-        return {"shown": shown, "query": query, "asked": {"serial": serial, "query": query, "known": known}}
-
-    def landscape(self, asked: Data | None) -> tuple[Any, Any]:
-        """Redraw the landscape, while the browser draws the rest; then let the search begin."""
-        if asked is None:
-            raise PreventUpdate
-        study = self.watched.now()
-        figure = landscape(study, View.read(asked["query"], study.view))
-        return page.plain(figure), no_update if asked["known"] else asked
+            return {"shown": _failed(error), "query": no_update, "search": no_update}
+        return {"shown": shown, "query": query, "search": no_update if known else {"serial": serial, "query": query}}
 
     def revise(self, asked: Data | None, session: str) -> Data:
         """Look for a better recipe than the one at hand, until the sliders move on."""
@@ -139,7 +131,6 @@ class Callbacks:
             assert view.recipe is not None
             view = replace(view, recipe=revise(study.ground(view), view.recipe, heed=heed))
             shown = page.filled(Answer.of(study, view), DONE)
-            shown["figures"]["landscape"] = page.plain(landscape(study, view))
             heed()
             return {"shown": shown, "query": view.query(study.view), "best": _best(view)}
         except Outdated:
@@ -242,6 +233,10 @@ def app_of(path: Path) -> Dash:
         serve_locally=True,
         suppress_callback_exceptions=True,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
+        hooks={
+            "request_pre": "payload => window.dash_clientside.mixlaw.asked(payload)",
+            "request_post": "(payload, response) => window.dash_clientside.mixlaw.answered(payload, response)",
+        },
     )
     look = json.dumps({mode: template.to_plotly_json() for mode, template in TEMPLATES.items()})
     scripts = f'<script id="look" type="application/json">{look}</script><script src="/plotly.js"></script>'
@@ -272,7 +267,7 @@ def connect(app: Dash, calls: Callbacks) -> None:
         prevent_initial_call="initial_duplicate",
     )(calls.controls)
     app.callback(
-        output={name: Output(name, "data") for name in ("shown", "query", "asked")},
+        output={name: Output(name, "data") for name in ("shown", "query", "search")},
         inputs=[
             Input(dial, "value"),
             Input(choice, "value"),
@@ -283,7 +278,6 @@ def connect(app: Dash, calls: Callbacks) -> None:
             session,
         ],
     )(calls.glance)
-    _on(app, [Output("land", "data"), Output("search", "data")], [Input("asked", "data")], calls.landscape)
     found = {name: Output(name, "data", allow_duplicate=True) for name in ("shown", "query", "best")}
     _on(app, found, [Input("search", "data"), session], calls.revise)
     pressed = {name: Input(f"do-{name}", "n_clicks") for name in ("pin", "unpin", "recipe", "csv", "freeze")}
@@ -313,20 +307,6 @@ def script_of(app: Dash) -> None:
         State(dial, "id"),
         State(dial, "max"),
     )
-    for source in ("shown", "land"):
-        on(
-            ClientsideFunction("mixlaw", source),
-            Output(f"{source}-painted", "data"),
-            Input(source, "data"),
-            Input("mode", "data"),
-        )
-    on(
-        ClientsideFunction("mixlaw", "address"),
-        Output("reset", "title"),
-        Input("query", "data"),
-        prevent_initial_call=True,
-    )
-    on(ClientsideFunction("mixlaw", "mode"), Output("mode", "data"), Input("session", "data"))
     on(
         ClientsideFunction("mixlaw", "picture"),
         Output("do-png", "data-made"),

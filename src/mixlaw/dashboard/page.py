@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from html import escape
 from typing import Any
 from uuid import uuid4
 
-import plotly.graph_objects as go
 from dash import dcc, html
 from dash.development.base_component import Component
 
@@ -26,16 +24,8 @@ FIGURES = {
 
 def frame(title: str) -> Component:
     """The page without content; every page that is opened has a name of its own."""
-    stores = {"session": uuid4().hex, "stamp": None, "query": "", "asked": None, "best": None, "pin": None}
-    stores |= {
-        "shown": None,
-        "land": None,
-        "search": None,
-        "shown-painted": None,
-        "land-painted": None,
-        "mode": "light",
-        "again": None,
-    }
+    empty = dict.fromkeys(("stamp", "best", "pin", "shown", "search", "again"))
+    stores = {"session": uuid4().hex, "query": "", **empty}
     return html.Div(
         [
             dcc.Location(id="place", refresh=False),
@@ -127,14 +117,5 @@ def filled(answer: Answer, state: str) -> dict[str, Any]:
             "pinned-box": "" if pinned else "away",
             "do-unpin": "" if pinned else "away",
         },
-        "figures": {name: plain(figure) for name, figure in answer.figures().items()},
+        "figures": answer.figures(),
     }
-
-
-def plain(figure: go.Figure | None) -> dict[str, Any] | None:
-    """A figure as plain data, without the template: the page has one for light and one for dark."""
-    if figure is None:
-        return None
-    figure.layout.template = None
-    data: dict[str, Any] = json.loads(figure.to_json())
-    return data

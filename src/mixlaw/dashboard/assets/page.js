@@ -47,40 +47,29 @@
   const ours = change => change.target.closest && change.target.closest('#panel, #choices');
   new MutationObserver(changes => changes.some(c => ours(c) || c.target.id === '_dash-app-content') && name())
     .observe(document, {childList: true, subtree: true});
-  dark.addEventListener('change', () => window.dash_clientside.set_props('mode', {data: mode()}));
+  dark.addEventListener('change', () => draw(drawn));
 
-  /* Figures are drawn here and not by dcc.Graph, one at a time, so that requests go out between them. */
-  const waiting = {};
-  function draw() {
-    const [name] = Object.keys(waiting);
-    if (!name) return;
-    const [figure, how] = waiting[name], box = document.getElementById('figure-' + name);
-    delete waiting[name];
-    if (box && window.Plotly) {
+  /* Figures are drawn here and not by dcc.Graph, and answers as they arrive, before Dash takes note of them: it looks
+     through the whole page for each of the many stores and inputs. */
+  const drawn = {};
+  function draw(figures) {
+    for (const [name, figure] of Object.entries(figures || {})) {
+      const box = document.getElementById('figure-' + name);
+      drawn[name] = figure;
       box.style.display = figure ? '' : 'none';
-      if (figure) {
-        box.style.height = figure.layout.height + 'px';
-        window.Plotly.react(box, figure.data, {...figure.layout, template: look()[how]},
-          {displaylogo: false, displayModeBar: false, responsive: true});
-      }
+      if (!figure) continue;
+      box.style.height = figure.layout.height + 'px';
+      window.Plotly.react(box, figure.data, {...figure.layout, template: look()[mode()]},
+        {displaylogo: false, displayModeBar: false, responsive: true});
     }
-    setTimeout(draw);
   }
-  function paint(figures, how) {
-    for (const [name, figure] of Object.entries(figures || {})) waiting[name] = [figure, how];
-    setTimeout(draw);
-    return none();
+  function show(shown) {
+    for (const [name, html] of Object.entries(shown.parts)) document.getElementById(name).innerHTML = html;
+    for (const [name, words] of Object.entries(shown.classes)) document.getElementById(name).className = words;
+    draw(shown.figures);
   }
-  let last;
-  function show(shown, how) {
-    if (!shown) return none();
-    if (shown !== last) {
-      for (const [name, html] of Object.entries(shown.parts)) document.getElementById(name).innerHTML = html;
-      for (const [name, words] of Object.entries(shown.classes)) document.getElementById(name).className = words;
-      last = shown;
-    }
-    return paint(shown.figures, how);
-  }
+  let newest;
+  const moved = payload => payload.output.includes('search.data');
 
   async function picture() {
     const sentence = document.getElementById('sentence').textContent;
@@ -128,13 +117,14 @@
       if (told.includes('value')) document.getElementById('state').textContent = 'redrawing …';
       return text;
     },
-    shown: show,
-    land: (figure, how) => (figure ? paint({landscape: figure}, how) : none()),
-    address(query) {
-      window.history.replaceState(window.history.state, '', window.location.pathname + query);
-      return none();
+    asked(payload) {
+      if (moved(payload)) newest = payload;
     },
-    mode,
+    answered(payload, {shown, query}) {
+      if (!shown || (moved(payload) && payload !== newest)) return;  // sliders have moved on
+      show(shown.data);
+      if (query) window.history.replaceState(window.history.state, '', window.location.pathname + query.data);
+    },
     picture(clicks) {
       if (clicks) picture();
       return String(clicks);
