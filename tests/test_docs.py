@@ -11,32 +11,19 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
 import pytest
 import tomlkit
 
-import small_study
+from docs_pages import FENCE, PAGES, ROOT, Block, Story, commands, stories
+from docs_studies import import_runs, train
 from mixlaw.adapters.mapping import read_mapping
-from mixlaw.analysis.fit import fit
 from mixlaw.cli import app
-from mixlaw.importing import import_table
-from mixlaw.optimizer.simulate import random_recipes, random_world
-from mixlaw.recipe import Domain, Kind
 from mixlaw.settings import validate
 from mixlaw.study import open_study
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(
-    r"^(?P<indent> *)```(?P<info>\S*)(?: title=\"(?P<title>[^\"]*)\")?\n(?P<body>.*?)^ *```$", re.M | re.S
-)
 SHELL = ("sh", "bash")
 SHOWN = ("text", "math")  # what a command prints, and formulas, which the site's build reads
 
@@ -62,127 +49,7 @@ TRAINED = {"README.md", "data.md", "cluster.md", "evaluation.md", "training.md"}
 #: Sections of README and pages that make their STUDY themselves.
 FRESH = {"index.md", "runs.md", "mappings/README.md", "Bring your own runs"}
 
-DOMAINS = [
-    Domain("web", Kind.TEXT, 400_000_000),
-    Domain("books", Kind.TEXT, 40_000_000),
-    Domain("python", Kind.CODE, 300_000_000),
-]
-TASKS = ("hellaswag", "triviaqa", "humaneval")
-KINDS = "[domains]\n" + "".join(
-    f'{d.name} = {{ kind = "{d.kind.value}", unique_tokens = {d.unique_tokens} }}\n' for d in DOMAINS
-)
-#: What a study with a target has besides its runs.
-GOAL = """
-[mixtures]
-mostly_text = { web = 0.9, books = 0.1 }
-[target]
-params = "60M"
-tokens = 1_200_000_000
-"""
-WORDS = {
-    "prose": "the model sees a word and another one after it",
-    "facts": "it is the capital of a country with rivers and hills",
-    "code": "def f(x): return x + 1 if x else None # end",
-}
-#: As the demo's: its domains, phases, groups and target in small.
-DEMO = """\
-name = "demo"
-[domains]
-prose = { kind = "text", source = "prose.jsonl" }
-facts = { kind = "text", source = "facts.jsonl" }
-code = { kind = "code", source = "code.jsonl" }
-[tasks]
-prose = "bits/byte"
-code = "bits/byte"
-[tokenizer]
-vocabulary = 300
-[training]
-sequence = 32
-batch = 4
-warmup_tokens = 2000
-held_out = 0.2
-[sizes]
-"0.025M" = 8_000
-[[phases]]
-name = "init"
-share = 0.5
-[[phases]]
-name = "continue"
-share = 0.25
-[[phases]]
-name = "cooldown"
-share = 0.25
-lr_end = 0.0
-[mixtures]
-text = { prose = 0.5, facts = 0.5 }
-code = { code = 1.0 }
-half = { prose = 0.3, facts = 0.2, code = 0.5 }
-[groups]
-language = ["prose"]
-code = ["code"]
-[target]
-params = "0.1M"
-tokens = 40_000
-"""
-RECIPES = "".join(
-    f'[[recipes]]\nsize = "0.025M"\nphases = {{ init = "{a}", continue = "{b}", cooldown = "{c}" }}\n'
-    for a, b, c in [*product(("half", "text", "code"), repeat=3)][::2]
-)
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: its language, title, text, and the line of the page where the text begins."""
-
-    language: str
-    title: str
-    text: str
-    line: int
-
-
-@dataclass(frozen=True)
-class Story:
-    """Blocks that belong together: a page, or a section of README."""
-
-    page: Path
-    section: str
-    blocks: tuple[Block, ...]
-
-    @property
-    def file(self) -> str:
-        return str(self.page.relative_to(ROOT)).removeprefix("docs/")
-
-    @property
-    def name(self) -> str:
-        return self.section or self.file
-
-
-def blocks(text: str, first: int = 1) -> Iterator[Block]:
-    for found in FENCE.finditer(text):
-        body = "".join(line.removeprefix(found["indent"]) for line in found["body"].splitlines(keepends=True))
-        yield Block(found["info"], found["title"] or "", body, first + text[: found.start("body")].count("\n"))
-
-
-def stories() -> Iterator[Story]:
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        if page.parent != ROOT:
-            yield Story(page, "", tuple(blocks(text)))
-            continue
-        line = 1
-        for part in re.split(r"(?m)^(?=## )", text):
-            yield Story(page, part.split("\n")[0].removeprefix("## "), tuple(blocks(part, line)))
-            line += part.count("\n")
-
-
 STORIES = [story for story in stories() if story.blocks]
-
-
-def commands(text: str) -> Iterator[list[str]]:
-    """The command lines of a shell block, as words; comments and the lines that they stand on alone are left out."""
-    for line in text.replace("\\\n", " ").splitlines():
-        if words := shlex.split(line, comments=True):
-            yield words
 
 
 def reason(words: list[str]) -> str | None:
@@ -194,42 +61,13 @@ def reason(words: list[str]) -> str | None:
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fitted study of imported runs from a known world, with what a reader would have at hand beside it."""
-    folder = tmp_path_factory.mktemp("imported")
-    world = random_world(DOMAINS, tasks=3, seed=4)
-    runs = world.measure(random_recipes([2_000_000, 8_000_000], 20, DOMAINS, count=6, seed=4), seed=4)
-    runs = runs.rename({f"metric:task{i}": f"metric:{task}" for i, task in enumerate(TASKS)})
-    runs = runs.with_columns(run=pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("RUN")).otherwise(pl.col("run")))
-    runs.write_csv(folder / "runs.csv")
-    runs.drop([f"metric:{task}" for task in TASKS]).head(3).write_csv(folder / "recipes.csv")
-    (folder / "kinds.toml").write_text(KINDS)
-    (folder / "evaluations").mkdir()
-    for run in runs["run"]:
-        measured = {"model_name": run, "results": {"boolq": {"acc,none": 0.6, "acc_stderr,none": 0.01}}}
-        (folder / "evaluations" / f"results_{run}.json").write_text(json.dumps(measured))
-    import_table(folder / "runs.csv", folder / "STUDY", "bits/byte", folder / "kinds.toml")
-    with (folder / "STUDY" / "study.toml").open("a") as file:
-        file.write(GOAL)
-    study = open_study(folder / "STUDY")
-    fit(study.table(), units=study.units, unique=study.unique, audited=False, resamples=16).save(
-        study.path / "surfaces"
-    )
-    study.propose()
-    return folder
+    return import_runs(tmp_path_factory.mktemp("imported"))
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study that was trained, fitted and proposed for here, as the demo is."""
-    folder, draw = tmp_path_factory.mktemp("trained"), np.random.default_rng(0)
-    (folder / "study.toml").write_text(DEMO + RECIPES)
-    for name, words in WORDS.items():
-        (folder / f"{name}.jsonl").write_text(small_study.documents(words, draw))
-    study = open_study(folder)
-    study.prepare()
-    assert not study.run(workers=2).failed
-    fit(study.table(), units=study.units, unique=study.unique, audited=False, resamples=16).save(folder / "surfaces")
-    study.propose()
-    return folder
+    return train(tmp_path_factory.mktemp("trained"))
 
 
 def arrange(story: Story, imported: Path, trained: Path) -> None:
