@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from mixlaw.optimizer.proposals.proposal import Step
-from mixlaw.optimizer.proposals.search import refine
+from mixlaw.optimizer.proposals.search import refine, refine_each
 from mixlaw.optimizer.space.constraints import Feasible, feasible
 from mixlaw.optimizer.space.points import Points
 from mixlaw.optimizer.space.target import Span, Target
@@ -27,8 +27,8 @@ FEW_STEPS = 8
 
 def spread(objective: Objective, point: Points) -> tuple[Spread, Span]:
     """Where single worlds have their optima: 5 % and 95 % points of shares by phase and domain, and of the cooldown."""
-    some = [replace(objective.within(world[None]), guarded=None) for world in objective.worlds[:OWN]]
-    best = Points.cat([refine(one.value, one.allowed, point, FEW_STEPS)[0] for one in some])
+    worlds = len(objective.worlds[:OWN])
+    best, _ = refine_each(objective.own, objective.allowed, point.repeat(worlds), FEW_STEPS)
     levels = torch.tensor([0.05, 0.95], dtype=torch.float64)
     ends, length = torch.quantile(best.shares, levels, dim=0), torch.quantile(best.lengths[:, -1], levels)
     names, phases = [d.name for d in objective.allowed.domains], objective.allowed.target.phases

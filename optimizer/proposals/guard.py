@@ -14,7 +14,7 @@ from mixlaw.errors import InputError
 from mixlaw.optimizer.proposals.judge import chance
 from mixlaw.optimizer.proposals.optimize import candidates
 from mixlaw.optimizer.proposals.rivals import Rivals
-from mixlaw.optimizer.proposals.search import Value, refine
+from mixlaw.optimizer.proposals.search import Value, refine_each
 from mixlaw.optimizer.space.constraints import Infeasible, feasible
 from mixlaw.optimizer.space.limits import Limit, without
 from mixlaw.optimizer.space.points import Points
@@ -139,7 +139,7 @@ def _harmless(objective: Objective, points: Points) -> Tensor:
 
 def _refined(objective: Objective, value: Value, starts: Points) -> Points:
     """Each start by itself at its best."""
-    return Points.cat([refine(value, objective.allowed, starts[i : i + 1])[0] for i in range(len(starts))])
+    return refine_each(value, objective.allowed, starts)[0]
 
 
 def _words(objective: Objective) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
+from mixlaw.optimizer.proposals.in_step import Asked, in_step
+from mixlaw.optimizer.space.chart import Chart
 from mixlaw.optimizer.space.constraints import Feasible
 from mixlaw.optimizer.space.points import Points
 
@@ -75,30 +78,49 @@ def refine(value: Value, allowed: Feasible, start: Points, steps: int = 60) -> t
     Adam finds the hill but crawls along the edges of the polytope, where optima lie; this method walks on them.
 
     Returns:
-        The best recipe seen, never worse than the start, and its value.
+        The best recipe, never worse than the start, and its value.
+    """
+    end, reached = refine_each(value, allowed, start, steps)
+    return end, float(reached)
+
+
+def refine_each(value: Value, allowed: Feasible, starts: Points, steps: int = 60) -> tuple[Points, Tensor]:
+    """The same for R starts, each by itself; the r-th value may be that of an objective of its own.
+
+    Returns:
+        R recipes and their values, (R,).
     """
     chart = allowed.chart()
 
-    def loss(u: Floats) -> tuple[float, Floats]:
-        at = torch.tensor(u)[None].requires_grad_()
+    def look(u: Floats) -> list[tuple[float, Floats]]:
+        at = torch.tensor(u).requires_grad_()
         now = value(chart.points(at))
         (slope,) = torch.autograd.grad(now.sum(), at)
-        return -float(now.detach()), -np.nan_to_num(slope[0].numpy())
+        return list(zip((-now.detach()).tolist(), -np.nan_to_num(slope.numpy()), strict=True))
 
+    rows = [starts[row : row + 1] for row in range(len(starts))]
+    first = np.stack([chart.start(row) for row in rows])
+    found = torch.tensor(in_step(look, partial(_walk, chart, steps), first))
+    with torch.no_grad():
+        most = value(starts)
+        sound = found.isfinite().all(1)
+        ends = chart.drawn_inside(torch.where(sound[:, None], found, torch.tensor(first)))
+        reached = value(ends)
+    better = sound & (reached > most)
+    return ends.where(better, starts), torch.where(better, reached, most)
+
+
+def _walk(chart: Chart, steps: int, loss: Asked, start: Floats) -> Floats:
     found = minimize(  # type: ignore[call-overload]
         loss,
-        chart.start(start),
+        start,
         jac=True,
         method="SLSQP",
         bounds=chart.bounds,
         constraints=chart.constraints,
         options={"maxiter": steps, "ftol": SMALL},
     )
-    with torch.no_grad():
-        most = float(value(start))
-        end = chart.drawn_inside(torch.tensor(found.x)[None]) if np.isfinite(found.x).all() else start
-        reached = float(value(end))
-    return (end, reached) if reached > most else (start, most)
+    return np.asarray(found.x)
 
 
 def _held(allowed: Feasible, numbers: Tensor) -> Tensor:

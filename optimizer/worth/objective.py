@@ -118,6 +118,13 @@ class Objective:
         """Lower confidence bound of the gain in percent, less what the trust radius and the guard charge, (R,)."""
         return self.judge(points, self.losses(points))
 
+    def own(self, points: Points) -> Tensor:
+        """Gain of each recipe in a world of its own, the r-th in world r, less what the trust radius charges, (R,)."""
+        self.heed()
+        rows, design = torch.arange(len(points)), self.past.design(self.allowed, points)
+        losses = self.past.believed(log_losses(self.beliefs, design, len(points), running=True))[rows, rows]
+        return self.worth.total(losses[:, None], self.rival[rows])[:, 0] / self.percent - self.charges(points)
+
     def judge(self, points: Points, losses: Tensor) -> Tensor:
         """The same where the log losses in the worlds that count (S, R, T) are at hand, (R,)."""
         bound = lower_bound(self.worth.total(losses, self.reference), self.caution) / self.percent
@@ -165,12 +172,15 @@ def apart(one: Tensor, other: Tensor) -> Tensor:
     return 0.5 * torch.cdist(one.flatten(1), other.flatten(1), p=1)
 
 
-def log_losses(beliefs: Beliefs, design: Design, count: int) -> Tensor:
-    """Draws on the scale of log losses, as far apart as held-out runs have shown them to be, (S, R, T)."""
+def log_losses(beliefs: Beliefs, design: Design, count: int, running: bool = False) -> Tensor:
+    """Draws on the scale of log losses, as far apart as held-out runs have shown them to be, (S, R, T).
+
+    They move away from the mean of all of them, or from that of each one and those before it where it is `running`.
+    """
     values = beliefs.draws(design.aligned(beliefs.phases, beliefs.domains), count)
     parts = [to_log_loss(values[..., t], beliefs.units[task]) for t, task in enumerate(beliefs.tasks)]
     losses = torch.stack(parts, -1)
-    middle = losses.mean(0)
+    middle = losses.cumsum(0) / torch.arange(1, count + 1)[:, None, None] if running else losses.mean(0)
     return middle + beliefs.calibration * (losses - middle)
 
 
