@@ -80,7 +80,7 @@ tokens = 40_000
 """
 RECIPES = "".join(
     f'[[recipes]]\nsize = "0.025M"\nphases = {{ init = "{a}", continue = "{b}", cooldown = "{c}" }}\n'
-    for a, b, c in [*product(("half", "text", "code"), repeat=3)][::2]
+    for a, b, c in [*product(("half", "text", "code"), repeat=3)][::3]
 )
 
 
@@ -116,7 +116,7 @@ def train(folder: Path) -> Path:
         (folder / f"{name}.jsonl").write_text(small_study.documents(words, draw))
     study = open_study(folder)
     study.prepare()
-    assert not study.run(workers=2).failed
+    assert not study.run(workers=1).failed
     fit(study.table(), units=study.units, unique=study.unique, audited=False, resamples=16).save(folder / "surfaces")
     study.propose()
     return folder
