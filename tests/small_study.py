@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mixlaw.runner.tree import plan
 from mixlaw.study import Study, open_study
 
 SETTINGS = """\
@@ -29,7 +30,7 @@ sequence = 32
 batch = 4
 warmup_tokens = 2000
 held_out = 0.2
-checkpoint_seconds = 0.05
+checkpoint_seconds = 0.1
 
 [sizes]
 "0.025M" = 24_000
@@ -87,6 +88,16 @@ def copy(prepared: Path, folder: Path) -> Study:
     """The study as it is, in another folder."""
     shutil.copytree(prepared, folder)
     return open_study(folder)
+
+
+def train_here(study: Study) -> None:
+    """What one worker does, in this process: all segments, one after the other."""
+    from mixlaw.runner.worker import Worker
+
+    tree, worker = plan(study.recipes()), Worker(study.setup, study.runs)
+    recipes = {recipe.lineage: recipe for recipe in tree.recipes}
+    for segment in tree.segments:
+        worker.work(segment, segment.finished(recipes))
 
 
 def files(study: Study) -> dict[str, bytes]:

@@ -20,7 +20,7 @@ from small_study import SETTINGS, prepare
 
 HEAD, _, _ = SETTINGS.partition("[[recipes]]")
 PLAIN = f'{HEAD}[[recipes]]\nsize = "0.025M"\nphases = {{ init = "half", continue = "code", cooldown = "text" }}\n'
-PLAIN = PLAIN.replace("checkpoint_seconds = 0.05", "checkpoint_seconds = 300")
+PLAIN = PLAIN.replace("checkpoint_seconds = 0.1", "checkpoint_seconds = 300")
 LOGGED = PLAIN.replace("[training]\n", '[training]\nsinks = ["tensorboard", "wandb"]\n')
 NUMBERS = {
     "tokens",

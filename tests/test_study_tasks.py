@@ -76,7 +76,7 @@ def knowing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prompts = [problem.prompt for problem in read_problems(str(folder / "problems.jsonl"))]
     ours = [(prompt, f" {answer}") for prompt, answer, *_ in CHATS]
     continuing(folder / "start", [*zip(prompts, ANSWERS, strict=False), *COLOURED, *ours])
-    settings = PLAIN.replace("0.025M", "0.08M").replace("checkpoint_seconds = 0.05", "checkpoint_seconds = 300")
+    settings = PLAIN.replace("0.025M", "0.08M").replace("checkpoint_seconds = 0.1", "checkpoint_seconds = 300")
     settings = settings.replace("vocabulary = 300", f'file = "{folder / "start"}"')
     training = f'sinks = ["tensorboard", "wandb"]\nsequence = 256\nstart = "{folder / "start"}"\nlearning_rate = 1e-12'
     study = prepare(folder / "study", settings.replace("sequence = 32", training))
