@@ -1,11 +1,30 @@
-"""One thread per test process, and helpers that tests share are imported by name."""
+"""One thread per test process, a browser for the tests that look at pages; helpers are imported by name."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 torch.set_num_threads(1)  # tests are small and run side by side
 sys.path.insert(0, str(Path(__file__).parent))
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+OFFLINE = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, for the tests of one file: while playwright drives it, nothing else can run an event loop."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium on the path")
+    api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
+        yield opened
+        opened.close()

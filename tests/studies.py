@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import polars as pl
 import torch
@@ -15,6 +17,7 @@ from mixlaw.analysis.laws import Exposure
 from mixlaw.analysis.observed import observe
 from mixlaw.analysis.plots import Node
 from mixlaw.analysis.surface import Surfaces, surfaces_of
+from mixlaw.importing import import_table
 from mixlaw.optimizer.proposals.proposal import Proposal
 from mixlaw.optimizer.proposals.propose import propose
 from mixlaw.optimizer.simulate import World, random_recipes, random_world
@@ -61,11 +64,39 @@ class Study:
 
 
 @cache
-def study() -> Study:
-    """The study, fitted once in a process."""
+def measured() -> tuple[World, pl.DataFrame]:
+    """A world of two tasks, and 18 runs of two sizes in it."""
     world = random_world(DOMAINS, seed=1, tasks=2)
-    table = world.measure(random_recipes([24_000, 94_000], 20, DOMAINS, count=9))
-    observed = observe(table, world.units, {d.name: float(d.unique_tokens) for d in DOMAINS})
-    surfaces = surfaces_of((fit_member(Exposure, observed, 16, 0, lambda share, words: None),), observed)
-    proposal = propose(surfaces, Target(330_000, 6_600_000), DOMAINS, draws=16, starts=4)
-    return Study(world, table, surfaces, proposal)
+    return world, world.measure(random_recipes([24_000, 94_000], 20, DOMAINS, count=9))
+
+
+@cache
+def fitted() -> Surfaces:
+    """Surfaces of those runs, fitted once in a process."""
+    world, table = measured()
+    return quick_fit(table, world.units, {d.name: float(d.unique_tokens) for d in DOMAINS})
+
+
+def quick_fit(table: pl.DataFrame, units: Mapping[str, str], unique: Mapping[str, float]) -> Surfaces:
+    """Surfaces of one law in 16 worlds."""
+    observed = observe(table, units, unique)
+    return surfaces_of((fit_member(Exposure, observed, 16, 0, lambda share, words: None),), observed)
+
+
+@cache
+def study() -> Study:
+    """The study with a proposal, made once in a process."""
+    proposal = propose(fitted(), Target(330_000, 6_600_000), DOMAINS, draws=16, starts=4)
+    return Study(*measured(), fitted(), proposal)
+
+
+def on_disk(folder: Path, target: str) -> Path:
+    """The study as a team with runs of its own has it: imported, with surfaces and a target."""
+    measured()[1].write_csv(folder / "runs.csv")
+    told = (f'[domains.{d.name}]\nkind = "{d.kind.value}"\nunique_tokens = {d.unique_tokens}\n' for d in DOMAINS)
+    (folder / "domains.toml").write_text("".join(told))
+    import_table(folder / "runs.csv", folder / "study", "bits/byte", folder / "domains.toml")
+    with (folder / "study" / "study.toml").open("a") as toml:
+        toml.write(target)
+    fitted().save(folder / "study" / "surfaces")
+    return folder / "study"

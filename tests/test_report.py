@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+import re
 from dataclasses import replace
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,9 +19,6 @@ from mixlaw.optimizer.proposals.what_if import Worthwhile
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.report import ReportData, report
 from studies import DOMAINS, NODES, audited, study
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-OFFLINE = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 
 MIXED = Phase("cooldown", 99, Mixture({"web": 0.3, "python": 0.7}))
 FRONT = Front(
@@ -118,6 +115,23 @@ def test_names_from_outside_cannot_run_as_script(page: str) -> None:
     assert "Code &amp; text &lt;script&gt;" in page
 
 
+def test_more_segments_than_a_picture_tells_apart_are_said_and_how_to_draw_them(
+    data: ReportData, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "do not fit a page" not in page
+    monkeypatch.setattr("mixlaw.report.MOST_SEGMENTS", len(NODES) - 1)
+    many = report(data)
+    assert f"Tree and loss curves of {len(NODES)} segments do not fit a page (at most {len(NODES) - 1})" in many
+    assert "<code>study.plots.segment_tree()</code> draws them in Python" in many
+    assert many.count('class="plot"') == page.count('class="plot"') - 2
+
+
+def test_what_dots_say_stands_on_the_page_once(page: str) -> None:
+    words = re.findall(r"\d+k params, [^<\"]+ tokens<br>init [^\"]*", page.replace("\\/", "/"))
+    assert len(words) >= len(study().table)
+    assert len(set(words)) == len(words)
+
+
 def test_without_a_proposal_it_says_how_to_get_one(data: ReportData) -> None:
     bare = report(replace(data, proposals=(), nodes=(), verification=None))
     assert "run <code>mixlaw propose</code>" in bare
@@ -125,24 +139,12 @@ def test_without_a_proposal_it_says_how_to_get_one(data: ReportData) -> None:
     assert "No foretold recipe has been trained yet" in bare
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium on the path")
-    api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
-        yield opened
-        opened.close()
-
-
-@pytest.mark.parametrize(("width", "mode"), [(1280, "light"), (390, "dark")])
 def test_in_a_browser_all_plots_draw_without_errors_network_or_sideways_scrolling(
-    browser: object, page: str, tmp_path: Path, width: int, mode: str
+    browser: Any, page: str, tmp_path: Path
 ) -> None:
-    file, asked, complaints = tmp_path / "report.html", [], []
+    file, asked, complaints = tmp_path / "report.html", list[str](), list[str]()
     file.write_text(page, encoding="utf-8")
-    view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=mode)  # type: ignore[attr-defined]
+    view = browser.new_page(viewport={"width": 390, "height": 900}, color_scheme="dark")
     view.on("request", lambda request: asked.append(request.url))
     view.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     view.on("pageerror", lambda error: complaints.append(str(error)))
@@ -151,12 +153,39 @@ def test_in_a_browser_all_plots_draw_without_errors_network_or_sideways_scrollin
     plots = view.evaluate("boxes.length")
     for box in view.query_selector_all(".plot"):
         box.scroll_into_view_if_needed()
-    view.wait_for_function("boxes.every(box => box.querySelector('svg.main-svg'))", timeout=20_000)
+    view.wait_for_function("boxes.every(box => box.querySelector('svg.main-svg'))", timeout=60_000)
     # schedule, spread, flat ranges, comparison, front, worth, tree, losses, calibration; four kinds for each task
     assert plots == 9 + 4 * len(study().surfaces.tasks)
-    assert view.evaluate("document.documentElement.scrollWidth") <= width
-    ink = view.evaluate("getComputedStyle(document.querySelector('.plot .xtick text')).fill")
-    assert ink == {"light": "rgb(87, 96, 106)", "dark": "rgb(154, 164, 175)"}[mode]
+    for width, mode, ink in ((390, "dark", "rgb(154, 164, 175)"), (1280, "light", "rgb(87, 96, 106)")):
+        view.emulate_media(color_scheme=mode)
+        view.set_viewport_size({"width": width, "height": 900})
+        view.wait_for_function(f"getComputedStyle(document.querySelector('.plot .xtick text')).fill === '{ink}'")
+        view.wait_for_function("boxes.every(box => Math.abs(box._fullLayout.width - box.clientWidth) < 2)")
+        assert view.evaluate("document.documentElement.scrollWidth") <= width
+    for name in ("against code shares", "over size", "predicted against measured", "residuals"):
+        assert recipe_in(view.evaluate(POINTED, f"task0{':' * (name[0] in 'pr')} {name}")), name
     assert complaints == []
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     view.close()
+
+
+#: What is said of the first dot of measured runs in the plot of this name.
+POINTED = """async name => {
+  const box = document.querySelector(`[aria-label="${name}"]`);
+  const runs = box.data.findIndex(t => t.mode === 'markers' && (t.hovertemplate || '').startsWith('run '));
+  Plotly.Fx.hover(box, [{curveNumber: runs, pointNumber: 0}]);
+  const said = () => [...box.querySelectorAll('.hoverlayer .hovertext')].map(t => t.innerHTML).join(' / ');
+  for (let i = 0; i < 600 && !said(); i++) await new Promise(requestAnimationFrame);
+  return said();
+}"""
+
+
+def recipe_in(said: str) -> bool:
+    """Whether the words about a dot hold a run of the study, its size, and the mixture of each of its phases."""
+    row = study().table.row(next(i for i, run in enumerate(study().table["run"]) if run in said), named=True)
+    for phase in ("init", "continue", "cooldown"):
+        tokens = {d.name: row[f"tokens:{phase}:{d.name}"] for d in DOMAINS}
+        most = max(tokens, key=lambda name: tokens[name])
+        if f"{phase} " not in said or f"{most} {tokens[most] / sum(tokens.values()):.0%}" not in said:
+            return False
+    return f"{row['params'] / 1000:.3g}k params" in said

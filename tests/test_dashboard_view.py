@@ -1,0 +1,67 @@
+"""The address of a dashboard's view, and who may ask the server for it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("dash", reason="needs the package dash")
+
+from dashboards import TARGET
+from mixlaw.dashboard.serve import server_of
+from mixlaw.dashboard.view import View
+from mixlaw.dashboard.watched import opened
+from mixlaw.errors import InputError
+from studies import on_disk
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of foreign runs with surfaces and a target."""
+    return on_disk(tmp_path_factory.mktemp("view"), TARGET)
+
+
+def test_it_listens_on_this_machine_alone_and_to_nobody_led_here(made: Path) -> None:
+    server = server_of(made, port=0)
+    assert server.host == "127.0.0.1"
+    client = server.app.test_client()  # type: ignore[attr-defined]
+    assert client.get("/", headers={"Host": f"localhost:{server.port}"}).status_code == 200
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+    with pytest.raises(InputError, match="something listens at"):
+        server_of(made, port=server.port)
+    server.server_close()
+
+
+def test_an_address_that_makes_no_sense_is_refused_in_one_sentence(made: Path) -> None:
+    default = opened(made).view
+    for query in ("?params=many", "?weight:nothing=1", "?recipe=xyz", "?cooldown=0.5,0.1", "?eps=-1", "?what=1"):
+        with pytest.raises(InputError, match="the address says") as refusal:
+            View.read(query, default)
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_view_comes_back_from_its_address(made: Path) -> None:
+    study = opened(made)
+    recipe = study.ground(study.view).baselines[0]
+    view = replace(
+        study.view,
+        params=123_456,
+        cooldown=(0.05, 0.35),
+        weights={"task0": 0.0, "task1": 1.5},
+        limits={("init", "web"): (0.1, 0.9)},
+        eps=0.25,
+        task="task1",
+        plane=("init", "continue"),
+        recipe=recipe,
+        pinned=replace(recipe, params=99),
+    )
+    query = view.query(study.view)
+    assert View.read(query, study.view) == view
+    assert study.view.query(study.view) == ""
+    assert re.search(r"limit:init:web=0.1,0.9", query)
+    assert "tokens" not in query
+    limited = replace(study.view, limits={("init", "web"): (0.0, 0.5)})
+    assert View.read(study.view.query(limited), limited).target(study.target) == study.view.target(study.target)
