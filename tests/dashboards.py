@@ -80,7 +80,7 @@ class Page:
         now = float(place.get_attribute("aria-valuenow"))
 
         def stands(value: Any) -> bool:
-            return abs((value[handle] if isinstance(value, list) else value) - now) < 1e-9
+            return bool(abs((value[handle] if isinstance(value, list) else value) - now) < 1e-9)
 
         self.until(lambda: bool(self.answered) and stands(self.answered[-1][dial]))
 

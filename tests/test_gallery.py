@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import gallery
 
+from mixlaw.analysis.plots.style import INK
 from mixlaw.errors import InputError
-from mixlaw.importing import import_table
 from mixlaw.optimizer.proposals.pareto import Compromise, Front
 from mixlaw.optimizer.proposals.proposal import Interval
 from mixlaw.optimizer.suggestions.suggestion import Job, Suggestion, Value
@@ -26,10 +26,9 @@ from mixlaw.study import Study, open_study
 from mixlaw.study_losses import curves, logged
 from mixlaw.study_plots import Plots
 from small_study import SETTINGS, prepare
-from studies import DOMAINS, study
+from studies import on_disk, study
 
 ROOT = Path(__file__).parents[1]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TARGET = '[target]\nparams = 330000\ntokens = 6600000\n[groups]\none = ["task0"]\nother = ["task1"]\n'
 HEAD, _, _ = SETTINGS.partition("[[recipes]]")
 RECIPES = "".join(
@@ -56,7 +55,8 @@ TEXTS = """box => {
 }"""
 #: What is said of a point in the middle of each trace that says something, of six at most.
 HOVERS = """async box => {
-  const said = [];
+  const said = [], told = () => [...box.querySelectorAll('.hoverlayer .hovertext')].map(t => t.textContent).join(' / ');
+  const until = async true_ => { for (let i = 0; i < 600 && !true_(); i++) await new Promise(requestAnimationFrame); };
   for (const [number, trace] of box.data.entries()) {
     const x = trace.x?._inputArray ?? trace.x;
     if (!trace.hovertemplate || !x || x[0] === null || trace.type === 'contourcarpet' || said.length > 5) continue;
@@ -65,27 +65,30 @@ HOVERS = """async box => {
     while (!area && x[pointNumber] === null) pointNumber++;  // a gap between two lines of one trace
     const at = area ? {xpx: 30, ypx: 30} : [{curveNumber: number, pointNumber}];
     Plotly.Fx.hover(box, at, [(trace.xaxis ?? 'x') + (trace.yaxis ?? 'y')]);
-    await new Promise(done => setTimeout(done, 120));  // plotly takes a move every 50 ms
-    said.push([...box.querySelectorAll('.hoverlayer .hovertext')].map(t => t.textContent).join(' / '));
+    await until(told);
+    said.push(told());
     Plotly.Fx.unhover(box);
+    await until(() => !told());
   }
   return said;
 }"""
+#: Whether all plots have taken the width of the window, and the ink of the page.
+REDRAWN = """ink => boxes.every(box => Math.abs(box._fullLayout.width - box.clientWidth) < 2
+  && box._fullLayout.font.color === ink && !box._replotting)"""
+#: Plots whose dots are runs or recipes, and a part of what is said of the first of them.
+DOTS = {
+    "response": "runs, init", "two_phases": "measured runs", "ternary": "measured runs",
+    "extrapolation": "measured runs", "parity": "24k params", "residuals": "24k params", "comparison": "proposal",
+    "front": "front", "value_of_runs": "suggested runs",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A study of foreign runs of a simulated world, with surfaces and a frozen proposal."""
-    folder, small = tmp_path_factory.mktemp("gallery"), study()
-    small.table.write_csv(folder / "runs.csv")
-    told = (f'[domains.{d.name}]\nkind = "{d.kind.value}"\nunique_tokens = {d.unique_tokens}\n' for d in DOMAINS)
-    (folder / "domains.toml").write_text("".join(told))
-    import_table(folder / "runs.csv", folder / "study", "bits/byte", folder / "domains.toml")
-    with (folder / "study" / "study.toml").open("a") as toml:
-        toml.write(TARGET)
-    small.surfaces.save(folder / "study" / "surfaces")
-    small.proposal.freeze(folder / "study" / "proposals")
-    return open_study(folder / "study")
+    folder = on_disk(tmp_path_factory.mktemp("gallery"), TARGET)
+    study().proposal.freeze(folder / "proposals")
+    return open_study(folder)
 
 
 @pytest.fixture(scope="module")
@@ -116,17 +119,6 @@ def drawn(fitted: Study, trained: Study) -> dict[str, go.Figure]:
     }
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium on the path")
-    api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=gallery.OFFLINE)
-        yield opened
-        opened.close()
-
-
 @pytest.mark.slow
 def test_every_plot_is_drawn_legibly_in_light_and_dark_and_on_a_narrow_page(
     browser: Any, drawn: dict[str, go.Figure]
@@ -136,7 +128,7 @@ def test_every_plot_is_drawn_legibly_in_light_and_dark_and_on_a_narrow_page(
         for mode, width in (("light", gallery.WIDTH), ("dark", gallery.WIDTH), ("dark", 390)):
             view.emulate_media(color_scheme=mode)
             view.set_viewport_size({"width": width, "height": 900})
-            view.wait_for_timeout(1_000)  # plotly redraws a while after the window has changed
+            view.wait_for_function(REDRAWN, arg=INK[mode], timeout=60_000)
             for name in drawn:
                 box = view.locator(f"#{name} .plot")
                 told = box.evaluate(TEXTS)
@@ -152,6 +144,16 @@ def test_every_plot_is_drawn_legibly_in_light_and_dark_and_on_a_narrow_page(
                 name
             )
     assert complaints == []
+
+
+def test_dots_that_are_runs_or_recipes_tell_their_mixture_in_every_phase(drawn: dict[str, go.Figure]) -> None:
+    for name, which in DOTS.items():
+        trace = next(trace for trace in drawn[name].data if trace.name == which)
+        words = trace.hovertext if isinstance(trace.hovertext, str) else trace.hovertext[-1]
+        for phase in ("init", "continue", "cooldown"):
+            line = next(line for line in words.split("<br>") if line.startswith(f"{phase} "))
+            shares = [float(share) for share in re.findall(r"([\d.]+)%", line)]
+            assert sum(shares) == pytest.approx(100, abs=2), (name, line)
 
 
 def inked(png: bytes, paper: tuple[int, int, int]) -> float:

@@ -8,7 +8,7 @@ from typing import Protocol
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mixlaw.analysis.plots.style import CYCLE, OTHER, domain_colours, faded, styled
+from mixlaw.analysis.plots.style import CYCLE, OTHER, domain_colours, faded, rounded, styled
 from mixlaw.recipe import Domain, Recipe
 
 
@@ -48,7 +48,6 @@ def front(
     """
     names, figure = list(gains[0]), go.Figure()
     x, y = ([gain[name] for gain in gains] for name in names[:2])
-    hover = [f"<b>{text}</b><br>" if text else "" for text in (words or [""] * len(gains))]
     figure.add_scatter(
         x=[g.mean for g in x],
         y=[g.mean for g in y],
@@ -57,11 +56,9 @@ def front(
         mode="lines+markers" if len(names) == 2 else "markers",
         line={"color": faded(CYCLE[0], 0.5), "width": 1.6},
         marker=_dots([gain[names[2]].mean for gain in gains] if len(names) > 2 else [], names, unit),
-        customdata=[
-            ["; ".join(f"{n} {gain[n].mean:+.2f} {unit}" for n in names), text]
-            for gain, text in zip(gains, hover, strict=True)
-        ],
-        hovertemplate="%{customdata[1]}%{customdata[0]}<extra></extra>",
+        customdata=["; ".join(f"{n} {rounded(*_ends(gain[n]))} {unit}" for n in names) for gain in gains],
+        hovertext=[f"{text}<br>" if text else "" for text in words or [""] * len(gains)],
+        hovertemplate="%{hovertext}%{customdata}<extra></extra>",
         name="front",
         showlegend=False,
     )
@@ -81,6 +78,10 @@ def front(
     figure.update_xaxes(title_text=f"{names[0]}: gain over {against}, {unit}")
     figure.update_yaxes(title_text=f"{names[1]}: gain over {against}, {unit}")
     return styled(figure, title, height=440).update_layout(hovermode="closest", legend={"y": -0.18})
+
+
+def _ends(value: Range) -> tuple[float, float, float]:
+    return value.mean, value.lo90, value.hi90
 
 
 def _bars(values: Sequence[Range]) -> dict[str, object]:

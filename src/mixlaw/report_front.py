@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 
 from mixlaw.analysis.plots import front as plotted
 from mixlaw.analysis.plots.style import count
+from mixlaw.analysis.plots.told import recipe_words
 from mixlaw.optimizer.proposals.proposal import Proposal
-from mixlaw.optimizer.tables import phases
 from mixlaw.report_page import Told, page, plot, table
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def front_part(front: Front, proposal: Proposal | None = None, told: Told | None
 
 def front_figure(front: Front, proposal: Proposal | None = None) -> go.Figure:
     """Plot of a front; the proposal beside it where its gains refer to the same baseline."""
-    words = ["<br>".join([f"recipe {i}", *phases(point.recipe)]) for i, point in enumerate(front.points, 1)]
+    words = [f"<b>recipe {i}</b><br>{recipe_words(point.recipe)}" for i, point in enumerate(front.points, 1)]
     marked = {}
     if proposal and (proposal.against, proposal.unit) == (front.against, front.unit):
         marked["proposal"] = {
