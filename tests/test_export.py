@@ -76,29 +76,36 @@ class Words:  # a token per word, the first one's hash
     def encode(self, text, add_bos, add_eos):
         return [{"code": 1, "web": 2, "wiki": 3}[word] for word in text.split()]
 
-config = runpy.run_path(sys.argv[1])["dataloader"]
-assert type(config) is InterleavedHuggingFaceTextDataLoader.Config
-sources = [HuggingFaceTextDataset(s.dataset, s.dataset_path, Words(), 64, infinite=s.infinite) for s in config.sources]
-mixed = iter(InterleavedDataset(sources, [s.weight for s in config.sources], config.seed, config.stopping_strategy))
-names = [None, "code", "web", "wiki"]
-print(json.dumps(Counter(names[int(next(mixed)[1][0])] for _ in range(2000))))
+def drawn(path):
+    config = runpy.run_path(path)["dataloader"]
+    assert type(config) is InterleavedHuggingFaceTextDataLoader.Config
+    read = HuggingFaceTextDataset
+    sources = [read(s.dataset, s.dataset_path, Words(), 64, infinite=s.infinite) for s in config.sources]
+    mixed = iter(InterleavedDataset(sources, [s.weight for s in config.sources], config.seed, config.stopping_strategy))
+    names = [None, "code", "web", "wiki"]
+    return Counter(names[int(next(mixed)[1][0])] for _ in range(2000))
+
+print(json.dumps([drawn(path) for path in sys.argv[1:]]))
 """
 
 
 @needs_trainers
 def test_torchtitan_draws_packed_sequences_in_the_recipe_s_shares_of_tokens(study: Study, lengths: Path) -> None:
     written = study.export(study.path / "recipe.json", ["torchtitan"], paths=lengths)
-    counts = ask(TORCHTITAN, written.files["torchtitan"][0])
-    assert isinstance(counts, dict)
+    phases = ask(TORCHTITAN, *written.files["torchtitan"])
+    assert isinstance(phases, list)
+    counts, ends = phases
     assert within_chance({name: n / 2000 for name, n in counts.items()}, SHARES, 2000)
-    ends = ask(TORCHTITAN, written.files["torchtitan"][1])
-    assert isinstance(ends, dict)
     assert set(ends) == {"code", "wiki"}
 
 
 MEGATRON = """
-import json, sys
+import json, sys, types
 import numpy
+package = types.ModuleType("megatron.core")  # its own __init__ imports all models, its datasets do not
+package.__path__ = [sys.argv[2] + "/megatron/core"]
+sys.modules["megatron.core"] = package
+import megatron.core.parallel_state
 from megatron.core.datasets.blended_megatron_dataset_config import BlendedMegatronDatasetConfig
 from megatron.core.datasets.helpers_cpp import build_blending_indices
 from megatron.core.datasets.utils import get_blend_from_list, normalize
@@ -117,7 +124,7 @@ def test_megatron_blends_sequences_in_the_recipe_s_shares(study: Study) -> None:
     paths = study.path / "prefixes.toml"
     paths.write_text('[paths]\ncode = "/corpora/code_text_document"\n')
     written = study.export(study.path / "recipe.json", ["megatron"], paths=paths)
-    found = ask(MEGATRON, written.files["megatron"][0])
+    found = ask(MEGATRON, written.files["megatron"][0], TRAINERS)
     assert isinstance(found, list)
     blend, counts = found
     assert blend == [["/corpora/code_text_document", "data/web", "data/wiki"], [0.3, 0.6, 0.1]]

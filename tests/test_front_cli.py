@@ -9,6 +9,7 @@ import pytest
 
 from mixlaw.analysis.fit import fit
 from mixlaw.analysis.from_recipes import design_of
+from mixlaw.cli import app
 from mixlaw.errors import InputError
 from mixlaw.importing import import_table
 from mixlaw.optimizer.proposals.proposal import Interval
@@ -16,7 +17,7 @@ from mixlaw.optimizer.simulate import random_recipes, random_world
 from mixlaw.optimizer.worth.baselines import named
 from mixlaw.recipe import Recipe
 from mixlaw.study import open_study
-from test_cli import DOMAINS, document, mixlaw, refused
+from test_cli import DOMAINS, document, refused
 
 RECIPE = """
 params = "60M"
@@ -69,7 +70,7 @@ def test_a_recipe_in_a_file_is_predicted_beside_a_baseline_of_its_own_phases(stu
     assert [f["mean"] for f in found["forecasts"]] == pytest.approx(row.tolist())
 
 
-def test_a_run_goes_by_its_name_and_the_proposal_without_one(study: Path) -> None:
+def test_a_run_goes_by_its_name_and_the_proposal_without_one(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     opened = open_study(study)
     record = opened.records()[3]
     assert opened.what_if(record.run).recipe == record.recipe
@@ -77,7 +78,8 @@ def test_a_run_goes_by_its_name_and_the_proposal_without_one(study: Path) -> Non
         opened.what_if()
     proposal = opened.propose()
     assert opened.what_if().recipe == opened.what_if(proposal.id).recipe == proposal.recipe
-    assert "one more point of" in mixlaw("what-if", study).stdout
+    app(["what-if", str(study)], standalone_mode=False)
+    assert "one more point of" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -185,11 +185,16 @@ def mixtures() -> tuple[pl.DataFrame, pl.DataFrame]:
     return made[0], made[1]
 
 
+@pytest.fixture(scope="module")
+def stacked(mixtures: tuple[pl.DataFrame, pl.DataFrame]) -> Surfaces:
+    """What is fitted to the first runs where no law is named."""
+    return fit(mixtures[0], units={"web": "bits/byte"}, unique={}, resamples=8)
+
+
 def test_a_fit_names_the_law_that_foretells_best_and_predicts_better_for_it(
-    mixtures: tuple[pl.DataFrame, pl.DataFrame],
+    mixtures: tuple[pl.DataFrame, pl.DataFrame], stacked: Surfaces
 ) -> None:
     train, new = mixtures
-    stacked = fit(train, units={"web": "bits/byte"}, unique={}, resamples=8)
     alone = fit(train, units={"web": "bits/byte"}, unique={}, resamples=8, law=Exposure)
     names = [member.law.__name__ for member in stacked.members]
     assert float(stacked.weights[0, names.index("Additive")]) > 0.5
@@ -202,12 +207,10 @@ def test_a_fit_names_the_law_that_foretells_best_and_predicts_better_for_it(
 
 
 def test_stacked_surfaces_survive_the_disk_and_keep_their_gradients(
-    mixtures: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path
+    mixtures: tuple[pl.DataFrame, pl.DataFrame], stacked: Surfaces, tmp_path: Path
 ) -> None:
-    train, new = mixtures
-    stacked = fit(train, units={"web": "bits/byte"}, unique={}, resamples=8)
     stacked.save(tmp_path)
-    again, design = Surfaces.load(tmp_path), Design.from_table(new, {})
+    again, design = Surfaces.load(tmp_path), Design.from_table(mixtures[1], {})
     assert len(again.members) == len(stacked.members) > 1
     assert torch.equal(again.draws(design, 16), stacked.draws(design, 16))
     tokens = design.tokens[:1].clone().requires_grad_()
