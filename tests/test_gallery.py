@@ -151,7 +151,8 @@ def test_dots_that_are_runs_or_recipes_tell_their_mixture_in_every_phase(drawn: 
         trace = next(trace for trace in drawn[name].data if trace.name == which)
         words = trace.hovertext if isinstance(trace.hovertext, str) else trace.hovertext[-1]
         for phase in ("init", "continue", "cooldown"):
-            line = next(line for line in words.split("<br>") if line.startswith(f"{phase} "))
+            lines = words.replace("<br>   ", " ").split("<br>")
+            line = next(line for line in lines if line.startswith(f"{phase} "))
             shares = [float(share) for share in re.findall(r"([\d.]+)%", line)]
             assert sum(shares) == pytest.approx(100, abs=2), (name, line)
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import json
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
+from plotly.utils import PlotlyJSONEncoder
 
 from mixlaw.analysis.code_share import code_share, code_shares, with_code_share
 from mixlaw.analysis.from_recipes import design_of
 from mixlaw.analysis.plots import ternary, two_phases
+from mixlaw.analysis.plots.gain_bars import plain_gains
+from mixlaw.analysis.plots.landscapes import plain_ternary, plain_two_phases
+from mixlaw.analysis.plots.recipes import plain_schedule
+from mixlaw.analysis.plots.responses import plain_response
 from mixlaw.recipe import Mixture, Recipe
 from studies import DOMAINS, Study, study
 
@@ -84,3 +93,31 @@ def test_optima_of_single_worlds_are_where_their_draws_are_lowest(small: Study) 
         lowest = small.surfaces.draws(design, 64)[..., 0].argmin(1)
     expected = {(float(grid[i % 4]), float(grid[i // 4])) for i in lowest.tolist()}
     assert set(zip(optima.x, optima.y, strict=True)) == expected
+
+
+def test_what_pages_get_as_plain_data_is_the_whole_figure(small: Study) -> None:
+    """The objects of plotly spell some values out for plotly.js, reversed colour scales among them."""
+    recipe, surfaces = small.proposal.recipe, small.surfaces
+    gained = {"proposal": small.proposal.gains}
+    found = [
+        plain_two_phases(surfaces, "task0", recipe, ("init", "cooldown"), DOMAINS, points=4),
+        plain_ternary(surfaces, "task0", recipe, "cooldown", CORNERS, DOMAINS, points=4),
+        plain_response(surfaces, "task0", recipe, DOMAINS, points=4),
+        plain_schedule(recipe, DOMAINS),
+        plain_gains(gained, "proportional", "%"),
+    ]
+    for plain in found:
+        whole = json.loads(json.dumps(go.Figure(plain).to_dict(), cls=PlotlyJSONEncoder))
+        assert listed(whole["data"]) == listed(json.loads(json.dumps(plain["data"], cls=PlotlyJSONEncoder)))
+        for name, part in json.loads(json.dumps(plain["layout"], cls=PlotlyJSONEncoder)).items():
+            assert whole["layout"][name] == part
+
+
+def listed(value: Any) -> Any:
+    """Plain data with packed arrays as lists."""
+    if isinstance(value, dict) and "bdata" in value:
+        found = np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"])
+        return found.reshape([int(n) for n in value.get("shape", str(found.size)).split(",")]).tolist()
+    if isinstance(value, dict):
+        return {key: listed(part) for key, part in value.items()}
+    return [listed(part) for part in value] if isinstance(value, list) else value

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 from numpy.typing import NDArray
+from plotly.colors import get_colorscale
 
 from mixlaw.analysis.code_share import code_shares, with_code_share
 from mixlaw.analysis.design import Design
@@ -206,9 +207,9 @@ def _falls(surfaces: Surfaces, task: str) -> bool:
     return Unit(surfaces.units[task]).lower_is_better
 
 
-def _scale(surfaces: Surfaces, task: str) -> str:
-    """Bright is better."""
-    return f"{SCALE}_r" if _falls(surfaces, task) else SCALE
+def _scale(surfaces: Surfaces, task: str) -> list[list[object]]:
+    """Bright is better; in full, for plotly.js knows no reversed scales by name."""
+    return [list(step) for step in get_colorscale(f"{SCALE}_r" if _falls(surfaces, task) else SCALE)]
 
 
 def _bar(task: str, unit: str) -> dict[str, object]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from textwrap import wrap
 
 from mixlaw.analysis.design import Design
 from mixlaw.analysis.plots.style import count
 from mixlaw.recipe import Recipe
 
 MOST = 6  # domains of a phase that are named
+WIDE = 48  # characters of a line: they fit a phone
+KEPT = "\N{NO-BREAK SPACE}"  # where a line is not to be broken
 
 
 def recipe_words(recipe: Recipe) -> str:
@@ -33,13 +36,17 @@ def _phases(design: Design, tokens: list[list[float]]) -> Iterable[tuple[str, fl
 def _words(params: float, phases: Iterable[tuple[str, float, Mapping[str, float]]]) -> str:
     known = list(phases)
     head = f"{count(params)} params, {count(sum(tokens for _, tokens, _ in known))} tokens"
-    return "<br>".join([head, *(f"{name} {count(tokens)}: {_shares(shares)}" for name, tokens, shares in known)])
+    lines = (
+        wrap(f"{name} {count(tokens)}: {_shares(shares)}", WIDE, subsequent_indent="   ")
+        for name, tokens, shares in known
+    )
+    return "<br>".join([head, *(line for phase in lines for line in phase)]).replace(KEPT, " ")
 
 
 def _shares(shares: Mapping[str, float]) -> str:
     """The domains with most of a mixture by name, the others together."""
     order = sorted((pair for pair in shares.items() if pair[1] >= 0.005), key=lambda pair: -pair[1])
-    named = [f"{name} {share:.0%}" for name, share in order[:MOST]]
+    named = [f"{name}{KEPT}{share:.0%}" for name, share in order[:MOST]]
     if len(order) > MOST:
-        named.append(f"{len(order) - MOST} more {sum(share for _, share in order[MOST:]):.0%}")
+        named.append(f"{len(order) - MOST}{KEPT}more{KEPT}{sum(share for _, share in order[MOST:]):.0%}")
     return ", ".join(named)
