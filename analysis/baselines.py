@@ -59,11 +59,11 @@ def linear(train: Design, values: Floats, new: Design) -> Floats:
 
 def lightgbm(train: Design, values: Floats, new: Design) -> Floats:
     """Boosted trees as RegMix sets them (1,000 rounds, rate .01); NaN where LightGBM is absent or rows are few."""
-    try:
-        from lightgbm import LGBMRegressor  # an extra, used for comparison only
-    except ImportError:
-        return np.full(len(new), np.nan)
     if len(values) < TREES_NEED:
+        return np.full(len(new), np.nan)
+    try:
+        from lightgbm import LGBMRegressor  # an extra, used for comparison only; it takes seconds to import
+    except ImportError:
         return np.full(len(new), np.nan)
     trees = LGBMRegressor(n_estimators=1000, learning_rate=0.01, verbose=-1, n_jobs=1)
     return np.asarray(trees.fit(_columns(train), values).predict(_columns(new)), dtype=np.float64)

@@ -173,17 +173,18 @@ def _solve(form: Curve, design: Design, problems: Problems, steps: int, toleranc
     precision = problems.spread[:, form.free] ** -2
     best = _evaluate(form, design, problems, problems.start.clone())
     model = _Model.first(*precision.shape)
-    converged = torch.zeros(len(precision), dtype=torch.bool)
+    converged, live = torch.zeros(len(precision), dtype=torch.bool), torch.arange(len(precision))
     for _ in range(steps):
-        live = torch.nonzero(~converged).squeeze(1)
-        step, promised = _step(best.take(live), precision[live], model, live)
-        small = (promised < tolerance * (best.cost[live] + tolerance)) | (model.damping[live] > 1e12)
-        converged[live[small]] = True
-        live, step, promised = live[~small], step[~small], promised[~small]
+        here = best.take(live)
+        step, promised = _step(here, precision[live], model, live)
+        small = (promised < tolerance * (here.cost + tolerance)) | (model.damping[live] > 1e12)
+        if bool(small.any()):
+            converged[live[small]] = True
+            live, step, promised, here = live[~small], step[~small], promised[~small], here.take(~small)
+            problems = problems.take(~small)
         if not len(live):
             break
-        here = best.take(live)
-        there = _evaluate(form, design, problems.take(live), here.theta.index_add(1, form.free, step))
+        there = _evaluate(form, design, problems, here.theta.index_add(1, form.free, step))
         gain = here.cost - there.cost
         model.learn(live, gain, promised)
         better = gain > 0
@@ -214,8 +215,8 @@ def _step(here: _Point, precision: Tensor, model: _Model, live: Tensor) -> tuple
 
 def _secant(bend: Tensor, step: Tensor, change: Tensor, curvature: Tensor) -> Tensor:
     """What curvature lacks to explain the change of the gradient, updated (Dennis, Gay and Welsch 1981)."""
-    left = change - torch.einsum("bij,bj->bi", curvature, step)
-    have = torch.einsum("bij,bj->bi", bend, step)
+    left = change - _times(curvature, step)
+    have = _times(bend, step)
     size = ((step * left).sum(1).abs() / (step * have).sum(1).abs().clamp(min=1e-300)).clamp(max=1)[:, None]
     missing = left - size * have
     along = (change * step).sum(1, keepdim=True)
@@ -224,6 +225,11 @@ def _secant(bend: Tensor, step: Tensor, change: Tensor, curvature: Tensor) -> Te
     outer = missing[:, :, None] * unit[:, None]
     twice = (missing * step).sum(1)[:, None, None] * unit[:, :, None] * unit[:, None]
     return size[..., None] * bend + outer + outer.transpose(1, 2) - twice
+
+
+def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Matrices (B, m, m) times vectors (B, m)."""
+    return (matrices @ vectors[..., None]).squeeze(-1)
 
 
 def _evaluate(form: Curve, design: Design, problems: Problems, theta: Tensor) -> _Point:
