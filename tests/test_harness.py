@@ -15,7 +15,7 @@ import torch
 from chat_server import continuing
 from mixlaw.errors import InputError
 from mixlaw.runner.tasks import paper
-from mixlaw.runner.tasks.harness import Harness, _index
+from mixlaw.runner.tasks.harness import Harness, _folders_with, _index, _manager
 from mixlaw.runner.tasks.measure import Subject
 
 COLOURS = {"grass": "green", "snow": "white", "coal": "black", "blood": "red", "gold": "yellow", "the sky": "blue"}
@@ -173,10 +173,9 @@ def test_an_unknown_metric_names_those_there_are(subject: Subject, tasks: Path) 
 
 
 def test_every_task_of_the_papers_suite_is_one_of_the_installed_harness() -> None:
-    known = set(_index(None, True).all_tasks)
     asked = {task["harness"]["task"] for task in paper.TASKS.values() if "harness" in task}
-    assert asked <= known
-    assert "quac" not in known, "the harness has it now: take it in place of coqa"
+    assert [task for task in asked if task not in _manager(None, task).all_tasks] == []
+    assert _folders_with("quac") == (), "the harness has it now: take it in place of coqa"
     assert sorted(task for group in paper.GROUPS.values() for task in group) == sorted(paper.TASKS)
     assert [len(group) for group in paper.GROUPS.values()] == [11, 2, 2]
     with pytest.raises(InputError, match="has no task 'quac'"):

@@ -6,9 +6,11 @@ import contextlib
 import io
 import logging
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 from mixlaw.errors import InputError
@@ -146,14 +148,19 @@ def _version() -> str:
 
 
 def _manager(include: str | None, task: str) -> Any:
-    """The tasks of a folder where the task is there, else all: to index all takes seconds."""
-    if include is not None and task in (own := _index(include, False)).all_tasks:
+    """The tasks of a folder where the task is there, else those of the harness in whose folders its name is written.
+
+    To index all takes long. A group may take tasks of any folder: then it has to be.
+    """
+    if include is not None and task in (own := _index(include)).all_tasks:
         return own
-    return _index(include, True)
+    folders = _folders_with(task)
+    near = _index(*folders)
+    return near if not folders or task in near.all_subtasks else _index(*([include] if include else []), all_tasks=True)
 
 
 @cache
-def _index(include: str | None, defaults: bool) -> Any:
+def _index(*folders: str, all_tasks: bool = False) -> Any:
     try:
         import accelerate  # noqa: F401  # models of the harness take it
         from lm_eval.tasks import TaskManager
@@ -162,7 +169,31 @@ def _index(include: str | None, defaults: bool) -> Any:
             "tasks of lm-evaluation-harness take the packages lm-eval and accelerate; pip install 'mixlaw[eval]'"
         ) from error
     with _quiet():
-        return TaskManager(include_path=include, include_defaults=defaults)
+        return TaskManager(include_path=list(folders), include_defaults=all_tasks)
+
+
+def _folders_with(task: str) -> tuple[str, ...]:
+    """Folders of the harness where a task's name is written, none if there is no such task.
+
+    Of two tasks of one name the harness takes the first one, and the last one of folders that it is given.
+    """
+    name = re.compile(rb"(?<!\w)" + re.escape(task.encode()) + rb"(?!\w)")
+    return tuple(str(folder) for folder, text in _written().items() if name.search(text))
+
+
+@cache
+def _written() -> dict[Path, bytes]:
+    """What is written in each folder of the harness beside code, the last folder first: YAML, under any name."""
+    _index()  # the package is here
+    from lm_eval import tasks
+
+    folders = [path for path in Path(tasks.__file__).parent.iterdir() if path.is_dir()]
+    folders.sort(key=lambda folder: f"{folder}/", reverse=True)
+    files = {folder: [path for path in folder.rglob("*") if path.is_file()] for folder in folders}
+    return {
+        folder: b"\n".join(path.read_bytes() for path in paths if path.suffix not in (".py", ".pyc", ".md"))
+        for folder, paths in files.items()
+    }
 
 
 @contextlib.contextmanager
