@@ -17,12 +17,21 @@ FENCE = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, title, text, and the line of the page where the text begins."""
+    """A fenced block.
+
+    Attributes:
+        language, title, text: of the block.
+        line: of the page where the text begins.
+        follows: nothing but empty lines stands between it and the block before it.
+        cut: "(and ... more.)" stands below it: it shows the beginning of something.
+    """
 
     language: str
     title: str
     text: str
     line: int
+    follows: bool
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -43,9 +52,12 @@ class Story:
 
 
 def blocks(text: str, first: int = 1) -> Iterator[Block]:
+    end: int | None = None
     for found in FENCE.finditer(text):
+        follows, end = end is not None and not text[end : found.start()].strip(), found.end()
         body = "".join(line.removeprefix(found["indent"]) for line in found["body"].splitlines(keepends=True))
-        yield Block(found["info"], found["title"] or "", body, first + text[: found.start("body")].count("\n"))
+        line, cut = first + text[: found.start("body")].count("\n"), text[end:].lstrip().startswith("(and ")
+        yield Block(found["info"], found["title"] or "", body, line, follows, cut)
 
 
 def stories() -> Iterator[Story]:

@@ -1,4 +1,7 @@
-"""README and docs do what they say: every command line and code block is executed, and the site builds."""
+"""README and docs do what they say: every command line and code block is executed, and the site builds.
+
+A block of text directly below one that was run is what that one printed, to the last digit.
+"""
 
 from __future__ import annotations
 
@@ -109,31 +112,56 @@ def follow(words: list[str], trained: Path) -> None:
             shutil.copytree(trained, "STUDY")
     else:
         assert words[0] == "python", f"{shlex.join(words)} is neither run nor listed in NOT_RUN"
-        subprocess.run([sys.executable, *words[1:]], check=True, timeout=120, capture_output=True)
+        done = subprocess.run([sys.executable, *words[1:]], check=True, timeout=120, capture_output=True, text=True)
+        print(done.stdout, end="")
+
+
+def carry_out(story: Story, block: Block, program: dict[str, Any], trained: Path) -> bool:
+    """Do what a block says; whether it is one that was run, and whole."""
+    where = f"{story.file}:{block.line}"
+    if block.language in SHELL:
+        lines = [(words, reason(words)) for words in commands(block.text)]
+        for words, why_not in lines:
+            if not why_not:
+                follow(words, trained)
+        return not any(why_not for _, why_not in lines)
+    if block.language == "python":
+        tree, whole = ast.parse("\n" * (block.line - 1) + block.text, where), True
+        if (story.file, first_line(block)) in PROGRAMS_NOT_RUN:
+            tree.body, whole = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], False
+        exec(compile(tree, where, "exec"), program)
+        return whole
+    if block.language == "toml":
+        settle(block)
+    else:
+        assert block.language in (*SHOWN, "csv"), f"{where}: nothing is known of {block.language!r}"
+    return False
 
 
 @pytest.mark.parametrize("story", STORIES, ids=[f"{s.file}:{s.section}" for s in STORIES])
 def test_a_page_does_what_it_says(
-    story: Story, imported: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    story: Story,
+    imported: Path,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arrange(story, imported, trained)
     program: dict[str, Any] = {"__name__": "__main__"}
+    printed: str | None = None  # by the block before, where all of it was run
     for block in story.blocks:
-        where = f"{story.file}:{block.line}"
-        if block.language in SHELL:
-            for words in commands(block.text):
-                if not reason(words):
-                    follow(words, trained)
-        elif block.language == "python":
-            tree = ast.parse("\n" * (block.line - 1) + block.text, where)
-            if (story.file, first_line(block)) in PROGRAMS_NOT_RUN:
-                tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-            exec(compile(tree, where, "exec"), program)
-        elif block.language == "toml":
-            settle(block)
-        else:
-            assert block.language in (*SHOWN, "csv"), f"{where}: nothing is known of {block.language!r}"
+        if block.language == "text" and block.follows and printed is not None:
+            shown = printed[: len(block.text)] if block.cut else printed
+            assert shown == block.text, f"{story.file}:{block.line}"
+        capsys.readouterr()
+        printed = capsys.readouterr().out if carry_out(story, block, program, trained) else None
+
+
+def test_what_programs_and_commands_print_stands_directly_below_some() -> None:
+    below = {s.file for s in STORIES for block in s.blocks if block.language == "text" and block.follows}
+    assert {"runs.md", "suggest.md", "training.md"} <= below
 
 
 def first_line(block: Block) -> str:
