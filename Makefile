@@ -15,9 +15,10 @@ EXTRAS := hf,demo,eval,chat,ray,app,dev,log,docs
 demo: .venv/installed
 	$(BIN)/mixlaw demo $(if $(STUDY),$(STUDY),$(if $(SMOKE),out/smoke,out/demo)) $(if $(SMOKE),--smoke)
 
-# Two processes of one thread each, whole files to each, so that fixtures are shared.
+# Two processes of one thread each, whole files to each, so that fixtures are shared. What Python compiles is kept even
+# where the environment says otherwise: tests start a hundred processes.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile $(TESTS)
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
