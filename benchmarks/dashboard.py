@@ -36,19 +36,24 @@ NAMES = ("web", "github", "html", "commits", "tests", "maths", "answers")
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 
-#: Notes when a slider stops, when each plot and the words have changed after that, and when the search is over.
+#: Notes when a slider stops, when words and plots of the next answer are on the page, and when the search is over; a
+#: plot that an answer leaves as it was is not drawn.
 WATCH = """
 () => {
   window.seen = {};
+  let answers = 0;
   const note = what => { if (window.stopped && !(what in seen)) seen[what] = performance.now() - window.stopped; };
-  const stop = () => { window.stopped = performance.now(); window.seen = {}; };
+  const stop = () => { window.stopped = performance.now(); window.seen = {}; answers = 0; };
   document.addEventListener('pointerup', stop, true);
   document.addEventListener('keydown', e => { if (e.key.startsWith('Arrow')) stop(); }, true);
   for (const name of ['gains', 'schedule', 'landscape'])
-    document.getElementById('figure-' + name).on('plotly_afterplot', () =>
-      requestAnimationFrame(() => note(name)));
-  new MutationObserver(() => note('table')).observe(document.getElementById('table'),
-    {childList: true, subtree: true, characterData: true});
+    document.getElementById('figure-' + name).on('plotly_afterplot', () => {
+      if (answers === 1) requestAnimationFrame(() => note(name));
+    });
+  new MutationObserver(() => {
+    answers += 1;
+    requestAnimationFrame(() => note('table'));
+  }).observe(document.getElementById('table'), {childList: true});
   new MutationObserver(() => {
     if (document.getElementById('state').textContent.includes('was found')) note('proposed');
   }).observe(document.getElementById('state'), {childList: true, subtree: true, characterData: true});
@@ -107,9 +112,10 @@ def measured(view: Any) -> list[dict[str, float]]:
     found = []
     for number in range(MOVES):
         move(view, number)
-        view.wait_for_function("'proposed' in seen && 'landscape' in seen", timeout=60_000, polling=100)
+        view.wait_for_function("'proposed' in seen && 'table' in seen", timeout=60_000, polling=100)
+        view.wait_for_timeout(100)
         seen = view.evaluate("seen")
-        redrawn = max(seen[name] for name in ("gains", "schedule", "landscape", "table"))
+        redrawn = max(seen.get(name, 0) for name in ("gains", "schedule", "landscape", "table"))
         found.append({"redrawn": redrawn, "proposed": seen["proposed"]})
         print(f"move {number + 1}: " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in found[-1].items()), flush=True)
         view.wait_for_timeout(300)

@@ -47,13 +47,14 @@
   const ours = change => change.target.closest && change.target.closest('#panel, #choices');
   new MutationObserver(changes => changes.some(c => ours(c) || c.target.id === '_dash-app-content') && name())
     .observe(document, {childList: true, subtree: true});
-  dark.addEventListener('change', () => draw(drawn));
+  dark.addEventListener('change', () => draw(drawn, true));
 
   /* Figures are drawn here and not by dcc.Graph, and answers as they arrive, before Dash takes note of them: it looks
-     through the whole page for each of the many stores and inputs. */
+     through the whole page for each of the many stores and inputs. What is drawn already stays. */
   const drawn = {};
-  function draw(figures) {
+  function draw(figures, anew) {
     for (const [name, figure] of Object.entries(figures || {})) {
+      if (!anew && JSON.stringify(figure) === JSON.stringify(drawn[name])) continue;
       const box = document.getElementById('figure-' + name);
       drawn[name] = figure;
       box.style.display = figure ? '' : 'none';
