@@ -12,7 +12,7 @@ from mixlaw.runner.distributed import Ranks, joined
 
 
 def together(world: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Call `work(ranks, *arguments)` in every rank; fails if one fails or takes two minutes."""
+    """Call `work(ranks, *arguments)` in every rank; fails if one fails or takes ten minutes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -23,7 +23,7 @@ def together(world: int, work: Callable[..., None], *arguments: Any) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(600)
     codes = [process.exitcode for process in processes]
     for process in processes:
         process.kill()

@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from mixlaw.runner.corpora.crew import Crew, Tell
 from mixlaw.runner.corpora.manifest import Manifest, read_manifest
 from mixlaw.runner.corpora.prepare import BUILDING, prepare
 from mixlaw.runner.corpora.shards import verify
+from processes import family, gone, wait_until
 
 DOMAINS = {"a": "a", "b": "b.jsonl"}
 SETTINGS: Any = {"vocabulary": 300, "held_out": 0.1}
@@ -116,15 +116,21 @@ def finished(folder: Path) -> dict[Path, int]:
 
 
 def interrupted(corpus: Path, data: Path, stage: str, lines: int, number: int) -> int:
-    """Prepare in a process with two helpers, and send it a signal at the n-th line of a stage; its exit code."""
+    """Prepare in a process with two helpers, and send it a signal at the n-th line of a stage; its exit code.
+
+    The helpers have ended, too: they see that nobody waits for them.
+    """
     command = [sys.executable, "-c", PREPARE, str(corpus), str(data), str(SMALL)]
+    helpers: list[int] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout
         for line in process.stdout:
             lines -= stage in line
             if not lines:
+                helpers = family(process.pid)
                 process.send_signal(number)
                 break
+    wait_until(lambda: gone(helpers))
     return process.returncode
 
 
@@ -154,7 +160,6 @@ def test_what_was_finished_survives_and_is_not_read_or_tokenised_again(
     for path in (*(corpus / "a").iterdir(), corpus / "b.jsonl"):  # the same times, so that manifests are the same
         os.utime(root / path.relative_to(corpus), ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
     assert interrupted(root, root / "data", stage, lines, number) != 0
-    time.sleep(0.3)  # helpers see that nobody waits for them
     before = finished(root / "data" / BUILDING)
     assert before
     for path in before:

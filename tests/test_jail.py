@@ -44,7 +44,7 @@ def inside(folder: Path) -> list[str]:
 
 
 def gone(folder: Path) -> bool:
-    for _ in range(100):
+    for _ in range(3000):  # a minute, where a machine is very busy
         if not inside(folder):
             return True
         time.sleep(0.02)
@@ -110,7 +110,7 @@ def test_harm_ends_as_a_failed_program_with_the_machine_untouched(
     secret.write_text("study")
     code, said = HARM[name]
     code = code.replace("{home}", str(Path.home())).replace("{secret}", str(secret))
-    outcome = run_untrusted(code.replace("{parent}", str(os.getpid())), seconds=1, memory=256 * 2**20)
+    outcome = run_untrusted(code.replace("{parent}", str(os.getpid())), seconds=60 if said else 1, memory=256 * 2**20)
     assert outcome.status is (Status.FAILED if said else Status.TIMEOUT), outcome
     assert said in outcome.stderr
     assert len(outcome.stdout) <= OUTPUT

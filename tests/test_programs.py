@@ -149,9 +149,10 @@ def test_programs_that_mean_harm_are_failed_samples(tmp_path: Path, monkeypatch:
     at_once = [f"{code}\ndef solve(x):\n    return x" for code in harm]
     honest = "def solve(x):\n    return x"
     check = Check.of("assert solve(3) == 3")
-    programs = [*inside, *at_once, honest]
+    programs = [*inside, *at_once]
     verdicts = passing(programs, [check] * len(programs), workers=2, seconds=2)
-    assert [verdict.passed for verdict in verdicts] == [False] * (len(programs) - 1) + [True]
+    assert not any(verdict.passed for verdict in verdicts)
+    assert [verdict.passed for verdict in passing([honest], [check], workers=2, seconds=60)] == [True]
     assert gone(tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -93,7 +93,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookClient]
     small.surfaces.save(folder / "study" / "surfaces")
     small.proposal.freeze(folder / "study" / "proposals")
     v4: Any = nbformat.v4
-    client = NotebookClient(v4.new_notebook(), timeout=120, resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(v4.new_notebook(), timeout=600, resources={"metadata": {"path": str(folder)}})
     with client.setup_kernel():
         yield client
 
@@ -137,7 +137,7 @@ def test_tab_shows_the_whole_workflow_and_every_plot(kernel: NotebookClient) -> 
 
     async def completed(code: str) -> Any:
         client: Any = kernel.kc
-        return await client.complete(code, reply=True, timeout=60)
+        return await client.complete(code, reply=True, timeout=300)
 
     ran(kernel, 'import mixlaw\nstudy = mixlaw.open_study("study")')
     for code, names in (("study.", VERBS), ("study.plots.", {"response", "ternary", "losses", "dark"})):

@@ -65,7 +65,7 @@ def settings(folder: Path, url: str, **more: object) -> Path:
     rows = [{"statement": problem, **({"tests": GIVEN[problem]} if problem in GIVEN else {})} for problem in TAUGHT]
     (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     keys: dict[str, object] = {"endpoint": url, "model": "teacher", "problems": "problems.jsonl", "prompt": PROMPT}
-    keys |= {"temperature": 0.0, "max_tokens": 120, "seconds": 1.0, "parallel": 2, **more}
+    keys |= {"temperature": 0.0, "max_tokens": 120, "seconds": 2.0, "parallel": 2, **more}
     file = folder / "teacher.toml"
     file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items()))
     return file
