@@ -57,7 +57,8 @@ ENTRIES = (
     Entry(
         "extrapolation", "Extrapolation over size", 'study.plots.extrapolation("prose")',
         "Lines scale the proposal and its best baseline to other sizes at their own tokens per parameter, with 90 % "
-        "intervals for one new run; grey dots are all measured runs, diamonds were measured after the forecast.",
+        "intervals for one new run, side by side at the target; grey dots are all measured runs, diamonds were "
+        "measured after the forecast.",
     ),
     Entry(
         "over-sizes", "Optimum against size", "study.plots.over_sizes()",

@@ -258,7 +258,8 @@ def _sizes(data: ReportData, proposal: Proposal | None, reference: Recipe, told:
     )
     plots = ((task, plot(figure, f"{task} over size", told)) for task, figure in figures)
     note = (
-        "Lines scale a recipe to other sizes at its own tokens per parameter. Dots: all measured runs, of any mixture."
+        "Lines scale a recipe to other sizes at its own tokens per parameter; intervals at the target stand side by "
+        "side. Dots: all measured runs, of any mixture."
     )
     return f"<p>{note}</p>{_grid(plots, room, 'extrapolation')}"
 
