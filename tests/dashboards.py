@@ -19,6 +19,7 @@ from mixlaw.study import open_study
 
 TARGET = "\n[target]\nparams = 330000\ntokens = 6600000\n"
 SETTLED = "document.querySelector('#state')?.textContent.includes('was found')"
+MOVED = "([handle, was]) => handle.getAttribute('aria-valuenow') !== was"
 PATIENCE = 60_000  # milliseconds, on a machine that does much else
 
 
@@ -76,7 +77,9 @@ class Page:
         place = self.view.locator(f'.field[data-name="{dial}"] [role=slider]').nth(handle)
         place.focus()
         for key in keys:
+            was = place.get_attribute("aria-valuenow")
             self.view.keyboard.press(key)
+            self.view.wait_for_function(MOVED, arg=[place.element_handle(), was])
         now = float(place.get_attribute("aria-valuenow"))
 
         def stands(value: Any) -> bool:
