@@ -25,7 +25,7 @@ def demo(folder: Path) -> tuple[dict[str, Any], str]:
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
-    """The demo, interrupted once in the middle of training by as many workers as there are cores, then run to its end."""
+    """The demo, interrupted once in the middle of training by a worker per core, then run to its end."""
     folder = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "mixlaw", "demo", str(folder), "--smoke"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
