@@ -18,7 +18,7 @@ demo: .venv/installed
 # Two processes of one thread each, whole files to each, so that fixtures are shared. What Python compiles is kept even
 # where the environment says otherwise: tests start a hundred processes.
 test: .venv/installed
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""One thread per test process, a browser for the tests that look at pages; helpers are imported by name."""
+"""One thread per test process, slow files first, a browser where it is asked for; helpers are imported by name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OFFLINE = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: then no process is left alone with the longest one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="module")
