@@ -15,10 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json
-from mixlaw.runner.checkpoint_files import STATE as STATE
-from mixlaw.runner.checkpoint_files import remove as remove
-from mixlaw.runner.checkpoint_files import seal
-from mixlaw.runner.checkpoint_files import verify as verify
+from mixlaw.runner.checkpoint_files import seal, verify
 from mixlaw.runner.distributed import ALONE, Ranks, part, whole
 
 if TYPE_CHECKING:

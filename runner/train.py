@@ -15,7 +15,7 @@ import torch
 
 from mixlaw.errors import InputError
 from mixlaw.runner import checkpoint
-from mixlaw.runner.checkpoint_files import origin as origin
+from mixlaw.runner.checkpoint_files import origin, remove
 from mixlaw.runner.distributed import ALONE, Ranks, spread
 from mixlaw.runner.head import Losses
 from mixlaw.runner.ladder import shape
@@ -246,14 +246,14 @@ class _Loop:
         self._save(newest, state)
         for path in older if self.ranks.first else ():
             if path != newest:
-                checkpoint.remove(path)
+                remove(path)
 
     def _finish(self, state: _State) -> None:
         """Leave the final checkpoint and nothing beside it."""
         if not self.ranks.decided((self.home / "checkpoint").exists())[0]:
             self._save(self.home / "checkpoint", state)
         for partial in self.home.glob("partial-*") if self.ranks.first else ():
-            checkpoint.remove(partial)
+            remove(partial)
 
     def _whole(self, state: _State) -> PreTrainedModel:
         """The model to evaluate: its weights together again, where they were shared."""

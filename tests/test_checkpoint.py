@@ -14,6 +14,7 @@ import torch
 
 from mixlaw.errors import InputError
 from mixlaw.runner import checkpoint
+from mixlaw.runner.checkpoint_files import STATE, verify
 from mixlaw.runner.head import Losses
 from mixlaw.runner.ladder import Shape
 from mixlaw.runner.model import initialise, optimizer
@@ -91,14 +92,14 @@ def test_a_flipped_byte_anywhere_is_found_and_the_folder_named(saved: Path, tmp_
     for name, content in files(saved).items():
         places = {0, len(content) - 1, *rng.integers(len(content), size=12).tolist()}
         # All of state.json: the checksums of the rest stand in it, and the step.
-        for place in places if name != checkpoint.STATE else range(len(content)):
+        for place in places if name != STATE else range(len(content)):
             folder = tmp_path / "copy"
             shutil.copytree(saved, folder)
             spoilt = bytearray(content)
             spoilt[place] ^= 1 << int(rng.integers(8))
             (folder / name).write_bytes(spoilt)
             with pytest.raises(InputError, match=r"damaged.*delete that folder") as caught:
-                checkpoint.verify(folder)
+                verify(folder)
             assert str(folder) in str(caught.value)
             shutil.rmtree(folder)
 
@@ -127,7 +128,7 @@ def test_saving_again_replaces_the_checkpoint(saved: Path, tmp_path: Path) -> No
     checkpoint.restore_moments(adamw, restored.model, restored.moments)
     for step in (3, 4):
         checkpoint.save(tmp_path / "twice", restored.model, adamw, step, NOWHERE)
-        assert checkpoint.verify(tmp_path / "twice") == step
+        assert verify(tmp_path / "twice") == step
     assert [path.name for path in tmp_path.iterdir()] == ["twice"]
 
 
@@ -148,6 +149,6 @@ def test_a_kill_while_saving_leaves_no_damaged_checkpoint(saved: Path, tmp_path:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         if target.exists():
-            assert checkpoint.verify(target) > 0
+            assert verify(target) > 0
             whole += 1
     assert whole

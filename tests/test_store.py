@@ -14,6 +14,7 @@ import pytest
 from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner import checkpoint
+from mixlaw.runner.checkpoint_files import remove
 from mixlaw.runner.ladder import Shape
 from mixlaw.runner.model import initialise, optimizer
 from mixlaw.runner.store import Copier, Damaged, Store
@@ -167,7 +168,7 @@ def test_copies_are_made_while_training_goes_on_and_survive_the_removal_of_what_
     copier = Copier(store, tmp_path / "outbox", complaints.append)
     first, second = (checkpoint_at(saved, tmp_path / "runs" / "abc" / f"partial-{step:012}") for step in (1, 2))
     copier.offer(first)
-    checkpoint.remove(first)  # as the worker does when there is a newer one
+    remove(first)  # as the worker does when there is a newer one
     copier.offer(second)  # not now: one is being copied
     go.set()
     copier.finish(second)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mixlaw.runner import checkpoint
+from mixlaw.runner.checkpoint_files import verify
 from mixlaw.study import Study
 from processes import family, wait_until
 from small_study import SETTINGS, copy, prepare, train_here
@@ -25,7 +26,7 @@ COMMAND = [sys.executable, "-m", "mixlaw", "run", "--workers", "1", "--launch", 
 
 def losses(study: Study) -> list[list[float]]:
     """The last losses of every segment, in the order of steps."""
-    folders = sorted(study.runs.glob("*/checkpoint"), key=checkpoint.verify)
+    folders = sorted(study.runs.glob("*/checkpoint"), key=verify)
     return [json.loads((folder / checkpoint.KEPT).read_text())["losses"] for folder in folders]
 
 
@@ -49,7 +50,7 @@ def test_two_ranks_that_are_stopped_leave_what_one_process_goes_on_from(tmp_path
     assert driver.returncode == 1
     assert "repeat the command to continue" in error
     (partial,) = both.runs.glob("*/partial-*")
-    assert 0 < checkpoint.verify(partial) < 24_000 // 128
+    assert 0 < verify(partial) < 24_000 // 128
     assert not both.records()
 
     train_here(both)

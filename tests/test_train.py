@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe, Schedule
-from mixlaw.runner import checkpoint
+from mixlaw.runner.checkpoint_files import origin, verify
 from mixlaw.runner.ladder import shape
 from mixlaw.runner.model import initialise
 from mixlaw.runner.setup import Setup
-from mixlaw.runner.train import Diverged, Stopped, Trained, origin, train_segment
+from mixlaw.runner.train import Diverged, Stopped, Trained, train_segment
 from mixlaw.runner.tree import Segment, Tree, plan
 
 SETUP = Setup(data="no data folder", data_hash="", vocabulary=300, sequence=32, tasks=(), batch=4, warmup_tokens=1000)
@@ -51,7 +51,7 @@ def train_all(tree: Tree, runs: Path, segments: Iterable[Segment] | None = None)
 
 def weights(runs: Path, of: Recipe) -> dict[str, torch.Tensor]:
     folder = runs / of.lineage / "checkpoint"
-    checkpoint.verify(folder)
+    verify(folder)
     return load_file(folder / "model.safetensors") | load_file(folder / "optimizer.safetensors")
 
 
@@ -86,7 +86,7 @@ def test_a_segment_in_pieces_ends_with_the_same_bits(
             except Stopped:
                 stopped += 1
                 (partial,) = (tmp_path / segment.lineage).glob("partial-*")
-                checkpoint.verify(partial)
+                verify(partial)
         assert [path.name for path in (tmp_path / segment.lineage).iterdir()] == ["checkpoint"]
     assert stopped >= len(pieces[:4])
     assert same(weights(tmp_path, LONG), alone)
