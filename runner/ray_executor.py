@@ -24,6 +24,7 @@ from mixlaw.runner.sinks import Entry, Sink, opened
 from mixlaw.runner.store import Store
 from mixlaw.runner.tree import Segment
 
+PATIENCE = 180.0  # seconds that a head node is asked again to let a driver in; it may take 40 to say no
 RECOVERY = 20.0  # seconds that a node is left alone after an actor was lost there: Ray finds out late that it is gone
 
 
@@ -160,6 +161,9 @@ class _RayHand(Hand):
 def connect(address: str) -> None:
     """Join a Ray cluster, unless this process has.
 
+    Behind `ray://` the head node starts a process for each driver, which now and then dies at birth (ray-project/ray,
+    issue 63202): it is asked again for some minutes.
+
     Raises:
         InputError: Ray is not installed, or there is no cluster at the address.
     """
@@ -169,11 +173,20 @@ def connect(address: str) -> None:
         raise InputError('the ray executor needs Ray; pip install "mixlaw[ray]" here and on every node') from None
     if ray.is_initialized():
         return
+    until = time.monotonic() + PATIENCE if address.startswith("ray://") else 0.0
     try:
         _knock(address)
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
+        while not ray.is_initialized():
+            try:
+                ray.init(address=address, log_to_driver=False, configure_logging=False)
+            except ConnectionError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(1)
     except (OSError, ValueError, RuntimeError) as error:
-        why = str(error).splitlines()[0]
+        why = (str(error).strip() or type(error).__name__).splitlines()[
+            -1
+        ]  # of a traceback on the head node, its reason
         raise InputError(f"no Ray cluster answers at {address!r} ({why}); start one with `ray start --head`") from None
 
 

@@ -17,10 +17,12 @@ def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that a process has started, and that are still there."""
+    """Processes that a process has started, by whichever thread, and that are still there."""
+    found: list[int] = []
     with suppress(OSError):  # it has ended
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def family(pid: int) -> list[int]:

@@ -65,6 +65,7 @@ def cluster() -> Iterator[Cluster]:
         port = free.getsockname()[1]
         free.close()
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("GRPC_ENABLE_FORK_SUPPORT", "0")  # docs/cluster.md, `ray://`
         patch.setenv("TMPDIR", scratch)
         import ray
         from ray.cluster_utils import Cluster as Nodes
