@@ -184,9 +184,7 @@ def connect(address: str) -> None:
                     raise
                 time.sleep(1)
     except (OSError, ValueError, RuntimeError) as error:
-        why = (str(error).strip() or type(error).__name__).splitlines()[
-            -1
-        ]  # of a traceback on the head node, its reason
+        why = (str(error).strip() or type(error).__name__).splitlines()[-1]  # the reason ends a traceback
         raise InputError(f"no Ray cluster answers at {address!r} ({why}); start one with `ray start --head`") from None
 
 
