@@ -21,6 +21,12 @@ from mixlaw.runner.corpora.source import EMBEDDED
 MODULES = ("argparse", "dataclasses", "enum", "heapq", "json/decoder", "pathlib", "statistics", "textwrap", "typing")
 
 
+@pytest.fixture(scope="module")
+def code() -> list[Document]:
+    """What `embedded:code` reads from the installed packages."""
+    return list(python_source.read_code())
+
+
 def test_reading_imports_none_of_the_packages_that_are_read() -> None:
     program = """
 import sys
@@ -142,19 +148,18 @@ def g(): "short"
     assert "return" not in docstrings
 
 
-def test_code_has_no_tests_tables_or_generated_files_and_leaves_other_packages_alone() -> None:
-    documents = list(python_source.read_code())
-    assert sum(len(document.text) for document in documents) > 6_000_000
-    packages = {document.origin.split()[0] for document in documents}
+def test_code_has_no_tests_tables_or_generated_files_and_leaves_other_packages_alone(code: list[Document]) -> None:
+    assert sum(len(document.text) for document in code) > 6_000_000
+    packages = {document.origin.split()[0] for document in code}
     assert packages <= {"python", *python_source.READ}
     assert not [
-        document.origin for document in documents if re.search(r"/tests?/|encodings/|site-packages", document.origin)
+        document.origin for document in code if re.search(r"/tests?/|encodings/|site-packages", document.origin)
     ]
-    assert not [document.origin for document in documents if python_source.GENERATED.search(document.text[:300])]
+    assert not [document.origin for document in code if python_source.GENERATED.search(document.text[:300])]
 
 
-def test_code_and_docstrings_of_a_module_belong_together() -> None:
-    groups = {document.origin: document.group for document in python_source.read_code()}
+def test_code_and_docstrings_of_a_module_belong_together(code: list[Document]) -> None:
+    groups = {document.origin: document.group for document in code}
     described = list(python_source.read_docstrings())
     assert len(described) > 500
     assert all(groups.get(document.origin, document.group) == document.group for document in described)
@@ -175,6 +180,6 @@ def test_reading_twice_gives_the_same_documents_in_the_same_order(name: str) -> 
     assert list(corpus.read()) == list(corpus.read())
 
 
-def test_nothing_is_read_from_this_repository() -> None:
+def test_nothing_is_read_from_this_repository(code: list[Document]) -> None:
     here = Path(__file__).resolve().parent.parent
-    assert not any(str(here / "src") in document.origin for document in python_source.read_code())
+    assert not any(str(here / "src") in document.origin for document in code)
