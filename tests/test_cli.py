@@ -121,6 +121,27 @@ def test_predictions_cover_the_runs_they_were_fitted_to(foreign: Path, tmp_path:
     assert inside >= 0.85  # fitted rows: at least the nominal 90 % but for chance (sd of 84 draws .033)
 
 
+def test_recipes_in_columns_of_ones_own_are_predicted_through_a_mapping(foreign: Path, tmp_path: Path) -> None:
+    table = pl.read_csv(foreign / "runs.csv").select(pl.all().exclude("^(metric|noise|stderr):.*$"))
+    table.write_csv(tmp_path / "plain.csv")
+    own = table.with_columns(pl.col("params") / 1e6).rename({"run": "name", "params": "millions"})
+    own.write_csv(tmp_path / "own.csv")
+    (tmp_path / "own.toml").write_text(
+        'run = "name"\nparams = { column = "millions", scale = 1e6 }\n[tasks]\n"task*" = "bits/byte"\n'
+    )
+    mixlaw("predict", foreign / "study", tmp_path / "plain.csv", "-o", tmp_path / "one.csv")
+    mixlaw(
+        "predict",
+        foreign / "study",
+        tmp_path / "own.csv",
+        "-o",
+        tmp_path / "two.csv",
+        "--mapping",
+        tmp_path / "own.toml",
+    )
+    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+
+
 def test_a_proposal_is_frozen_and_keeps_the_caps(foreign: Path, proposed: Any) -> None:
     recipe = proposed["recipe"]
     for domain in DOMAINS:

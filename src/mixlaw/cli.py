@@ -162,14 +162,15 @@ def predict(
     study: StudyPath,
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="Recipes, as a table like the one of the runs.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write, a line per row and task.")],
+    mapping: Annotated[Path | None, typer.Option(help="TOML that says what the columns of TABLE mean.")] = None,
     as_json: Json = False,
 ) -> None:
     """Predict every task for the recipes of a table."""
-    from mixlaw.importing import read_table
+    from mixlaw.adapters.gather import recipes
     from mixlaw.show import Written
     from mixlaw.study import open_study
 
-    found = open_study(study).predict(read_table(table))
+    found = open_study(study).predict(recipes(table, mapping))
     _print(Written.csv(found, out), as_json)
 
 

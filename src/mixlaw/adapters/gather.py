@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from mixlaw.adapters.apply import apply
 from mixlaw.adapters.history import moments
-from mixlaw.adapters.mapping import Pivot, TableMap, read_mapping
+from mixlaw.adapters.mapping import Pivot, TableMap, captures, read_mapping
 from mixlaw.adapters.sheet import Sheet, together
 from mixlaw.adapters.tables import Source, joined, read_source
 from mixlaw.errors import InputError
 
 
-def gather(path: Path, mapping: Path | None = None) -> tuple[Sheet, TableMap]:
+def gather(path: Path, mapping: Path | None = None, measured: bool = True) -> tuple[Sheet, TableMap]:
     """Read a table, or a folder of tables, as a mapping says; without one, columns are those of the contract.
 
     Args:
         path: file, or folder of the files that the mapping names.
         mapping: TOML file as `mixlaw.adapters.mapping` describes it.
+        measured: whether the tasks that the mapping names must be there.
 
     Returns:
         The sheet, and what the mapping says of all tables.
@@ -42,6 +44,8 @@ def gather(path: Path, mapping: Path | None = None) -> tuple[Sheet, TableMap]:
             absent.append(f"{file.name} is not in {path} and is left out")
             continue
         source = _source(file, entry, alone=len(chosen) == 1)
+        if not measured:
+            entry = entry.model_copy(update={"tasks": _there(entry.tasks, source.frame.columns)})
         sheets.append(Sheet.plain(source.frame) if mapping is None else apply(source, entry))
         if mapping is None:
             sheets[-1] = replace(sheets[-1], places=source.places, notes=source.notes, warnings=source.warnings)
@@ -51,6 +55,15 @@ def gather(path: Path, mapping: Path | None = None) -> tuple[Sheet, TableMap]:
         raise InputError(f"none of {', '.join(file.name for file, _ in chosen)} is in {path}; check the path")
     sheet = together(sheets)
     return replace(sheet, warnings=(*absent, *sheet.warnings)), chosen[0][1]
+
+
+def recipes(path: Path, mapping: Path | None = None) -> pl.DataFrame:
+    """The recipes of a table in the contract's columns; of the tasks that the mapping names none need be there.
+
+    Raises:
+        InputError: as `gather`.
+    """
+    return gather(path, mapping, measured=False)[0].frame
 
 
 def _chosen(path: Path, maps: Sequence[TableMap]) -> list[tuple[Path, TableMap]]:
@@ -80,6 +93,11 @@ def _source(path: Path, mapping: TableMap, alone: bool) -> Source:
             raise InputError(f"only: no row has {column} = {wanted!r}; there is {source.frame[column][0]!r}")
         source = source.keep(rows)
     return source if mapping.pivot is None else _pivoted(source, mapping.pivot)
+
+
+def _there(tasks: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """Tasks that the mapping names and the table has."""
+    return {glob: task for glob, task in tasks.items() if any(captures(glob, name) is not None for name in columns)}
 
 
 def _pivoted(source: Source, pivot: Pivot) -> Source:
