@@ -50,9 +50,9 @@ def read_start(given: str, root: Path, *, optimizer: bool, tokenizer: Path, voca
         vocabulary, sequence: of the shards and of training.
 
     Raises:
-        InputError: there is no such model, its weights are not safetensors, it is no causal language model, its
-            tokenizer is another, its context is too short, or it brings no optimizer state that can be read without
-            unpickling.
+        InputError: there is no such model, its weights are no safetensors or not all there, it is no causal language
+            model, its tokenizer is another, its context is too short, or it brings no optimizer state that can be read
+            without unpickling.
     """
     folder = _folder(given, root)
     hashed = _hashed(folder, optimizer)
@@ -61,6 +61,7 @@ def read_start(given: str, root: Path, *, optimizer: bool, tokenizer: Path, voca
             f"{folder} is no Hugging Face directory with config.json and *.safetensors; pickled weights are not read: "
             "load them once in transformers and save_pretrained() them"
         )
+    _is_whole(folder)
     if optimizer and not (folder / OPTIMIZER).exists():
         raise InputError(
             f'{folder} has no {OPTIMIZER}; take training.optimizer = "fresh", or write one with the tensors '
@@ -117,6 +118,19 @@ def _folder(given: str, root: Path) -> Path:
             f"training.start = {given!r} is neither a folder at {here} nor a model that the Hugging Face hub gives "
             f"({type(error).__name__}); mend the path, or the id and the network"
         ) from error
+
+
+def _is_whole(folder: Path) -> None:
+    """Refuse a checkpoint of which files are missing, such as one that was copied in part."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists() and not (folder / "model.safetensors").exists():  # which is read before the index is
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        missing = sorted(name for name in files if not (folder / name).exists())
+        if missing:
+            raise InputError(
+                f"{folder} lacks {len(missing)} of {len(files)} files of weights, such as {missing[0]}; "
+                "copy or download it whole"
+            )
 
 
 def _same_tokenizer(folder: Path, tokenizer: Path) -> None:

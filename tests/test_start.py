@@ -187,6 +187,10 @@ def pickled(folder: Path) -> None:
     torch.save(llama().state_dict(), folder / "pytorch_model.bin")
 
 
+def in_part(folder: Path) -> None:
+    sorted(folder.glob("model-*.safetensors"))[-1].unlink()
+
+
 def other_words(folder: Path) -> None:
     bpe.save(bpe.train(["completely different things"] * 20, VOCABULARY), folder)
 
@@ -223,6 +227,7 @@ def misshapen(folder: Path) -> None:
     [
         (shutil.rmtree, False, r"is neither a folder at .* nor a model that the Hugging Face hub gives"),
         (pickled, False, r"pickled weights are not read: load them once in transformers and save_pretrained\(\) them"),
+        (in_part, False, r"lacks 1 of \d+ files of weights, such as model-\d+-of-\d+.safetensors; copy or download"),
         (
             other_words,
             False,
