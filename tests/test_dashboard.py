@@ -157,6 +157,30 @@ def test_limits_that_contradict_each_other_are_said_and_the_page_goes_on(page: P
     assert page.complaints == []
 
 
+def test_a_move_that_is_overtaken_on_its_way_to_the_server_does_not_count(page: Page, made: Path) -> None:
+    held: list[Any] = []
+
+    def overtaken(route: Any) -> None:
+        if "search.data" in (route.request.post_data or "") and len(held) < 1:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.answered.clear()
+    page.view.route("**/_dash-update-component*", overtaken)
+    place = page.view.locator('.field[data-name="cooldown"] [role=slider]').last
+    place.focus()
+    for _ in range(2):
+        page.view.keyboard.press("ArrowLeft")
+    page.until(lambda: bool(held and page.answered))
+    held[0].continue_()
+    page.view.unroute("**/_dash-update-component*")
+    page.settle()
+    assert page.said("cooldown") == "10 % to 18 %"
+    assert page.shown(made).cooldown == (0.1, 0.18)
+    assert page.complaints == []
+
+
 @pytest.mark.parametrize(("width", "mode"), [(1280, "light"), (390, "dark")])
 def test_it_reads_on_wide_and_narrow_pages_and_asks_nobody_else(
     tab: Page, tmp_path: Path, width: int, mode: str

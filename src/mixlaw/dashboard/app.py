@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
-from time import monotonic_ns
 from typing import Any
 
 import torch
@@ -43,14 +42,17 @@ class Callbacks:
 
     Attributes:
         watched: the study.
-        moves: number of the last move of every page, so that a search for an earlier one can stop.
+        moves: number of the last move of every page, as the page counts them, so that what an earlier one asked for
+            can stop.
         jobs: proposals that are being made, by page, with the question that they answer.
+        counting: one move is counted at a time.
         turn: one move is answered at a time.
     """
 
     watched: Watched
     moves: dict[str, int] = field(default_factory=dict)
     jobs: dict[str, tuple[Job, str]] = field(default_factory=dict)
+    counting: threading.Lock = field(default_factory=threading.Lock)
     turn: threading.Lock = field(default_factory=threading.Lock)
 
     def look(self, _beats: int, stamp: str | None) -> tuple[Any, Any]:
@@ -88,19 +90,21 @@ class Callbacks:
         names: list[list[Data]],
         best: Data | None,
         session: str,
+        move: int,
     ) -> Data:
         """Redraw for where the sliders stand: the recipe at hand, adapted; a better one is looked for after that."""
         if not moved:
             raise PreventUpdate
-        self.moves[session] = serial = monotonic_ns()
-        while len(self.moves) > SESSIONS:
-            self.moves.pop(next(iter(self.moves)))
+        with self.counting:
+            self.moves[session] = max(move, self.moves.get(session, move))
+            while len(self.moves) > SESSIONS:
+                self.moves.pop(next(iter(self.moves)))
         with self.turn:
-            if self.moves.get(session) != serial:  # a key that is held down asks faster than anybody can answer
+            if self.moves.get(session, move) != move:  # a key that is held down asks faster than anybody can answer
                 raise PreventUpdate
-            return self._glance(serial, moved + chosen, sum(names, []), pin, best)  # noqa: RUF017
+            return self._glance(move, moved + chosen, sum(names, []), pin, best)  # noqa: RUF017
 
-    def _glance(self, serial: int, moved: list[Any], names: list[Data], pin: str | None, best: Data | None) -> Data:
+    def _glance(self, move: int, moved: list[Any], names: list[Data], pin: str | None, best: Data | None) -> Data:
         """The answer to one move."""
         try:
             study = self.watched.now()
@@ -114,7 +118,7 @@ class Callbacks:
             query, shown = view.query(study.view), page.filled(Answer.of(study, view), DONE if known else SEARCHING)
         except Exception as error:
             return {"shown": _failed(error), "query": no_update, "search": no_update}
-        return {"shown": shown, "query": query, "search": no_update if known else {"serial": serial, "query": query}}
+        return {"shown": shown, "query": query, "search": no_update if known else {"move": move, "query": query}}
 
     def revise(self, asked: Data | None, session: str) -> Data:
         """Look for a better recipe than the one at hand, until the sliders move on."""
@@ -122,7 +126,7 @@ class Callbacks:
             raise PreventUpdate
 
         def heed() -> None:
-            if self.moves.get(session, asked["serial"]) != asked["serial"]:
+            if self.moves.get(session, asked["move"]) != asked["move"]:
                 raise Outdated
 
         try:
@@ -276,6 +280,7 @@ def connect(app: Dash, calls: Callbacks) -> None:
             [State(dial, "id"), State(choice, "id")],
             State("best", "data"),
             session,
+            State("move", "data"),
         ],
     )(calls.glance)
     found = {name: Output(name, "data", allow_duplicate=True) for name in ("shown", "query", "best")}

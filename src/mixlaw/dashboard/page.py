@@ -25,7 +25,7 @@ FIGURES = {
 def frame(title: str) -> Component:
     """The page without content; every page that is opened has a name of its own."""
     empty = dict.fromkeys(("stamp", "best", "pin", "shown", "search", "again"))
-    stores = {"session": uuid4().hex, "query": "", **empty}
+    stores = {"session": uuid4().hex, "query": "", "move": 0, **empty}
     return html.Div(
         [
             dcc.Location(id="place", refresh=False),

@@ -69,7 +69,7 @@
     for (const [name, words] of Object.entries(shown.classes)) document.getElementById(name).className = words;
     draw(shown.figures);
   }
-  let newest;
+  let newest, moves = 0;
   const moved = payload => payload.output.includes('search.data');
 
   async function picture() {
@@ -118,8 +118,10 @@
       if (told.includes('value')) document.getElementById('state').textContent = 'redrawing …';
       return text;
     },
-    asked(payload) {
-      if (moved(payload)) newest = payload;
+    asked(payload) {  // moves are numbered here: requests may overtake each other on the way to the server
+      if (!moved(payload)) return;
+      newest = payload;
+      payload.state.flat().find(state => state.id === 'move').value = ++moves;
     },
     answered(payload, {shown, query}) {
       if (!shown || (moved(payload) && payload !== newest)) return;  // sliders have moved on
