@@ -18,7 +18,6 @@ from mixlaw.adapters.lm_eval import add_results
 from mixlaw.adapters.mapping import scores
 from mixlaw.adapters.rows import axes, records, settle
 from mixlaw.adapters.sheet import Sheet
-from mixlaw.adapters.tables import read_table as read_table
 from mixlaw.errors import InputError
 from mixlaw.files import write_text
 from mixlaw.records import Record, Unit, read_record
