@@ -1,4 +1,7 @@
-"""Seconds of `import mixlaw` and `mixlaw --help` as whole processes, beside a bare interpreter and `import torch`."""
+"""Seconds of `import mixlaw` and `mixlaw --help` as whole processes, beside a bare interpreter and `import torch`.
+
+The last two rows are a process that imports what a worker trains with and ends: as Python does it, and as a worker.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,15 @@ import sys
 import time
 
 RUNS = 7
+LIBRARIES = "import torch; from transformers import LlamaForCausalLM"
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
     "import mixlaw": ["-c", "import mixlaw"],
     "mixlaw --help": ["-m", "mixlaw", "--help"],
     "open_study needs pydantic": ["-c", "import mixlaw; mixlaw.open_study"],
     "import torch (for comparison)": ["-c", "import torch"],
+    "libraries of a worker": ["-c", LIBRARIES],
+    "the same, collecting seldom": ["-c", f"from mixlaw.collector import *; collect_seldom(); {LIBRARIES}"],
 }
 
 

@@ -23,7 +23,7 @@ class Plan(Shown):
         setup: how they are trained.
         measured: lineages of recipes that have a record.
         trained: lineages that have a checkpoint.
-        speed: params -> measured training tokens per second of one worker.
+        speed: params -> measured training tokens per second of one worker, at least for sizes still to be trained.
         workers: processes that train at once.
     """
 
@@ -38,6 +38,11 @@ class Plan(Shown):
     def pending(self) -> list[Segment]:
         """Segments still to be trained or evaluated."""
         return self.tree.needed(self.measured, self.trained)
+
+    @property
+    def untrained(self) -> list[Segment]:
+        """Segments still to be trained."""
+        return self.tree.untrained(self.measured, self.trained)
 
     @property
     def flops_shared(self) -> float:
@@ -57,8 +62,7 @@ class Plan(Shown):
     @property
     def seconds(self) -> float:
         """Training time of what is pending on `workers` workers, segments handed out longest way first."""
-        segments = [s for s in self.pending if s.lineage not in self.trained]
-        return makespan({s.lineage: (s.parent, self.segment_seconds(s)) for s in segments}, self.workers)
+        return makespan({s.lineage: (s.parent, self.segment_seconds(s)) for s in self.untrained}, self.workers)
 
     def segment_seconds(self, segment: Segment) -> float:
         """Training time of one segment on one worker."""

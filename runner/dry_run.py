@@ -88,7 +88,7 @@ class DryRun(Shown):
     @cached_property
     def segments(self) -> dict[str, Segment]:
         """Segments to be trained; those that are only evaluated cost next to nothing."""
-        return {s.lineage: s for s in self.plan.pending if s.lineage not in self.plan.trained}
+        return {segment.lineage: segment for segment in self.plan.untrained}
 
     @cached_property
     def slots(self) -> list[Slot]:
@@ -170,7 +170,7 @@ class DryRun(Shown):
         return f"{len(self.segments)} segments would train for {duration(self.seconds)} on {devices} devices{bill}."
 
     def _rows(self) -> list[tuple[str, str]]:
-        speeds = sorted(self.plan.speed.items())
+        speeds = [f"{p / 1e6:.3g}M {v:,.0f} tokens/s {self._source(p)}" for p, v in sorted(self.plan.speed.items())]
         share = f", {self.busy_hours / self.held_hours:.0%} of them training" if self.held_hours else ""
         rows = [
             ("to train", f"{len(self.segments)} of {len(self.plan.tree.segments)} segments, {self.flops:.3g} FLOPs"),
@@ -178,7 +178,7 @@ class DryRun(Shown):
                 "on",
                 ", ".join(f"{m.devices} {'GPUs' if m.kind == 'cuda' else 'cores'} of {m.name}" for m in self.machines),
             ),
-            ("speed", ", ".join(f"{p / 1e6:.3g}M {v:,.0f} tokens/s {self._source(p)}" for p, v in speeds)),
+            *([("speed", ", ".join(speeds))] if speeds else []),
             ("time", f"{duration(self.seconds)} of training, evaluation apart"),
             ("device hours", f"{self.held_hours:,.2f}{share}"),
             ("disk", f"{self.disk_bytes / 1e6:,.0f} MB of checkpoints"),

@@ -47,12 +47,13 @@ def summary(plan: Plan) -> list[tuple[str, str]]:
         sizes[recipe.params] = sizes.get(recipe.params, 0) + 1
     saved = 1 - plan.flops_shared / plan.flops_separate
     pending = plan.pending
+    speed = ", ".join(f"{p / 1e6:.2g}M {v:,.0f} tokens/s" for p, v in sorted(plan.speed.items()))
     return [
         ("recipes", ", ".join(f"{count} of {params:,} params" for params, count in sorted(sizes.items()))),
         ("segments", f"{len(plan.tree.segments)}, {len(plan.tree.segments) - len(pending)} done"),
         ("FLOPs", f"{plan.flops_shared:.3g} shared, {plan.flops_separate:.3g} separately: sharing saves {saved:.0%}"),
         ("tokens", f"{plan.tokens_shared:,} trained, {sum(r.tokens for r in plan.tree.recipes):,} separately"),
-        ("speed", ", ".join(f"{p / 1e6:.2g}M {v:,.0f} tokens/s" for p, v in sorted(plan.speed.items()))),
+        *([("speed", speed)] if speed else []),
         ("time left", f"about {duration(plan.seconds)} of training on {plan.workers} workers"),
         ("disk", f"{plan.disk_bytes / 1e6:,.0f} MB of checkpoints"),
     ]

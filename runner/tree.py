@@ -87,6 +87,10 @@ class Tree:
                 keep.add(segment.lineage)
         return [segment for segment in self.segments if segment.lineage in keep]
 
+    def untrained(self, measured: Collection[str], trained: Collection[str]) -> list[Segment]:
+        """Those of the segments needed that are to be trained; the others are only evaluated."""
+        return [segment for segment in self.needed(measured, trained) if segment.lineage not in trained]
+
 
 def plan(recipes: Sequence[Recipe]) -> Tree:
     """Merge the common prefixes of recipes into a tree of segments.

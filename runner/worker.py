@@ -23,6 +23,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from mixlaw.collector import collect_as_usual, collect_seldom
 from mixlaw.errors import InputError
 from mixlaw.recipe import Recipe
 from mixlaw.records import Measurement, Record, write_record
@@ -141,10 +142,13 @@ def _tell_log(entry: Entry | None) -> None:
         _tell({"event": "log", "entry": dict(entry)})
 
 
-def _quiet() -> None:
-    """Stdout belongs to the protocol: libraries that print go to stderr."""
+def _load() -> None:
+    """Import what every segment takes; stdout belongs to the protocol, and libraries that print go to stderr."""
+    collect_seldom()
+    from transformers import LlamaForCausalLM  # noqa: F401
     from transformers.utils import logging
 
+    collect_as_usual()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
@@ -154,7 +158,7 @@ def main() -> None:
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     keep_freed_memory()
-    _quiet()
+    _load()
     with joined() as ranks:
         hello = ranks.told(json.loads(sys.stdin.readline()) if ranks.first else None)
         try:

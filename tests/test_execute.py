@@ -100,6 +100,18 @@ def test_the_disk_that_a_plan_promises_is_what_it_takes(trained: Study) -> None:
     assert taken == pytest.approx(planned.disk_bytes, rel=0.05)
 
 
+def test_no_speed_is_timed_where_nothing_is_left_to_train(trained: Study, tmp_path: Path) -> None:
+    study = copy(trained.path, tmp_path / "study")
+    (study.path / "calibration.json").unlink(missing_ok=True)
+    planned = study.plan()
+    assert planned.speed == {}
+    assert planned.seconds == 0
+    assert str(planned).startswith(f"Nothing to train: all {SEGMENTS} segments are done.")
+    assert study.dry_run().seconds == 0
+    assert str(study.dry_run()).startswith("Nothing to train.")
+    assert not (study.path / "calibration.json").exists()
+
+
 def test_a_repeat_does_nothing(trained: Study) -> None:
     before = files(trained)
     assert trained.run(workers=2).done == ()

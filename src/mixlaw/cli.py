@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from mixlaw.collector import collect_seldom
 from mixlaw.errors import InputError
 from mixlaw.shown import Shown
 
@@ -321,6 +322,7 @@ def _print(result: Any, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point: exit code 2 and one sentence for bad input, 1 for a run that was stopped or failed."""
+    collect_seldom()
     try:
         code = app(standalone_mode=False)
     except InputError as error:

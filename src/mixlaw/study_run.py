@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
@@ -14,7 +14,7 @@ from mixlaw.runner.dispatch import Outcome, Progress
 from mixlaw.runner.dry_run import DryRun, Terms
 from mixlaw.runner.gpus import GPUS
 from mixlaw.runner.sites import Local, Site
-from mixlaw.runner.tree import Tree, plan
+from mixlaw.runner.tree import Segment, Tree, plan
 from mixlaw.study_tasks import preflight
 
 if TYPE_CHECKING:
@@ -23,16 +23,11 @@ if TYPE_CHECKING:
 
 def planned(study: Study, workers: int | None) -> Plan:
     """See `Study.plan`."""
-    tree = _tree(study)
-    sizes = sorted({recipe.params for recipe in tree.recipes})
-    return Plan(
-        tree=tree,
-        setup=study.setup,
-        measured=_measured(study),
-        trained=Local().trained(study.runs),
-        speed=calibrated(sizes, study.setup, study.path / "calibration.json"),
-        workers=workers or len(os.sched_getaffinity(0)),
-    )
+    tree, setup, measured, trained = _tree(study), study.setup, _measured(study), Local().trained(study.runs)
+    memory = study.path / "calibration.json"
+    speed = remembered(_sizes(tree.segments), setup, memory)
+    speed |= calibrated(_sizes(tree.untrained(measured, trained)), setup, memory)
+    return Plan(tree, setup, measured, trained, speed, workers or len(os.sched_getaffinity(0)))
 
 
 def ran(study: Study, site: Site, progress: Callable[[Progress], None]) -> Outcome:
@@ -53,8 +48,8 @@ def foreseen(study: Study, site: Site | None, terms: Terms | None) -> DryRun:
         InputError: the speed of a size is not known, or a size fits on no machine.
     """
     site, terms = site or Local(), terms or Terms()
-    tree, setup = _tree(study), study.setup
-    sizes = sorted({recipe.params for recipe in tree.recipes})
+    tree, setup, measured, trained = _tree(study), study.setup, _measured(study), site.trained(study.runs)
+    sizes = _sizes(tree.untrained(measured, trained))
     speed = remembered(sizes, setup, study.path / "calibration.json")
     if terms.gpus is not None and terms.gpu is None and this_machine().kind == "cpu":
         raise InputError(f"there is no GPU here to time; name what GPUs they are with --gpu: {', '.join(GPUS)}")
@@ -70,8 +65,7 @@ def foreseen(study: Study, site: Site | None, terms: Terms | None) -> DryRun:
         )
     machines = terms.machines() or site.machines()
     workers = sum(machine.devices for machine in machines)
-    plan_ = Plan(tree, setup, _measured(study), site.trained(study.runs), speed, workers)
-    return DryRun(plan_, machines, assumed, terms.price)
+    return DryRun(Plan(tree, setup, measured, trained, speed, workers), machines, assumed, terms.price)
 
 
 def _tree(study: Study) -> Tree:
@@ -80,6 +74,10 @@ def _tree(study: Study) -> Tree:
         where = study.path / "study.toml"
         raise InputError(f"there are no recipes; write [[recipes]] into {where} or files into recipes/")
     return tree
+
+
+def _sizes(segments: Iterable[Segment]) -> list[int]:
+    return sorted({segment.recipe.params for segment in segments})
 
 
 def _measured(study: Study) -> frozenset[str]:
