@@ -69,7 +69,7 @@ class Executor(ABC):
         self.setup, self.runs, self.show = setup, runs, show
         self.events: queue.Queue[tuple[Hand, Event | None]] = queue.Queue()
         self.hands: list[Hand] = []
-        self.lock = -1
+        self.lock, self.interrupts = -1, _Interrupts()
 
     @abstractmethod
     def machines(self) -> Sequence[Machine]:
@@ -95,7 +95,7 @@ class Executor(ABC):
         if not segments:
             return Outcome((), {}, ())
         self.recipes = {recipe.lineage: recipe for recipe in tree.recipes}
-        with _only_one(self.runs) as self.lock, _interrupted_by_sigterm():
+        with _only_one(self.runs) as self.lock, _Interrupts() as self.interrupts:
             _sweep(self.runs)
             self.check(segments)
             machines = self.machines()
@@ -136,7 +136,8 @@ class Executor(ABC):
             place = Pool(machines, (hand.place for hand in held)).take(devices)
             if place is not None:
                 self._let_go([hand for hand in idle if hand.place.overlaps(place)])
-                self.hands.append(self.hire(min(set(range(len(self.hands) + 1)) - self._numbers), place))
+                with self.interrupts.held():
+                    self.hands.append(self.hire(min(set(range(len(self.hands) + 1)) - self._numbers), place))
                 return self.hands[-1]
         return None
 
@@ -146,9 +147,9 @@ class Executor(ABC):
 
     def _let_go(self, hands: Sequence[Hand]) -> None:
         for hand in hands:
-            self.hands.remove(hand)
             hand.stop()
             hand.wait()
+            self.hands.remove(hand)
 
     def _listen(self, work: Queue) -> None:
         """Wait for one event and act on it."""
@@ -289,22 +290,44 @@ def _only_one(runs: Path) -> Iterator[int]:
         yield workers.fileno()
 
 
-@contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Treat SIGTERM, which cluster schedulers send before they take a machine back, as Ctrl-C; once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+class _Interrupts:
+    """Ctrl-C, and SIGTERM, which cluster schedulers send before they take a machine back: both stop a run.
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    They raise KeyboardInterrupt in what is entered; what is `held` comes to its end first. After the first one SIGTERM
+    changes nothing any more. Signals reach the main thread alone: in another one nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self.holding = self.came = False
+        self.before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self.before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._come)
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # in the background it is ignored
+                self.before[signal.SIGINT] = signal.signal(signal.SIGINT, self._come)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _come(self, number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        self.came = self.holding
+        if not self.holding:
+            raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let this come to its end: a worker that was started and is not noted yet would be left alone."""
+        self.holding = True
+        try:
+            yield
+        finally:
+            self.holding = False
+        if self.came:
+            raise KeyboardInterrupt
 
 
 def _sweep(runs: Path) -> None:

@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import load_file
 
 from mixlaw.errors import InputError
-from mixlaw.runner.devices import Machine
+from mixlaw.runner.devices import Machine, Place
 from mixlaw.runner.dispatch import TRIES, Progress
-from mixlaw.runner.execute import LocalExecutor
+from mixlaw.runner.execute import Hand, LocalExecutor
 from mixlaw.runner.ladder import shape
 from mixlaw.runner.memory import USABLE, training_bytes
 from mixlaw.runner.tree import plan
@@ -193,6 +193,7 @@ def test_kills_at_any_moment_change_no_bit_of_what_is_measured(prepared: Path, t
 
     # Ctrl-C: a checkpoint, nothing else is begun, and nobody is left.
     driver = drive(study, 1)
+    wait_until(lambda: workers(driver))
     wait_until(training(study, driver))
     moment()
     before, stopped = finished(study), workers(driver)
@@ -210,6 +211,36 @@ def test_kills_at_any_moment_change_no_bit_of_what_is_measured(prepared: Path, t
     assert "0 failed" in output
     assert done.items() <= finished(study).items()
     assert results(study) == results(trained)
+
+
+@pytest.fixture
+def usual_signals() -> Iterator[None]:
+    """Handlers as in a shell: processes that pytest distributes tests to ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_a_worker_is_started_leaves_nobody(
+    prepared: Path, tmp_path: Path, usual_signals: None, sent: signal.Signals
+) -> None:
+    study, before, started = copy(prepared, tmp_path / "study"), set(children(os.getpid())), set()
+
+    class Interrupted(LocalExecutor):
+        def hire(self, number: int, place: Place) -> Hand:
+            hand = super().hire(number, place)
+            started.update(set(children(os.getpid())) - before)
+            os.kill(os.getpid(), sent)
+            return hand
+
+    tree = plan(study.recipes())
+    with pytest.raises(KeyboardInterrupt):
+        Interrupted(study.setup, study.runs, Machine("local", 2)).run(tree, list(tree.segments))
+    assert len(started) == 1
+    assert gone(started)
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------------
