@@ -5,9 +5,8 @@ from __future__ import annotations
 import atexit
 import gc
 
-#: Objects made and not freed before it looks at the newest, and rounds until it looks at older ones; Python's are
-#: 700, 10 and 10.
-SELDOM = 50_000, 20, 50
+#: Objects made and not freed before it looks at the newest, and rounds until it looks at older ones.
+SELDOM, USUAL = (50_000, 20, 50), gc.get_threshold()
 
 
 def collect_seldom() -> None:
@@ -22,4 +21,4 @@ def collect_seldom() -> None:
 def collect_as_usual() -> None:
     """After the imports of a process that goes on for long: Python's own pace, without what is there by now."""
     gc.freeze()
-    gc.set_threshold(700, 10, 10)
+    gc.set_threshold(*USUAL)

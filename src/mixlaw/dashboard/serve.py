@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mixlaw.collector import collect_as_usual
 from mixlaw.errors import InputError
 from mixlaw.settings import read_settings
 from mixlaw.shown import Shown
@@ -81,6 +82,7 @@ def serve(study: Path, host: str, port: int, ready: Callable[[str], None]) -> No
     server = server_of(study, host, port)
     name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
     ready(f"http://{name}:{server.port}/")
+    collect_as_usual()
     try:
         server.serve_forever()
     except KeyboardInterrupt:
