@@ -293,8 +293,9 @@ def _only_one(runs: Path) -> Iterator[int]:
 class _Interrupts:
     """Ctrl-C, and SIGTERM, which cluster schedulers send before they take a machine back: both stop a run.
 
-    They raise KeyboardInterrupt in what is entered; what is `held` comes to its end first. After the first one SIGTERM
-    changes nothing any more. Signals reach the main thread alone: in another one nothing is changed.
+    They raise KeyboardInterrupt in what is entered; what is `held` comes to its end first, but for a second Ctrl-C.
+    After the first one SIGTERM changes nothing any more. Signals reach the main thread alone: in another one nothing
+    is changed.
     """
 
     def __init__(self) -> None:
@@ -314,9 +315,9 @@ class _Interrupts:
 
     def _come(self, number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        self.came = self.holding
-        if not self.holding:
+        if self.came or not self.holding:
             raise KeyboardInterrupt
+        self.came = True
 
     @contextmanager
     def held(self) -> Iterator[None]:
