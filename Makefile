@@ -46,7 +46,7 @@ wheel: .venv/installed
 	rm -rf build out/wheel && mkdir -p out/wheel
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w out/wheel .
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target out/wheel/site out/wheel/*.whl
-	cd out/wheel && PYTHONPATH=site ../../$(BIN)/python -c "import mixlaw.runner.tree, mixlaw.analysis.laws, mixlaw.optimizer.space.target as t; assert 'out/wheel/site' in t.__file__, t.__file__"
+	cd out/wheel && PYTHONPATH=site ../../$(BIN)/python -c "import mixlaw.runner.plan.tree, mixlaw.analysis.laws, mixlaw.optimizer.target.target as t; assert 'out/wheel/site' in t.__file__, t.__file__"
 	cd out/wheel && PYTHONPATH=site ../../$(BIN)/python -m mixlaw new study --json
 
 # Trainers that exports are checked against, apart from mixlaw's own libraries; without them those tests are skipped.

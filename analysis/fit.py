@@ -9,16 +9,16 @@ from itertools import product
 import polars as pl
 import torch
 
-from mixlaw.analysis.audit import Held, audit, calibrate
-from mixlaw.analysis.estimate import fit_member, with_draws
-from mixlaw.analysis.folds import Fold, folds
+from mixlaw.analysis.audit.audit import Held, audit, calibrate
+from mixlaw.analysis.audit.folds import Fold, folds
+from mixlaw.analysis.audit.stacking import candidates, chosen, combined, stack
+from mixlaw.analysis.data.observed import Observed, observe
+from mixlaw.analysis.fitting.estimate import fit_member, with_draws
 from mixlaw.analysis.laws import Exposure, Law
-from mixlaw.analysis.link import FEWEST, FittedLink, fit_links, measured_both, through
-from mixlaw.analysis.member import Member
-from mixlaw.analysis.observed import Observed, observe
-from mixlaw.analysis.residual import MANY
-from mixlaw.analysis.stacking import candidates, chosen, combined, stack
-from mixlaw.analysis.surface import Surfaces, surfaces_of
+from mixlaw.analysis.residual.process import MANY
+from mixlaw.analysis.surface.link import FEWEST, FittedLink, fit_links, measured_both, through
+from mixlaw.analysis.surface.member import Member
+from mixlaw.analysis.surface.surface import Surfaces, surfaces_of
 
 Progress = Callable[[float, str], None]
 #: Posterior draws of a fold: enough for a standard deviation that is averaged over many rows.

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mixlaw.analysis.readiness import Verdict
-from mixlaw.analysis.surface import Surfaces
-from mixlaw.importing import import_table
+from mixlaw.adapters.importing import import_table
+from mixlaw.analysis.audit.readiness import Verdict
+from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.study import open_study
 
 ROOT = Path(__file__).parents[1]

@@ -23,11 +23,11 @@ from typing import Any
 
 from propose_speed import CASE, KINDS, LARGE, PER_PARAM, SMALL, TARGET
 
+from mixlaw.adapters.importing import import_table
 from mixlaw.analysis.fit import fit
 from mixlaw.files import write_text
-from mixlaw.importing import import_table
-from mixlaw.optimizer.simulate import random_recipes, random_world
 from mixlaw.recipe import Domain
+from mixlaw.testing.worlds import random_recipes, random_world
 
 #: Milliseconds that may pass until all is redrawn, and until the proposal is there.
 BARS = {"redrawn": 300.0, "proposed": 2000.0}

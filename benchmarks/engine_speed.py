@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from mixlaw.analysis.design import Design
-from mixlaw.analysis.engine import HUBER, Problems, solve
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.fitting.engine import HUBER, Problems, solve
 from mixlaw.analysis.laws import Exposure
 from mixlaw.analysis.laws.base import Form
 

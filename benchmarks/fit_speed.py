@@ -100,7 +100,7 @@ def picture(found: dict[str, list[tuple[int, float]]]) -> go.Figure:
     """Processor seconds over each number, both axes logarithmic."""
     from pictures import finished
 
-    from mixlaw.analysis.plots.style import CYCLE, OTHER
+    from mixlaw.plots.style import CYCLE, OTHER
 
     figure = make_subplots(1, len(found), subplot_titles=list(found), shared_yaxes=True, horizontal_spacing=0.03)
     for i, points in enumerate(found.values(), 1):

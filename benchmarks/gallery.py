@@ -17,7 +17,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 import mixlaw
-from mixlaw.report_page import page, plot
+from mixlaw.report.page import page, plot
 from mixlaw.study import Study
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from mixlaw.importing import import_table
+from mixlaw.adapters.importing import import_table
 
 RUNS, TASKS, DOMAINS = 3000, 100, 12
 

@@ -23,13 +23,13 @@ import torch
 from numpy.typing import NDArray
 
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.runner.corpora.shards import TokenStream
-from mixlaw.runner.head import Losses
-from mixlaw.runner.ladder import shape
-from mixlaw.runner.loader import Batches
-from mixlaw.runner.mixing import Order
-from mixlaw.runner.model import initialise, optimizer
-from mixlaw.runner.step import train_step
+from mixlaw.runner.batches.loader import Batches
+from mixlaw.runner.batches.order import Order
+from mixlaw.runner.batches.shards import TokenStream
+from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.models.llama import initialise, optimizer
+from mixlaw.runner.models.loss import Losses
+from mixlaw.runner.train.step import train_step
 
 SHARES = {"code": 0.25, "docs": 0.05, "facts": 0.2, "markup": 0.04, "math": 0.01, "prose": 0.45}
 LENGTH, SEQUENCE, BATCH, ROUNDS = 200_000, 128, 8, 5

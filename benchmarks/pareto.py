@@ -13,10 +13,10 @@ import sys
 
 import numpy as np
 
-from mixlaw.optimizer.proposals.pareto import hypervolume, pareto
-from mixlaw.optimizer.simulate import random_world
-from mixlaw.optimizer.space.target import Target
+from mixlaw.optimizer.answers.front import hypervolume, pareto
+from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind
+from mixlaw.testing.worlds import random_world
 
 KINDS = (Kind.TEXT, Kind.TEXT, Kind.CODE, Kind.MARKUP, Kind.CODE_ADJACENT, Kind.SYNTHETIC_CODE, Kind.MATH)
 DOMAINS = tuple(Domain(f"{kind.value}{i}", kind, 2_000_000 * (1 + i % 3)) for i, kind in enumerate(KINDS))

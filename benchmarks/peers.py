@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixlaw.analysis.design import Design
-from mixlaw.analysis.features import Features
+from mixlaw.analysis.audit.stacking import candidates
+from mixlaw.analysis.data.coordinates import Features
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.fit import fit
 from mixlaw.analysis.laws import Law
-from mixlaw.analysis.member import Member
-from mixlaw.analysis.stacking import candidates
-from mixlaw.optimizer.suggestions.replay import Choice, Method, Seen
+from mixlaw.analysis.surface.member import Member
+from mixlaw.testing.replay import Choice, Method, Seen
 
 Floats = NDArray[np.float64]
 Draw = np.random.Generator

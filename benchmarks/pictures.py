@@ -8,7 +8,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from mixlaw.analysis.plots.style import styled
+from mixlaw.plots.style import styled
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 WIDTH = 1000

@@ -17,13 +17,13 @@ from plotly.subplots import make_subplots
 from replay import write_part
 
 from mixlaw.analysis.fit import fit
-from mixlaw.analysis.plots.style import CYCLE
-from mixlaw.optimizer.proposals.propose import propose
-from mixlaw.optimizer.simulate import random_recipes, random_world
-from mixlaw.optimizer.space.target import FLOPS, Target
-from mixlaw.optimizer.suggestions.proxies import Proxies
-from mixlaw.optimizer.suggestions.suggest import suggest
+from mixlaw.optimizer.answers.propose import propose
+from mixlaw.optimizer.next_runs.costs import Proxies
+from mixlaw.optimizer.next_runs.suggest import suggest
+from mixlaw.optimizer.target.target import FLOPS, Target
+from mixlaw.plots.style import CYCLE
 from mixlaw.recipe import Domain, Kind
+from mixlaw.testing.worlds import random_recipes, random_world
 
 KINDS = tuple(Kind)
 CASE = {"domains": 7, "tasks": 8, "draws": 200}

@@ -26,8 +26,8 @@ from pictures import finished, save
 from plotly.subplots import make_subplots
 from scoreboard_tables import BOARDS, DATA, ROOT, Figure
 
-from mixlaw.analysis.plots.style import CYCLE, OTHER, faded
-from mixlaw.optimizer.suggestions.replay import Replay, Step, needed, replay
+from mixlaw.plots.style import CYCLE, OTHER, faded
+from mixlaw.testing.replay import Replay, Step, needed, replay
 
 SEEDS = 20
 KEPT = ROOT / "out" / "replay.json"

@@ -27,7 +27,7 @@ from pictures import save
 from scoreboard_plots import PLOTS
 from scoreboard_tables import BOARDS, ROOT, Answer, Figure, Floats
 
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.data.design import Design
 
 PROCESSES = 2
 CODE = "code_share"

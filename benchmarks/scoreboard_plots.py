@@ -29,7 +29,7 @@ from scoreboard_tables import (
 )
 
 from mixlaw.analysis.laws import MUENNIGHOFF_2023
-from mixlaw.analysis.plots.style import CYCLE, OTHER, count, faded
+from mixlaw.plots.style import CYCLE, OTHER, count, faded
 
 DOT = {"size": 5, "opacity": 0.7}
 

@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mixlaw.analysis.design import Design
+from mixlaw.adapters.importing import import_table
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws import HOFFMANN_2022, MUENNIGHOFF_2023, Law
-from mixlaw.importing import import_table
 from mixlaw.study import Study, open_study
 
 ROOT = Path(__file__).parents[1]

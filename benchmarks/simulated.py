@@ -22,17 +22,17 @@ from peers import PEERS, Peer, Space, regmix, vectors
 from replay import OURS, as_table, write_part
 from scoreboard_tables import ROOT, Figure
 
+from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.fit import fit
-from mixlaw.analysis.from_recipes import design_of
-from mixlaw.optimizer.proposals.propose import propose
-from mixlaw.optimizer.simulate import Family, World, wild_world
-from mixlaw.optimizer.space.constraints import feasible
-from mixlaw.optimizer.space.target import FLOPS, Target
-from mixlaw.optimizer.suggestions.cold_start import cold_start
-from mixlaw.optimizer.suggestions.pool import scaled
-from mixlaw.optimizer.suggestions.proxies import Proxies
+from mixlaw.optimizer.answers.propose import propose
+from mixlaw.optimizer.next_runs.candidates import scaled
+from mixlaw.optimizer.next_runs.costs import Proxies
+from mixlaw.optimizer.next_runs.first_design import cold_start
+from mixlaw.optimizer.target.feasible import feasible
+from mixlaw.optimizer.target.target import FLOPS, Target
 from mixlaw.recipe import Domain, Kind, Recipe
-from mixlaw.runner.tree import plan
+from mixlaw.runner.plan.tree import plan
+from mixlaw.testing.worlds import Family, World, wild_world
 
 Floats = NDArray[np.float64]
 KEPT = ROOT / "out" / "simulated.json"

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mixlaw.runner.corpora.document import parts
-from mixlaw.runner.corpora.packages import standard_library
+from mixlaw.demo.prose import read_prose
 from mixlaw.runner.corpora.prepare import prepare
-from mixlaw.runner.corpora.prose import read_prose
+from mixlaw.runner.corpora.sources.document import parts
+from mixlaw.runner.corpora.sources.packages import standard_library
 from mixlaw.runner.corpora.spool import PIECE
 from mixlaw.runner.corpora.tokenizer import load
 
@@ -126,8 +126,8 @@ def resident(process: int) -> int:
 #: What every process of the crew imports; what a job loads beyond that, such as the tokenizers' library, counts.
 IDLE = """
 import os
-import mixlaw.runner.corpora.buckets, mixlaw.runner.corpora.shard_files, mixlaw.runner.corpora.source
-import mixlaw.runner.corpora.crew
+import mixlaw.runner.corpora.buckets, mixlaw.runner.corpora.shard_files, mixlaw.runner.corpora.sources.source
+import mixlaw.runner.corpora.process_pool
 print(int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
 """
 

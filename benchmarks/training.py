@@ -25,16 +25,16 @@ import torch
 from torch.nn import functional
 
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.runner.distributed import ALONE, spread
-from mixlaw.runner.head import Losses
-from mixlaw.runner.ladder import shape
-from mixlaw.runner.loader import Batches
-from mixlaw.runner.memory import keep_freed_memory
-from mixlaw.runner.meter import Meter
-from mixlaw.runner.model import initialise, optimizer
-from mixlaw.runner.schedule import rate
-from mixlaw.runner.spikes import Watch
-from mixlaw.runner.step import CPU_TOKENS, train_step
+from mixlaw.runner.batches.loader import Batches
+from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.models.llama import initialise, optimizer
+from mixlaw.runner.models.loss import Losses
+from mixlaw.runner.models.memory import keep_freed_memory
+from mixlaw.runner.train.log import Meter
+from mixlaw.runner.train.parallel import ALONE, spread
+from mixlaw.runner.train.schedule import rate
+from mixlaw.runner.train.spikes import Watch
+from mixlaw.runner.train.step import CPU_TOKENS, train_step
 
 VOCABULARY, SEQUENCE, ROWS = 1024, 128, 64
 ROUNDS, STEPS = 7, {"0.1M": 6, "1M": 3, "5M": 1}

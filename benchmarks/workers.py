@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mixlaw.runner.devices import Machine
-from mixlaw.runner.dispatch import Progress
-from mixlaw.runner.execute import LocalExecutor
-from mixlaw.runner.tree import Tree, plan
+from mixlaw.runner.execute.local import LocalExecutor
+from mixlaw.runner.execute.machines import Machine
+from mixlaw.runner.execute.queue import Progress
+from mixlaw.runner.plan.tree import Tree, plan
 from mixlaw.study import Study, open_study
 
 SEGMENTS, ROUNDS = 6, 2

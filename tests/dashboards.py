@@ -10,10 +10,10 @@ from typing import Any
 from mixlaw.dashboard.serve import server_of
 from mixlaw.dashboard.view import View
 from mixlaw.dashboard.watched import opened
-from mixlaw.optimizer.proposals.ground import ground_of
-from mixlaw.optimizer.proposals.proposal import PROPOSAL
-from mixlaw.optimizer.proposals.revise import weighed
-from mixlaw.optimizer.worth.goal import Goal
+from mixlaw.optimizer.answers.proposal import PROPOSAL
+from mixlaw.optimizer.answers.quick import weighed
+from mixlaw.optimizer.goal.goal import Goal
+from mixlaw.optimizer.search.problem import ground_of
 from mixlaw.recipe import Recipe
 from mixlaw.study import open_study
 

@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 
 import small_study
+from mixlaw.adapters.importing import import_table
 from mixlaw.analysis.fit import fit
-from mixlaw.importing import import_table
-from mixlaw.optimizer.simulate import random_recipes, random_world
 from mixlaw.recipe import Domain, Kind
 from mixlaw.study import open_study
+from mixlaw.testing.worlds import random_recipes, random_world
 
 DOMAINS = [
     Domain("web", Kind.TEXT, 400_000_000),

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from mixlaw.runner.distributed import Ranks, joined
+from mixlaw.runner.train.parallel import Ranks, joined
 
 
 def together(world: int, work: Callable[..., None], *arguments: Any) -> None:

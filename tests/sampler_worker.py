@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 
-from mixlaw.optimizer.sampling.sampler import MixtureSampler, suggest_mixture
+from mixlaw.optimizer.optuna.sampler import MixtureSampler, suggest_mixture
 from mixlaw.recipe import Mixture
 
 NAMES = ("web", "code", "math")
@@ -53,7 +53,7 @@ def work(url: str, count: int) -> dict[int, float]:
 
 def main(url: str, workers: int, count: int) -> None:
     """Fork workers that start together, once everything is imported; print what each of them told."""
-    import_module("mixlaw.optimizer.sampling.model")
+    import_module("mixlaw.optimizer.optuna.model")
     with multiprocessing.get_context("fork").Pool(workers) as pool:
         print(json.dumps(pool.map(partial(work, url), [count] * workers, chunksize=1)))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mixlaw.runner.tree import plan
+from mixlaw.runner.plan.tree import plan
 from mixlaw.study import Study, open_study
 
 SETTINGS = """\
@@ -92,7 +92,7 @@ def copy(prepared: Path, folder: Path) -> Study:
 
 def train_here(study: Study) -> None:
     """What one worker does, in this process: all segments, one after the other."""
-    from mixlaw.runner.worker import Worker
+    from mixlaw.runner.execute.worker import Worker
 
     tree, worker = plan(study.recipes()), Worker(study.setup, study.runs)
     recipes = {recipe.lineage: recipe for recipe in tree.recipes}

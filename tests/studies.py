@@ -10,19 +10,19 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from mixlaw.analysis.audit import Held, audit
-from mixlaw.analysis.estimate import fit_member
-from mixlaw.analysis.folds import Fold
+from mixlaw.adapters.importing import import_table
+from mixlaw.analysis.audit.audit import Held, audit
+from mixlaw.analysis.audit.folds import Fold
+from mixlaw.analysis.data.observed import observe
+from mixlaw.analysis.fitting.estimate import fit_member
 from mixlaw.analysis.laws import Exposure
-from mixlaw.analysis.observed import observe
-from mixlaw.analysis.plots import Node
-from mixlaw.analysis.surface import Surfaces, surfaces_of
-from mixlaw.importing import import_table
-from mixlaw.optimizer.proposals.proposal import Proposal
-from mixlaw.optimizer.proposals.propose import propose
-from mixlaw.optimizer.simulate import World, random_recipes, random_world
-from mixlaw.optimizer.space.target import Target
+from mixlaw.analysis.surface.surface import Surfaces, surfaces_of
+from mixlaw.optimizer.answers.proposal import Proposal
+from mixlaw.optimizer.answers.propose import propose
+from mixlaw.optimizer.target.target import Target
+from mixlaw.plots import Node
 from mixlaw.recipe import Domain, Kind
+from mixlaw.testing.worlds import World, random_recipes, random_world
 
 DOMAINS = (
     Domain("web", Kind.TEXT, 4_000_000),

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mixlaw.adapters.importing import Understood, understand
 from mixlaw.adapters.jumps import Model, mixed_units
 from mixlaw.errors import InputError
-from mixlaw.importing import Understood, understand
 
 RUNS = 60
 

@@ -9,8 +9,8 @@ import pytest
 
 from mixlaw.adapters.gather import gather
 from mixlaw.adapters.history import MOMENTS
+from mixlaw.adapters.importing import Understood, understand
 from mixlaw.errors import InputError
-from mixlaw.importing import Understood, understand
 
 # The page quotes every cell, writes the metric thrice, and leaves a cell empty where a run logged nothing.
 HEAD = ",".join(f'"{run} - eval/code{end}"' for run in ("web-30 - a", "b", "dead") for end in ("", "__MIN", "__MAX"))

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from mixlaw.adapters.gather import gather
+from mixlaw.adapters.importing import Understood, import_table, understand
 from mixlaw.adapters.lm_eval import add_results
 from mixlaw.adapters.mapping import Results
 from mixlaw.errors import InputError
-from mixlaw.importing import Understood, import_table, understand
 from mixlaw.study import open_study
 
 RUNS = "run,params,progress,tokens:init:web\nrun-a,1000000,1,1000000\nrun-b,1000000,1,2000000\n"

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from mixlaw.adapters.gather import gather
+from mixlaw.adapters.importing import Understood, import_table, understand
 from mixlaw.adapters.mapping import captures, read_mapping, starred
 from mixlaw.errors import InputError
-from mixlaw.importing import Understood, import_table, understand
 from mixlaw.study import open_study
 
 RUNS = """exp,size_m,seed,budget_b,weight_web,weight_code,web_loss,web_loss_sd,acc_pct

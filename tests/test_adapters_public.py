@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mixlaw.adapters.gather import gather
-from mixlaw.importing import Understood, import_table, understand
+from mixlaw.adapters.importing import Understood, import_table, understand
 from mixlaw.records import Record
 from mixlaw.study import open_study
 

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from mixlaw.adapters.gather import gather
+from mixlaw.adapters.importing import Understood, understand
 from mixlaw.errors import InputError
-from mixlaw.importing import Understood, understand
 
 # The web page quotes every cell and names nested keys with dots.
 PAGE = """"Name","State","Notes","User","Tags","Runtime","Sweep","data.code","data.web","size","eval/code","eval/acc"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.worth.baselines import (
+from mixlaw.optimizer.goal.baselines import (
     BASELINES,
     balanced_to_text,
     code_to_text,
@@ -17,7 +17,7 @@ from mixlaw.optimizer.worth.baselines import (
     text_only,
     uniform,
 )
-from mixlaw.optimizer.worth.published import CRYSTAL, LLAMA_3, OLMO_3, QWEN_CODER, SMOLLM2
+from mixlaw.optimizer.goal.published import CRYSTAL, LLAMA_3, OLMO_3, QWEN_CODER, SMOLLM2
 from mixlaw.recipe import Domain, Kind, Recipe
 
 DOMAINS = (

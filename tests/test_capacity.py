@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.fit import fit
 from mixlaw.analysis.laws import CapacityCompetition, Chinchilla, Joint, Law
 from mixlaw.analysis.laws.capacity_competition import allocate

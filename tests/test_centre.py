@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from mixlaw.optimizer.proposals.search import random_starts
-from mixlaw.optimizer.space.centre import Polytope, centre_of
-from mixlaw.optimizer.space.constraints import feasible
-from mixlaw.optimizer.space.target import Target
+from mixlaw.optimizer.search.climb import random_starts
+from mixlaw.optimizer.target.centre import Polytope, centre_of
+from mixlaw.optimizer.target.feasible import feasible
+from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind
 
 DOMAINS = (

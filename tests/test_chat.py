@@ -10,7 +10,7 @@ import pytest
 
 from chat_server import Server, memorised, serve
 from mixlaw.errors import InputError
-from mixlaw.runner.chat import Chat, Endpoint, Reply, Request
+from mixlaw.runner.evaluate.chat import Chat, Endpoint, Reply, Request
 
 ANSWERS = {
     "Which colour has grass?": "Grass is green.",

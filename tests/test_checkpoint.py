@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from mixlaw.errors import InputError
-from mixlaw.runner import checkpoint
-from mixlaw.runner.checkpoint_files import STATE, verify
-from mixlaw.runner.head import Losses
-from mixlaw.runner.ladder import Shape
-from mixlaw.runner.model import initialise, optimizer
-from mixlaw.runner.step import train_step
+from mixlaw.runner.models.ladder import Shape
+from mixlaw.runner.models.llama import initialise, optimizer
+from mixlaw.runner.models.loss import Losses
+from mixlaw.runner.train import checkpoint
+from mixlaw.runner.train.checkpoint_files import STATE, verify
+from mixlaw.runner.train.step import train_step
 
 VOCABULARY, SEQUENCE = 300, 32
 NOWHERE = Path("no tokenizer here")

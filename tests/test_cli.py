@@ -16,9 +16,9 @@ import pytest
 
 from mixlaw.cli import app
 from mixlaw.errors import InputError
-from mixlaw.optimizer.simulate import random_recipes, random_world
 from mixlaw.recipe import Domain, Kind
 from mixlaw.study import open_study
+from mixlaw.testing.worlds import random_recipes, random_world
 
 ROOT = Path(__file__).parents[1]
 DOMAINS = [

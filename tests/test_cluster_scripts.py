@@ -26,7 +26,7 @@ STUBS = {
         while true; do sleep 0.02; done""",
     "torchrun": "",
     "mixlaw": """
-        [ "$3" = --launch ] && eval "$4 -m mixlaw.runner.worker"
+        [ "$3" = --launch ] && eval "$4 -m mixlaw.runner.execute.worker"
         # A driver lives longer than it takes nodes to join.
         case "$*" in *"--executor ray"*) if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
             until grep -q "^ray start --address" "$RECORD"; do /bin/sleep 0.05; done; fi;; esac
@@ -161,7 +161,7 @@ def test_one_worker_spans_all_nodes(tmp_path: Path) -> None:
     port = 20000 + 31337 % 10000
     assert job.calls[-1] == (
         "torchrun --nnodes=4 --node-rank=0 --nproc-per-node=8 "
-        f"--master-addr=gpu1 --master-port={port} -m mixlaw.runner.worker"
+        f"--master-addr=gpu1 --master-port={port} -m mixlaw.runner.execute.worker"
     )
 
 

@@ -10,10 +10,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import code_share_table as benchmark
 
+from mixlaw.adapters.importing import import_table
+from mixlaw.analysis.audit.readiness import Verdict
 from mixlaw.analysis.fit import fit
-from mixlaw.analysis.readiness import Verdict
-from mixlaw.analysis.surface import Surfaces
-from mixlaw.importing import import_table
+from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.study import open_study
 
 

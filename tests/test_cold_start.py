@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from mixlaw.optimizer.space.constraints import feasible
-from mixlaw.optimizer.space.target import Target
-from mixlaw.optimizer.suggestions.cold_start import REPEATS, centre, cold_start, short_of_runs
-from mixlaw.optimizer.suggestions.d_optimal import d_optimal, features, log_det
-from mixlaw.optimizer.suggestions.pool import Candidate
-from mixlaw.optimizer.suggestions.proxies import Prices, Proxies
+from mixlaw.optimizer.next_runs.candidates import Candidate
+from mixlaw.optimizer.next_runs.costs import Prices, Proxies
+from mixlaw.optimizer.next_runs.d_optimal import d_optimal, features, log_det
+from mixlaw.optimizer.next_runs.first_design import REPEATS, centre, cold_start, short_of_runs
+from mixlaw.optimizer.target.feasible import feasible
+from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
-from mixlaw.runner.tree import plan
+from mixlaw.runner.plan.tree import plan
 from mixlaw.settings import Settings
-from mixlaw.study_recipes import written
+from mixlaw.settings.recipes import written
 
 DOMAINS = (
     Domain("web", Kind.TEXT, 4_000_000),

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.runner import checkpoint
-from mixlaw.runner.ladder import shape
-from mixlaw.runner.setup import Setup
-from mixlaw.runner.train import train_segment
-from mixlaw.runner.tree import Segment, plan
+from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.plan.setup import Setup
+from mixlaw.runner.plan.tree import Segment, plan
+from mixlaw.runner.train import checkpoint
+from mixlaw.runner.train.loop import train_segment
 
 COMPILER = os.environ.get("CXX", "g++")
 pytestmark = [

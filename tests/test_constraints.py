@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.proposals.search import climb
-from mixlaw.optimizer.space.constraints import Feasible, Infeasible, feasible
-from mixlaw.optimizer.space.points import Points
-from mixlaw.optimizer.space.target import Guard, Target, Trained
+from mixlaw.optimizer.search.climb import climb
+from mixlaw.optimizer.target.feasible import Feasible, Infeasible, feasible
+from mixlaw.optimizer.target.points import Points
+from mixlaw.optimizer.target.target import Guard, Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Recipe
 
 DOMAINS = (
@@ -201,7 +201,7 @@ def test_the_cooldown_is_narrowed_to_what_the_caps_leave() -> None:
 
 
 def test_baselines_that_break_a_limit_are_told_which() -> None:
-    from mixlaw.optimizer.worth.baselines import uniform
+    from mixlaw.optimizer.goal.baselines import uniform
 
     allowed = feasible(TIGHT, DOMAINS)
     broken = allowed.violations(uniform(1_000_000, TIGHT.phase_tokens(0.1), DOMAINS))

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from mixlaw.cli import app
 from mixlaw.errors import InputError
+from mixlaw.runner.batches.manifest import read_manifest
 from mixlaw.runner.corpora.contamination import Contamination, Finder, check, size_for, words
-from mixlaw.runner.corpora.manifest import read_manifest
-from mixlaw.runner.items import humaneval
+from mixlaw.runner.evaluate.items import humaneval
 
 SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu", "va")
 

@@ -12,18 +12,18 @@ from scipy.integrate import quad
 from torch import Tensor
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.proposals.rivals import rivals_of
-from mixlaw.optimizer.simulate import World, random_world
-from mixlaw.optimizer.space.constraints import feasible
-from mixlaw.optimizer.space.target import Guard, Target, Trained
-from mixlaw.optimizer.suggestions.contenders import Contest, contest_of, gains_of, stakes_of
-from mixlaw.optimizer.suggestions.knowledge import Outlook, choose_batch
-from mixlaw.optimizer.suggestions.proxies import Proxies
-from mixlaw.optimizer.suggestions.suggest import suggest
-from mixlaw.optimizer.worth.goal import Goal, worth_of
-from mixlaw.optimizer.worth.objective import Guarded, Objective
-from mixlaw.optimizer.worth.trust import near_runs
+from mixlaw.optimizer.goal.gains import Guarded, Objective
+from mixlaw.optimizer.goal.goal import Goal, worth_of
+from mixlaw.optimizer.goal.rivals import rivals_of
+from mixlaw.optimizer.goal.trust import near_runs
+from mixlaw.optimizer.next_runs.contenders import Contest, contest_of, gains_of, stakes_of
+from mixlaw.optimizer.next_runs.costs import Proxies
+from mixlaw.optimizer.next_runs.suggest import suggest
+from mixlaw.optimizer.next_runs.value import Outlook, choose_batch
+from mixlaw.optimizer.target.feasible import feasible
+from mixlaw.optimizer.target.target import Guard, Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture
+from mixlaw.testing.worlds import World, random_world
 
 DOMAINS = (
     Domain("web", Kind.TEXT, 40_000_000),

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora import repositories
-from mixlaw.runner.corpora.source import identity, partitions, read
+from mixlaw.runner.corpora.sources import git as repositories
+from mixlaw.runner.corpora.sources.source import identity, partitions, read
 
 NAME = ("-c", "user.name=N", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false")
 

@@ -14,7 +14,7 @@ import pytest
 
 from hub_server import COMMIT, serve
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.source import identity, packages, partitions, read
+from mixlaw.runner.corpora.sources.source import identity, packages, partitions, read
 
 TEXTS = [f"text {number}" for number in range(10)]
 
@@ -91,7 +91,7 @@ CLIENT = """
 import json, pickle, sys
 from pathlib import Path
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.source import identity, partitions
+from mixlaw.runner.corpora.sources.source import identity, partitions
 found = []
 for source in sys.argv[1:]:
     try:

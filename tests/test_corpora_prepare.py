@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mixlaw.demo.prose import read_prose
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.manifest import Manifest, read_manifest
-from mixlaw.runner.corpora.packages import standard_library
+from mixlaw.runner.batches.manifest import Manifest, read_manifest
+from mixlaw.runner.batches.shards import Shards, open_shards, verify
 from mixlaw.runner.corpora.prepare import BUILDING, prepare
-from mixlaw.runner.corpora.prose import read_prose
-from mixlaw.runner.corpora.shards import Shards, open_shards, verify
+from mixlaw.runner.corpora.sources.packages import standard_library
 from mixlaw.runner.corpora.tokenizer import load
 
 SETTINGS: Any = {"vocabulary": 400, "held_out": 0.1}

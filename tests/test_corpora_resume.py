@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from mixlaw.errors import InputError
+from mixlaw.runner.batches.manifest import Manifest, read_manifest
+from mixlaw.runner.batches.shards import verify
 from mixlaw.runner.corpora import build, spool
-from mixlaw.runner.corpora.crew import Crew, Tell
-from mixlaw.runner.corpora.manifest import Manifest, read_manifest
 from mixlaw.runner.corpora.prepare import BUILDING, prepare
-from mixlaw.runner.corpora.shards import verify
+from mixlaw.runner.corpora.process_pool import Crew, Tell
 from processes import family, gone, wait_until
 
 DOMAINS = {"a": "a", "b": "b.jsonl"}

@@ -16,9 +16,9 @@ import polars as pl
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora import files
-from mixlaw.runner.corpora.part import batches
-from mixlaw.runner.corpora.source import embedded, identity, packages, partitions, read
+from mixlaw.runner.corpora.sources import files
+from mixlaw.runner.corpora.sources.part import batches
+from mixlaw.runner.corpora.sources.source import embedded, identity, packages, partitions, read
 
 TEXTS = ["first text", "second\ntext", "drîtter Text"]
 

@@ -9,10 +9,10 @@ from random import Random
 
 import pytest
 
-from mixlaw.runner.corpora.document import Document
-from mixlaw.runner.corpora.problems import Family, Problem, write
-from mixlaw.runner.corpora.source import EMBEDDED
-from mixlaw.runner.corpora.synthetic import FAMILIES, generate, read_synthetic, verify
+from mixlaw.demo.problems import Family, Problem, write
+from mixlaw.demo.synthetic import FAMILIES, generate, read_synthetic, verify
+from mixlaw.runner.corpora.sources.document import Document
+from mixlaw.runner.corpora.sources.source import EMBEDDED
 
 
 def problem(solution: str, *checks: str) -> Problem:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.languages import language
-from mixlaw.runner.corpora.source import identity, packages, partitions, read
-from mixlaw.runner.corpora.trees import reason
+from mixlaw.runner.corpora.sources.languages import language
+from mixlaw.runner.corpora.sources.source import identity, packages, partitions, read
+from mixlaw.runner.corpora.sources.trees import reason
 
 CODE = "def add(first, second):\n    return first + second\n"
 RANDOM = random.Random(0)

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.runner.cost import Plan
-from mixlaw.runner.ladder import hyperparameters, shape
-from mixlaw.runner.placement import makespan
-from mixlaw.runner.setup import Setup
-from mixlaw.runner.tree import plan
+from mixlaw.runner.models.ladder import hyperparameters, shape
+from mixlaw.runner.plan.placement import makespan
+from mixlaw.runner.plan.price import Plan
+from mixlaw.runner.plan.setup import Setup
+from mixlaw.runner.plan.tree import plan
 
 TEXT, CODE = Mixture({"text": 1.0}), Mixture({"code": 1.0})
 SETUP = Setup(data="data", data_hash="abc", vocabulary=300, sequence=32, tasks=("text",), batch=4)

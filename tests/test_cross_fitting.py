@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.design import Design
-from mixlaw.optimizer.proposals.judge import cross_fitted
-from mixlaw.optimizer.proposals.propose import propose
-from mixlaw.optimizer.simulate import Known
-from mixlaw.optimizer.space.target import Target
+from mixlaw.analysis.data.design import Design
+from mixlaw.optimizer.answers.propose import propose
+from mixlaw.optimizer.goal.evidence import cross_fitted
+from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+from mixlaw.testing.worlds import Known
 
 DOMAINS = tuple(Domain(name, Kind.TEXT, 10**9) for name in "abc")
 CENTRE = torch.tensor([0.4, 0.35, 0.25], dtype=torch.float64)

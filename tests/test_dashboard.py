@@ -14,9 +14,9 @@ pytest.importorskip("dash", reason="needs the package dash")
 
 from dashboards import TARGET, Page, expected, served
 from mixlaw.export.write import export
-from mixlaw.optimizer.proposals.proposal import PROPOSAL
-from mixlaw.optimizer.space.target import Guard
-from mixlaw.optimizer.worth.goal import Goal
+from mixlaw.optimizer.answers.proposal import PROPOSAL
+from mixlaw.optimizer.goal.goal import Goal
+from mixlaw.optimizer.target.target import Guard
 from mixlaw.study import open_study
 from studies import on_disk
 

@@ -13,12 +13,12 @@ import pytest
 pytest.importorskip("dash", reason="needs the package dash")
 
 from dashboards import TARGET, Page, expected, served
+from mixlaw.adapters.importing import import_table
 from mixlaw.dashboard.view import packed
 from mixlaw.dashboard.watched import opened
 from mixlaw.errors import InputError
-from mixlaw.importing import import_table
-from mixlaw.optimizer.simulate import random_recipes, random_world
 from mixlaw.study import open_study
+from mixlaw.testing.worlds import random_recipes, random_world
 from studies import DOMAINS, on_disk, quick_fit
 
 

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 import torch
 
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.data.design import Design
 from mixlaw.errors import InputError
 
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.runner import checkpoint
-from mixlaw.runner.distributed import ALONE, Ranks, spread
-from mixlaw.runner.ladder import Shape, shape
-from mixlaw.runner.model import initialise, optimizer
-from mixlaw.runner.setup import Setup
-from mixlaw.runner.step import train_step
-from mixlaw.runner.train import Stopped, train_segment
-from mixlaw.runner.tree import plan
+from mixlaw.runner.models.ladder import Shape, shape
+from mixlaw.runner.models.llama import initialise, optimizer
+from mixlaw.runner.plan.setup import Setup
+from mixlaw.runner.plan.tree import plan
+from mixlaw.runner.train import checkpoint
+from mixlaw.runner.train.loop import Stopped, train_segment
+from mixlaw.runner.train.parallel import ALONE, Ranks, spread
+from mixlaw.runner.train.step import train_step
 from ranks import together
 
 STEPS = 50

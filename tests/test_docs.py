@@ -35,7 +35,7 @@ NOT_RUN = {
     r"pip install .*": "packages come from an index",
     r"make \w+.*": "minutes; CI calls each by itself",
     r"python (-m )?benchmarks\S*.*": "minutes to hours; tests check what they are made of",
-    r"python -m mixlaw.runner.tasks.programs": "328 programs in sandboxes; tests/test_programs.py runs some",
+    r"python -m mixlaw.runner.evaluate.programs": "328 programs in sandboxes; tests/test_programs.py runs some",
     r"mixlaw demo\b.*": "ten minutes; tests/test_demo.py runs the small one",
     r"mixlaw run (?!.*--dry-run).*(--executor|--gpus [1-9]|--launch).*": "a cluster or GPUs; tests/test_ray.py has one",
     r"mixlaw dashboard .*": "serves until it is stopped; tests/test_dashboard.py drives it",
@@ -44,7 +44,7 @@ NOT_RUN = {
 }
 #: Programs of which only the imports are run, by page and first line.
 PROGRAMS_NOT_RUN = {
-    ("evaluation.md", "from mixlaw.runner.evaluate import evaluate"): "BoolQ comes from the hub; test_harness.py",
+    ("evaluation.md", "from mixlaw.runner.evaluate.run import evaluate"): "BoolQ comes from the hub; test_harness.py",
     ("data.md", "from pathlib import Path"): "asks a model behind an endpoint; tests/test_teacher.py has one",
 }
 #: Pages whose STUDY is trained here; the others have imported runs, or make theirs.

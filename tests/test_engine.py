@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import least_squares
 from torch import Tensor
 
-from mixlaw.analysis.engine import Problems, Solution, solve
+from mixlaw.analysis.fitting.engine import Problems, Solution, solve
 from mixlaw.analysis.laws import LAWS, Chinchilla, DataConstrained, Exposure
 from mixlaw.analysis.laws.base import Form
 from test_laws import designs, thetas

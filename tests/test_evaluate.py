@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 
+from mixlaw.demo.prose import read_prose
 from mixlaw.errors import InputError
 from mixlaw.records import Unit
-from mixlaw.runner.corpora.packages import standard_library
+from mixlaw.runner.batches.shards import open_shards
 from mixlaw.runner.corpora.prepare import prepare
-from mixlaw.runner.corpora.prose import read_prose
-from mixlaw.runner.corpora.shards import open_shards
+from mixlaw.runner.corpora.sources.packages import standard_library
 from mixlaw.runner.corpora.tokenizer import encode, load
-from mixlaw.runner.evaluate import TASKS, evaluate, tasks_of
-from mixlaw.runner.items import read_items
-from mixlaw.runner.scoring import bits_per_byte, choice_probability, slide
-from mixlaw.runner.tasks.choices import Items, choice_accuracy
+from mixlaw.runner.evaluate.choices import Items, choice_accuracy
+from mixlaw.runner.evaluate.items import read_items
+from mixlaw.runner.evaluate.run import TASKS, evaluate, tasks_of
+from mixlaw.runner.evaluate.scoring import bits_per_byte, choice_probability, slide
 
 SEQUENCE = 48
 DOMAINS = {"prose": "speeches.jsonl", "code": "code/*.py"}

@@ -19,12 +19,12 @@ import torch
 from safetensors.torch import load_file
 
 from mixlaw.errors import InputError
-from mixlaw.runner.devices import Machine, Place
-from mixlaw.runner.dispatch import TRIES, Progress
-from mixlaw.runner.execute import Hand, LocalExecutor
-from mixlaw.runner.ladder import shape
-from mixlaw.runner.memory import USABLE, training_bytes
-from mixlaw.runner.tree import plan
+from mixlaw.runner.execute.local import Hand, LocalExecutor
+from mixlaw.runner.execute.machines import Machine, Place
+from mixlaw.runner.execute.queue import TRIES, Progress
+from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.models.memory import USABLE, training_bytes
+from mixlaw.runner.plan.tree import plan
 from mixlaw.study import Study, open_study
 from processes import children, gone, silent, wait_until
 from small_study import SEGMENTS, copy, files, prepare, results, train_here
@@ -298,7 +298,7 @@ def _deadly() -> Iterator[None]:
         while not over.wait(0.01):
             for pid in children(driver):
                 with suppress(OSError):
-                    if b"mixlaw.runner.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    if b"mixlaw.runner.execute.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                         os.kill(pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mixlaw.analysis.design import Design
-from mixlaw.analysis.estimate import FRONTIER, row_weight
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.observed import observe
 from mixlaw.analysis.fit import fit
+from mixlaw.analysis.fitting.estimate import FRONTIER, row_weight
 from mixlaw.analysis.laws import MUENNIGHOFF_2023, Chinchilla, Law
-from mixlaw.analysis.observed import observe
 
 DATA = Path(os.environ.get("MIXLAW_DATA", Path(__file__).parents[2] / "shared" / "data"))
 Floats = NDArray[np.float64]

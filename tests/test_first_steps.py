@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import small_study
+from mixlaw.adapters.importing import import_table
 from mixlaw.analysis.fit import fit
 from mixlaw.errors import InputError
-from mixlaw.importing import import_table
-from mixlaw.optimizer.simulate import random_recipes, random_world
 from mixlaw.recipe import Domain, Kind
 from mixlaw.study import open_study
+from mixlaw.testing.worlds import random_recipes, random_world
 
 DOMAINS = (Domain("web", Kind.TEXT, 10**12), Domain("code", Kind.CODE, 10**12))
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from mixlaw.adapters.importing import import_table
+from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.fit import fit
-from mixlaw.analysis.from_recipes import design_of
 from mixlaw.cli import app
 from mixlaw.errors import InputError
-from mixlaw.importing import import_table
-from mixlaw.optimizer.proposals.proposal import Interval
-from mixlaw.optimizer.simulate import random_recipes, random_world
-from mixlaw.optimizer.worth.baselines import named
+from mixlaw.optimizer.answers.proposal import Interval
+from mixlaw.optimizer.goal.baselines import named
 from mixlaw.recipe import Recipe
 from mixlaw.study import open_study
+from mixlaw.testing.worlds import random_recipes, random_world
 from test_cli import DOMAINS, document, refused
 
 RECIPE = """

@@ -16,15 +16,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import gallery
 
-from mixlaw.analysis.plots.style import INK
 from mixlaw.errors import InputError
-from mixlaw.optimizer.proposals.pareto import Compromise, Front
-from mixlaw.optimizer.proposals.proposal import Interval
-from mixlaw.optimizer.suggestions.suggestion import Job, Suggestion, Value
-from mixlaw.runner.schedule import rate
+from mixlaw.optimizer.answers.front import Compromise, Front
+from mixlaw.optimizer.answers.proposal import Interval
+from mixlaw.optimizer.next_runs.suggestion import Job, Suggestion, Value
+from mixlaw.plots.style import INK
+from mixlaw.report.losses import curves, logged
+from mixlaw.runner.train.schedule import rate
 from mixlaw.study import Study, open_study
-from mixlaw.study_losses import curves, logged
-from mixlaw.study_plots import Plots
+from mixlaw.study.showing import Plots
 from small_study import SETTINGS, prepare
 from studies import on_disk, study
 
@@ -236,7 +236,7 @@ def test_a_dark_page_gets_light_ink_and_the_list_names_every_plot(fitted: Study)
 def test_the_learning_rate_that_is_drawn_is_the_one_that_is_trained_with(fitted: Study) -> None:
     from dataclasses import replace
 
-    from mixlaw.analysis.plots.recipes import learning_rates
+    from mixlaw.plots.recipes import learning_rates
     from mixlaw.recipe import Decay, Schedule
 
     recipe = fitted.proposals()[-1].recipe

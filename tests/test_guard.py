@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mixlaw.optimizer.proposals.guard import TRIFLE, excess, guarded_by, holding
-from mixlaw.optimizer.proposals.optimize import best_points
-from mixlaw.optimizer.proposals.rivals import rivals_of
-from mixlaw.optimizer.proposals.search import random_starts
-from mixlaw.optimizer.simulate import random_world
-from mixlaw.optimizer.space.constraints import feasible
-from mixlaw.optimizer.space.target import Guard, Target
-from mixlaw.optimizer.worth.goal import Goal, worth_of
-from mixlaw.optimizer.worth.objective import Objective
-from mixlaw.optimizer.worth.trust import near_runs
+from mixlaw.optimizer.goal.gains import Objective
+from mixlaw.optimizer.goal.goal import Goal, worth_of
+from mixlaw.optimizer.goal.rivals import rivals_of
+from mixlaw.optimizer.goal.trust import near_runs
+from mixlaw.optimizer.search.climb import random_starts
+from mixlaw.optimizer.search.guards import TRIFLE, excess, guarded_by, holding
+from mixlaw.optimizer.search.optimize import best_points
+from mixlaw.optimizer.target.feasible import feasible
+from mixlaw.optimizer.target.target import Guard, Target
 from mixlaw.recipe import Domain, Kind
+from mixlaw.testing.worlds import random_world
 
 DOMAINS = (
     Domain("web", Kind.TEXT, 4_000_000),

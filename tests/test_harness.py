@@ -14,9 +14,9 @@ import torch
 
 from chat_server import continuing
 from mixlaw.errors import InputError
-from mixlaw.runner.tasks import paper
-from mixlaw.runner.tasks.harness import Harness, _folders_with, _index, _manager
-from mixlaw.runner.tasks.measure import Subject
+from mixlaw.runner.evaluate import paper
+from mixlaw.runner.evaluate.harness import Harness, _folders_with, _index, _manager
+from mixlaw.runner.evaluate.measure import Subject
 
 COLOURS = {"grass": "green", "snow": "white", "coal": "black", "blood": "red", "gold": "yellow", "the sky": "blue"}
 CHOICE = """

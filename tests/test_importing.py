@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mixlaw.adapters.importing import import_table, understand
 from mixlaw.errors import InputError
-from mixlaw.importing import import_table, understand
 from mixlaw.study import open_study
 
 GOOD = {

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixlaw.optimizer.proposals.in_step import Asked, in_step
-from mixlaw.optimizer.proposals.search import random_starts, refine, refine_each
-from mixlaw.optimizer.space.constraints import feasible
-from mixlaw.optimizer.space.points import Points
-from mixlaw.optimizer.space.target import Target
+from mixlaw.optimizer.search.batched_slsqp import Asked, in_step
+from mixlaw.optimizer.search.climb import random_starts, refine, refine_each
+from mixlaw.optimizer.target.feasible import feasible
+from mixlaw.optimizer.target.points import Points
+from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind
 
 Floats = NDArray[np.float64]

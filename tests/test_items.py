@@ -9,12 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from mixlaw.demo.facts import countries
+from mixlaw.demo.prose import read_prose
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.facts import countries
-from mixlaw.runner.corpora.packages import required_folder
-from mixlaw.runner.corpora.prose import read_prose
+from mixlaw.runner.corpora.sources.packages import required_folder
 from mixlaw.runner.corpora.spool import Piece
-from mixlaw.runner.items import MOST, SWAPS, TASKS, Item, agreement, build_items, capitals, cloze, humaneval, read_items
+from mixlaw.runner.evaluate.items import (
+    MOST,
+    SWAPS,
+    TASKS,
+    Item,
+    agreement,
+    build_items,
+    capitals,
+    cloze,
+    humaneval,
+    read_items,
+)
 
 Passages = list[tuple[str, str]]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws import LAWS
 from mixlaw.analysis.laws.base import Form
 from test_laws import designs, thetas

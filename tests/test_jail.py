@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.runner import jail
-from mixlaw.runner.sandbox import OUTPUT, Status, run_untrusted
+from mixlaw.runner.evaluate.sandbox import jail
+from mixlaw.runner.evaluate.sandbox.run import OUTPUT, Status, run_untrusted
 
 
 def unable() -> str:
@@ -191,7 +191,7 @@ def test_nothing_but_python_its_libraries_and_the_program_is_there() -> None:
 
 @needs_bubblewrap
 def test_a_killed_caller_takes_the_program_along(tmp_path: Path) -> None:
-    code = "from mixlaw.runner.sandbox import run_untrusted\nrun_untrusted('while True: pass', seconds=60)"
+    code = "from mixlaw.runner.evaluate.sandbox.run import run_untrusted\nrun_untrusted('while True: pass', seconds=60)"
     caller = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)})
     while len(inside(tmp_path)) < 3:  # bubblewrap outside, its init and the program inside
         assert caller.poll() is None

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixlaw.optimizer.suggestions.knowledge import Outlook, choose_batch, expected_regret, plausible
+from mixlaw.optimizer.next_runs.value import Outlook, choose_batch, expected_regret, plausible
 
 WORLDS = 4000
 NORMAL = NormalDist()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from mixlaw.errors import InputError
-from mixlaw.runner.ladder import SIZES, Shape, _family, batch_rule, hyperparameters, main, parse_size, shape
-from mixlaw.runner.model import config, initialise, optimizer
+from mixlaw.runner.models.ladder import SIZES, Shape, _family, batch_rule, hyperparameters, main, parse_size, shape
+from mixlaw.runner.models.llama import config, initialise, optimizer
 
 FAMILY = _family()
 TIMED = ("1M", "5M", "30M")  # sizes that fit here

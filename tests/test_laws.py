@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import published
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws import (
     BESIROGLU_2024,
     HOFFMANN_2022,

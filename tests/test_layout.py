@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "mixlaw"
 FOLDERS = ("runner", "analysis", "optimizer")
-BASE = {"mixlaw.recipe", "mixlaw.records", "mixlaw.errors", "mixlaw.files", "mixlaw.shown", "mixlaw.collector"}
+BASE = {"mixlaw.recipe", "mixlaw.records", "mixlaw.errors", "mixlaw.files", "mixlaw.printable", "mixlaw.collector"}
 ALLOWED = {
     "runner": BASE | {"mixlaw.runner"},
     "analysis": BASE | {"mixlaw.analysis"},

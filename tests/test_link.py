@@ -10,14 +10,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mixlaw.analysis.design import Design
+from mixlaw.adapters.importing import import_table
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.observed import Observed, observe
 from mixlaw.analysis.fit import fit
 from mixlaw.analysis.laws import HOFFMANN_2022, Chinchilla
-from mixlaw.analysis.link import AccuracyLink, LinkCurve, fit_links
-from mixlaw.analysis.observed import Observed, observe
-from mixlaw.analysis.surface import Surfaces
+from mixlaw.analysis.surface.link import AccuracyLink, LinkCurve, fit_links
+from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
-from mixlaw.importing import import_table
 from mixlaw.study import open_study
 
 Floats = NDArray[np.float64]

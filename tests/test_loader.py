@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.runner.loader import Batches
-from mixlaw.runner.mixing import BLOCK, Order
+from mixlaw.runner.batches.loader import Batches
+from mixlaw.runner.batches.order import BLOCK, Order
 
 SEQUENCE, BATCH = 8, 4
 STEP = SEQUENCE * BATCH

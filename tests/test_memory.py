@@ -7,11 +7,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from mixlaw.errors import InputError
-from mixlaw.runner.distributed import ALONE, spread
-from mixlaw.runner.ladder import shape
-from mixlaw.runner.memory import devices_needed, sequences_at_once, training_bytes
-from mixlaw.runner.model import initialise, optimizer
-from mixlaw.runner.step import train_step
+from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.models.llama import initialise, optimizer
+from mixlaw.runner.models.memory import devices_needed, sequences_at_once, training_bytes
+from mixlaw.runner.train.parallel import ALONE, spread
+from mixlaw.runner.train.step import train_step
 
 
 def measured(size: str, vocabulary: int, sequence: int, sequences: int, at_once: int, recompute: bool) -> int:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixlaw.runner.mixing import BLOCK, Order, shuffled
+from mixlaw.runner.batches.order import BLOCK, Order, shuffled
 
 weights = st.lists(st.floats(1e-3, 1.0), min_size=1, max_size=12)
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from mixlaw.analysis.from_recipes import design_of
+from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.proposals.pareto import Front, hypervolume, leading, pareto
-from mixlaw.optimizer.simulate import World, random_recipes, random_world
-from mixlaw.optimizer.space.target import Guard, Target, Trained
-from mixlaw.optimizer.worth.baselines import named
+from mixlaw.optimizer.answers.front import Front, hypervolume, leading, pareto
+from mixlaw.optimizer.goal.baselines import named
+from mixlaw.optimizer.target.target import Guard, Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Recipe
+from mixlaw.testing.worlds import World, random_recipes, random_world
 
 DOMAINS = (
     Domain("web", Kind.TEXT, 4_000_000),
@@ -65,8 +65,8 @@ def test_no_recipe_of_the_front_is_beaten_by_another_for_both_groups(front: Fron
 
 
 def test_the_ends_of_the_front_beat_five_thousand_random_recipes(front: Front, world: World) -> None:
-    from mixlaw.optimizer.proposals.search import random_starts
-    from mixlaw.optimizer.space.constraints import feasible
+    from mixlaw.optimizer.search.climb import random_starts
+    from mixlaw.optimizer.target.feasible import feasible
 
     allowed = feasible(TARGET, DOMAINS)
     points = random_starts(allowed, 5000, seed=9)

@@ -14,15 +14,15 @@ from typer.testing import CliRunner
 from mixlaw.cli import app
 from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.runner.cost import Plan
-from mixlaw.runner.devices import Machine, Place, Pool, needed, this_machine
-from mixlaw.runner.dry_run import DryRun, Terms
-from mixlaw.runner.gpus import GPUS
-from mixlaw.runner.ladder import shape
-from mixlaw.runner.placement import Job, placed
-from mixlaw.runner.setup import Setup
-from mixlaw.runner.sites import Local, Ray, site_of
-from mixlaw.runner.tree import plan
+from mixlaw.runner.execute.machines import Machine, Place, Pool, needed, this_machine
+from mixlaw.runner.execute.sites import Local, Ray, site_of
+from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.plan.dry_run import DryRun, Terms
+from mixlaw.runner.plan.placement import Job, placed
+from mixlaw.runner.plan.price import Plan
+from mixlaw.runner.plan.setup import Setup
+from mixlaw.runner.plan.tree import plan
+from mixlaw.runner.train.gpus import GPUS
 from mixlaw.study import open_study
 from small_study import SEGMENTS, files, prepare
 

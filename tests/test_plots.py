@@ -6,9 +6,9 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from mixlaw.analysis.code_share import code_share, code_shares, with_code_share
-from mixlaw.analysis.from_recipes import design_of
-from mixlaw.analysis.plots import (
+from mixlaw.analysis.data.code_share import code_share, code_shares, with_code_share
+from mixlaw.analysis.data.recipes import design_of
+from mixlaw.plots import (
     calibration,
     checked,
     comparison,
@@ -21,7 +21,7 @@ from mixlaw.analysis.plots import (
     schedule,
     segment_tree,
 )
-from mixlaw.analysis.plots.style import CODE_SHADES, CYCLE, TEMPLATES, TEXT_SHADES, count, domain_colours, size_axis
+from mixlaw.plots.style import CODE_SHADES, CYCLE, TEMPLATES, TEXT_SHADES, count, domain_colours, size_axis
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 from studies import DOMAINS, NODES, Study, audited, study
 

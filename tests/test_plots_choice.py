@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mixlaw.analysis.plots import front, spread
-from mixlaw.optimizer.proposals.proposal import Interval
+from mixlaw.optimizer.answers.proposal import Interval
+from mixlaw.plots import front, spread
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 
 DOMAINS = (Domain("web", Kind.TEXT, 9), Domain("python", Kind.CODE, 9))

@@ -12,13 +12,13 @@ import pytest
 import torch
 from plotly.utils import PlotlyJSONEncoder
 
-from mixlaw.analysis.code_share import code_share, code_shares, with_code_share
-from mixlaw.analysis.from_recipes import design_of
-from mixlaw.analysis.plots import ternary, two_phases
-from mixlaw.analysis.plots.gain_bars import plain_gains
-from mixlaw.analysis.plots.landscapes import plain_ternary, plain_two_phases
-from mixlaw.analysis.plots.recipes import plain_schedule
-from mixlaw.analysis.plots.responses import plain_response
+from mixlaw.analysis.data.code_share import code_share, code_shares, with_code_share
+from mixlaw.analysis.data.recipes import design_of
+from mixlaw.plots import ternary, two_phases
+from mixlaw.plots.gain_bars import plain_gains
+from mixlaw.plots.landscapes import plain_ternary, plain_two_phases
+from mixlaw.plots.recipes import plain_schedule
+from mixlaw.plots.responses import plain_response
 from mixlaw.recipe import Mixture, Recipe
 from studies import DOMAINS, Study, study
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mixlaw.analysis.from_recipes import design_of
-from mixlaw.analysis.plots.told import recipe_words, run_words
+from mixlaw.analysis.data.recipes import design_of
+from mixlaw.plots.hover import recipe_words, run_words
 from mixlaw.recipe import Mixture, Phase, Recipe
 
 WIDE = Mixture({**{f"corpus{i}": 0.14 for i in range(7)}, "rare": 0.02})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mixlaw.analysis.plots import Curve, flat_directions, losses, over_sizes, value_of_runs, worth
-from mixlaw.optimizer.proposals.proposal import Flat, Interval, Step
-from mixlaw.optimizer.proposals.what_if import Worthwhile
-from mixlaw.optimizer.suggestions.suggestion import Job
+from mixlaw.optimizer.answers.compare import Worthwhile
+from mixlaw.optimizer.answers.proposal import Flat, Interval, Step
+from mixlaw.optimizer.next_runs.suggestion import Job
+from mixlaw.plots import Curve, flat_directions, losses, over_sizes, value_of_runs, worth
 from mixlaw.recipe import Mixture, Phase, Recipe
 
 RECIPE = Recipe(1000, (Phase("init", 600, Mixture({"web": 1.0})), Phase("cooldown", 200, Mixture({"web": 1.0}), 0.0)))

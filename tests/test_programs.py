@@ -16,12 +16,12 @@ import torch
 
 from chat_server import continuing
 from mixlaw.errors import InputError
-from mixlaw.runner import jail
-from mixlaw.runner.tasks.generate import generate
-from mixlaw.runner.tasks.measure import Subject
-from mixlaw.runner.tasks.problems import read_problems
-from mixlaw.runner.tasks.programs import Programs, pass_at_k
-from mixlaw.runner.tasks.verdict import Check, passing
+from mixlaw.runner.evaluate.generate import generate
+from mixlaw.runner.evaluate.measure import Subject
+from mixlaw.runner.evaluate.problems import read_problems
+from mixlaw.runner.evaluate.programs import Programs, pass_at_k
+from mixlaw.runner.evaluate.sandbox import jail
+from mixlaw.runner.evaluate.sandbox.verdict import Check, passing
 from test_jail import HARM, gone, needs_bubblewrap
 
 TESTS = "def check(candidate):\n    assert candidate(2, 3) == {}\n    assert candidate(-1, 1) == {}\n"

@@ -16,8 +16,8 @@ import pytest
 from nbclient import NotebookClient
 
 from mixlaw import progress
-from mixlaw.importing import import_table
-from mixlaw.study_plots import Plots
+from mixlaw.adapters.importing import import_table
+from mixlaw.study.showing import Plots
 from studies import DOMAINS, study
 
 WORK = """

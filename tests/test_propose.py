@@ -12,16 +12,16 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from mixlaw.analysis.design import Design
-from mixlaw.analysis.from_recipes import design_of
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.proposals.proposal import Proposal, load_proposals
-from mixlaw.optimizer.proposals.propose import propose
-from mixlaw.optimizer.simulate import World, random_recipes, random_world
-from mixlaw.optimizer.space.constraints import Infeasible
-from mixlaw.optimizer.space.target import Guard, Target, Trained
-from mixlaw.optimizer.worth.goal import Goal, Measure
+from mixlaw.optimizer.answers.proposal import Proposal, load_proposals
+from mixlaw.optimizer.answers.propose import propose
+from mixlaw.optimizer.goal.goal import Goal, Measure
+from mixlaw.optimizer.target.feasible import Infeasible
+from mixlaw.optimizer.target.target import Guard, Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+from mixlaw.testing.worlds import World, random_recipes, random_world
 
 DOMAINS = (
     Domain("web", Kind.TEXT, 4_000_000),

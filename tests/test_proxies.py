@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixlaw.optimizer.suggestions.proxies import Prices, Proxies
+from mixlaw.optimizer.next_runs.costs import Prices, Proxies
 from mixlaw.recipe import Mixture, Phase, Recipe, Schedule
-from mixlaw.runner.tree import plan
+from mixlaw.runner.plan.tree import plan
 
 MIXTURES = (Mixture({"text": 1.0}), Mixture({"text": 0.5, "code": 0.5}), Mixture({"code": 1.0}))
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.runner.dispatch import Progress
-from mixlaw.runner.sites import Ray
-from mixlaw.runner.store import Store
-from mixlaw.runner.tree import plan
+from mixlaw.runner.execute.queue import Progress
+from mixlaw.runner.execute.sites import Ray
+from mixlaw.runner.plan.tree import plan
+from mixlaw.runner.train.store import Store
 from mixlaw.study import Study, open_study
 from processes import family, wait_until
 from s3_server import serving
@@ -220,6 +220,6 @@ def test_a_node_that_sees_other_data_than_the_driver_is_refused(
 
 
 def test_an_address_where_no_cluster_answers_is_refused() -> None:
-    code = "from mixlaw.runner.ray_executor import connect; connect('127.0.0.1:1')"
+    code = "from mixlaw.runner.execute.cluster import connect; connect('127.0.0.1:1')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert "InputError: no Ray cluster answers at '127.0.0.1:1'" in done.stderr

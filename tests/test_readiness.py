@@ -6,9 +6,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mixlaw.analysis.audit import Audit, audit_table
-from mixlaw.analysis.observed import Observed, observe
-from mixlaw.analysis.readiness import Readiness, Verdict, readiness
+from mixlaw.analysis.audit.audit import Audit, audit_table
+from mixlaw.analysis.audit.readiness import Readiness, Verdict, readiness
+from mixlaw.analysis.data.observed import Observed, observe
 from mixlaw.errors import InputError
 
 Floats = NDArray[np.float64]

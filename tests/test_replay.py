@@ -13,7 +13,7 @@ import torch
 
 from mixlaw.analysis.fit import fit
 from mixlaw.errors import InputError
-from mixlaw.optimizer.suggestions.replay import Choice, Replay, Seen, Step, needed, replay
+from mixlaw.testing.replay import Choice, Replay, Seen, Step, needed, replay
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 

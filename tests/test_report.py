@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from mixlaw.analysis.plots import Curve
-from mixlaw.optimizer.proposals.pareto import Compromise, Front
-from mixlaw.optimizer.proposals.proposal import Interval
-from mixlaw.optimizer.proposals.verify import verify
-from mixlaw.optimizer.proposals.what_if import Worthwhile
+from mixlaw.optimizer.answers.compare import Worthwhile
+from mixlaw.optimizer.answers.front import Compromise, Front
+from mixlaw.optimizer.answers.proposal import Interval
+from mixlaw.optimizer.answers.verify import verify
+from mixlaw.plots import Curve
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.report import ReportData, report
+from mixlaw.report.sections import ReportData, report
 from studies import DOMAINS, NODES, audited, study
 
 MIXED = Phase("cooldown", 99, Mixture({"web": 0.3, "python": 0.7}))
@@ -103,7 +103,7 @@ def test_a_page_that_would_grow_too_large_leaves_plots_of_tasks_out_and_says_how
     data: ReportData, page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most = len(page.encode()) - 20_000
-    monkeypatch.setattr("mixlaw.report.MOST_BYTES", most)
+    monkeypatch.setattr("mixlaw.report.sections.MOST_BYTES", most)
     small = report(data)
     assert len(small.encode()) <= most
     assert "leaves out task1; <code>study.plots.response(&#x27;task1&#x27;)</code> in Python draws" in small
@@ -119,7 +119,7 @@ def test_more_segments_than_a_picture_tells_apart_are_said_and_how_to_draw_them(
     data: ReportData, page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "do not fit a page" not in page
-    monkeypatch.setattr("mixlaw.report.MOST_SEGMENTS", len(NODES) - 1)
+    monkeypatch.setattr("mixlaw.report.sections.MOST_SEGMENTS", len(NODES) - 1)
     many = report(data)
     assert f"Tree and loss curves of {len(NODES)} segments do not fit a page (at most {len(NODES) - 1})" in many
     assert "<code>study.plots.segment_tree()</code> draws them in Python" in many

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.design import Design
-from mixlaw.analysis.features import Features
-from mixlaw.analysis.residual import WAVES, Evidence, Kernel, Residual, learn_kernel
+from mixlaw.analysis.data.coordinates import Features
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.residual.process import WAVES, Evidence, Kernel, Residual, learn_kernel
 from test_laws import designs
 
 LENGTHS = torch.tensor([[1.0, 1.0, 2.0]], dtype=torch.float64)

@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mixlaw.analysis.from_recipes import design_of
-from mixlaw.optimizer.proposals.ground import Ground, ground_of
-from mixlaw.optimizer.proposals.proposal import PROPOSAL
-from mixlaw.optimizer.proposals.propose import propose
-from mixlaw.optimizer.proposals.revise import adapted, revise, weighed
-from mixlaw.optimizer.simulate import World, random_world
-from mixlaw.optimizer.space.constraints import Infeasible
-from mixlaw.optimizer.space.target import Guard, Target, Trained
-from mixlaw.optimizer.worth.goal import Goal
+from mixlaw.analysis.data.recipes import design_of
+from mixlaw.optimizer.answers.proposal import PROPOSAL
+from mixlaw.optimizer.answers.propose import propose
+from mixlaw.optimizer.answers.quick import adapted, revise, weighed
+from mixlaw.optimizer.goal.goal import Goal
+from mixlaw.optimizer.search.problem import Ground, ground_of
+from mixlaw.optimizer.target.feasible import Infeasible
+from mixlaw.optimizer.target.target import Guard, Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Recipe
+from mixlaw.testing.worlds import World, random_world
 
 DOMAINS = (
     Domain("web", Kind.TEXT, 4_000_000),

@@ -18,15 +18,15 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 from scipy import stats
 
-from mixlaw.analysis.from_recipes import design_of
+from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.sampling.history import History
-from mixlaw.optimizer.sampling.model import Data, as_losses, propose
-from mixlaw.optimizer.sampling.sampler import MixtureSampler, mixtures, suggest_mixture
-from mixlaw.optimizer.sampling.simplex import Simplex
-from mixlaw.optimizer.sampling.trials import Stage, mixed
-from mixlaw.optimizer.simulate import random_world
+from mixlaw.optimizer.optuna.history import History
+from mixlaw.optimizer.optuna.model import Data, as_losses, propose
+from mixlaw.optimizer.optuna.sampler import MixtureSampler, mixtures, suggest_mixture
+from mixlaw.optimizer.optuna.simplex import Simplex
+from mixlaw.optimizer.optuna.trials import Stage, mixed
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+from mixlaw.testing.worlds import random_world
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 NAMES = ("web", "code", "math")

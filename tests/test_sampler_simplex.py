@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.sampling.simplex import Floats, Simplex
+from mixlaw.optimizer.optuna.simplex import Floats, Simplex
 
 LETTERS = tuple("abcdef")
 

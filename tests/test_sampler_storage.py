@@ -21,8 +21,8 @@ import psycopg
 import pytest
 from optuna.trial import TrialState
 
-from mixlaw.optimizer.sampling.history import measured
-from mixlaw.optimizer.sampling.sampler import mixtures
+from mixlaw.optimizer.optuna.history import measured
+from mixlaw.optimizer.optuna.sampler import mixtures
 from sampler_worker import NAMES, load, loss, mix, work
 
 WORKERS, EACH = 4, 4

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mixlaw.runner.sandbox import OUTPUT, Status, run_python
+from mixlaw.runner.evaluate.sandbox.run import OUTPUT, Status, run_python
 
 
 def test_a_program_that_ends_well_is_done_and_its_output_is_returned() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from IPython.core.formatters import HTMLFormatter, PlainTextFormatter
 
-from mixlaw.optimizer.proposals.verify import verify
-from mixlaw.show import Written
+from mixlaw.optimizer.answers.verify import verify
+from mixlaw.study.summaries import Written
 from studies import study
 
 

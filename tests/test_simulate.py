@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 import torch
 
-from mixlaw.analysis.design import Design
-from mixlaw.analysis.from_recipes import design_of
-from mixlaw.optimizer.proposals.propose import propose
-from mixlaw.optimizer.simulate import RISE, Family, World, random_recipes, random_world, wild_world
-from mixlaw.optimizer.space.constraints import feasible
-from mixlaw.optimizer.space.target import Target
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.recipes import design_of
+from mixlaw.optimizer.answers.propose import propose
+from mixlaw.optimizer.target.feasible import feasible
+from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+from mixlaw.testing.worlds import RISE, Family, World, random_recipes, random_world, wild_world
 
 DOMAINS = (Domain("web", Kind.TEXT, 10**12), Domain("python", Kind.CODE, 1_000_000))
 WORLD = random_world(DOMAINS, tasks=3, seed=5)

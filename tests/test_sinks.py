@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.runner import sinks
-from mixlaw.runner.tree import plan
-from mixlaw.runner.worker import Worker
+from mixlaw.runner.execute.worker import Worker
+from mixlaw.runner.plan.tree import plan
+from mixlaw.runner.train import sinks
 from mixlaw.study import Study, open_study
 from small_study import SETTINGS, prepare
 

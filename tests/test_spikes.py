@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.runner.ladder import shape
-from mixlaw.runner.loader import Batches
-from mixlaw.runner.setup import Setup
-from mixlaw.runner.spikes import BEFORE, IN_A_ROW, Spoilt, Watch
-from mixlaw.runner.train import Stopped, train_segment
-from mixlaw.runner.tree import plan
+from mixlaw.runner.batches.loader import Batches
+from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.plan.setup import Setup
+from mixlaw.runner.plan.tree import plan
+from mixlaw.runner.train.loop import Stopped, train_segment
+from mixlaw.runner.train.spikes import BEFORE, IN_A_ROW, Spoilt, Watch
 
 SETUP = Setup(data="no data", data_hash="", vocabulary=300, sequence=32, tasks=(), batch=4, warmup_tokens=1000)
 STEP = SETUP.step_tokens(shape("0.025M").params)

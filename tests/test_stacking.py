@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from mixlaw.analysis import stacking
-from mixlaw.analysis.audit import Held
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.audit import stacking
+from mixlaw.analysis.audit.audit import Held
+from mixlaw.analysis.audit.folds import Fold
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.observed import Observed, observe
 from mixlaw.analysis.fit import fit
-from mixlaw.analysis.folds import Fold
 from mixlaw.analysis.laws import Additive, BiMix, DataConstrained, Exposure, Law, Saturating
-from mixlaw.analysis.observed import Observed, observe
-from mixlaw.analysis.surface import Surfaces
+from mixlaw.analysis.surface.surface import Surfaces
 
 Floats = NDArray[np.float64]
 DOMAINS = ("web", "code", "books")

@@ -26,14 +26,14 @@ from transformers import (
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.runner import checkpoint
+from mixlaw.runner.batches.loader import Batches
 from mixlaw.runner.corpora import tokenizer as bpe
-from mixlaw.runner.loader import Batches
-from mixlaw.runner.model import optimizer
-from mixlaw.runner.setup import Setup
-from mixlaw.runner.start import OPTIMIZER, Start, load_start, read_start
-from mixlaw.runner.train import Stopped, train_segment
-from mixlaw.runner.tree import Segment, plan
+from mixlaw.runner.models.foreign import OPTIMIZER, Start, load_start, read_start
+from mixlaw.runner.models.llama import optimizer
+from mixlaw.runner.plan.setup import Setup
+from mixlaw.runner.plan.tree import Segment, plan
+from mixlaw.runner.train import checkpoint
+from mixlaw.runner.train.loop import Stopped, train_segment
 
 VOCABULARY, SEQUENCE, BATCH, RATE = 300, 32, 4, 2e-3
 TEXTS = ["the quick brown fox jumps over the lazy dog", "def f(x): return x + 1 if x else None"]

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mixlaw.runner.head import IGNORED, Losses
-from mixlaw.runner.ladder import shape
-from mixlaw.runner.model import config, initialise, optimizer
-from mixlaw.runner.step import train_step
+from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.models.llama import config, initialise, optimizer
+from mixlaw.runner.models.loss import IGNORED, Losses
+from mixlaw.runner.train.step import train_step
 
 VOCABULARY, SEQUENCE = 300, 32
 SIZE = shape("0.02M")
@@ -68,7 +68,7 @@ def test_a_size_on_the_meta_device_has_exactly_the_parameters_that_it_is_said_to
 
 
 def test_a_saved_model_gives_the_same_logits_in_transformers_in_another_process(tmp_path: Path) -> None:
-    from mixlaw.runner import checkpoint
+    from mixlaw.runner.train import checkpoint
 
     model = initialise(SIZE, VOCABULARY, SEQUENCE, seed=1)
     adamw = optimizer(model, 3e-3, 0.95)

@@ -13,12 +13,12 @@ import pytest
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.runner import checkpoint
-from mixlaw.runner.checkpoint_files import remove
-from mixlaw.runner.ladder import Shape
-from mixlaw.runner.model import initialise, optimizer
-from mixlaw.runner.store import Copier, Damaged, Store
-from mixlaw.runner.tree import Segment, plan
+from mixlaw.runner.models.ladder import Shape
+from mixlaw.runner.models.llama import initialise, optimizer
+from mixlaw.runner.plan.tree import Segment, plan
+from mixlaw.runner.train import checkpoint
+from mixlaw.runner.train.checkpoint_files import remove
+from mixlaw.runner.train.store import Copier, Damaged, Store
 from s3_server import serving
 
 TEXT = Mixture({"text": 1.0})

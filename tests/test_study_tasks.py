@@ -15,12 +15,12 @@ import pytest
 from chat_server import continuing, memorised, serve
 from mixlaw.errors import InputError
 from mixlaw.records import Unit
-from mixlaw.runner.tasks import paper
-from mixlaw.runner.tasks.problems import read_problems
-from mixlaw.runner.tasks.registry import KINDS, read
+from mixlaw.runner.evaluate import paper
+from mixlaw.runner.evaluate.problems import read_problems
+from mixlaw.runner.evaluate.registry import KINDS, read
 from mixlaw.settings import Settings, validate
 from mixlaw.study import Study, open_study
-from mixlaw.study_tasks import chance_of
+from mixlaw.study.tasks import chance_of
 from small_study import SETTINGS, copy, prepare
 from test_harness import CHOICE, COLOURS, rows
 from test_jail import needs_bubblewrap

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from mixlaw.analysis.design import Design
-from mixlaw.analysis.from_recipes import design_of
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.simulate import Known, World, random_recipes, random_world
-from mixlaw.optimizer.space.target import Target, Trained
-from mixlaw.optimizer.suggestions.choose import choose
-from mixlaw.optimizer.suggestions.proxies import Proxies
-from mixlaw.optimizer.suggestions.suggest import suggest
-from mixlaw.optimizer.suggestions.suggestion import Suggestion
-from mixlaw.optimizer.worth.beliefs import Predicted
+from mixlaw.optimizer.goal.posterior import Predicted
+from mixlaw.optimizer.next_runs.choose import choose
+from mixlaw.optimizer.next_runs.costs import Proxies
+from mixlaw.optimizer.next_runs.suggest import suggest
+from mixlaw.optimizer.next_runs.suggestion import Suggestion
+from mixlaw.optimizer.target.target import Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Recipe
-from mixlaw.runner.tree import plan
+from mixlaw.runner.plan.tree import plan
+from mixlaw.testing.worlds import Known, World, random_recipes, random_world
 
 DOMAINS = (
     Domain("web", Kind.TEXT, 40_000_000),

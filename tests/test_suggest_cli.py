@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from mixlaw.adapters.importing import import_table
 from mixlaw.analysis.fit import fit
 from mixlaw.errors import InputError
-from mixlaw.importing import import_table
-from mixlaw.optimizer.simulate import random_recipes, random_world
-from mixlaw.runner.tree import plan
+from mixlaw.runner.plan.tree import plan
 from mixlaw.study import open_study
+from mixlaw.testing.worlds import random_recipes, random_world
 from test_cli import DOMAINS, TINY, contents, document
 
 TARGET = '\n[target]\nparams = "{params}"\ntokens = {tokens}\n'

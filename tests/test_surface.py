@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 import torch
 
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.fit import fit
-from mixlaw.analysis.surface import Surfaces
+from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
 from worlds import DOMAINS, MEDIUM, PHASES, SMALL, UNIQUE, world
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.space.target import Guard, Target, Trained
-from mixlaw.optimizer.worth.goal import Goal, Measure
+from mixlaw.optimizer.goal.goal import Goal, Measure
+from mixlaw.optimizer.target.target import Guard, Target, Trained
 from mixlaw.recipe import Mixture
 from mixlaw.settings import read_settings
-from mixlaw.study_target import goal_of, target_of
+from mixlaw.settings.target import goal_of, target_of
 
 HEAD = """\
 [domains]

@@ -16,11 +16,11 @@ import pytest
 
 from chat_server import Server, memorised, serve
 from mixlaw.errors import InputError
-from mixlaw.runner import jail
-from mixlaw.runner.corpora.answers import Answer, NoAnswer, taken_apart
-from mixlaw.runner.corpora.source import identity, partitions, read
-from mixlaw.runner.corpora.teacher import Synthesis, synthesise
-from mixlaw.runner.sandbox import Status, run_untrusted
+from mixlaw.runner.corpora.sources.answers import Answer, NoAnswer, taken_apart
+from mixlaw.runner.corpora.sources.source import identity, partitions, read
+from mixlaw.runner.corpora.sources.teacher import Synthesis, synthesise
+from mixlaw.runner.evaluate.sandbox import jail
+from mixlaw.runner.evaluate.sandbox.run import Status, run_untrusted
 
 PROMPT = "Solve: {statement}"
 
@@ -151,7 +151,7 @@ def test_nothing_is_asked_twice_and_more_samples_only_add(server: Server, done: 
 CLIENT = """
 import sys
 from pathlib import Path
-from mixlaw.runner.corpora.teacher import synthesise
+from mixlaw.runner.corpora.sources.teacher import synthesise
 synthesise(Path(sys.argv[1]))
 """
 

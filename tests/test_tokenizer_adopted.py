@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from mixlaw.demo.prose import read_prose
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.document import parts
+from mixlaw.runner.batches.shards import open_shards, verify
 from mixlaw.runner.corpora.prepare import prepare
-from mixlaw.runner.corpora.prose import read_prose
-from mixlaw.runner.corpora.shards import open_shards, verify
+from mixlaw.runner.corpora.sources.document import parts
 from mixlaw.runner.corpora.spool import PIECE
 from mixlaw.runner.corpora.tokenizer import adopt, encode, end_of_text, load, token_bytes, vocabulary_of
 
@@ -145,7 +145,7 @@ def test_transformers_gives_the_same_tokens_and_the_same_end_of_text(
 def test_bits_per_byte_count_the_bytes_of_the_documents_whatever_the_tokenizer(
     families: dict[str, Family], name: str, tmp_path: Path
 ) -> None:
-    from mixlaw.runner.scoring import held_out_windows
+    from mixlaw.runner.evaluate.scoring import held_out_windows
 
     texts = [*SPEECHES, *(f"日本 ﬁ {n} Ümläut" for n in range(60))]
     rows = "".join(json.dumps({"text": text}) + "\n" for text in texts)
@@ -177,9 +177,9 @@ def test_a_model_that_guesses_pays_the_same_bits_however_its_vocabulary_is_writt
     """Closed form: log2(vocabulary) a token, over the bytes of the documents, of which none gets lost."""
     import torch
 
-    from mixlaw.runner.evaluate import evaluate
-    from mixlaw.runner.ladder import Shape
-    from mixlaw.runner.model import initialise
+    from mixlaw.runner.evaluate.run import evaluate
+    from mixlaw.runner.models.ladder import Shape
+    from mixlaw.runner.models.llama import initialise
 
     rows = "".join(json.dumps({"text": text[:2000]}) + "\n" for text in SPEECHES)
     (tmp_path / "text.jsonl").write_text(rows, encoding="utf-8")

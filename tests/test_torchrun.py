@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mixlaw.runner import checkpoint
-from mixlaw.runner.checkpoint_files import verify
+from mixlaw.runner.train import checkpoint
+from mixlaw.runner.train.checkpoint_files import verify
 from mixlaw.study import Study
 from processes import family, wait_until
 from small_study import SETTINGS, copy, prepare, train_here
@@ -32,7 +32,7 @@ def losses(study: Study) -> list[list[float]]:
 
 def is_worker(pid: int) -> bool:
     command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return b"mixlaw.runner.worker" in command and b"torch.distributed.run" not in command
+    return b"mixlaw.runner.execute.worker" in command and b"torch.distributed.run" not in command
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
-from mixlaw.runner.tree import Segment, Tree, plan
+from mixlaw.runner.plan.tree import Segment, Tree, plan
 
 TEXT, CODE, HALF = Mixture({"text": 1.0}), Mixture({"code": 1.0}), Mixture({"text": 0.5, "code": 0.5})
 

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from mixlaw.analysis.from_recipes import design_of
+from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.proposals.propose import propose
-from mixlaw.optimizer.proposals.rivals import rivals_of
-from mixlaw.optimizer.proposals.search import random_starts
-from mixlaw.optimizer.simulate import World, random_world
-from mixlaw.optimizer.space.constraints import Infeasible, feasible
-from mixlaw.optimizer.space.target import Target, Trained
-from mixlaw.optimizer.suggestions.proxies import Proxies
-from mixlaw.optimizer.suggestions.suggest import suggest
-from mixlaw.optimizer.worth.goal import Goal, worth_of
+from mixlaw.optimizer.answers.propose import propose
+from mixlaw.optimizer.goal.goal import Goal, worth_of
+from mixlaw.optimizer.goal.rivals import rivals_of
+from mixlaw.optimizer.next_runs.costs import Proxies
+from mixlaw.optimizer.next_runs.suggest import suggest
+from mixlaw.optimizer.search.climb import random_starts
+from mixlaw.optimizer.target.feasible import Infeasible, feasible
+from mixlaw.optimizer.target.target import Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+from mixlaw.testing.worlds import World, random_world
 
 DOMAINS = (
     Domain("web", Kind.TEXT, 40_000_000),

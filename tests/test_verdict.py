@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from mixlaw.runner.corpora.packages import required_folder
-from mixlaw.runner.tasks.verdict import Check, passing, verdict
+from mixlaw.runner.corpora.sources.packages import required_folder
+from mixlaw.runner.evaluate.sandbox.verdict import Check, passing, verdict
 from test_jail import needs_bubblewrap
 
 pytestmark = needs_bubblewrap

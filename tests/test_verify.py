@@ -5,12 +5,12 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from mixlaw.optimizer.proposals.proposal import Proposal
-from mixlaw.optimizer.proposals.propose import propose
-from mixlaw.optimizer.proposals.verify import verify
-from mixlaw.optimizer.simulate import World, random_recipes, random_world
-from mixlaw.optimizer.space.target import Target
+from mixlaw.optimizer.answers.proposal import Proposal
+from mixlaw.optimizer.answers.propose import propose
+from mixlaw.optimizer.answers.verify import verify
+from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+from mixlaw.testing.worlds import World, random_recipes, random_world
 
 DOMAINS = (Domain("web", Kind.TEXT, 4_000_000), Domain("python", Kind.CODE, 2_000_000))
 

@@ -7,13 +7,13 @@ import json
 import pytest
 import torch
 
-from mixlaw.analysis.from_recipes import design_of
+from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.proposals.what_if import what_if
-from mixlaw.optimizer.simulate import World, random_world
-from mixlaw.optimizer.space.target import Target
-from mixlaw.optimizer.worth.baselines import named
+from mixlaw.optimizer.answers.compare import what_if
+from mixlaw.optimizer.goal.baselines import named
+from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+from mixlaw.testing.worlds import World, random_world
 from studies import DOMAINS as FITTED
 from studies import study
 

@@ -9,7 +9,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws import Exposure
 
 PHASES = ("init", "continue", "cooldown")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import Form, Law, Parameter
 from mixlaw.analysis.laws.blocks import BlockForm, per_domain, softmax_parts
 from mixlaw.analysis.laws.chinchilla import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, spread

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.data.design import Design
 
 #: Forward-mode levels are global to torch: two threads must not open them at once.
 _FORWARD_MODE = Lock()

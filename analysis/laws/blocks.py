@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import Form, Parameter
 from mixlaw.analysis.laws.chinchilla import scale_notes
 

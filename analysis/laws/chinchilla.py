@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import Form, Law, Parameter
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import Form, Law
 from mixlaw.analysis.laws.exposure import POOL, Exposure, rise
 from mixlaw.analysis.laws.exposure_priors import parameters

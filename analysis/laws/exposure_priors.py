@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import Parameter
 from mixlaw.analysis.laws.chinchilla import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, locked, scale_notes, spread
 from mixlaw.analysis.laws.data_constrained import REPEATS_PRIOR

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from mixlaw.analysis.design import Design
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import Form, Law, Parameter
 from mixlaw.analysis.laws.blocks import BlockForm, per_domain
 from mixlaw.analysis.laws.chinchilla import SHAPE_BETWEEN

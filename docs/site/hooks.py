@@ -18,23 +18,23 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "Python",
         "`import mixlaw` has most of it under its own name: `mixlaw.open_study`, `mixlaw.fit`, `mixlaw.propose`, ...",
         (
-            *("mixlaw.study.open_study", "mixlaw.study.Study", "mixlaw.importing.import_table"),
-            *("mixlaw.analysis.fit.fit", "mixlaw.optimizer.proposals.propose.propose"),
-            *("mixlaw.optimizer.proposals.pareto.pareto", "mixlaw.optimizer.proposals.what_if.what_if"),
-            *("mixlaw.optimizer.suggestions.suggest.suggest", "mixlaw.errors.InputError"),
+            *("mixlaw.study.open_study", "mixlaw.study.Study", "mixlaw.adapters.importing.import_table"),
+            *("mixlaw.analysis.fit.fit", "mixlaw.optimizer.answers.propose.propose"),
+            *("mixlaw.optimizer.answers.front.pareto", "mixlaw.optimizer.answers.compare.what_if"),
+            *("mixlaw.optimizer.next_runs.suggest.suggest", "mixlaw.errors.InputError"),
         ),
     ),
     "records": (
         "Recipes and records",
         "The contract between trainer, analysis and optimizer.",
-        ("mixlaw.recipe", "mixlaw.records", "mixlaw.settings", "mixlaw.settings_data", "mixlaw.settings_tasks"),
+        ("mixlaw.recipe", "mixlaw.records", "mixlaw.settings", "mixlaw.settings.data", "mixlaw.settings.tasks"),
     ),
     "analysis": (
         "Analysis",
         "Records in, surfaces out.",
         (
-            *("mixlaw.analysis.design.Design", "mixlaw.analysis.surface", "mixlaw.analysis.audit"),
-            *("mixlaw.analysis.link", "mixlaw.analysis.readiness", "mixlaw.analysis.code_share"),
+            *("mixlaw.analysis.data.design.Design", "mixlaw.analysis.surface.surface", "mixlaw.analysis.audit.audit"),
+            *("mixlaw.analysis.surface.link", "mixlaw.analysis.audit.readiness", "mixlaw.analysis.data.code_share"),
         ),
     ),
     "laws": (
@@ -50,25 +50,30 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "plots": (
         "Plots",
         "Functions of results that return plotly figures.",
-        tuple(f"mixlaw.analysis.plots.{path.stem}" for path in sorted((ROOT / "analysis" / "plots").glob("[!_]*.py"))),
+        tuple(f"mixlaw.plots.{path.stem}" for path in sorted((ROOT / "analysis" / "plots").glob("[!_]*.py"))),
     ),
     "optimizer": (
         "Optimizer",
         "Surfaces in, recipes out.",
         (
-            *("mixlaw.optimizer.space.target", "mixlaw.optimizer.worth.goal", "mixlaw.optimizer.proposals.proposal"),
-            *("mixlaw.optimizer.proposals.verify", "mixlaw.optimizer.suggestions.suggestion"),
-            *("mixlaw.optimizer.suggestions.proxies", "mixlaw.optimizer.suggestions.choose"),
-            *("mixlaw.optimizer.suggestions.replay", "mixlaw.optimizer.sampling.sampler", "mixlaw.optimizer.simulate"),
+            *("mixlaw.optimizer.target.target", "mixlaw.optimizer.goal.goal", "mixlaw.optimizer.answers.proposal"),
+            *("mixlaw.optimizer.answers.verify", "mixlaw.optimizer.next_runs.suggestion"),
+            *("mixlaw.optimizer.next_runs.costs", "mixlaw.optimizer.next_runs.choose"),
+            *("mixlaw.testing.replay", "mixlaw.optimizer.optuna.sampler", "mixlaw.testing.worlds"),
         ),
     ),
     "runner": (
         "Runner",
         "Recipe in, record out.",
         (
-            *("mixlaw.runner.tree", "mixlaw.runner.cost", "mixlaw.runner.mixing", "mixlaw.runner.ladder"),
-            *("mixlaw.runner.evaluate", "mixlaw.runner.sites", "mixlaw.runner.dry_run"),
-            *("mixlaw.runner.corpora.teacher", "mixlaw.runner.corpora.contamination"),
+            *(
+                "mixlaw.runner.plan.tree",
+                "mixlaw.runner.plan.price",
+                "mixlaw.runner.batches.order",
+                "mixlaw.runner.models.ladder",
+            ),
+            *("mixlaw.runner.evaluate.run", "mixlaw.runner.execute.sites", "mixlaw.runner.plan.dry_run"),
+            *("mixlaw.runner.corpora.sources.teacher", "mixlaw.runner.corpora.contamination"),
         ),
     ),
 }

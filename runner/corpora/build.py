@@ -18,13 +18,13 @@ from pathlib import Path
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json
+from mixlaw.runner.batches.manifest import ShardFile
 from mixlaw.runner.corpora.buckets import Bucket, TokenFile, Tokenise, buckets
-from mixlaw.runner.corpora.crew import Crew, Job
 from mixlaw.runner.corpora.duplicates import Found, find_duplicates
-from mixlaw.runner.corpora.manifest import ShardFile
-from mixlaw.runner.corpora.runs import SIDES, read_counts
+from mixlaw.runner.corpora.process_pool import Crew, Job
 from mixlaw.runner.corpora.shard_files import Assemble, cut
-from mixlaw.runner.corpora.source import partitions
+from mixlaw.runner.corpora.sources.source import partitions
+from mixlaw.runner.corpora.spill_files import SIDES, read_counts
 from mixlaw.runner.corpora.spool import UNKNOWN, Piece, Reading, Spooled, readings
 from mixlaw.runner.corpora.stages import Progress, Stages
 from mixlaw.runner.corpora.tokenizer import Words, adopted, trained

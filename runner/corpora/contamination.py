@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.crew import Crew
-from mixlaw.runner.corpora.manifest import Manifest, ShardFile
-from mixlaw.runner.corpora.shards import open_shards
+from mixlaw.printable import Shown
+from mixlaw.runner.batches.manifest import Manifest, ShardFile
+from mixlaw.runner.batches.shards import open_shards
+from mixlaw.runner.corpora.process_pool import Crew
 from mixlaw.runner.corpora.tokenizer import load
-from mixlaw.runner.items import read_items
-from mixlaw.shown import Shown
+from mixlaw.runner.evaluate.items import read_items
 
 LEAST, MOST = 8, 13  # words of an n-gram
 SHORTEST = 5  # per cent of the items may be shorter than n

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixlaw.files import replacing
-from mixlaw.runner.corpora.crew import Crew, Tell
-from mixlaw.runner.corpora.runs import FINE, Ints, Section, Words, ranges, rows, total_sizes
+from mixlaw.runner.corpora.process_pool import Crew, Tell
+from mixlaw.runner.corpora.spill_files import FINE, Ints, Section, Words, ranges, rows, total_sizes
 from mixlaw.runner.corpora.spool import BLANK, FLAGS, HELD_OUT, LONG, PIECE_OF, WHOLE, Spooled
 
 Bools = NDArray[np.bool_]

@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mixlaw.errors import InputError
+from mixlaw.runner.batches.manifest import FORMAT, DomainManifest, Manifest, ShardFile, read_manifest, write_manifest
+from mixlaw.runner.batches.shards import open_shards
 from mixlaw.runner.corpora import tokenizer as tokenizers
 from mixlaw.runner.corpora.build import SAMPLE_BYTES, Build, Wanted, first_pieces
 from mixlaw.runner.corpora.duplicates import Found
-from mixlaw.runner.corpora.manifest import FORMAT, DomainManifest, Manifest, ShardFile, read_manifest, write_manifest
-from mixlaw.runner.corpora.runs import SIDES
-from mixlaw.runner.corpora.shards import open_shards
-from mixlaw.runner.corpora.source import identity, packages
+from mixlaw.runner.corpora.sources.source import identity, packages
+from mixlaw.runner.corpora.spill_files import SIDES
 from mixlaw.runner.corpora.spool import Piece
 from mixlaw.runner.corpora.stages import Progress
-from mixlaw.runner.items import TASKS, build_items
+from mixlaw.runner.evaluate.items import TASKS, build_items
 
 BUILDING = ".building"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # a domain is a folder and part of a column name

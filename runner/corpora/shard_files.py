@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from mixlaw.files import replacing
+from mixlaw.runner.batches.manifest import ShardFile
 from mixlaw.runner.corpora.buckets import TokenFile
-from mixlaw.runner.corpora.crew import Tell
-from mixlaw.runner.corpora.manifest import ShardFile
-from mixlaw.runner.corpora.runs import Ints
+from mixlaw.runner.corpora.process_pool import Tell
+from mixlaw.runner.corpora.spill_files import Ints
 
 SHARD_TOKENS = 2**27  # a file is closed at the first document end beyond: 256 MB of 16-bit tokens
 BLOCK = 2**20  # bytes copied at once

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mixlaw.runner.corpora.crew import Tell
-from mixlaw.runner.corpora.document import Document, digest, hash64, parts
-from mixlaw.runner.corpora.part import Part
-from mixlaw.runner.corpora.runs import Counts, Ints, Words, read_counts, write_run
+from mixlaw.runner.corpora.process_pool import Tell
+from mixlaw.runner.corpora.sources.document import Document, digest, hash64, parts
+from mixlaw.runner.corpora.sources.part import Part
+from mixlaw.runner.corpora.spill_files import Counts, Ints, Words, read_counts, write_run
 
 #: Characters of a stored piece. Whole documents decide the split; pieces make a prefix of a shard, and a sample of the
 #: held-out text, representative where documents are long (speeches of 50 to 200 kB).

@@ -17,16 +17,16 @@ from mixlaw.recipe import Recipe as Recipe
 from mixlaw.recipe import Schedule as Schedule
 
 if TYPE_CHECKING:
-    from mixlaw.analysis.design import Design as Design
+    from mixlaw.adapters.importing import import_table as import_table
+    from mixlaw.analysis.data.design import Design as Design
     from mixlaw.analysis.fit import fit as fit
-    from mixlaw.analysis.surface import Surfaces as Surfaces
-    from mixlaw.importing import import_table as import_table
-    from mixlaw.optimizer.proposals.pareto import pareto as pareto
-    from mixlaw.optimizer.proposals.propose import propose as propose
-    from mixlaw.optimizer.proposals.what_if import what_if as what_if
-    from mixlaw.optimizer.sampling.sampler import MixtureSampler as MixtureSampler
-    from mixlaw.optimizer.space.target import Target as Target
-    from mixlaw.optimizer.worth.goal import Goal as Goal
+    from mixlaw.analysis.surface.surface import Surfaces as Surfaces
+    from mixlaw.optimizer.answers.compare import what_if as what_if
+    from mixlaw.optimizer.answers.front import pareto as pareto
+    from mixlaw.optimizer.answers.propose import propose as propose
+    from mixlaw.optimizer.goal.goal import Goal as Goal
+    from mixlaw.optimizer.optuna.sampler import MixtureSampler as MixtureSampler
+    from mixlaw.optimizer.target.target import Target as Target
     from mixlaw.records import Measurement as Measurement
     from mixlaw.records import Record as Record
     from mixlaw.records import Unit as Unit
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LATER = {
-    "Design": "mixlaw.analysis.design",
-    "Goal": "mixlaw.optimizer.worth.goal",
+    "Design": "mixlaw.analysis.data.design",
+    "Goal": "mixlaw.optimizer.goal.goal",
     "Measurement": "mixlaw.records",
-    "MixtureSampler": "mixlaw.optimizer.sampling.sampler",
+    "MixtureSampler": "mixlaw.optimizer.optuna.sampler",
     "Record": "mixlaw.records",
     "Study": "mixlaw.study",
-    "Surfaces": "mixlaw.analysis.surface",
-    "Target": "mixlaw.optimizer.space.target",
+    "Surfaces": "mixlaw.analysis.surface.surface",
+    "Target": "mixlaw.optimizer.target.target",
     "Unit": "mixlaw.records",
     "fit": "mixlaw.analysis.fit",
-    "import_table": "mixlaw.importing",
+    "import_table": "mixlaw.adapters.importing",
     "open_study": "mixlaw.study",
-    "pareto": "mixlaw.optimizer.proposals.pareto",
-    "propose": "mixlaw.optimizer.proposals.propose",
-    "what_if": "mixlaw.optimizer.proposals.what_if",
+    "pareto": "mixlaw.optimizer.answers.front",
+    "propose": "mixlaw.optimizer.answers.propose",
+    "what_if": "mixlaw.optimizer.answers.compare",
 }
 
 

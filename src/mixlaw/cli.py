@@ -11,7 +11,7 @@ import typer
 
 from mixlaw.collector import collect_seldom
 from mixlaw.errors import InputError
-from mixlaw.shown import Shown
+from mixlaw.printable import Shown
 
 app = typer.Typer(
     name="mixlaw",
@@ -46,7 +46,7 @@ def demo(
 @app.command()
 def new(study: StudyPath, as_json: Json = False) -> None:
     """Create a study with a commented study.toml to fill in."""
-    from mixlaw.template import create
+    from mixlaw.templates import create
 
     _print(create(study), as_json)
 
@@ -62,8 +62,8 @@ def data(
 ) -> None:
     """Tokenise the domains into shards; nothing is done again that is there."""
     from mixlaw.progress import telling
-    from mixlaw.show import DataSummary
     from mixlaw.study import open_study
+    from mixlaw.study.summaries import DataSummary
 
     with telling("data") as tell:
         opened = open_study(study)
@@ -107,8 +107,8 @@ def run(
 ) -> None:
     """Train and evaluate what is pending; safe to kill and repeat."""
     from mixlaw.progress import training
-    from mixlaw.runner.dry_run import Terms
-    from mixlaw.runner.sites import site_of
+    from mixlaw.runner.execute.sites import site_of
+    from mixlaw.runner.plan.dry_run import Terms
     from mixlaw.study import open_study
 
     opened = open_study(study)
@@ -138,7 +138,7 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Bring foreign runs into a study; creates the study if there is none."""
-    from mixlaw.importing import import_table
+    from mixlaw.adapters.importing import import_table
 
     _print(import_table(table, study, unit, domains, mapping, results or ()), as_json)
 
@@ -168,8 +168,8 @@ def predict(
 ) -> None:
     """Predict every task for the recipes of a table."""
     from mixlaw.adapters.gather import recipes
-    from mixlaw.show import Written
     from mixlaw.study import open_study
+    from mixlaw.study.summaries import Written
 
     found = open_study(study).predict(recipes(table, mapping))
     _print(Written.csv(found, out), as_json)
@@ -238,12 +238,12 @@ def pareto(
     from mixlaw.files import write_text
     from mixlaw.progress import telling
     from mixlaw.study import open_study
-    from mixlaw.study_pareto import parsed
+    from mixlaw.study.front import parsed
 
     with telling("pareto") as tell:
         front = open_study(study).pareto(parsed(group or ()), tell)
     if out is not None:
-        from mixlaw.report_front import front_page
+        from mixlaw.report.front import front_page
 
         write_text(out, front_page(front, f"{study.resolve().name}: between {', '.join(front.groups)}"))
     _print(front, as_json)
@@ -266,8 +266,8 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write one self-contained interactive HTML page."""
-    from mixlaw.show import Written
     from mixlaw.study import open_study
+    from mixlaw.study.summaries import Written
 
     _print(Written(open_study(study).report(out)), as_json)
 

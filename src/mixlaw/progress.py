@@ -14,7 +14,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mixlaw.runner.dispatch import Progress
+    from mixlaw.runner.execute.queue import Progress
 
 Tell = Callable[[float, str], None]  # share done, 0..1, and what is being done
 SILENCE = 15.0  # seconds between lines where there is no terminal

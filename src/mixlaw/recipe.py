@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mixlaw.errors import InputError
-from mixlaw.shown import Shown
+from mixlaw.printable import Shown
 
 TOLERANCE = 1e-6  # shares sum to one within this
 

@@ -16,15 +16,15 @@ from dash.exceptions import PreventUpdate
 from flask import Response
 from plotly.offline import get_plotlyjs
 
-from mixlaw.analysis.plots.style import TEMPLATES
 from mixlaw.dashboard import dials, page
 from mixlaw.dashboard.answer import Answer
 from mixlaw.dashboard.view import View, packed, unpacked
 from mixlaw.dashboard.watched import Job, Opened, Watched
 from mixlaw.errors import InputError
-from mixlaw.optimizer.proposals.revise import adapted, revise
-from mixlaw.optimizer.space.target import WHOLE
-from mixlaw.study_propose import proposed
+from mixlaw.optimizer.answers.quick import adapted, revise
+from mixlaw.optimizer.target.target import WHOLE
+from mixlaw.plots.style import TEMPLATES
+from mixlaw.study.choosing import proposed
 
 Data = dict[str, Any]
 

@@ -11,7 +11,7 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from mixlaw.dashboard.view import FREE, MOST, View
-from mixlaw.optimizer.space.target import WHOLE
+from mixlaw.optimizer.target.target import WHOLE
 from mixlaw.recipe import Domain
 
 #: Of sliders for counts, in powers of ten: 4.7 % a step.

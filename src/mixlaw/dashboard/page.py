@@ -10,7 +10,7 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from mixlaw.dashboard.answer import PINNED, Answer
-from mixlaw.report_page import bullets, table
+from mixlaw.report.page import bullets, table
 
 #: Milliseconds between looks at the study's files, and between looks at a proposal that is being made.
 LOOK, BEAT = 2000, 400

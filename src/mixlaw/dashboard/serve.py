@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mixlaw.collector import collect_as_usual
 from mixlaw.errors import InputError
+from mixlaw.printable import Shown
 from mixlaw.settings import read_settings
-from mixlaw.shown import Shown
 
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer

@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.space.target import WHOLE, Guard, Span, Target
-from mixlaw.optimizer.worth.goal import Goal
+from mixlaw.optimizer.goal.goal import Goal
+from mixlaw.optimizer.target.target import WHOLE, Guard, Span, Target
 from mixlaw.recipe import Recipe
 
 #: Place (a phase, or the whole recipe) and domain -> least and greatest share.

@@ -9,17 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mixlaw.analysis.design import Design
-from mixlaw.analysis.surface import Surfaces
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.dashboard.view import View
 from mixlaw.errors import InputError
-from mixlaw.optimizer.proposals.ground import Ground, ground_of
-from mixlaw.optimizer.space.target import Target
-from mixlaw.optimizer.worth.goal import Goal
+from mixlaw.optimizer.goal.goal import Goal
+from mixlaw.optimizer.search.problem import Ground, ground_of
+from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import read_record
 from mixlaw.study import Study, open_study
-from mixlaw.study_propose import telling_goal
+from mixlaw.study.choosing import telling_goal
 
 KEPT = 8  # grounds of the last views
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Phase, Recipe
-from mixlaw.runner.ladder import batch_rule
+from mixlaw.runner.models.ladder import batch_rule
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from mixlaw.errors import InputError
 from mixlaw.export.blend import Blend, blends
 from mixlaw.export.trainers import TRAINERS, Trainer
 from mixlaw.files import write_text
+from mixlaw.printable import Shown
 from mixlaw.recipe import Recipe
-from mixlaw.shown import Shown
-from mixlaw.study_what_if import Named, found
+from mixlaw.study.named import Named, found
 
 if TYPE_CHECKING:
     from mixlaw.study import Study
@@ -141,7 +141,7 @@ def _sources(study: Study) -> dict[str, str]:
 
 def _lengths(study: Study) -> dict[str, float]:
     """Tokens per document of the domains that were tokenised here."""
-    from mixlaw.runner.corpora.manifest import read_manifest
+    from mixlaw.runner.batches.manifest import read_manifest
 
     if not (study.data / "manifest.json").exists():
         return {}

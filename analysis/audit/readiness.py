@@ -1,0 +1,187 @@
+"""Readiness: whether recipes move a task by more than seeds do, at which sizes, before anybody optimises for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixlaw.analysis.audit.audit import OURS, SIGNAL, Audit
+from mixlaw.analysis.data.observed import GIVEN_DOUBT, Observed
+
+#: Probability that a task that is nothing but noise passes for signal at one size.
+FALSE_SIGNAL = 0.05
+#: Fewer runs at one size show no spread.
+FEWEST = 4
+#: Share of the variance of held-out runs from which they count as foretold, and from which that alone is signal.
+EXPLAINED, TELLING = 1 - SIGNAL**2, 0.5
+
+
+class Verdict(Enum):
+    """What may be done with a task; the value is the sentence shown to the user."""
+
+    READY = "ready"
+    FROM_SIZE = "signal only from {size} parameters up"
+    WEAK = "weak: seeds move it as much as recipes do, or held-out runs are not foretold; repeat runs before using it"
+    NOISE = "noise: do not optimise for it"
+    CHANCE = "at chance"
+    UNKNOWN = "too few runs at any size to tell signal from noise"
+
+
+@dataclass(frozen=True)
+class SizeSignal:
+    """Signal and noise of one task at one size, from the last checkpoint of every run.
+
+    Attributes:
+        params: model size.
+        runs: how many.
+        spread: standard deviation of the recipes' true values, noise taken off, in the unit of the task.
+        noise: standard deviation of one run, in the same unit.
+        significant: whether recipes differ beyond doubt.
+        at_chance: whether the runs are on average within two noises of guessing; False where chance is not known.
+    """
+
+    params: float
+    runs: int
+    spread: float
+    noise: float
+    significant: bool
+    at_chance: bool
+
+    @property
+    def ratio(self) -> float:
+        """Signal to noise."""
+        return self.spread / self.noise
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """The verdict on one task with what it rests on.
+
+    Attributes:
+        verdict: what may be done.
+        sizes: ascending, those with enough runs.
+        explained: share of the variance of held-out mixtures that the fit foretold; None where none was held out.
+        measured: whether noise comes from repeats or was given; else it is what the fit could not explain.
+    """
+
+    verdict: Verdict
+    sizes: tuple[SizeSignal, ...]
+    explained: float | None
+    measured: bool
+
+    @property
+    def words(self) -> str:
+        """The verdict as a sentence."""
+        first = next((s for s in self.sizes if s.significant), None)
+        return self.verdict.value.format(size=_short(first.params) if first else "")
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        sizes = [
+            {"params": s.params, "runs": s.runs, "spread": s.spread, "noise": s.noise, "ratio": s.ratio}
+            | {"signal": s.significant, "at_chance": s.at_chance}
+            for s in self.sizes
+        ]
+        return {"verdict": self.words, "explained": self.explained, "noise_measured": self.measured, "sizes": sizes}
+
+
+def readiness(
+    observed: Observed, noise: Tensor, audit: Audit | None, chance: Mapping[str, float]
+) -> dict[str, Readiness]:
+    """Judge every task.
+
+    Args:
+        observed: what was measured.
+        noise: standard deviation of one run in log loss as the fit sees it, used where nothing measured it, (R, T).
+        audit: how held-out runs were foretold, if it is known.
+        chance: accuracy of guessing by task, where it is known.
+    """
+    return {task: _judge(observed, t, noise[:, t], audit, chance.get(task)) for t, task in enumerate(observed.tasks)}
+
+
+def _judge(observed: Observed, t: int, noise: Tensor, audit: Audit | None, chance: float | None) -> Readiness:
+    measured = not math.isnan(float(observed.noise[t])) or bool((~observed.variance[t].isnan()).any())
+    rows = _last(observed, t)
+    size = observed.design.params[rows].log().mul(50).round()
+    groups = [rows[size == value] for value in sorted(set(size.tolist()))]
+    signals = tuple(_signal(observed, t, group, noise, chance) for group in groups if len(group) >= FEWEST)
+    explained = None if audit is None else _explained(audit, observed.tasks[t])
+    return Readiness(_verdict(signals, explained), signals, explained, measured)
+
+
+def _verdict(sizes: tuple[SizeSignal, ...], explained: float | None) -> Verdict:
+    if not sizes:
+        return Verdict.UNKNOWN
+    foretold = explained is None or explained >= EXPLAINED
+    if not any(s.significant for s in sizes):
+        if explained is not None and explained >= TELLING:
+            return Verdict.WEAK
+        return Verdict.CHANCE if all(s.at_chance for s in sizes) else Verdict.NOISE
+    if not foretold or not any(s.significant and s.ratio >= 1 for s in sizes):
+        return Verdict.WEAK
+    first = next(i for i, s in enumerate(sizes) if s.significant)
+    return Verdict.READY if first == 0 else Verdict.FROM_SIZE
+
+
+def _last(observed: Observed, t: int) -> Tensor:
+    """Rows of the last checkpoint of every run that measures the task."""
+    last: dict[str, int] = {}
+    progress = observed.design.progress
+    for row in torch.nonzero(observed.seen[t]).squeeze(1).tolist():
+        run = observed.design.runs[row]
+        if run not in last or progress[row] > progress[last[run]]:
+            last[run] = row
+    return torch.tensor(sorted(last.values()), dtype=torch.long)
+
+
+def _signal(observed: Observed, t: int, rows: Tensor, noise: Tensor, chance: float | None) -> SizeSignal:
+    """Analysis of variance: the spread of the runs over what seeds alone would give."""
+    from scipy.stats import f as fisher
+
+    own, value = observed.variance[t, rows], observed.value[t, rows]
+    repeats, doubt = observed.noise[t], float(observed.doubt[t])
+    if bool(repeats.isnan()):
+        repeats, doubt = noise[rows], GIVEN_DOUBT
+    known = int((~own.isnan()).sum())
+    doubt = GIVEN_DOUBT / math.sqrt(known) if known == len(rows) else doubt
+    given = math.sqrt(float(torch.where(own.isnan(), repeats**2, own).mean()))
+    between = float(observed.target[t, rows].var())
+    ratio = between / given**2
+    # The standard error of a log standard deviation from n degrees of freedom is 1 / sqrt(2 n).
+    limit = fisher.ppf(1 - FALSE_SIGNAL, len(rows) - 1, 0.5 / doubt**2)
+    unit = float(value.std()) / math.sqrt(between) if between > 0 else 0.0
+    seeds = given * unit if unit > 0 else given
+    near = chance is not None and float(value.mean()) - chance < 2 * seeds
+    return SizeSignal(
+        float(observed.design.params[rows].median()),
+        len(rows),
+        math.sqrt(max(between - given**2, 0.0)) * unit,
+        seeds,
+        bool(ratio > limit),
+        near,
+    )
+
+
+def _explained(audit: Audit, task: str) -> float | None:
+    """One minus squared error over that of the mean, on held-out mixtures."""
+    import polars as pl
+
+    part = audit.table.filter(pl.col("task") == task, pl.col("fold") == "mixtures")
+    error = dict(zip(part["method"], part["error"], strict=True))
+    if OURS not in error or not error.get("mean"):
+        return None
+    return float(1 - (error[OURS] / error["mean"]) ** 2)
+
+
+def _short(params: float) -> str:
+    """A size as people write it: 60M, 1.3B."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if params >= unit:
+            return f"{params / unit:.3g}{name}"
+    return f"{params:.0f}"

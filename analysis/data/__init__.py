@@ -1,0 +1,1 @@
+"""Records to designs: what a size and a repeat are, coordinates, observations."""

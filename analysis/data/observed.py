@@ -1,0 +1,140 @@
+"""Observed: a table of records as the numbers that fitting needs, every task on its log-loss scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.scale import higher_is_better, slope, to_log_loss
+from mixlaw.errors import InputError
+
+#: How much log noise differs between tasks, and how far a figure that the user gives may be off.
+ALIKE, GIVEN_DOUBT = 0.5, 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What R rows measured on T tasks.
+
+    Attributes:
+        design: the recipes, R rows.
+        tasks, units: names of the tasks and their units.
+        value: in the task's unit, NaN where not measured, (T, R).
+        centre: mean log loss of each task, (T,); everything below is relative to it.
+        target: log loss minus centre, 0 where not measured, (T, R).
+        seen: where a value was measured, (T, R).
+        variance: noise variance in log loss where it was measured, else NaN, (T, R).
+        noise: standard deviation of one run in log loss, from repeats or as given, NaN where unknown, (T,).
+        doubt: standard error of log noise, (T,).
+    """
+
+    design: Design
+    tasks: tuple[str, ...]
+    units: tuple[str, ...]
+    value: Tensor
+    centre: Tensor
+    target: Tensor
+    seen: Tensor
+    variance: Tensor
+    noise: Tensor
+    doubt: Tensor
+
+    def select(self, rows: Tensor) -> Observed:
+        """The rows at these numbers, on the same scale."""
+        parts = {name: getattr(self, name)[:, rows] for name in ("value", "target", "seen", "variance")}
+        return replace(self, design=self.design.select(rows), **parts)
+
+    @property
+    def run_index(self) -> Tensor:
+        """Number of the run of each row, (R,)."""
+        number = {run: i for i, run in enumerate(dict.fromkeys(self.design.runs))}
+        return torch.tensor([number[run] for run in self.design.runs])
+
+    @property
+    def slope(self) -> Tensor:
+        """|d value / d log loss| at each task's centre, (T,)."""
+        middle = torch.stack([row[seen].median() for row, seen in zip(self.value, self.seen, strict=True)])
+        return torch.stack([slope(m, u) for m, u in zip(middle, self.units, strict=True)])
+
+
+def observe(
+    table: pl.DataFrame, units: Mapping[str, str], unique: Mapping[str, float], noise: Mapping[str, float] | None = None
+) -> Observed:
+    """Read a table of records; tasks are the `metric:` columns that hold a value.
+
+    Raises:
+        InputError: no rows, no metric, a metric without a unit, a loss <= 0, a score outside [0, 1].
+    """
+    columns = [c for c in table.columns if c.startswith("metric:") and table[c].null_count() < table.height]
+    if not columns:
+        raise InputError(
+            f"nothing to fit: the table has {table.height} rows and no metric:<task> value; add measured runs"
+        )
+    tasks = tuple(c.removeprefix("metric:") for c in columns)
+    missing = [t for t in tasks if t not in units]
+    if missing:
+        raise InputError(f"task {missing[0]!r} has no unit, so its direction is unknown; name its unit in study.toml")
+    unit = tuple(units[t] for t in tasks)
+    design = Design.from_table(table, unique)
+    value = torch.stack([_values(table, t, u) for t, u in zip(tasks, unit, strict=True)])
+    seen = ~value.isnan()
+    log_loss = torch.stack([to_log_loss(v, u) for v, u in zip(value, unit, strict=True)])
+    centre = torch.stack([row[s].mean() for row, s in zip(log_loss, seen, strict=True)])
+    target = torch.where(seen, log_loss - centre[:, None], torch.zeros_like(value))
+    variance = torch.stack([_variance(table, t, u, v) for t, u, v in zip(tasks, unit, value, strict=True)])
+    typical = torch.stack([slope(v[s].median(), u) for v, s, u in zip(value, seen, unit, strict=True)])
+    known = torch.tensor([float((noise or {}).get(t) or np.nan) for t in tasks], dtype=torch.float64) / typical
+    repeats, doubt = _repeat_noise(design, target, seen)
+    doubt = torch.where(known.isnan(), doubt, torch.full_like(doubt, GIVEN_DOUBT))
+    spread = torch.where(known.isnan(), repeats, known)
+    return Observed(design, tasks, unit, value, centre, target, seen, variance, spread, doubt)
+
+
+def _values(table: pl.DataFrame, task: str, unit: str) -> Tensor:
+    values = table[f"metric:{task}"].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy().astype(np.float64)
+    score = higher_is_better(unit, task)
+    bad = (values < 0) | (values > 1) if score else values <= 0
+    bad |= np.isinf(values)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        wanted = "a share between 0 and 1" if score else "a finite loss above 0"
+        if score and -1 < values[row] < 0:
+            wanted += " (if 0 is chance, give chance + (1 - chance) x score)"
+        raise InputError(
+            f"metric:{task} is {values[row]:g} in row {row}; {unit} needs {wanted}: mend it or leave the cell empty"
+        )
+    return torch.tensor(values)
+
+
+def _variance(table: pl.DataFrame, task: str, unit: str, value: Tensor) -> Tensor:
+    """Measured noise variance in log loss, NaN where there is none."""
+    if f"noise:{task}" not in table.columns:
+        return torch.full_like(value, torch.nan)
+    noise = table[f"noise:{task}"].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy().astype(np.float64)
+    spread = torch.tensor(noise) / slope(value, unit)
+    return torch.where(spread > 0, spread**2, torch.full_like(spread, torch.nan))
+
+
+def _repeat_noise(design: Design, target: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard deviation of one run from recipes trained more than once and its relative error, (T,) each.
+
+    Few repeats make a rough figure, so tasks are shrunk to what they have in common. NaN below 2 degrees of freedom.
+    """
+    parts = [design.params[:, None], design.tokens.flatten(1), design.progress[:, None], design.lr_end]
+    _, group = torch.unique(torch.cat(parts, 1), dim=0, return_inverse=True)
+    member = torch.nn.functional.one_hot(group).to(torch.float64)
+    count = seen.to(torch.float64) @ member
+    mean = (target * seen) @ member / count.clamp(min=1)
+    scatter = ((target - mean[:, group]) ** 2 * seen).sum(1)
+    freedom = (count - 1).clamp(min=0).sum(1)
+    own = 0.5 * (scatter / freedom.clamp(min=1)).clamp(min=1e-12).log()
+    own = torch.where(freedom >= 2, own, torch.nan)
+    precision, common = 2 * freedom, own.nanmedian()
+    shrunk = (own * precision + common * ALIKE**-2) / (precision + ALIKE**-2)
+    return shrunk.exp(), torch.rsqrt(precision + ALIKE**-2)

@@ -1,0 +1,1 @@
+"""The fitting engine, pooling over tasks, estimates."""

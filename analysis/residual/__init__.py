@@ -1,0 +1,1 @@
+"""The Gaussian process on what the laws leave over."""

@@ -1,0 +1,1 @@
+"""The fitted response of every task."""

@@ -1,0 +1,134 @@
+"""Surfaces on disk: tensors as safetensors, names and words as JSON, each file whole or absent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mixlaw.analysis.audit.audit import Audit, Held, audit_table
+from mixlaw.analysis.audit.folds import Fold
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.observed import Observed
+from mixlaw.analysis.fitting.pooling import Prior
+from mixlaw.analysis.laws import LAWS, Form
+from mixlaw.analysis.residual.process import Kernel
+from mixlaw.analysis.surface.link import FittedLink
+from mixlaw.analysis.surface.member import Member
+from mixlaw.analysis.surface.surface import Status, Surfaces
+from mixlaw.errors import InputError
+from mixlaw.files import replacing, write_json
+
+FORMAT = 4
+_NAMES, _TENSORS = "surfaces.json", "surfaces.safetensors"
+
+
+def save(surfaces: Surfaces, folder: Path) -> None:
+    """Write surfaces; the JSON comes last, so a folder with one is complete."""
+    tensors = {"weights": surfaces.weights, "calibration": surfaces.calibration}
+    tensors |= _tensors("observed", surfaces.observed) | _tensors("design", surfaces.observed.design)
+    for i, member in enumerate(surfaces.members):
+        tensors |= _tensors(f"member{i}", member) | _tensors(f"kernel{i}", member.kernel)
+        tensors |= _tensors(f"prior{i}", member.prior)
+    for i, link in enumerate(surfaces.links.values()):
+        tensors |= _tensors(f"link{i}", link)
+    for i, held in enumerate(surfaces.audit.held if surfaces.audit else ()):
+        tensors |= _tensors(f"held{i}", held) | _tensors(f"fold{i}", held.fold)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / _TENSORS) as path:
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path)
+    words = _words(surfaces) | {"audit": None}
+    if surfaces.audit is not None:
+        folds = [{"kind": held.fold.kind, "extrapolates": held.fold.extrapolates} for held in surfaces.audit.held]
+        words |= {"audit": surfaces.audit.table.to_dicts(), "folds": folds}
+    write_json(folder / _NAMES, words)
+
+
+def load(folder: Path) -> Surfaces:
+    """Read surfaces.
+
+    Raises:
+        InputError: there is nothing, or it is of another version or damaged.
+    """
+    if not (folder / _NAMES).exists():
+        raise InputError(f"no surfaces in {folder}; fit first")
+    try:
+        words: dict[str, Any] = json.loads((folder / _NAMES).read_text(encoding="utf-8"))
+        if words.get("format") != FORMAT:
+            raise InputError(f"surfaces in {folder} have format {words.get('format')}, this is {FORMAT}; fit again")
+        return _build(words, load_file(folder / _TENSORS))
+    except (json.JSONDecodeError, SafetensorError, KeyError, OSError, RuntimeError) as error:
+        raise InputError(f"surfaces in {folder} are damaged ({error}); fit again") from error
+
+
+def _tensors(prefix: str, value: object) -> dict[str, Tensor]:
+    parts = {f.name: getattr(value, f.name) for f in fields(value)}  # type: ignore[arg-type]
+    return {f"{prefix}.{name}": part for name, part in parts.items() if isinstance(part, Tensor)}
+
+
+def _words(surfaces: Surfaces) -> dict[str, Any]:
+    design = surfaces.observed.design
+    return {
+        "format": FORMAT,
+        "tasks": list(surfaces.tasks),
+        "units": list(surfaces.observed.units),
+        "phases": list(design.phases),
+        "domains": list(design.domains),
+        "runs": list(design.runs),
+        "members": [
+            {"law": m.law.__name__, "seed": m.seed, "parameters": [p.name for p in m.form.parameters]}
+            for m in surfaces.members
+        ],
+        "links": {t: {"source": x.source, "unit": x.unit, "noise": x.noise} for t, x in surfaces.links.items()},
+        "chance": dict(surfaces.chance),
+        "status": {task: state.name for task, state in surfaces.status.items()},
+        "notes": {task: list(notes) for task, notes in surfaces.notes.items()},
+    }
+
+
+def _form(saved: dict[str, Any], design: Design) -> Form:
+    """The shape of a saved member's law, if the law still has the parameters it was fitted with."""
+    form = LAWS[saved["law"]].form(design)
+    if [p.name for p in form.parameters] != saved["parameters"]:
+        raise InputError(f"the surfaces were fitted with other parameters of {saved['law']}; fit again")
+    return form
+
+
+def _audit(words: dict[str, Any], part: Callable[[str], dict[str, Any]]) -> Audit | None:
+    if words["audit"] is None:
+        return None
+    folds = [Fold(**saved, **part(f"fold{i}")) for i, saved in enumerate(words.get("folds", []))]
+    held = tuple(Held(fold, **part(f"held{i}")) for i, fold in enumerate(folds))
+    return Audit(audit_table(words["audit"]), held)
+
+
+def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> Surfaces:
+    def part(prefix: str) -> dict[str, Any]:
+        return {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
+
+    names: dict[str, Any] = {name: tuple(words[name]) for name in ("phases", "domains", "runs")}
+    design = Design(**part("design"), **names)
+    observed = Observed(design, tuple(words["tasks"]), tuple(words["units"]), **part("observed"))
+    members = []
+    for i, saved in enumerate(words["members"]):
+        law, form = LAWS[saved["law"]], _form(saved, design)
+        kernel, prior = Kernel(**part(f"kernel{i}")), Prior(**part(f"prior{i}"))
+        members.append(
+            Member(law, form, observed, kernel=kernel, prior=prior, seed=saved["seed"], **part(f"member{i}"))
+        )
+    status = {task: Status[name] for task, name in words["status"].items()}
+    notes = {task: tuple(lines) for task, lines in words["notes"].items()}
+    calibration = tensors["calibration"].to(torch.float64)
+    links = {t: FittedLink(**saved, **part(f"link{i}")) for i, (t, saved) in enumerate(words.get("links", {}).items())}
+    return Surfaces(
+        *(observed, tuple(members), tensors["weights"], calibration, status, notes, _audit(words, part)),
+        links=links,
+        chance=words.get("chance", {}),
+    )

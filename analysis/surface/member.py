@@ -1,0 +1,123 @@
+"""Member: one law fitted to all tasks, its posterior draws, and the residual process on top."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from mixlaw.analysis.data.coordinates import Features
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.observed import Observed
+from mixlaw.analysis.fitting.pooling import Prior
+from mixlaw.analysis.laws.base import Form, Law
+from mixlaw.analysis.residual.process import MASKED, WAVES, Kernel, Residual
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A law with its evidence; everything in log loss relative to the tasks' centres.
+
+    Attributes:
+        law: the family.
+        form: its shape over the measured design.
+        observed: the rows it was fitted to.
+        theta: best parameters, (T, n).
+        draws: posterior draws, (S, T, n); the same index is the same world over all tasks.
+        sigma: standard deviation of the law's residuals, (T,).
+        kernel: of the residual process.
+        prior: what tasks share, as learned.
+        converged: (T,).
+        seed: of the residual process' draws.
+    """
+
+    law: type[Law]
+    form: Form
+    observed: Observed
+    theta: Tensor
+    draws: Tensor
+    sigma: Tensor
+    kernel: Kernel
+    prior: Prior
+    converged: Tensor
+    seed: int
+
+    def law_only(self, design: Design) -> Tensor:
+        """What the law alone expects, (R, T)."""
+        return self.form.log_loss(self.theta, design).T
+
+    def noise(self, design: Design) -> Tensor:
+        """Standard deviation of one run of every recipe, (R, T)."""
+        return self.kernel.noise_at(self.law_only(design).T).T
+
+    def mean(self, design: Design) -> Tensor:
+        """Law plus residual process, (R, T); differentiable."""
+        return self.law_only(design) + self.residual.at(self.features(design), self._mean_weights).squeeze(-1).T
+
+    def sample(self, design: Design, worlds: Tensor) -> Tensor:
+        """Expected values in the posterior worlds of these numbers (S,), (S, R, T); they repeat beyond the draws."""
+        worlds, count = worlds % len(self.draws), len(worlds)
+        theta = self.draws[worlds].flatten(0, 1)
+        law = self.form.log_loss(theta, design).view(count, len(self.theta), len(design)).transpose(1, 2)
+        x = self.features(design)
+        weights = self._worlds
+        prior = self._prior(x) @ weights.waves[:, :, worlds]
+        return law + (prior + self.residual.at(x, weights.rows[:, :, worlds])).permute(2, 1, 0)
+
+    @cached_property
+    def features(self) -> Features:
+        """Coordinates, centred and scaled on the measured runs."""
+        return Features.of(self.observed.design)
+
+    @cached_property
+    def residual(self) -> Residual:
+        """The residual process conditioned on the measured rows."""
+        observed = self.observed
+        variance = torch.where(observed.variance.isnan(), self.noise(observed.design).T ** 2, observed.variance)
+        variance = torch.where(observed.seen, variance, torch.full_like(variance, MASKED))
+        return Residual(self.kernel, self.features(observed.design), variance)
+
+    @cached_property
+    def _factor(self) -> Tensor:
+        return self.residual.cholesky()
+
+    @cached_property
+    def _mean_weights(self) -> Tensor:
+        left = self.observed.target - self.form.log_loss(self.theta, self.observed.design)
+        left = torch.where(self.observed.seen, left, torch.zeros_like(left))
+        return self.residual.weights(left[..., None], self._factor)
+
+    @cached_property
+    def _basis(self) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(self.seed)
+        return self.kernel.waves(generator)
+
+    def _prior(self, x: Tensor) -> Tensor:
+        """Fourier features of prior draws at coordinates x (R, F), (T, R, WAVES)."""
+        frequency, turn = self._basis
+        return self.kernel.signal[:, None, None] * math.sqrt(2 / WAVES) * torch.cos(x @ frequency + turn)
+
+    @cached_property
+    def _worlds(self) -> _Worlds:
+        """Matheron's rule: a prior draw plus the update that takes it through (noisy) data is a posterior draw."""
+        generator = torch.Generator().manual_seed(self.seed + 1)
+        count, tasks, _ = self.draws.shape
+        seen, design = self.observed.seen, self.observed.design
+        waves = torch.randn(tasks, WAVES, count, generator=generator, dtype=torch.float64)
+        noise = torch.randn(tasks, len(design), count, generator=generator, dtype=torch.float64)
+        law = self.form.log_loss(self.draws.flatten(0, 1), design).view(count, tasks, -1).permute(1, 2, 0)
+        left = self.observed.target[..., None] - law - self._prior(self.residual.x) @ waves
+        left = left - self.residual.variance.sqrt()[..., None] * noise
+        left = torch.where(seen[..., None], left, torch.zeros_like(left))
+        return _Worlds(waves, self.residual.weights(left, self._factor))
+
+
+@dataclass(frozen=True, eq=False)
+class _Worlds:
+    """Residual draws: weights of Fourier features (T, WAVES, S) and of measured rows (T, R, S)."""
+
+    waves: Tensor
+    rows: Tensor

@@ -1,0 +1,219 @@
+"""How surfaces print themselves: status first, coefficients with errors, spread; text and HTML from the same rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixlaw.analysis.audit.readiness import Verdict
+
+if TYPE_CHECKING:
+    from mixlaw.analysis.laws import Law
+    from mixlaw.analysis.surface.link import AccuracyLink, FittedLink
+    from mixlaw.analysis.surface.member import Member
+    from mixlaw.analysis.surface.surface import Surfaces
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A coefficient and its standard error, both in the coefficient's own unit."""
+
+    value: float
+    error: float
+
+    def __str__(self) -> str:
+        if not (np.isfinite(self.error) and self.error > 0):
+            return f"{self.value:.4g}"
+        if not 1e-3 < abs(self.value) < 1e5:
+            return f"{self.value:.3g} ± {self.error:.2g}"
+        digits = min(6, max(0, 1 - int(np.floor(np.log10(self.error)))))
+        return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
+
+
+def coefficients(member: Member, task: int, most: int = 32) -> dict[str, Estimate]:
+    """Natural coefficients of one task's law with standard errors over at most `most` draws."""
+    scale = float(member.observed.centre[task])
+    best = _flat(member.form.law(member.theta[task], scale))
+    drawn = [_flat(member.form.law(theta, scale)) for theta in member.draws[:most, task]]
+    return {name: Estimate(value, _error([d[name] for d in drawn])) for name, value in best.items()}
+
+
+def _error(values: list[float]) -> float:
+    """Half the width of the central 68 %: a standard error that a wild draw does not set."""
+    low, high = np.quantile(values, [0.16, 0.84])
+    return float(high - low) / 2
+
+
+def _flat(law: Law) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for field in fields(law):  # type: ignore[arg-type]
+        value = getattr(law, field.name)
+        if isinstance(value, float):
+            found[field.name] = value
+        elif isinstance(value, tuple) and value and isinstance(value[0], float):
+            names = getattr(law, "phases" if field.name == "retention" else "domains")
+            found |= {f"{field.name} {n}": v for n, v in zip(names, value, strict=True)}
+    return found
+
+
+def _rows(surfaces: Surfaces, task: int) -> list[tuple[str, str]]:
+    name, member = surfaces.tasks[task], surfaces.members[0]
+    unit, link = surfaces.observed.units[task], surfaces.links.get(name)
+    head = [
+        ("status", surfaces.status[name].value),
+        (
+            "law",
+            ", ".join(
+                f"{m.law.__name__} {w:.0%}" for m, w in zip(surfaces.members, surfaces.weights[task], strict=True)
+            ),
+        ),
+        ("signal", surfaces.readiness[name].words),
+        *([("predicted", f"through {link.source}: {_curve(link.link)}")] if link else []),
+        ("spread", f"{float(member.sigma[task]):.2%} of the loss around the law"),
+        ("noise of a run", f"{float(surfaces.noise[task]):.3g} {unit}"),
+    ]
+    return head + [(n, str(e)) for n, e in coefficients(member, task).items()]
+
+
+def _curve(link: AccuracyLink) -> str:
+    rise = f"({link.ceiling:.3g} - {link.chance:.3g})"
+    return f"{link.chance:.3g} + {rise} sigmoid({link.k:.3g} ({link.middle:.3g} - loss))"
+
+
+def _link_json(link: FittedLink) -> dict[str, Any]:
+    names = ("chance", "ceiling", "k", "middle")
+    pairs = zip(link.best.tolist(), link.draws.std(0).tolist(), strict=True)
+    return {"source": link.source, "noise": link.noise} | dict(zip(names, map(list, pairs), strict=True))
+
+
+def _summary(surfaces: Surfaces) -> str:
+    runs = len(set(surfaces.observed.design.runs))
+    sizes = len(set(surfaces.observed.design.params.tolist()))
+    return (
+        f"{len(surfaces.tasks)} tasks fitted to {runs} runs ({len(surfaces.observed.design)} rows, {sizes} sizes, "
+        f"{len(surfaces.phases)} phases, {len(surfaces.domains)} domains)"
+    )
+
+
+def _shared_notes(surfaces: Surfaces) -> list[str]:
+    return list(surfaces.members[0].form.notes)
+
+
+def as_text(surfaces: Surfaces) -> str:
+    """Text for the terminal: what is identified first, a row per task, then the audit."""
+    lines = [f"{_summary(surfaces)}, {_laws(surfaces)}", *_states(surfaces)]
+    lines += [f"  - {note}" for note in _shared_notes(surfaces)]
+    rows = [_task_row(surfaces, i) for i in range(len(surfaces.tasks))]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names, *([row.get(name, "") for name in names] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    lines += [*_ready(surfaces), *_links(surfaces)]
+    lines += ["", *("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in cells)]
+    lines.append("spread: of the residuals around the law; worth: of a token, the two domains worth most")
+    return "\n".join([*lines, *(["", str(surfaces.audit)] if surfaces.audit is not None else [])])
+
+
+def _states(surfaces: Surfaces) -> list[str]:
+    """One line for each outcome, with its tasks."""
+    alike = {s: [t for t in surfaces.tasks if surfaces.status[t] is s] for s in dict.fromkeys(surfaces.status.values())}
+    return [f"{status.value}: {', '.join(tasks)}" for status, tasks in alike.items()]
+
+
+def _ready(surfaces: Surfaces) -> list[str]:
+    """One line for each verdict on signal and noise."""
+    alike: dict[str, list[tuple[float, str]]] = {}
+    order = list(Verdict)
+    for task, found in sorted(surfaces.readiness.items(), key=lambda item: order.index(item[1].verdict)):
+        ratio = max((size.ratio for size in found.sizes), default=0.0)
+        alike.setdefault(found.words, []).append((ratio, f"{task} ({ratio:.1f})" if found.sizes else task))
+    measured = all(found.measured for found in surfaces.readiness.values())
+    told = "" if measured else ", or what the fit cannot explain where no recipe was repeated"
+    head = f"signal over seed noise (largest spread of recipes at one size, in noises of a run{told})"
+    return ["", head, *(f"  {words}: {_strongest(tasks)}" for words, tasks in alike.items())]
+
+
+def _strongest(tasks: list[tuple[float, str]], most: int = 16) -> str:
+    names = [name for _, name in sorted(tasks, key=lambda pair: -pair[0])]
+    more = f" and {len(names) - most} more (--json has all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _links(surfaces: Surfaces) -> list[str]:
+    """Whether links foretell held-out runs better than the tasks' own fits."""
+    if not surfaces.links:
+        return []
+    errors = {task: surfaces.audit.of_link(task) if surfaces.audit else None for task in surfaces.links}
+    told = {t: f"{t} ({e[0]:.1%} against {e[1]:.1%})" if e else t for t, e in errors.items()}
+    worse = [told[t] for t, e in errors.items() if e and e[0] > e[1]]
+    better = [told[t] for t, e in errors.items() if not e or e[0] <= e[1]]
+    lines = ["", "predicted through the loss on the same task (held-out error against that of their own fit)"]
+    lines += [f"  {', '.join(better)}"] if better else []
+    return lines + ([f"  their own fit does better, take the link out: {', '.join(worse)}"] if worse else [])
+
+
+def _laws(surfaces: Surfaces) -> str:
+    """The laws, the one that counts most first, with their weights over tasks."""
+    if len(surfaces.members) == 1:
+        return f"law: {surfaces.members[0].law.__name__}"
+    middle, low, high = surfaces.weights.mean(0), surfaces.weights.amin(0), surfaces.weights.amax(0)
+    told = [
+        f"{surfaces.members[i].law.__name__} {middle[i]:.0%} ({low[i]:.0%} to {high[i]:.0%})"
+        for i in middle.argsort(descending=True).tolist()
+    ]
+    return f"laws by weight (from task to task), earned on held-out runs: {', '.join(told)}"
+
+
+def _task_row(surfaces: Surfaces, task: int) -> dict[str, str]:
+    """One line of the table: spread, noise, the exponents and retentions the law has, and the domains worth most."""
+    member, unit = surfaces.members[0], surfaces.observed.units[task]
+    found = coefficients(member, task)
+    worth = sorted((n for n in found if n.startswith("worth ")), key=lambda n: -found[n].value)[:2]
+    shown = [n for n in found if n in ("floor", "alpha", "beta") or n.startswith("retention ")]
+    return {
+        "task": surfaces.tasks[task],
+        "noise of a run": f"{float(surfaces.noise[task]):.2g} {unit}",
+        "spread": f"{float(member.sigma[task]):.1%}",
+        **{name: str(found[name]) for name in shown if found[name].error > 0},
+        "worth": ", ".join(f"{name.removeprefix('worth ')} {found[name].value:.2f}" for name in worth),
+    }
+
+
+def as_json(surfaces: Surfaces) -> dict[str, Any]:
+    """Plain data: status, notes, noise and every coefficient with its standard error, by task; the audit's rows."""
+    tasks = {}
+    for i, name in enumerate(surfaces.tasks):
+        found = coefficients(surfaces.members[0], i)
+        tasks[name] = {
+            "unit": surfaces.units[name],
+            "laws": {m.law.__name__: float(w) for m, w in zip(surfaces.members, surfaces.weights[i], strict=True)},
+            "status": surfaces.status[name].value,
+            "readiness": surfaces.readiness[name].as_json(),
+            "link": _link_json(surfaces.links[name]) if name in surfaces.links else None,
+            "notes": list(surfaces.notes[name]),
+            "noise": float(surfaces.noise[i]),
+            "spread": float(surfaces.members[0].sigma[i]),
+            "coefficients": {key: [estimate.value, estimate.error] for key, estimate in found.items()},
+        }
+    audit = None if surfaces.audit is None else surfaces.audit.table.to_dicts()
+    return {"summary": _summary(surfaces), "notes": _shared_notes(surfaces), "tasks": tasks, "audit": audit}
+
+
+def as_html(surfaces: Surfaces) -> str:
+    """The same for a notebook: a table per task, folded away but for the first."""
+    parts = [f"<p><b>{escape(line)}</b></p>" for line in _states(surfaces)]
+    parts += [f"<p>{escape(_summary(surfaces))}</p>"]
+    parts += [f"<p>{escape(note)}</p>" for note in _shared_notes(surfaces)]
+    for i, name in enumerate(surfaces.tasks):
+        cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in _rows(surfaces, i))
+        notes = "".join(f"<p>{escape(n)}</p>" for n in surfaces.notes[name] if n not in _shared_notes(surfaces))
+        state = escape(surfaces.status[name].value)
+        opened = " open" if i == 0 else ""
+        parts.append(
+            f"<details{opened}><summary>{escape(name)}: {state}</summary><table>{cells}</table>{notes}</details>"
+        )
+    if surfaces.audit is not None:
+        parts.append(f"<pre style='font-family: monospace'>{escape(str(surfaces.audit))}</pre>")
+    return "".join(parts)

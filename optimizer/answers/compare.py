@@ -1,0 +1,195 @@
+"""What if: what a recipe would measure, and what one more point of any domain in any phase is worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from html import escape
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.recipes import design_of
+from mixlaw.optimizer.answers.proposal import Forecast, Interval
+from mixlaw.optimizer.answers.tables import Rows, html, lines
+from mixlaw.optimizer.goal.evidence import interval
+from mixlaw.optimizer.goal.gains import log_losses
+from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.printable import Shown
+from mixlaw.recipe import Domain, Recipe
+
+POINT = 0.01  # share of a recipe's tokens
+LEAST = 1e-6  # of a point that the others of a phase must have to give
+WIDE = 6  # tasks that stand beside each other in a printed table
+
+
+@dataclass(frozen=True)
+class Worthwhile:
+    """What one more point of a domain in a phase is worth to a task.
+
+    Attributes:
+        phase, domain, task: what is moved, and who feels it.
+        gain: percent of loss for 1 % of the recipe's tokens, taken from the phase's other domains in proportion; in
+            proportion to a point where the others have less than that.
+    """
+
+    phase: str
+    domain: str
+    task: str
+    gain: Interval
+
+
+@dataclass(frozen=True)
+class WhatIf(Shown):
+    """What a recipe would measure.
+
+    Attributes:
+        recipe: what was asked about.
+        forecasts: by task, with the 90 % interval of one newly trained run.
+        gains: over the baseline in percent of loss by task; empty without one.
+        points: what one more point is worth, by phase, domain and task.
+        against: name of the baseline.
+    """
+
+    recipe: Recipe
+    forecasts: tuple[Forecast, ...]
+    gains: Mapping[str, Interval]
+    points: tuple[Worthwhile, ...]
+    against: str = "the baseline"
+
+    def point(self, phase: str, domain: str, task: str) -> Interval:
+        """What one more point of a domain in a phase is worth to a task, percent of loss."""
+        return next(p.gain for p in self.points if (p.phase, p.domain, p.task) == (phase, domain, task))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "recipe": self.recipe.as_json(),
+            "forecasts": [asdict(forecast) for forecast in self.forecasts],
+            "against": self.against if self.gains else None,
+            "gains": {task: asdict(gain) for task, gain in self.gains.items()},
+            "points": [asdict(point) for point in self.points],
+        }
+
+    def values(self) -> Rows:
+        """Cells of a table: what it would measure."""
+        over = [f"gain over {self.against}, % of loss"] if self.gains else []
+        rows = [["task", "unit", "value", *over]]
+        for f in self.forecasts:
+            gain = [self.gains[f.task].text()] if self.gains else []
+            rows.append([f.task, f.unit, Interval(f.mean, f.lo90, f.hi90).text(), *gain])
+        return rows
+
+    def worth(self, tasks: Sequence[str]) -> Rows:
+        """Cells of a table: what one more point of each domain in each phase is worth to tasks, percent of loss."""
+        digits = self._digits()
+        rows = [["one more point of", "in", *tasks]]
+        for phase, domain in dict.fromkeys((p.phase, p.domain) for p in self.points):
+            gains = [self.point(phase, domain, task) for task in tasks]
+            rows.append([domain, phase, *(_signed(gain, digits) for gain in gains)])
+        return rows
+
+    def _digits(self) -> int:
+        """Digits behind the point that suit most cells."""
+        half = median((p.gain.hi90 - p.gain.lo90) / 2 or abs(p.gain.mean) or 1.0 for p in self.points)
+        return max(1, min(6, 1 - math.floor(math.log10(half))))
+
+    def _tables(self) -> Iterator[Rows]:
+        yield self.values()
+        tasks = [f.task for f in self.forecasts]
+        if self.points:
+            yield from (self.worth(tasks[i : i + WIDE]) for i in range(0, len(tasks), WIDE))
+
+    def __str__(self) -> str:
+        told = "\n\n".join("\n".join(lines(table)) for table in self._tables())
+        return f"{self.recipe}\n\n{told}" + (f"\n\n{_NOTE}" if self.points else "")
+
+    def _repr_html_(self) -> str:
+        told = "".join(map(html, self._tables())) + (f"<p>{_NOTE}</p>" if self.points else "")
+        return f"<pre>{escape(str(self.recipe))}</pre>{told}"
+
+
+_NOTE = (
+    "A point is 1 % of the recipe's tokens, taken from the phase's other domains in proportion; gains in % of loss "
+    "with 90 % intervals, * where they are clear of zero."
+)
+
+
+def _signed(gain: Interval, digits: int) -> str:
+    clear = "*" if gain.lo90 > 0 or gain.hi90 < 0 else ""
+    return f"{gain.mean:+.{digits}f} ± {(gain.hi90 - gain.lo90) / 2:.{digits}f}{clear}"
+
+
+def what_if(
+    beliefs: Beliefs,
+    recipe: Recipe,
+    domains: Sequence[Domain],
+    baseline: Recipe | None = None,
+    *,
+    against: str = "the baseline",
+    draws: int = 64,
+) -> WhatIf:
+    """Predict a recipe and what one more point of every domain in every phase would change.
+
+    Args:
+        beliefs: fitted surfaces.
+        recipe: any recipe of phases and domains that the surfaces know.
+        domains: with the unique tokens there are.
+        baseline: what gains refer to, in the same worlds.
+        against: its name.
+        draws: worlds behind the intervals.
+
+    Raises:
+        InputError: a phase or domain that was never measured.
+    """
+    unique = {domain.name: float(domain.unique_tokens) for domain in domains}
+    recipes = [recipe] if baseline is None else [recipe, baseline]
+    design = design_of(recipes, beliefs.phases, beliefs.domains, unique)
+    found = beliefs.predict(design)
+    ends = (found.mean, found.lo90, found.hi90, found.law_only)
+    forecasts = tuple(
+        Forecast("recipe", task, str(beliefs.units[task]), *(float(end[0, t]) for end in ends))
+        for t, task in enumerate(beliefs.tasks)
+    )
+    gains = {}
+    if baseline is not None:
+        losses = log_losses(beliefs, design, draws)
+        gains = {task: interval(100 * (losses[:, 1, t] - losses[:, 0, t])) for t, task in enumerate(beliefs.tasks)}
+    return WhatIf(recipe, forecasts, gains, tuple(_points(beliefs, design.select([0]), draws)), against)
+
+
+def _points(beliefs: Beliefs, design: Design, draws: int) -> Iterator[Worthwhile]:
+    """Differences that a point makes in every world."""
+    moves, points, names = _moves(design)
+    rows = replace(
+        design.select([0] * (1 + len(names))), tokens=torch.cat([design.tokens, (design.tokens + moves).clamp_min(0)])
+    )
+    with torch.no_grad():
+        losses = log_losses(beliefs, rows, draws)
+    gains = 100 * (losses[:, :1] - losses[:, 1:]) / points[:, None]
+    for m, (phase, domain) in enumerate(names):
+        for t, task in enumerate(beliefs.tasks):
+            yield Worthwhile(phase, domain, task, interval(gains[:, m, t]))
+
+
+def _moves(design: Design) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
+    """Changes in tokens, (M, P, K), that give a domain one more point in a phase, what part of a point, and names."""
+    tokens, point = design.tokens[0], POINT * float(design.total[0])
+    moves, parts, names = [torch.zeros_like(tokens)[None][:0]], list[float](), []
+    for p, phase in enumerate(design.phases):
+        for j, domain in enumerate(design.domains):
+            others = tokens[p].clone()
+            others[j] = 0
+            room = float(others.sum())
+            if room > LEAST * point:
+                move = torch.zeros_like(tokens)
+                move[p] = -others / room
+                move[p, j] = 1.0
+                parts.append(min(1.0, room / point))
+                moves.append(parts[-1] * point * move[None])
+                names.append((phase, domain))
+    return torch.cat(moves), torch.tensor(parts, dtype=torch.float64), names

@@ -1,0 +1,288 @@
+"""The front between groups of tasks: recipes that no other beats for every group at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from html import escape
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.errors import InputError
+from mixlaw.optimizer.answers.proposal import Interval
+from mixlaw.optimizer.answers.tables import Rows, html, phases, with_phases
+from mixlaw.optimizer.goal.evidence import interval
+from mixlaw.optimizer.goal.gains import Objective
+from mixlaw.optimizer.goal.goal import Goal, Measure, task_weights, worth_of
+from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.goal.rivals import BASELINES, rivals_of
+from mixlaw.optimizer.goal.trust import near_runs, radius_of
+from mixlaw.optimizer.search.climb import one_thread, refine
+from mixlaw.optimizer.search.genetic import POPULATION, beaten, best_first, evolved
+from mixlaw.optimizer.search.guards import TRIFLE, excess, guarded_by
+from mixlaw.optimizer.search.optimize import candidates
+from mixlaw.optimizer.target.feasible import Infeasible, feasible
+from mixlaw.optimizer.target.points import Points
+from mixlaw.optimizer.target.target import Target
+from mixlaw.printable import Shown
+from mixlaw.recipe import Domain, Recipe
+
+Floats = NDArray[np.float64]
+Progress = Callable[[float, str], None]
+
+STEPS = 20  # of the gradient search for each weighting
+SHOWN = 12  # recipes of a front that are told
+ALIKE = 0.02  # of the length of a front, within which recipes are one to a person
+
+
+@dataclass(frozen=True)
+class Compromise:
+    """A recipe on the front.
+
+    Attributes:
+        recipe: what would be trained.
+        gains: of each group, the mean over its tasks, over the baseline, with its 90 % interval.
+    """
+
+    recipe: Recipe
+    gains: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
+class Front(Shown):
+    """Recipes between which only a preference can choose, from the best for the first group to that for the last.
+
+    Attributes:
+        groups: name -> tasks.
+        against: the baseline that gains refer to.
+        points: the front, ordered by the gain of the first group, greatest first.
+        evaluations: recipes that were evaluated to find it.
+        unit: of gains.
+    """
+
+    groups: Mapping[str, tuple[str, ...]]
+    against: str
+    points: tuple[Compromise, ...]
+    evaluations: int
+    unit: str = Measure.PERCENT.value
+
+    def gains(self) -> Floats:
+        """Mean gain of every recipe and group, (points, groups)."""
+        return np.array([[point.gains[name].mean for name in self.groups] for point in self.points])
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        points = [
+            {"recipe": point.recipe.as_json(), "gains": {name: asdict(gain) for name, gain in point.gains.items()}}
+            for point in self.points
+        ]
+        groups = {name: list(tasks) for name, tasks in self.groups.items()}
+        return {
+            "groups": groups,
+            "against": self.against,
+            "unit": self.unit,
+            "evaluations": self.evaluations,
+            "points": points,
+        }
+
+    @property
+    def sentence(self) -> str:
+        """What the table holds."""
+        return (
+            f"{len(self.points)} recipes between {', '.join(self.groups)}: none is beaten by another for every group. "
+            f"Gains over {self.against} in {self.unit} with 90 % intervals."
+        )
+
+    def rows(self) -> Rows:
+        """Cells of a table, heads first: the gain of every recipe for each group."""
+        gains = ([point.gains[name].text() for name in self.groups] for point in self.points)
+        return [["", *self.groups], *([str(i), *row] for i, row in enumerate(gains, 1))]
+
+    def __str__(self) -> str:
+        return "\n".join([self.sentence, "", *with_phases(self.rows(), [point.recipe for point in self.points])])
+
+    def _repr_html_(self) -> str:
+        head, *body = self.rows()
+        told = [[*row, "; ".join(phases(point.recipe))] for row, point in zip(body, self.points, strict=True)]
+        return f"<p>{escape(self.sentence)}</p>{html([[*head, 'phases'], *told])}"
+
+
+def pareto(
+    beliefs: Beliefs,
+    target: Target,
+    domains: Sequence[Domain],
+    groups: Mapping[str, Sequence[str]],
+    *,
+    measure: Measure = Measure.PERCENT,
+    baselines: Sequence[str] | Mapping[str, Recipe] = BASELINES,
+    measured: Design | None = None,
+    draws: int = 64,
+    evaluations: int = 1000,
+    seeded: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Front:
+    """Find the front between groups of tasks: gradients for weighted sums, then NSGA-II between what they found.
+
+    Args:
+        beliefs, target, domains, baselines, measured, draws, seed, progress: as in `propose`.
+        groups: name -> tasks, for instance language, knowledge and code; two or more.
+        measure: unit of gains, and of the target's guard.
+        evaluations: recipes to evaluate besides the measured ones, steps of gradients included.
+        seeded: begin with gradients; without them it is plain NSGA-II (Deb et al. 2002) from random recipes.
+
+    Raises:
+        InputError: fewer than two groups, an empty one, or an unknown task.
+        Infeasible: limits that contradict each other, or guards that no recipe of the front keeps.
+    """
+    _check(groups, beliefs.tasks)
+    if measured is None and isinstance(beliefs, Surfaces):
+        measured = beliefs.observed.design
+    tell = progress or (lambda _done, _what: None)
+    weights = torch.stack([task_weights(beliefs, dict.fromkeys(tasks, 1.0)) for tasks in groups.values()])
+    worth = worth_of(Goal({task: 1.0 for tasks in groups.values() for task in tasks}, measure), beliefs)
+    variants = [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
+    rivals, found = rivals_of(beliefs, variants, worth, baselines, draws), []
+    recipes, rival = [entry.recipe for entry in rivals.entries.values()], rivals.losses[rivals.best]
+    guarded = guarded_by(target.guard, rivals, beliefs.tasks)
+    with one_thread():
+        for done, allowed in enumerate(variants):
+            tell(0.05 + 0.9 * done / len(variants), "searching between groups")
+            near, _ = near_runs(allowed, measured)
+            space = Objective(beliefs, allowed, worth, rival, torch.arange(draws), 0.0, near, radius_of(near), guarded)
+            found.append((space, _searched(space, weights, recipes, evaluations // len(variants), seeded, seed)))
+        points = sorted(_leading(found, weights, list(groups)), key=lambda p: -p.gains[next(iter(groups))].mean)
+    named = {name: tuple(tasks) for name, tasks in groups.items()}
+    return Front(named, rivals.best, tuple(points), evaluations, measure.value)
+
+
+def _check(groups: Mapping[str, Sequence[str]], tasks: Sequence[str]) -> None:
+    """Refuse what is no two groups of known tasks."""
+    if len(groups) < 2 or not all(groups.values()):
+        raise InputError(
+            f"a front needs two groups of tasks or more, got {', '.join(groups) or 'none'}; write [groups] into "
+            "study.toml, each with the names of its tasks, or give --group NAME=TASK,TASK for each"
+        )
+    for name, group in groups.items():
+        unknown = [task for task in group if task not in tasks]
+        if unknown:
+            raise InputError(f"group {name!r} has a task {unknown[0]!r}, fitted are {', '.join(tasks)}; rename it")
+
+
+def _searched(
+    space: Objective, weights: Tensor, recipes: Sequence[Recipe], evaluations: int, seeded: bool, seed: int
+) -> Points:
+    """All recipes that a search evaluates, the best of random, measured and baseline recipes first."""
+    starts, left = candidates(space, recipes, 12, seed), evaluations
+    with torch.no_grad():
+        starts = starts[best_first(group_values(space, weights, starts).numpy())[:POPULATION]]
+    if seeded:
+        starts, spent = gradient_optima(space, weights, starts, left // 2)
+        left -= spent
+    return evolved(space.allowed, partial(group_values, space, weights), starts, left, seed)
+
+
+def group_values(objective: Objective, weights: Tensor, points: Points) -> Tensor:
+    """Mean gain of every group in percent, less what leaving measured recipes and breaking guards costs, (R, G)."""
+    losses, guarded = objective.losses(points), objective.guarded
+    gains = objective.worth.by_task(losses, objective.reference).mean(0) @ weights.T / objective.percent
+    broken = guarded.bite * (objective.over_guard(losses) / objective.task_percent).sum(-1) if guarded else 0.0
+    return gains - (objective.charges(points) + broken)[:, None]
+
+
+def gradient_optima(objective: Objective, weights: Tensor, starts: Points, most: int) -> tuple[Points, int]:
+    """Best recipes for weighted sums of groups, weights on an even lattice, and the evaluations that they took.
+
+    Every search begins at the best recipe known so far for its weights; a slope counts like two evaluations.
+    """
+    with torch.no_grad():
+        values = group_values(objective, weights, starts)
+    used = len(starts)
+    for mix in _lattice(len(weights), most // (2 * STEPS)):
+
+        def one(points: Points, mix: Tensor = mix) -> Tensor:
+            nonlocal used
+            used += 2 * len(points)
+            return group_values(objective, weights, points) @ mix
+
+        best = (values @ mix).argmax()
+        found, _ = refine(one, objective.allowed, starts[best[None]], steps=STEPS)
+        with torch.no_grad():
+            starts, values = Points.cat([starts, found]), torch.cat([values, group_values(objective, weights, found)])
+    return starts, used
+
+
+def _lattice(groups: int, most: int) -> Tensor:
+    """Weights of groups with equal steps between them, at most so many of them, (L, G)."""
+    steps = 1
+    while len(_compositions(groups, steps + 1)) <= max(most, groups) and steps < 20:
+        steps += 1
+    return torch.tensor(_compositions(groups, steps), dtype=torch.float64) / steps
+
+
+def _compositions(groups: int, total: int) -> list[tuple[int, ...]]:
+    return [c for c in product(range(total + 1), repeat=groups) if sum(c) == total]
+
+
+def leading(values: Floats) -> list[int]:
+    """Indices of rows (R, G) that no other row beats in every column."""
+    return [int(i) for i in np.flatnonzero(beaten(values) == 0)]
+
+
+def hypervolume(values: Floats, floor: Floats) -> float:
+    """Volume that rows (R, G) dominate above a floor (G,), by slicing along the first column (While et al. 2006)."""
+    values = values[(values > floor).all(1)]
+    if not len(values):
+        return 0.0
+    if values.shape[1] == 1:
+        return float(values.max() - floor[0])
+    values, volume = values[values[:, 0].argsort()[::-1]], 0.0
+    ends = np.append(values[1:, 0], floor[0])
+    for i, end in enumerate(ends):
+        if values[i, 0] > end:
+            volume += (values[i, 0] - end) * hypervolume(values[: i + 1, 1:], floor[1:])
+    return float(volume)
+
+
+def _leading(found: Sequence[tuple[Objective, Points]], weights: Tensor, names: Sequence[str]) -> Iterator[Compromise]:
+    """The recipes that lead, as whole recipes in all worlds, no more of them than a person can look at.
+
+    Raises:
+        Infeasible: no recipe that was tried keeps the guard.
+    """
+    kept, values = [], []
+    with torch.no_grad():
+        for space, points in found:
+            holds = torch.nonzero(excess(space, points) <= TRIFLE).flatten()
+            values.append(group_values(space, weights, points[holds]).numpy())
+            kept += [(space, points[i[None]]) for i in holds]
+        if not kept:
+            raise Infeasible("no recipe that was tried keeps the guard; `propose` names what contradicts it")
+        every = np.concatenate(values)
+        best = leading(every)
+        for i in (best[j] for j in _spread_out(every[best])):
+            space, point = kept[i]
+            recipe = space.allowed.recipe(point)
+            rounded = replace(space.allowed.read([recipe]), params=point.params)
+            gains = (space.by_task(rounded) @ weights.T)[:, 0]
+            yield Compromise(recipe, {name: interval(gains[:, g]) for g, name in enumerate(names)})
+
+
+def _spread_out(values: Floats) -> list[int]:
+    """At most `SHOWN` rows that lie far from each other, the best of every column among them."""
+    unit = (values - values.min(0)) / np.maximum(np.ptp(values, axis=0), 1e-12)
+    kept = list(dict.fromkeys(int(i) for i in values.argmax(0)))
+    while len(kept) < min(SHOWN, len(values)):
+        far = np.linalg.norm(unit[:, None] - unit[kept][None], axis=-1).min(1)
+        if far.max() <= ALIKE:
+            break
+        kept.append(int(far.argmax()))
+    return kept

@@ -1,0 +1,356 @@
+"""The answer to a target: a recipe, what it will bring, how sure that is, and what does not matter."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from mixlaw.errors import InputError
+from mixlaw.files import write_json
+from mixlaw.optimizer.target.json import prefix_as_json, prefix_from_json
+from mixlaw.optimizer.target.target import Target, Trained
+from mixlaw.printable import Shown
+from mixlaw.recipe import Recipe
+
+FORMAT = 2
+PROPOSAL = "proposal"  # the name of the recommended recipe among forecasts
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the ends of its 90 % interval, in one unit."""
+
+    mean: float
+    lo90: float
+    hi90: float
+
+    def text(self, unit: str = "") -> str:
+        """Value and half width, rounded together."""
+        half = (self.hi90 - self.lo90) / 2
+        digits = 4 if half <= 0 else max(0, min(6, 1 - _magnitude(half)))
+        return f"{self.mean:.{digits}f} ± {half:.{digits}f}{unit}"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one recipe is expected to measure on one task, frozen before it is trained.
+
+    Attributes:
+        recipe: `proposal`, or the name of a baseline.
+        task, unit: what is measured.
+        mean, lo90, hi90: expected value and 90 % interval of a measured value, in the unit.
+        law_only: what the law says without the runs nearby.
+    """
+
+    recipe: str
+    task: str
+    unit: str
+    mean: float
+    lo90: float
+    hi90: float
+    law_only: float
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A range of one share, all else in proportion, in which the gain stays within noise of the recommendation."""
+
+    phase: str
+    what: str  # a domain, `code` (`all code` where a domain has that name), or `length`
+    low: float
+    high: float
+    at: float
+
+    def __str__(self) -> str:
+        if self.what == "length":
+            return f"`{self.phase}` may take anything from {self.low:.0%} to {self.high:.0%} of the tokens"
+        return f"anything from {self.low:.0%} to {self.high:.0%} {self.what} in `{self.phase}` is within noise"
+
+
+@dataclass(frozen=True)
+class Free:
+    """The optimum of a free hand, beside the one that keeps the limits.
+
+    Attributes:
+        recipe: what would be trained.
+        gain: over the same baseline as the proposal, not cross-fitted.
+        breaks: limits of the target that it does not keep, in words.
+        distance: share of its tokens that differ from the nearest measured recipe.
+    """
+
+    recipe: Recipe
+    gain: float
+    breaks: tuple[str, ...]
+    distance: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, the inverse of `Free.from_json`."""
+        return {**asdict_shallow(self), "recipe": self.recipe.as_json(), "breaks": list(self.breaks)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Free:
+        """Read what `as_json` wrote."""
+        return cls(**{**data, "recipe": Recipe.from_json(data["recipe"]), "breaks": tuple(data["breaks"])})
+
+
+@dataclass(frozen=True)
+class Step:
+    """The best recipe at one size: tokens in proportion to parameters, domains repeated as often as at the target.
+
+    Attributes:
+        params, tokens: of this step.
+        shares: phase -> kind -> share.
+    """
+
+    params: int
+    tokens: int
+    shares: Mapping[str, Mapping[str, float]]
+
+    def __str__(self) -> str:
+        parts = (
+            f"{phase} " + " ".join(f"{kind} {share:.0%}" for kind, share in by.items() if share >= 0.005)
+            for phase, by in self.shares.items()
+        )
+        return f"{self.params:,} params: {'; '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class Proposal(Shown):
+    """A recommended recipe with everything that is known about it.
+
+    Attributes:
+        target: what was asked for.
+        recipe: the recommendation.
+        supported: whether the data support recommending it over the best baseline.
+        sentence: the one that matters.
+        against: the best baseline, which gains refer to.
+        unit: of gains.
+        gain: what the gains over it are worth together, cross-fitted: in worlds that did not choose the recipe.
+        plain: the same in the worlds that chose it, flattered by the search.
+        gains: cross-fitted, by task.
+        weights: of the tasks.
+        beats: probability that it beats each baseline.
+        baselines: recipes to beat, by name.
+        forecasts: for the proposal and every baseline, by task.
+        spread: 5 % and 95 % point over worlds of the best share, phase -> domain.
+        length: the same for the last phase's share of the tokens.
+        flat: ranges within noise.
+        distance: share of the tokens that differ from the nearest measured recipe, in mixture and phase.
+        radius: distance up to which measured recipes speak for each other.
+        nearest: name of that run.
+        warnings: what to know before paying for it.
+        begun: what has been trained before it, where the target has a prefix or branches.
+        free: the optimum without bounds, repetition limits, guards and trust region.
+        way: the best recipe at smaller sizes, and at this one.
+        guarded: probability by task that the guard of the target holds.
+    """
+
+    target: Target
+    recipe: Recipe
+    supported: bool
+    sentence: str
+    against: str
+    unit: str
+    gain: Interval
+    plain: float
+    gains: Mapping[str, Interval]
+    weights: Mapping[str, float]
+    beats: Mapping[str, float]
+    baselines: Mapping[str, Recipe]
+    forecasts: tuple[Forecast, ...]
+    spread: Mapping[str, Mapping[str, tuple[float, float]]]
+    length: tuple[float, float]
+    flat: tuple[Flat, ...]
+    distance: float
+    radius: float
+    nearest: str
+    warnings: tuple[str, ...]
+    begun: tuple[Trained, ...] = ()
+    free: Free | None = None
+    way: tuple[Step, ...] = ()
+    guarded: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Content hash."""
+        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """The recommendation and the baselines, by name."""
+        return {PROPOSAL: self.recipe, **self.baselines}
+
+    def forecast(self, recipe: str, task: str) -> Forecast:
+        """The forecast of one recipe and task."""
+        return next(f for f in self.forecasts if (f.recipe, f.task) == (recipe, task))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, the inverse of `Proposal.from_json`."""
+        plain = asdict_shallow(self)
+        return {
+            "format": FORMAT,
+            **plain,
+            "target": self.target.as_json(),
+            "recipe": self.recipe.as_json(),
+            "gain": asdict(self.gain),
+            "gains": {task: asdict(gain) for task, gain in self.gains.items()},
+            "baselines": {name: recipe.as_json() for name, recipe in self.baselines.items()},
+            "forecasts": [asdict(forecast) for forecast in self.forecasts],
+            "spread": {phase: {d: list(ends) for d, ends in by.items()} for phase, by in self.spread.items()},
+            "length": list(self.length),
+            "flat": [asdict(flat) for flat in self.flat],
+            "warnings": list(self.warnings),
+            "begun": prefix_as_json(self.begun),
+            "free": self.free.as_json() if self.free else None,
+            "way": [asdict(step) for step in self.way],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Proposal:
+        """Read what `as_json` wrote.
+
+        Raises:
+            InputError: it was written by another version.
+        """
+        if data.get("format") != FORMAT:
+            raise InputError(
+                f"a proposal of format {data.get('format')} cannot be read, this version reads {FORMAT}; propose again"
+            )
+        rest = {name: value for name, value in data.items() if name != "format"}
+        return cls(
+            **{
+                **rest,
+                "target": Target.from_json(data["target"]),
+                "recipe": Recipe.from_json(data["recipe"]),
+                "gain": Interval(**data["gain"]),
+                "gains": {task: Interval(**gain) for task, gain in data["gains"].items()},
+                "baselines": {name: Recipe.from_json(recipe) for name, recipe in data["baselines"].items()},
+                "forecasts": tuple(Forecast(**forecast) for forecast in data["forecasts"]),
+                "spread": {p: {d: (ends[0], ends[1]) for d, ends in by.items()} for p, by in data["spread"].items()},
+                "length": (data["length"][0], data["length"][1]),
+                "flat": tuple(Flat(**flat) for flat in data["flat"]),
+                "warnings": tuple(data["warnings"]),
+                "begun": prefix_from_json(data["begun"]),
+                "free": Free.from_json(data["free"]) if data["free"] else None,
+                "way": tuple(Step(**step) for step in data["way"]),
+            }
+        )
+
+    def freeze(self, folder: Path) -> Path:
+        """Write `<id>.json` into the folder, once; what stands there under that name already is the same proposal."""
+        path = folder / f"{self.id}.json"
+        if not path.exists():
+            write_json(path, self.as_json())
+        return path
+
+    def __str__(self) -> str:
+        head = [self.sentence, "", f"proposal {self.id} for {self.target}", ""]
+        return "\n".join([*head, *_aligned(self._schedule()), "", *_aligned(self._forecast_rows()), "", *self._notes()])
+
+    def _repr_html_(self) -> str:
+        tables = "".join(_html_table(rows) for rows in (self._schedule(), self._forecast_rows()))
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self._notes())
+        return f"<p><b>{escape(self.sentence)}</b></p>{tables}<ul>{notes}</ul>"
+
+    def _schedule(self) -> list[list[str]]:
+        names = sorted({*self.recipe.domains}, key=lambda name: -self.recipe.domain_tokens(name))
+        ends = ["-" if p.lr_end is None else f"{p.lr_end:g}" for p in self.recipe.phases]
+        body = [
+            [p.name, f"{p.tokens:,}", end, *(f"{p.mixture.share(name):.1%}" for name in names)]
+            for p, end in zip(self.recipe.phases, ends, strict=True)
+        ]
+        return [["phase", "tokens", "lr ends at", *names], *body]
+
+    def _forecast_rows(self) -> list[list[str]]:
+        head = ["task", "unit", *self.recipes, f"gain over {self.against}, {self.unit}"]
+        return [head, *(self._forecast_row(task, gain) for task, gain in self.gains.items())]
+
+    def _forecast_row(self, task: str, gain: Interval) -> list[str]:
+        parts = [self.forecast(name, task) for name in self.recipes]
+        values = [Interval(f.mean, f.lo90, f.hi90).text() for f in parts]
+        return [task, parts[0].unit, *values, gain.text()]
+
+    def _notes(self) -> list[str]:
+        beaten = ", ".join(f"{name} {chance(p)}" for name, p in self.beats.items())
+        near = f"{self.distance:.0%} of its tokens differ from the nearest measured run {self.nearest}"
+        kept = ", ".join(f"{task} {chance(p)}" for task, p in self.guarded.items())
+        rest = self.target.to_come(self.recipe)
+        return [
+            *([f"goes on from {_begun(self.begun)}"] if self.begun else []),
+            *([f"of {rest.name} from here on: {rest.tokens:,} tokens of {rest.mixture}"] if rest else []),
+            f"chance to beat: {beaten}",
+            f"the same gain in the worlds that chose it: {self.plain:.3g} {self.unit}",
+            *([f"chance that the guard holds: {kept}"] if kept else []),
+            *(str(flat) for flat in self.flat),
+            *([self._free()] if self.free else []),
+            *(f"best at {step}" for step in self.way),
+            *([near] if self.nearest else []),
+            *self.warnings,
+        ]
+
+    def _free(self) -> str:
+        assert self.free is not None
+        broken = "; ".join(self.free.breaks) or "no limit"
+        phases = "; ".join(f"{p.name} {p.mixture}" for p in self.free.recipe.phases[-len(self.target.phases) :])
+        return f"without limits {phases}, for {self.free.gain:.3g} {self.unit}; it would break {broken}"
+
+
+def load_proposals(folder: Path) -> tuple[Proposal, ...]:
+    """All frozen proposals of a folder, oldest first.
+
+    Raises:
+        InputError: a file is not a proposal, or was changed after it was frozen.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json"), key=lambda p: (p.stat().st_mtime_ns, p.name)):
+        try:
+            proposal = Proposal.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise InputError(f"{path} is not a proposal ({error}); move it away") from error
+        if proposal.id != path.stem:
+            raise InputError(
+                f"{path} was changed after it was frozen: its content is {proposal.id}; restore or remove it"
+            )
+        found.append(proposal)
+    return tuple(found)
+
+
+def asdict_shallow(value: Any) -> dict[str, Any]:
+    """Fields of a dataclass by name, as they are."""
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
+
+
+def chance(probability: float) -> str:
+    """A probability in percent that never claims certainty."""
+    return ">99%" if probability > 0.99 else "<1%" if probability < 0.01 else f"{probability:.0%}"
+
+
+def _begun(parts: Sequence[Trained]) -> str:
+    """A prefix in words."""
+    return ", ".join(f"{p.tokens:,} tokens of {p.phase} ({p.mixture or 'mixture unknown'})" for p in parts)
+
+
+def _magnitude(value: float) -> int:
+    return int(f"{value:e}".split("e")[1])
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Rows of cells as lines of text, columns aligned, the first to the left."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _html_table(rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

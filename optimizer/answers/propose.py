@@ -1,0 +1,193 @@
+"""Propose: the recipe for a target that is best in the light of the data, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.optimizer.answers.flat import flat_directions
+from mixlaw.optimizer.answers.proposal import Free, Proposal
+from mixlaw.optimizer.answers.sensitivity import sizes_on_the_way, spread, unconstrained, way
+from mixlaw.optimizer.goal.evidence import Entry, cross_fitted, judged
+from mixlaw.optimizer.goal.gains import Objective
+from mixlaw.optimizer.goal.goal import Goal
+from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.goal.rivals import BASELINES
+from mixlaw.optimizer.search.climb import one_thread
+from mixlaw.optimizer.search.guards import holding, kept
+from mixlaw.optimizer.search.optimize import ENOUGH, best_points, on_ladder
+from mixlaw.optimizer.search.problem import distinct, ground_of
+from mixlaw.optimizer.target.points import Points
+from mixlaw.optimizer.target.target import Target
+from mixlaw.recipe import Domain, Recipe
+
+Progress = Callable[[float, str], None]
+
+
+def propose(
+    beliefs: Beliefs,
+    target: Target,
+    domains: Sequence[Domain],
+    *,
+    goal: Goal | None = None,
+    baselines: Sequence[str] | Mapping[str, Recipe] = BASELINES,
+    measured: Design | None = None,
+    draws: int = 64,
+    caution: float = 1.0,
+    starts: int = 12,
+    sizes: Sequence[int] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Proposal:
+    """Find the recipe that maximises mean - caution x sd of the gain over the best baseline.
+
+    The recommendation is chosen by all draws. Its gain is cross-fitted: each half of the draws also chooses a recipe
+    that the other half judges, so that what is reported is not inflated by having been chosen. That corrects for
+    what differs between draws, not for noise and wrong laws that all of them share: `verify` does. The search stays
+    within a trust radius of measured recipes.
+
+    Args:
+        beliefs: fitted surfaces.
+        target: size, tokens and limits.
+        domains: what there is to train on; the order does not matter.
+        goal: what counts as better; the mean gain of all tasks in percent where None.
+        baselines: names, or whole recipes by name, for the target's size and tokens.
+        measured: runs behind the beliefs; surfaces know theirs. Without any the beliefs are trusted everywhere.
+        draws: worlds to consult, at least 8; surfaces have only so many different ones.
+        caution: see above; 0 is the plain mean.
+        starts: points that the search starts from.
+        sizes: at which to show the optimum as well; the paper's or the largest measured one where None.
+        seed: of the random starts.
+        progress: told the share done and what is being done.
+
+    Raises:
+        InputError: unknown tasks, phases or domains.
+        Infeasible: limits that contradict each other, guards included.
+    """
+    if measured is None and isinstance(beliefs, Surfaces):
+        measured = beliefs.observed.design
+    draws = distinct(beliefs, draws)
+    asked = _Asked(beliefs, target, tuple(domains), goal or Goal(), baselines, measured, draws, caution, starts, seed)
+    tell = progress or (lambda _done, _what: None)
+    tell(0.02, "searching")
+    with one_thread():
+        return _surveyed(asked, _choose(asked), sizes, tell)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The arguments of `propose`."""
+
+    beliefs: Beliefs
+    target: Target
+    domains: tuple[Domain, ...]
+    goal: Goal
+    baselines: Sequence[str] | Mapping[str, Recipe]
+    measured: Design | None
+    draws: int
+    caution: float
+    starts: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """The best variant of a target, its best point, those of both halves of the worlds, and what was compared."""
+
+    objective: Objective
+    point: Points
+    value: float
+    halves: Sequence[Points]
+    baselines: Mapping[str, Entry]
+    against: str
+    runs: Sequence[str]
+
+
+def _choose(asked: _Asked) -> _Found:
+    """Search every branch of the target, and round a free size to the ladder."""
+    ground = ground_of(
+        asked.beliefs,
+        asked.target,
+        asked.domains,
+        goal=asked.goal,
+        baselines=asked.baselines,
+        measured=asked.measured,
+        draws=asked.draws,
+        caution=asked.caution,
+    )
+    rivals, tried = ground.rivals, []
+    for objective, runs in zip(ground.objectives, ground.runs, strict=True):
+        search = objective.within(objective.worlds[:ENOUGH])
+        parts = [search.worlds, *_halves(search.worlds)]
+        (point, value), *halves = best_points(search, parts, ground.baselines, asked.starts, asked.seed)
+        chosen = [half for half, _ in halves]
+        tried.append(_Found(search, point, value, chosen, rivals.entries, rivals.best, runs))
+    best = max(tried, key=lambda each: each.value)
+    objective, point = on_ladder(best.objective, best.point)
+    return replace(best, objective=objective, point=holding(objective, point))
+
+
+def _surveyed(asked: _Asked, found: _Found, sizes: Sequence[int] | None, tell: Progress) -> Proposal:
+    """Judge what was found, and look around it."""
+    search, measured, against = found.objective, asked.measured, found.against
+    objective = search.within(torch.arange(asked.draws))
+    recipe = objective.allowed.recipe(found.point)
+    point = replace(objective.allowed.read([recipe]), params=found.point.params)  # as it is after rounding
+    fitted = _cross_fitted(found, recipe, objective.worlds)
+    verdict = judged(objective, recipe, fitted, found.baselines, against, measured, found.runs)
+    tell(0.6, "finding the optimum of every world")
+    ends, length = spread(search, point)
+    tell(0.8, "looking at other sizes and without limits")
+    shown = sizes_on_the_way(objective.allowed.target, recipe.params, _sizes(measured)) if sizes is None else sizes
+    smaller = [size for size in shown if size < recipe.params]
+    steps = way(search, point, found.baselines[against].recipe, smaller) if smaller else ()
+    free = _free(objective, point)
+    tell(0.95, "looking for flat directions")
+    flat = flat_directions(search, point)
+    tell(1.0, "proposed")
+    return replace(
+        verdict,
+        target=asked.target,
+        spread=ends,
+        length=length,
+        flat=flat,
+        begun=objective.allowed.target.prefix,
+        free=free,
+        way=steps,
+        guarded=kept(objective, fitted),
+    )
+
+
+def _cross_fitted(found: _Found, recipe: Recipe, worlds: Tensor) -> Tensor:
+    """Log losses of the recommendation in every world, not flattered by the search, (S, T)."""
+    allowed, beliefs = found.objective.allowed, found.objective.beliefs
+    entries = [Entry(allowed.recipe(point), allowed) for point in found.halves]
+    chosen = [entry.losses(beliefs, len(worlds)) for entry in entries]
+    return cross_fitted(Entry(recipe, allowed).losses(beliefs, len(worlds)), _halves(worlds), chosen)
+
+
+def _halves(worlds: Tensor) -> list[Tensor]:
+    return [worlds[0::2], worlds[1::2]]
+
+
+def _free(objective: Objective, point: Points) -> Free:
+    """What a free hand would do, and what that would break."""
+    bare, best = unconstrained(objective, point)
+    recipe = bare.allowed.recipe(best)
+    entry = Entry(recipe, bare.allowed)
+    losses = entry.losses(bare.beliefs, len(objective.worlds))
+    gain = float(objective.worth.total(losses[:, None], objective.reference).mean())
+    broken = list(objective.allowed.violations(recipe))
+    far = float(objective.distance(bare.allowed.read([recipe]))[0])
+    if far > objective.radius + 1e-3:
+        broken.append(f"the trust radius: {far:.0%} of its tokens differ from every measured run")
+    return Free(recipe, gain, tuple(broken), far)
+
+
+def _sizes(measured: Design | None) -> list[float]:
+    return [] if measured is None else measured.params.tolist()

@@ -1,0 +1,197 @@
+"""Revise: what a recipe brings to a target, and the best one near it, while somebody moves sliders and waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mixlaw.optimizer.answers.proposal import Forecast, Interval
+from mixlaw.optimizer.goal.evidence import ROUNDING, SURE, chance, forecasts_of, interval, sentence_of
+from mixlaw.optimizer.goal.gains import Objective, recipes_losses
+from mixlaw.optimizer.search.climb import one_thread
+from mixlaw.optimizer.search.guards import TRIFLE, excess, holding, kept
+from mixlaw.optimizer.search.optimize import FEW, best_points, on_ladder
+from mixlaw.optimizer.search.problem import Ground
+from mixlaw.optimizer.target.feasible import Feasible
+from mixlaw.recipe import Recipe
+
+STARTS = 6  # points that climb: steps cost little more for many of them than for one
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What one recipe brings to a target.
+
+    Attributes:
+        recipe: what was weighed.
+        against: the best baseline, which gains refer to.
+        unit: of gains.
+        gain: what the gains over it are worth together, in worlds that no search has asked.
+        gains: the same by task.
+        beats: probability that it beats the best baseline.
+        forecasts: what one run of it would measure, by task.
+        guarded: probability by task that the guard of the target holds.
+        broken: limits of the target that it does not keep, in words.
+        distance: share of its tokens that differ from the nearest measured recipe; None for other phases.
+        nearest: name of that run.
+        supported: whether the data support recommending it over the best baseline.
+        sentence: the one that matters.
+    """
+
+    recipe: Recipe
+    against: str
+    unit: str
+    gain: Interval
+    gains: Mapping[str, Interval]
+    beats: float
+    forecasts: tuple[Forecast, ...]
+    guarded: Mapping[str, float]
+    broken: tuple[str, ...]
+    distance: float | None
+    nearest: str
+    supported: bool
+    sentence: str
+
+
+def weighed(ground: Ground, recipes: Mapping[str, Recipe]) -> dict[str, Weighed]:
+    """Tell what recipes bring: those for the target, or any others of phases and domains that were measured.
+
+    The first half of the worlds is what `revise` searches in, the others judge, so that a gain is not inflated by
+    having been searched for.
+
+    Args:
+        ground: of the target.
+        recipes: by name.
+    """
+    found = {}
+    for index in sorted({_branch(ground, recipe) for recipe in recipes.values()}):
+        some = {name: recipe for name, recipe in recipes.items() if _branch(ground, recipe) == index}
+        objective = ground.objectives[index]
+        objective = objective.within(_judges(objective))
+        beliefs, names, allowed = objective.beliefs, list(some), objective.allowed
+        with torch.no_grad():
+            losses = recipes_losses(beliefs, allowed, list(some.values()), len(objective.rival))[objective.worlds]
+        forecasts, count = tuple(forecasts_of(beliefs, allowed, some)), len(beliefs.tasks)
+        for r, name in enumerate(names):
+            told = forecasts[r * count : (r + 1) * count]
+            found[name] = _weighed(ground, objective, ground.runs[index], some[name], losses[:, r], told)
+    return {name: found[name] for name in recipes}
+
+
+def _weighed(
+    ground: Ground,
+    objective: Objective,
+    runs: Sequence[str],
+    recipe: Recipe,
+    losses: Tensor,
+    forecasts: tuple[Forecast, ...],
+) -> Weighed:
+    """One recipe of log losses (S, T) in the worlds of an objective."""
+    allowed, against = objective.allowed, ground.rivals.best
+    gains = objective.worth.by_task(losses[:, None], objective.reference)[:, 0]
+    total = objective.worth.total(losses[:, None], objective.reference)[:, 0]
+    same = tuple(phase.name for phase in recipe.phases[-len(allowed.target.phases) :]) == allowed.target.phases
+    far, neighbour = (float(part[0]) for part in objective.distance(allowed.read([recipe]))) if same else (None, 0)
+    beats, gain, unit = chance(total), interval(total), objective.worth.goal.unit
+    supported = beats >= SURE and far is not None and far <= objective.radius + ROUNDING
+    return Weighed(
+        recipe=recipe,
+        against=against,
+        unit=unit,
+        gain=gain,
+        gains={task: interval(gains[:, t]) for t, task in enumerate(objective.beliefs.tasks)},
+        beats=beats,
+        forecasts=forecasts,
+        guarded=kept(objective, losses),
+        broken=allowed.violations(recipe) if same else (),
+        distance=far,
+        nearest=runs[int(neighbour)] if runs and same else "",
+        supported=supported,
+        sentence=sentence_of(supported, gain, f" {unit}", against, beats, len(ground.rivals.entries)),
+    )
+
+
+def adapted(ground: Ground, recipe: Recipe) -> Recipe:
+    """A recipe at the size, tokens and limits of a target: as it is where it keeps them all, else drawn inside.
+
+    A guard is not looked at: that takes a search.
+    """
+    allowed = ground.objectives[_branch(ground, recipe)].allowed
+    if _fits(allowed, recipe):
+        return recipe
+    names = tuple(phase.name for phase in recipe.phases[-len(allowed.target.phases) :])
+    if names != allowed.target.phases:
+        recipe = ground.rivals.entries[ground.rivals.best].recipe
+    return allowed.recipe(allowed.drawn(allowed.read([recipe])))
+
+
+def revise(ground: Ground, start: Recipe, *, seed: int = 0, heed: Callable[[], None] = lambda: None) -> Recipe:
+    """The best recipe for a target, searched for in few worlds from one that is at hand: a quick `propose`.
+
+    Limits, guard and trust radius are kept as there. What is within 0.01 % of the best that is found is left alone, so
+    that asking again gives the same recipe.
+
+    Args:
+        ground: of the target.
+        start: a recipe of the target's phases, for any size and tokens.
+        seed: of the random points that are tried besides it, the baselines and the measured recipes.
+        heed: called at every step; what it raises ends the search.
+
+    Raises:
+        Infeasible: the guard cannot be kept.
+    """
+    start, tried = adapted(ground, start), []
+    with one_thread():
+        for objective in ground.objectives:
+            search = replace(objective.within(_searchers(objective)), heed=heed)
+            recipes = [start, *ground.baselines]
+            point, value = best_points(search, [search.worlds], recipes, STARTS, seed)[0]
+            tried.append((value, search, point))
+        value, search, point = max(tried, key=lambda each: each[0])
+        search, point = on_ladder(search, point)
+        return start if _as_good(search, start, value) else search.allowed.recipe(holding(search, point))
+
+
+def _as_good(objective: Objective, recipe: Recipe, value: float) -> bool:
+    """Whether a recipe keeps everything and is worth as much as the search has found, but for a trifle."""
+    if not _fits(objective.allowed, recipe):
+        return False
+    point = objective.allowed.read([recipe])
+    with torch.no_grad():
+        return float(objective.value(point)) >= value - TRIFLE and float(excess(objective, point)) <= TRIFLE
+
+
+def _fits(allowed: Feasible, recipe: Recipe) -> bool:
+    """Whether a recipe is one of the target: its size and tokens, its phases, its limits."""
+    past = () if allowed.target.known else tuple(part.phase for part in allowed.target.prefix)
+    if (*past, *(phase.name for phase in recipe.phases)) != allowed.target.all_phases:
+        return False
+    low, high = allowed.sizes
+    if not low - 0.5 <= recipe.params <= high + 0.5:
+        return False
+    target = allowed.target.at(recipe.params)
+    tokens = recipe.tokens + (0 if target.known else target.trained)
+    return tokens == target.tokens and not allowed.violations(recipe)
+
+
+def _branch(ground: Ground, recipe: Recipe) -> int:
+    """The branch of the target that a recipe goes on from; the first where that cannot be told."""
+    for index, objective in enumerate(ground.objectives):
+        prefix = objective.allowed.target.prefix
+        known = objective.allowed.target.known
+        if known and recipe.phases[: len(prefix)] == tuple(part.as_phase() for part in prefix):
+            return index
+    return 0
+
+
+def _searchers(objective: Objective) -> Tensor:
+    """Worlds to search in: the first ones, at most half of all."""
+    return objective.worlds[: min(FEW, len(objective.worlds) // 2)]
+
+
+def _judges(objective: Objective) -> Tensor:
+    """The worlds that no search asks."""
+    return objective.worlds[len(_searchers(objective)) :]

@@ -1,0 +1,148 @@
+"""Verify: what was foretold beside what was measured since, misses included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import Any
+
+import polars as pl
+import torch
+
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.recipes import design_of
+from mixlaw.optimizer.answers.proposal import Forecast, Interval, Proposal
+from mixlaw.optimizer.goal.gains import apart
+from mixlaw.printable import Shown
+from mixlaw.recipe import Recipe
+
+SAME = 0.01  # difference in size, tokens and mixture below which a run is the recipe: data come in whole sequences
+
+
+@dataclass(frozen=True)
+class Check:
+    """One frozen forecast and the value measured since."""
+
+    proposal: str
+    forecast: Forecast
+    run: str
+    measured: float
+
+    @property
+    def inside(self) -> bool:
+        """Whether the value lies in the 90 % interval."""
+        return self.forecast.lo90 <= self.measured <= self.forecast.hi90
+
+    @property
+    def error(self) -> float:
+        """Measured over foretold, minus one."""
+        return self.measured / self.forecast.mean - 1
+
+
+@dataclass(frozen=True)
+class Verification(Shown):
+    """All forecasts that can be checked, and those that still wait for a run.
+
+    Attributes:
+        checks: in the order of proposals, recipes and tasks.
+        pending: recipes foretold but not trained, as (proposal, recipe) names.
+    """
+
+    checks: tuple[Check, ...]
+    pending: tuple[tuple[str, str], ...]
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of measured values inside their 90 % interval; None before there is one."""
+        return sum(check.inside for check in self.checks) / len(self.checks) if self.checks else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        rows = [{**asdict(check), "inside": check.inside, "error": check.error} for check in self.checks]
+        return {"coverage": self.coverage, "checks": rows, "pending": [list(pair) for pair in self.pending]}
+
+    @property
+    def sentence(self) -> str:
+        """What the checks say, in words."""
+        if not self.checks:
+            return (
+                "Nothing to verify yet: no foretold recipe has been trained; "
+                "`mixlaw propose --queue` hands the proposal and the best baseline to `mixlaw run`."
+            )
+        inside = sum(check.inside for check in self.checks)
+        waiting = f"; {len(self.pending)} recipes wait for a run" if self.pending else ""
+        return f"{inside} of {len(self.checks)} measured values lie inside their 90 % intervals{waiting}."
+
+    def rows(self) -> list[list[str]]:
+        """Cells of a table, the first row its head."""
+        head = ["recipe", "task", "unit", "predicted", "90 % interval", "measured", "off by", "", "proposal"]
+        return [head, *(_cells(check) for check in self.checks)]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([self.sentence, *(["", *lines] if self.checks else [])])
+
+    def _repr_html_(self) -> str:
+        head, *body = self.rows()
+        top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+        rest = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in body)
+        return f"<p><b>{escape(self.sentence)}</b></p><table><tr>{top}</tr>{rest}</table>"
+
+
+def verify(proposals: Sequence[Proposal], table: pl.DataFrame) -> Verification:
+    """Compare frozen forecasts with the finished runs of a table that trained just those recipes.
+
+    A run is a recipe where size, tokens, and the tokens of every phase and domain agree within 1 %. Several runs of one
+    recipe (seeds) are each a check.
+    """
+    checks: list[Check] = []
+    pending: list[tuple[str, str]] = []
+    for proposal in proposals:
+        for name, recipe in proposal.recipes.items():
+            found = list(_checks(proposal, name, recipe, table))
+            checks += found
+            if not found:
+                pending.append((proposal.id, name))
+    return Verification(tuple(checks), tuple(pending))
+
+
+def _checks(proposal: Proposal, name: str, recipe: Recipe, table: pl.DataFrame) -> Iterator[Check]:
+    for row in runs_of(recipe, table):
+        for forecast in proposal.forecasts:
+            column = f"metric:{forecast.task}"
+            value = table[column][row] if forecast.recipe == name and column in table.columns else None
+            if value is not None:
+                run = str(table["run"][row]) if "run" in table.columns else str(row)
+                yield Check(proposal.id, forecast, run, float(value))
+
+
+def runs_of(recipe: Recipe, table: pl.DataFrame) -> list[int]:
+    """Rows of a table that are finished runs of a recipe."""
+    if not table.height:
+        return []
+    design = Design.from_table(table, {})
+    phases, domains = (p.name for p in recipe.phases), recipe.domains
+    if not {*phases} <= {*design.phases} or not {*domains} <= {*design.domains}:
+        return []
+    wanted = design_of([recipe], design.phases, design.domains, {})
+    close = (
+        ((design.params / wanted.params - 1).abs() < SAME)
+        & ((design.total / wanted.total - 1).abs() < SAME)
+        & (apart(design.shares, wanted.shares)[:, 0] < SAME)
+        & (design.progress >= 1)
+        & ((design.lr_end - wanted.lr_end).abs() < SAME).all(1)
+    )
+    return [int(row) for row in torch.nonzero(close).flatten()]
+
+
+def _cells(check: Check) -> list[str]:
+    forecast = check.forecast
+    predicted = Interval(forecast.mean, forecast.lo90, forecast.hi90)
+    digits = len(predicted.text().split(" ")[0].partition(".")[2])
+    span = f"{forecast.lo90:.{digits}f} to {forecast.hi90:.{digits}f}"
+    names = [forecast.recipe, forecast.task, forecast.unit]
+    values = [f"{forecast.mean:.{digits}f}", span, f"{check.measured:.{digits}f}", f"{check.error:+.1%}"]
+    return [*names, *values, "inside" if check.inside else "MISSED", check.proposal]

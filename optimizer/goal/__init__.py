@@ -1,0 +1,1 @@
+"""What counts: goal, baselines, gains, evidence."""

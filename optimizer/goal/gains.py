@@ -1,0 +1,200 @@
+"""What a recipe is worth: its gain over a reference, in every world that the data allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.recipes import design_of
+from mixlaw.analysis.data.scale import to_log_loss
+from mixlaw.optimizer.goal.goal import Worth
+from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.target.feasible import Feasible
+from mixlaw.optimizer.target.history import Past, past_of, with_histories
+from mixlaw.optimizer.target.points import Points
+from mixlaw.recipe import Recipe
+
+#: Percent of gain that one unit of distance beyond the trust radius costs: enough to turn the search around.
+LEASH = 50.0
+#: Percent of gain that a percent of loss beyond a guard costs: more than it can be worth.
+BITE = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Guarded:
+    """What no task may lose against a baseline.
+
+    Attributes:
+        losses: of the baseline in every draw, (count, T).
+        most: by how much each task may be worse, in the unit of the gains, infinite where it is not guarded, (T,).
+        sure: probability over worlds with which it has to hold.
+        than: name of the baseline.
+        bite: percent of gain that a percent of loss beyond the guard costs in a search.
+    """
+
+    losses: Tensor
+    most: Tensor
+    sure: float
+    than: str
+    bite: float = BITE
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """Gains over a reference, in the unit of the goal.
+
+    Attributes:
+        beliefs: what predicts.
+        allowed: the recipes of the target.
+        worth: what gains are worth.
+        rival: log losses of the recipe to beat in every draw, (count, T).
+        worlds: indices of the draws that count, (S,).
+        caution: standard deviations of the gain over worlds that are taken off its mean.
+        near: token shares of measured recipes over all phases of the target, (M, P, K); empty where none is known.
+        radius: distance from them that is free of charge.
+        guarded: what no task may lose.
+        heed: called before every look at the worlds; what it raises ends a search.
+    """
+
+    beliefs: Beliefs
+    allowed: Feasible
+    worth: Worth
+    rival: Tensor
+    worlds: Tensor
+    caution: float
+    near: Tensor
+    radius: float
+    guarded: Guarded | None = None
+    heed: Callable[[], None] = lambda: None
+
+    @cached_property
+    def percent(self) -> float:
+        """What it is worth to be better by 1 % of loss at every task, in the unit of the goal."""
+        better = (self.rival - 0.01)[:, None]
+        return float(self.worth.total(better, self.rival).abs().mean())
+
+    @cached_property
+    def task_percent(self) -> Tensor:
+        """What 1 % of loss is in the unit of each task's gains, (T,)."""
+        better = (self.rival - 0.01)[:, None]
+        return self.worth.by_task(better, self.rival).mean((0, 1)).clamp_min(1e-9)
+
+    def within(self, worlds: Tensor) -> Objective:
+        """The same in other worlds."""
+        return replace(self, worlds=worlds)
+
+    @cached_property
+    def past(self) -> Past:
+        """What has been trained already."""
+        return past_of(self.allowed)
+
+    @property
+    def reference(self) -> Tensor:
+        """Log losses of the recipe to beat in the worlds that count, (S, T)."""
+        return self.rival[self.worlds]
+
+    def losses(self, points: Points) -> Tensor:
+        """Log losses in the worlds that count, (S, R, T)."""
+        self.heed()
+        count = int(self.worlds.max()) + 1
+        design = self.past.design(self.allowed, points)
+        return self.past.believed(log_losses(self.beliefs, design, count))[self.worlds]
+
+    def by_task(self, points: Points) -> Tensor:
+        """Gain of every task in every world, (S, R, T)."""
+        return self.worth.by_task(self.losses(points), self.reference)
+
+    def gains(self, points: Points) -> Tensor:
+        """What the gains are worth in every world, (S, R)."""
+        return self.worth.total(self.losses(points), self.reference)
+
+    def value(self, points: Points) -> Tensor:
+        """Lower confidence bound of the gain in percent, less what the trust radius and the guard charge, (R,)."""
+        return self.judge(points, self.losses(points))
+
+    def own(self, points: Points) -> Tensor:
+        """Gain of each recipe in a world of its own, the r-th in world r, less what the trust radius charges, (R,)."""
+        self.heed()
+        rows, design = torch.arange(len(points)), self.past.design(self.allowed, points)
+        losses = self.past.believed(log_losses(self.beliefs, design, len(points), running=True))[rows, rows]
+        return self.worth.total(losses[:, None], self.rival[rows])[:, 0] / self.percent - self.charges(points)
+
+    def judge(self, points: Points, losses: Tensor) -> Tensor:
+        """The same where the log losses in the worlds that count (S, R, T) are at hand, (R,)."""
+        bound = lower_bound(self.worth.total(losses, self.reference), self.caution) / self.percent
+        bite = self.guarded.bite if self.guarded else 0.0
+        return bound - self.charges(points) - bite * (self.over_guard(losses) / self.task_percent).sum(-1)
+
+    def charges(self, points: Points) -> Tensor:
+        """Price of the distance beyond the trust radius, (R,)."""
+        if not len(self.near):
+            return torch.zeros(len(points), dtype=torch.float64)
+        return LEASH * (self.distance(points)[0] - self.radius).clamp_min(0)
+
+    def over_guard(self, losses: Tensor) -> Tensor:
+        """By how much tasks of log losses (S, R, T) are worse than a guard allows, (R, T)."""
+        if self.guarded is None:
+            return torch.zeros(losses.shape[1:], dtype=torch.float64)
+        gains = self.worth.by_task(losses, self.guarded.losses[self.worlds])
+        worse = -lower_bound(gains, NormalDist().inv_cdf(self.guarded.sure))
+        return (worse - self.guarded.most).clamp_min(0)
+
+    def distance(self, points: Points) -> tuple[Tensor, Tensor]:
+        """Share of the tokens that differ from the nearest measured recipe, and its index; (R,) each."""
+        if not len(self.near):
+            return torch.zeros(len(points), dtype=torch.float64), torch.zeros(len(points), dtype=torch.long)
+        found = apart(self.whole(points), self.near).min(1)
+        return found.values, found.indices
+
+    def whole(self, points: Points) -> Tensor:
+        """Share of each phase, those of the prefix first, and domain in all tokens, (R, P, K)."""
+        rest = self.allowed.tokens(points.params)
+        before = self.past.tokens.mean(0).expand(len(points), -1, -1)
+        tokens = torch.cat([before, rest[:, None, None] * points.tokens], 1)
+        return tokens / tokens.sum((1, 2), keepdim=True)
+
+
+def lower_bound(gains: Tensor, caution: float) -> Tensor:
+    """Mean of gains (S, ...) over worlds, less `caution` standard deviations, (...)."""
+    if len(gains) < 2:
+        return gains.mean(0)
+    return gains.mean(0) - caution * torch.sqrt(gains.var(0) + 1e-12)
+
+
+def apart(one: Tensor, other: Tensor) -> Tensor:
+    """Share of tokens, by phase and domain, that two recipes do not have in common: (R, P, K), (M, P, K) -> (R, M)."""
+    return 0.5 * torch.cdist(one.flatten(1), other.flatten(1), p=1)
+
+
+def log_losses(beliefs: Beliefs, design: Design, count: int, running: bool = False) -> Tensor:
+    """Draws on the scale of log losses, as far apart as held-out runs have shown them to be, (S, R, T).
+
+    They move away from the mean of all of them, or from that of each one and those before it where it is `running`.
+    """
+    values = beliefs.draws(design.aligned(beliefs.phases, beliefs.domains), count)
+    parts = [to_log_loss(values[..., t], beliefs.units[task]) for t, task in enumerate(beliefs.tasks)]
+    losses = torch.stack(parts, -1)
+    middle = losses.cumsum(0) / torch.arange(1, count + 1)[:, None, None] if running else losses.mean(0)
+    return middle + beliefs.calibration * (losses - middle)
+
+
+def recipes_losses(beliefs: Beliefs, allowed: Feasible, recipes: Sequence[Recipe], count: int) -> Tensor:
+    """Log losses of whole recipes in `count` worlds, each with the history it believes in, (count, R, T)."""
+    past = past_of(allowed)
+    return past.believed(log_losses(beliefs, recipes_design(beliefs, allowed, recipes), count))
+
+
+def recipes_design(beliefs: Beliefs, allowed: Feasible, recipes: Sequence[Recipe]) -> Design:
+    """Recipes on the axes of the beliefs, with the unique tokens of the target's domains; a row per history and recipe.
+
+    Where the mixture of the prefix is not known, recipes are what is still to be trained, and every history is put
+    before it.
+    """
+    unique = {domain.name: float(domain.unique_tokens) for domain in allowed.domains}
+    return design_of(with_histories(allowed, recipes), beliefs.phases, beliefs.domains, unique)

@@ -1,0 +1,139 @@
+"""Cold start: the first proxies, before there is anything to learn from.
+
+A Bayesian D-optimal design (DuMouchel & Jones 1994, doi:10.1080/00401706.1994.10485819) from trees of recipes spread
+over what the target allows: shares of every phase are to be told apart first, curvature of the whole mixture and size
+after that. Some places are kept for what no determinant asks for: the same recipe under another seed, for the noise
+floor, and pairs with the same totals in the other order of phases, so that an effect of the phase cannot hide in the
+mixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from mixlaw.optimizer.next_runs.branching import branched
+from mixlaw.optimizer.next_runs.candidates import Candidate, scaled
+from mixlaw.optimizer.next_runs.costs import Prices, Proxies
+from mixlaw.optimizer.next_runs.d_optimal import d_optimal, features
+from mixlaw.optimizer.next_runs.pairs import swapped_pairs
+from mixlaw.optimizer.search.climb import random_starts
+from mixlaw.optimizer.target.feasible import Feasible
+from mixlaw.recipe import Recipe
+
+#: Recipes spread over the limits, which trees are made of; measured or queued ones that may get branches.
+SPREAD, KNOWN = 24, 24
+#: Spread recipes whose first phase is also cooled down at once.
+EARLY = 6
+#: One repeat, and one pair in the other order, for so many runs; most repeats.
+EVERY, REPEATS = 8, 2
+#: Share of the budget that the same recipe at the largest size may take.
+LARGEST = 0.3
+#: Points whose mean is the centre, and steps and rate of the search for their weights.
+MEAN, STEPS, RATE = 512, 300, 1.0
+
+
+def short_of_runs(measured: Sequence[Recipe], phases: Sequence[str], domains: Sequence[str]) -> bool:
+    """Whether there are no more different recipes than a straight line through every phase's shares has numbers."""
+    different = {(recipe.params, recipe.phases) for recipe in measured}
+    return len(different) <= len(phases) * (len(domains) - 1) + 1
+
+
+def cold_start(allowed: Feasible, proxies: Proxies, budget: float, count: int, seed: int = 0) -> list[Candidate]:
+    """Choose up to `count` first proxies within a budget in FLOPs, the most useful first.
+
+    What is measured or queued already counts as chosen. Runs share their first phases wherever that teaches more per
+    FLOP than runs of their own.
+    """
+    chosen: list[Candidate] = []
+    bought: list[Recipe] = []
+    spent = 0.0
+    for candidate in _kept(allowed, proxies, budget, count, min(proxies.sizes)):
+        price = proxies.cost(candidate.recipe, bought)
+        known = candidate.recipe in {*bought, *proxies.known}
+        if len(chosen) < count and spent + price <= budget and not known:
+            chosen.append(candidate)
+            bought.append(candidate.recipe)
+            spent += price
+    given = [*proxies.known, *bought]
+    taken = set(given)
+    recipes = [recipe for recipe in _forest(allowed, proxies, bought, seed) if recipe not in taken]
+    rows = features([*given, *recipes], allowed)
+    prices = Prices(replace(proxies, queued=(*proxies.queued, *bought)), recipes)
+    picks = d_optimal(rows[len(given) :], prices, count - len(chosen), budget - spent, rows[: len(given)])
+    return [*chosen, *(Candidate(recipes[i], "tells the domains and phases apart") for i in picks)]
+
+
+def _kept(allowed: Feasible, proxies: Proxies, budget: float, count: int, params: int) -> list[Candidate]:
+    """What no determinant asks for: the centre, pairs in the other order, repeats, the centre at the largest size."""
+    many = max(1, count // EVERY)
+    middle = centre(allowed)
+    first = proxies.adopt(scaled(allowed, middle, params, proxies.sizes[params]))
+    pairs = [
+        Candidate(recipe, why)
+        for pair in swapped_pairs(allowed, first)[:many]
+        for recipe, why in zip(
+            pair, ("one order of phases", "the same totals in the other order of phases"), strict=True
+        )
+    ]
+    repeats = [
+        Candidate(replace(first, seed=seed), "the centre with another seed: the noise floor")
+        for seed in range(1, min(many, REPEATS) + 1)
+    ]
+    large = [
+        size
+        for size, tokens in proxies.sizes.items()
+        if size > params and proxies.flops(size, tokens) <= LARGEST * budget
+    ]
+    sizes = [
+        Candidate(proxies.adopt(scaled(allowed, middle, size, proxies.sizes[size])), "the centre at the largest size")
+        for size in sorted(large)[-1:]
+    ]
+    return [Candidate(first, "the centre of what the target allows"), *pairs, *repeats, *sizes]
+
+
+def centre(allowed: Feasible) -> Recipe:
+    """The most even recipe that the target allows: of greatest entropy among means of points inside the limits."""
+    points = random_starts(allowed, MEAN, 0)
+    tokens = points.tokens.flatten(1)
+    weights = torch.full((len(tokens),), 1 / len(tokens), dtype=torch.float64)
+    for _ in range(STEPS):  # mirror ascent keeps the weights on their simplex, and what is allowed is convex
+        slope = -tokens @ (weights @ tokens).clamp_min(1e-9).log()
+        weights = torch.softmax(weights.clamp_min(1e-300).log() + RATE * slope, 0)
+    mean = (weights @ tokens).reshape(1, *allowed.shape)
+    lengths = mean.sum(-1)
+    return allowed.recipe(allowed.complete(mean / lengths[..., None], lengths))
+
+
+def _forest(allowed: Feasible, proxies: Proxies, kept: Sequence[Recipe], seed: int) -> list[Recipe]:
+    """Recipes to choose from: spread over the limits, at every size, and branches of those of the smallest size.
+
+    What is chosen, measured or queued gets branches as well, whatever its size.
+    """
+    spread, found = _spread(allowed, seed), []
+    known = [r for r in proxies.known if tuple(p.name for p in r.phases) == allowed.target.all_phases][:KNOWN]
+    for params, tokens in sorted(proxies.sizes.items()):
+        wanted = [scaled(allowed, recipe, params, tokens) for recipe in spread]
+        begun = [recipe for recipe in (*kept, *known) if recipe.params == params]
+        if params == min(proxies.sizes):
+            found += branched(allowed, [*wanted, *begun], wanted, seed)
+            found += [_early(recipe) for recipe in wanted[:EARLY] if len(allowed.target.phases) > 2]
+        else:
+            found += [*wanted, *branched(allowed, begun, wanted, seed)]
+    return list(dict.fromkeys(proxies.adopt(recipe) for recipe in found))
+
+
+def _early(recipe: Recipe) -> Recipe:
+    """The recipe with its last phase straight after the first."""
+    return replace(recipe, phases=(*recipe.phases[:1], recipe.phases[-1]))
+
+
+def _spread(allowed: Feasible, seed: int) -> list[Recipe]:
+    """Recipes for the target that are spread over the limits, half of them far from the centre."""
+    points = random_starts(allowed, 8 * SPREAD, seed)
+    far = points.tokens.flatten(1) - torch.tensor(allowed.centre[0]).flatten()
+    order = far.square().sum(1).argsort(descending=True)
+    half = SPREAD // 2
+    return [allowed.recipe(points[i[None]]) for i in torch.cat([order[:half], order[half :: len(order) // half]])]

@@ -1,0 +1,215 @@
+"""Suggest: the next proxies for a target, by what they take off the regret of the recommendation per FLOP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mixlaw.analysis.data.recipes import design_of
+from mixlaw.errors import InputError
+from mixlaw.optimizer.goal.gains import Objective, log_losses
+from mixlaw.optimizer.goal.goal import Goal
+from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.next_runs.candidates import Candidate, pool_of
+from mixlaw.optimizer.next_runs.choose import WORLDS
+from mixlaw.optimizer.next_runs.contenders import Contest, contest_of, gains_of
+from mixlaw.optimizer.next_runs.costs import Prices, Proxies
+from mixlaw.optimizer.next_runs.first_design import cold_start
+from mixlaw.optimizer.next_runs.suggestion import Job, Suggestion, Value
+from mixlaw.optimizer.next_runs.value import TRIFLE, Batch, Outlook, choose_batch, plausible
+from mixlaw.optimizer.target.feasible import Feasible, feasible
+from mixlaw.optimizer.target.points import Points
+from mixlaw.optimizer.target.target import Target
+from mixlaw.recipe import Domain, Recipe
+
+Progress = Callable[[float, str], None]
+
+#: Recipes for the target that proxies are made from: optima of worlds, points between them and others, spread points.
+OPTIMA, BETWEEN, OTHERS = 12, 8, 12
+#: Chance below which a change of the recommendation is not worth waiting for.
+UNLIKELY = 0.05
+#: Tokens of the target are lengthened by this share, to see what FLOPs bring there.
+LONGER = 0.1
+
+
+def suggest(
+    beliefs: Beliefs | None,
+    target: Target,
+    domains: Sequence[Domain],
+    proxies: Proxies,
+    *,
+    budget: float,
+    count: int = 8,
+    goal: Goal | None = None,
+    worlds: int = WORLDS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Suggestion:
+    """Suggest up to `count` runs within a budget, best first.
+
+    Without beliefs it is a first design. With them, runs are chosen that are expected to take most off the regret of
+    the recommendation per FLOP, where training that is done or queued already costs nothing.
+
+    Args:
+        beliefs: fitted surfaces; None where nothing is measured, or too little.
+        target: what will be trained, its guard included; a first design shares itself out among branches.
+        domains: what there is to train on.
+        proxies: sizes, what is trained already, and what training costs.
+        budget: FLOPs that the runs may cost together.
+        count: most runs.
+        goal: what counts as better; the mean gain of all tasks in percent where None.
+        worlds: posterior draws to consult.
+        seed: of everything random.
+        progress: told the share done and what is being done.
+
+    Raises:
+        InputError: a budget below the cheapest run, no runs asked for, unknown tasks, or limits that contradict.
+    """
+    if count < 1 or not 0 < budget < math.inf:
+        raise InputError(
+            f"suggest needs a finite budget above 0 and at least 1 run, got {budget:g} and {count}; give both"
+        )
+    tell = progress or (lambda _done, _what: None)
+    variants = [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
+    if beliefs is None:
+        tell(0.1, "spreading a first design")
+        first = _first(variants, proxies, budget, count, seed)
+        return _checked(Suggestion(target, budget, tuple(_jobs(first, proxies))), proxies)
+    tell(0.05, "finding the optimum of every world")
+    contest = contest_of(beliefs, variants, goal or Goal(), worlds, seed)
+    tell(0.6, "gathering candidates")
+    pool = _pool(contest, proxies)
+    tell(0.7, "weighing candidates")
+    counts = contest.stakes.abs().amax((0, 1)) > 0
+    batch = _batch(beliefs, pool, proxies, domains, contest, counts, budget, count, seed)
+    tasks = [name for name, counted in zip(beliefs.tasks, counts, strict=True) if counted]
+    jobs = tuple(
+        replace(job, brings=value, task=tasks[number])
+        for job, value, number in zip(
+            _jobs([pool[i] for i in batch.chosen], proxies), batch.values, batch.tasks, strict=True
+        )
+    )
+    tell(1.0, "suggested")
+    return _checked(Suggestion(target, budget, jobs, _value(contest, batch)), proxies)
+
+
+def _first(variants: Sequence[Feasible], proxies: Proxies, budget: float, count: int, seed: int) -> list[Candidate]:
+    """A first design; every branch gets its part of the places and the budget."""
+    found: list[Candidate] = []
+    for i, allowed in enumerate(variants):
+        places = (count - len(found)) // (len(variants) - i)
+        known = replace(proxies, queued=(*proxies.queued, *(c.recipe for c in found)))
+        found += cold_start(allowed, known, budget * places / count, places, seed)
+    return found
+
+
+def _pool(contest: Contest, proxies: Proxies) -> list[Candidate]:
+    """Candidates made from contenders of every branch, those of the recommendation's first."""
+    found: dict[Recipe, Candidate] = {}
+    for space in sorted(contest.spaces, key=lambda space: space is not contest.space(contest.leader)):
+        for candidate in pool_of(space.allowed, proxies, list(_wanted(contest, space))):
+            found.setdefault(candidate.recipe, candidate)
+    return list(found.values())
+
+
+def _batch(
+    beliefs: Beliefs,
+    pool: Sequence[Candidate],
+    proxies: Proxies,
+    domains: Sequence[Domain],
+    contest: Contest,
+    counts: Tensor,
+    budget: float,
+    count: int,
+    seed: int,
+) -> Batch:
+    """Choose among the candidates, in the knowledge of what the queue will show on the tasks that count (T,)."""
+    queued = [recipe for recipe in proxies.queued if _foretold(beliefs, recipe)]
+    recipes = [*(candidate.recipe for candidate in pool), *queued]
+    outlook = _outlook(beliefs, recipes, domains, contest, counts)
+    pending = range(len(pool), len(recipes))
+    return choose_batch(outlook, Prices(proxies, recipes), count, budget=budget, pending=pending, seed=seed)
+
+
+def _wanted(contest: Contest, space: Objective) -> Iterator[Candidate]:
+    """Recipes of one branch that are worth trying in small: the recommendation first, where it is one of them."""
+    leader, chances, allowed = contest.leader, contest.chances, space.allowed
+    here = [i for i in range(len(contest.points)) if contest.space(i) is space]
+    if leader in here:
+        yield Candidate(allowed.recipe(contest.point(leader)), "the recommendation in small")
+    else:
+        best = max(here, key=lambda i: float(contest.gains[:, i].mean()))
+        yield Candidate(allowed.recipe(contest.point(best)), "the best of another branch, in small")
+    optima = [i for i in chances.argsort(descending=True).tolist() if chances[i] > 0 and i != leader and i in here]
+    for i in optima[:OPTIMA]:
+        why = f"the best recipe in {float(chances[i]):.0%} of worlds, in small"
+        yield Candidate(allowed.recipe(contest.point(i)), why)
+    spread = here[-OTHERS // len(contest.spaces) - BETWEEN :]
+    for i in spread[:BETWEEN] if leader in here else ():
+        point = between(contest.point(leader), contest.point(i))
+        yield Candidate(allowed.recipe(point), "halfway from the recommendation to elsewhere")
+    for i in spread[BETWEEN:]:
+        yield Candidate(allowed.recipe(contest.point(i)), "far from the recommendation")
+
+
+def between(one: Points, other: Points) -> Points:
+    """The middle of recipes: what is allowed is convex in token shares, so it is allowed as well."""
+    tokens, lengths = (one.tokens + other.tokens) / 2, (one.lengths + other.lengths) / 2
+    params = torch.sqrt(one.params * other.params)
+    return Points(tokens / lengths[..., None], lengths, (one.lr_end + other.lr_end) / 2, params)
+
+
+def _outlook(
+    beliefs: Beliefs, recipes: Sequence[Recipe], domains: Sequence[Domain], contest: Contest, counts: Tensor
+) -> Outlook:
+    """What the beliefs foretell of the candidates, and of the contenders that matter, on the tasks that count (T,)."""
+    unique = {domain.name: float(domain.unique_tokens) for domain in domains}
+    design = design_of(recipes, beliefs.phases, beliefs.domains, unique)
+    with torch.no_grad():
+        outcomes = log_losses(beliefs, design, len(contest.gains))[..., counts]
+        noise = beliefs.spread(design)[:, counts]
+    kept = plausible(contest.gains)
+    return Outlook(outcomes, contest.stakes[:, kept][..., counts], noise, contest.gains[:, kept])
+
+
+def _foretold(beliefs: Beliefs, recipe: Recipe) -> bool:
+    """Whether the beliefs know all phases and domains of a recipe."""
+    return {p.name for p in recipe.phases} <= {*beliefs.phases} and {*recipe.domains} <= {*beliefs.domains}
+
+
+def _jobs(chosen: Sequence[Candidate], proxies: Proxies) -> list[Job]:
+    """Candidates in their order with what each costs and goes on from."""
+    jobs: list[Job] = []
+    for candidate in chosen:
+        recipe = candidate.recipe
+        other, tokens = proxies.start(recipe, [job.recipe for job in jobs])
+        cost, whole = (proxies.flops(recipe.params, count) for count in (recipe.tokens - tokens, recipe.tokens))
+        jobs.append(Job(recipe, candidate.why, cost, whole - cost, other.lineage if other else "", tokens))
+    return jobs
+
+
+def _value(contest: Contest, batch: Batch) -> Value:
+    """Compare what a batch brings with what its FLOPs would bring in a longer training of the target."""
+    space, point = contest.space(contest.leader), contest.point(contest.leader)
+    target = space.allowed.target
+    more = replace(space.allowed, target=replace(target, tokens=round(target.tokens * (1 + LONGER))))
+    with torch.no_grad():
+        now, then = (gains_of(s, s.losses(point)).mean() for s in (space, replace(space, allowed=more)))
+    rate = float(then - now) / math.log1p(LONGER)  # percent per factor e of tokens
+    worth = math.inf if rate <= 0 else target.flops * math.expm1(min(batch.value / rate, 50.0))
+    stop = batch.value < TRIFLE and batch.changes < UNLIKELY
+    return Value(batch.regret, batch.value, batch.changes, worth, stop)
+
+
+def _checked(suggestion: Suggestion, proxies: Proxies) -> Suggestion:
+    """Refuse a budget that pays for nothing."""
+    if not suggestion.jobs:
+        raise InputError(
+            f"a budget of {suggestion.budget:.3g} FLOPs pays for no run; a new recipe of the smallest size costs "
+            f"{min(proxies.flops(*size) for size in proxies.sizes.items()):.3g}, give that much"
+        )
+    return suggestion

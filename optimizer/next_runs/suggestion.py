@@ -1,0 +1,204 @@
+"""The answer to "what should we train next": runs, what they cost and bring, and when to stop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from mixlaw.optimizer.answers.tables import html, phases, with_phases
+from mixlaw.optimizer.target.target import Target
+from mixlaw.printable import Shown
+from mixlaw.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to train.
+
+    Attributes:
+        recipe: what to train.
+        why: what speaks for it.
+        cost: FLOPs that are still to be paid, after the jobs before it.
+        paid: FLOPs of the recipe that are paid already, or by a job before it.
+        start: lineage of the recipe whose training it goes on from; empty where it starts anew.
+        start_tokens: tokens of the recipe that are trained by then.
+        brings: expected reduction of the regret, percent of loss; None before there is anything to learn from.
+        task: on which it tells most; empty in a cold start.
+    """
+
+    recipe: Recipe
+    why: str
+    cost: float
+    paid: float
+    start: str = ""
+    start_tokens: int = 0
+    brings: float | None = None
+    task: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """What a trainer needs, and what speaks for it; a line of the job file."""
+        phases = [
+            {"name": p.name, "tokens": p.tokens, "mixture": dict(p.mixture.shares), "lr_end": p.lr_end}
+            for p in self.recipe.phases
+        ]
+        return {
+            "run": self.recipe.lineage,
+            "params": self.recipe.params,
+            "seed": self.recipe.seed,
+            "tokens": self.recipe.tokens,
+            "phases": phases,
+            **({"unique": dict(self.recipe.unique)} if self.recipe.unique else {}),
+            "start": {"run": self.start, "tokens": self.start_tokens} if self.start else None,
+            "flops": self.cost,
+            "flops_paid": self.paid,
+            "brings": self.brings,
+            "task": self.task,
+            "why": self.why,
+        }
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a batch of runs is worth.
+
+    Attributes:
+        regret: what the recommendation is expected to lose for want of knowledge, percent of loss.
+        gain: of it, what the batch is expected to win back.
+        changes: chance that it changes the recommendation noticeably.
+        worth: training FLOPs of the target that would bring the same gain.
+        stop: whether more runs would not change the recommendation.
+    """
+
+    regret: float
+    gain: float
+    changes: float
+    worth: float
+    stop: bool
+
+
+@dataclass(frozen=True)
+class Suggestion(Shown):
+    """The next runs for a target, under a budget.
+
+    Attributes:
+        target: what they are for.
+        budget: FLOPs that they may cost.
+        jobs: in the order in which they are worth most; a job may share the trunk of one before it.
+        value: of all of them together; None before there is anything to learn from.
+        job_file: where the jobs are written, a line each.
+        recipe_files: where the recipes are written that `mixlaw run` takes.
+    """
+
+    target: Target
+    budget: float
+    jobs: tuple[Job, ...]
+    value: Value | None = None
+    job_file: str = ""
+    recipe_files: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Content hash."""
+        jobs = [job.recipe.as_json() for job in self.jobs]
+        return hashlib.sha256(json.dumps([self.target.as_json(), jobs], sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def cost(self) -> float:
+        """FLOPs of all jobs, shared training counted once."""
+        return sum(job.cost for job in self.jobs)
+
+    @property
+    def stop(self) -> bool:
+        """Whether more runs would not change the recommendation."""
+        return self.value is not None and self.value.stop
+
+    @property
+    def pays(self) -> bool | None:
+        """Whether the jobs bring more than the target's training would bring for the same FLOPs; None if not known."""
+        return None if self.value is None else not self.stop and self.value.worth >= self.cost
+
+    @property
+    def sentence(self) -> str:
+        """What to do, and what it is worth."""
+        if self.value is None:
+            return f"{self._runs} for a first fit: {self.cost:.3g} of {self.budget:.3g} FLOPs."
+        value = self.value
+        if self.stop:
+            return (
+                f"Stop: more runs would not change the recommendation. {self._runs} for {self.cost:.3g} FLOPs would be "
+                f"expected to gain {value.gain:.2g} % of loss, and to change it with a chance of {value.changes:.0%}."
+            )
+        return (
+            f"{self._runs} for {self.cost:.3g} of {self.budget:.3g} FLOPs are expected to win back {value.gain:.2g} % "
+            f"of loss, of the {value.regret:.2g} % that the recommendation loses for want of knowledge, and to change "
+            f"it with a chance of {value.changes:.0%}. {self._verdict(value)}"
+        )
+
+    @property
+    def _runs(self) -> str:
+        return f"{len(self.jobs)} run" + ("s" if len(self.jobs) != 1 else "")
+
+    def _verdict(self, value: Value) -> str:
+        times = value.worth / self.cost if self.cost else math.inf
+        how = f"{times:.2g} times these FLOPs" if times < 1000 else "more than 1,000 times these FLOPs"
+        verdict = "It pays" if self.pays else "For this target alone it does not pay"
+        return f"{verdict}: to gain as much by training the target longer would take {how}."
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        value = self.value
+        return {
+            "id": self.id,
+            "sentence": self.sentence,
+            "stop": self.stop,
+            "pays": self.pays,
+            "cold_start": value is None,
+            "budget": self.budget,
+            "flops": self.cost,
+            "regret": value and value.regret,
+            "gain": value and value.gain,
+            "changes": value and value.changes,
+            "worth_flops": value.worth if value and math.isfinite(value.worth) else None,
+            "job_file": self.job_file or None,
+            "recipe_files": list(self.recipe_files),
+            "jobs": [job.as_json() for job in self.jobs],
+        }
+
+    def lines(self) -> str:
+        """The jobs for any trainer, a JSON document per line."""
+        return "".join(json.dumps(job.as_json(), ensure_ascii=False) + "\n" for job in self.jobs)
+
+    def rows(self) -> list[list[str]]:
+        """Cells of a table, the first row its head."""
+        numbers = {job.recipe.lineage: str(i) for i, job in enumerate(self.jobs, 1)}
+        return [["", "params", "tokens", "FLOPs", "paid", "brings", "goes on from", "why"], *self._cells(numbers)]
+
+    def _cells(self, numbers: dict[str, str]) -> Iterator[list[str]]:
+        for i, job in enumerate(self.jobs, 1):
+            size = [str(i), f"{job.recipe.params:,}", f"{job.recipe.tokens:,}", f"{job.cost:.2e}"]
+            paid = f"{job.paid / (job.paid + job.cost):.0%}" if job.paid else "-"
+            brings = "-" if job.brings is None else f"{max(job.brings, 0):.2g} %"
+            start = f"{numbers.get(job.start, job.start)} at {job.start_tokens:,}" if job.start else "-"
+            why = f"{job.why}; tells most about {job.task}" if job.task else job.why
+            yield [*size, paid, brings, start, why]
+
+    def __str__(self) -> str:
+        table = with_phases(self.rows(), [job.recipe for job in self.jobs]) if self.jobs else []
+        return "\n".join([self.sentence, *([""] if table else []), *table, *self._written()])
+
+    def _written(self) -> Iterator[str]:
+        if self.job_file:
+            yield f"\njobs for any trainer, a line each: {self.job_file}"
+        if self.recipe_files:
+            count = len(self.recipe_files)
+            yield f"{count} recipes are queued: `mixlaw run` trains them; delete from recipes/ those you do not want"
+
+    def _repr_html_(self) -> str:
+        head, *body = self.rows()
+        told = [[*row, "; ".join(phases(job.recipe))] for row, job in zip(body, self.jobs, strict=True)]
+        return f"<p><b>{escape(self.sentence)}</b></p>{html([[*head, 'phases'], *told])}"

@@ -1,0 +1,1 @@
+"""Mixtures inside an Optuna study."""

@@ -1,1 +1,0 @@
-"""The best recipe for a target, how sure that is, and what was measured since."""

@@ -1,1 +1,0 @@
-"""Mixtures as parameters of any Optuna study."""

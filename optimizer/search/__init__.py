@@ -1,0 +1,1 @@
+"""How the best recipe is found."""

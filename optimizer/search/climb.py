@@ -1,0 +1,139 @@
+"""Gradient search over recipes: many starts in one batch, then the best of them to the last digit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from mixlaw.optimizer.search.batched_slsqp import Asked, in_step
+from mixlaw.optimizer.target.chart import Chart
+from mixlaw.optimizer.target.feasible import Feasible
+from mixlaw.optimizer.target.points import Points
+
+Floats = NDArray[np.float64]
+Value = Callable[[Points], Tensor]  # R recipes -> (R,), to be maximised
+
+#: Decay rates of Adam's moments (Kingma and Ba 2015), the second shorter than usual: there are a hundred steps.
+BETA1, BETA2 = 0.9, 0.99
+#: Percent of gain that is not worth another step.
+SMALL = 1e-5
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread: steps are small, and threads that wait for each other cost more than they bring."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def climb(
+    value: Value, allowed: Feasible, starts: Points, steps: int = 120, rate: float = 0.25
+) -> tuple[Points, Tensor]:
+    """Climb from R starts by Adam with a cosine rate, each row by itself, and keep the best point of each path.
+
+    Args:
+        value: what to maximise, row by row.
+        allowed: where to stay.
+        starts: R recipes.
+        steps, rate: of Adam, in logits.
+
+    Returns:
+        The best recipes and their values, (R,).
+    """
+    numbers = allowed.numbers(starts).detach()
+    mean, square = torch.zeros_like(numbers), torch.zeros_like(numbers)
+    found, best = starts, torch.full((len(starts),), -math.inf, dtype=torch.float64)
+    for step in range(steps + 1):
+        numbers.requires_grad_()
+        here = allowed.points(numbers)
+        now = value(here)
+        better = now.detach() > best
+        found, best = here.detach().where(better, found), torch.where(better, now.detach(), best)
+        if step == steps:
+            break
+        (slope,) = torch.autograd.grad(now.sum(), numbers)
+        mean = BETA1 * mean + (1 - BETA1) * slope
+        square = BETA2 * square + (1 - BETA2) * slope**2
+        pace = rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        first, second = mean / (1 - BETA1 ** (step + 1)), square / (1 - BETA2 ** (step + 1))
+        numbers = _held(allowed, numbers.detach() + pace * first / (second.sqrt() + 1e-8))
+    return found, best
+
+
+def refine(value: Value, allowed: Feasible, start: Points, steps: int = 60) -> tuple[Points, float]:
+    """Go on from one good point by sequential quadratic programming, limits as linear constraints.
+
+    Adam finds the hill but crawls along the edges of the polytope, where optima lie; this method walks on them.
+
+    Returns:
+        The best recipe, never worse than the start, and its value.
+    """
+    end, reached = refine_each(value, allowed, start, steps)
+    return end, float(reached)
+
+
+def refine_each(value: Value, allowed: Feasible, starts: Points, steps: int = 60) -> tuple[Points, Tensor]:
+    """The same for R starts, each by itself; the r-th value may be that of an objective of its own.
+
+    Returns:
+        R recipes and their values, (R,).
+    """
+    chart = allowed.chart()
+
+    def look(u: Floats) -> list[tuple[float, Floats]]:
+        at = torch.tensor(u).requires_grad_()
+        now = value(chart.points(at))
+        (slope,) = torch.autograd.grad(now.sum(), at)
+        return list(zip((-now.detach()).tolist(), -np.nan_to_num(slope.numpy()), strict=True))
+
+    rows = [starts[row : row + 1] for row in range(len(starts))]
+    first = np.stack([chart.start(row) for row in rows])
+    found = torch.tensor(in_step(look, partial(_walk, chart, steps), first))
+    with torch.no_grad():
+        most = value(starts)
+        sound = found.isfinite().all(1)
+        ends = chart.drawn_inside(torch.where(sound[:, None], found, torch.tensor(first)))
+        reached = value(ends)
+    better = sound & (reached > most)
+    return ends.where(better, starts), torch.where(better, reached, most)
+
+
+def _walk(chart: Chart, steps: int, loss: Asked, start: Floats) -> Floats:
+    found = minimize(  # type: ignore[call-overload]
+        loss,
+        start,
+        jac=True,
+        method="SLSQP",
+        bounds=chart.bounds,
+        constraints=chart.constraints,
+        options={"maxiter": steps, "ftol": SMALL},
+    )
+    return np.asarray(found.x)
+
+
+def _held(allowed: Feasible, numbers: Tensor) -> Tensor:
+    """Keep numbers where a step can be felt: a logit far below the others is as good as zero, and must come back."""
+    phases, domains = allowed.shape
+    logits = numbers[:, : phases * domains].reshape(-1, phases, domains)
+    logits = logits.maximum(logits.amax(-1, keepdim=True) - 14.0)
+    return torch.cat([logits.flatten(1), numbers[:, phases * domains :].clamp(-8.0, 8.0)], 1)
+
+
+def random_starts(allowed: Feasible, count: int, seed: int) -> Points:
+    """Recipes spread over the feasible set."""
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.randn(count, allowed.size, generator=generator, dtype=torch.float64)
+    numbers[:, : math.prod(allowed.shape)] *= 1.5
+    return allowed.points(numbers).detach()

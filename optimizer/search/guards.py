@@ -1,0 +1,152 @@
+"""Guards: no task may lose more than so much against a baseline, with a stated probability."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from mixlaw.errors import InputError
+from mixlaw.optimizer.goal.evidence import chance
+from mixlaw.optimizer.goal.gains import Guarded, Objective
+from mixlaw.optimizer.goal.rivals import Rivals
+from mixlaw.optimizer.search.climb import Value, refine_each
+from mixlaw.optimizer.search.optimize import candidates
+from mixlaw.optimizer.target.feasible import Infeasible, feasible
+from mixlaw.optimizer.target.limits import Limit, without
+from mixlaw.optimizer.target.points import Points
+from mixlaw.optimizer.target.target import Guard
+
+#: Excess over a guard, in percent of loss, that is put down to the search.
+TRIFLE = 0.01
+#: Recipes that are tried where the best one breaks a guard, and how many of them a search starts from besides it.
+TRIED, STARTS = 128, 3
+
+
+def guarded_by(guard: Guard | None, rivals: Rivals, tasks: Sequence[str]) -> Guarded | None:
+    """A target's guard on the axes of the tasks.
+
+    Raises:
+        InputError: an unknown baseline or task.
+    """
+    if guard is None:
+        return None
+    than = guard.than or rivals.best
+    if than not in rivals.losses:
+        raise InputError(
+            f"the guard names baseline {than!r}, compared are {', '.join(rivals.losses)}; name one of them"
+        )
+    most = guard.most if isinstance(guard.most, Mapping) else dict.fromkeys(tasks, guard.most)
+    unknown = [task for task in most if task not in tasks]
+    if unknown:
+        raise InputError(f"the guard names task {unknown[0]!r}, fitted are {', '.join(tasks)}; rename it")
+    limits = torch.tensor([float(most.get(task, math.inf)) for task in tasks], dtype=torch.float64)
+    return Guarded(rivals.losses[than], limits, guard.sure, than)
+
+
+def kept(objective: Objective, losses: Tensor) -> dict[str, float]:
+    """Probability by task that a guard holds for log losses (S, T); nothing where there is no guard."""
+    guarded = objective.guarded
+    if guarded is None:
+        return {}
+    gains = objective.worth.by_task(losses[:, None], guarded.losses[objective.worlds])[:, 0] + guarded.most
+    tasks = enumerate(objective.beliefs.tasks)
+    return {task: chance(gains[:, t]) for t, task in tasks if bool(guarded.most[t].isfinite())}
+
+
+def holding(objective: Objective, point: Points) -> Points:
+    """The point where it keeps the guard, else the best one that does, of those that a few searches find.
+
+    Raises:
+        Infeasible: the guard cannot be kept; a smallest set of guarded tasks and limits that contradict each other.
+    """
+    guarded = objective.guarded
+    if guarded is None or float(excess(objective, point)) <= TRIFLE:
+        return point
+    starts = _starts(objective, point)
+    safe = _least_excess(objective, starts)
+    if not len(kept := safe[excess(objective, safe) <= TRIFLE]):
+        objective = _fewest_tasks(objective, safe)
+        words = [*_words(objective), *(limit.words for limit in _needed_limits(objective, safe))]
+        raise Infeasible(f"no recipe keeps all of: {'; '.join(words)}; loosen one of them")
+    # The search gave a little of the guard away for the gain.
+    strict = replace(objective, guarded=replace(guarded, bite=10 * guarded.bite))
+    found = Points.cat([kept, _refined(strict, strict.value, Points.cat([starts[:1], kept]))])
+    found = found[excess(objective, found) <= TRIFLE]
+    with torch.no_grad():
+        return found[objective.value(found).argmax()[None]]
+
+
+def _starts(objective: Objective, point: Points) -> Points:
+    """The point itself, and of random and measured recipes those that pass the guard least."""
+    others = candidates(objective, [], TRIED, 0)
+    with torch.no_grad():
+        value = _harmless(objective, others)
+    return Points.cat([objective.allowed.drawn(point), others[value.argsort(descending=True)[:STARTS]]])
+
+
+def _fewest_tasks(objective: Objective, points: Points) -> Objective:
+    """Deletion filter (Chinneck 1991) over guarded tasks."""
+    for t in range(len(objective.beliefs.tasks)):
+        assert objective.guarded is not None
+        most = objective.guarded.most.clone()
+        most[t] = math.inf
+        rest = replace(objective, guarded=replace(objective.guarded, most=most))
+        if not _can_hold(rest, points):
+            objective = rest
+    return objective
+
+
+def _needed_limits(objective: Objective, points: Points) -> list[Limit]:
+    """Of the limits that hold the least bad recipe back those without which the guard could be kept."""
+    needed, target = [], objective.allowed.target
+    worst = excess(objective, points)
+    for limit in objective.allowed.active(points[worst.argmin()[None]]):
+        fewer = without(target, limit)
+        rest = replace(objective, allowed=feasible(fewer, objective.allowed.domains))
+        if _can_hold(rest, points):
+            needed.append(limit)
+        else:
+            target, objective = fewer, rest
+    return needed
+
+
+def excess(objective: Objective, points: Points) -> Tensor:
+    """By how much recipes pass the guard at the task where they do most, in percent of loss, (R,)."""
+    with torch.no_grad():
+        return (objective.over_guard(objective.losses(points)) / objective.task_percent).amax(-1)
+
+
+def _can_hold(objective: Objective, points: Points) -> bool:
+    found = _least_excess(objective, objective.allowed.drawn(points))
+    return bool((excess(objective, found) <= TRIFLE).any())
+
+
+def _least_excess(objective: Objective, starts: Points) -> Points:
+    """The recipes near these that pass the guard least, trust radius kept."""
+    return _refined(objective, partial(_harmless, objective), starts)
+
+
+def _harmless(objective: Objective, points: Points) -> Tensor:
+    """How little recipes pass the guard and leave the trust radius, (R,)."""
+    beyond = objective.over_guard(objective.losses(points)) / objective.task_percent
+    return -beyond.sum(-1) - objective.charges(points)
+
+
+def _refined(objective: Objective, value: Value, starts: Points) -> Points:
+    """Each start by itself at its best."""
+    return refine_each(value, objective.allowed, starts)[0]
+
+
+def _words(objective: Objective) -> list[str]:
+    guarded, unit = objective.guarded, objective.worth.goal.measure.value
+    assert guarded is not None
+    return [
+        f"{task} at most {most:g} {unit} worse than {guarded.than} with {guarded.sure:.0%}"
+        for task, most in zip(objective.beliefs.tasks, guarded.most.tolist(), strict=True)
+        if math.isfinite(most)
+    ]

@@ -1,0 +1,83 @@
+"""Ground: everything against which recipes for one target are measured, made once and searched many times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.errors import InputError
+from mixlaw.optimizer.goal.gains import Objective
+from mixlaw.optimizer.goal.goal import Goal, worth_of
+from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.goal.rivals import BASELINES, Rivals, rivals_of
+from mixlaw.optimizer.goal.trust import near_runs, radius_of
+from mixlaw.optimizer.search.guards import guarded_by
+from mixlaw.optimizer.target.feasible import Feasible, feasible
+from mixlaw.optimizer.target.target import Target
+from mixlaw.recipe import Domain, Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """Where the recipes for a target are compared.
+
+    Attributes:
+        objectives: what recipes are worth in all worlds, for each branch of the target.
+        runs: names of the measured neighbours, for each branch.
+        rivals: baselines, and which of them gains refer to.
+    """
+
+    objectives: tuple[Objective, ...]
+    runs: tuple[tuple[str, ...], ...]
+    rivals: Rivals
+
+    @property
+    def baselines(self) -> list[Recipe]:
+        """The recipes to beat."""
+        return [entry.recipe for entry in self.rivals.entries.values()]
+
+
+def ground_of(
+    beliefs: Beliefs,
+    target: Target,
+    domains: Sequence[Domain],
+    *,
+    goal: Goal | None = None,
+    baselines: Sequence[str] | Mapping[str, Recipe] = BASELINES,
+    measured: Design | None = None,
+    draws: int = 64,
+    caution: float = 1.0,
+) -> Ground:
+    """Lay the ground for a target; arguments as those of `propose`.
+
+    Raises:
+        InputError: unknown tasks, phases or domains.
+        Infeasible: limits that contradict each other.
+    """
+    variants = [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
+    worth, worlds = worth_of(goal or Goal(), beliefs), torch.arange(distinct(beliefs, draws))
+    rivals = rivals_of(beliefs, variants, worth, baselines, len(worlds))
+    guarded = guarded_by(target.guard, rivals, beliefs.tasks)
+    if measured is None and isinstance(beliefs, Surfaces):
+        measured = beliefs.observed.design
+
+    def objective(allowed: Feasible) -> tuple[Objective, tuple[str, ...]]:
+        near, runs = near_runs(allowed, measured)
+        rival = rivals.losses[rivals.best]
+        made = Objective(beliefs, allowed, worth, rival, worlds, caution, near, radius_of(near))
+        return replace(made, guarded=guarded), tuple(runs)
+
+    objectives, runs = zip(*map(objective, variants), strict=True)
+    return Ground(objectives, runs, rivals)
+
+
+def distinct(beliefs: Beliefs, draws: int) -> int:
+    """Worlds to consult: no more than there are, an even number, so that no world is on both sides."""
+    if draws < 8:
+        raise InputError(f"draws must be at least 8, got {draws}; intervals need worlds to differ")
+    there = min(len(m.draws) for m in beliefs.members) if isinstance(beliefs, Surfaces) else draws
+    return min(draws, there) // 2 * 2

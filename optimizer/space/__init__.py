@@ -1,1 +1,0 @@
-"""What a target allows: its recipes as points of a polytope."""

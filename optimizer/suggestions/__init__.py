@@ -1,1 +1,0 @@
-"""The next runs: what they would teach about the best recipe, and what they cost."""

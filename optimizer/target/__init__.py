@@ -1,0 +1,1 @@
+"""What is asked for: target, limits, recipes as points, history."""

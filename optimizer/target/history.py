@@ -1,0 +1,100 @@
+"""What a target has been trained on already: known, or one of several histories that a checkpoint may have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mixlaw.analysis.data.design import Design
+from mixlaw.optimizer.goal.baselines import text_and_code
+from mixlaw.optimizer.target.feasible import Feasible
+from mixlaw.optimizer.target.points import Points
+from mixlaw.optimizer.target.target import Trained
+from mixlaw.recipe import Phase, Recipe
+
+#: Code shares that a foreign checkpoint may have seen: none, that of Llama 3 (arXiv:2407.21783, 17 %), half of it (the
+#: balanced model of Aryabumi et al. 2024, arXiv:2408.10914). Their number is odd: worlds take turns, and halves of them
+#: are compared.
+HISTORIES = (0.0, 0.17, 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """Tokens of the prefix under H histories; every world believes in one of them.
+
+    Attributes:
+        tokens: by phase of the prefix and domain, (H, Q, K).
+        lr_end: at the end of each of those phases, (Q,).
+        fresh: tokens by domain that were not drawn from the target's unique ones, (H, K).
+    """
+
+    tokens: Tensor
+    lr_end: Tensor
+    fresh: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def design(self, allowed: Feasible, points: Points) -> Design:
+        """Whole recipes with every history: H R rows, recipes within histories."""
+        target, rest = allowed.target, allowed.tokens(points.params)
+        rows, count, known = len(points), len(self), self.tokens.shape[1]
+        future = (rest[:, None, None] * points.tokens).repeat(count, 1, 1)
+        tokens = torch.cat([self.tokens.repeat_interleave(rows, 0), future], 1)
+        ends = torch.ones(rows, len(target.all_phases), dtype=torch.float64)
+        ends[:, :known] = self.lr_end
+        ends = torch.cat([ends[:, :-1], points.lr_end[:, None]], 1)
+        unique = torch.tensor([float(d.unique_tokens) for d in allowed.domains], dtype=torch.float64)
+        return Design(
+            params=points.params.repeat(count),
+            tokens=tokens,
+            progress=torch.ones(rows * count, dtype=torch.float64),
+            lr_end=ends.repeat(count, 1),
+            unique=(unique + self.fresh).repeat_interleave(rows, 0),
+            phases=target.all_phases,
+            domains=tuple(d.name for d in allowed.domains),
+            runs=("",) * (rows * count),
+        )
+
+    def believed(self, values: Tensor) -> Tensor:
+        """Of values (S, H R, T) those of the history that each world believes in, (S, R, T)."""
+        if len(self) == 1:
+            return values
+        worlds = torch.arange(len(values))
+        by_history = values.reshape(len(values), len(self), -1, values.shape[-1])
+        return by_history[worlds, worlds % len(self)]
+
+
+def past_of(allowed: Feasible) -> Past:
+    """Histories of a target's prefix: one where it is known or empty."""
+    names, told = [d.name for d in allowed.domains], _histories(allowed)
+    found = [[[phase.tokens * phase.mixture.share(name) for name in names] for phase in past] for past in told]
+    past = torch.tensor(found, dtype=torch.float64).reshape(len(told), len(allowed.target.prefix), len(names))
+    foreign = torch.tensor([part.mixture is None for part in allowed.target.prefix], dtype=torch.float64)
+    ends = torch.tensor([part.lr_end for part in allowed.target.prefix], dtype=torch.float64)
+    return Past(past, ends, (past * foreign[:, None]).sum(1))
+
+
+def with_histories(allowed: Feasible, recipes: Sequence[Recipe]) -> list[Recipe]:
+    """Whole recipes: as they are where the prefix is known, else with every history before them."""
+    if allowed.target.known:
+        return list(recipes)
+    past, found = past_of(allowed), []
+    for phases, fresh in zip(_histories(allowed), past.fresh.tolist(), strict=True):
+        unique = {d.name: d.unique_tokens + round(more) for d, more in zip(allowed.domains, fresh, strict=True)}
+        found += [replace(recipe, phases=(*phases, *recipe.phases), unique=unique) for recipe in recipes]
+    return found
+
+
+def _histories(allowed: Feasible) -> list[tuple[Phase, ...]]:
+    """The prefix with every mixture that it may have had."""
+
+    def phase(part: Trained, code: float) -> Phase:
+        mixture = text_and_code(allowed.domains, code) if part.mixture is None else part.mixture
+        return Phase(part.phase, part.tokens, mixture, part.lr_end)
+
+    shares = HISTORIES[:1] if allowed.target.known else HISTORIES
+    return [tuple(phase(part, code) for part in allowed.target.prefix) for code in shares]

@@ -1,0 +1,1 @@
+"""Recipes to rows of tokens: exact order, loader, shards."""

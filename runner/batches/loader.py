@@ -1,0 +1,144 @@
+"""Batches of a recipe: which tokens the model sees at a step, from the recipe and the step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixlaw.errors import InputError
+from mixlaw.recipe import Recipe
+from mixlaw.runner.batches.order import BLOCK, Order, order, shuffled
+
+Ints = NDArray[np.int64]
+
+
+class Tokens(Protocol):
+    """A one-dimensional stream of token ids, sliced without reading the rest (a memory map)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice) -> NDArray[np.unsignedinteger]: ...
+
+
+class Batches:
+    """Every batch of a recipe, by step; resuming needs the step and nothing else.
+
+    A domain's stream is cut into windows of `sequence` tokens. The k-th window that a recipe draws from a domain is a
+    pure function of (seed, domain, k): epoch k // windows, position shuffled by epoch. Phases count on, so a changed
+    mixture neither replays nor skips, and recipes of one seed see each domain in the same order (paired comparison).
+
+    Args:
+        recipe: what to train; every phase a whole number of batches long.
+        streams: tokens per domain.
+        sequence: tokens the model predicts per sequence.
+        batch: sequences per step.
+
+    Raises:
+        InputError: a phase names a domain without tokens, or is not a whole number of batches.
+    """
+
+    def __init__(self, recipe: Recipe, streams: Mapping[str, Tokens], sequence: int, batch: int) -> None:
+        self.recipe, self.streams, self.sequence, self.batch = recipe, streams, sequence, batch
+        self.windows = {name: self._windows(name) for name in recipe.domains}
+        self.keys = {name: np.frombuffer(name.encode().ljust(8, b"\0"), np.uint8) for name in recipe.domains}
+        self.orders = [self._order(index) for index in range(len(recipe.phases))]
+        self.ends = np.cumsum([len(phase) for phase in self.orders])
+        self._streams = [streams[name] for name in recipe.domains]
+        self._kept: dict[int, tuple[Ints, Ints]] = {}
+
+    def _windows(self, domain: str) -> int:
+        if domain not in self.streams:
+            raise InputError(
+                f"domain {domain!r} has no token shards; there are {sorted(self.streams)}: "
+                "mend the phase or run `mixlaw data`"
+            )
+        available = min(len(self.streams[domain]) - 1, self.recipe.unique.get(domain, len(self.streams[domain])))
+        if available < self.sequence:
+            raise InputError(
+                f"domain {domain!r} has {available:,} tokens, fewer than one sequence of {self.sequence}; "
+                "add documents or leave the domain out"
+            )
+        return available // self.sequence
+
+    def _order(self, index: int) -> Order:
+        phase, per_batch = self.recipe.phases[index], self.sequence * self.batch
+        if phase.tokens % per_batch:
+            raise InputError(
+                f"phase {phase.name!r} has {phase.tokens:,} tokens, not a multiple of the batch of {per_batch:,}; "
+                f"make it {max(1, round(phase.tokens / per_batch)) * per_batch:,}"
+            )
+        return order(tuple(phase.mixture.shares.items()), phase.tokens // self.sequence)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) // self.batch
+
+    def at(self, step: int, rank: int = 0, world: int = 1) -> Ints:
+        """Token ids of a step, shape (batch / world, sequence + 1); inputs are [:, :-1], labels [:, 1:]."""
+        first = step * self.batch
+        wanted = np.arange(first + rank, first + self.batch, world)
+        rows = np.empty((len(wanted), self.sequence + 1), np.int64)
+        streams, size, done = self._streams, self.sequence + 1, 0
+        for block in range(first // BLOCK, -(-(first + self.batch) // BLOCK)):
+            codes, begins = self._places(block)
+            here = wanted[done : np.searchsorted(wanted, (block + 1) * BLOCK)] - block * BLOCK
+            places = zip(codes[here].tolist(), begins[here].tolist(), strict=True)
+            for row, (code, begin) in enumerate(places, done):
+                rows[row] = streams[code][begin : begin + size]
+            done += len(here)
+        return rows
+
+    def _places(self, block: int) -> tuple[Ints, Ints]:
+        """For each sequence of a block: the position of its domain in the recipe's, and its first token there."""
+        if block not in self._kept:
+            found = [self._phase_places(*piece) for piece in self._pieces(block * BLOCK, (block + 1) * BLOCK)]
+            codes, begins = (np.concatenate(column) for column in zip(*found, strict=True))
+            self._kept = {**dict(list(self._kept.items())[-1:]), block: (codes, begins)}  # one step may want two
+        return self._kept[block]
+
+    def _pieces(self, start: int, stop: int) -> list[tuple[int, int, int]]:
+        """(phase, first, last) sequence ranges inside phases that make up sequences start..stop-1 of the recipe."""
+        begins = [0, *self.ends[:-1]]
+        cuts = [
+            (i, max(start, b) - b, min(stop, e) - b) for i, (b, e) in enumerate(zip(begins, self.ends, strict=True))
+        ]
+        return [(i, int(a), int(z)) for i, a, z in cuts if a < z]
+
+    def _phase_places(self, phase: int, start: int, stop: int) -> tuple[Ints, Ints]:
+        """What `_places` tells, of sequences start..stop-1 of a phase."""
+        names = self.orders[phase].names
+        drawn = self.orders[phase].occurrences(start, stop)
+        codes, begins = np.empty(stop - start, np.int64), np.empty(stop - start, np.int64)
+        for code, name in enumerate(names):
+            here = np.flatnonzero(self.orders[phase].codes(start, stop) == code)
+            codes[here] = self.recipe.domains.index(name)
+            begins[here] = self.positions(name, drawn[here] + self.drawn(name, phase)) * self.sequence
+        return codes, begins
+
+    def drawn(self, domain: str, phases: int) -> int:
+        """Sequences of a domain drawn in the first `phases` phases."""
+        done = (phase for phase in self.orders[:phases] if domain in phase.names)
+        return sum(int(phase.counts(len(phase))[phase.names.index(domain)]) for phase in done)
+
+    def positions(self, domain: str, draws: Ints) -> Ints:
+        """Window of a domain's stream for its k-th draw, any shape."""
+        size = self.windows[domain]
+        windows = np.empty_like(draws)
+        for epoch in np.unique(draws // size):
+            here = draws // size == epoch
+            key = np.random.SeedSequence([self.recipe.seed, int(epoch), *self.keys[domain].tolist()]).generate_state(1)
+            windows[here] = shuffled(draws[here] % size, size, int(key[0]))
+        return windows
+
+    def achieved(self) -> dict[str, dict[str, int]]:
+        """Tokens actually drawn, by phase and domain."""
+        return {
+            phase.name: {name: int(n) * self.sequence for name, n in zip(o.names, o.counts(len(o)), strict=True)}
+            for phase, o in zip(self.recipe.phases, self.orders, strict=True)
+        }
+
+    def epochs(self) -> dict[str, float]:
+        """Times each domain's windows were seen over the whole recipe."""
+        return {name: self.drawn(name, len(self.orders)) / size for name, size in self.windows.items()}

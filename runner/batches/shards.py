@@ -1,0 +1,189 @@
+"""Flat integer shards: documents one after another in files that are memory-mapped, with an index and checksums."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixlaw.errors import InputError
+from mixlaw.runner.batches.manifest import DomainManifest, Manifest, ShardFile, read_manifest
+from mixlaw.runner.corpora.shard_files import index_path, sha256
+from mixlaw.runner.corpora.stages import Progress
+
+Tokens = NDArray[np.unsignedinteger]
+
+
+class TokenStream:
+    """The tokens of several shard files as one sequence: `len(stream)`, `stream[start:stop]`.
+
+    A slice within one file is a view of the memory map; one across files is a copy.
+    """
+
+    def __init__(self, files: Sequence[Tokens]) -> None:
+        self._files = [file.view(np.ndarray) for file in files]  # a view of a map is quicker to slice than the map
+        self._ends = list(accumulate(file.size for file in files))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, wanted: slice) -> Tokens:
+        start, stop, step = wanted.indices(len(self))
+        if step != 1:
+            raise ValueError(f"a token stream is sliced in steps of 1, got {step}")
+        first = bisect_right(self._ends, start)
+        if first < len(self._files) and stop <= self._ends[first]:
+            begin = self._ends[first] - self._files[first].size
+            return self._files[first][start - begin : max(start, stop) - begin]
+        pieces = []
+        for file, end in zip(self._files[first:], self._ends[first:], strict=True):
+            begin = end - file.size
+            if begin >= stop:
+                break
+            pieces.append(file[max(start - begin, 0) : stop - begin])
+        return pieces[0] if len(pieces) == 1 else np.concatenate([*pieces, np.empty(0, self._dtype)])
+
+    @property
+    def _dtype(self) -> np.dtype[np.unsignedinteger]:
+        return self._files[0].dtype if self._files else np.dtype("<u2")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One held-out document: its tokens, shape (n,), without separators; bytes of its text; and its group.
+
+    Documents cut from the same original share the group: they are not independent observations.
+    """
+
+    tokens: Tokens
+    bytes: int
+    group: int
+
+
+@dataclass(frozen=True)
+class DomainShards:
+    """The stored tokens of one domain; `end` is the token after every document."""
+
+    name: str
+    folder: Path
+    manifest: DomainManifest
+    dtype: np.dtype[np.unsignedinteger]
+    end: int = 0
+
+    @property
+    def unique_tokens(self) -> int:
+        """Tokens there are to train on, separators included."""
+        return self.manifest.unique_tokens
+
+    @cached_property
+    def tokens(self) -> TokenStream:
+        """All training tokens, documents in the order of their content hash: any prefix is a random subset."""
+        return TokenStream([self._map(file) for file in self.manifest.train])
+
+    @cached_property
+    def held_out(self) -> tuple[HeldOut, ...]:
+        """Held-out documents in the order of their content hash."""
+        return tuple(document for file in self.manifest.held_out for document in self._documents(file))
+
+    def _map(self, file: ShardFile) -> Tokens:
+        return np.memmap(self.folder / file.name, dtype=self.dtype, mode="r")
+
+    def _documents(self, file: ShardFile) -> Iterator[HeldOut]:
+        tokens, index = self._map(file), self.index(file)
+        ends = np.append(index[1:, 0], file.tokens) - 1  # without the separator
+        for (start, size, group), end in zip(index.tolist(), ends.tolist(), strict=True):
+            yield HeldOut(tokens[start:end], size, group)
+
+    def index(self, file: ShardFile) -> NDArray[np.int64]:
+        """Index of a shard file, shape (documents, 3): first token, bytes of text, group."""
+        table: NDArray[np.int64] = np.load(index_path(self.folder / file.name), allow_pickle=False)
+        return table
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A study's data folder, opened: domains by name, and the manifest.
+
+    `tokenizer` is the folder that `AutoTokenizer.from_pretrained` loads; `hash` identifies all of the data.
+    """
+
+    data: Path
+    manifest: Manifest
+    domains: Mapping[str, DomainShards]
+
+    def __getitem__(self, name: str) -> DomainShards:
+        if name not in self.domains:
+            raise InputError(f"there is no domain {name!r} in {self.data}: it holds {', '.join(self.domains)}")
+        return self.domains[name]
+
+    @property
+    def tokenizer(self) -> Path:
+        """Folder of the tokenizer."""
+        return self.data / "tokenizer"
+
+    @property
+    def hash(self) -> str:
+        """Identity of tokenizer, shards and items."""
+        return self.manifest.hash
+
+
+def open_shards(data: Path) -> Shards:
+    """Open a data folder that `prepare` wrote; files are checked for presence and size, `verify` reads them whole.
+
+    Raises:
+        InputError: there is no data, or a file is missing or of another size than the manifest says.
+    """
+    manifest = read_manifest(data)
+    dtype = np.dtype(manifest.dtype)
+    domains = {
+        name: DomainShards(name, data / name, domain, dtype, manifest.end) for name, domain in manifest.domains.items()
+    }
+    for domain in domains.values():
+        for file in (*domain.manifest.train, *domain.manifest.held_out):
+            _check_size(domain.folder / file.name, file.tokens * dtype.itemsize)
+    return Shards(data, manifest, domains)
+
+
+def _check_size(path: Path, size: int) -> None:
+    found = path.stat().st_size if path.exists() else None
+    if found != size:
+        state = "is missing" if found is None else f"has {found} bytes instead of {size}"
+        raise InputError(f"{path} {state}: run `mixlaw data` on the study again")
+
+
+def verify(data: Path, progress: Progress | None = None) -> None:
+    """Read every file of a data folder and compare it with its checksum.
+
+    Args:
+        data: the folder.
+        progress: called with the share of the bytes read, 0 to 1, and the file at hand.
+
+    Raises:
+        InputError: a file is missing or differs by as much as a bit.
+    """
+    wanted = _checksums(open_shards(data))
+    sizes = {path: path.stat().st_size if path.exists() else 0 for path in wanted}
+    read = 0
+    for path, checksum in wanted.items():
+        if progress is not None:
+            progress(read / sum(sizes.values()), f"verifying {path.relative_to(data)}")
+        if not path.exists() or sha256(path) != checksum:
+            raise InputError(f"{path} is damaged, its checksum differs: delete {data} and run `mixlaw data` again")
+        read += sizes[path]
+
+
+def _checksums(shards: Shards) -> dict[Path, str]:
+    """Every file whose checksum the manifest holds."""
+    wanted = {shards.tokenizer / "tokenizer.json": shards.manifest.tokenizer}
+    for domain in shards.domains.values():
+        for file in (*domain.manifest.train, *domain.manifest.held_out):
+            path = domain.folder / file.name
+            wanted |= {path: file.sha256, index_path(path): file.index_sha256}
+    items = {task: found.sha256 for task, found in shards.manifest.items.items() if found.count}
+    return wanted | {shards.data / "items" / f"{task}.json": checksum for task, checksum in items.items()}

@@ -1,0 +1,120 @@
+"""Source strings taken apart: `scheme:place?option=value&option=value`, a place being a path, a glob or a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+
+from mixlaw.errors import InputError
+from mixlaw.runner.corpora.sources.part import Part
+
+Value = str | int
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a source is.
+
+    Attributes:
+        source: the whole string, for messages.
+        place: what stands between the scheme and the options.
+        options: all options that the scheme knows, given or by default.
+        root: folder that paths are relative to.
+    """
+
+    source: str
+    place: str
+    options: Mapping[str, Value]
+    root: Path
+
+    def text(self, option: str) -> str:
+        """An option as text."""
+        return str(self.options[option])
+
+    def words(self, option: str) -> tuple[str, ...]:
+        """The words of an option, which commas part."""
+        return tuple(word for word in self.text(option).split(",") if word)
+
+    def number(self, option: str) -> int:
+        """An option as a number."""
+        return int(self.options[option])
+
+    def paths(self) -> list[Path]:
+        """What the place names, sorted.
+
+        Raises:
+            InputError: there is nothing.
+        """
+        return named(self.place, self.root)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A kind of source.
+
+    Attributes:
+        parts: parts of a source of this kind.
+        identity: what decides whether it has changed, found without reading it; JSON.
+        options: option -> default; where that is a number the option takes a whole number.
+        packages: version by name of what reads it, where that decides what is read.
+    """
+
+    parts: Callable[[Address], list[Part]]
+    identity: Callable[[Address], object]
+    options: Mapping[str, Value] = field(default_factory=dict)
+    packages: Callable[[], dict[str, str]] = dict
+
+
+def parsed(source: str, options: Mapping[str, Value], name: str) -> tuple[str, dict[str, Value]]:
+    """Place and options of a source; `options` are those there are, with their defaults.
+
+    Raises:
+        InputError: an option is unknown, or it is no whole number where one is due.
+    """
+    place, _, query = source.partition(":")[2].partition("?")
+    given: dict[str, Value] = {}
+    for pair in query.split("&") if query else ():
+        option, _, value = pair.partition("=")
+        if option not in options:
+            known = ", ".join(options) or "none"
+            raise InputError(f"the source {source!r} has the unknown option {option!r}: {name} knows {known}")
+        given[option] = _value(source, option, unquote(value), options[option])
+    return unquote(place), {**options, **given}
+
+
+def _value(source: str, option: str, value: str, default: Value) -> Value:
+    if isinstance(default, str):
+        return value
+    if not value.isdecimal():
+        raise InputError(f"the source {source!r} sets {option} to {value!r}: it takes a whole number")
+    return int(value)
+
+
+def named(pattern: str, root: Path) -> list[Path]:
+    """Files and folders that a path or glob names, relative to `root`, sorted.
+
+    Raises:
+        InputError: there is none.
+    """
+    absolute = Path(pattern).expanduser()
+    base, relative = (
+        (Path(absolute.anchor), str(absolute.relative_to(absolute.anchor)))
+        if absolute.is_absolute()
+        else (root, pattern)
+    )
+    found = [base / relative] if (base / relative).exists() else sorted(base.glob(relative or "."))
+    if not found:
+        raise InputError(f"no file matches the source {pattern!r} below {root}: name an existing path or glob")
+    return found
+
+
+def below(paths: Sequence[Path]) -> list[Path]:
+    """Those paths that are files, and all files below the others, each once, sorted."""
+    return sorted({file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()})
+
+
+def stats(files: Sequence[Path]) -> list[list[Value]]:
+    """Path, size and time of files: what tells, without reading them, that they have not changed."""
+    return [[str(file), stat.st_size, stat.st_mtime_ns] for file in files for stat in (file.stat(),)]

@@ -1,0 +1,94 @@
+"""Jupyter notebooks as interleaved Markdown and code, formats 3 and 4; outputs are left out.
+
+The two formats are plain JSON of a dozen keys, so that they are read without nbformat and the eight packages it takes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mixlaw.errors import InputError
+from mixlaw.runner.corpora.sources.address import Address, Scheme, below, stats
+from mixlaw.runner.corpora.sources.document import Document
+from mixlaw.runner.corpora.sources.part import Part, batches, name_of
+
+
+def written(notebook: Mapping[str, Any]) -> str:
+    """A notebook as one text: Markdown as it stands, code in fences; empty where it has neither.
+
+    Raises:
+        ValueError: it is no notebook of format 3 or 4.
+    """
+    version = notebook.get("nbformat")
+    if version not in (3, 4):
+        raise ValueError(f"its nbformat is {version!r}")
+    cells = notebook["cells"] if version == 4 else [c for sheet in notebook["worksheets"] for c in sheet["cells"]]
+    language = _language(notebook.get("metadata") or {})
+    return "\n\n".join(filter(None, (_cell(cell, language) for cell in cells)))
+
+
+def _language(metadata: Mapping[str, Any]) -> str:
+    told = (metadata.get("language_info") or {}).get("name") or (metadata.get("kernelspec") or {}).get("language")
+    return str(told or "python").lower()
+
+
+def _cell(cell: Mapping[str, Any], language: str) -> str:
+    kind = cell.get("cell_type")
+    text = _joined(cell.get("source", cell.get("input", "")))  # format 3 has `input` where the cell is code
+    if not text.strip() or kind not in ("markdown", "code", "heading"):
+        return ""
+    if kind == "heading":  # format 3 alone
+        return f"{'#' * int(cell.get('level', 1))} {text}"
+    return text if kind == "markdown" else _fenced(text, str(cell.get("language", language)))
+
+
+def _joined(source: str | Sequence[str]) -> str:
+    return (source if isinstance(source, str) else "".join(source)).strip("\n")
+
+
+def _fenced(code: str, language: str) -> str:
+    """Code in a fence longer than any inside."""
+    longest = max((len(found) for found in re.findall(r"`{3,}", code)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{code}\n{fence}"
+
+
+def _read(files: Sequence[Path], root: Path) -> Iterator[Document]:
+    for file in files:
+        try:
+            text = written(json.loads(file.read_bytes()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{file} is no Jupyter notebook of format 3 or 4 ({error}): leave it out, or convert it by "
+                "`jupyter nbconvert --to notebook`"
+            ) from error
+        if text:
+            yield Document(f"{text}\n", name_of(file, root))
+
+
+def _files(address: Address) -> list[Path]:
+    found = [
+        file for file in below(address.paths()) if file.suffix == ".ipynb" and ".ipynb_checkpoints" not in file.parts
+    ]
+    if not found:
+        raise InputError(f"{address.source!r} holds no .ipynb file: name a folder or files that are notebooks")
+    return found
+
+
+def _parts(address: Address) -> list[Part]:
+    return [
+        Part(name_of(files[0], address.root), partial(_read, files, address.root), size)
+        for files, size in batches(_files(address))
+    ]
+
+
+def _identity(address: Address) -> object:
+    return {"files": stats(_files(address))}
+
+
+NOTEBOOKS = Scheme(_parts, _identity)

@@ -1,0 +1,105 @@
+"""Text that a model continues prompts with: in batches, with a cache of keys and values, until it ends or must stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mixlaw.runner.evaluate.measure import Subject
+
+#: Tokens of prompts and answers in one batch.
+BATCH_TOKENS = {"cpu": 16_384, "cuda": 262_144}
+
+
+def generate(
+    subject: Subject,
+    prompts: Sequence[str],
+    *,
+    tokens: int,
+    stops: Sequence[str] = (),
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[str]:
+    """Continue every prompt, as a document that begins with it.
+
+    Args:
+        subject: the model; a prompt keeps the end that leaves room for the answer in its context.
+        prompts: texts.
+        tokens: most tokens of an answer; half of the model's context where that is less.
+        stops: an answer ends before the first of these.
+        temperature: 0 takes the likeliest token each time; above, tokens are drawn from the whole distribution.
+        seed: of the draws.
+    """
+    import torch
+
+    tokenizer, room = subject.tokenizer, min(tokens, subject.length // 2)
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    begin = [] if first is None else [first]
+    encoded = [begin + tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
+    encoded = [ids[-(subject.length - room) :] for ids in encoded]
+    texts = [""] * len(prompts)
+    with subject.at_rest() as model:
+        torch.manual_seed(seed)
+        for batch in _batches(encoded, room, BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])):
+            answers = _continue(model, tokenizer, [encoded[n] for n in batch], room, stops, temperature)
+            for number, answer in zip(batch, answers, strict=True):
+                texts[number] = answer
+    return texts
+
+
+def _batches(encoded: Sequence[list[int]], room: int, most: int) -> Iterator[list[int]]:
+    """Numbers of prompts of like length, the longest first: what does not fit in memory fails at once."""
+    order = sorted(range(len(encoded)), key=lambda number: (-len(encoded[number]), number))
+    while order:
+        count = max(1, most // (len(encoded[order[0]]) + room))
+        yield order[:count]
+        order = order[count:]
+
+
+def _continue(
+    model: Any, tokenizer: Any, encoded: list[list[int]], room: int, stops: Sequence[str], temperature: float
+) -> list[str]:
+    import torch
+
+    end = tokenizer.eos_token_id
+    longest = max(map(len, encoded))
+    inputs = torch.full((len(encoded), longest), 0 if end is None else end)
+    mask = torch.zeros_like(inputs)
+    for row, ids in enumerate(encoded):  # padding stands to the left: every answer begins at the same place
+        inputs[row, longest - len(ids) :] = torch.tensor(ids)
+        mask[row, longest - len(ids) :] = 1
+    drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    made = model.generate(
+        input_ids=inputs.to(model.device),
+        attention_mask=mask.to(model.device),
+        max_new_tokens=room,
+        stopping_criteria=[_stopping(tokenizer, stops, longest)] if stops else None,
+        eos_token_id=end,
+        pad_token_id=0 if end is None else end,
+        **(drawn or {"do_sample": False}),
+    )
+    return [_cut(tokenizer, ids, end, stops) for ids in made[:, longest:].tolist()]
+
+
+def _cut(tokenizer: Any, ids: list[int], end: int | None, stops: Sequence[str]) -> str:
+    kept = ids[: ids.index(end)] if end in ids else ids
+    text = str(tokenizer.decode(kept, clean_up_tokenization_spaces=False))
+    places = [place for place in (text.find(stop) for stop in stops) if place >= 0]
+    return text[: min(places, default=len(text))]
+
+
+def _stopping(tokenizer: Any, stops: Sequence[str], start: int) -> Any:
+    """A criterion of transformers: rows whose last tokens hold a stop are done."""
+    import torch
+    from transformers import StoppingCriteria
+
+    longest = max(len(stop.encode()) for stop in stops)  # a token is a byte at least
+
+    class Stop(StoppingCriteria):
+        def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+            tails = input_ids[:, max(start, input_ids.shape[1] - longest) :]
+            texts = tokenizer.batch_decode(tails, clean_up_tokenization_spaces=False)
+            found = [any(stop in text for stop in stops) for text in texts]
+            return torch.tensor(found, device=input_ids.device)
+
+    return Stop()

@@ -1,0 +1,143 @@
+"""Evaluation of a model on the tasks of a study: what its data folder measures, and what study.toml names besides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixlaw.errors import InputError
+from mixlaw.records import Measurement, Unit
+from mixlaw.runner.batches.shards import Shards, open_shards
+from mixlaw.runner.corpora.tokenizer import encode, load, token_bytes
+from mixlaw.runner.evaluate.items import TASKS as TASKS
+from mixlaw.runner.evaluate.items import Task as Task
+from mixlaw.runner.evaluate.items import read_items
+from mixlaw.runner.evaluate.measure import LONGEST, Measure, Subject
+from mixlaw.runner.evaluate.scoring import (
+    Floats,
+    Ints,
+    Window,
+    bits_per_byte,
+    choice_probability,
+    held_out_windows,
+    item_windows,
+    score,
+)
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+HELD_OUT_TOKENS = 24_576  # of each domain, spread evenly over its held-out documents
+
+
+def tasks_of(data: Path) -> dict[str, Task]:
+    """Tasks that a data folder can measure, by name: its domains (BPB of held-out text), then those with items."""
+    return _tasks(open_shards(data))
+
+
+def _tasks(shards: Shards) -> dict[str, Task]:
+    domains = {name: Task(name, Unit.BITS_PER_BYTE, f"held-out documents of {name}") for name in shards.domains}
+    built = {name: TASKS[name] for name, items in shards.manifest.items.items() if items.count}
+    return {**domains, **built}
+
+
+def evaluate(
+    model: Any,
+    data: Path | None,
+    tasks: Sequence[str],
+    *,
+    sequence: int | None = None,
+    held_out_tokens: int = HELD_OUT_TOKENS,
+    measures: Mapping[str, Measure] | None = None,
+    folder: Path = Path("evaluation"),
+    progress: Callable[[float, str], None] = lambda share, what: None,
+) -> dict[str, Measurement]:
+    """Measure tasks on a causal language model of transformers, on the device it is on.
+
+    Deterministic: same weights, same number of threads, same bits; a judge and limits on time are as they are.
+
+    Args:
+        model: the model, whose training mode is left as it was, or the folder of a checkpoint.
+        data: data folder of the study that the model was trained in; None where `measures` say all.
+        tasks: names out of `tasks_of(data)` and of `measures`.
+        sequence: tokens of context, the training sequence length; by default what the model's configuration says.
+        held_out_tokens: tokens of held-out text scored per domain.
+        measures: what measures tasks that the data folder does not have, or in another unit.
+        folder: where samples of programs and transcripts of judges are kept.
+        progress: told the share of the tasks done and the task at hand.
+
+    Raises:
+        InputError: a task is unknown, its items could not be built, or what it takes is not there.
+    """
+    measures = measures or {}
+    own = [task for task in tasks if task not in measures]
+    shards = None if data is None else open_shards(data)
+    _check(own, shards)
+    subject = _subject(model, shards, sequence, folder)
+    found: dict[str, Measurement] = {}
+    if own and shards is not None:
+        progress(0.0, ", ".join(own))
+        found = _on_data(subject, shards, own, held_out_tokens)
+    for task in tasks:
+        if task in measures:
+            progress(len(found) / len(tasks), task)
+            found[task] = measures[task].measure(task, subject)
+    return {task: found[task] for task in tasks}
+
+
+def _subject(model: Any, shards: Shards | None, sequence: int | None, folder: Path) -> Subject:
+    if isinstance(model, str | Path):
+        subject = Subject.load(model, folder)
+    elif shards is None:
+        raise InputError(
+            "a model in memory has no tokenizer with it: give its data folder, or the folder of a checkpoint"
+        )
+    else:
+        subject = Subject(model, shards.tokenizer, min(model.config.max_position_embeddings, LONGEST), folder)
+    return replace(subject, length=sequence or subject.length, data=None if shards is None else shards.data)
+
+
+def _check(tasks: Sequence[str], shards: Shards | None) -> None:
+    known = {} if shards is None else _tasks(shards)
+    for task in tasks:
+        if task not in known:
+            items = None if shards is None else shards.manifest.items.get(task)
+            reason = items.missing if items else f"there are {', '.join(known) or 'none'}"
+            where = "without a data folder" if shards is None else f"on {shards.data}"
+            raise InputError(f"the task {task!r} cannot be measured {where}: {reason}")
+
+
+def _on_data(subject: Subject, shards: Shards, tasks: Sequence[str], held_out_tokens: int) -> dict[str, Measurement]:
+    """Held-out text and items of the data folder, in common batches."""
+    tokenizer, length = load(shards.tokenizer), subject.length
+    sizes = token_bytes(tokenizer)
+    windows = {task: list(_windows(task, shards, tokenizer, sizes, length, held_out_tokens)) for task in tasks}
+    nats = iter(score(subject.model, [window for task in tasks for window in windows[task]]))
+    scored = {task: np.array([next(nats) for _ in windows[task]]) for task in tasks}
+    known = _tasks(shards)
+    return {task: _measure(known[task], windows[task], scored[task]) for task in tasks}
+
+
+def _windows(
+    task: str, shards: Shards, tokenizer: Tokenizer, sizes: Ints, length: int, held_out_tokens: int
+) -> Iterator[Window]:
+    if task in shards.domains:
+        yield from held_out_windows(shards[task], sizes, length, held_out_tokens)
+        return
+    items = read_items(shards.data, task)
+    texts = [text for item in items for text in (item.context, *item.choices)]
+    tokens = encode(tokenizer, texts)
+    for group, item in enumerate(items):
+        yield from item_windows(item, group, tokens, length, shards.manifest.end)
+
+
+def _measure(task: Task, windows: Sequence[Window], nats: Floats) -> Measurement:
+    groups = np.array([window.group for window in windows])
+    sizes = np.array([window.bytes for window in windows], dtype=float)
+    if task.unit is Unit.BITS_PER_BYTE:
+        return bits_per_byte(nats, sizes, groups)
+    return choice_probability(nats, sizes, groups)

@@ -1,0 +1,123 @@
+"""Where a study trains: on this machine, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mixlaw.errors import InputError
+from mixlaw.runner.execute.machines import Machine, this_machine
+from mixlaw.runner.execute.queue import Progress
+from mixlaw.runner.plan.setup import Setup
+from mixlaw.runner.train.store import Store
+
+if TYPE_CHECKING:
+    from mixlaw.runner.execute.local import Executor
+
+Show = Callable[[Progress], None]
+
+
+class Site(ABC):
+    """Machines that train, and where their checkpoints are."""
+
+    @abstractmethod
+    def machines(self) -> Sequence[Machine]:
+        """What there is to train on."""
+
+    @abstractmethod
+    def trained(self, runs: Path) -> frozenset[str]:
+        """Lineages that have a checkpoint."""
+
+    @abstractmethod
+    def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
+        """What hands segments out here."""
+
+
+@dataclass(frozen=True)
+class Local(Site):
+    """This machine.
+
+    Attributes:
+        workers: most processes; as many as GPUs, or else cores, if None.
+        gpus: GPUs to use; all if None.
+        launch: command that takes `-m MODULE` and starts one worker, which may span machines, in place of processes
+            on devices of this one.
+    """
+
+    workers: int | None = None
+    gpus: int | None = None
+    launch: tuple[str, ...] = ()
+
+    def machines(self) -> Sequence[Machine]:
+        """This one; all that `launch` reaches counts as one device."""
+        return [Machine("launched", 1) if self.launch else this_machine(self.workers, self.gpus)]
+
+    def trained(self, runs: Path) -> frozenset[str]:
+        """Lineages that have a checkpoint among the runs."""
+        return frozenset(path.parent.name for path in runs.glob("*/checkpoint"))
+
+    def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
+        """Processes on this machine."""
+        from mixlaw.runner.execute.local import LocalExecutor
+
+        return LocalExecutor(setup, runs, self.machines()[0], show, self.launch)
+
+
+@dataclass(frozen=True)
+class Ray(Site):
+    """A Ray cluster; nodes see the study's data folder at the same path.
+
+    Attributes:
+        address: as `ray.init` takes it: "auto", "HOST:6379", "ray://HOST:10001".
+        store: fsspec URL of the checkpoints; None keeps them in the study, which every node must see.
+        workers: most devices to use.
+    """
+
+    address: str = "auto"
+    store: str | None = None
+    workers: int | None = None
+
+    def machines(self) -> Sequence[Machine]:
+        """The nodes of the cluster."""
+        from mixlaw.runner.execute.cluster import connect, nodes
+
+        connect(self.address)
+        return nodes()
+
+    def trained(self, runs: Path) -> frozenset[str]:
+        """Lineages that have a checkpoint in the store."""
+        return Store(self.store or str(runs.resolve())).trained()
+
+    def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
+        """The driver of the cluster's workers."""
+        from mixlaw.runner.execute.cluster import RayExecutor
+
+        return RayExecutor(setup, runs, show, self.address, self.store, self.workers)
+
+
+def site_of(
+    executor: str,
+    workers: int | None = None,
+    gpus: str | None = None,
+    launch: str | None = None,
+    address: str | None = None,
+    store: str | None = None,
+) -> Site:
+    """Where to train, from what a command line says.
+
+    Raises:
+        InputError: `gpus` is not a number, or something is said that the other executor takes.
+    """
+    of_ray, of_local = {"--address": address, "--store": store}, {"--gpus": gpus, "--launch": launch}
+    strange = [name for name, value in (of_local if executor == "ray" else of_ray).items() if value is not None]
+    if strange:
+        raise InputError(f"the {executor} executor takes no {strange[0]}; leave it out, or choose the other --executor")
+    if executor == "ray":
+        return Ray(address or "auto", store, workers)
+    if gpus is not None and not gpus.isdecimal():
+        raise InputError(f"--gpus is a number of GPUs of this machine, got {gpus!r}; 4x8 is for --dry-run")
+    return Local(workers, None if gpus is None else int(gpus), tuple(shlex.split(launch or "")))

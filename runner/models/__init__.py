@@ -1,0 +1,1 @@
+"""What is trained: the ladder, the architecture, foreign checkpoints, the loss, memory."""

@@ -1,0 +1,156 @@
+"""One dial, the size of a model, and everything derived from it: shape, learning rate, batch, warm-up.
+
+Rules, in one place:
+
+- shape: Llama decoder, SwiGLU of 8/3 the width, width over depth rising slowly with size (GPT-3: 64 at 125M, 80 at
+  2.7B);
+- learning rate and batch: DeepSeek LLM (Bi et al. 2024, arXiv:2401.02954, eq. 1): lr = 0.3118 C^-0.1250 and
+  batch = 0.2920 C^0.3271 tokens, at the compute C = 6 N D of D = 20 N tokens, so that neither depends on how long a
+  recipe turns out to be and trunks can be shared;
+- another batch than that: lr scales with its square root (Malladi et al. 2022, arXiv:2205.10287, for Adam);
+- warm-up: as many tokens as parameters (Porian et al. 2024, arXiv:2406.19146).
+
+`python -m mixlaw.runner.models.ladder [SIZES]` prints what they come to.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mixlaw.errors import InputError
+
+RULES = 1  # version of the rules below; part of every lineage, so that runs under other rules are never mixed up
+#: What the table shows where no sizes are named; there are more between them.
+SIZES = ("0.02M", "0.1M", "0.5M", "1M", "5M", "10M", "30M", "70M", "160M", "470M", "1B", "2.8B", "7B", "13B", "70B")
+_UNITS = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9}
+_SIZE = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([KMB]?)", re.IGNORECASE)
+
+
+def parse_size(size: str | int | float) -> int:
+    """Parameters from `"470M"`, `"2.8B"`, `"0.1M"` or a number."""
+    match = _SIZE.fullmatch(str(size).strip().replace("_", ""))
+    params = round(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if params < 1:
+        raise InputError(
+            f'a size is a positive number with K, M or B behind it, got {size!r}; write for instance "470M"'
+        )
+    return params
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Width and depth of a Llama-architecture decoder."""
+
+    width: int
+    depth: int
+
+    @property
+    def head(self) -> int:
+        """Width of one attention head: wide enough for rotary embeddings, as narrow models allow."""
+        return 32 if self.width < 256 else 64 if self.width < 2048 else 128
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+        return self.width // self.head
+
+    @property
+    def inner(self) -> int:
+        """Width of the SwiGLU layer: 8/3 of the width, rounded up to a multiple of 8 (64 from width 256 on)."""
+        step = 8 if self.width < 256 else 64
+        return math.ceil(8 * self.width / 3 / step) * step
+
+    @property
+    def params(self) -> int:
+        """Non-embedding parameters: attention, SwiGLU and norms of every layer, and the last norm."""
+        layer = 4 * self.width**2 + 3 * self.width * self.inner + 2 * self.width
+        return self.depth * layer + self.width
+
+    def flops_per_token(self, vocabulary: int, sequence: int) -> float:
+        """Training FLOPs per token: 6 per weight that multiplies, the head's among them, and full attention scores."""
+        weights = self.depth * (4 * self.width**2 + 3 * self.width * self.inner) + vocabulary * self.width
+        return 6.0 * weights + 12.0 * self.depth * self.width * sequence
+
+
+def _aspect(params: float) -> float:
+    """Preferred width over depth."""
+    return float(27 * (params / 1e5) ** 0.105)
+
+
+@lru_cache(maxsize=1)
+def _family() -> tuple[Shape, ...]:
+    """All shapes on the ladder, from 0.02M up to about 100B."""
+    widths = [*range(32, 256, 32), *range(256, 1024, 64), *range(1024, 4096, 128), *range(4096, 10241, 256)]
+    shapes = (Shape(width, depth) for width in widths for depth in range(2, 129))
+    # Heads are 32 wide, so there is no width between 32 and 64: depth fills the gap.
+    deepest = {32: 1 / 3.2}
+    return tuple(s for s in shapes if deepest.get(s.width, 1 / 1.7) < s.width / s.depth / _aspect(s.params) < 1.7)
+
+
+@lru_cache(maxsize=256)
+def shape(size: str | int) -> Shape:
+    """The shape on the ladder whose parameters come nearest to `size`.
+
+    Raises:
+        InputError: the size is more than a third away from every shape, so below 0.02M or beyond the ladder's end.
+
+    Example:
+        >>> shape("0.1M"), shape("470M").params, shape("2.8B").params
+        (Shape(width=64, depth=2), 475854080, 2803048704)
+    """
+    params = parse_size(size)
+    nearest = min(_family(), key=lambda s: (abs(s.params - params), s.width))
+    if abs(nearest.params - params) > params / 3:
+        low, high = _family()[0].params, max(s.params for s in _family())
+        raise InputError(f"no model on the ladder has about {size} parameters; choose between {low:,} and {high:,}")
+    return nearest
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """How a size is trained; see the rules at the top of the module.
+
+    Attributes:
+        learning_rate: peak.
+        warmup_tokens: tokens of linear warm-up.
+        beta2: second-moment decay of AdamW.
+    """
+
+    learning_rate: float
+    warmup_tokens: int
+    beta2: float
+
+
+def hyperparameters(params: int, batch_tokens: int) -> Hyperparameters:
+    """Derive learning rate, warm-up and AdamW's memory from size and batch."""
+    scale = (batch_tokens / batch_rule(params)) ** 0.5
+    return Hyperparameters(
+        learning_rate=0.3118 * (120.0 * params**2) ** -0.1250 * scale,
+        warmup_tokens=params,
+        beta2=0.95,
+    )
+
+
+def batch_rule(params: int) -> float:
+    """DeepSeek LLM's near-optimal batch at 20 tokens per parameter, in tokens."""
+    return float(0.2920 * (120.0 * params**2) ** 0.3271)
+
+
+def main(*sizes: str) -> None:
+    """Print shape and rules of sizes: learning rate, tokens of a batch, tokens of warm-up."""
+    line = "{:>6} {:>15} {:>6} {:>5} {:>5} {:>8} {:>10} {:>14}"
+    print(line.format("size", "parameters", "width", "depth", "heads", "rate", "batch", "warm-up"))
+    for size in sizes or SIZES:
+        found = shape(size)
+        batch = round(batch_rule(found.params))
+        rules = hyperparameters(found.params, batch)
+        told = (f"{found.params:,}", f"{found.width:,}", found.depth, found.heads, f"{rules.learning_rate:.2e}")
+        print(line.format(size, *told, f"{batch:,}", f"{rules.warmup_tokens:,}"))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

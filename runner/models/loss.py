@@ -1,0 +1,87 @@
+"""The loss of a language model, with the logits of a few tokens at a time and never all of them.
+
+The gradient of cross-entropy with respect to the logits is softmax minus one-hot: it is known as soon as the logits
+are, so each block of rows gives its loss and its gradients at once and is overwritten by the next (as in Liger Kernel,
+Hsu et al. 2024, arXiv:2410.10989). The matrix products are those of the plain head; what goes is the traffic of a
+tokens x vocabulary matrix, and its memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from mixlaw.runner.models.memory import HEAD_ROWS
+
+IGNORED = -100  # label of a token that does not count
+
+Gradient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def loss_of_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Turn logits (tokens, vocabulary) in fp32 into the gradient of the summed loss, in place; return that loss."""
+    kept = (labels != IGNORED)[:, None]
+    label = labels.clamp_min(0)[:, None]
+    top = logits.amax(1, keepdim=True)
+    chosen = logits.gather(1, label) - top
+    total = logits.sub_(top).exp_().sum(1, keepdim=True)
+    logits.mul_(kept / total)
+    logits.scatter_add_(1, label, -kept.to(logits.dtype))
+    return torch.where(kept, total.log() - chosen, 0.0).sum()
+
+
+class _Head(torch.autograd.Function):
+    """Summed cross-entropy of hidden @ weight.T, its gradients computed on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, rows: int, gradient: Gradient
+    ) -> torch.Tensor:
+        scratch = hidden.new_empty(min(rows, len(hidden)), len(weight))
+        ctx.hidden = torch.empty_like(hidden)
+        ctx.weight = torch.zeros_like(weight)
+        loss = torch.zeros((), device=hidden.device)
+        for start in range(0, len(hidden), rows):
+            piece = hidden[start : start + rows]
+            logits = torch.mm(piece, weight.t(), out=scratch[: len(piece)]).float()
+            loss += gradient(logits, labels[start : start + rows])
+            slope = logits.to(hidden.dtype)
+            torch.mm(slope, weight, out=ctx.hidden[start : start + rows])
+            ctx.weight.addmm_(slope.t(), piece)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (scale,) = gradients
+        return ctx.hidden.mul_(scale), ctx.weight.mul_(scale), None, None, None
+
+
+class Losses(torch.nn.Module):
+    """A causal language model that answers with the summed loss (nats) of the tokens it has to tell.
+
+    The Llama models of the ladder go through the head above; a foreign architecture, which may scale or cap its logits,
+    through its own forward pass.
+
+    Args:
+        model: any Hugging Face causal language model.
+        compiled: whether the head's elementwise part is compiled.
+    """
+
+    def __init__(self, model: Any, compiled: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.plain = type(model).__name__ == "LlamaForCausalLM" and model.lm_head.bias is None
+        self.gradient: Gradient = torch.compile(loss_of_logits) if compiled else loss_of_logits
+
+    def forward(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Summed loss of labels (batch, sequence) after tokens of the same shape; labels of IGNORED do not count."""
+        if not self.plain:
+            logits = self.model(input_ids=tokens, use_cache=False).logits.flatten(0, 1).float()
+            return functional.cross_entropy(logits, labels.flatten(), reduction="sum", ignore_index=IGNORED)
+        hidden = self.model.model(input_ids=tokens, use_cache=False).last_hidden_state.flatten(0, 1)
+        rows = HEAD_ROWS[hidden.device.type != "cpu"]  # on a CPU they stay in its caches
+        loss: torch.Tensor = _Head.apply(hidden, self.model.lm_head.weight, labels.flatten(), rows, self.gradient)  # type: ignore[no-untyped-call]
+        return loss

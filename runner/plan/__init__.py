@@ -1,0 +1,1 @@
+"""Recipes to segments to a price."""

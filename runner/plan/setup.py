@@ -1,0 +1,134 @@
+"""How a study trains: the ladder's rules with the study's overrides, as one value that travels to the workers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mixlaw.errors import InputError
+from mixlaw.recipe import Recipe
+from mixlaw.runner.models.foreign import Start
+from mixlaw.runner.models.ladder import RULES, Hyperparameters, batch_rule, hyperparameters, shape
+
+DECISIVE = ("data_hash", "vocabulary", "sequence", "batch", "learning_rate", "warmup_tokens", "beta2")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Training settings of a study; None means the rule of `runner.ladder` for the size.
+
+    Attributes:
+        data: folder of tokenizer, shards and items.
+        data_hash: identity of what lies in it.
+        vocabulary: token ids.
+        end: token id that ends a text.
+        sequence: tokens per sequence.
+        batch: sequences per step.
+        learning_rate, warmup_tokens, beta2: overrides.
+        tasks: names of the tasks to evaluate at the end of a run.
+        measures: what measures those that the data folder does not, as `mixlaw.runner.evaluate.registry.read` takes it.
+        checkpoint_seconds: seconds between the checkpoints that a killed segment resumes from.
+        compile: whether torch.compile is used; None takes it on accelerators.
+        micro_batch: sequences on a device at once; None takes what fits, and on a CPU what stays in its caches.
+        recompute: whether activations are computed again in the backward pass; None does where they do not fit.
+        sinks: where progress is logged beside training.jsonl: "tensorboard", "wandb".
+        start: the model that recipes go on from, in place of a fresh one.
+    """
+
+    data: str
+    data_hash: str
+    vocabulary: int
+    sequence: int
+    tasks: tuple[str, ...]
+    batch: int | None = None
+    learning_rate: float | None = None
+    warmup_tokens: int | None = None
+    beta2: float | None = None
+    checkpoint_seconds: float = 300.0
+    end: int = 0
+    compile: bool | None = None
+    micro_batch: int | None = None
+    recompute: bool | None = None
+    sinks: tuple[str, ...] = ()
+    start: Start | None = None
+    measures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that changes what a recipe trains to: shards, settings, rules, and the model begun with.
+
+        Not of tasks, folders and the ways to compute the same sums; the end of a text stands in the shards, too. A
+        foreign start counts only where there is one, so that other studies keep their runs.
+        """
+        decisive = {name: value for name, value in asdict(self).items() if name in DECISIVE}
+        if self.start is not None:
+            decisive["start"] = [self.start.hash, self.start.optimizer]
+        return hashlib.sha256(json.dumps([RULES, decisive], sort_keys=True).encode()).hexdigest()[:16]
+
+    def sequences(self, params: int) -> int:
+        """Sequences per step for a size."""
+        return self.batch or max(1, round(batch_rule(params) / self.sequence))
+
+    def step_tokens(self, params: int) -> int:
+        """Tokens per step for a size."""
+        return self.sequences(params) * self.sequence
+
+    def hyperparameters(self, params: int) -> Hyperparameters:
+        """Learning rate, warm-up and optimizer memory for a size."""
+        rule = hyperparameters(params, self.step_tokens(params))
+        return Hyperparameters(
+            learning_rate=self.learning_rate or rule.learning_rate,
+            warmup_tokens=rule.warmup_tokens if self.warmup_tokens is None else self.warmup_tokens,
+            beta2=self.beta2 or rule.beta2,
+        )
+
+    def flops(self, params: int, tokens: int) -> float:
+        """Training FLOPs of so many tokens at a size."""
+        if self.start is not None:
+            return self.start.flops_per_token * tokens
+        return shape(params).flops_per_token(self.vocabulary, self.sequence) * tokens
+
+    def weights(self, params: int) -> int:
+        """All parameters of a size, embeddings too."""
+        return self.start.weights if self.start else params + self.vocabulary * shape(params).width
+
+    def adopt(self, recipe: Recipe) -> Recipe:
+        """The recipe as it will be trained here: a size of the ladder, whole batches per phase, this data identity.
+
+        Raises:
+            InputError: there is no such size, or the model to go on from has another.
+        """
+        params = shape(recipe.params).params if self.start is None else self.start.params
+        if abs(params - recipe.params) > params / 3:
+            raise InputError(
+                f"a recipe has {recipe.params:,} parameters and training.start is a model of {params:,}; "
+                "give that size under [sizes]"
+            )
+        step = self.step_tokens(params)
+        whole = tuple(replace(p, tokens=max(1, round(p.tokens / step)) * step) for p in recipe.phases)
+        return replace(recipe, params=params, phases=whole, data=self.identity)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, the inverse of `Setup.from_json`."""
+        return {**asdict(self), "tasks": list(self.tasks), "sinks": list(self.sinks)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Setup:
+        """Read what `as_json` wrote."""
+        start = Start(**data["start"]) if data.get("start") else None
+        lists = {name: tuple(data.get(name, ())) for name in ("tasks", "sinks")}
+        return cls(**{**data, **lists, "start": start})
+
+    @property
+    def folder(self) -> Path:
+        """The data folder as a path."""
+        return Path(self.data)
+
+    @property
+    def tokenizer(self) -> Path:
+        """Folder of the tokenizer, which every checkpoint takes along."""
+        return self.folder / "tokenizer"

@@ -1,0 +1,150 @@
+"""The processes that train one segment together, and FSDP2 over them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.distributed import HashStore  # type: ignore[attr-defined]
+from torch.distributed.device_mesh import init_device_mesh
+from torch.utils.checkpoint import checkpoint
+
+from mixlaw.runner.models.loss import Losses
+
+WAIT = timedelta(days=7)  # for an order: a worker may idle that long between two segments
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """A process among those that train together.
+
+    Attributes:
+        rank, world: its number, and how many there are.
+        device: what it trains on.
+        bf16: whether it computes in bf16; weights, moments and sums of gradients are fp32 in any case.
+    """
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = CPU
+    bf16: bool = False
+
+    @property
+    def first(self) -> bool:
+        """Whether this process speaks for all: talks, logs, writes."""
+        return self.rank == 0
+
+    @property
+    def shards(self) -> bool:
+        """Whether weights are FSDP's; alone on a CPU they are plain tensors."""
+        return self.world > 1 or self.bf16
+
+    def total(self, value: torch.Tensor) -> float:
+        """Sum of a number over all processes."""
+        if self.world > 1:
+            distributed.all_reduce(value)
+        return float(value)
+
+    def decided(self, *answers: bool) -> tuple[bool, ...]:
+        """The first process's answers."""
+        if self.world == 1:
+            return answers
+        said = torch.tensor(answers)
+        distributed.broadcast(said, src=0)
+        return tuple(said.tolist())
+
+    def told(self, value: Any = None) -> Any:
+        """What the first process says."""
+        if self.world == 1:
+            return value
+        box = [value]
+        distributed.broadcast_object_list(box, src=0, device=CPU)
+        return box[0]
+
+
+ALONE = Ranks()
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """This process among those that torchrun started, or alone; on the GPU of its number where there are GPUs.
+
+    bf16 goes through FSDP on a single GPU too: then a model's numbers do not depend on how many GPUs trained it, but
+    for the order of sums.
+    """
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    gpu = torch.cuda.is_available()
+    if not gpu and world == 1:
+        yield ALONE
+        return
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if gpu else CPU
+    if gpu:
+        torch.cuda.set_device(device)
+    store = None if "RANK" in os.environ else HashStore()
+    backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
+    distributed.init_process_group(backend, timeout=WAIT, store=store, rank=rank, world_size=world)
+    try:
+        yield Ranks(rank, world, device, bf16=gpu)
+    finally:
+        distributed.destroy_process_group()
+
+
+def layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The decoder layers of a Hugging Face model."""
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def spread(model: Any, ranks: Ranks, *, recompute: bool = False, compiled: bool = False) -> Losses:
+    """A model ready to train: moved to the device, its weights shared by the ranks.
+
+    Every decoder layer is one unit of FSDP2, embeddings and last norm another. Under bf16 the weights that a layer
+    gathers are bf16, half the bytes of gathering fp32 and casting (autocast); gradients are summed over ranks in fp32.
+
+    Args:
+        model: the whole model on the CPU, the same on every rank; its layers are changed in place.
+        recompute: keep a layer's input alone and compute the rest again in the backward pass.
+        compiled: compile each layer; layers of one shape share the code.
+    """
+    for layer in layers(model):
+        forward = layer.forward
+        if recompute:
+            forward = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
+        layer.forward = torch.compile(forward) if compiled else forward  # hooks of FSDP stay outside
+    losses = Losses(model, compiled)
+    if not ranks.shards:
+        return losses
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    mesh = init_device_mesh(ranks.device.type, (ranks.world,))
+    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if ranks.bf16 else MixedPrecisionPolicy()
+    for layer in layers(model):
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(losses, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
+    return losses.to(ranks.device)
+
+
+def whole(tensor: torch.Tensor, ranks: Ranks) -> torch.Tensor | None:
+    """A shared tensor put together on the first rank's CPU, None on the others; all ranks call it in the same order."""
+    full = tensor.detach()
+    if hasattr(full, "full_tensor"):
+        full = full.full_tensor()
+    return full.cpu().contiguous() if ranks.first else None
+
+
+def part(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """This rank's share of a whole tensor, placed as `like` is; all ranks hold the whole."""
+    if hasattr(like, "full_tensor"):
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        shared: DTensor = like  # type: ignore[assignment]
+        return distribute_tensor(tensor.to(like.device), shared.device_mesh, shared.placements, src_data_rank=None)
+    return tensor.to(like.device, copy=True)

@@ -1,0 +1,82 @@
+"""How fast this machine trains a size: a few real steps, timed, and remembered in the study."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mixlaw.files import write_json
+from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.plan.setup import Setup
+
+if TYPE_CHECKING:
+    from mixlaw.runner.train.parallel import Ranks
+
+WARM, TIMED = 2, 5  # steps
+
+
+def tokens_per_second(params: int, setup: Setup) -> float:
+    """Training speed of one worker, on a GPU or with one thread: the median of a few timed steps on random tokens."""
+    import torch
+
+    from mixlaw.runner.train.parallel import joined
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with joined() as ranks:
+            return setup.step_tokens(params) / statistics.median(_seconds(params, setup, ranks)[WARM:])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _seconds(params: int, setup: Setup, ranks: Ranks) -> list[float]:
+    """Seconds of each step."""
+    import torch
+
+    from mixlaw.runner.models.foreign import load_start
+    from mixlaw.runner.models.llama import initialise, optimizer
+    from mixlaw.runner.train.parallel import spread
+    from mixlaw.runner.train.step import passes, train_step
+
+    cut, rules, seconds = passes(setup, params, ranks), setup.hyperparameters(params), []
+    size = shape(params)
+    model = load_start(setup.start)[0] if setup.start else initialise(size, setup.vocabulary, setup.sequence, seed=0)
+    losses = spread(model, ranks, recompute=cut.recompute, compiled=cut.compiled)
+    adamw = optimizer(model, rules.learning_rate, rules.beta2)
+    noise = torch.Generator().manual_seed(0)
+    for _ in range(WARM + TIMED):
+        tokens = torch.randint(setup.vocabulary, (setup.sequences(params), setup.sequence + 1), generator=noise)
+        began = time.perf_counter()
+        train_step(losses, adamw, tokens, rules.learning_rate, at_once=cut.sequences, ranks=ranks)
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def calibrated(sizes: list[int], setup: Setup, memory: Path) -> dict[int, float]:
+    """Tokens per second for each size; measured where `memory` does not hold this machine and setting yet."""
+    known = remembered(sizes, setup, memory)
+    missing = {size: tokens_per_second(size, setup) for size in sizes if size not in known}
+    if missing:
+        written = _read(memory) | {_key(size, setup): speed for size, speed in missing.items()}
+        write_json(memory, written)
+    return {size: (known | missing)[size] for size in sizes}
+
+
+def remembered(sizes: list[int], setup: Setup, memory: Path) -> dict[int, float]:
+    """Tokens per second for the sizes that were timed on this machine with this setting."""
+    known = _read(memory)
+    return {size: known[_key(size, setup)] for size in sizes if _key(size, setup) in known}
+
+
+def _read(memory: Path) -> dict[str, float]:
+    known: dict[str, float] = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
+    return known
+
+
+def _key(size: int, setup: Setup) -> str:
+    return f"{os.uname().nodename} {size} {setup.identity}"

@@ -1,0 +1,303 @@
+"""Plots of a task over two dials at once: the mixture of three domains, and the code shares of two phases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+from numpy.typing import NDArray
+from plotly.colors import get_colorscale
+
+from mixlaw.analysis.data.code_share import code_shares, with_code_share
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.recipes import design_of
+from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.plots.hover import recipe_words, run_words
+from mixlaw.plots.style import CYCLE, OTHER, Plain, faded, figure_of, headline
+from mixlaw.recipe import Domain, Mixture, Recipe
+from mixlaw.records import Unit
+
+Floats = NDArray[np.float64]
+WORLDS = 64  # draws whose optima are shown
+HEIGHT = 3**0.5 / 2  # of a triangle of side one
+SCALE = "Viridis"
+
+
+def ternary(
+    surfaces: Surfaces,
+    task: str,
+    reference: Recipe,
+    phase: str,
+    corners: Sequence[str],
+    domains: Sequence[Domain],
+    points: int = 31,
+) -> go.Figure:
+    """One task over the shares of three domains in one phase, all else as in the reference, with measured runs.
+
+    The three domains share what they have together in the reference's phase, or the whole phase where they have
+    nothing there. Runs stand at their own shares of the three; filled where the phase holds nothing else.
+
+    Args:
+        surfaces: fitted tasks.
+        task: which one.
+        reference: the recipe that is changed.
+        phase: where.
+        corners: three domains, left, right and top.
+        domains: all domains, with unique tokens.
+        points: of the grid on each side.
+    """
+    return figure_of(plain_ternary(surfaces, task, reference, phase, corners, domains, points))
+
+
+def plain_ternary(
+    surfaces: Surfaces,
+    task: str,
+    reference: Recipe,
+    phase: str,
+    corners: Sequence[str],
+    domains: Sequence[Domain],
+    points: int = 31,
+) -> Plain:
+    """The same as plain data."""
+    mixture = next(p.mixture for p in reference.phases if p.name == phase)
+    room = sum(mixture.share(name) for name in corners) or 1.0
+    rest = {name: share for name, share in mixture.items() if name not in corners} if room < 1 else {}
+    # Rows of equal top share, as many points in each: a grid that is a triangle on paper.
+    top, right = (axis.ravel() for axis in np.meshgrid(np.linspace(0, 1, points), np.linspace(0, 1, points)))
+    shares = np.stack([(1 - top) * (1 - right), (1 - top) * right, top], 1)
+    recipes = [
+        reference.with_mixture(phase, Mixture.normalised({**rest, **dict(zip(corners, room * row, strict=True))}))
+        for row in shares
+    ]
+    mean, best = _means(surfaces, task, _design(surfaces, recipes, domains))
+    x, y = _flat(shares)
+    places, times = np.unique(best, return_counts=True)
+    there = np.array([[mixture.share(name) / room for name in corners]])
+    here = _flat(there if there.sum() > 0 else np.full((1, 3), np.nan))
+    words = _hover(corners, task, surfaces.units[task])
+    traces = [
+        _carpet(top, right, x, y),
+        {
+            "type": "contourcarpet", "a": top, "b": right, "z": mean, "ncontours": 14,
+            "colorscale": _scale(surfaces, task), "line": {"width": 0.6, "color": "white"},
+            "colorbar": _bar(task, surfaces.units[task]),
+        },
+        {
+            "type": "scatter", "x": x, "y": y, "mode": "markers", "marker": {"opacity": 0}, "showlegend": False,
+            "customdata": np.column_stack([shares, mean]), "hovertemplate": words,
+        },
+        {
+            "type": "scatter", "x": [0, 1, 0.5, 0], "y": [0, 0, HEIGHT, 0], "mode": "lines",
+            "line": {"color": OTHER, "width": 1.2}, "hoverinfo": "skip", "showlegend": False,
+        },
+        *_runs_in_triangle(surfaces, phase, corners, task),
+        _optima(x[places], y[places], times),
+        _reference(*here, reference),
+    ]  # fmt: skip
+    layout = {
+        "title": {"text": headline(task, f"over three domains, {room:.0%} of {phase}")},
+        "height": 520,
+        "autosize": True,
+        "xaxis": {"visible": False, "range": [-0.06, 1.06]},
+        "yaxis": {"visible": False, "range": [-0.07, HEIGHT + 0.08], "scaleanchor": "x"},
+        "annotations": _corners(corners, room),
+        "hovermode": "closest",
+        "legend": {"y": -0.02},
+        "margin": {"t": 48},
+    }
+    return {"data": traces, "layout": layout}
+
+
+def two_phases(
+    surfaces: Surfaces,
+    task: str,
+    reference: Recipe,
+    phases: tuple[str, str],
+    domains: Sequence[Domain],
+    points: int = 31,
+    worlds: int = WORLDS,
+) -> go.Figure:
+    """One task over the code shares of two phases, all else as in the reference, with the optima of single worlds.
+
+    Args:
+        surfaces: fitted tasks.
+        task: which one.
+        reference: the recipe that is changed.
+        phases: on the horizontal and on the vertical axis.
+        domains: all domains, with kinds and unique tokens.
+        points: of the grid on each side.
+        worlds: whose optima are shown.
+    """
+    return figure_of(plain_two_phases(surfaces, task, reference, phases, domains, points, worlds))
+
+
+def plain_two_phases(
+    surfaces: Surfaces,
+    task: str,
+    reference: Recipe,
+    phases: tuple[str, str],
+    domains: Sequence[Domain],
+    points: int = 31,
+    worlds: int = WORLDS,
+) -> Plain:
+    """The same as plain data."""
+    grid, (across, up) = np.linspace(0, 1, points), phases
+    mean, best = _means(surfaces, task, _plane(surfaces, reference, phases, domains, grid), worlds)
+    places, times = np.unique(best, return_counts=True)
+    here = code_shares(_design(surfaces, [reference], domains), domains)[0]
+    x, y = (np.array([float(here[surfaces.phases.index(phase)])]) for phase in phases)
+    contour = {
+        "type": "contour", "x": grid, "y": grid, "z": mean.reshape(points, points), "ncontours": 16,
+        "colorscale": _scale(surfaces, task), "line": {"width": 0.6, "color": "white"},
+        "colorbar": _bar(task, surfaces.units[task]),
+        "hovertemplate": f"code in {across} %{{x:.0%}}<br>code in {up} %{{y:.0%}}<br>"
+        f"%{{z:.4g}} {surfaces.units[task]}<extra></extra>",
+    }  # fmt: skip
+    optima = _optima(grid[places % points], grid[places // points], times)
+    axis = {"tickformat": ".0%", "range": [-0.02, 1.02]}
+    layout = {
+        "title": {"text": headline(task, "over the code shares of two phases")},
+        "height": 480,
+        "autosize": True,
+        "xaxis": {**axis, "title": {"text": f"code share of {across}"}},
+        "yaxis": {**axis, "title": {"text": f"code share of {up}"}},
+        "hovermode": "closest",
+        "legend": {"y": -0.2},
+    }
+    runs = _runs_in_plane(surfaces, phases, domains, task)
+    return {"data": [contour, *runs, optima, _reference(x, y, reference)], "layout": layout}
+
+
+def _design(surfaces: Surfaces, recipes: Sequence[Recipe], domains: Sequence[Domain]) -> Design:
+    unique = {domain.name: float(domain.unique_tokens) for domain in domains}
+    return design_of(recipes, surfaces.phases, surfaces.domains, unique)
+
+
+def _plane(
+    surfaces: Surfaces, reference: Recipe, phases: tuple[str, str], domains: Sequence[Domain], grid: Floats
+) -> Design:
+    """The reference at all pairs of code shares, rows of the grid by the second phase.
+
+    The tokens of a phase move on a straight line from all text to all code, so its two ends say everything between.
+    """
+    ends = [with_code_share(reference, phase, share, domains) for phase in phases for share in (0.0, 1.0)]
+    design = _design(surfaces, [reference, *ends], domains)
+    rows = replace(design, unique=design.unique.amin(0, keepdim=True).expand_as(design.unique))
+    rows = rows.select([0] * len(grid) ** 2)
+    tokens, share = rows.tokens.clone(), torch.tensor(grid)[:, None]
+    for i, places in enumerate((share.repeat(len(grid), 1), share.repeat_interleave(len(grid), 0))):
+        p = surfaces.phases.index(phases[i])
+        tokens[:, p] = torch.lerp(design.tokens[1 + 2 * i, p], design.tokens[2 + 2 * i, p], places)
+    return replace(rows, tokens=tokens)
+
+
+def _means(surfaces: Surfaces, task: str, design: Design, worlds: int = WORLDS) -> tuple[Floats, NDArray[np.int64]]:
+    """Expected values of recipes, (R,), and in each of many worlds the number of the best of them, (worlds,)."""
+    t = surfaces.tasks.index(task)
+    with torch.no_grad():
+        mean, drawn = surfaces.mean(design)[:, t], surfaces.draws(design, worlds)[..., t]
+    return mean.numpy(), (drawn.argmin(1) if _falls(surfaces, task) else drawn.argmax(1)).numpy()
+
+
+def _falls(surfaces: Surfaces, task: str) -> bool:
+    """Whether less is better."""
+    return Unit(surfaces.units[task]).lower_is_better
+
+
+def _scale(surfaces: Surfaces, task: str) -> list[list[object]]:
+    """Bright is better; in full, for plotly.js knows no reversed scales by name."""
+    return [list(step) for step in get_colorscale(f"{SCALE}_r" if _falls(surfaces, task) else SCALE)]
+
+
+def _bar(task: str, unit: str) -> dict[str, object]:
+    title = {"text": f"{task}, {unit}", "side": "right", "font": {"size": 12.5}}
+    return {"title": title, "thickness": 12, "outlinewidth": 0}
+
+
+def _hover(corners: Sequence[str], task: str, unit: str) -> str:
+    rows = "".join(f"{name} %{{customdata[{i}]:.0%}}<br>" for i, name in enumerate(corners))
+    return f"{rows}{task} %{{customdata[3]:.4g}} {unit}<extra></extra>"
+
+
+def _flat(shares: Floats) -> tuple[Floats, Floats]:
+    """Places on paper of shares of (left, right, top), (n, 3)."""
+    return shares[:, 1] + shares[:, 2] / 2, shares[:, 2] * HEIGHT
+
+
+def _carpet(top: Floats, right: Floats, x: Floats, y: Floats) -> Plain:
+    """The grid that the contours lie on, unseen."""
+    hidden = {"showgrid": False, "showline": False, "showticklabels": "none", "startline": False, "endline": False}
+    return {"type": "carpet", "a": top, "b": right, "x": x, "y": y, "aaxis": hidden, "baxis": hidden}
+
+
+def _corners(corners: Sequence[str], room: float) -> list[Plain]:
+    """Names at the corners of the triangle."""
+    places = ((0.0, 0.0, "top", "center"), (1.0, 0.0, "top", "center"), (0.5, HEIGHT, "bottom", "center"))
+    return [
+        {
+            "x": x, "y": y, "text": f"{room:.0%} {name}", "showarrow": False, "yanchor": vertical, "xanchor": across,
+            "yshift": 12 if vertical == "bottom" else -8,
+        }
+        for name, (x, y, vertical, across) in zip(corners, places, strict=True)
+    ]  # fmt: skip
+
+
+def _runs_in_triangle(surfaces: Surfaces, phase: str, corners: Sequence[str], task: str) -> list[Plain]:
+    design = surfaces.observed.design
+    if phase not in design.phases or not set(corners) <= set(design.domains):
+        return []
+    tokens = design.tokens[:, design.phases.index(phase)].numpy()
+    three = tokens[:, [design.domains.index(name) for name in corners]]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        places = _flat(three / three.sum(1, keepdims=True))
+    return [_runs(surfaces, task, places, three.sum(1) > 0.98 * tokens.sum(1))]
+
+
+def _runs_in_plane(surfaces: Surfaces, phases: tuple[str, str], domains: Sequence[Domain], task: str) -> list[Plain]:
+    design = surfaces.observed.design
+    if not {*phases} <= {*design.phases}:
+        return []
+    both = code_shares(design, domains)[:, [design.phases.index(phase) for phase in phases]].numpy()
+    return [_runs(surfaces, task, (both[:, 0], both[:, 1]))]
+
+
+def _runs(
+    surfaces: Surfaces, task: str, places: tuple[Floats, Floats], filled: NDArray[np.bool_] | None = None
+) -> Plain:
+    """Measured runs at their places; hollow where what is shown is not the whole phase."""
+    design, (x, y) = surfaces.observed.design, places
+    value = surfaces.observed.value[surfaces.tasks.index(task)].numpy()
+    kept = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(value)).tolist()
+    whole, words = np.ones(len(x), bool) if filled is None else filled, run_words(design)
+    return {
+        "type": "scatter", "x": x[kept], "y": y[kept], "mode": "markers", "name": "measured runs",
+        "customdata": [[design.runs[i], float(value[i])] for i in kept],
+        "hovertext": [words[i] for i in kept],
+        "marker": {
+            "size": 6, "color": ["white" if whole[i] else faded("#ffffff", 0.35) for i in kept],
+            "line": {"color": OTHER, "width": 1.2},
+        },
+        "hovertemplate": "run %{customdata[0]}<br>%{hovertext}<br>"
+        f"measured %{{customdata[1]:.4g}} {surfaces.units[task]}<extra></extra>",
+    }  # fmt: skip
+
+
+def _optima(x: Floats, y: Floats, times: NDArray[np.int64]) -> Plain:
+    return {
+        "type": "scatter", "x": x, "y": y, "mode": "markers", "cliponaxis": False, "name": "optimum in single worlds",
+        "customdata": times / times.sum(),
+        "marker": {"color": CYCLE[1], "size": 5 + 20 * np.sqrt(times / times.sum()), "opacity": 0.85,
+                   "line": {"color": "white", "width": 1}},
+        "hovertemplate": "best in %{customdata:.0%} of the worlds that the data allow<extra></extra>",
+    }  # fmt: skip
+
+
+def _reference(x: Floats, y: Floats, recipe: Recipe) -> Plain:
+    return {
+        "type": "scatter", "x": x, "y": y, "mode": "markers", "name": "reference recipe",
+        "hovertext": [recipe_words(recipe)], "hovertemplate": "reference recipe<br>%{hovertext}<extra></extra>",
+        "marker": {"symbol": "diamond", "size": 12, "color": CYCLE[3], "line": {"color": "white", "width": 1.5}},
+    }  # fmt: skip

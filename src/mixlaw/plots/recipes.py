@@ -1,0 +1,287 @@
+"""Plots of what is to be trained: the schedule of a recipe, and the tree of segments that recipes share."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from math import cos, pi, sqrt
+from typing import Any
+
+import plotly.graph_objects as go
+
+from mixlaw.plots.style import OTHER, Plain, colours, count, domain_colours, faded, figure_of, on, styled
+from mixlaw.recipe import Decay, Domain, Phase, Recipe, Schedule
+
+
+@dataclass(frozen=True)
+class Node:
+    """A segment of training as the plot needs it.
+
+    Attributes:
+        name: of the checkpoint it leaves.
+        parent: name of the segment it continues; None starts from the initialisation.
+        start, stop: tokens trained before and after it.
+        phase: name of the phase.
+        params: size of the model.
+        done: whether it is trained.
+        runs: names of the recipes that pass through it.
+        label: of the recipe that ends here; empty where none does.
+        mixture: of the phase, in words.
+    """
+
+    name: str
+    parent: str | None
+    start: int
+    stop: int
+    phase: str
+    params: int
+    done: bool
+    runs: tuple[str, ...]
+    label: str = ""
+    mixture: str = ""
+
+
+def schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -> go.Figure:
+    """Mixture of every phase over the tokens of a recipe, the learning rate above it.
+
+    Args:
+        recipe: what is shown.
+        domains: all domains in the order of the stack; text in blues, code in oranges.
+        title: over the figure.
+    """
+    return figure_of(plain_schedule(recipe, domains, title))
+
+
+def plain_schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -> Plain:
+    """The same as plain data."""
+    starts = list(accumulate((phase.tokens for phase in recipe.phases[:-1]), initial=0))
+    paint = domain_colours(domains)
+    shown = [d for d in sorted(domains, key=lambda d: d.kind.is_code) if recipe.domain_tokens(d.name) > 0]
+    ends = [*starts, recipe.tokens]
+    ticks = {"tickvals": ends, "ticktext": [count(end) for end in ends], "range": [0, recipe.tokens]}
+    layout = {
+        "title": {"text": title},
+        "height": 400,
+        "autosize": True,
+        "barmode": "stack",
+        "bargap": 0,
+        "legend": {"traceorder": "normal"},
+        "hovermode": "closest",
+        "margin": {"t": 84 if title else 56},
+        "xaxis": {**ticks, "anchor": "y", "matches": "x2", "showticklabels": False, "showline": False, "ticks": ""},
+        "xaxis2": {**ticks, "anchor": "y2", "title": {"text": "tokens"}},
+        "yaxis": {"domain": [0.772, 1], "title": {"text": "lr / peak"}, "range": [0, 1.12], "tickvals": [0, 1]},
+        "yaxis2": {
+            "anchor": "x2",
+            "domain": [0, 0.722],
+            "title": {"text": "share of tokens"},
+            "tickformat": ".0%",
+            "range": [0, 1],
+        },
+        "annotations": [_name(phase, start) for phase, start in zip(recipe.phases, starts, strict=True)],
+    }
+    bars = [_domain_bars(recipe, starts, domain, paint[domain.name]) for domain in shown]
+    return {"data": [*bars, _learning_rate(recipe)], "layout": layout}
+
+
+def _name(phase: Phase, start: int) -> dict[str, Any]:
+    """What a phase is called and how long it is, over its middle."""
+    return {
+        "x": start + phase.tokens / 2,
+        "y": 1.16,
+        "xref": "x",
+        "yref": "y domain",
+        "text": f"<b>{phase.name}</b><br>{count(phase.tokens)}",
+        "showarrow": False,
+        "yanchor": "bottom",
+    }
+
+
+def _domain_bars(recipe: Recipe, starts: Sequence[int], domain: Domain, colour: str) -> dict[str, Any]:
+    shares = [phase.mixture.share(domain.name) for phase in recipe.phases]
+    return {
+        "type": "bar",
+        "xaxis": "x2",
+        "yaxis": "y2",
+        "x": [start + phase.tokens / 2 for start, phase in zip(starts, recipe.phases, strict=True)],
+        "width": [phase.tokens for phase in recipe.phases],
+        "y": shares,
+        "name": domain.name,
+        "marker": {"color": colour, "line": {"width": 0}},
+        "text": [f"{share:.0%}" if share >= 0.06 else "" for share in shares],
+        "textposition": "inside",
+        "insidetextanchor": "middle",
+        "textangle": 0,
+        "textfont": {"color": on(colour), "size": 11},
+        "constraintext": "none",
+        "customdata": [
+            [p.name, count(p.tokens * s), domain.kind.value] for p, s in zip(recipe.phases, shares, strict=True)
+        ],
+        "hovertemplate": f"{domain.name} (%{{customdata[2]}})<br>%{{customdata[0]}}: %{{y:.1%}}, "
+        "%{customdata[1]} tokens<extra></extra>",
+    }
+
+
+def _learning_rate(recipe: Recipe) -> dict[str, Any]:
+    x, y = learning_rates(recipe)
+    return {
+        "type": "scatter",
+        "x": x,
+        "y": y,
+        "mode": "lines",
+        "line": {"color": OTHER, "width": 2.4},
+        "fill": "tozeroy",
+        "fillcolor": faded(OTHER, 0.15),
+        "name": "learning rate",
+        "showlegend": False,
+        "hovertemplate": "%{x:.3s} tokens<br>learning rate %{y:.2f} of its peak<extra></extra>",
+    }
+
+
+def learning_rates(recipe: Recipe, points: int = 24) -> tuple[list[float], list[float]]:
+    """Tokens and the rate over its peak there, after warm-up: straight lines, or `points` of each curved fall."""
+    if recipe.schedule is Schedule.COSINE:
+        done = [i / points for i in range(points + 1)]
+        end = recipe.cosine_end
+        return [recipe.tokens * d for d in done], [end + (1 - end) * _left(Decay.COSINE, d) for d in done]
+    x, y, now, start = [0.0], [1.0], 1.0, 0
+    for phase in recipe.phases:
+        end = 1.0 if phase.lr_end is None else phase.lr_end
+        done = [i / points for i in range(points + 1)] if phase.decay is not Decay.LINEAR else [0.0, 1.0]
+        x += [start + phase.tokens * d for d in done]
+        y += [end + (now - end) * _left(phase.decay, d) for d in done]
+        now, start = end, start + phase.tokens
+    return x, y
+
+
+def _left(decay: Decay, done: float) -> float:
+    """What is left of a fall after a part of it."""
+    falls = {Decay.LINEAR: 1 - done, Decay.COSINE: (1 + cos(pi * done)) / 2, Decay.ONE_SQRT: 1 - sqrt(done)}
+    return falls[decay]
+
+
+def segment_tree(nodes: Sequence[Node], title: str = "") -> go.Figure:
+    """Segments over tokens: what branches from what, how many recipes share it, and what is trained.
+
+    Every size has a tree of its own, drawn over the share of its longest recipe; a full line is trained, a faint one is
+    still to come, its width grows with the recipes that share it.
+    """
+    figure, phases = go.Figure(), list(dict.fromkeys(node.phase for node in nodes))
+    paint = colours(phases)
+    rows = _rows(nodes)
+    length = {size: max(n.stop for n in nodes if n.params == size) for size in {n.params for n in nodes}}
+    _branches(figure, nodes, rows, length)
+    for phase in phases:
+        for done in (True, False):
+            some = [n for n in nodes if n.phase == phase and n.done is done]
+            _segments(
+                figure, some, rows, length, paint[phase], phase, done, showlegend=done or not _any_done(nodes, phase)
+            )
+    if {node.done for node in nodes} == {True, False}:
+        line = {"color": faded(OTHER, 0.35), "width": 4}
+        figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name="to come")
+    for size in length:
+        ys = [rows[n.name] for n in nodes if n.params == size]
+        figure.add_annotation(
+            x=-0.01, y=min(ys), xanchor="right", text=f"<b>{count(size)}</b><br>params", showarrow=False
+        )
+    figure.update_yaxes(visible=False, autorange="reversed")
+    figure.update_xaxes(title_text="share of the longest recipe of each size", tickformat=".0%", range=[-0.1, 1.02])
+    leaves = len({round(rows[n.name], 3) for n in nodes})
+    height = min(1000, 120 + 13 * leaves)
+    styled(figure, title, height)
+    return figure.update_layout(
+        hovermode="closest", legend={"y": -60 / (height - 80)}, margin={"t": 40 if title else 8}
+    )
+
+
+def _any_done(nodes: Sequence[Node], phase: str) -> bool:
+    return any(node.done for node in nodes if node.phase == phase)
+
+
+def _rows(nodes: Sequence[Node]) -> dict[str, float]:
+    """Height of every segment: leaves one below the other, a parent in the middle of its children, sizes apart."""
+    below: dict[str | None, list[Node]] = defaultdict(list)
+    for node in sorted(nodes, key=lambda n: (n.params, n.start, n.name)):
+        below[node.parent].append(node)
+    rows: dict[str, float] = {}
+    free = 0.0
+
+    def place(node: Node) -> float:
+        nonlocal free
+        heights = [place(child) for child in below[node.name]]
+        if not heights:
+            heights, free = [free], free + 1
+        rows[node.name] = sum(heights) / len(heights)
+        return rows[node.name]
+
+    known = {node.name for node in nodes}
+    roots = [node for parent, group in below.copy().items() if parent not in known for node in group]
+    last = None
+    for root in sorted(roots, key=lambda n: n.params):
+        free += 1.5 if last not in (None, root.params) else 0
+        last = root.params
+        place(root)
+    return rows
+
+
+def _branches(figure: go.Figure, nodes: Sequence[Node], rows: Mapping[str, float], length: Mapping[int, int]) -> None:
+    """Vertical lines from a segment's end to the beginnings of its children."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for node in nodes:
+        if node.parent is not None and node.parent in rows:
+            at = node.start / length[node.params]
+            x += [at, at, None]
+            y += [rows[node.parent], rows[node.name], None]
+    figure.add_scatter(x=x, y=y, mode="lines", line={"color": OTHER, "width": 1}, hoverinfo="skip", showlegend=False)
+
+
+def _segments(
+    figure: go.Figure,
+    nodes: Sequence[Node],
+    rows: Mapping[str, float],
+    length: Mapping[int, int],
+    colour: str,
+    phase: str,
+    done: bool,
+    showlegend: bool,
+) -> None:
+    """Horizontal lines, one trace per width: plotly has one width per trace."""
+    by_width: dict[float, list[Node]] = defaultdict(list)
+    for node in nodes:
+        by_width[min(3 + 1.5 * (len(node.runs) - 1) ** 0.5, 10)].append(node)
+    for i, (width, group) in enumerate(sorted(by_width.items())):
+        x = [
+            at
+            for n in group
+            for at in (
+                n.start / length[n.params],
+                (n.start + n.stop) / 2 / length[n.params],
+                n.stop / length[n.params],
+                None,
+            )
+        ]
+        y = [at for n in group for at in (rows[n.name],) * 3 + (None,)]
+        detail = [text for n in group for text in (_words(n),) * 3 + ("",)]
+        figure.add_scatter(
+            x=x,
+            y=y,
+            text=detail,
+            mode="lines",
+            line={"color": colour if done else faded(colour, 0.3), "width": width},
+            name=phase if done else f"{phase}, to come",
+            legendgroup=f"{phase}{done}",
+            showlegend=showlegend and i == 0,
+            hovertemplate="%{text}<extra></extra>",
+        )
+
+
+def _words(node: Node) -> str:
+    head = f"<b>{node.label or node.name}</b><br>{count(node.params)} params, {node.phase}"
+    share = f"shared by {len(node.runs)} recipes" if len(node.runs) > 1 else "one recipe"
+    state = "trained" if node.done else "to come"
+    mixture = f"<br>{node.mixture}" if node.mixture else ""
+    return f"{head}<br>tokens {count(node.start)} to {count(node.stop)}{mixture}<br>{share}, {state}"

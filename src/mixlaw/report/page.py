@@ -1,0 +1,222 @@
+"""The shell of the report: style and behaviour of the page, with plotly embedded once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from mixlaw.plots.style import FONT, TEMPLATES
+
+STYLE = """
+:root {
+  --ink: #1f2328; --soft: #57606a; --line: #d8dee4; --paper: #ffffff; --card: #f6f8fa;
+  --good: #1a7f4b; --bad: #b35900; --mark: #0068a8;
+  color-scheme: light dark;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ink: #e6e8eb; --soft: #9aa4af; --line: #30363d; --paper: #0d1117; --card: #161b22;
+    --good: #4cc38a; --bad: #f0a050; --mark: #56b4e9;
+  }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 FONT; -webkit-text-size-adjust: 100%; }
+main, header, footer { max-width: 1080px; margin: 0 auto; padding: 0 20px; }
+header { padding-top: 40px; }
+footer { padding-bottom: 48px; color: var(--soft); font-size: 14px; }
+h1 { font-size: 28px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -0.01em; }
+h2 { font-size: 20px; margin: 52px 0 8px; padding-top: 14px; border-top: 1px solid var(--line); }
+h3 { font-size: 16px; margin: 24px 0 4px; }
+p { margin: 6px 0 12px; max-width: 74ch; }
+li { margin: 3px 0; max-width: 74ch; }
+.soft { color: var(--soft); }
+nav { font-size: 14px; margin: 14px 0 0; display: flex; flex-wrap: wrap; gap: 4px 16px; }
+a { color: var(--mark); text-decoration: none; }
+a:hover, a:focus-visible { text-decoration: underline; }
+.verdict {
+  background: var(--card); border: 1px solid var(--line); border-left: 4px solid var(--good); border-radius: 8px;
+  padding: 16px 20px; margin: 16px 0; font-size: 18px; line-height: 1.45;
+}
+.verdict.no { border-left-color: var(--bad); }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(155px, 1fr)); gap: 12px; margin: 16px 0; }
+.fact { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; }
+.fact b { display: block; font-size: 20px; font-variant-numeric: tabular-nums; letter-spacing: -0.01em; }
+.fact span { display: block; color: var(--soft); font-size: 14px; line-height: 1.4; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)); gap: 8px 20px; }
+.plot { min-width: 0; width: 100%; }
+.scroll { overflow-x: auto; margin: 10px 0; }
+table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; min-width: min(100%, 480px); }
+th, td { text-align: right; padding: 5px 12px; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+th.words, td.words { white-space: normal; text-align: left; min-width: 240px; }
+td.bad { color: var(--bad); font-weight: 600; }
+td.good { color: var(--good); }
+pre {
+  background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 14px 16px;
+  overflow-x: auto; font-size: 13px; line-height: 1.5;
+}
+details { margin: 14px 0; }
+summary { cursor: pointer; color: var(--mark); }
+summary:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
+@media (max-width: 520px) {
+  header { padding-top: 24px; }
+  main, header, footer { padding-left: 14px; padding-right: 14px; }
+  h1 { font-size: 23px; }
+  h2 { margin-top: 40px; }
+  .verdict { font-size: 16.5px; padding: 13px 15px; }
+}
+@media print { nav { display: none; } .plot { break-inside: avoid; } }
+""".replace("FONT", FONT)
+
+SCRIPT = """
+const look = JSON.parse(document.getElementById('look').textContent);
+const dark = window.matchMedia('(prefers-color-scheme: dark)');
+const mode = () => dark.matches ? 'dark' : 'light';
+const config = {responsive: true, displaylogo: false, displayModeBar: 'hover',
+  modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d']};
+const told = JSON.parse(document.getElementById('told').textContent);
+function draw(box) {
+  if (box.dataset.drawn) return;
+  box.dataset.drawn = '1';
+  const figure = JSON.parse(box.nextElementSibling.textContent);
+  const words = i => typeof i === 'number' ? told[i] : i;
+  figure.data.filter(trace => trace.hovertext).forEach(trace => {
+    trace.hovertext = Array.isArray(trace.hovertext) ? trace.hovertext.map(words) : words(trace.hovertext);
+  });
+  figure.layout.template = look[mode()];
+  Plotly.newPlot(box, figure.data, figure.layout, config);
+}
+const boxes = [...document.querySelectorAll('.plot')];
+const near = new IntersectionObserver(seen => seen.filter(s => s.isIntersecting).forEach(s => {
+  near.unobserve(s.target);
+  draw(s.target);
+}), {rootMargin: '800px'});
+boxes.forEach(box => near.observe(box));
+dark.addEventListener('change', () => boxes.filter(box => box.dataset.drawn).forEach(box =>
+  Plotly.relayout(box, {template: look[mode()]})));
+window.addEventListener('beforeprint', () => boxes.forEach(draw));
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What plots say of the dots that are pointed at: each text stands on the page once, plots hold its number.
+
+    Attributes:
+        numbers: of the texts; an empty one is the first, so that no number is mistaken for nothing.
+    """
+
+    numbers: dict[str, int] = field(default_factory=lambda: {"": 0})
+
+    def number(self, text: str) -> int:
+        """The number of a text."""
+        return self.numbers.setdefault(text, len(self.numbers))
+
+    def keep(self, traces: Sequence[dict[str, Any]]) -> None:
+        """Put numbers in the place of the texts of a plot's dots."""
+        for trace in traces:
+            if text := trace.get("hovertext"):
+                trace["hovertext"] = self.number(text) if isinstance(text, str) else list(map(self.number, text))
+
+    def script(self) -> str:
+        """All texts, where the page's script finds them."""
+        texts = json.dumps([*self.numbers], ensure_ascii=False)
+        return f'<script id="told" type="application/json">{_inert(texts)}</script>'
+
+
+def page(title: str, body: str, told: Told | None = None) -> str:
+    """A whole page around a body, with style, plotly and behaviour inside: it asks nothing of any network."""
+    look = {mode: template.to_plotly_json() for mode, template in TEMPLATES.items()}
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(title)}</title>",
+            '<link rel="icon" href="data:,">',
+            f"<style>{STYLE}</style>",
+            f"<script>{get_plotlyjs()}</script>",
+            "</head><body>",
+            body,
+            (told or Told()).script(),
+            f'<script id="look" type="application/json">{_inert(json.dumps(look))}</script>',
+            f"<script>{SCRIPT}</script>",
+            "</body></html>\n",
+        ]
+    )
+
+
+def plot(figure: go.Figure, alt: str, told: Told | None = None, least: int = 0) -> str:
+    """A figure as a box that draws itself when it comes near the window.
+
+    Args:
+        figure: what is drawn.
+        alt: tells what it shows.
+        told: texts of the page, where those of its dots are kept; without it they stand in the plot.
+        least: width in pixels that it needs; on a narrower page it is moved sideways.
+    """
+    figure.layout.template = None  # the page has one for each mode
+    height, plain = int(figure.layout.height), json.loads(figure.to_json())
+    if told:
+        told.keep(plain["data"])
+    drawn = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+    style = f"height:{height}px" + (f";min-width:{least}px" if least else "")
+    box = f'<div class="plot" role="img" aria-label="{escape(alt)}" style="{style}"></div>'
+    html = f'{box}<script type="application/json">{_inert(drawn)}</script>'
+    return f'<div class="scroll">{html}</div>' if least else html
+
+
+def table(rows: Sequence[Sequence[str]], classes: Sequence[Sequence[str]] | None = None) -> str:
+    """Cells as an HTML table, the first row its head; `classes` names a style for each cell below the head."""
+    styles = classes or [[""] * len(row) for row in rows[1:]]
+    top = [name if name == "words" else "" for name in styles[0]] if styles else [""] * len(rows[0])
+    body = "".join(f"<tr>{_cells('td', row, names)}</tr>" for row, names in zip(rows[1:], styles, strict=True))
+    head = _cells("th", rows[0], top)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cells(tag: str, row: Sequence[str], names: Sequence[str]) -> str:
+    return "".join(
+        f'<{tag} class="{name}">{escape(cell)}</{tag}>' if name else f"<{tag}>{escape(cell)}</{tag}>"
+        for cell, name in zip(row, names, strict=True)
+    )
+
+
+def bullets(items: Sequence[str]) -> str:
+    """Sentences as a list; words in backquotes are set as code."""
+    return "<ul>" + "".join(f"<li>{words(item)}</li>" for item in items) + "</ul>"
+
+
+def words(text: str) -> str:
+    """Escape a sentence, backquotes to code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if i % 2 and i < len(parts) - 1 else part for i, part in enumerate(parts))
+
+
+def within(parts: Iterable[tuple[str, str]], room: int) -> tuple[str, list[str]]:
+    """Named pieces of a page one after the other as long as there is room (bytes), and the names of those left out."""
+    kept, left = "", list[str]()
+    for name, part in parts:
+        size = len((kept + part).encode())
+        if left or size > room:
+            left.append(name)
+        else:
+            kept += part
+    return kept, left
+
+
+def section(name: str, title: str, *parts: str) -> str:
+    """A section with an anchor."""
+    return f'<section id="{name}"><h2>{escape(title)}</h2>{"".join(parts)}</section>'
+
+
+def _inert(text: str) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return text.replace("</", "<\\/").replace("<!--", "<\\!--")

@@ -1,0 +1,385 @@
+"""`study.toml`: what a study is about, validated so that an error names the key, the value and the fix."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from mixlaw.errors import InputError
+from mixlaw.recipe import Decay, Domain, InvalidMixture, Mixture, Schedule
+from mixlaw.records import Unit
+from mixlaw.runner.models.ladder import parse_size
+from mixlaw.settings.data import STRICT, Tokens
+from mixlaw.settings.data import DomainSettings as DomainSettings
+from mixlaw.settings.data import TokenizerSettings as TokenizerSettings
+from mixlaw.settings.tasks import Suite, TaskSettings, expanded
+
+VERSION = 1  # of the study folder
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Shares = dict[str, dict[str, Share]]  # phase -> domain -> share
+
+
+class _Strict(BaseModel):
+    """A table of study.toml; a key that is not known is an error, not ignored."""
+
+    model_config = STRICT
+
+
+class TrainingSettings(_Strict):
+    """What the ladder derives, and what overrides it.
+
+    Attributes:
+        sequence: tokens per sequence.
+        batch: sequences per step; absent, the published rule for the size.
+        learning_rate, warmup_tokens, beta2: absent, the published rule for the size.
+        held_out: share of the documents kept for evaluation.
+        checkpoint_seconds: seconds between the checkpoints that a killed run resumes from.
+        simulate_epochs: give every proxy so small a part of each domain that it repeats as often as the target will.
+        start: a Hugging Face directory, or a model on its hub, that recipes go on from.
+        optimizer: of it: fresh, or loaded from its optimizer.safetensors.
+        compile: torch.compile; absent, on accelerators.
+        micro_batch: sequences on a device at once; absent, what fits.
+        recompute: activation checkpointing; absent, where activations do not fit.
+        sinks: tensorboard, wandb or both.
+    """
+
+    sequence: int = Field(default=2048, ge=8)
+    batch: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    warmup_tokens: int | None = Field(default=None, ge=0)
+    beta2: float | None = Field(default=None, gt=0, lt=1)
+    held_out: float = Field(default=0.05, gt=0, lt=0.5)
+    checkpoint_seconds: float = Field(default=300, gt=0)
+    simulate_epochs: bool = False
+    start: str | None = None
+    optimizer: Literal["fresh", "loaded"] = "fresh"
+    compile: bool | None = None
+    micro_batch: int | None = Field(default=None, ge=1)
+    recompute: bool | None = None
+    sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
+
+
+class PhaseSettings(_Strict):
+    """A phase of the study: its share of a recipe's tokens, where its learning rate ends, and the shape of the fall."""
+
+    name: str = Field(min_length=1, pattern="^[^:]+$")
+    share: float = Field(gt=0, le=1)
+    lr_end: Share = 1.0
+    decay: Decay = Decay.LINEAR
+
+
+class PhaseUse(_Strict):
+    """How one recipe uses a phase: a mixture by name, and a share or learning rate other than the study's."""
+
+    mixture: str
+    share: float | None = Field(default=None, gt=0, le=1)
+    lr_end: Share | None = None
+    decay: Decay | None = None
+
+
+class RecipeSettings(_Strict):
+    """One recipe per seed: a size and a mixture for every phase that it has; wsd, or cosine over all phases."""
+
+    size: str
+    schedule: Schedule = Schedule.WSD
+    phases: dict[str, PhaseUse] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    tokens: Tokens | None = None
+
+    @field_validator("phases", mode="before")
+    @classmethod
+    def _names_are_mixtures(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {phase: {"mixture": use} if isinstance(use, str) else use for phase, use in value.items()}
+
+
+class TrainedSettings(_Strict):
+    """A phase that is over, or goes on; without a mixture nobody knows what it was trained on."""
+
+    phase: str
+    tokens: Tokens
+    mixture: str | dict[str, Share] | None = None
+    lr_end: Share = 1.0
+    goes_on: bool = False
+
+
+class GuardSettings(_Strict):
+    """No task may be worse than a baseline by more than `most`, with probability `sure`."""
+
+    most: Annotated[float, Field(ge=0)] | dict[str, Annotated[float, Field(ge=0)]] = 0.0
+    than: str = ""
+    sure: float = Field(default=0.9, ge=0.5, lt=1)
+
+
+class TargetSettings(_Strict):
+    """What will really be trained, and what no recipe for it may do; the fields of `mixlaw.optimizer.Target`.
+
+    Either params and tokens, or flops and sizes: then the size is free within them. What gains are measured in, and
+    whether the worst task counts instead of the weighted mean, stand here, too.
+    """
+
+    params: str | int | None = None
+    tokens: Tokens | None = None
+    flops: float | None = Field(default=None, gt=0)
+    sizes: tuple[str | int, str | int] | None = None
+    ladder: tuple[str | int, ...] = ()
+    cooldown: tuple[Share, Share] = (0.1, 0.2)
+    lengths: dict[str, tuple[Share, Share] | Annotated[float, Field(gt=0)]] = {}
+    lr_end: Share | tuple[Share, Share] | None = None
+    max_epochs: float = Field(default=4.0, gt=0)
+    domain_epochs: dict[str, float] = {}
+    phase_epochs: dict[str, float] = {}
+    floors: Shares = {}
+    caps: Shares = {}
+    prefix: tuple[TrainedSettings, ...] = ()
+    branches: tuple[tuple[TrainedSettings, ...], ...] = ()
+    guard: GuardSettings | None = None
+    weights: dict[str, float] = {}
+    measure: Literal["percent", "noise", "points"] = "percent"
+    worst: bool = False
+
+    @property
+    def size_range(self) -> tuple[int, int] | None:
+        """Least and greatest size, where it is free."""
+        return None if self.sizes is None else (parse_size(self.sizes[0]), parse_size(self.sizes[1]))
+
+    @property
+    def nominal(self) -> tuple[int, int]:
+        """Parameters and tokens: as given, or those in the middle of the sizes."""
+        if self.params is not None and self.tokens is not None:
+            return parse_size(self.params), self.tokens
+        assert self.size_range is not None, "validated"
+        assert self.flops is not None, "validated"
+        size = round((self.size_range[0] * self.size_range[1]) ** 0.5)
+        return size, round(self.flops / 6 / size)
+
+
+class Settings(_Strict):
+    """The whole of study.toml.
+
+    Attributes:
+        version: of the study folder; this mixlaw reads version 1.
+        domains: name -> kind, source, unique tokens.
+        tasks: name -> unit, or unit, link, chance and what measures it.
+        suites: names of suites, whose tasks and groups are added: "paper".
+        sizes: name such as "0.1M" -> tokens that a recipe of this size is trained on.
+        phases: in order; their shares sum to one.
+        mixtures: name -> domain -> share.
+        recipes: the proxies to train, by size, mixture per phase, and seeds.
+        groups: name -> tasks, for the front between groups.
+        target: what the proposal is for.
+    """
+
+    version: int = VERSION
+    name: str = "study"
+    domains: dict[str, DomainSettings] = {}
+    tasks: dict[str, TaskSettings] = {}
+    suites: list[Suite] = []
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    training: TrainingSettings = TrainingSettings()
+    sizes: dict[str, Tokens] = {}
+    phases: list[PhaseSettings] = []
+    mixtures: dict[str, dict[str, float]] = {}
+    recipes: list[RecipeSettings] = []
+    groups: dict[str, list[str]] = {}
+    target: TargetSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suites_are_tasks(cls, value: Any) -> Any:
+        return expanded(value)
+
+    @model_validator(mode="after")
+    def _tasks_refer(self) -> Settings:
+        units = {task: Unit.parse(told.unit, task) for task, told in self.tasks.items()}
+        losses = [task for task, unit in units.items() if unit.lower_is_better]
+        for task, told in self.tasks.items():
+            if units[task].lower_is_better and (told.link or told.chance is not None):
+                raise ValueError(f"tasks.{task}: link and chance belong to a score, its unit is {told.unit}")
+            if told.link is not None:
+                _known(f"tasks.{task}.link", [told.link], losses, "loss")
+        for name, group in self.groups.items() if self.tasks else ():
+            _known(f"groups.{name}", group, self.tasks, "task")
+        return self
+
+    @model_validator(mode="after")
+    def _names_refer(self) -> Settings:
+        for domain in self.domains:
+            if not domain or ":" in domain:
+                raise ValueError(f"domains: {domain!r} needs a name without a colon")
+        for name, shares in self.mixtures.items():
+            _known(f"mixtures.{name}", shares, self.domains, "domain")
+            _simplex(name, shares)
+        for size in self.sizes:
+            _size("sizes", size)
+        names = [phase.name for phase in self.phases]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"phases: {twice[0]!r} stands there twice; give a returning phase another name")
+        if self.phases and abs(sum(p.share for p in self.phases) - 1) > 1e-6:
+            raise ValueError(f"phases: the shares must sum to 1, got {sum(p.share for p in self.phases):g}")
+        if self.training.simulate_epochs and self.target is None:
+            raise ValueError("training.simulate_epochs = true needs [target] with its tokens; add it")
+        for number, recipe in enumerate(self.recipes, 1):
+            where = f"recipes[{number}]"
+            _known(f"{where}.size", [recipe.size], self.sizes, "size")
+            _known(f"{where}.phases", recipe.phases, names, "phase")
+            _known(f"{where}.phases", [use.mixture for use in recipe.phases.values()], self.mixtures, "mixture")
+            shares = {p.name: recipe.phases[p.name].share or p.share for p in self.phases if p.name in recipe.phases}
+            if abs(sum(shares.values()) - 1) > 1e-6:
+                raise ValueError(
+                    f"{where}.phases: the shares must sum to 1, got {sum(shares.values()):g} from {shares}; "
+                    'give each as { mixture = "...", share = ... }'
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _target_refers(self) -> Settings:
+        if self.target is None:
+            return self
+        target, phases = self.target, [p.name for p in self.phases]
+        for where in ("params", "sizes", "ladder"):
+            given = getattr(target, where)
+            for size in given if isinstance(given, tuple) else [given] * (given is not None):
+                _size(f"target.{where}", size)
+        fixed, free = [target.params, target.tokens], [target.flops, target.sizes]
+        if not sorted([fixed.count(None), free.count(None)]) == [0, 2]:
+            raise ValueError(
+                "target: give params and tokens, or else flops and sizes, the range in which the size is free; "
+                f"got params {target.params}, tokens {target.tokens}, flops {target.flops}, sizes {target.sizes}"
+            )
+        over = (*target.prefix[:-1], *(part for branch in target.branches for part in branch))
+        if any(part.goes_on for part in over):
+            raise ValueError("target: only the last phase of prefix may go on; end the others")
+        for part in (*target.prefix, *(part for branch in target.branches for part in branch)):
+            _known("target.prefix", [part.phase], phases, "phase")
+            if isinstance(part.mixture, str):
+                _known("target.prefix", [part.mixture], self.mixtures, "mixture")
+            elif part.mixture is not None:
+                _known("target.prefix", part.mixture, self.domains, "domain")
+        _known("target.domain_epochs", _single(target.domain_epochs), self.domains, "domain")
+        for phase, bounds in (*target.floors.items(), *target.caps.items()):
+            _known("target", [phase], [*phases, "recipe"], "phase")
+            _known(f"target.{phase}", _single(bounds), self.domains, "domain")
+        return self
+
+    def units(self) -> dict[str, str]:
+        """Unit of each task."""
+        return {task: told.unit for task, told in self.tasks.items()}
+
+    def links(self) -> dict[str, str]:
+        """Score -> the loss that it is predicted through."""
+        return {task: told.link for task, told in self.tasks.items() if told.link is not None}
+
+    def chance(self) -> dict[str, float]:
+        """Score of guessing, where it is known."""
+        return {task: told.chance for task, told in self.tasks.items() if told.chance is not None}
+
+    def domain_values(self, counted: Mapping[str, int] | None = None) -> list[Domain]:
+        """Domains with their unique tokens: as written in study.toml, else as counted in the shards.
+
+        Raises:
+            InputError: a domain's unique tokens are neither written nor counted.
+        """
+        domains = []
+        for name, settings in self.domains.items():
+            unique = settings.unique_tokens or (counted or {}).get(name)
+            if unique is None:
+                raise InputError(
+                    f"nobody knows the unique tokens of domain {name!r}; run `mixlaw data` where it has a source, or "
+                    f"write unique_tokens = ... for it under [domains] of study.toml"
+                )
+            domains.append(Domain(name, settings.kind, unique))
+        return domains
+
+
+def _single(names: Mapping[str, float]) -> list[str]:
+    """Names of single domains: those of kinds have a colon."""
+    return [name for name in names if ":" not in name]
+
+
+def _known(where: str, names: Any, known: Any, what: str) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"{where}: unknown {what} {unknown[0]!r}; choose one of {', '.join(map(repr, known)) or 'none yet'}"
+        )
+
+
+def _size(where: str, size: str | int) -> None:
+    try:
+        parse_size(size)
+    except InputError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _simplex(name: str, shares: Mapping[str, float]) -> None:
+    try:
+        Mixture(shares)
+    except InvalidMixture as error:
+        raise ValueError(f"mixtures.{name}: {error}") from None
+
+
+def read_settings(path: Path) -> Settings:
+    """Read and validate a study.toml.
+
+    Raises:
+        InputError: no such file, not TOML, another version, or a key or value that is wrong.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"there is no study at {path.parent} (no {path.name}); "
+            f"create one with `mixlaw new {path.parent}`, or from runs with `mixlaw import RUNS.csv {path.parent}`"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}; mend that line") from error
+    return validate(data, path)
+
+
+def validate(data: Mapping[str, Any], path: Path) -> Settings:
+    """Settings from the content of a study.toml; `path` is named in errors.
+
+    Raises:
+        InputError: another version, or a key or value that is wrong.
+    """
+    version = data.get("version", VERSION)
+    if version != VERSION:
+        raise InputError(
+            f"{path} is a study of version {version!r}, "
+            f"this mixlaw reads version {VERSION}; use the mixlaw that wrote it"
+        )
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_sentence(error)}") from error
+
+
+#: Type of a problem -> what the value should look like.
+_SHAPES = {
+    "dict_type": ", which is written { NAME = value }",
+    "list_type": ', which is written ["a", "b"]',
+}
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem of a validation, as key, value and fix."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if not key:
+        return message + more
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; take it out or mend its spelling{more}"
+    if first["type"] == "missing":
+        return f"{key} is missing; add it{more}"
+    hint = _SHAPES.get(first["type"], "")
+    return f"{key} = {first['input']!r}: {message[0].lower() + message[1:]}{hint}{more}"

@@ -1,0 +1,72 @@
+"""The target of a study, and what counts as better, as its study.toml says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mixlaw.errors import InputError
+from mixlaw.optimizer.target.target import Guard, Target, Trained
+from mixlaw.recipe import Mixture
+from mixlaw.runner.models.ladder import parse_size
+from mixlaw.settings import Settings, TrainedSettings
+
+if TYPE_CHECKING:
+    from mixlaw.optimizer.goal.goal import Goal
+
+#: Fields of [target] that `Target` has under the same name and in the same form.
+_ALIKE = ("cooldown", "max_epochs", "domain_epochs", "phase_epochs", "floors", "caps")
+
+
+def target_of(settings: Settings) -> Target:
+    """What a study is for.
+
+    Raises:
+        InputError: there is no [target], or it makes no sense.
+    """
+    wanted = settings.target
+    if wanted is None:
+        raise InputError("there is no target; write [target] with params and tokens into study.toml")
+    goes_on = wanted.prefix[-1:] if wanted.prefix and wanted.prefix[-1].goes_on else ()
+    prefix = _trained(wanted.prefix[: len(wanted.prefix) - len(goes_on)], settings)
+    branches = tuple(_trained(branch, settings) for branch in wanted.branches)
+    over = {part.phase for branch in (prefix, *branches) for part in branch}
+    phases = [phase for phase in settings.phases if phase.name not in over]
+    if not phases:
+        raise InputError("all phases of the study are in the target's prefix; leave the one to be trained out of it")
+    last, guard = phases[-1], wanted.guard
+    same: dict[str, Any] = {name: getattr(wanted, name) for name in _ALIKE}
+    params, tokens = wanted.nominal
+    return Target(
+        params=params,
+        tokens=tokens,
+        phases=tuple(phase.name for phase in phases),
+        lengths={phase.name: wanted.lengths.get(phase.name, phase.share) for phase in phases[:-1]},
+        lr_end=last.lr_end if wanted.lr_end is None else wanted.lr_end,
+        prefix=prefix,
+        under_way=next(iter(_trained(goes_on, settings)), None),
+        branches=branches,
+        sizes=wanted.size_range,
+        ladder=tuple(parse_size(size) for size in wanted.ladder),
+        guard=None if guard is None else Guard(guard.most, guard.than, guard.sure),
+        **same,
+    )
+
+
+def goal_of(settings: Settings, telling: Sequence[str]) -> Goal:
+    """What counts as better: weights of [target], else all tasks that tell recipes apart alike."""
+    from mixlaw.optimizer.goal.goal import Goal, Measure
+
+    wanted = settings.target
+    if wanted is None:
+        return Goal(dict.fromkeys(telling, 1.0) or None)
+    weights = wanted.weights or dict.fromkeys(telling, 1.0)
+    return Goal(weights or None, Measure[wanted.measure.upper()], wanted.worst)
+
+
+def _trained(parts: Sequence[TrainedSettings], settings: Settings) -> tuple[Trained, ...]:
+    def mixture(part: TrainedSettings) -> Mixture | None:
+        shares = settings.mixtures[part.mixture] if isinstance(part.mixture, str) else part.mixture
+        return None if shares is None else Mixture(shares)
+
+    return tuple(Trained(part.phase, part.tokens, mixture(part), part.lr_end) for part in parts)
