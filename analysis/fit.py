@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -19,8 +19,8 @@ from mixlaw.analysis.residual.process import MANY
 from mixlaw.analysis.surface.link import FEWEST, FittedLink, fit_links, measured_both, through
 from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.surface import Surfaces, surfaces_of
+from mixlaw.progress import Progress
 
-Progress = Callable[[float, str], None]
 #: Posterior draws of a fold: enough for a standard deviation that is averaged over many rows.
 FOLD_DRAWS, FOLD_DRAWS_OF_MANY = 16, 6
 

@@ -28,7 +28,7 @@ from mixlaw.runner.batches.order import Order
 from mixlaw.runner.batches.shards import TokenStream
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import initialise, optimizer
-from mixlaw.runner.models.loss import Losses
+from mixlaw.runner.models.loss import LossModule
 from mixlaw.runner.train.step import train_step
 
 SHARES = {"code": 0.25, "docs": 0.05, "facts": 0.2, "markup": 0.04, "math": 0.01, "prose": 0.45}
@@ -111,7 +111,7 @@ def theirs(parts: list[Any], streamed: bool) -> Iterator[NDArray[Any]]:
 def training() -> Iterator[NDArray[Any]]:
     """Steps of a model of 0.1M on one resident batch; each yields the tokens it consumed."""
     model = initialise(shape("0.1M"), 1024, SEQUENCE, seed=0)
-    losses, adamw = Losses(model), optimizer(model, 1e-3, 0.95)
+    losses, adamw = LossModule(model), optimizer(model, 1e-3, 0.95)
     tokens = torch.randint(1024, (BATCH, SEQUENCE + 1))
     while True:
         train_step(losses, adamw, tokens, 1e-3)

@@ -138,7 +138,7 @@ def idle() -> int:
 
 
 @contextmanager
-def watched(base: int) -> Iterator[list[int]]:
+def progress_or_bar(base: int) -> Iterator[list[int]]:
     """Peak of what this process and its children hold, beyond what they had or have when idle."""
     peak, own, done = [0], resident(os.getpid()), threading.Event()
 
@@ -164,7 +164,7 @@ def memory(folder: Path, sizes: list[float]) -> None:
     for size in sizes:
         make(folder / f"text {size:g}", size * 1e6)
         began = time.perf_counter()
-        with watched(base) as peak:
+        with progress_or_bar(base) as peak:
             prepare(
                 folder / f"data {size:g}",
                 {"all": f"text {size:g}"},

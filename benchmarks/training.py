@@ -28,7 +28,7 @@ from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.batches.loader import Batches
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import initialise, optimizer
-from mixlaw.runner.models.loss import Losses
+from mixlaw.runner.models.loss import LossModule
 from mixlaw.runner.models.memory import keep_freed_memory
 from mixlaw.runner.train.log import Meter
 from mixlaw.runner.train.parallel import ALONE, spread
@@ -77,7 +77,7 @@ def bare(size: str) -> Callable[[int], None]:
 def passes(size: str) -> Callable[[int], None]:
     """The bare step in passes that stay in caches, as the loop makes them: what the loop is left to cost."""
     model = initialise(shape(size), VOCABULARY, SEQUENCE, seed=0)
-    adamw, losses = optimizer(model, 1e-3, 0.95), Losses(model)
+    adamw, losses = optimizer(model, 1e-3, 0.95), LossModule(model)
     tokens = torch.randint(VOCABULARY, (ROWS, SEQUENCE + 1))
 
     def steps(count: int) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from mixlaw.runner.execute.local import LocalExecutor
 from mixlaw.runner.execute.machines import Machine
-from mixlaw.runner.execute.queue import Progress
+from mixlaw.runner.execute.queue import RunProgress
 from mixlaw.runner.plan.tree import Tree, plan
 from mixlaw.study import Study, open_study
 
@@ -63,7 +63,7 @@ def trained(study: Study, tree: Tree, workers: int) -> tuple[float, float]:
     shutil.rmtree(study.runs, ignore_errors=True)
     ends: list[float] = []
 
-    def watch(state: Progress) -> None:
+    def watch(state: RunProgress) -> None:
         ends.extend([time.perf_counter()] * (state.segments_done - len(ends)))
 
     began = time.perf_counter()

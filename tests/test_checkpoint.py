@@ -15,7 +15,7 @@ import torch
 from mixlaw.errors import InputError
 from mixlaw.runner.models.ladder import Shape
 from mixlaw.runner.models.llama import initialise, optimizer
-from mixlaw.runner.models.loss import Losses
+from mixlaw.runner.models.loss import LossModule
 from mixlaw.runner.train import checkpoint
 from mixlaw.runner.train.checkpoint_files import STATE, verify
 from mixlaw.runner.train.step import train_step
@@ -43,7 +43,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = initialise(Shape(32, 2), VOCABULARY, SEQUENCE, seed=0)
     adamw = optimizer(model, 1e-3, 0.95)
     for number in range(3):
-        train_step(Losses(model), adamw, batch(number), 1e-3)
+        train_step(LossModule(model), adamw, batch(number), 1e-3)
     checkpoint.save(folder / "saved", model, adamw, 3, tokenizer)
     return folder / "saved"
 
@@ -66,12 +66,12 @@ def test_transformers_loads_a_checkpoint_as_it_is(saved: Path) -> None:
 def test_training_goes_on_bit_for_bit_from_a_checkpoint(tmp_path: Path) -> None:
     model = initialise(Shape(64, 2), VOCABULARY, SEQUENCE, seed=1)
     adamw = optimizer(model, 1e-3, 0.95)
-    losses = [train_step(Losses(model), adamw, batch(number), 1e-3 / (number + 1)) for number in range(6)]
+    losses = [train_step(LossModule(model), adamw, batch(number), 1e-3 / (number + 1)) for number in range(6)]
 
     other = initialise(Shape(64, 2), VOCABULARY, SEQUENCE, seed=1)
     moments, again = optimizer(other, 1e-3, 0.95), []
     for number in range(6):
-        again.append(train_step(Losses(other), moments, batch(number), 1e-3 / (number + 1)))
+        again.append(train_step(LossModule(other), moments, batch(number), 1e-3 / (number + 1)))
         checkpoint.save(tmp_path / "one", other, moments, number + 1, NOWHERE)
         restored = checkpoint.load(tmp_path / "one")
         assert restored.step == number + 1

@@ -19,7 +19,7 @@ from mixlaw.runner.batches.manifest import Manifest, read_manifest
 from mixlaw.runner.batches.shards import verify
 from mixlaw.runner.corpora import build, spool
 from mixlaw.runner.corpora.prepare import BUILDING, prepare
-from mixlaw.runner.corpora.process_pool import Crew, Tell
+from mixlaw.runner.corpora.process_pool import ProcessPool, Progress
 from processes import family, gone, wait_until
 
 DOMAINS = {"a": "a", "b": "b.jsonl"}
@@ -193,15 +193,15 @@ def test_a_source_that_is_refused_leaves_the_data_as_they_are(corpus: Path, want
 
 
 def test_a_helper_that_dies_or_cannot_take_a_job_ends_the_work_with_a_reason() -> None:
-    with Crew(2) as crew, pytest.raises(RuntimeError, match=r"ended with code 7"):
+    with ProcessPool(2) as crew, pytest.raises(RuntimeError, match=r"ended with code 7"):
         list(crew.run([partial(_leave, 7)] * 3, lambda *_: None))
-    with Crew(1) as crew, pytest.raises(RuntimeError, match=r"ValueError: no number"):
+    with ProcessPool(1) as crew, pytest.raises(RuntimeError, match=r"ValueError: no number"):
         list(crew.run([partial(_fail, "no number")], lambda *_: None))
 
 
-def _leave(code: int, tell: Tell) -> None:
+def _leave(code: int, tell: Progress) -> None:
     os._exit(code)
 
 
-def _fail(text: str, tell: Tell) -> None:
+def _fail(text: str, tell: Progress) -> None:
     raise ValueError(text)

@@ -14,7 +14,7 @@ import pytest
 from mixlaw.runner.batches.shards import TokenStream
 from mixlaw.runner.corpora.buckets import TokenFile, buckets
 from mixlaw.runner.corpora.duplicates import Found, find_duplicates
-from mixlaw.runner.corpora.process_pool import Crew
+from mixlaw.runner.corpora.process_pool import ProcessPool
 from mixlaw.runner.corpora.shard_files import Assemble, cut
 from mixlaw.runner.corpora.sources.document import Document, digest, hash64, parts
 from mixlaw.runner.corpora.sources.part import Part
@@ -123,7 +123,7 @@ def gather(sources: list[list[Document]], folder: Path, share: float, limit: int
         counts = [read_counts(path) for path in job.runs()]
         spooled[str(number)] = Spooled(job.folder, (len(counts),), (base,), sum(count.blank for count in counts))
         base += sum(count.entries for count in counts)
-    found = find_duplicates(spooled, folder / "bits", Crew(0), limit)
+    found = find_duplicates(spooled, folder / "bits", ProcessPool(0), limit)
     result = []
     for name, domain in spooled.items():
         train, held_out = (

@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import load_file
 
 from mixlaw.errors import InputError
-from mixlaw.runner.execute.local import Hand, LocalExecutor
+from mixlaw.runner.execute.local import LocalExecutor, WorkerHandle
 from mixlaw.runner.execute.machines import Machine, Place
-from mixlaw.runner.execute.queue import TRIES, Progress
+from mixlaw.runner.execute.queue import TRIES, RunProgress
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.memory import USABLE, training_bytes
 from mixlaw.runner.plan.tree import plan
@@ -42,7 +42,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The study, trained without disturbance."""
     study = copy(prepared, tmp_path_factory.mktemp("trained") / "study")
-    seen: list[Progress] = []
+    seen: list[RunProgress] = []
     outcome = study.run(workers=2, progress=seen.append)
     assert (len(outcome.done), outcome.failed, outcome.blocked) == (SEGMENTS, {}, ())
     assert seen[-1].segments_done == SEGMENTS
@@ -230,7 +230,7 @@ def test_an_interrupt_while_a_worker_is_started_leaves_nobody(
     study, before, started = copy(prepared, tmp_path / "study"), set(children(os.getpid())), set()
 
     class Interrupted(LocalExecutor):
-        def hire(self, number: int, place: Place) -> Hand:
+        def hire(self, number: int, place: Place) -> WorkerHandle:
             hand = super().hire(number, place)
             started.update(set(children(os.getpid())) - before)
             os.kill(os.getpid(), sent)
@@ -331,7 +331,7 @@ def test_a_size_that_one_device_cannot_hold_takes_several_and_comes_to_what_one_
     (study.path / "study.toml").write_text(settings.rpartition("[[recipes]]")[0].rpartition("[[recipes]]")[0])
     study, alone = open_study(study.path), copy(study.path, tmp_path / "alone")
     train_here(alone)
-    tree, told = plan(study.recipes()), list[Progress]()
+    tree, told = plan(study.recipes()), list[RunProgress]()
     size, setup = shape(tree.recipes[0].params), study.setup
     one, two = (training_bytes(size, 300, setup.sequence, 1, ranks=ranks, recompute=True) for ranks in (1, 2))
     assert two < one

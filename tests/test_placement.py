@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from mixlaw.cli import app
 from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.runner.execute.backends import Local, Ray, backend_of
 from mixlaw.runner.execute.machines import Machine, Place, Pool, needed, this_machine
-from mixlaw.runner.execute.sites import Local, Ray, site_of
 from mixlaw.runner.models.ladder import shape
-from mixlaw.runner.plan.dry_run import DryRun, Terms
+from mixlaw.runner.plan.dry_run import Assumptions, DryRun
 from mixlaw.runner.plan.placement import Job, placed
 from mixlaw.runner.plan.price import Plan
 from mixlaw.runner.plan.setup import Setup
@@ -60,13 +60,13 @@ def test_gpus_that_are_not_here_are_refused() -> None:
     with pytest.raises(InputError, match="500 GPUs are wanted, 0 are here"):
         this_machine(gpus=500)
     with pytest.raises(InputError, match="got '4x8'"):
-        site_of("local", gpus="4x8")
-    assert site_of("local", 2, "0", "srun -n 2 'a b'") == Local(2, 0, ("srun", "-n", "2", "a b"))
-    assert site_of("ray", 2, store="s3://b") == Ray("auto", "s3://b", 2)
+        backend_of("local", gpus="4x8")
+    assert backend_of("local", 2, "0", "srun -n 2 'a b'") == Local(2, 0, ("srun", "-n", "2", "a b"))
+    assert backend_of("ray", 2, store="s3://b") == Ray("auto", "s3://b", 2)
     with pytest.raises(InputError, match="the local executor takes no --store"):
-        site_of("local", store="s3://b")
+        backend_of("local", store="s3://b")
     with pytest.raises(InputError, match="the ray executor takes no --launch"):
-        site_of("ray", launch="srun")
+        backend_of("ray", launch="srun")
 
 
 # --- placement ------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_two_machines_share_what_one_device_suffices_for() -> None:
 @pytest.mark.parametrize("terms", [{"gpus": "0"}, {"gpus": "2x"}, {"gpus": "two"}, {"gpu": "H99"}, {"mfu": 0.0}])
 def test_terms_that_make_no_sense_are_refused(terms: dict[str, object]) -> None:
     with pytest.raises(InputError, match=r"got .*write one of them|no figures are known|--mfu is a share"):
-        Terms(**terms)  # type: ignore[arg-type]
+        Assumptions(**terms)  # type: ignore[arg-type]
 
 
 def test_a_dry_run_of_a_study_writes_nothing_and_trains_nothing(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_dry_run_of_a_study_writes_nothing_and_trains_nothing(tmp_path: Path) 
     with pytest.raises(InputError, match=r"25,248 parameters was not timed on this machine; let `mixlaw plan"):
         study.dry_run()
     with pytest.raises(InputError, match="no GPU here to time"):
-        study.dry_run(terms=Terms(gpus="4"))
+        study.dry_run(terms=Assumptions(gpus="4"))
     options = ["--dry-run", "--gpus", "2x2", "--gpu", "H100", "--mfu", "0.5", "--price", "2.5", "--json"]
     done = CliRunner().invoke(app, ["run", str(study.path), *options])
     assert done.exit_code == 0

@@ -21,8 +21,8 @@ from mixlaw.study.showing import Plots
 from studies import DOMAINS, study
 
 WORK = """
-from mixlaw.progress import telling
-with telling("fit") as tell:
+from mixlaw.progress import progress_bar
+with progress_bar("fit") as tell:
     tell(0.25, "audit of a law")
     {end}
 """
@@ -65,7 +65,7 @@ def test_a_log_gets_a_line_now_and_then_with_the_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "SILENCE", -1.0)
-    with progress.telling("fit") as tell:
+    with progress.progress_bar("fit") as tell:
         tell(0.25, "audit of a law")
     said = capsys.readouterr()
     assert said.err.splitlines()[-1] == "fit: 25%, about 0 s left: audit of a law"
@@ -74,9 +74,9 @@ def test_a_log_gets_a_line_now_and_then_with_the_time_left(
 
 def test_a_script_is_told_nothing_and_a_caller_what_he_asked_for() -> None:
     heard: list[tuple[float, str]] = []
-    with progress.watched("fit", lambda share, what: heard.append((share, what))) as tell:
+    with progress.progress_or_bar("fit", lambda share, what: heard.append((share, what))) as tell:
         tell(0.5, "half")
-    code = 'from mixlaw.progress import watched\nwith watched("fit", None) as tell: tell(0.5, "half")'
+    code = 'from mixlaw.progress import progress_or_bar\nwith progress_or_bar("fit", None) as tell: tell(0.5, "half")'
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert heard == [(0.5, "half")]
     assert (done.stdout, done.stderr) == ("", "")
@@ -108,7 +108,10 @@ def ran(kernel: NotebookClient, code: str) -> Any:
 
 
 def test_a_notebook_gets_a_bar_that_goes_when_the_work_is_done(kernel: NotebookClient) -> None:
-    begun = ran(kernel, 'from mixlaw.progress import watched\nbar = watched("fit", None)\ntell = bar.__enter__()')
+    begun = ran(
+        kernel,
+        'from mixlaw.progress import progress_or_bar as bar_of\nbar = bar_of("fit", None)\ntell = bar.__enter__()',
+    )
     ran(kernel, 'tell(0.25, "audit of <a> law")')
     (shown,) = begun.outputs
     assert '<progress value="0.2500" max="1">' in shown.data["text/html"]

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.runner.execute.queue import Progress
-from mixlaw.runner.execute.sites import Ray
+from mixlaw.runner.execute.backends import Ray
+from mixlaw.runner.execute.queue import RunProgress
 from mixlaw.runner.plan.tree import plan
 from mixlaw.runner.train.store import Store
 from mixlaw.study import Study, open_study
@@ -115,7 +115,7 @@ def test_a_node_killed_in_mid_segment_costs_the_steps_since_its_last_checkpoint(
     def log(lineage: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (study.runs / f"{lineage}.training.jsonl").read_text().splitlines()]
 
-    def watch(state: Progress) -> None:
+    def watch(state: RunProgress) -> None:
         speeds.update(state.speeds)
         for hand in executor.hands:
             if hand.segment is None:

@@ -17,7 +17,7 @@ from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import plan
 from mixlaw.runner.train.loop import Stopped, train_segment
-from mixlaw.runner.train.spikes import BEFORE, IN_A_ROW, Spoilt, Watch
+from mixlaw.runner.train.spikes import BEFORE, IN_A_ROW, Diverging, Watch
 
 SETUP = Setup(data="no data", data_hash="", vocabulary=300, sequence=32, tasks=(), batch=4, warmup_tokens=1000)
 STEP = SETUP.step_tokens(shape("0.025M").params)
@@ -90,7 +90,7 @@ def test_eight_bad_steps_in_a_row_are_marked_with_the_eight_before_but_not_beyon
         watch = usual(128)
         watch.begin = begin
         assert not any(watch.made(step, math.nan, 1.0) for step in range(128, 128 + IN_A_ROW - 1))
-        with pytest.raises(Spoilt) as caught:
+        with pytest.raises(Diverging) as caught:
             watch.made(128 + IN_A_ROW - 1, math.nan, 1.0)
         assert caught.value.step == first
         assert [step for step in range(200) if watch.skips(step)] == [*range(first, 128 + IN_A_ROW)]

@@ -28,7 +28,7 @@ from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.batches.loader import Batches
 from mixlaw.runner.corpora import tokenizer as bpe
-from mixlaw.runner.models.foreign import OPTIMIZER, Start, load_start, read_start
+from mixlaw.runner.models.foreign import OPTIMIZER, InitialCheckpoint, load_start, read_start
 from mixlaw.runner.models.llama import optimizer
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, plan
@@ -74,13 +74,13 @@ def saved(model: Any, tokenizer: Path, folder: Path) -> Path:
     return folder
 
 
-def read(folder: Path, tokenizer: Path, loaded: bool = False, sequence: int = SEQUENCE) -> Start:
+def read(folder: Path, tokenizer: Path, loaded: bool = False, sequence: int = SEQUENCE) -> InitialCheckpoint:
     return read_start(
         str(folder), Path(), optimizer=loaded, tokenizer=tokenizer, vocabulary=VOCABULARY, sequence=sequence
     )
 
 
-def study(start: Start, tokenizer: Path, steps: int) -> tuple[Segment, Setup]:
+def study(start: InitialCheckpoint, tokenizer: Path, steps: int) -> tuple[Segment, Setup]:
     """So many steps at a constant rate."""
     setup = Setup(
         data=str(tokenizer.parent), data_hash="", vocabulary=VOCABULARY, sequence=SEQUENCE, tasks=(), batch=BATCH,

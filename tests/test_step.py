@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import config, initialise, optimizer
-from mixlaw.runner.models.loss import IGNORED, Losses
+from mixlaw.runner.models.loss import IGNORED, LossModule
 from mixlaw.runner.train.step import train_step
 
 VOCABULARY, SEQUENCE = 300, 32
@@ -29,7 +29,7 @@ def test_loss_and_gradients_are_those_of_plain_cross_entropy_also_with_labels_th
     tokens = batch(70)  # more rows of logits than one block holds
     inputs, labels = tokens[:, :-1], tokens[:, 1:].clone()
     labels[5:9] = IGNORED
-    loss = Losses(model)(inputs, labels)
+    loss = LossModule(model)(inputs, labels)
     loss.backward()
     ours = [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
     model.zero_grad()
@@ -48,7 +48,7 @@ def test_a_batch_in_passes_trains_what_the_batch_at_once_trains() -> None:
     for number in range(20):
         tokens = batch(12).roll(number, 1)
         seen = [
-            train_step(Losses(model), adamw, tokens, 3e-3, at_once=at_once)
+            train_step(LossModule(model), adamw, tokens, 3e-3, at_once=at_once)
             for model, adamw, at_once in zip(models, adamws, (12, 5), strict=True)  # 5, 5 and 2
         ]
         assert seen[0].loss == pytest.approx(seen[1].loss, abs=1e-5)
@@ -72,7 +72,7 @@ def test_a_saved_model_gives_the_same_logits_in_transformers_in_another_process(
 
     model = initialise(SIZE, VOCABULARY, SEQUENCE, seed=1)
     adamw = optimizer(model, 3e-3, 0.95)
-    train_step(Losses(model), adamw, batch(8), 3e-3)
+    train_step(LossModule(model), adamw, batch(8), 3e-3)
     checkpoint.save(tmp_path / "checkpoint", model, adamw, 1, tmp_path)
     with torch.no_grad():
         np.save(tmp_path / "logits.npy", model(input_ids=batch(2)[:, :-1]).logits.numpy())

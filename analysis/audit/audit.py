@@ -14,7 +14,7 @@ from torch import Tensor
 from mixlaw.analysis.audit.folds import Fold
 from mixlaw.analysis.audit.peers import BASELINES, CHOICES
 from mixlaw.analysis.data.observed import Observed
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 
 Floats = NDArray[np.float64]
 Z90 = 1.6448536269514722
@@ -51,7 +51,7 @@ class Held:
 
 
 @dataclass(frozen=True, eq=False)
-class Audit(Shown):
+class Audit(Printable):
     """Held-out figures of a fit.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import Curve
+from mixlaw.progress import Progress
 
 #: Residuals beyond this many standard deviations count linearly (Huber's choice, 95 % efficient for normal noise).
 HUBER = 1.345
@@ -20,8 +21,6 @@ CHUNK = 16 * 2**20
 
 #: The secant is learned once a step gains less than this share of the cost; from afar it leads to worse minima.
 NEAR = 1e-3
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, eq=False)

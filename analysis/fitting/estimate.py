@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -16,8 +15,8 @@ from mixlaw.analysis.laws import Law
 from mixlaw.analysis.laws.base import Form
 from mixlaw.analysis.residual.process import MANY, MASKED, ROWS, ROWS_OF_MANY, Evidence, Kernel, learn_kernel
 from mixlaw.analysis.surface.member import Member
+from mixlaw.progress import Progress
 
-Progress = Callable[[float, str], None]
 #: Starts drawn from the prior, the first at its mean; of each task the best is kept.
 STARTS = 6
 #: Rounds of: fit, learn residual spread, learn what tasks share; fewer from a start that is good already.

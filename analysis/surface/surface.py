@@ -20,7 +20,7 @@ from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.data.scale import from_log_loss
 from mixlaw.analysis.surface.link import FittedLink, binomial, followed, through
 from mixlaw.analysis.surface.member import Member
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 
 if TYPE_CHECKING:
     from mixlaw.analysis.audit.audit import Audit
@@ -61,7 +61,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, eq=False)
-class Surfaces(Shown):
+class Surfaces(Printable):
     """All tasks of a study, fitted.
 
     Attributes:

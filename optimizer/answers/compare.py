@@ -19,7 +19,7 @@ from mixlaw.optimizer.answers.tables import Rows, html, lines
 from mixlaw.optimizer.goal.evidence import interval
 from mixlaw.optimizer.goal.gains import log_losses
 from mixlaw.optimizer.goal.posterior import Beliefs
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 from mixlaw.recipe import Domain, Recipe
 
 POINT = 0.01  # share of a recipe's tokens
@@ -44,7 +44,7 @@ class Worthwhile:
 
 
 @dataclass(frozen=True)
-class WhatIf(Shown):
+class WhatIf(Printable):
     """What a recipe would measure.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from html import escape
@@ -32,11 +32,11 @@ from mixlaw.optimizer.search.optimize import candidates
 from mixlaw.optimizer.target.feasible import Infeasible, feasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Target
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
+from mixlaw.progress import Progress
 from mixlaw.recipe import Domain, Recipe
 
 Floats = NDArray[np.float64]
-Progress = Callable[[float, str], None]
 
 STEPS = 20  # of the gradient search for each weighting
 SHOWN = 12  # recipes of a front that are told
@@ -57,7 +57,7 @@ class Compromise:
 
 
 @dataclass(frozen=True)
-class Front(Shown):
+class Front(Printable):
     """Recipes between which only a preference can choose, from the best for the first group to that for the last.
 
     Attributes:

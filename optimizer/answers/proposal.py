@@ -14,7 +14,7 @@ from mixlaw.errors import InputError
 from mixlaw.files import write_json
 from mixlaw.optimizer.target.json import prefix_as_json, prefix_from_json
 from mixlaw.optimizer.target.target import Target, Trained
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 from mixlaw.recipe import Recipe
 
 FORMAT = 2
@@ -120,7 +120,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Proposal(Shown):
+class Proposal(Printable):
     """A recommended recipe with everything that is known about it.
 
     Attributes:

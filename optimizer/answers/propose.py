@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,9 +24,8 @@ from mixlaw.optimizer.search.optimize import ENOUGH, best_points, on_ladder
 from mixlaw.optimizer.search.problem import distinct, ground_of
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Target
+from mixlaw.progress import Progress
 from mixlaw.recipe import Domain, Recipe
-
-Progress = Callable[[float, str], None]
 
 
 def propose(

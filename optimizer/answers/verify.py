@@ -14,7 +14,7 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.optimizer.answers.proposal import Forecast, Interval, Proposal
 from mixlaw.optimizer.goal.gains import apart
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 from mixlaw.recipe import Recipe
 
 SAME = 0.01  # difference in size, tokens and mixture below which a run is the recipe: data come in whole sequences
@@ -41,7 +41,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Verification(Shown):
+class Verification(Printable):
     """All forecasts that can be checked, and those that still wait for a run.
 
     Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -24,9 +24,8 @@ from mixlaw.optimizer.next_runs.value import TRIFLE, Batch, Outlook, choose_batc
 from mixlaw.optimizer.target.feasible import Feasible, feasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Target
+from mixlaw.progress import Progress
 from mixlaw.recipe import Domain, Recipe
-
-Progress = Callable[[float, str], None]
 
 #: Recipes for the target that proxies are made from: optima of worlds, points between them and others, spread points.
 OPTIMA, BETWEEN, OTHERS = 12, 8, 12

@@ -12,7 +12,7 @@ from typing import Any
 
 from mixlaw.optimizer.answers.tables import html, phases, with_phases
 from mixlaw.optimizer.target.target import Target
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 from mixlaw.recipe import Recipe
 
 
@@ -82,7 +82,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Suggestion(Shown):
+class Suggestion(Printable):
     """The next runs for a target, under a budget.
 
     Attributes:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 
 Floats = NDArray[np.float64]
@@ -73,7 +73,7 @@ class Guard:
 
 
 @dataclass(frozen=True)
-class Target(Shown):
+class Target(Printable):
     """A model size and token budget, with the limits a recipe has to keep.
 
     Names in limits are domains, kinds (`kind:code`), or `all:code` and `all:text`: what counts as code, and the rest.

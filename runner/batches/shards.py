@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
+from mixlaw.progress import Progress
 from mixlaw.runner.batches.manifest import DomainManifest, Manifest, ShardFile, read_manifest
 from mixlaw.runner.corpora.shard_files import index_path, sha256
-from mixlaw.runner.corpora.stages import Progress
 
 Tokens = NDArray[np.unsignedinteger]
 

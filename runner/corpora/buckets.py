@@ -12,7 +12,7 @@ import numpy as np
 
 from mixlaw.files import replacing
 from mixlaw.runner.corpora.duplicates import dropped, read_bits
-from mixlaw.runner.corpora.process_pool import Tell
+from mixlaw.runner.corpora.process_pool import Progress
 from mixlaw.runner.corpora.spill_files import Ints, Section, ranges, rows, stretch, total_sizes
 from mixlaw.runner.corpora.spool import OVERHEAD, Piece, Spooled
 from mixlaw.runner.corpora.tokenizer import encode, load
@@ -100,7 +100,7 @@ class Tokenise:
     dtype: str
     out: TokenFile
 
-    def __call__(self, tell: Tell) -> None:
+    def __call__(self, tell: Progress) -> None:
         """Write the file."""
         tokenizer, done = _loaded(self.tokenizer), 0
         table: list[tuple[int, int, int]] = []

@@ -18,15 +18,16 @@ from pathlib import Path
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json
+from mixlaw.progress import Progress
 from mixlaw.runner.batches.manifest import ShardFile
 from mixlaw.runner.corpora.buckets import Bucket, TokenFile, Tokenise, buckets
 from mixlaw.runner.corpora.duplicates import Found, find_duplicates
-from mixlaw.runner.corpora.process_pool import Crew, Job
+from mixlaw.runner.corpora.process_pool import Job, ProcessPool
 from mixlaw.runner.corpora.shard_files import Assemble, cut
 from mixlaw.runner.corpora.sources.source import partitions
 from mixlaw.runner.corpora.spill_files import SIDES, read_counts
 from mixlaw.runner.corpora.spool import UNKNOWN, Piece, Reading, Spooled, readings
-from mixlaw.runner.corpora.stages import Progress, Stages
+from mixlaw.runner.corpora.stages import Stages
 from mixlaw.runner.corpora.tokenizer import Words, adopted, trained
 
 #: Bytes of each domain to train the tokenizer on: equal bytes, so that no domain owns the vocabulary.
@@ -85,7 +86,7 @@ class Build:
         self._tidy()
         if self.wanted.tokenizer is not None:  # a wrong one is found before hours are spent
             adopted(self.wanted.tokenizer, self.work / "tokenizer")
-        with Crew(self.processes if self.processes > 1 else 0) as crew:
+        with ProcessPool(self.processes if self.processes > 1 else 0) as crew:
             self._read(crew)
             found = self._compare(crew)
             words = self._words()
@@ -102,7 +103,7 @@ class Build:
                 shutil.rmtree(path, ignore_errors=True)
         self.work.mkdir(parents=True, exist_ok=True)
 
-    def _do(self, crew: Crew, stage: str, jobs: Sequence[tuple[Job, int, Path, str]]) -> None:
+    def _do(self, crew: ProcessPool, stage: str, jobs: Sequence[tuple[Job, int, Path, str]]) -> None:
         """Do the jobs, each with its size, a path that is there once it is done, and what it is called."""
         total = max(1, sum(size for _, size, _, _ in jobs))
         left = [(job, size / total, what) for job, size, done, what in jobs if not done.exists()]
@@ -120,7 +121,7 @@ class Build:
     def _reading(self, domain: str) -> Path:
         return self.folder / f"read-{domain}-{self.wanted.identities[domain][:16]}"
 
-    def _read(self, crew: Crew) -> None:
+    def _read(self, crew: ProcessPool) -> None:
         jobs = [(job, name) for name, jobs in self._readings.items() for job in jobs]
         self._do(crew, "reading", [(job, job.size, job.done, f"reading {name}") for job, name in jobs])
 
@@ -142,7 +143,7 @@ class Build:
             base += sum(entries)
         return found
 
-    def _compare(self, crew: Crew) -> dict[str, Found]:
+    def _compare(self, crew: ProcessPool) -> dict[str, Found]:
         self.stages.begin("comparing", "dropping duplicates")
         path = self.work / "found.json"
         if not path.exists():
@@ -169,7 +170,7 @@ class Build:
         samples = (first_pieces(self.buckets(name, "train"), SAMPLE_BYTES) for name in self.wanted.domains)
         return trained((piece.text for sample in samples for piece in sample), self.wanted.vocabulary, folder)
 
-    def _tokenise(self, crew: Crew, words: Words) -> dict[Side, list[TokenFile]]:
+    def _tokenise(self, crew: ProcessPool, words: Words) -> dict[Side, list[TokenFile]]:
         files: dict[Side, list[TokenFile]] = {}
         jobs: list[tuple[Job, int, Path, str]] = []
         for name, stem in ((name, stem) for name in self.wanted.domains for stem in SIDES):
@@ -183,7 +184,7 @@ class Build:
         return files
 
     def _assemble(
-        self, crew: Crew, words: Words, files: Mapping[Side, Sequence[TokenFile]]
+        self, crew: ProcessPool, words: Words, files: Mapping[Side, Sequence[TokenFile]]
     ) -> dict[Side, tuple[ShardFile, ...]]:
         jobs = {}
         for (name, stem), of_side in files.items():

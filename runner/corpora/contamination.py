@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 from mixlaw.runner.batches.manifest import Manifest, ShardFile
 from mixlaw.runner.batches.shards import open_shards
-from mixlaw.runner.corpora.process_pool import Crew
+from mixlaw.runner.corpora.process_pool import ProcessPool
 from mixlaw.runner.corpora.tokenizer import load
 from mixlaw.runner.evaluate.items import read_items
 
@@ -85,7 +85,7 @@ class TaskOverlap:
 
 
 @dataclass(frozen=True)
-class Contamination(Shown):
+class Contamination(Printable):
     """The items that stand in training text, by task and domain; prints as a table with examples."""
 
     tasks: tuple[TaskOverlap, ...]
@@ -219,7 +219,7 @@ def check(
         done[number] = share * sizes[number]
         progress(sum(done) / sum(sizes), f"looking for items in {jobs[number].domain}")
 
-    with Crew(processes if processes > 1 and len(jobs) > 1 else 0) as crew:
+    with ProcessPool(processes if processes > 1 and len(jobs) > 1 else 0) as crew:
         found = {}
         for number, hits in crew.run(jobs, tell):
             found[number] = hits

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixlaw.files import replacing
-from mixlaw.runner.corpora.process_pool import Crew, Tell
+from mixlaw.runner.corpora.process_pool import ProcessPool, Progress
 from mixlaw.runner.corpora.spill_files import FINE, Ints, Section, Words, ranges, rows, total_sizes
 from mixlaw.runner.corpora.spool import BLANK, FLAGS, HELD_OUT, LONG, PIECE_OF, WHOLE, Spooled
 
@@ -60,7 +60,7 @@ class Compare:
     before: Path  # bits of the last round
     out: Path
 
-    def __call__(self, tell: Tell) -> tuple[Ints, str]:
+    def __call__(self, tell: Progress) -> tuple[Ints, str]:
         """Counts and checksum."""
         table, position = self._read()
         info = table[:, 3].astype(np.int64)
@@ -108,7 +108,7 @@ class CountOrigins:
     last: int
     bits: Path
 
-    def __call__(self, tell: Tell) -> int:
+    def __call__(self, tell: Progress) -> int:
         """The count."""
         bits, found = read_bits(self.bits), []
         for path in self.domain.paths:
@@ -117,7 +117,7 @@ class CountOrigins:
         return int(np.unique(np.concatenate(found)).size)
 
 
-def find_duplicates(domains: Mapping[str, Spooled], bits: Path, crew: Crew, most: int) -> dict[str, Found]:
+def find_duplicates(domains: Mapping[str, Spooled], bits: Path, crew: ProcessPool, most: int) -> dict[str, Found]:
     """Find what is a duplicate, write one bit an entry to `bits`, and count by domain.
 
     Args:
@@ -163,6 +163,6 @@ def _loaded(parts: Sequence[Path]) -> Iterator[Ints]:
         part.unlink()
 
 
-def _count_origins(domain: Spooled, bits: Path, crew: Crew, most: int) -> int:
+def _count_origins(domain: Spooled, bits: Path, crew: ProcessPool, most: int) -> int:
     chosen = ranges(total_sizes(domain.paths)[Section.ORIGINS], most)
     return sum(found for _, found in crew.run([CountOrigins(domain, *span, bits) for span in chosen], lambda *_: None))

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mixlaw.errors import InputError
+from mixlaw.progress import Progress
 from mixlaw.runner.batches.manifest import FORMAT, DomainManifest, Manifest, ShardFile, read_manifest, write_manifest
 from mixlaw.runner.batches.shards import open_shards
 from mixlaw.runner.corpora import tokenizer as tokenizers
@@ -21,7 +22,6 @@ from mixlaw.runner.corpora.duplicates import Found
 from mixlaw.runner.corpora.sources.source import identity, packages
 from mixlaw.runner.corpora.spill_files import SIDES
 from mixlaw.runner.corpora.spool import Piece
-from mixlaw.runner.corpora.stages import Progress
 from mixlaw.runner.evaluate.items import TASKS, build_items
 
 BUILDING = ".building"

@@ -2,7 +2,7 @@
 
 A job is a function that can be pickled; it is called with a function that takes the share done. Processes are started
 as `python -m mixlaw.runner.corpora.process_pool`: nothing of the caller is imported or forked, so that notebooks and
-scripts of any form can prepare data, whatever threads run in them. What passes between them are pickles on pipes, never files.
+scripts of any form can prepare data, whatever threads run in them. Pickles on pipes pass between them, never files.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from typing import IO, Any
 
 from mixlaw.errors import InputError
 
-Tell = Callable[[float], None]
-Job = Callable[[Tell], Any]
+Progress = Callable[[float], None]
+Job = Callable[[Progress], Any]
 
 #: Each process is one core's worth: the libraries below it would start as many threads as there are cores.
 ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
 PAUSE = 0.2  # seconds between two messages of progress
 
 
-class Crew:
+class ProcessPool:
     """So many processes, or none: then jobs run here, one after another."""
 
     def __init__(self, processes: int) -> None:
@@ -40,7 +40,7 @@ class Crew:
         for member in self._members:
             self._free.put(member)
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> ProcessPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,7 +95,7 @@ class _Member:
             env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
 
-    def call(self, job: Job, tell: Tell) -> Any:
+    def call(self, job: Job, tell: Progress) -> Any:
         """Run a job there and wait for its result."""
         assert self._process.stdin
         assert self._process.stdout
@@ -161,11 +161,11 @@ def _received(orders: IO[bytes]) -> Job:
     return job
 
 
-def _refuse(message: str, tell: Tell) -> None:
+def _refuse(message: str, tell: Progress) -> None:
     raise RuntimeError(message)
 
 
-def _seldom(tell: Tell) -> Tell:
+def _seldom(tell: Progress) -> Progress:
     last = time.monotonic()
 
     def told(share: float) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from mixlaw.files import replacing
 from mixlaw.runner.batches.manifest import ShardFile
 from mixlaw.runner.corpora.buckets import TokenFile
-from mixlaw.runner.corpora.process_pool import Tell
+from mixlaw.runner.corpora.process_pool import Progress
 from mixlaw.runner.corpora.spill_files import Ints
 
 SHARD_TOKENS = 2**27  # a file is closed at the first document end beyond: 256 MB of 16-bit tokens
@@ -72,7 +72,7 @@ class Assemble:
         """Tokens of the file."""
         return sum(stretch.end - stretch.begin for stretch in self.stretches)
 
-    def __call__(self, tell: Tell) -> None:
+    def __call__(self, tell: Progress) -> None:
         """Write the three files."""
         digest = hashlib.sha256()
         with replacing(self.path) as temporary, temporary.open("wb") as file:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mixlaw.runner.corpora.process_pool import Tell
+from mixlaw.runner.corpora.process_pool import Progress
 from mixlaw.runner.corpora.sources.document import Document, digest, hash64, parts
 from mixlaw.runner.corpora.sources.part import Part
 from mixlaw.runner.corpora.spill_files import Counts, Ints, Words, read_counts, write_run
@@ -78,7 +78,7 @@ class Reading:
         """A file that is there when all runs are."""
         return self.folder / f"{self.number:05d}.done"
 
-    def __call__(self, tell: Tell) -> None:
+    def __call__(self, tell: Progress) -> None:
         """Write the runs that are not there yet."""
         self.folder.mkdir(parents=True, exist_ok=True)
         before = [read_counts(path) for path in self.runs()]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
-Progress = Callable[[float, str], None]
+from mixlaw.progress import Progress
 
 #: Share of the time that each stage takes of a large corpus on few cores.
 STAGES = {"reading": 0.25, "comparing": 0.03, "tokenizer": 0.02, "tokenising": 0.65, "writing": 0.04, "items": 0.01}

@@ -14,10 +14,10 @@ from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_text
-from mixlaw.runner.execute.local import Executor, Hand
+from mixlaw.runner.execute.local import Executor, WorkerHandle
 from mixlaw.runner.execute.machines import Machine, Place
-from mixlaw.runner.execute.queue import Progress
-from mixlaw.runner.execute.ray_worker import Seat
+from mixlaw.runner.execute.queue import RunProgress
+from mixlaw.runner.execute.ray_worker import RayWorker
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train.gpus import GPUS
@@ -47,7 +47,7 @@ class RayExecutor(Executor):
         self,
         setup: Setup,
         runs: Path,
-        show: Callable[[Progress], None] = lambda _: None,
+        show: Callable[[RunProgress], None] = lambda _: None,
         address: str = "auto",
         store: str | None = None,
         workers: int | None = None,
@@ -66,7 +66,7 @@ class RayExecutor(Executor):
         self.kind = found[0].kind if found else self.kind
         return found if self.workers is None else _first(found, self.workers)
 
-    def hire(self, number: int, place: Place) -> Hand:
+    def hire(self, number: int, place: Place) -> WorkerHandle:
         """Start an actor on a node, with one CPU or so many GPUs."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -74,10 +74,10 @@ class RayExecutor(Executor):
         count = len(place.devices)
         resources = {"num_gpus": count, "num_cpus": 1} if self.kind == "cuda" else {"num_cpus": count}
         node = NodeAffinitySchedulingStrategy(place.machine, soft=False)
-        actor = ray.remote(Seat).options(**resources, max_concurrency=4, scheduling_strategy=node)
+        actor = ray.remote(RayWorker).options(**resources, max_concurrency=4, scheduling_strategy=node)
         setup = replace(self.setup, sinks=())  # their entries come here with the other news
         seat = actor.remote(json.dumps(setup.as_json()), self.url, self.shared, count, self.kind == "cpu")
-        return _RayHand(number, place, seat, self)
+        return _RayWorkerHandle(number, place, seat, self)
 
     def origin(self, segment: Segment) -> str | None:
         """Name of the checkpoint that a segment would go on from now."""
@@ -85,7 +85,7 @@ class RayExecutor(Executor):
         return next(iter(self.store.origins(segment, begin)), None)
 
 
-class _RayHand(Hand):
+class _RayWorkerHandle(WorkerHandle):
     """An actor on a node; a thread asks it for news while it has a segment."""
 
     def __init__(self, number: int, place: Place, seat: Any, driver: RayExecutor) -> None:

@@ -18,7 +18,7 @@ from mixlaw.errors import InputError
 from mixlaw.recipe import Recipe
 from mixlaw.runner.execute.machines import Machine, Place, Pool, needed
 from mixlaw.runner.execute.process import WorkerProcess
-from mixlaw.runner.execute.queue import Outcome, Progress, Queue
+from mixlaw.runner.execute.queue import Outcome, Queue, RunProgress
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, Tree
 from mixlaw.runner.train.checkpoint_files import origin, verify
@@ -27,7 +27,7 @@ Event = Mapping[str, Any]
 PATIENCE = 5.0  # seconds without news after which an executor looks again which machines there are
 
 
-class Hand(ABC):
+class WorkerHandle(ABC):
     """A worker as its driver sees it.
 
     Attributes:
@@ -65,10 +65,10 @@ class Executor(ABC):
         show: called whenever something moved.
     """
 
-    def __init__(self, setup: Setup, runs: Path, show: Callable[[Progress], None] = lambda _: None) -> None:
+    def __init__(self, setup: Setup, runs: Path, show: Callable[[RunProgress], None] = lambda _: None) -> None:
         self.setup, self.runs, self.show = setup, runs, show
-        self.events: queue.Queue[tuple[Hand, Event | None]] = queue.Queue()
-        self.hands: list[Hand] = []
+        self.events: queue.Queue[tuple[WorkerHandle, Event | None]] = queue.Queue()
+        self.hands: list[WorkerHandle] = []
         self.lock, self.interrupts = -1, _Interrupts()
 
     @abstractmethod
@@ -76,7 +76,7 @@ class Executor(ABC):
         """Where there is something to train on now."""
 
     @abstractmethod
-    def hire(self, number: int, place: Place) -> Hand:
+    def hire(self, number: int, place: Place) -> WorkerHandle:
         """Start a worker."""
 
     @abstractmethod
@@ -124,7 +124,7 @@ class Executor(ABC):
             finished: Recipe | None = segment.finished(self.recipes)
             hand.send({"segment": segment.as_json(), "finished": finished.as_json() if finished else None})
 
-    def _free_hand(self, devices: int) -> Hand | None:
+    def _free_hand(self, devices: int) -> WorkerHandle | None:
         """A worker on so many devices that has nothing to do: an old one, else a new one, else None."""
         idle = [hand for hand in self.hands if hand.segment is None]
         for hand in idle:
@@ -145,7 +145,7 @@ class Executor(ABC):
     def _numbers(self) -> set[int]:
         return {hand.number for hand in self.hands}
 
-    def _let_go(self, hands: Sequence[Hand]) -> None:
+    def _let_go(self, hands: Sequence[WorkerHandle]) -> None:
         for hand in hands:
             hand.stop()
             hand.wait()
@@ -177,7 +177,7 @@ class Executor(ABC):
         doing = {h.number: (h.segment, h.tokens) for h in self.hands if h.segment}
         self.show(work.progress(doing, {h.number: h.speed for h in self.hands if h.segment and h.speed}))
 
-    def _bury(self, work: Queue, hand: Hand) -> None:
+    def _bury(self, work: Queue, hand: WorkerHandle) -> None:
         """A worker died: its segment is tried again from its last checkpoint, unless it dies there every time."""
         self.hands.remove(hand)
         how = hand.wait()
@@ -212,7 +212,7 @@ class LocalExecutor(Executor):
         setup: Setup,
         runs: Path,
         machine: Machine,
-        show: Callable[[Progress], None] = lambda _: None,
+        show: Callable[[RunProgress], None] = lambda _: None,
         launch: Sequence[str] = (),
     ) -> None:
         super().__init__(setup, runs, show)
@@ -222,7 +222,7 @@ class LocalExecutor(Executor):
         """This one."""
         return [self.machine]
 
-    def hire(self, number: int, place: Place) -> Hand:
+    def hire(self, number: int, place: Place) -> WorkerHandle:
         """Start a process; where there are GPUs it sees its own alone."""
         visible = ",".join(map(str, place.devices)) if self.machine.kind == "cuda" else ""
         process = WorkerProcess(
@@ -234,7 +234,7 @@ class LocalExecutor(Executor):
             launch=self.launch,
             pass_fds=(self.lock,),
         )
-        return _LocalHand(number, place, process, self.events)
+        return _LocalWorkerHandle(number, place, process, self.events)
 
     def origin(self, segment: Segment) -> str | None:
         """Path of the checkpoint that a segment would go on from now."""
@@ -248,11 +248,11 @@ class LocalExecutor(Executor):
                 verify(folder)
 
 
-class _LocalHand(Hand):
+class _LocalWorkerHandle(WorkerHandle):
     """A process on this machine."""
 
     def __init__(
-        self, number: int, place: Place, process: WorkerProcess, events: queue.Queue[tuple[Hand, Event | None]]
+        self, number: int, place: Place, process: WorkerProcess, events: queue.Queue[tuple[WorkerHandle, Event | None]]
     ) -> None:
         super().__init__(number, place)
         self.process, self.events = process, events

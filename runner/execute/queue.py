@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 from mixlaw.runner.plan.tree import Segment
 
 TRIES = 3  # of a segment from one checkpoint, its worker dying; a segment that fails with an error is not tried again
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """State of a run, told to a progress display.
 
     Attributes:
@@ -33,7 +33,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Outcome(Shown):
+class Outcome(Printable):
     """What a run left: lineages that are done, those that failed with the reason, and those behind a failure."""
 
     done: tuple[str, ...]
@@ -102,11 +102,11 @@ class Queue:
                 self._blocked.append(other.lineage)
                 del self.waiting[other.lineage]
 
-    def progress(self, doing: Mapping[int, tuple[Segment, int]], speeds: Mapping[int, float]) -> Progress:
+    def progress(self, doing: Mapping[int, tuple[Segment, int]], speeds: Mapping[int, float]) -> RunProgress:
         """State of the run, given what each worker does and how fast."""
         part = sum(self.flops[s.lineage] * tokens / s.tokens for s, tokens in doing.values())
         done = sum(self.flops[lineage] for lineage in self._done) + part
-        return Progress(done, sum(self.flops.values()), len(self._done), len(self.segments), doing, speeds)
+        return RunProgress(done, sum(self.flops.values()), len(self._done), len(self.segments), doing, speeds)
 
     @property
     def outcome(self) -> Outcome:

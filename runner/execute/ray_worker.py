@@ -27,7 +27,7 @@ from mixlaw.runner.train.store import Copier, Damaged, Store
 POLL_SECONDS = 1.0  # most that a call of `poll` waits for news
 
 
-class Seat:
+class RayWorker:
     """An actor: trains one segment after another for a driver far away.
 
     Args:

@@ -6,7 +6,7 @@ checkpoint and stop, so that no worker outlives its driver. Run as
 `python -m mixlaw.runner.execute.worker`: it shares nothing with its driver but pipes and files.
 
 Under torchrun (`torchrun --nproc-per-node 4 -m mixlaw.runner.execute.worker`) the first rank reads and talks, and the
-others do as it does. One that fails ends, and torchrun ends the rest: the driver sees a worker that died, and tries again.
+others do as it does. One that fails ends, and torchrun ends the rest: the driver sees a dead worker and retries.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ PROBE = "The year 1984:\n\tdef f(x_1):  return 'naïve' + \"x\" * 17  # Größe,
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialCheckpoint:
     """A Hugging Face directory with safetensors weights, known by its content.
 
     Attributes:
@@ -40,7 +40,9 @@ class Start:
     optimizer: bool = False
 
 
-def read_start(given: str, root: Path, *, optimizer: bool, tokenizer: Path, vocabulary: int, sequence: int) -> Start:
+def read_start(
+    given: str, root: Path, *, optimizer: bool, tokenizer: Path, vocabulary: int, sequence: int
+) -> InitialCheckpoint:
     """Look at a checkpoint without loading its weights.
 
     Args:
@@ -79,10 +81,10 @@ def read_start(given: str, root: Path, *, optimizer: bool, tokenizer: Path, voca
     if optimizer:
         _has_moments(folder, model)
     params, flops = _count(model, sequence)
-    return Start(str(folder), _hash(hashed), params, model.num_parameters(), flops, optimizer)
+    return InitialCheckpoint(str(folder), _hash(hashed), params, model.num_parameters(), flops, optimizer)
 
 
-def load_start(start: Start) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
+def load_start(start: InitialCheckpoint) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
     """The model, and its optimizer's moments where they are wanted.
 
     Raises:

@@ -59,7 +59,7 @@ class _Head(torch.autograd.Function):
         return ctx.hidden.mul_(scale), ctx.weight.mul_(scale), None, None, None
 
 
-class Losses(torch.nn.Module):
+class LossModule(torch.nn.Module):
     """A causal language model that answers with the summed loss (nats) of the tokens it has to tell.
 
     The Llama models of the ladder go through the head above; a foreign architecture, which may scale or cap its logits,

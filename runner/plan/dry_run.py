@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from mixlaw.errors import InputError
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 from mixlaw.runner.execute.machines import Machine, needed
 from mixlaw.runner.plan.placement import Job, Slot, placed
 from mixlaw.runner.plan.price import Plan
@@ -22,7 +22,7 @@ HOUR = 3600.0
 
 
 @dataclass(frozen=True)
-class Terms:
+class Assumptions:
     """What to reckon with.
 
     Attributes:
@@ -70,7 +70,7 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class DryRun(Shown):
+class DryRun(Printable):
     """What of a plan is still to be trained, on which devices and when.
 
     Attributes:

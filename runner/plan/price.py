@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 from mixlaw.recipe import Recipe
 from mixlaw.runner.plan import show as plan_text
 from mixlaw.runner.plan.placement import makespan
@@ -15,7 +15,7 @@ from mixlaw.runner.plan.tree import Segment, Tree
 
 
 @dataclass(frozen=True)
-class Plan(Shown):
+class Plan(Printable):
     """A segment tree with its price.
 
     Attributes:

@@ -11,10 +11,10 @@ from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Recipe
-from mixlaw.runner.models.foreign import Start
+from mixlaw.runner.models.foreign import InitialCheckpoint
 from mixlaw.runner.models.ladder import RULES, Hyperparameters, batch_rule, hyperparameters, shape
 
-DECISIVE = ("data_hash", "vocabulary", "sequence", "batch", "learning_rate", "warmup_tokens", "beta2")
+LINEAGE_FIELDS = ("data_hash", "vocabulary", "sequence", "batch", "learning_rate", "warmup_tokens", "beta2")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Setup:
     micro_batch: int | None = None
     recompute: bool | None = None
     sinks: tuple[str, ...] = ()
-    start: Start | None = None
+    start: InitialCheckpoint | None = None
     measures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     @property
@@ -64,7 +64,7 @@ class Setup:
         Not of tasks, folders and the ways to compute the same sums; the end of a text stands in the shards, too. A
         foreign start counts only where there is one, so that other studies keep their runs.
         """
-        decisive = {name: value for name, value in asdict(self).items() if name in DECISIVE}
+        decisive = {name: value for name, value in asdict(self).items() if name in LINEAGE_FIELDS}
         if self.start is not None:
             decisive["start"] = [self.start.hash, self.start.optimizer]
         return hashlib.sha256(json.dumps([RULES, decisive], sort_keys=True).encode()).hexdigest()[:16]
@@ -119,7 +119,7 @@ class Setup:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Setup:
         """Read what `as_json` wrote."""
-        start = Start(**data["start"]) if data.get("start") else None
+        start = InitialCheckpoint(**data["start"]) if data.get("start") else None
         lists = {name: tuple(data.get(name, ())) for name in ("tasks", "sinks")}
         return cls(**{**data, **lists, "start": start})
 

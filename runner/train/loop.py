@@ -18,7 +18,7 @@ from mixlaw.runner.batches.loader import Batches, Tokens
 from mixlaw.runner.models.foreign import load_start
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import initialise, optimizer
-from mixlaw.runner.models.loss import Losses
+from mixlaw.runner.models.loss import LossModule
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train import checkpoint
@@ -27,7 +27,7 @@ from mixlaw.runner.train.log import Meter
 from mixlaw.runner.train.parallel import ALONE, Ranks, spread
 from mixlaw.runner.train.schedule import rate
 from mixlaw.runner.train.sinks import Entry, Sink, opened
-from mixlaw.runner.train.spikes import RETURNS, Spoilt, Watch
+from mixlaw.runner.train.spikes import RETURNS, Diverging, Watch
 from mixlaw.runner.train.step import Passes, passes, train_step
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class _Calls:
 class _State:
     """What changes from step to step."""
 
-    losses: Losses
+    losses: LossModule
     adamw: torch.optim.AdamW
     step: int
 
@@ -150,7 +150,7 @@ class _Loop:
                 try:
                     self._train(state, meter)
                     break
-                except Spoilt as spoilt:
+                except Diverging as spoilt:
                     if self.watch.returns > RETURNS:
                         raise Diverged(
                             f"the loss is {spoilt.loss} at step {state.step} of {self.segment.lineage}, though it "
@@ -170,7 +170,7 @@ class _Loop:
         """Step by step to the end of the segment.
 
         Raises:
-            Spoilt: too many bad steps in a row.
+            Diverging: too many bad steps in a row.
             Stopped: the caller wants it.
         """
         kept = told = time.monotonic()

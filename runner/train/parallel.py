@@ -16,7 +16,7 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import init_device_mesh
 from torch.utils.checkpoint import checkpoint
 
-from mixlaw.runner.models.loss import Losses
+from mixlaw.runner.models.loss import LossModule
 
 WAIT = timedelta(days=7)  # for an order: a worker may idle that long between two segments
 CPU = torch.device("cpu")
@@ -103,7 +103,7 @@ def layers(model: torch.nn.Module) -> list[torch.nn.Module]:
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
-def spread(model: Any, ranks: Ranks, *, recompute: bool = False, compiled: bool = False) -> Losses:
+def spread(model: Any, ranks: Ranks, *, recompute: bool = False, compiled: bool = False) -> LossModule:
     """A model ready to train: moved to the device, its weights shared by the ranks.
 
     Every decoder layer is one unit of FSDP2, embeddings and last norm another. Under bf16 the weights that a layer
@@ -119,7 +119,7 @@ def spread(model: Any, ranks: Ranks, *, recompute: bool = False, compiled: bool 
         if recompute:
             forward = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
         layer.forward = torch.compile(forward) if compiled else forward  # hooks of FSDP stay outside
-    losses = Losses(model, compiled)
+    losses = LossModule(model, compiled)
     if not ranks.shards:
         return losses
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard

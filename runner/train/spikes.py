@@ -24,7 +24,7 @@ IN_A_ROW, BEFORE = 8, 8  # bad steps that mean spoilt weights, and batches left 
 RETURNS = 3  # to a checkpoint, in one segment
 
 
-class Spoilt(Exception):
+class Diverging(Exception):
     """The weights are spoilt; training goes on from a checkpoint of at most `step` steps."""
 
     def __init__(self, step: int, loss: float) -> None:
@@ -56,7 +56,7 @@ class Watch:
         """Whether a step is to be made, given its loss and the norm of its gradient.
 
         Raises:
-            Spoilt: it is the eighth in a row that is not.
+            Diverging: it is the eighth in a row that is not.
         """
         if self._usual(loss) and math.isfinite(norm):
             self.recent.append(loss)
@@ -68,12 +68,12 @@ class Watch:
             raise self.spoilt(step, loss)
         return False
 
-    def spoilt(self, step: int, loss: float) -> Spoilt:
+    def spoilt(self, step: int, loss: float) -> Diverging:
         """Mark the bad steps up to `step` and those before them, to be left out next time."""
         first = max(self.begin, step - self.bad + 1 - BEFORE)
         self.marked |= set(range(first, step + 1))
         self.returns += 1
-        return Spoilt(first, loss)
+        return Diverging(first, loss)
 
     def skips(self, step: int) -> bool:
         """Whether a step is left out without a look at its batch."""

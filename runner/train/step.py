@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from mixlaw.runner.models.ladder import shape
-from mixlaw.runner.models.loss import IGNORED, Losses
+from mixlaw.runner.models.loss import IGNORED, LossModule
 from mixlaw.runner.models.memory import USABLE, sequences_at_once, training_bytes
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.train.parallel import ALONE, Ranks
@@ -52,7 +52,7 @@ def passes(setup: Setup, params: int, ranks: Ranks) -> Passes:
 
 
 def train_step(
-    losses: Losses,
+    losses: LossModule,
     adamw: torch.optim.AdamW,
     tokens: torch.Tensor,
     learning_rate: float,

@@ -11,7 +11,7 @@ import typer
 
 from mixlaw.collector import collect_seldom
 from mixlaw.errors import InputError
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 
 app = typer.Typer(
     name="mixlaw",
@@ -61,11 +61,11 @@ def data(
     as_json: Json = False,
 ) -> None:
     """Tokenise the domains into shards; nothing is done again that is there."""
-    from mixlaw.progress import telling
+    from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
     from mixlaw.study.summaries import DataSummary
 
-    with telling("data") as tell:
+    with progress_bar("data") as tell:
         opened = open_study(study)
         manifest = opened.prepare(tell, verify)
         found = opened.contamination(tell) if contamination else None
@@ -106,17 +106,18 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Train and evaluate what is pending; safe to kill and repeat."""
-    from mixlaw.progress import training
-    from mixlaw.runner.execute.sites import site_of
-    from mixlaw.runner.plan.dry_run import Terms
+    from mixlaw.runner.execute.backends import backend_of
+    from mixlaw.runner.plan.dry_run import Assumptions
     from mixlaw.study import open_study
 
     opened = open_study(study)
-    site = site_of(executor, workers, None if dry_run else gpus, launch, address, store)
+    site = backend_of(executor, workers, None if dry_run else gpus, launch, address, store)
     if dry_run:
-        _print(opened.dry_run(site, Terms(gpus, gpu, mfu, price)), as_json)
+        _print(opened.dry_run(site, Assumptions(gpus, gpu, mfu, price)), as_json)
         return
-    with training() as show:
+    from mixlaw.study.progress import run_progress_bar
+
+    with run_progress_bar() as show:
         outcome = opened.run(progress=show, site=site)
     _print(outcome, as_json)
     if outcome.failed:
@@ -150,10 +151,10 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Fit the response of every task to what was measured; print the surfaces with their audit."""
-    from mixlaw.progress import telling
+    from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
 
-    with telling("fit") as tell:
+    with progress_bar("fit") as tell:
         surfaces = open_study(study).fit(law=law, progress=tell)
     _print(surfaces, as_json)
 
@@ -183,10 +184,10 @@ def suggest(
     as_json: Json = False,
 ) -> None:
     """Suggest the next proxies to train under a FLOP budget; queue them for `mixlaw run`, and write job lines."""
-    from mixlaw.progress import telling
+    from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
 
-    with telling("suggest") as tell:
+    with progress_bar("suggest") as tell:
         suggestion = open_study(study).suggest(budget, count, tell)
     _print(suggestion, as_json)
 
@@ -198,10 +199,10 @@ def propose(
     as_json: Json = False,
 ) -> None:
     """Propose mixture and cooldown schedule for the target, and freeze the predictions."""
-    from mixlaw.progress import telling
+    from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
 
-    with telling("propose") as tell:
+    with progress_bar("propose") as tell:
         proposal = open_study(study).propose(tell, queue=queue)
     _print(proposal, as_json)
 
@@ -236,11 +237,11 @@ def pareto(
 ) -> None:
     """Find the recipes between which only a preference for one group of tasks can choose."""
     from mixlaw.files import write_text
-    from mixlaw.progress import telling
+    from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
     from mixlaw.study.front import parsed
 
-    with telling("pareto") as tell:
+    with progress_bar("pareto") as tell:
         front = open_study(study).pareto(parsed(group or ()), tell)
     if out is not None:
         from mixlaw.report.front import front_page
@@ -312,7 +313,7 @@ def _print(result: Any, as_json: bool) -> None:
     """The result on stdout: as people read it, or as one JSON document."""
     if as_json:
         print(json.dumps(result.as_json(), indent=1, ensure_ascii=False), flush=True)
-    elif sys.stdout.isatty() and isinstance(result, Shown):
+    elif sys.stdout.isatty() and isinstance(result, Printable):
         from rich.console import Console
 
         Console(highlight=False).print(result, soft_wrap=True)

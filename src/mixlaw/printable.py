@@ -16,12 +16,12 @@ class Printer(Protocol):
         """Write literally."""
 
 
-class Shown:
+class Printable:
     """A result whose `str` is what people should see, in place of its fields; the first line says what matters."""
 
     def __init_subclass__(cls) -> None:
         # IPython asks each class before its bases, and shows the fields of a data class that does not say otherwise.
-        cls._repr_pretty_ = Shown._repr_pretty_  # type: ignore[method-assign]
+        cls._repr_pretty_ = Printable._repr_pretty_  # type: ignore[method-assign]
 
     def _repr_pretty_(self, printer: Printer, cycle: bool) -> None:
         printer.text(str(self))

@@ -11,60 +11,44 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mixlaw.runner.execute.queue import Progress
-
-Tell = Callable[[float, str], None]  # share done, 0..1, and what is being done
+Progress = Callable[[float, str], None]  # share done, 0..1, and what is being done
 SILENCE = 15.0  # seconds between lines where there is no terminal
 BLINK = 0.2  # seconds between two pictures of a bar in a notebook
-NAMED = 4  # workers whose segments are shown
 
 
 @contextmanager
-def watched(title: str, progress: Tell | None) -> Iterator[Tell]:
+def progress_or_bar(title: str, progress: Progress | None) -> Iterator[Progress]:
     """Where work tells its share done: to whom the caller said, else to a bar where a person sits at a prompt."""
     if progress is not None:
         yield progress
-    elif _prompt():
-        with telling(title) as tell:
+    elif at_prompt():
+        with progress_bar(title) as tell:
             yield tell
     else:
         yield lambda share, what: None
 
 
-@contextmanager
-def watched_training(progress: Callable[[Progress], None] | None) -> Iterator[Callable[[Progress], None]]:
-    """The same for a run."""
-    if progress is not None:
-        yield progress
-    elif _prompt():
-        with training() as show:
-            yield show
-    else:
-        yield lambda state: None
-
-
-def _prompt() -> bool:
+def at_prompt() -> bool:
     """Whether a person waits: in IPython, a notebook, or Python's own prompt."""
     return "get_ipython" in vars(builtins) or hasattr(sys, "ps1")
 
 
 @contextmanager
-def telling(title: str) -> Iterator[Tell]:
+def progress_bar(title: str) -> Iterator[Progress]:
     """A bar for work that tells its share done, 0..1, and what it is doing."""
+    from rich import progress as rich_progress
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if console.is_jupyter:
         with _cell(title) as in_cell:
             yield in_cell
         return
-    said, shown = TextColumn("{task.fields[title]}"), TextColumn("{task.description}")
-    columns = (said, BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), shown)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    title_column, status = (rich_progress.TextColumn(f"{{task.{field}}}") for field in ("fields[title]", "description"))
+    timing = (rich_progress.TimeElapsedColumn(), rich_progress.TimeRemainingColumn())
+    columns = (title_column, rich_progress.BarColumn(), *timing, status)
+    with rich_progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=1.0, title=title)
         lines = _Lines(title)
 
@@ -77,24 +61,7 @@ def telling(title: str) -> Iterator[Tell]:
 
 
 @contextmanager
-def training() -> Iterator[Callable[[Progress], None]]:
-    """A bar for a run: share of the FLOPs done, ETA, and what each worker trains."""
-    with telling("training") as tell:
-
-        def show(state: Progress) -> None:
-            doing = "  ".join(
-                f"[{number}] {segment.recipe.params / 1e6:.2g}M {segment.phase} {tokens / segment.tokens:.0%}"
-                + (f" {state.speeds[number]:,.0f} tokens/s" if number in state.speeds else "")
-                for number, (segment, tokens) in sorted(state.doing.items())[:NAMED]
-            )
-            doing += f"  and {len(state.doing) - NAMED} more" if len(state.doing) > NAMED else ""
-            tell(state.done / state.total, f"{state.segments_done}/{state.segments} segments  {doing}")
-
-        yield show
-
-
-@contextmanager
-def _cell(title: str) -> Iterator[Tell]:
+def _cell(title: str) -> Iterator[Progress]:
     """A bar in the output of a notebook's cell, gone when the work is done."""
     from IPython.display import display
 

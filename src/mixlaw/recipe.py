@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mixlaw.errors import InputError
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 
 TOLERANCE = 1e-6  # shares sum to one within this
 
@@ -172,7 +172,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Recipe(Shown):
+class Recipe(Printable):
     """Everything that determines one training run; immutable, comparable, hashable.
 
     Attributes:

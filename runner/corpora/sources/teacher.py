@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +25,8 @@ from typing import IO, Any
 
 from mixlaw.errors import InputError
 from mixlaw.files import replacing
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
+from mixlaw.progress import Progress
 from mixlaw.runner.corpora.sources.address import Address, Scheme, stats
 from mixlaw.runner.corpora.sources.answers import Answer, NoAnswer, taken_apart
 from mixlaw.runner.corpora.sources.document import Document
@@ -38,11 +39,10 @@ PASSED = "passed"
 SILENCE = 15.0  # seconds between two lines of progress
 
 Row = dict[str, Any]
-Tell = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class Synthesis(Shown):
+class Synthesis(Printable):
     """What came of the attempts: how many there are, how many were kept, and why not the others.
 
     Attributes:
@@ -60,7 +60,7 @@ class Synthesis(Shown):
         return f"{self.documents} documents of {self.attempts} attempts in {self.kept}: {reasons}"
 
 
-def synthesise(file: Path, progress: Tell | None = None) -> Synthesis:
+def synthesise(file: Path, progress: Progress | None = None) -> Synthesis:
     """Ask a teacher for solutions with tests, run the tests in the sandbox, and keep what passes.
 
     An answer is kept where it holds a solution and tests, where all tests pass (its own, and those given with the
@@ -109,7 +109,7 @@ def _ledger(path: Path) -> Iterator[tuple[IO[bytes], dict[str, Row]]]:
 
 
 def _fill(
-    ledger: IO[bytes], done: dict[str, Row], settings: Settings, missing: Sequence[Attempt], file: Path, tell: Tell
+    ledger: IO[bytes], done: dict[str, Row], settings: Settings, missing: Sequence[Attempt], file: Path, tell: Progress
 ) -> None:
     """Make the missing attempts, some at a time, and write each of them down with its verdict."""
     endpoint = Endpoint(settings.endpoint, settings.model, key=settings.key, parallel=settings.parallel)

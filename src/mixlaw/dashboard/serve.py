@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixlaw.collector import collect_as_usual
 from mixlaw.errors import InputError
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 from mixlaw.settings import read_settings
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
 @dataclass(frozen=True)
-class Listening(Shown):
+class Listening(Printable):
     """Where a dashboard is to be found."""
 
     address: str

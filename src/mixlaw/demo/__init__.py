@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixlaw.printable import Shown
-from mixlaw.progress import telling, training
+from mixlaw.printable import Printable
+from mixlaw.progress import progress_bar
 from mixlaw.study import Study, open_study
+from mixlaw.study.progress import run_progress_bar
 from mixlaw.study.summaries import DataSummary
 from mixlaw.templates import create
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Demo(Shown):
+class Demo(Printable):
     """What the demo found: its proposal, and predicted against measured values for it and the best baseline.
 
     Attributes:
@@ -78,7 +79,7 @@ def run_demo(folder: Path, smoke: bool = False, workers: int | None = None) -> D
     began = time.monotonic()
     if not (folder / "study.toml").exists():
         create(folder, "demo/smoke.toml" if smoke else "demo/demo.toml")
-    with telling("data") as tell:
+    with progress_bar("data") as tell:
         manifest = open_study(folder).prepare(tell)
     _say("1. Corpora, read from installed packages", DataSummary(manifest))
     study = open_study(folder)
@@ -102,15 +103,15 @@ def _propose(study: Study) -> Proposal:
     import polars as pl
 
     table = study.table().filter(pl.col("params") < study.target().params)
-    with telling("fit") as tell:
+    with progress_bar("fit") as tell:
         surfaces = study.fit(table=table, progress=tell)
     _say("3. Surfaces, fitted to the smaller sizes", surfaces)
-    with telling("propose") as tell:
+    with progress_bar("propose") as tell:
         return study.propose(tell)
 
 
 def _train(study: Study, workers: int | None) -> None:
-    with training() as show:
+    with run_progress_bar() as show:
         outcome = study.run(workers, show)
     if outcome.failed:
         raise RuntimeError(str(outcome))

@@ -13,7 +13,7 @@ from mixlaw.errors import InputError
 from mixlaw.export.blend import Blend, blends
 from mixlaw.export.trainers import TRAINERS, Trainer
 from mixlaw.files import write_text
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 from mixlaw.recipe import Recipe
 from mixlaw.study.named import Named, found
 
@@ -24,7 +24,7 @@ TABLES = ("paths", "tokens_per_document")
 
 
 @dataclass(frozen=True)
-class Exported(Shown):
+class Exported(Printable):
     """What was written, and for which trainers that was not possible.
 
     Attributes:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json, write_text
-from mixlaw.printable import Shown
-from mixlaw.progress import Tell as Tell
-from mixlaw.progress import watched, watched_training
+from mixlaw.printable import Printable
+from mixlaw.progress import Progress as Progress
+from mixlaw.progress import progress_or_bar
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import Record, read_records, to_table
 from mixlaw.settings import Settings, read_settings
 from mixlaw.settings.data import ENDLESS
+from mixlaw.study.progress import run_progress_or_bar
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from mixlaw.optimizer.target.target import Target
     from mixlaw.runner.batches.manifest import Manifest
     from mixlaw.runner.corpora.contamination import Contamination
-    from mixlaw.runner.execute.queue import Outcome, Progress
-    from mixlaw.runner.execute.sites import Site
-    from mixlaw.runner.plan.dry_run import DryRun, Terms
+    from mixlaw.runner.execute.backends import Backend
+    from mixlaw.runner.execute.queue import Outcome, RunProgress
+    from mixlaw.runner.plan.dry_run import Assumptions, DryRun
     from mixlaw.runner.plan.price import Plan
     from mixlaw.runner.plan.setup import Setup
     from mixlaw.study.named import Named
@@ -52,13 +53,8 @@ def open_study(path: str | os.PathLike[str]) -> Study:
 
 
 @dataclass(frozen=True)
-class Study(Shown):
-    """A study on disk; every verb reads what is there and writes whole files, so many processes may share one.
-
-    Attributes:
-        path: the folder.
-        settings: its study.toml, as it was when the study was opened.
-    """
+class Study(Printable):
+    """A study on disk; every verb reads what is there and writes whole files, so many processes may share one."""
 
     path: Path
     settings: Settings
@@ -85,7 +81,7 @@ class Study(Shown):
 
     # --- data -------------------------------------------------------------------------------------------------------
 
-    def prepare(self, progress: Tell | None = None, verify: bool = False) -> Manifest:
+    def prepare(self, progress: Progress | None = None, verify: bool = False) -> Manifest:
         """Tokenise the domains into shards; nothing is done again that is there already.
 
         With `verify`, every file that is there is read and compared with its checksum.
@@ -95,10 +91,10 @@ class Study(Shown):
         """
         from mixlaw.study.data import prepared
 
-        with watched("data", progress) as tell:
+        with progress_or_bar("data", progress) as tell:
             return prepared(self, tell, verify)
 
-    def contamination(self, progress: Tell | None = None) -> Contamination:
+    def contamination(self, progress: Progress | None = None) -> Contamination:
         """Look for the evaluation items of the data folder in its training text, by n-grams of up to 13 words.
 
         Raises:
@@ -106,7 +102,7 @@ class Study(Shown):
         """
         from mixlaw.study.data import contamination_of
 
-        with watched("contamination", progress) as tell:
+        with progress_or_bar("contamination", progress) as tell:
             return contamination_of(self, tell)
 
     @cached_property
@@ -185,26 +181,26 @@ class Study(Shown):
     def run(
         self,
         workers: int | None = None,
-        progress: Callable[[Progress], None] | None = None,
-        site: Site | None = None,
+        progress: Callable[[RunProgress], None] | None = None,
+        site: Backend | None = None,
     ) -> Outcome:
         """Train and evaluate what is pending, in worker processes; safe to kill and repeat.
 
         Args:
             workers: most processes, where they train on this machine.
             progress: told whenever something moved; at a prompt and in a notebook a bar where None, as of all verbs.
-            site: `mixlaw.runner.execute.sites.Local` or `Ray`, with what there is to choose; this machine if None.
+            site: `mixlaw.runner.execute.backends.Local` or `Ray`, with what there is to choose; this machine if None.
 
         Raises:
             InputError: no data, a damaged checkpoint, or another process running this study.
         """
-        from mixlaw.runner.execute.sites import Local
+        from mixlaw.runner.execute.backends import Local
         from mixlaw.study.training import ran
 
-        with watched_training(progress) as show:
+        with run_progress_or_bar(progress) as show:
             return ran(self, site or Local(workers), show)
 
-    def dry_run(self, site: Site | None = None, terms: Terms | None = None) -> DryRun:
+    def dry_run(self, site: Backend | None = None, terms: Assumptions | None = None) -> DryRun:
         """What `run` would do: placement, hours, FLOPs, disk and bill; nothing is written and nothing trained."""
         from mixlaw.study.training import foreseen
 
@@ -220,7 +216,9 @@ class Study(Shown):
 
     # --- analysis ---------------------------------------------------------------------------------------------------
 
-    def fit(self, law: str | None = None, table: pl.DataFrame | None = None, progress: Tell | None = None) -> Surfaces:
+    def fit(
+        self, law: str | None = None, table: pl.DataFrame | None = None, progress: Progress | None = None
+    ) -> Surfaces:
         """Fit the response of every task to what was measured, and keep it in surfaces/.
 
         Args:
@@ -244,7 +242,7 @@ class Study(Shown):
             raise InputError(f"there is no law {law!r}; choose one of {', '.join(LAWS)}")
         family = None if law is None else LAWS[law]
         links, chance = self.settings.links(), chance_of(self)
-        with watched("fit", progress) as tell:
+        with progress_or_bar("fit", progress) as tell:
             surfaces = fit(
                 rows, units=self.units, unique=self.unique, law=family, links=links, chance=chance, progress=tell
             )
@@ -291,7 +289,7 @@ class Study(Shown):
 
     # --- optimizer --------------------------------------------------------------------------------------------------
 
-    def propose(self, progress: Tell | None = None, queue: bool = False) -> Proposal:
+    def propose(self, progress: Progress | None = None, queue: bool = False) -> Proposal:
         """Propose a recipe for the target and freeze it, with its predictions, in proposals/.
 
         Tasks count alike, unless [target] gives weights; one that is hardly more than noise does not count. With
@@ -302,10 +300,10 @@ class Study(Shown):
         """
         from mixlaw.study.choosing import proposed
 
-        with watched("propose", progress) as tell:
+        with progress_or_bar("propose", progress) as tell:
             return proposed(self, tell, queue)
 
-    def suggest(self, budget: float, count: int = 8, progress: Tell | None = None) -> Suggestion:
+    def suggest(self, budget: float, count: int = 8, progress: Progress | None = None) -> Suggestion:
         """Suggest the next proxies for the target, and write them down: job lines in suggestions/, recipes for `run`.
 
         Nothing is queued where more runs would not change the recommendation, or where there is no data to train on.
@@ -320,7 +318,7 @@ class Study(Shown):
         """
         from mixlaw.study.next_runs import suggested
 
-        with watched("suggest", progress) as tell:
+        with progress_or_bar("suggest", progress) as tell:
             return suggested(self, budget, count, tell)
 
     def what_if(self, recipe: Named | None = None, against: Named = "proportional") -> WhatIf:
@@ -337,7 +335,7 @@ class Study(Shown):
 
         return answered(self, recipe, against)
 
-    def pareto(self, groups: Mapping[str, Sequence[str]] | None = None, progress: Tell | None = None) -> Front:
+    def pareto(self, groups: Mapping[str, Sequence[str]] | None = None, progress: Progress | None = None) -> Front:
         """The recipes for the target between which only a preference for one group of tasks can choose.
 
         Args:
@@ -349,7 +347,7 @@ class Study(Shown):
         """
         from mixlaw.study.front import front_of
 
-        with watched("pareto", progress) as tell:
+        with progress_or_bar("pareto", progress) as tell:
             return front_of(self, groups, tell)
 
     def proposals(self) -> list[Proposal]:

@@ -12,10 +12,10 @@ from mixlaw.runner.corpora.contamination import Contamination, check
 from mixlaw.runner.corpora.prepare import prepare
 
 if TYPE_CHECKING:
-    from mixlaw.study import Study, Tell
+    from mixlaw.study import Progress, Study
 
 
-def prepared(study: Study, progress: Tell | None, verify: bool) -> Manifest:
+def prepared(study: Study, progress: Progress | None, verify: bool) -> Manifest:
     """The work of `Study.prepare`."""
     settings = study.settings
     lacking = [name for name, domain in settings.domains.items() if domain.source is None]
@@ -36,6 +36,6 @@ def prepared(study: Study, progress: Tell | None, verify: bool) -> Manifest:
     return manifest
 
 
-def contamination_of(study: Study, progress: Tell | None) -> Contamination:
+def contamination_of(study: Study, progress: Progress | None) -> Contamination:
     """The work of `Study.contamination`, in as many processes as there are cores."""
     return check(study.data, processes=len(os.sched_getaffinity(0)), progress=progress or (lambda *_: None))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
 
 from mixlaw.files import write_text
+from mixlaw.progress import Progress
 from mixlaw.recipe import Recipe
 from mixlaw.records import Record
 from mixlaw.runner.models.ladder import parse_size, shape
@@ -20,17 +21,16 @@ if TYPE_CHECKING:
     from mixlaw.optimizer.next_runs.suggestion import Suggestion
     from mixlaw.study import Study
 
-Tell = Callable[[float, str], None]
 #: Sizes of foreign runs that are suggested again: those with most runs.
 SIZES = 3
 
 
-def suggested(study: Study, budget: float, count: int, progress: Tell | None) -> Suggestion:
+def suggested(study: Study, budget: float, count: int, progress: Progress | None) -> Suggestion:
     """The next proxies of a study, written down."""
     return _written(study, considered(study, budget, count, progress))
 
 
-def considered(study: Study, budget: float, count: int = 8, progress: Tell | None = None) -> Suggestion:
+def considered(study: Study, budget: float, count: int = 8, progress: Progress | None = None) -> Suggestion:
     """The next proxies of a study; nothing is written."""
     from mixlaw.analysis.surface.surface import Status
     from mixlaw.optimizer.next_runs.first_design import short_of_runs

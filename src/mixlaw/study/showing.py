@@ -12,7 +12,7 @@ from mixlaw import plots
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.proposal import PROPOSAL, Proposal
 from mixlaw.plots.style import themed
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 from mixlaw.study.named import Named
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ CORNERS = 3  # of a triangle
 
 
 @dataclass(frozen=True)
-class Plots(Shown):
+class Plots(Printable):
     """What there is to draw of a study; a task that is not named is the first one.
 
     Where a recipe may be named, it is a recipe, its file, the name of a run or the id of a proposal; the last proposal

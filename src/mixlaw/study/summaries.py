@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixlaw.files import replacing
-from mixlaw.printable import Shown
+from mixlaw.printable import Printable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DataSummary(Shown):
+class DataSummary(Printable):
     """What a data folder holds, as a table; and the evaluation items in its training text, if they were looked for."""
 
     manifest: Manifest
@@ -44,7 +44,7 @@ class DataSummary(Shown):
 
 
 @dataclass(frozen=True)
-class Written(Shown):
+class Written(Printable):
     """A file that a command wrote."""
 
     path: Path

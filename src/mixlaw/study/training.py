@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
+from mixlaw.runner.execute.backends import Backend, Local
 from mixlaw.runner.execute.machines import this_machine
-from mixlaw.runner.execute.queue import Outcome, Progress
-from mixlaw.runner.execute.sites import Local, Site
-from mixlaw.runner.plan.dry_run import DryRun, Terms
+from mixlaw.runner.execute.queue import Outcome, RunProgress
+from mixlaw.runner.plan.dry_run import Assumptions, DryRun
 from mixlaw.runner.plan.price import Plan
 from mixlaw.runner.plan.tree import Segment, Tree, plan
 from mixlaw.runner.train.gpus import GPUS
@@ -30,7 +30,7 @@ def planned(study: Study, workers: int | None) -> Plan:
     return Plan(tree, setup, measured, trained, speed, workers or len(os.sched_getaffinity(0)))
 
 
-def ran(study: Study, site: Site, progress: Callable[[Progress], None]) -> Outcome:
+def ran(study: Study, site: Backend, progress: Callable[[RunProgress], None]) -> Outcome:
     """See `Study.run`."""
     study.records()  # a damaged record is found before hours are spent
     tree = plan(study.recipes())
@@ -41,13 +41,13 @@ def ran(study: Study, site: Site, progress: Callable[[Progress], None]) -> Outco
     return site.executor(study.setup, study.runs, progress).run(tree, pending)
 
 
-def foreseen(study: Study, site: Site | None, terms: Terms | None) -> DryRun:
+def foreseen(study: Study, site: Backend | None, terms: Assumptions | None) -> DryRun:
     """See `Study.dry_run`.
 
     Raises:
         InputError: the speed of a size is not known, or a size fits on no machine.
     """
-    site, terms = site or Local(), terms or Terms()
+    site, terms = site or Local(), terms or Assumptions()
     tree, setup, measured, trained = _tree(study), study.setup, _measured(study), site.trained(study.runs)
     sizes = _sizes(tree.untrained(measured, trained))
     speed = remembered(sizes, setup, study.path / "calibration.json")

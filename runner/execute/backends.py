@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
 from mixlaw.runner.execute.machines import Machine, this_machine
-from mixlaw.runner.execute.queue import Progress
+from mixlaw.runner.execute.queue import RunProgress
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.train.store import Store
 
 if TYPE_CHECKING:
     from mixlaw.runner.execute.local import Executor
 
-Show = Callable[[Progress], None]
+Show = Callable[[RunProgress], None]
 
 
-class Site(ABC):
+class Backend(ABC):
     """Machines that train, and where their checkpoints are."""
 
     @abstractmethod
@@ -38,7 +38,7 @@ class Site(ABC):
 
 
 @dataclass(frozen=True)
-class Local(Site):
+class Local(Backend):
     """This machine.
 
     Attributes:
@@ -68,7 +68,7 @@ class Local(Site):
 
 
 @dataclass(frozen=True)
-class Ray(Site):
+class Ray(Backend):
     """A Ray cluster; nodes see the study's data folder at the same path.
 
     Attributes:
@@ -99,14 +99,14 @@ class Ray(Site):
         return RayExecutor(setup, runs, show, self.address, self.store, self.workers)
 
 
-def site_of(
+def backend_of(
     executor: str,
     workers: int | None = None,
     gpus: str | None = None,
     launch: str | None = None,
     address: str | None = None,
     store: str | None = None,
-) -> Site:
+) -> Backend:
     """Where to train, from what a command line says.
 
     Raises:
