@@ -119,7 +119,6 @@ def test_the_command_records_what_harness_sandbox_and_judge_find(knowing: Path) 
     assert study.table()["metric:colours"].to_list() == [record.values["colours"].value]
 
 
-@needs_bubblewrap
 @pytest.mark.parametrize(
     ("text", "message"),
     [

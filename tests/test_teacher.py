@@ -19,8 +19,8 @@ from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.answers import Answer, NoAnswer, taken_apart
 from mixlaw.runner.corpora.sources.source import identity, partitions, read
 from mixlaw.runner.corpora.sources.teacher import Synthesis, synthesise
-from mixlaw.runner.evaluate.sandbox import jail
 from mixlaw.runner.evaluate.sandbox.run import Status, run_untrusted
+from test_jail import unable
 
 PROMPT = "Solve: {statement}"
 
@@ -73,16 +73,14 @@ def settings(folder: Path, url: str, **more: object) -> Path:
 
 @pytest.fixture(scope="module")
 def done(server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Synthesis]:
+    if reason := unable():
+        pytest.skip(reason)
     file = settings(tmp_path_factory.mktemp("teacher"), server.url)
     return file, synthesise(file)
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def test_the_sandbox_is_there() -> None:
-    jail.require()
 
 
 def test_every_answer_has_the_verdict_that_it_was_made_for(done: tuple[Path, Synthesis]) -> None:

@@ -58,17 +58,17 @@ class Programs(Measure):
     seconds: float = SECONDS
 
     def check(self) -> None:
-        """Bubblewrap works here and the problems can be read.
+        """The problems can be read, and bubblewrap works here.
 
         Raises:
-            InputError: they do not, or several samples are wanted at temperature 0.
+            InputError: one of these fails, or several samples are wanted at temperature 0.
         """
         if self.samples > 1 and not self.temperature:
             raise InputError(
                 f"{self.samples} samples at temperature 0 are all the same; give a temperature such as 0.2"
             )
-        jail.require()
         read_problems(self.problems)
+        jail.require()
 
     def measure(self, task: str, subject: Subject) -> Measured:
         """Mean share of right programs; the samples and their verdicts are kept in `<task>.jsonl`.
