@@ -23,13 +23,14 @@ from pathlib import Path
 import numpy as np
 
 from mixlaw.demo.prose import read_prose
+from mixlaw.machine import cores
 from mixlaw.runner.corpora.prepare import prepare
 from mixlaw.runner.corpora.sources.document import parts
 from mixlaw.runner.corpora.sources.packages import standard_library
 from mixlaw.runner.corpora.spool import PIECE
 from mixlaw.runner.corpora.tokenizer import load
 
-CORES = len(os.sched_getaffinity(0))
+CORES = cores()
 VOCABULARY = 32_768
 REPEATS = 3
 WORDS = 30_000

@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from mixlaw.machine import keep_freed_memory
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.batches.loader import Batches
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import initialise, optimizer
 from mixlaw.runner.models.loss import LossModule
-from mixlaw.runner.models.memory import keep_freed_memory
 from mixlaw.runner.train.log import Meter
 from mixlaw.runner.train.parallel import ALONE, spread
 from mixlaw.runner.train.schedule import rate

@@ -19,6 +19,7 @@ BASE = {
     "mixlaw.records",
     "mixlaw.errors",
     "mixlaw.files",
+    "mixlaw.machine",
     "mixlaw.printable",
     "mixlaw.progress",
     "mixlaw.collector",

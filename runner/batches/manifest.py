@@ -28,6 +28,11 @@ class ShardFile(_Frozen):
     index_sha256: str
 
 
+def index_path(path: Path) -> Path:
+    """The index of a shard file."""
+    return path.with_suffix(".index.npy")
+
+
 class DomainManifest(_Frozen):
     """One domain: where it came from and what is stored of it.
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
+from mixlaw.files import sha256_of
 from mixlaw.progress import Progress
-from mixlaw.runner.batches.manifest import DomainManifest, Manifest, ShardFile, read_manifest
-from mixlaw.runner.corpora.shard_files import index_path, sha256
+from mixlaw.runner.batches.manifest import DomainManifest, Manifest, ShardFile, index_path, read_manifest
 
 Tokens = NDArray[np.unsignedinteger]
 
@@ -173,7 +173,7 @@ def verify(data: Path, progress: Progress | None = None) -> None:
     for path, checksum in wanted.items():
         if progress is not None:
             progress(read / sum(sizes.values()), f"verifying {path.relative_to(data)}")
-        if not path.exists() or sha256(path) != checksum:
+        if not path.exists() or sha256_of(path) != checksum:
             raise InputError(f"{path} is damaged, its checksum differs: delete {data} and run `mixlaw data` again")
         read += sizes[path]
 

@@ -8,7 +8,6 @@ work on, so it depends on the number of processes and not on the size of a corpu
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json
+from mixlaw.machine import cores
 from mixlaw.progress import Progress
 from mixlaw.runner.batches.manifest import ShardFile
 from mixlaw.runner.corpora.buckets import Bucket, TokenFile, Tokenise, buckets
@@ -73,8 +73,8 @@ class Build:
         self.stages = Stages(progress)
         self.parts = {name: partitions(source, wanted.root) for name, source in wanted.domains.items()}
         self.large = sum(part.size or UNKNOWN for parts in self.parts.values() for part in parts) > FEW
-        cores = len(os.sched_getaffinity(0)) if self.large else 0
-        self.processes = cores if wanted.processes is None else wanted.processes
+        available = cores() if self.large else 0
+        self.processes = available if wanted.processes is None else wanted.processes
         self.limit = max(LEAST, min(MOST, MEMORY // max(1, self.processes)))
 
     def run(self) -> tuple[dict[str, Found], Words, dict[Side, tuple[ShardFile, ...]]]:

@@ -9,25 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mixlaw.files import replacing
-from mixlaw.runner.batches.manifest import ShardFile
+from mixlaw.files import replacing, sha256_of
+from mixlaw.runner.batches.manifest import ShardFile, index_path
 from mixlaw.runner.corpora.buckets import TokenFile
 from mixlaw.runner.corpora.process_pool import Progress
 from mixlaw.runner.corpora.spill_files import Ints
 
 SHARD_TOKENS = 2**27  # a file is closed at the first document end beyond: 256 MB of 16-bit tokens
 BLOCK = 2**20  # bytes copied at once
-
-
-def index_path(path: Path) -> Path:
-    """The index of a shard file."""
-    return path.with_suffix(".index.npy")
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -89,7 +78,7 @@ class Assemble:
             tokens=self.tokens,
             bytes=int(table[:, 1].sum()),
             sha256=digest.hexdigest(),
-            index_sha256=sha256(index_path(self.path)),
+            index_sha256=sha256_of(index_path(self.path)),
         )
         with replacing(self.done) as temporary:
             temporary.write_text(found.model_dump_json(), encoding="utf-8")

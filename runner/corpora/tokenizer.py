@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
+from mixlaw.files import sha256_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -77,7 +78,7 @@ def trained(texts: Iterable[str], vocabulary: int, folder: Path) -> Words:
     """Train and save a tokenizer, unless it is there."""
     if not (folder / "tokenizer_config.json").exists():  # written last
         save(train(texts, vocabulary), folder)
-    return Words(folder, hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest(), vocabulary, END_ID)
+    return Words(folder, sha256_of(folder / "tokenizer.json"), vocabulary, END_ID)
 
 
 def adopted(source: Path, folder: Path) -> Words:

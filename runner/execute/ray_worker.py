@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from mixlaw.errors import InputError
+from mixlaw.machine import is_alive
 from mixlaw.runner.execute.process import WorkerProcess
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
@@ -168,5 +169,5 @@ def _scratch() -> Path:
 
 def _abandoned(root: Path) -> Iterator[Path]:
     for path in root.glob("[0-9]*"):  # and not the code that workers of this node have compiled
-        if not Path("/proc", path.name).exists() or path.name == str(os.getpid()):
+        if not path.name.isdecimal() or not is_alive(int(path.name)) or path.name == str(os.getpid()):
             yield path

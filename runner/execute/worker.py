@@ -25,6 +25,7 @@ from typing import Any
 
 from mixlaw.collector import collect_as_usual, collect_seldom
 from mixlaw.errors import InputError
+from mixlaw.machine import keep_freed_memory
 from mixlaw.recipe import Recipe
 from mixlaw.records import Measurement, Record, write_record
 from mixlaw.runner.batches.loader import Batches
@@ -32,7 +33,6 @@ from mixlaw.runner.batches.shards import Shards, open_shards
 from mixlaw.runner.evaluate.measure import Measured
 from mixlaw.runner.evaluate.registry import read
 from mixlaw.runner.evaluate.run import evaluate
-from mixlaw.runner.models.memory import keep_freed_memory
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train.loop import Diverged, Stopped, Trained, train_segment

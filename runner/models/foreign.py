@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError
+from mixlaw.files import sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -207,6 +208,5 @@ def _count(model: PreTrainedModel, sequence: int) -> tuple[int, float]:
 def _hash(paths: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
-            digest.update(json.dumps([path.name, hashlib.file_digest(file, "sha256").hexdigest()]).encode())
+        digest.update(json.dumps([path.name, sha256_of(path)]).encode())
     return digest.hexdigest()[:16]

@@ -13,26 +13,11 @@ layers at a time in the type that is computed in.
 
 from __future__ import annotations
 
-import ctypes
-
 from mixlaw.errors import InputError
 from mixlaw.runner.models.ladder import Shape
 
 HEAD_ROWS = {True: 2048, False: 256}  # rows of logits that exist at a time, under bf16 (accelerators) and fp32 (CPU)
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 USABLE = 0.9  # of a device's memory: the rest is the driver's, and fragments
-
-
-def keep_freed_memory() -> None:
-    """Let the C library of this process keep what tensors free, in place of giving it back to the system every step.
-
-    On a CPU every tensor beyond some megabytes would be fresh pages from the system, zeroed one by one; worth a fifth
-    to a half of the time of a step. Does nothing where the C library is not glibc.
-    """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "gnu_get_libc_version"):
-        library.mallopt(_MMAP_THRESHOLD, 2**30)
-        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def training_bytes(

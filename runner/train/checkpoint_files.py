@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mixlaw.errors import InputError
-from mixlaw.files import write_text
+from mixlaw.files import sha256_of, write_text
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 
@@ -28,7 +28,7 @@ def seal(draft: Path, folder: Path, step: int) -> None:
         draft: all files of the checkpoint, beside `folder`.
         step: optimizer steps since the start of the recipe.
     """
-    checksums = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
+    checksums = {path.name: sha256_of(path) for path in sorted(draft.iterdir())}
     write_text(draft / STATE, _state(step, checksums))
     remove(folder)
     os.replace(draft, folder)
@@ -53,7 +53,7 @@ def verify(folder: Path) -> int:
         text = (folder / STATE).read_text(encoding="utf-8")
         state = json.loads(text)
         step, checksums = state["step"], state["sha256"]
-        wrong = [name for name, digest in checksums.items() if _sha256(folder / name) != digest]
+        wrong = [name for name, digest in checksums.items() if sha256_of(folder / name) != digest]
         wrong += [STATE] if text != _state(step, checksums) else []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -88,8 +88,3 @@ def _state(step: int, checksums: Mapping[str, str]) -> str:
     """The text of state.json: steps done, the checksum of every other file, and its own."""
     own = hashlib.sha256(json.dumps([step, checksums]).encode()).hexdigest()
     return json.dumps({"step": step, "sha256": checksums, "own": own}, indent=1) + "\n"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

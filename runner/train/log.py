@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 
+from mixlaw.machine import peak_memory
 from mixlaw.runner.train.gpus import GPUS
 from mixlaw.runner.train.parallel import Ranks
 from mixlaw.runner.train.sinks import Entry, Sink
@@ -80,7 +80,7 @@ def memory(device: torch.device) -> int:
     """Peak bytes so far: of the accelerator's tensors, or of this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_memory()
 
 
 @lru_cache(maxsize=4)

@@ -25,6 +25,7 @@ from typing import IO, Any
 
 from mixlaw.errors import InputError
 from mixlaw.files import replacing
+from mixlaw.machine import cores
 from mixlaw.printable import Printable
 from mixlaw.progress import Progress
 from mixlaw.runner.corpora.sources.address import Address, Scheme, stats
@@ -156,7 +157,7 @@ def _verdicts(runs: Sequence[tuple[int, Answer]], attempts: Sequence[Attempt], s
         Check.of("\n".join(filter(None, [answer.tests, more]))) for (_, answer), more in zip(runs, given, strict=True)
     ]
     checks += [Check.of(answer.tests) for _, answer in runs]
-    found = passing(programs, checks, len(os.sched_getaffinity(0)), seconds)
+    found = passing(programs, checks, cores(), seconds)
     for verdict, empty in zip(found[: len(runs)], found[len(runs) :], strict=True):
         yield _told(verdict, empty)
 

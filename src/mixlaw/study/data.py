@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
+from mixlaw.machine import cores
 from mixlaw.runner.batches import shards
 from mixlaw.runner.batches.manifest import Manifest
 from mixlaw.runner.corpora.contamination import Contamination, check
@@ -38,4 +38,4 @@ def prepared(study: Study, progress: Progress | None, verify: bool) -> Manifest:
 
 def contamination_of(study: Study, progress: Progress | None) -> Contamination:
     """The work of `Study.contamination`, in as many processes as there are cores."""
-    return check(study.data, processes=len(os.sched_getaffinity(0)), progress=progress or (lambda *_: None))
+    return check(study.data, processes=cores(), progress=progress or (lambda *_: None))

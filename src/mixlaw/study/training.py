@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
+from mixlaw.machine import cores
 from mixlaw.runner.execute.backends import Backend, Local
 from mixlaw.runner.execute.machines import this_machine
 from mixlaw.runner.execute.queue import Outcome, RunProgress
@@ -27,7 +27,7 @@ def planned(study: Study, workers: int | None) -> Plan:
     memory = study.path / "calibration.json"
     speed = remembered(_sizes(tree.segments), setup, memory)
     speed |= calibrated(_sizes(tree.untrained(measured, trained)), setup, memory)
-    return Plan(tree, setup, measured, trained, speed, workers or len(os.sched_getaffinity(0)))
+    return Plan(tree, setup, measured, trained, speed, workers or cores())
 
 
 def ran(study: Study, site: Backend, progress: Callable[[RunProgress], None]) -> Outcome:

@@ -1,0 +1,89 @@
+"""What this process may use of its machine: affinity, cgroups of both versions, and systems that lack either."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mixlaw import machine
+from mixlaw.runner.execute.machines import Machine, this_machine
+from mixlaw.study import open_study
+from small_study import prepare
+
+
+@pytest.fixture
+def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of 64 cores whose control groups are files of the test."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "MEMBERSHIP", tmp_path / "self")
+    return tmp_path
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 64),
+        ({"self": "0::/", "cgroup/cpu.max": "200000 100000"}, 2),
+        ({"self": "0::/", "cgroup/cpu.max": "max 100000"}, 64),
+        ({"self": "0::/", "cgroup/cpu.max": "50000 100000"}, 1),  # half a core is still one worker
+        ({"self": "0::/", "cgroup/cpu.max": "350000 100000"}, 3),
+        ({"self": "0::/job/step", "cgroup/job/cpu.max": "400000 100000", "cgroup/job/step/cpu.max": "max 100000"}, 4),
+        ({"self": "0::/outside/the/container", "cgroup/cpu.max": "200000 100000"}, 2),
+        ({"self": "2:cpu,cpuacct:/", "cgroup/cpu/cpu.cfs_quota_us": "300000", "cgroup/cpu/cpu.cfs_period_us": "1"}, 64),
+        (
+            {
+                "self": "5:memory:/\n4:cpuset:/\n2:cpu,cpuacct:/docker/1\n0::/",
+                "cgroup/cpu,cpuacct/docker/1/cpu.cfs_quota_us": "300000",
+                "cgroup/cpu,cpuacct/docker/1/cpu.cfs_period_us": "100000",
+            },
+            3,
+        ),
+        ({"self": "2:cpu:/", "cgroup/cpu/cpu.cfs_quota_us": "-1", "cgroup/cpu/cpu.cfs_period_us": "100000"}, 64),
+        ({"self": "", "cgroup/cpu.max": ""}, 64),
+    ],
+)
+def test_the_quota_of_a_container_limits_the_cores(cgroups: Path, files: dict[str, str], cores: int) -> None:
+    write(cgroups, files)
+    assert machine.cores() == cores
+    assert this_machine(gpus=0) == Machine("local", cores)
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"self": "0::/", "cgroup/memory.max": "1048576"}, 2**20),
+        ({"self": "5:memory:/", "cgroup/memory/memory.limit_in_bytes": "1048576"}, 2**20),
+        ({"self": "0::/", "cgroup/memory.max": "max"}, None),
+        ({"self": "5:memory:/", "cgroup/memory/memory.limit_in_bytes": "9223372036854771712"}, None),
+    ],
+)
+def test_so_does_its_memory(cgroups: Path, files: dict[str, str], limit: int | None) -> None:
+    write(cgroups, files)
+    assert machine.memory_limit() == (limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def test_macos_has_no_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(machine, "MEMBERSHIP", tmp_path / "none")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert this_machine(gpus=0) == Machine("local", 3)
+    plan = open_study(prepare(tmp_path / "study")).plan()
+    assert plan.workers == 3
+    assert plan.seconds > 0
+
+
+def test_processes_of_this_machine() -> None:
+    assert machine.is_alive(os.getpid())
+    assert machine.is_alive(os.getppid())
+    assert not machine.is_alive(2**22 + 1)  # beyond Linux' largest process id
+    assert machine.peak_memory() > 10 * 2**20
