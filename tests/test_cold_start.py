@@ -146,7 +146,7 @@ def test_sharing_halves_the_flops_of_a_design(wide: list[Recipe]) -> None:
 
 
 def test_sharing_halves_the_flops_of_the_demos_recipes() -> None:
-    file = Path(__file__).parents[1] / "src" / "mixlaw" / "demo.toml"
+    file = Path(__file__).parents[1] / "src" / "mixlaw" / "demo" / "demo.toml"
     recipes = list(written(Settings.model_validate(tomllib.loads(file.read_text(encoding="utf-8"))), ()))
     together = sum(6.0 * s.recipe.params * s.tokens for s in plan(recipes).segments)
     assert together <= 0.5 * sum(6.0 * recipe.params * recipe.tokens for recipe in recipes)

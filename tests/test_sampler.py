@@ -320,7 +320,7 @@ def test_it_finds_better_mixtures_than_tpe_and_far_better_ones_than_random_searc
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = {
-            make.__name__: [_regret(make(seed=seed), seed, 20) for seed in range(3)]
+            make.__name__: [_regret(make(seed=seed), seed, 20) for seed in range(5)]
             for make in (MixtureSampler, TPESampler, RandomSampler)
         }
     medians = {name: float(np.median(values)) for name, values in found.items()}

@@ -73,9 +73,10 @@ def holding(objective: Objective, point: Points) -> Points:
         objective = _fewest_tasks(objective, safe)
         words = [*_words(objective), *(limit.words for limit in _needed_limits(objective, safe))]
         raise Infeasible(f"no recipe keeps all of: {'; '.join(words)}; loosen one of them")
-    # The search gave a little of the guard away for the gain.
+    # The plain penalty gives a little of the guard away for the gain; a steep one alone gets stuck on its kinks.
     strict = replace(objective, guarded=replace(guarded, bite=10 * guarded.bite))
-    found = Points.cat([kept, _refined(strict, strict.value, Points.cat([starts[:1], kept]))])
+    plain = _refined(objective, objective.value, Points.cat([starts[:1], kept]))
+    found = Points.cat([kept, plain, _refined(strict, strict.value, plain)])
     found = found[excess(objective, found) <= TRIFLE]
     with torch.no_grad():
         return found[objective.value(found).argmax()[None]]
