@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mixlaw.runner.batches.shards import TokenStream
+from mixlaw.runner.batches.tokenizer import dtype_of
 from mixlaw.runner.corpora.buckets import TokenFile, buckets
 from mixlaw.runner.corpora.duplicates import Found, find_duplicates
 from mixlaw.runner.corpora.process_pool import ProcessPool
@@ -20,7 +21,6 @@ from mixlaw.runner.corpora.sources.document import Document, digest, hash64, par
 from mixlaw.runner.corpora.sources.part import Part
 from mixlaw.runner.corpora.spill_files import SIDES, read_counts
 from mixlaw.runner.corpora.spool import PIECE, Piece, Spooled, is_held_out, readings
-from mixlaw.runner.corpora.tokenizer import dtype_of
 
 Entry = tuple[np.ndarray, int, int]  # tokens of a document, bytes of its text, its group
 

@@ -16,9 +16,9 @@ from mixlaw.demo.prose import read_prose
 from mixlaw.errors import InputError
 from mixlaw.records import Unit
 from mixlaw.runner.batches.shards import open_shards
+from mixlaw.runner.batches.tokenizer import encode, load
 from mixlaw.runner.corpora.prepare import prepare
 from mixlaw.runner.corpora.sources.packages import standard_library
-from mixlaw.runner.corpora.tokenizer import encode, load
 from mixlaw.runner.evaluate.choices import Items, choice_accuracy
 from mixlaw.runner.evaluate.items import read_items
 from mixlaw.runner.evaluate.run import TASKS, evaluate, tasks_of

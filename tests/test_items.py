@@ -13,7 +13,6 @@ from mixlaw.demo.facts import countries
 from mixlaw.demo.prose import read_prose
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.packages import required_folder
-from mixlaw.runner.corpora.spool import Piece
 from mixlaw.runner.evaluate.items import (
     MOST,
     SWAPS,
@@ -31,12 +30,12 @@ Passages = list[tuple[str, str]]
 
 
 @pytest.fixture(scope="module")
-def speeches() -> list[Piece]:
-    return [Piece(document.text, number) for number, document in enumerate(read_prose()) if number % 8 == 0]
+def speeches() -> list[str]:
+    return [document.text for number, document in enumerate(read_prose()) if number % 8 == 0]
 
 
 @pytest.fixture(scope="module")
-def built(speeches: list[Piece], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(speeches: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("data")
     manifest = build_items(data / "items", speeches, 0)
     assert all(items.count and not items.missing for items in manifest.values())
@@ -78,15 +77,15 @@ def test_capitals_stand_first_among_real_capitals_of_like_length() -> None:
     assert sorted(spread)[len(spread) // 2] == 0
 
 
-def test_cloze_words_end_sentences_of_the_text_they_come_from(speeches: list[Piece], built: Path) -> None:
-    everything = " ".join(" ".join(piece.text.split()) for piece in speeches)
+def test_cloze_words_end_sentences_of_the_text_they_come_from(speeches: list[str], built: Path) -> None:
+    everything = " ".join(" ".join(piece.split()) for piece in speeches)
     for item in read_items(built, "cloze"):
         assert f"{item.context}{item.choices[0]}." in everything
         assert len(item.context) <= 300
 
 
-def test_agreement_swaps_the_number_of_one_verb_and_is_balanced_over_forms(speeches: list[Piece], built: Path) -> None:
-    everything = " ".join(" ".join(piece.text.split()) for piece in speeches)
+def test_agreement_swaps_the_number_of_one_verb_and_is_balanced_over_forms(speeches: list[str], built: Path) -> None:
+    everything = " ".join(" ".join(piece.split()) for piece in speeches)
     forms: Counter[str] = Counter()
     for item in read_items(built, "agreement"):
         right, wrong = (choice.split() for choice in item.choices)
@@ -123,7 +122,7 @@ def test_cloze_keeps_the_sentence_before_and_skips_short_ones() -> None:
     assert cloze(passages, 0) == [Item("It rained. We shall all of us go down to the", (" river",))]
 
 
-def test_the_choice_among_candidates_is_by_hash_and_does_not_depend_on_their_order(speeches: list[Piece]) -> None:
+def test_the_choice_among_candidates_is_by_hash_and_does_not_depend_on_their_order(speeches: list[str]) -> None:
     passages: Passages = [("Before.", f"We shall all of us go down to the place {n} of rest.") for n in range(900)]
     assert cloze(passages, 0) == cloze(passages[::-1], 0) != cloze(passages, 1)
     assert len(cloze(passages, 0)) == MOST

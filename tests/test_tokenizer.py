@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.tokenizer import END_ID, END_OF_TEXT, encode, load, save, token_bytes, train
+from mixlaw.runner.batches.tokenizer import encode, load, token_bytes
+from mixlaw.runner.corpora.tokenizer import END_ID, END_OF_TEXT, save, train
 
 CORPUS = [Path(__file__).read_text(encoding="utf-8"), "Fellow citizens of the Senate and of the House. " * 20]
 ODD = ["", " ", "\n\n    tab\t", "naïve 日本 🎉", "def f(x):\n        return x\n", "\x00\x7f", f"a{END_OF_TEXT}b"]

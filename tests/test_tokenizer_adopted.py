@@ -15,10 +15,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from mixlaw.demo.prose import read_prose
 from mixlaw.errors import InputError
 from mixlaw.runner.batches.shards import open_shards, verify
+from mixlaw.runner.batches.tokenizer import encode, end_of_text, load, token_bytes, vocabulary_of
 from mixlaw.runner.corpora.prepare import prepare
 from mixlaw.runner.corpora.sources.document import parts
 from mixlaw.runner.corpora.spool import PIECE
-from mixlaw.runner.corpora.tokenizer import adopt, encode, end_of_text, load, token_bytes, vocabulary_of
+from mixlaw.runner.corpora.tokenizer import adopt
 
 SPEECHES = [document.text[:20_000] for document in read_prose()][:30]
 ODD = [
@@ -205,7 +206,7 @@ def test_a_model_that_guesses_pays_the_same_bits_however_its_vocabulary_is_writt
     [
         (lambda folder: None, "there is no tokenizer at"),
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), "is no tokenizer of Hugging Face"),
-        (lambda folder: Tokenizer(models.BPE()).save(str(folder / "tokenizer.json")), "nobody knows which"),
+        (lambda folder: Tokenizer(models.BPE()).save(str(folder / "tokenizer.json")), "cannot tell which"),
     ],
 )
 def test_what_is_no_tokenizer_is_refused_with_what_to_do(make: Any, message: str, tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mixlaw.files import replacing
+from mixlaw.runner.batches.tokenizer import encode, load
 from mixlaw.runner.corpora.duplicates import dropped, read_bits
 from mixlaw.runner.corpora.process_pool import Progress
 from mixlaw.runner.corpora.spill_files import Ints, Section, ranges, rows, stretch, total_sizes
 from mixlaw.runner.corpora.spool import OVERHEAD, Piece, Spooled
-from mixlaw.runner.corpora.tokenizer import encode, load
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

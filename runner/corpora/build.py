@@ -28,7 +28,7 @@ from mixlaw.runner.corpora.sources.source import partitions
 from mixlaw.runner.corpora.spill_files import SIDES, read_counts
 from mixlaw.runner.corpora.spool import UNKNOWN, Piece, Reading, Spooled, readings
 from mixlaw.runner.corpora.stages import Stages
-from mixlaw.runner.corpora.tokenizer import Words, adopted, trained
+from mixlaw.runner.corpora.tokenizer import SavedTokenizer, adopt, train_and_save
 
 #: Bytes of each domain to train the tokenizer on: equal bytes, so that no domain owns the vocabulary.
 SAMPLE_BYTES = 1_000_000
@@ -77,7 +77,7 @@ class Build:
         self.processes = available if wanted.processes is None else wanted.processes
         self.limit = max(LEAST, min(MOST, MEMORY // max(1, self.processes)))
 
-    def run(self) -> tuple[dict[str, Found], Words, dict[Side, tuple[ShardFile, ...]]]:
+    def run(self) -> tuple[dict[str, Found], SavedTokenizer, dict[Side, tuple[ShardFile, ...]]]:
         """Write tokenizer and shards, or go on with what was begun; returns what was found, tokenizer, and files.
 
         Raises:
@@ -85,7 +85,7 @@ class Build:
         """
         self._tidy()
         if self.wanted.tokenizer is not None:  # a wrong one is found before hours are spent
-            adopted(self.wanted.tokenizer, self.work / "tokenizer")
+            adopt(self.wanted.tokenizer, self.work / "tokenizer")
         with ProcessPool(self.processes if self.processes > 1 else 0) as crew:
             self._read(crew)
             found = self._compare(crew)
@@ -162,15 +162,15 @@ class Build:
         share = size // (4 * self.processes) if self.processes > 1 else size
         return buckets(self._spooled[domain], SIDES[stem], self.bits, min(self.limit, max(2**20, share)))
 
-    def _words(self) -> Words:
+    def _words(self) -> SavedTokenizer:
         self.stages.begin("tokenizer", "training the tokenizer")
         folder, given = self.work / "tokenizer", self.wanted.tokenizer
         if given is not None:
-            return adopted(given, folder)
+            return adopt(given, folder)
         samples = (first_pieces(self.buckets(name, "train"), SAMPLE_BYTES) for name in self.wanted.domains)
-        return trained((piece.text for sample in samples for piece in sample), self.wanted.vocabulary, folder)
+        return train_and_save((piece.text for sample in samples for piece in sample), self.wanted.vocabulary, folder)
 
-    def _tokenise(self, crew: ProcessPool, words: Words) -> dict[Side, list[TokenFile]]:
+    def _tokenise(self, crew: ProcessPool, words: SavedTokenizer) -> dict[Side, list[TokenFile]]:
         files: dict[Side, list[TokenFile]] = {}
         jobs: list[tuple[Job, int, Path, str]] = []
         for name, stem in ((name, stem) for name in self.wanted.domains for stem in SIDES):
@@ -184,7 +184,7 @@ class Build:
         return files
 
     def _assemble(
-        self, crew: ProcessPool, words: Words, files: Mapping[Side, Sequence[TokenFile]]
+        self, crew: ProcessPool, words: SavedTokenizer, files: Mapping[Side, Sequence[TokenFile]]
     ) -> dict[Side, tuple[ShardFile, ...]]:
         jobs = {}
         for (name, stem), of_side in files.items():

@@ -21,8 +21,8 @@ from mixlaw.errors import InputError
 from mixlaw.printable import Printable
 from mixlaw.runner.batches.manifest import Manifest, ShardFile
 from mixlaw.runner.batches.shards import open_shards
+from mixlaw.runner.batches.tokenizer import load
 from mixlaw.runner.corpora.process_pool import ProcessPool
-from mixlaw.runner.corpora.tokenizer import load
 from mixlaw.runner.evaluate.items import read_items
 
 LEAST, MOST = 8, 13  # words of an n-gram

@@ -21,7 +21,6 @@ from mixlaw.runner.corpora.build import SAMPLE_BYTES, Build, Wanted, first_piece
 from mixlaw.runner.corpora.duplicates import Found
 from mixlaw.runner.corpora.sources.source import identity, packages
 from mixlaw.runner.corpora.spill_files import SIDES
-from mixlaw.runner.corpora.spool import Piece
 from mixlaw.runner.evaluate.items import TASKS, build_items
 
 BUILDING = ".building"
@@ -143,12 +142,12 @@ def _built(build: Build) -> Manifest:
     )
 
 
-def _held_out_prose(build: Build) -> Iterator[Piece] | None:
+def _held_out_prose(build: Build) -> Iterator[str] | None:
     domains = build.wanted.domains
     embedded = [name for name, source in domains.items() if source.startswith("embedded:prose")]
     named = [name for name in domains if name in ("prose", "text")]
-    found = (first_pieces(build.buckets(name, "held_out"), PROSE_BYTES) for name in embedded + named)
-    return next(found, None)
+    pieces = (first_pieces(build.buckets(name, "held_out"), PROSE_BYTES) for name in embedded + named)
+    return next(((piece.text for piece in of_domain) for of_domain in pieces), None)
 
 
 def _described(

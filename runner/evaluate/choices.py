@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mixlaw.errors import InputError
 from mixlaw.records import Unit
 from mixlaw.runner.batches.shards import open_shards
-from mixlaw.runner.corpora.tokenizer import encode, load
+from mixlaw.runner.batches.tokenizer import encode, load
 from mixlaw.runner.evaluate.items import Item, read_items
 from mixlaw.runner.evaluate.measure import Measure, Measured, Subject, mean
 from mixlaw.runner.evaluate.scoring import bits_per_byte, choice_probability, item_windows, score

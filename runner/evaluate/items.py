@@ -18,7 +18,6 @@ from mixlaw.records import Unit
 from mixlaw.runner.batches.manifest import ItemsManifest
 from mixlaw.runner.corpora.sources.document import hash64
 from mixlaw.runner.corpora.sources.packages import required_folder
-from mixlaw.runner.corpora.spool import Piece
 
 MOST = 300  # items of a task: an evaluation stays a matter of seconds
 FEWEST = 20  # below, a task says nothing
@@ -59,12 +58,12 @@ TASKS = {
 }
 
 
-def build_items(folder: Path, prose: Iterable[Piece] | None, seed: int) -> dict[str, ItemsManifest]:
+def build_items(folder: Path, prose: Iterable[str] | None, seed: int) -> dict[str, ItemsManifest]:
     """Write `<task>.json` for every task that can be built; the manifest says why another cannot.
 
     Args:
         folder: where the files go.
-        prose: held-out prose, None where the study has none.
+        prose: pieces of held-out prose, None where the study has none.
         seed: of the choice among candidates, which is by hash.
     """
     sentences = None if prose is None else list(_passages(prose))
@@ -150,10 +149,10 @@ def _capital(country: str, right: str, others: Sequence[str]) -> Item:
     return _item(f"The capital of {country} is ", right, *wrong)
 
 
-def _passages(pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
+def _passages(pieces: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Sentences with the sentence before them, white space made single; a piece's ragged first and last left out."""
     for piece in pieces:
-        sentences = [" ".join(found.split()) for found in re.split(r"(?<=[.!?])\s+", piece.text)]
+        sentences = [" ".join(found.split()) for found in re.split(r"(?<=[.!?])\s+", piece)]
         yield from pairwise(sentences[1:-1])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from mixlaw.errors import InputError
 from mixlaw.records import Measurement, Unit
 from mixlaw.runner.batches.shards import Shards, open_shards
-from mixlaw.runner.corpora.tokenizer import encode, load, token_bytes
+from mixlaw.runner.batches.tokenizer import encode, load, token_bytes
 from mixlaw.runner.evaluate.items import TASKS as TASKS
 from mixlaw.runner.evaluate.items import Task as Task
 from mixlaw.runner.evaluate.items import read_items
