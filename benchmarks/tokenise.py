@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mixlaw.demo.prose import read_prose
+from mixlaw.demo.prose import documents as read_prose
 from mixlaw.machine import cores
 from mixlaw.runner.batches.tokenizer import load
 from mixlaw.runner.corpora.prepare import prepare
@@ -127,7 +127,7 @@ def resident(process: int) -> int:
 #: What every process of the crew imports; what a job loads beyond that, such as the tokenizers' library, counts.
 IDLE = """
 import os
-import mixlaw.runner.corpora.buckets, mixlaw.runner.corpora.shard_files, mixlaw.runner.corpora.sources.source
+import mixlaw.runner.corpora.buckets, mixlaw.runner.corpora.shard_files, mixlaw.runner.corpora.sources.registry
 import mixlaw.runner.corpora.process_pool
 print(int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
 """

@@ -10,7 +10,7 @@ import pytest
 
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources import git as repositories
-from mixlaw.runner.corpora.sources.source import identity, partitions, read
+from mixlaw.runner.corpora.sources.registry import identity, partitions, read
 
 NAME = ("-c", "user.name=N", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false")
 

@@ -14,7 +14,7 @@ import pytest
 
 from hub_server import COMMIT, serve
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.sources.source import identity, packages, partitions, read
+from mixlaw.runner.corpora.sources.registry import identity, packages, partitions, read
 
 TEXTS = [f"text {number}" for number in range(10)]
 
@@ -66,7 +66,7 @@ def test_the_identity_of_a_local_dataset_changes_when_it_is_saved_again(root: Pa
     before = identity("hf:lines?column=body", root)
     os.utime(root / "lines" / "train-0.jsonl", (1, 1))
     assert identity("hf:lines?column=body", root) != before
-    assert set(packages("hf:saved")) == {"datasets"}
+    assert set(packages("hf:saved", tmp_path)) == {"datasets"}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_identity_of_a_local_dataset_changes_when_it_is_saved_again(root: Pa
         ("hf:lines?split=dev", "cannot be opened: Bad split: dev. Available splits: .*; mend id"),
         ("hf:lines?config=en", "cannot be opened: BuilderConfig 'en' not found"),
         ("hf:./nowhere", "names no folder below .* and no dataset of the hub"),
-        ("hf:saved?subset=en", "unknown option 'subset': hf: knows split, column, config, data_dir, revision"),
+        ("hf:saved?subset=en", "unknown option 'subset': hf:saved knows split, column, config, data_dir, revision"),
     ],
 )
 def test_a_wrong_dataset_says_what_is_wrong(source: str, message: str, root: Path) -> None:
@@ -91,7 +91,7 @@ CLIENT = """
 import json, pickle, sys
 from pathlib import Path
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.sources.source import identity, partitions
+from mixlaw.runner.corpora.sources.registry import identity, partitions
 found = []
 for source in sys.argv[1:]:
     try:

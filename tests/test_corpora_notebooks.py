@@ -14,7 +14,7 @@ from nbformat import v4 as untyped_v4
 
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.notebooks import written
-from mixlaw.runner.corpora.sources.source import identity, partitions, read
+from mixlaw.runner.corpora.sources.registry import identity, partitions, read
 
 nbformat: Any = untyped_nbformat  # its functions have no types
 v3: Any = untyped_v3

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mixlaw.demo.prose import read_prose
+from mixlaw.demo.prose import documents as read_prose
 from mixlaw.errors import InputError
 from mixlaw.runner.batches.manifest import Manifest, read_manifest
 from mixlaw.runner.batches.shards import Shards, open_shards, verify
@@ -24,7 +24,7 @@ from mixlaw.runner.corpora.prepare import BUILDING, prepare
 from mixlaw.runner.corpora.sources.packages import standard_library
 
 SETTINGS: Any = {"vocabulary": 400, "held_out": 0.1}
-DOMAINS = {"prose": "speeches.jsonl", "code": "code/*.py", "puzzles": "embedded:synthetic?documents=60"}
+DOMAINS = {"prose": "speeches.jsonl", "code": "code/*.py", "puzzles": "python:mixlaw.demo.synthetic?documents=60"}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.sources.source import identity, partitions, read
+from mixlaw.runner.corpora.sources.registry import identity, partitions, read
 
 API = "https://api.github.com/repos/octo/hello"
 PERSON, BOT = {"login": "mona", "type": "User"}, {"login": "ci[bot]", "type": "Bot"}

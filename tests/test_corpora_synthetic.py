@@ -10,9 +10,8 @@ from random import Random
 import pytest
 
 from mixlaw.demo.problems import Family, Problem, write
-from mixlaw.demo.synthetic import FAMILIES, generate, read_synthetic, verify
+from mixlaw.demo.synthetic import FAMILIES, documents, generate, verify
 from mixlaw.runner.corpora.sources.document import Document
-from mixlaw.runner.corpora.sources.source import EMBEDDED
 
 
 def problem(solution: str, *checks: str) -> Problem:
@@ -59,12 +58,12 @@ def test_programs_do_not_see_one_another() -> None:
 
 @pytest.fixture(scope="module")
 def corpus() -> list[Document]:
-    return list(read_synthetic(**EMBEDDED["synthetic"].options))
+    return list(documents())
 
 
 def test_fewer_documents_are_a_prefix_of_more_and_another_seed_gives_others(corpus: list[Document]) -> None:
-    assert list(read_synthetic(documents=300, seed=0)) == corpus[:300]
-    others = {document.text for document in read_synthetic(documents=300, seed=1)}
+    assert list(documents(documents=300, seed=0)) == corpus[:300]
+    others = {document.text for document in documents(documents=300, seed=1)}
     assert not others & {document.text for document in corpus[:300]}
 
 

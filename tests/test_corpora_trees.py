@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.languages import language
-from mixlaw.runner.corpora.sources.source import identity, packages, partitions, read
+from mixlaw.runner.corpora.sources.registry import identity, packages, partitions, read
 from mixlaw.runner.corpora.sources.trees import reason
 
 CODE = "def add(first, second):\n    return first + second\n"
@@ -118,7 +118,7 @@ def test_parts_can_be_pickled_and_the_identity_follows_the_files_that_are_read(r
     assert identity("tree:.", tmp_path) == before
     (tmp_path / "b.py").write_text(CODE)
     assert identity("tree:.", tmp_path) != before
-    assert set(packages("tree:.")) == {"Pygments"}
+    assert set(packages("tree:.", tmp_path)) == {"Pygments"}
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,10 @@ def test_parts_can_be_pickled_and_the_identity_follows_the_files_that_are_read(r
     [
         ("tree:tree?languages=pyhton", "unknown language 'pyhton': write python, cpp"),
         ("tree:tree?languages=rust", "holds no file in rust, vendored and generated ones aside"),
-        ("tree:tree?language=rust", "unknown option 'language': tree: knows languages"),
+        ("tree:tree?language=rust", "unknown option 'language': tree:tree knows languages"),
         ("tree:nowhere", "no file matches the source 'nowhere'"),
         ("tree:", "names nothing: write tree:PLACE"),
-        ("trees:tree", "no kind of source 'trees'.*: there are embedded:, hf:, tree:"),
+        ("trees:tree", "no kind of source 'trees'.*: there are hf:, tree:, git:"),
     ],
 )
 def test_a_wrong_tree_says_what_is_wrong(source: str, message: str, root: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from mixlaw.demo.prose import read_prose
+from mixlaw.demo.prose import documents as read_prose
 from mixlaw.errors import InputError
 from mixlaw.records import Unit
 from mixlaw.runner.batches.shards import open_shards

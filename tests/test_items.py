@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mixlaw.demo.facts import countries
-from mixlaw.demo.prose import read_prose
+from mixlaw.demo.prose import documents as read_prose
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.packages import required_folder
+from mixlaw.runner.evaluate.factbook import countries
 from mixlaw.runner.evaluate.items import (
     MOST,
     SWAPS,
@@ -132,7 +132,7 @@ def test_without_prose_the_manifest_says_why_there_are_no_items(tmp_path: Path) 
     manifest = build_items(tmp_path / "items", None, 0)
     assert manifest["humaneval"].count == 164
     assert manifest["cloze"].count == 0
-    assert "add one with the source embedded:prose" in manifest["cloze"].missing
+    assert "name one prose or text" in manifest["cloze"].missing
     assert "gives 0 items, 20 needed" in build_items(tmp_path / "items", [], 0)["agreement"].missing
 
 

@@ -25,7 +25,7 @@ BASE = {
     "mixlaw.collector",
 }
 ALLOWED = {
-    "runner": BASE | {"mixlaw.runner", "mixlaw.demo"},  # embedded corpora are still sources of the runner
+    "runner": BASE | {"mixlaw.runner"},
     "analysis": BASE | {"mixlaw.analysis"},
     "optimizer": BASE | {"mixlaw.analysis", "mixlaw.optimizer"},
 }

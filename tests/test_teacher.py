@@ -17,7 +17,7 @@ import pytest
 from chat_server import Server, memorised, serve
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.answers import Answer, NoAnswer, taken_apart
-from mixlaw.runner.corpora.sources.source import identity, partitions, read
+from mixlaw.runner.corpora.sources.registry import identity, partitions, read
 from mixlaw.runner.corpora.sources.teacher import Synthesis, synthesise
 from mixlaw.runner.evaluate.sandbox.run import Status, run_untrusted
 from test_jail import unable

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from mixlaw.demo.prose import read_prose
+from mixlaw.demo.prose import documents as read_prose
 from mixlaw.errors import InputError
 from mixlaw.runner.batches.shards import open_shards, verify
 from mixlaw.runner.batches.tokenizer import encode, end_of_text, load, token_bytes, vocabulary_of

@@ -24,7 +24,7 @@ from mixlaw.runner.corpora.buckets import Bucket, TokenFile, Tokenise, buckets
 from mixlaw.runner.corpora.duplicates import Found, find_duplicates
 from mixlaw.runner.corpora.process_pool import Job, ProcessPool
 from mixlaw.runner.corpora.shard_files import Assemble, cut
-from mixlaw.runner.corpora.sources.source import partitions
+from mixlaw.runner.corpora.sources.registry import partitions
 from mixlaw.runner.corpora.spill_files import SIDES, read_counts
 from mixlaw.runner.corpora.spool import UNKNOWN, Piece, Reading, Spooled, readings
 from mixlaw.runner.corpora.stages import Stages

@@ -19,7 +19,7 @@ from mixlaw.runner.batches.shards import open_shards
 from mixlaw.runner.corpora import tokenizer as tokenizers
 from mixlaw.runner.corpora.build import SAMPLE_BYTES, Build, Wanted, first_pieces
 from mixlaw.runner.corpora.duplicates import Found
-from mixlaw.runner.corpora.sources.source import identity, packages
+from mixlaw.runner.corpora.sources.registry import identity, packages
 from mixlaw.runner.corpora.spill_files import SIDES
 from mixlaw.runner.evaluate.items import TASKS, build_items
 
@@ -125,7 +125,7 @@ def _built(build: Build) -> Manifest:
     want, (found, words, shards) = build.wanted, build.run()
     build.stages.begin("items", "building items")
     items = build_items(build.out / "items", _held_out_prose(build), want.seed)
-    domains = {name: _described(want.domains[name], found[name], *(shards[name, s] for s in SIDES)) for name in found}
+    domains = {name: _described(want, name, found[name], *(shards[name, s] for s in SIDES)) for name in found}
     hashes = {name: domain.hash for name, domain in domains.items()}
     return Manifest(
         format=FORMAT,
@@ -143,19 +143,17 @@ def _built(build: Build) -> Manifest:
 
 
 def _held_out_prose(build: Build) -> Iterator[str] | None:
-    domains = build.wanted.domains
-    embedded = [name for name, source in domains.items() if source.startswith("embedded:prose")]
-    named = [name for name in domains if name in ("prose", "text")]
-    pieces = (first_pieces(build.buckets(name, "held_out"), PROSE_BYTES) for name in embedded + named)
+    prose = (name for name in build.wanted.domains if name in ("prose", "text"))
+    pieces = (first_pieces(build.buckets(name, "held_out"), PROSE_BYTES) for name in prose)
     return next(((piece.text for piece in of_domain) for of_domain in pieces), None)
 
 
 def _described(
-    source: str, found: Found, train: tuple[ShardFile, ...], held_out: tuple[ShardFile, ...]
+    want: Wanted, name: str, found: Found, train: tuple[ShardFile, ...], held_out: tuple[ShardFile, ...]
 ) -> DomainManifest:
     return DomainManifest(
-        source=source,
-        packages=packages(source),
+        source=want.domains[name],
+        packages=packages(want.domains[name], want.root),
         files=found.files,
         documents=found.train,
         bytes=sum(file.bytes for file in train),

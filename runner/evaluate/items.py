@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from mixlaw.demo.facts import countries
 from mixlaw.errors import InputError
 from mixlaw.records import Unit
 from mixlaw.runner.batches.manifest import ItemsManifest
 from mixlaw.runner.corpora.sources.document import hash64
 from mixlaw.runner.corpora.sources.packages import required_folder
+from mixlaw.runner.evaluate.factbook import countries
 
 MOST = 300  # items of a task: an evaluation stays a matter of seconds
 FEWEST = 20  # below, a task says nothing
@@ -79,7 +79,7 @@ def build_items(folder: Path, prose: Iterable[str] | None, seed: int) -> dict[st
 
 def _required(sentences: Sequence[tuple[str, str]] | None) -> Sequence[tuple[str, str]]:
     if sentences is None:
-        raise InputError("no domain of the study is prose: add one with the source embedded:prose, or name one prose")
+        raise InputError("no domain of the study is prose: name one prose or text")
     return sentences
 
 

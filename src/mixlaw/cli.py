@@ -38,7 +38,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Run the whole loop on the embedded corpora, minutes on a laptop CPU; a repeat continues where it stopped."""
-    from mixlaw.demo import run_demo
+    from mixlaw.demo.loop import run_demo
 
     _print(run_demo(study, smoke=smoke, workers=workers), as_json)
 

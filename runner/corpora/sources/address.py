@@ -11,6 +11,7 @@ from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.part import Part
 
 Value = str | int
+Options = Mapping[str, Value] | Callable[[str, Path], Mapping[str, Value]]
 
 
 @dataclass(frozen=True)
@@ -57,31 +58,36 @@ class Scheme:
     Attributes:
         parts: parts of a source of this kind.
         identity: what decides whether it has changed, found without reading it; JSON.
-        options: option -> default; where that is a number the option takes a whole number.
-        packages: version by name of what reads it, where that decides what is read.
+        options: option -> default; where that is a number the option takes a whole number. A function of place and
+            root where they depend on the place.
+        packages: version by name of the distributions that decide what is read.
     """
 
     parts: Callable[[Address], list[Part]]
     identity: Callable[[Address], object]
-    options: Mapping[str, Value] = field(default_factory=dict)
-    packages: Callable[[], dict[str, str]] = dict
+    options: Options = field(default_factory=dict)
+    packages: Callable[[Address], dict[str, str]] = lambda _: {}
 
 
-def parsed(source: str, options: Mapping[str, Value], name: str) -> tuple[str, dict[str, Value]]:
-    """Place and options of a source; `options` are those there are, with their defaults.
+def parsed(source: str, options: Options, root: Path) -> tuple[str, dict[str, Value]]:
+    """Place and options of a source; `options` are the known ones with their defaults.
 
     Raises:
-        InputError: an option is unknown, or it is no whole number where one is due.
+        InputError: there is no place, or an option is unknown, or not a whole number where it must be one.
     """
-    place, _, query = source.partition(":")[2].partition("?")
+    address, _, query = source.partition("?")
+    place = unquote(address.partition(":")[2])
+    if not place:
+        raise InputError(f"the source {source!r} names nothing: write {address}PLACE")
+    known = options(place, root) if callable(options) else options
     given: dict[str, Value] = {}
     for pair in query.split("&") if query else ():
         option, _, value = pair.partition("=")
-        if option not in options:
-            known = ", ".join(options) or "none"
-            raise InputError(f"the source {source!r} has the unknown option {option!r}: {name} knows {known}")
-        given[option] = _value(source, option, unquote(value), options[option])
-    return unquote(place), {**options, **given}
+        if option not in known:
+            names = ", ".join(known) or "none"
+            raise InputError(f"the source {source!r} has the unknown option {option!r}: {address} knows {names}")
+        given[option] = _value(source, option, unquote(value), known[option])
+    return place, {**known, **given}
 
 
 def _value(source: str, option: str, value: str, default: Value) -> Value:

@@ -138,4 +138,4 @@ def _identity(address: Address) -> object:
     }  # a fingerprint may outlive a change of what it came from
 
 
-HUB = Scheme(_parts, _identity, OPTIONS, partial(versions, ("datasets",)))
+HUB = Scheme(_parts, _identity, OPTIONS, lambda _: versions(("datasets",)))

@@ -11,40 +11,6 @@ from pathlib import Path
 
 from mixlaw.errors import InputError
 
-#: Distributions whose code, docstrings and read-me files are corpora, with the name they are imported by: mixlaw's own
-#: dependencies and theirs, a fixed list, so that other things installed on a machine do not change its corpora.
-LIBRARIES = {
-    "click": "click",
-    "filelock": "filelock",
-    "fsspec": "fsspec",
-    "huggingface_hub": "huggingface_hub",
-    "Jinja2": "jinja2",
-    "markdown-it-py": "markdown_it",
-    "mpmath": "mpmath",
-    "networkx": "networkx",
-    "numpy": "numpy",
-    "packaging": "packaging",
-    "plotly": "plotly",
-    "polars": "polars",
-    "pydantic": "pydantic",
-    "Pygments": "pygments",
-    "PyYAML": "yaml",
-    "regex": "regex",
-    "rich": "rich",
-    "safetensors": "safetensors",
-    "scipy": "scipy",
-    "setuptools": "setuptools",
-    "sympy": "sympy",
-    "tokenizers": "tokenizers",
-    "tomlkit": "tomlkit",
-    "torch": "torch",
-    "tqdm": "tqdm",
-    "transformers": "transformers",
-    "typer": "typer",
-    "typing-inspection": "typing_inspection",
-    "typing_extensions": "typing_extensions",
-}
-
 
 @lru_cache(maxsize=256)  # the metadata of a distribution is parsed once, not for each of its files
 def version(distribution: str) -> str | None:

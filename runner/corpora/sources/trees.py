@@ -153,4 +153,4 @@ def _identity(address: Address) -> object:
     return {"files": stats(_files(address))}
 
 
-TREE = Scheme(_parts, _identity, {"languages": ""}, partial(versions, ("Pygments",)))
+TREE = Scheme(_parts, _identity, {"languages": ""}, lambda _: versions(("Pygments",)))

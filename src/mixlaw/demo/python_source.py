@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from mixlaw.demo.libraries import LIBRARIES
 from mixlaw.runner.corpora.sources.document import Document
-from mixlaw.runner.corpora.sources.packages import LIBRARIES, folder, standard_library, version
+from mixlaw.runner.corpora.sources.packages import folder, standard_library, version
 
 #: Libraries read besides the standard library: pure Python, written by hand, a few megabytes together.
 READ = (
@@ -30,6 +31,8 @@ READ = (
     "rich",
     "tomlkit",
 )
+
+PACKAGES = ("python", *READ)
 
 #: Folders that hold no code worth learning: tests, tables, vendored or machine-written modules.
 SKIPPED = {
@@ -52,12 +55,12 @@ class Module:
     docstrings: str
 
 
-def read_code() -> Iterator[Document]:
+def code() -> Iterator[Document]:
     """Modules without their docstrings; formatting and comments survive."""
     yield from (Document(module.code, module.origin, module.source) for module in _modules() if module.code)
 
 
-def read_docstrings() -> Iterator[Document]:
+def docstrings() -> Iterator[Document]:
     """The docstrings of a module below the signatures that they describe, one document a module."""
     yield from (Document(module.docstrings, module.origin, module.source) for module in _modules() if module.docstrings)
 

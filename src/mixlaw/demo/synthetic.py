@@ -50,7 +50,7 @@ print(json.dumps(passed))
 """
 
 
-def read_synthetic(documents: int, seed: int) -> Iterator[Document]:
+def documents(documents: int = 5000, seed: int = 0) -> Iterator[Document]:
     """That many different, verified problems; the same for the same seed, and more are a continuation of fewer.
 
     Raises:

@@ -1,0 +1,98 @@
+"""A domain's source, one string: a path or glob of files, or `scheme:place?option=value` (`tree:src?languages=c`).
+
+A new kind of source is a file beside this one that defines a `Scheme`, and a line in `SCHEMES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mixlaw.errors import InputError
+from mixlaw.runner.corpora.sources.address import Address, Scheme, parsed, stats
+from mixlaw.runner.corpora.sources.document import Document
+from mixlaw.runner.corpora.sources.files import file_parts, matching
+from mixlaw.runner.corpora.sources.functions import PYTHON
+from mixlaw.runner.corpora.sources.git import REPOSITORY
+from mixlaw.runner.corpora.sources.hub import HUB
+from mixlaw.runner.corpora.sources.notebooks import NOTEBOOKS
+from mixlaw.runner.corpora.sources.part import Part
+from mixlaw.runner.corpora.sources.pulls import PULL_REQUESTS
+from mixlaw.runner.corpora.sources.stackexchange import STACK_EXCHANGE
+from mixlaw.runner.corpora.sources.teacher import TEACHER
+from mixlaw.runner.corpora.sources.trees import TREE
+
+#: Kinds of sources besides plain paths.
+SCHEMES = {
+    "hf": HUB,
+    "tree": TREE,
+    "git": REPOSITORY,
+    "pulls": PULL_REQUESTS,
+    "notebooks": NOTEBOOKS,
+    "stackexchange": STACK_EXCHANGE,
+    "teacher": TEACHER,
+    "python": PYTHON,
+}
+
+
+def partitions(source: str, root: Path) -> list[Part]:
+    """Parts of a source, in a fixed order; paths are relative to `root`, the study folder.
+
+    Raises:
+        InputError: the source is unknown, has an unknown option, needs a package that is not installed, or names no
+            file.
+    """
+    if (scheme := _scheme(source, root)) is not None:
+        return scheme.parts(_address(source, scheme, root))
+    return file_parts(source, root)
+
+
+def read(source: str, root: Path) -> Iterator[Document]:
+    """Documents of a source, part after part.
+
+    Raises:
+        InputError: as `partitions`; or a file is not what its suffix says.
+    """
+    return (document for part in partitions(source, root) for document in part.read())
+
+
+def identity(source: str, root: Path) -> dict[str, object]:
+    """What decides whether a source has changed, without reading it: versions and options, or sizes and times of files.
+
+    Raises:
+        InputError: as `partitions`.
+    """
+    if (scheme := _scheme(source, root)) is not None:
+        address = _address(source, scheme, root)
+        return {"source": source, "found": scheme.identity(address), "packages": scheme.packages(address)}
+    return {"source": source, "files": stats(matching(source.partition("#")[0], root))}
+
+
+def packages(source: str, root: Path) -> dict[str, str]:
+    """Version by name of the distributions that a source is read from, or that decide what is read.
+
+    Raises:
+        InputError: as `partitions`.
+    """
+    scheme = _scheme(source, root)
+    return scheme.packages(_address(source, scheme, root)) if scheme else {}
+
+
+def _scheme(source: str, root: Path) -> Scheme | None:
+    """The kind of a source, None where it is a path.
+
+    Raises:
+        InputError: the string begins with an unknown kind.
+    """
+    name, colon, _ = source.partition(":")
+    if name in SCHEMES:
+        return SCHEMES[name]
+    if colon and name.isalpha() and len(name) > 1 and not (root / source).exists():
+        known = ", ".join(f"{known}:" for known in SCHEMES)
+        raise InputError(f"there is no kind of source {name!r} ({source!r}): there are {known} and paths")
+    return None
+
+
+def _address(source: str, scheme: Scheme, root: Path) -> Address:
+    place, options = parsed(source, scheme.options, root)
+    return Address(source, place, options, root)

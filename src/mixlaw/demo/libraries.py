@@ -1,0 +1,35 @@
+"""The fixed list of installed libraries whose code and documents are corpora."""
+
+#: Distributions whose code, docstrings and read-me files are corpora, with the name they are imported by: mixlaw's own
+#: dependencies and theirs, a fixed list, so that other things installed on a machine do not change its corpora.
+LIBRARIES = {
+    "click": "click",
+    "filelock": "filelock",
+    "fsspec": "fsspec",
+    "huggingface_hub": "huggingface_hub",
+    "Jinja2": "jinja2",
+    "markdown-it-py": "markdown_it",
+    "mpmath": "mpmath",
+    "networkx": "networkx",
+    "numpy": "numpy",
+    "packaging": "packaging",
+    "plotly": "plotly",
+    "polars": "polars",
+    "pydantic": "pydantic",
+    "Pygments": "pygments",
+    "PyYAML": "yaml",
+    "regex": "regex",
+    "rich": "rich",
+    "safetensors": "safetensors",
+    "scipy": "scipy",
+    "setuptools": "setuptools",
+    "sympy": "sympy",
+    "tokenizers": "tokenizers",
+    "tomlkit": "tomlkit",
+    "torch": "torch",
+    "tqdm": "tqdm",
+    "transformers": "transformers",
+    "typer": "typer",
+    "typing-inspection": "typing_inspection",
+    "typing_extensions": "typing_extensions",
+}

@@ -1,0 +1,126 @@
+"""The whole loop on corpora of installed packages: train small proxies, fit, propose, train the proposal, compare."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixlaw.printable import Printable
+from mixlaw.progress import progress_bar
+from mixlaw.study import Study, open_study
+from mixlaw.study.progress import run_progress_bar
+from mixlaw.study.summaries import DataSummary
+from mixlaw.templates import create
+
+if TYPE_CHECKING:
+    from mixlaw.optimizer.answers.proposal import Proposal
+    from mixlaw.optimizer.answers.verify import Verification
+    from mixlaw.runner.plan.price import Plan
+
+
+@dataclass(frozen=True)
+class Demo(Printable):
+    """What the demo found: its proposal, and predicted against measured values for it and the best baseline.
+
+    Attributes:
+        study: folder of the study.
+        plan: of all recipes, the two at the target's size among them.
+        proposal: made from the smaller sizes alone.
+        verification: its predictions against what was measured.
+        report: path of the page.
+        seconds: this call took.
+    """
+
+    study: Path
+    plan: Plan
+    proposal: Proposal
+    verification: Verification
+    report: Path
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        return {
+            "study": str(self.study),
+            "plan": self.plan.as_json(),
+            "proposal": self.proposal.as_json(),
+            "verification": self.verification.as_json(),
+            "report": str(self.report),
+            "seconds": self.seconds,
+        }
+
+    def __str__(self) -> str:
+        plan = self.plan
+        saved = 1 - plan.flops_shared / plan.flops_separate
+        return "\n".join(
+            [
+                "Predicted before training, measured after:",
+                "",
+                str(self.verification),
+                "",
+                f"{len(plan.tree.recipes)} recipes, {plan.tokens_shared:,} tokens, {plan.flops_shared:.3g} FLOPs "
+                f"(sharing saved {saved:.0%}); this call took {self.seconds:.0f} s",
+                f"report: {self.report}",
+            ]
+        )
+
+
+def run_demo(folder: Path, smoke: bool = False, workers: int | None = None) -> Demo:
+    """Run the demo in a folder, or continue the one that is there.
+
+    Args:
+        folder: of the study; created if it is not there.
+        smoke: the small version, for a first look and for CI; only where the study is created.
+        workers: training processes; as many as cores if None.
+    """
+    began = time.monotonic()
+    if not (folder / "study.toml").exists():
+        create(folder, "demo/smoke.toml" if smoke else "demo/demo.toml")
+    with progress_bar("data") as tell:
+        manifest = open_study(folder).prepare(tell)
+    _say("1. Corpora, read from installed packages", DataSummary(manifest))
+    study = open_study(folder)
+    proposals = study.proposals()
+    if not proposals:
+        _say("2. Proxies to train", _head(study.plan(workers)))
+        _train(study, workers)
+        proposals = [_propose(study)]
+    proposal = proposals[-1]
+    expected = "\n\n".join([str(proposal), f"Now training it and {proposal.against}, to see."])
+    _say("4. What is expected, before it is trained", expected)
+    for name in ("proposal", proposal.against):
+        study.add_recipe(proposal.recipes[name])
+    _train(study, workers)
+    report = study.report()
+    return Demo(folder, study.plan(workers), proposal, study.verify(), report, time.monotonic() - began)
+
+
+def _propose(study: Study) -> Proposal:
+    """Fit what is smaller than the target, and propose for the target."""
+    import polars as pl
+
+    table = study.table().filter(pl.col("params") < study.target().params)
+    with progress_bar("fit") as tell:
+        surfaces = study.fit(table=table, progress=tell)
+    _say("3. Surfaces, fitted to the smaller sizes", surfaces)
+    with progress_bar("propose") as tell:
+        return study.propose(tell)
+
+
+def _train(study: Study, workers: int | None) -> None:
+    with run_progress_bar() as show:
+        outcome = study.run(workers, show)
+    if outcome.failed:
+        raise RuntimeError(str(outcome))
+
+
+def _head(plan: Plan) -> str:
+    return str(plan).split("\n\n")[0]
+
+
+def _say(title: str, what: object) -> None:
+    """A step of the demo on stderr; stdout is for the result."""
+    print(f"\n== {title}\n{what}", file=sys.stderr, flush=True)
