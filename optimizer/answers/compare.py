@@ -15,11 +15,10 @@ from torch import Tensor
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.optimizer.answers.proposal import Forecast, Interval
-from mixlaw.optimizer.answers.tables import Rows, html, lines
 from mixlaw.optimizer.goal.evidence import interval
 from mixlaw.optimizer.goal.gains import log_losses
 from mixlaw.optimizer.goal.posterior import Beliefs
-from mixlaw.printable import Printable
+from mixlaw.printable import Printable, Rows, html_table, text_table
 from mixlaw.recipe import Domain, Recipe
 
 POINT = 0.01  # share of a recipe's tokens
@@ -105,11 +104,11 @@ class WhatIf(Printable):
             yield from (self.worth(tasks[i : i + WIDE]) for i in range(0, len(tasks), WIDE))
 
     def __str__(self) -> str:
-        told = "\n\n".join("\n".join(lines(table)) for table in self._tables())
+        told = "\n\n".join(map(text_table, self._tables()))
         return f"{self.recipe}\n\n{told}" + (f"\n\n{_NOTE}" if self.points else "")
 
     def _repr_html_(self) -> str:
-        told = "".join(map(html, self._tables())) + (f"<p>{_NOTE}</p>" if self.points else "")
+        told = "".join(map(html_table, self._tables())) + (f"<p>{_NOTE}</p>" if self.points else "")
         return f"<pre>{escape(str(self.recipe))}</pre>{told}"
 
 

@@ -17,8 +17,7 @@ from torch import Tensor
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
-from mixlaw.optimizer.answers.proposal import Interval
-from mixlaw.optimizer.answers.tables import Rows, html, phases, with_phases
+from mixlaw.optimizer.answers.proposal import Interval, phase_lines
 from mixlaw.optimizer.goal.evidence import interval
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal, Measure, task_weights, worth_of
@@ -32,7 +31,7 @@ from mixlaw.optimizer.search.optimize import candidates
 from mixlaw.optimizer.target.feasible import Infeasible, feasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Target
-from mixlaw.printable import Printable
+from mixlaw.printable import Printable, Rows, html_table, text_table
 from mixlaw.progress import Progress
 from mixlaw.recipe import Domain, Recipe
 
@@ -107,12 +106,14 @@ class Front(Printable):
         return [["", *self.groups], *([str(i), *row] for i, row in enumerate(gains, 1))]
 
     def __str__(self) -> str:
-        return "\n".join([self.sentence, "", *with_phases(self.rows(), [point.recipe for point in self.points])])
+        return (
+            f"{self.sentence}\n\n{text_table(self.rows(), below=[phase_lines(point.recipe) for point in self.points])}"
+        )
 
     def _repr_html_(self) -> str:
         head, *body = self.rows()
-        told = [[*row, "; ".join(phases(point.recipe))] for row, point in zip(body, self.points, strict=True)]
-        return f"<p>{escape(self.sentence)}</p>{html([[*head, 'phases'], *told])}"
+        told = [[*row, "; ".join(phase_lines(point.recipe))] for row, point in zip(body, self.points, strict=True)]
+        return f"<p>{escape(self.sentence)}</p>{html_table([[*head, 'phases'], *told])}"
 
 
 def pareto(

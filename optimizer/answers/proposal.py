@@ -14,7 +14,7 @@ from mixlaw.errors import InputError
 from mixlaw.files import write_json
 from mixlaw.optimizer.target.json import prefix_as_json, prefix_from_json
 from mixlaw.optimizer.target.target import Target, Trained
-from mixlaw.printable import Printable
+from mixlaw.printable import Printable, html_table, text_table
 from mixlaw.recipe import Recipe
 
 FORMAT = 2
@@ -250,10 +250,11 @@ class Proposal(Printable):
 
     def __str__(self) -> str:
         head = [self.sentence, "", f"proposal {self.id} for {self.target}", ""]
-        return "\n".join([*head, *_aligned(self._schedule()), "", *_aligned(self._forecast_rows()), "", *self._notes()])
+        tables = (text_table(rows, numeric=True) for rows in (self._schedule(), self._forecast_rows()))
+        return "\n".join([*head, "\n\n".join(tables), "", *self._notes()])
 
     def _repr_html_(self) -> str:
-        tables = "".join(_html_table(rows) for rows in (self._schedule(), self._forecast_rows()))
+        tables = "".join(html_table(rows) for rows in (self._schedule(), self._forecast_rows()))
         notes = "".join(f"<li>{escape(note)}</li>" for note in self._notes())
         return f"<p><b>{escape(self.sentence)}</b></p>{tables}<ul>{notes}</ul>"
 
@@ -339,18 +340,8 @@ def _magnitude(value: float) -> int:
     return int(f"{value:e}".split("e")[1])
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
-    """Rows of cells as lines of text, columns aligned, the first to the left."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-
-
-def _html_table(rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def phase_lines(recipe: Recipe) -> list[str]:
+    """Each phase of a recipe on a line: tokens and mixture, and for the last one where its learning rate ends."""
+    end = recipe.phases[-1].lr_end
+    more = {recipe.phases[-1].name: f", lr to {end:g}" if end is not None else ""}
+    return [f"{p.name} {p.tokens:,}: {p.mixture}{more.get(p.name, '')}" for p in recipe.phases]

@@ -14,7 +14,7 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.optimizer.answers.proposal import Forecast, Interval, Proposal
 from mixlaw.optimizer.goal.gains import apart
-from mixlaw.printable import Printable
+from mixlaw.printable import Printable, html_table, text_table
 from mixlaw.recipe import Recipe
 
 SAME = 0.01  # difference in size, tokens and mixture below which a run is the recipe: data come in whole sequences
@@ -80,16 +80,10 @@ class Verification(Printable):
         return [head, *(_cells(check) for check in self.checks)]
 
     def __str__(self) -> str:
-        rows = self.rows()
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([self.sentence, *(["", *lines] if self.checks else [])])
+        return "\n".join([self.sentence, *(["", text_table(self.rows())] if self.checks else [])])
 
     def _repr_html_(self) -> str:
-        head, *body = self.rows()
-        top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-        rest = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in body)
-        return f"<p><b>{escape(self.sentence)}</b></p><table><tr>{top}</tr>{rest}</table>"
+        return f"<p><b>{escape(self.sentence)}</b></p>{html_table(self.rows())}"
 
 
 def verify(proposals: Sequence[Proposal], table: pl.DataFrame) -> Verification:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from mixlaw.optimizer.answers.tables import html, phases, with_phases
+from mixlaw.optimizer.answers.proposal import phase_lines
 from mixlaw.optimizer.target.target import Target
-from mixlaw.printable import Printable
+from mixlaw.printable import Printable, html_table, text_table
 from mixlaw.recipe import Recipe
 
 
@@ -188,8 +188,9 @@ class Suggestion(Printable):
             yield [*size, paid, brings, start, why]
 
     def __str__(self) -> str:
-        table = with_phases(self.rows(), [job.recipe for job in self.jobs]) if self.jobs else []
-        return "\n".join([self.sentence, *([""] if table else []), *table, *self._written()])
+        below = [phase_lines(job.recipe) for job in self.jobs]
+        table = ["", text_table(self.rows(), below=below)] if self.jobs else []
+        return "\n".join([self.sentence, *table, *self._written()])
 
     def _written(self) -> Iterator[str]:
         if self.job_file:
@@ -200,5 +201,5 @@ class Suggestion(Printable):
 
     def _repr_html_(self) -> str:
         head, *body = self.rows()
-        told = [[*row, "; ".join(phases(job.recipe))] for row, job in zip(body, self.jobs, strict=True)]
-        return f"<p><b>{escape(self.sentence)}</b></p>{html([[*head, 'phases'], *told])}"
+        told = [[*row, "; ".join(phase_lines(job.recipe))] for row, job in zip(body, self.jobs, strict=True)]
+        return f"<p><b>{escape(self.sentence)}</b></p>{html_table([[*head, 'phases'], *told])}"

@@ -2,11 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+
+#: Cells of a table, the first row its head.
+Rows = Sequence[Sequence[str]]
+
+
+def text_table(rows: Rows, *, numeric: bool = False, below: Sequence[Sequence[str]] = ()) -> str:
+    """Aligned columns.
+
+    Args:
+        rows: cells, the first row the head.
+        numeric: align all columns but the first to the right.
+        below: lines to print under each row of the body, indented past the first column.
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for number, row in enumerate(rows):
+        cells = [
+            cell.rjust(width) if numeric and column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+        if below and number:
+            lines += [" " * (widths[0] + 2) + line for line in below[number - 1]]
+    return "\n".join(lines)
+
+
+def html_table(rows: Rows) -> str:
+    """The same cells as HTML, escaped."""
+
+    def line(row: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
+
+    body = "".join(line(row, "td") for row in rows[1:])
+    return f"<table><thead>{line(rows[0], 'th')}</thead><tbody>{body}</tbody></table>"
 
 
 class Printer(Protocol):

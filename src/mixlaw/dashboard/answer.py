@@ -13,12 +13,12 @@ from mixlaw.dashboard.view import View
 from mixlaw.dashboard.watched import Opened
 from mixlaw.optimizer.answers.proposal import PROPOSAL, Forecast, Interval, chance
 from mixlaw.optimizer.answers.quick import Weighed, weighed
-from mixlaw.optimizer.answers.tables import Rows
 from mixlaw.plots.gain_bars import plain_gains
 from mixlaw.plots.landscapes import plain_ternary, plain_two_phases
 from mixlaw.plots.recipes import plain_schedule
 from mixlaw.plots.responses import plain_response
 from mixlaw.plots.style import Plain, count
+from mixlaw.printable import Rows
 
 #: Of the landscape: points on a side, and worlds whose optima are shown; few, as it is drawn at every move.
 POINTS, WORLDS = 11, 16
