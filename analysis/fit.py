@@ -11,13 +11,14 @@ import torch
 
 from mixlaw.analysis.audit.audit import Held, audit, calibrate
 from mixlaw.analysis.audit.folds import Fold, folds
-from mixlaw.analysis.audit.stacking import candidates, chosen, combined, stack
+from mixlaw.analysis.audit.stacking import chosen, combined, stack
 from mixlaw.analysis.data.observed import Observed, observe
-from mixlaw.analysis.fitting.estimate import fit_member, with_draws
-from mixlaw.analysis.laws import Exposure, Law
-from mixlaw.analysis.residual.process import MANY
+from mixlaw.analysis.laws.base import Law
+from mixlaw.analysis.laws.candidates import candidates
+from mixlaw.analysis.laws.exposure import Exposure
+from mixlaw.analysis.residual.learn import MANY
 from mixlaw.analysis.surface.link import FEWEST, FittedLink, fit_links, measured_both, through
-from mixlaw.analysis.surface.member import Member
+from mixlaw.analysis.surface.member import Member, fit_member, with_draws
 from mixlaw.analysis.surface.surface import Surfaces, surfaces_of
 from mixlaw.progress import Progress
 

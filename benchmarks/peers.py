@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixlaw.analysis.audit.stacking import candidates
 from mixlaw.analysis.data.coordinates import Features
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.fit import fit
 from mixlaw.analysis.laws import Law
+from mixlaw.analysis.laws.candidates import candidates
 from mixlaw.analysis.surface.member import Member
 from mixlaw.testing.replay import Choice, Method, Seen
 

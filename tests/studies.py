@@ -14,8 +14,8 @@ from mixlaw.adapters.importing import import_table
 from mixlaw.analysis.audit.audit import Held, audit
 from mixlaw.analysis.audit.folds import Fold
 from mixlaw.analysis.data.observed import observe
-from mixlaw.analysis.fitting.estimate import fit_member
 from mixlaw.analysis.laws import Exposure
+from mixlaw.analysis.surface.member import fit_member
 from mixlaw.analysis.surface.surface import Surfaces, surfaces_of
 from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.answers.propose import propose

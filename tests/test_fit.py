@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.fit import fit
 from mixlaw.analysis.laws import Chinchilla
-from mixlaw.analysis.surface.surface import Prediction, Status, Surfaces
+from mixlaw.analysis.surface.model import Prediction, Status
+from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
 from worlds import LARGE, MEDIUM, SMALL, UNIQUE, World, world
 

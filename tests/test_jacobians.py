@@ -8,7 +8,7 @@ import torch
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws import LAWS
-from mixlaw.analysis.laws.base import Form
+from mixlaw.analysis.laws.base import ClosedForm, Form
 from test_laws import designs, thetas
 
 
@@ -30,7 +30,7 @@ DESIGNS = {
 }
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", [name for name, law in LAWS.items() if isinstance(law.form(designs()), ClosedForm)])
 @pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
 def test_closed_forms_equal_forward_mode(name: str, design: Design) -> None:
     form = LAWS[name].form(design)

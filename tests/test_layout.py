@@ -106,6 +106,18 @@ def test_inside_the_optimizer_imports_run_one_way() -> None:
     assert not wrong
 
 
+def test_inside_the_analysis_imports_run_one_way() -> None:
+    parts = ("data", "laws", "fitting", "residual", "audit", "surface", "fit")
+    wrong = {
+        (name_of(path), name)
+        for index, part in enumerate(parts)
+        for path in (ROOT / "analysis" / part).glob("*.py")
+        for name in imports(path)
+        if name.startswith("mixlaw.analysis.") and name.split(".")[2] in parts[index + 1 :]
+    }
+    assert not wrong
+
+
 def test_the_contract_imports_nothing_of_the_folders() -> None:
     known = {name: imports(PACKAGE / f"{name.removeprefix('mixlaw.')}.py") for name in BASE}
     assert {name: found - BASE for name, found in known.items()} == {name: set() for name in BASE}

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mixlaw.analysis.data.coordinates import Features
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.residual.process import WAVES, Evidence, Kernel, Residual, learn_kernel
+from mixlaw.analysis.residual.learn import Evidence, learn_kernel
+from mixlaw.analysis.residual.process import WAVES, Kernel, Residual
 from test_laws import designs
 
 LENGTHS = torch.tensor([[1.0, 1.0, 2.0]], dtype=torch.float64)

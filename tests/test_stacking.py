@@ -18,6 +18,7 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Observed, observe
 from mixlaw.analysis.fit import fit
 from mixlaw.analysis.laws import Additive, BiMix, DataConstrained, Exposure, Law, Saturating
+from mixlaw.analysis.laws.candidates import candidates
 from mixlaw.analysis.surface.surface import Surfaces
 
 Floats = NDArray[np.float64]
@@ -165,7 +166,7 @@ WHOLE = {"tokens:train:web": [1e9, 2e9], "tokens:train:code": [2e9, 1e9]}
 def test_only_laws_that_see_what_varies_are_candidates(
     tokens: dict[str, list[float]], params: list[float], unique: dict[str, float], laws: tuple[type[Law], ...]
 ) -> None:
-    assert stacking.candidates(Design.from_table(pl.DataFrame({"params": params} | tokens), unique)) == laws
+    assert candidates(Design.from_table(pl.DataFrame({"params": params} | tokens), unique)) == laws
 
 
 @pytest.fixture(scope="module")

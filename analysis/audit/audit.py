@@ -8,16 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mixlaw.analysis.audit.folds import Fold
 from mixlaw.analysis.audit.peers import BASELINES, CHOICES
-from mixlaw.analysis.data.observed import Observed
+from mixlaw.analysis.data.design import Floats
+from mixlaw.analysis.data.observed import Z90, Observed
 from mixlaw.printable import Printable
 
-Floats = NDArray[np.float64]
-Z90 = 1.6448536269514722
 #: Weight, in rows, of what all tasks say about calibration against one task's own rows.
 SHARED_ROWS = 40
 #: Runs at which half of a narrowing is believed.

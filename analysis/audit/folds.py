@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.design import Design, same_shares
 
 #: Folds of mixtures.
 PARTS = 5
@@ -39,8 +39,7 @@ def folds(design: Design, seed: int) -> list[Fold]:
 
 def mixture_groups(design: Design) -> Tensor:
     """Number of the group of each row, (R,): rows of one run or of one mixture by phase are one group."""
-    mixtures = design.shares.detach().flatten(1).mul(1e3).round()
-    group = torch.unique(mixtures, dim=0, return_inverse=True)[1].tolist()
+    group = design.mixture_index.tolist()
     first: dict[str, int] = {}
     merged = {g: g for g in group}
     for g, run in zip(group, design.runs, strict=True):  # checkpoints of one run may differ in mixture
@@ -53,8 +52,7 @@ def mixture_groups(design: Design) -> Tensor:
 def _mixtures(design: Design, seed: int) -> list[Fold]:
     group = mixture_groups(design)
     if int(group.max()) + 1 < PARTS:  # one mixture throughout: hold out runs
-        names = {run: i for i, run in enumerate(dict.fromkeys(design.runs))}
-        group = torch.tensor([names[run] for run in design.runs])
+        group = design.run_index
     count = int(group.max()) + 1
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     part = torch.empty(count, dtype=torch.long)
@@ -63,18 +61,16 @@ def _mixtures(design: Design, seed: int) -> list[Fold]:
 
 
 def _largest_size(design: Design) -> list[Fold]:
-    largest = design.params >= 0.99 * design.params.max()
-    sizes = len({round(x, 2) for x in design.params.detach().log().tolist()})
-    return [replace(_fold("largest size", largest), extrapolates=sizes > 2)] if sizes > 1 else []
+    if design.sizes < 2:
+        return []
+    return [replace(_fold("largest size", design.at_largest), extrapolates=design.sizes > 2)]
 
 
 def _phase_order(design: Design) -> list[Fold]:
     """Runs whose totals another run has too, in another order of phases: every second of them is held out."""
     if len(design.phases) < 2:
         return []
-    whole = design.shares.detach().sum(1).mul(1e3).round()
-    size = design.params.detach().log().mul(100).round()[:, None]
-    same = torch.unique(torch.cat([whole, size], 1), dim=0, return_inverse=True)[1]
+    same = same_shares(design.mixture) * design.sizes + design.size_index
     ordered = mixture_groups(design)
     held = torch.zeros(len(design), dtype=torch.bool)
     for value in sorted(set(same.tolist())):

@@ -6,13 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mixlaw.analysis.data.coordinates import Features
-from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.design import Design, Floats
 
-Floats = NDArray[np.float64]
 #: Maps measured recipes, their values of one task (R,) and new recipes to predictions.
 Baseline = Callable[[Design, Floats, Design], Floats]
 #: Fewer rows than this and boosted trees only memorise.
@@ -33,7 +31,7 @@ def nearest_run(train: Design, values: Floats, new: Design) -> Floats:
 
 def single_scale(train: Design, values: Floats, new: Design) -> Floats:
     """The value of the nearest mixture at the largest measured size: ranking at one scale (DataDecide)."""
-    largest = torch.nonzero(train.params >= 0.99 * train.params.max()).squeeze(1)
+    largest = torch.nonzero(train.at_largest).squeeze(1)
     at = train.select(largest)
     gap = torch.cdist(new.shares.flatten(1), at.shares.flatten(1))
     found: Floats = values[largest.numpy()][gap.argmin(1).numpy()]
@@ -81,7 +79,7 @@ def proportional_choice(design: Design) -> Floats:
 
 def _apart(design: Design, wanted: Tensor) -> Floats:
     shares = wanted / wanted.sum(1, keepdim=True)
-    found: Floats = (design.shares.sum(1) - shares).abs().sum(1).numpy()
+    found: Floats = (design.mixture - shares).abs().sum(1).numpy()
     return found
 
 

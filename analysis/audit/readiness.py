@@ -108,7 +108,7 @@ def readiness(
 def _judge(observed: Observed, t: int, noise: Tensor, audit: Audit | None, chance: float | None) -> Readiness:
     measured = not math.isnan(float(observed.noise[t])) or bool((~observed.variance[t].isnan()).any())
     rows = _last(observed, t)
-    size = observed.design.params[rows].log().mul(50).round()
+    size = observed.design.size_index[rows]
     groups = [rows[size == value] for value in sorted(set(size.tolist()))]
     signals = tuple(_signal(observed, t, group, noise, chance) for group in groups if len(group) >= FEWEST)
     explained = None if audit is None else _explained(audit, observed.tasks[t])

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.audit.audit import Held, calibrate
-from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Observed
-from mixlaw.analysis.laws import Additive, BiMix, DataConstrained, Exposure, Law, Saturating
-from mixlaw.analysis.laws.chinchilla import spread
+from mixlaw.analysis.laws.identify import one_size
 
 #: Runs that what all tasks say is worth to one task.
 SHARED_RUNS = 20.0
@@ -24,22 +22,6 @@ LEAST, MOST = 0.05, 3
 AHEAD = 1.0
 #: Degrees of freedom of the Student t that scores a held-out run: one wild run must not choose the law.
 FREEDOM = 5.0
-
-
-def candidates(design: Design) -> tuple[type[Law], ...]:
-    """Laws that see all that the runs vary, the exposure law first.
-
-    A law that is blind to phases or sizes can look well among the measured runs, where the residual process makes up
-    for it, and goes astray beyond them. What the other laws of the literature earned on public tables is in the log;
-    they can be fitted by name.
-    """
-    one_size = spread(design.params) < 0.01
-    if len(design.phases) > 1:
-        return (Exposure, Saturating) if one_size else (Exposure, Additive)
-    if len(design.domains) == 1:
-        repeats = bool((design.tokens.sum(1) > design.unique).any())
-        return (Exposure, DataConstrained) if repeats else (Exposure,)
-    return (Exposure, Additive, BiMix) if one_size else (Exposure, Additive)
 
 
 def stack(observed: Observed, held: Mapping[str, Sequence[Held]]) -> Tensor:
@@ -71,7 +53,7 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]]) -> Tensor:
         ]
         if parts:
             scored[extrapolating] = torch.cat(parts), _per_run(observed, held[laws[0]], extrapolating)
-    if scored and spread(observed.design.params) > 0.01:
+    if scored and not one_size(observed.design):
         score, run = map(torch.cat, zip(*scored.values(), strict=True))
         ahead, error = _mean(score - score[..., :1], run)
         weights = weights * (ahead >= AHEAD * error)  # 0 >= 0 for the exposure law itself
@@ -122,7 +104,7 @@ def _score(observed: Observed, held: Held, factor: Tensor) -> Tensor:
 
 def _per_run(observed: Observed, held: Sequence[Held], extrapolating: bool) -> Tensor:
     """Weight of every held-out row: checkpoints of one run share the weight of a run, (Q,)."""
-    run = observed.run_index
+    run = observed.design.run_index
     count = torch.bincount(run).to(torch.float64)
     rows = [h.fold.test for h in held if h.fold.extrapolates is extrapolating]
     return 1 / count[run[torch.cat(rows)]]

@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mixlaw.errors import InputError
 
+Floats = NDArray[np.float64]
+#: Sizes closer than this to a neighbour, in log parameters, are one size.
+SAME_SIZE = 0.02
+#: Shares are the same mixture up to this.
+SAME_SHARE = 1e-3
 _TOKENS = re.compile(r"^tokens:([^:]+):(.+)$")
 
 
@@ -110,10 +117,61 @@ class Design:
         return self.tokens / self.total[:, None, None]
 
     @property
+    def mixture(self) -> Tensor:
+        """Share of each domain in all tokens of the run, phases ignored, (R, K)."""
+        return self.shares.sum(1)
+
+    @cached_property
+    def size_index(self) -> Tensor:
+        """Number of the model size of each row, ascending from 0, (R,)."""
+        log_params, order = self.params.detach().log().sort()
+        index = torch.zeros_like(order)
+        index[order[1:]] = (log_params.diff() > SAME_SIZE).cumsum(0)
+        return index
+
+    @property
+    def sizes(self) -> int:
+        """How many model sizes there are."""
+        return int(self.size_index.max()) + 1 if len(self) else 0
+
+    @property
+    def at_largest(self) -> Tensor:
+        """Whether a row is of the largest model size, (R,)."""
+        return self.size_index == self.size_index.max()
+
+    @cached_property
+    def mixture_index(self) -> Tensor:
+        """Number of the mixture by phase of each row, whatever its size and budget, (R,)."""
+        return same_shares(self.shares.flatten(1))
+
+    @cached_property
+    def recipe_index(self) -> Tensor:
+        """Number of the recipe of each row; rows that share it are repeats: only their seeds differ, (R,)."""
+        parts = [self.params[:, None], self.tokens.flatten(1), self.progress[:, None], self.lr_end]
+        return _number(torch.cat(parts, 1).detach())
+
+    @property
+    def run_index(self) -> Tensor:
+        """Number of the run of each row, (R,)."""
+        number = {run: i for i, run in enumerate(dict.fromkeys(self.runs))}
+        return torch.tensor([number[run] for run in self.runs])
+
+    @property
     def final_lr(self) -> Tensor:
         """Learning rate over the peak at the end of the last phase that has tokens, (R,)."""
         used = (self.tokens.sum(2) > 0).to(torch.float64) * torch.arange(1, len(self.phases) + 1)
         return self.lr_end.gather(1, used.argmax(1, keepdim=True)).squeeze(1)
+
+
+def same_shares(shares: Tensor) -> Tensor:
+    """Number of the distinct row that each row of shares (R, n) is, up to rounding, (R,)."""
+    return _number((shares.detach() * (1 / SAME_SHARE)).round())
+
+
+def _number(rows: Tensor) -> Tensor:
+    """Number of the distinct row that each row (R, n) is, (R,)."""
+    number: Tensor = torch.unique(rows, dim=0, return_inverse=True)[1]
+    return number
 
 
 _TENSORS = ("params", "tokens", "progress", "lr_end", "unique")
@@ -137,9 +195,7 @@ def _take(values: Tensor, have: Sequence[str], want: Sequence[str], dim: int, fi
     return torch.stack([values.select(dim, have.index(n)) if n in have else blank for n in want], dim)
 
 
-def _column(
-    table: pl.DataFrame, name: str, default: float | None, inf: bool = False
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _column(table: pl.DataFrame, name: str, default: float | None, inf: bool = False) -> Floats:
     """One column as float64 with its default filled in.
 
     Raises:
@@ -155,7 +211,7 @@ def _column(
     return values
 
 
-def _refuse(table: pl.DataFrame, bad: np.ndarray[tuple[int], np.dtype[np.bool_]], problem: str, remedy: str) -> None:
+def _refuse(table: pl.DataFrame, bad: NDArray[np.bool_], problem: str, remedy: str) -> None:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         name = table["run"][row] if "run" in table.columns else row

@@ -1,4 +1,7 @@
-"""Observed: a table of records as the numbers that fitting needs, every task on its log-loss scale."""
+"""Observed: a table of records as the numbers that fitting needs.
+
+Every task is fitted on one scale, the logarithm of a positive loss, whatever its unit.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,13 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.data.scale import higher_is_better, slope, to_log_loss
 from mixlaw.errors import InputError
+from mixlaw.records import Unit
 
+#: Standard normal quantile that leaves 5 % on either side.
+Z90 = 1.6448536269514722
+#: Scores are probabilities p of success; 0 and 1 are moved this far inside before -log p is taken.
+MARGIN = 1e-3
 #: How much log noise differs between tasks, and how far a figure that the user gives may be off.
 ALIKE, GIVEN_DOUBT = 0.5, 0.25
 
@@ -49,12 +56,6 @@ class Observed:
         """The rows at these numbers, on the same scale."""
         parts = {name: getattr(self, name)[:, rows] for name in ("value", "target", "seen", "variance")}
         return replace(self, design=self.design.select(rows), **parts)
-
-    @property
-    def run_index(self) -> Tensor:
-        """Number of the run of each row, (R,)."""
-        number = {run: i for i, run in enumerate(dict.fromkeys(self.design.runs))}
-        return torch.tensor([number[run] for run in self.design.runs])
 
     @property
     def slope(self) -> Tensor:
@@ -126,8 +127,7 @@ def _repeat_noise(design: Design, target: Tensor, seen: Tensor) -> tuple[Tensor,
 
     Few repeats make a rough figure, so tasks are shrunk to what they have in common. NaN below 2 degrees of freedom.
     """
-    parts = [design.params[:, None], design.tokens.flatten(1), design.progress[:, None], design.lr_end]
-    _, group = torch.unique(torch.cat(parts, 1), dim=0, return_inverse=True)
+    group = design.recipe_index
     member = torch.nn.functional.one_hot(group).to(torch.float64)
     count = seen.to(torch.float64) @ member
     mean = (target * seen) @ member / count.clamp(min=1)
@@ -138,3 +138,36 @@ def _repeat_noise(design: Design, target: Tensor, seen: Tensor) -> tuple[Tensor,
     precision, common = 2 * freedom, own.nanmedian()
     shrunk = (own * precision + common * ALIKE**-2) / (precision + ALIKE**-2)
     return shrunk.exp(), torch.rsqrt(precision + ALIKE**-2)
+
+
+def higher_is_better(unit: str, task: str = "") -> bool:
+    """Tell the direction of a task from its unit.
+
+    Raises:
+        InputError: the unit is unknown, so its direction is.
+    """
+    return not Unit.parse(unit, task).lower_is_better
+
+
+def to_log_loss(value: Tensor, unit: str) -> Tensor:
+    """Map values to log loss: log y for a loss y, log(-log p) for a score p in [0, 1].
+
+    A score is the probability of success and -log p its loss in nats: positive, falling with ability, never below 0.
+    """
+    if not higher_is_better(unit):
+        return torch.log(value)
+    return torch.log(-torch.log(value.clamp(MARGIN, 1 - MARGIN)))
+
+
+def from_log_loss(log_loss: Tensor, unit: str) -> Tensor:
+    """Map log loss back to the unit of the task; the inverse of `to_log_loss`."""
+    loss = torch.exp(log_loss)
+    return torch.exp(-loss) if higher_is_better(unit) else loss
+
+
+def slope(value: Tensor, unit: str) -> Tensor:
+    """|d value / d log loss| at `value`: turns a spread in log loss into one in the unit of the task."""
+    if not higher_is_better(unit):
+        return value
+    inside = value.clamp(MARGIN, 1 - MARGIN)
+    return -inside * torch.log(inside)

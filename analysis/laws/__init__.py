@@ -1,6 +1,5 @@
 """Laws: parametric maps from a recipe to an expected task value, each a small frozen value."""
 
-from mixlaw.analysis.laws.additive import Additive as Additive
 from mixlaw.analysis.laws.base import Curve as Curve
 from mixlaw.analysis.laws.base import Form as Form
 from mixlaw.analysis.laws.base import Law as Law
@@ -13,11 +12,12 @@ from mixlaw.analysis.laws.chinchilla import Chinchilla as Chinchilla
 from mixlaw.analysis.laws.d_cpt import DCPT as DCPT
 from mixlaw.analysis.laws.data_constrained import MUENNIGHOFF_2023 as MUENNIGHOFF_2023
 from mixlaw.analysis.laws.data_constrained import DataConstrained as DataConstrained
-from mixlaw.analysis.laws.data_mixing import DataMixing as DataMixing
 from mixlaw.analysis.laws.exposure import Exposure as Exposure
-from mixlaw.analysis.laws.joint import Joint as Joint
+from mixlaw.analysis.laws.log_linear import DataMixing as DataMixing
 from mixlaw.analysis.laws.log_linear import LogLinear as LogLinear
 from mixlaw.analysis.laws.saturating import Saturating as Saturating
+from mixlaw.analysis.laws.shukor import Additive as Additive
+from mixlaw.analysis.laws.shukor import Joint as Joint
 
 #: Every law by its name.
 LAWS: dict[str, type[Law]] = {

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import Form, Law, Parameter
-from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain, softmax_parts
-from mixlaw.analysis.laws.chinchilla import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, spread
+from mixlaw.analysis.laws.base import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, ClosedForm, Form, Parameter, per_domain
+from mixlaw.analysis.laws.identify import one_budget
+from mixlaw.analysis.laws.terms import log_sum, row, softmax_parts
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class BiMix:
 
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""
-        share = mixture(design.aligned(design.phases, self.domains)) @ torch.tensor(self.weight, dtype=torch.float64)
+        share = design.aligned(design.phases, self.domains).mixture @ row(self.weight)
         return share**-self.alpha * (self.b * design.total**-self.beta + self.c)
 
     @classmethod
@@ -50,11 +49,11 @@ class BiMix:
         return BiMixForm(design)
 
 
-class BiMixForm(BlockForm):
+class BiMixForm(ClosedForm):
     """theta = (log alpha, data, log beta, rest, weights): terms at the centre, weights before normalisation."""
 
     def __init__(self, design: Design) -> None:
-        fixed = spread(design.total) < 0.01
+        fixed = one_budget(design)
         super().__init__(
             design,
             alpha=Parameter("alpha", math.log(0.15), 0.7, SHAPE_BETWEEN),
@@ -66,26 +65,25 @@ class BiMixForm(BlockForm):
 
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log loss, (B, R)."""
-        share = self.block(theta, "weight").softmax(1) @ mixture(design).T
-        alpha, beta = self.block(theta, "alpha").exp(), self.block(theta, "beta").exp()
-        data = self.block(theta, "b") - beta * (design.total.log() - self.log_d)
-        return torch.logaddexp(data, self.block(theta, "c")) - alpha * share.log()
+        share = self.block(theta, "weight").softmax(1) @ design.mixture.T
+        alpha, beta = (x.exp() for x in self.blocks(theta, "alpha", "beta"))
+        b, c = self.blocks(theta, "b", "c")
+        return log_sum(b - beta * (design.total.log() - self.log_d), c) - alpha * share.log()
 
     def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
         """Log loss and its derivative by alpha, data, beta, rest and the weights."""
-        weight, shares = self.block(theta, "weight").softmax(1), mixture(design).T
+        weight, shares = self.block(theta, "weight").softmax(1), design.mixture.T
         share, alpha = weight @ shares, self.block(theta, "alpha").exp()
         by_alpha, by_beta = -alpha * share.log(), -self.block(theta, "beta").exp() * (design.total.log() - self.log_d)
-        value, (data, rest) = softmax_parts([self.block(theta, "b") + by_beta, self.block(theta, "c")])
+        value, (data, rest) = softmax_parts(self.block(theta, "b") + by_beta, self.block(theta, "c"))
         own = weight[..., None] * (shares / share[:, None] - 1)  # d log share / d weights before normalisation
         by_weight = -alpha[..., None] * own
         blocks = {"alpha": by_alpha[:, None], "b": data, "beta": data * by_beta[:, None], "c": rest}
         return value + by_alpha, {**blocks, "weight": by_weight}
 
-    def law(self, theta: Tensor, log_scale: float) -> Law:
+    def law(self, theta: Tensor, log_scale: float) -> BiMix:
         """The law in natural units."""
-        alpha, b, beta, c = theta[:4].tolist()
+        alpha, beta = (self.natural(theta, name)[0] for name in ("alpha", "beta"))
         weight = tuple(theta[self.at["weight"]].softmax(0).tolist())
-        beta = math.exp(beta)
-        scale = math.exp(b + beta * self.log_d + log_scale)
-        return BiMix(math.exp(alpha), scale, beta, math.exp(c + log_scale), weight, self.domains)
+        b = self.natural(theta, "b", beta * self.log_d + log_scale)[0]
+        return BiMix(alpha, b, beta, self.natural(theta, "c", log_scale)[0], weight, self.domains)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import Form, Law, Parameter
-from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain, softmax_parts
-from mixlaw.analysis.laws.chinchilla import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, spread
+from mixlaw.analysis.laws.base import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, Form, Parameter, per_domain
+from mixlaw.analysis.laws.identify import one_size
+from mixlaw.analysis.laws.terms import log_sum, row
 
 #: Newton steps to the multiplier. The constraint is convex in its logarithm, so from the left they never overshoot;
 #: 64 domains with shares over twenty orders of magnitude took 9 at most.
@@ -51,16 +51,16 @@ class CapacityCompetition:
 
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""
-        a, alpha, worth = (torch.tensor(v, dtype=torch.float64) for v in (self.a, self.alpha, self.worth))
-        shares = mixture(design.aligned(design.phases, self.domains))
+        a, alpha, worth = (row(v) for v in (self.a, self.alpha, self.worth))
+        shares = design.aligned(design.phases, self.domains).mixture
         capacity = (worth * a * self.capacity(design) ** -alpha).sum(1)
         return self.floor + capacity + self.b * (design.total * (shares @ worth)) ** -self.beta
 
     def capacity(self, design: Design) -> Tensor:
         """Parameters x that each domain gets, (R, K); they sum to N + (K - 1) shared."""
-        a, alpha = (torch.tensor(values, dtype=torch.float64).log()[None] for values in (self.a, self.alpha))
+        a, alpha = (row(values).log()[None] for values in (self.a, self.alpha))
         shared = torch.full((1, 1), math.log(self.shared), dtype=torch.float64)
-        shares = mixture(design.aligned(design.phases, self.domains))
+        shares = design.aligned(design.phases, self.domains).mixture
         return allocate(a, alpha, shared, shares, design.params.log())[0].exp().T
 
     @classmethod
@@ -69,7 +69,7 @@ class CapacityCompetition:
         return CapacityCompetitionForm(design)
 
 
-def allocate(a: Tensor, alpha: Tensor, shared: Tensor, shares: Tensor, log_n: Tensor, looking: bool = False) -> Tensor:
+def allocate(a: Tensor, alpha: Tensor, shared: Tensor, shares: Tensor, log_n: Tensor) -> Tensor:
     """Log capacity of each domain, (B, K, R), at the optimum of the competition; differentiable in every argument.
 
     Where the multiplier is exp(mu), x_j = max(H, (h_j a_j alpha_j exp(-mu))**(1 / (1 + alpha_j))).
@@ -79,7 +79,6 @@ def allocate(a: Tensor, alpha: Tensor, shared: Tensor, shares: Tensor, log_n: Te
         shared: log H, (B, 1), cut at log N.
         shares: mixtures h, (R, K); a domain with none gets H.
         log_n: log N, (R,).
-        looking: stop as soon as all are there; forward mode cannot look at values.
     """
     seen, yielding = shares.T > 0, 1 / (1 + alpha.exp()[..., None])
     contested = seen & (shared < log_n)[:, None]  # a model no larger than what is shared leaves nothing to compete for
@@ -90,10 +89,7 @@ def allocate(a: Tensor, alpha: Tensor, shared: Tensor, shares: Tensor, log_n: Te
     # One domain that takes everything needs the least multiplier, so the largest of those is left of the root.
     mu = torch.where(seen, fixed[0] - fixed[3] / fixed[1], -torch.inf).amax(1, keepdim=True)
     for _ in range(STEPS):
-        step = _newton(mu, contested, *fixed)
-        mu = mu + step
-        if looking and float(step.abs().max()) < 1e-13:
-            break
+        mu = mu + _newton(mu, contested, *fixed)
     # A last step from the root carries the derivative of the root (implicit function theorem).
     mu = mu + _newton(mu, contested, pull, yielding, least, whole)
     return torch.where(_above(mu, contested, pull, yielding, least), (pull - mu) * yielding, least)
@@ -112,14 +108,13 @@ def _newton(mu: Tensor, contested: Tensor, pull: Tensor, yielding: Tensor, least
     return total.log() * (total / slope.clamp(min=1e-12)).detach()
 
 
-class CapacityCompetitionForm(BlockForm):
+class CapacityCompetitionForm(Form):
     """theta = (floor, data term, log beta, log shared; capacity terms, log alphas, worths): terms at the centre.
 
     Capacity is counted in units of the mean size, tokens in those of an equal mixture at the mean budget.
     """
 
     def __init__(self, design: Design) -> None:
-        one_size = spread(design.params) < 0.01
         super().__init__(
             design,
             floor=Parameter("floor", *TERM_PRIOR),
@@ -127,68 +122,33 @@ class CapacityCompetitionForm(BlockForm):
             beta=Parameter("beta", *EXPONENT_PRIOR, SHAPE_BETWEEN),
             shared=Parameter("shared", math.log(0.1), 1.0, SHAPE_BETWEEN, held=len(design.domains) == 1),
             a=per_domain("a", design, *TERM_PRIOR, 0.5),
-            alpha=[Parameter(f"alpha {d}", *EXPONENT_PRIOR, SHAPE_BETWEEN, one_size) for d in design.domains],
+            alpha=[Parameter(f"alpha {d}", *EXPONENT_PRIOR, SHAPE_BETWEEN, one_size(design)) for d in design.domains],
             worth=per_domain("worth", design, 0.0, 1.5, 1.0),
         )
         self.log_d -= math.log(len(design.domains))
 
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log loss, (B, R)."""
-        a, alpha, worth = (self.block(theta, name) for name in ("a", "alpha", "worth"))
-        shares = mixture(design)
+        a, alpha, worth = self.blocks(theta, "a", "alpha", "worth")
+        shares = design.mixture
         log_x = allocate(a, alpha, self.block(theta, "shared"), shares, design.params.log() - self.log_n)
         weight = worth.log_softmax(1)
         capacity = ((weight + a)[..., None] - alpha.exp()[..., None] * log_x).logsumexp(1)
         tokens = design.total.log() - self.log_d + (weight.exp() @ shares.T).log()
         data = self.block(theta, "b") - self.block(theta, "beta").exp() * tokens
-        return torch.stack([self.block(theta, "floor").expand_as(data), capacity, data]).logsumexp(0)
+        return log_sum(self.block(theta, "floor"), capacity, data)
 
-    def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
-        """Log loss and its derivative by every block."""
-        worth, shares = self.block(theta, "worth").softmax(1), mixture(design).T
-        capacity, inner = self._capacity(theta, design, worth)
-        share, beta = worth @ shares, self.block(theta, "beta").exp()
-        by_beta = -beta * (design.total.log() - self.log_d + share.log())
-        parts = [self.block(theta, "floor"), capacity, self.block(theta, "b") + by_beta]
-        value, (floor, size, data) = softmax_parts(parts)
-        own = worth[..., None] * (shares / share[:, None] - 1)
-        blocks = {name: size * part for name, part in inner.items()}
-        blocks["worth"] = blocks["worth"] - data * beta[..., None] * own
-        return value, {**blocks, "floor": floor, "b": data, "beta": data * by_beta[:, None]}
-
-    def _capacity(self, theta: Tensor, design: Design, worth: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Log of the capacity term (B, R) and its derivative by its own blocks."""
-        a, shared, power = self.block(theta, "a"), self.block(theta, "shared"), self.block(theta, "alpha").exp()
-        log_n = design.params.log() - self.log_n
-        log_x = allocate(a, self.block(theta, "alpha"), shared, mixture(design), log_n, looking=True)
-        power = power[..., None]
-        terms = (worth.log() + a)[..., None] - power * log_x
-        value = terms.logsumexp(1)
-        part = torch.exp(terms - value[:, None])
-        above = log_x > torch.minimum(shared, log_n)[:, None]
-        # By the multiplier: everything above the shared part gives way, in proportion to x / (1 + alpha).
-        bends = torch.where(above, part * power / (1 + power), 0.0)
-        gives = torch.where(above, log_x.exp() / (1 + power), 0.0)
-        rate = bends.sum(1, keepdim=True) / gives.sum(1, keepdim=True).clamp(min=1e-300)
-        through = rate * gives - bends
-        floored = torch.where(above, 0.0, part * power).sum(1, keepdim=True)
-        freed = (~above).sum(1, keepdim=True) - (len(self.domains) - 1)
-        by_shared = torch.where(shared < log_n, 1.0, 0.0)[:, None] * (rate * shared.exp()[..., None] * freed - floored)
-        by_alpha = (1 - power * log_x) * through - part * power * log_x
-        return value, {
-            "shared": by_shared,
-            "a": part + through,
-            "alpha": by_alpha,
-            "worth": part - worth[..., None],
-        }
-
-    def law(self, theta: Tensor, log_scale: float) -> Law:
+    def law(self, theta: Tensor, log_scale: float) -> CapacityCompetition:
         """The law in natural units."""
-        floor, b, beta, shared = theta[:4].tolist()
-        alpha, beta = theta[self.at["alpha"]].exp(), math.exp(beta)
-        a = (theta[self.at["a"]] + alpha * self.log_n + log_scale).exp()
-        worth = theta[self.at["worth"]].softmax(0)
-        b, shared = math.exp(b + beta * self.log_d + log_scale), math.exp(shared + self.log_n)
-        rows = (tuple(row.tolist()) for row in (a, alpha, worth))
-        first, second, third = rows
-        return CapacityCompetition(math.exp(floor + log_scale), first, second, b, beta, shared, third, self.domains)
+        beta = self.natural(theta, "beta")[0]
+        alpha = theta[self.at["alpha"]].exp()
+        return CapacityCompetition(
+            floor=self.natural(theta, "floor", log_scale)[0],
+            a=tuple((theta[self.at["a"]] + alpha * self.log_n + log_scale).exp().tolist()),
+            alpha=tuple(alpha.tolist()),
+            b=self.natural(theta, "b", beta * self.log_d + log_scale)[0],
+            beta=beta,
+            shared=self.natural(theta, "shared", self.log_n)[0],
+            worth=tuple(theta[self.at["worth"]].softmax(0).tolist()),
+            domains=self.domains,
+        )

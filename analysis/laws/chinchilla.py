@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import Form, Law, Parameter
+from mixlaw.analysis.laws.base import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, ClosedForm, Form, Parameter
+from mixlaw.analysis.laws.identify import one_budget, one_size
+from mixlaw.analysis.laws.terms import softmax_parts
 
 
 @dataclass(frozen=True)
@@ -56,95 +58,46 @@ HOFFMANN_2022 = Chinchilla(floor=1.69, a=406.4, alpha=0.34, b=410.7, beta=0.28)
 #: Besiroglu et al. 2024, arXiv:2404.10102, the replication of approach 3.
 BESIROGLU_2024 = Chinchilla(floor=1.8172, a=482.01, alpha=0.3478, b=2085.43, beta=0.3658)
 
-#: Exponents of the literature (Hoffmann .34/.28, Besiroglu .35/.37, Muennighoff .353): log normal around .35.
-EXPONENT_PRIOR = (math.log(0.35), 0.3)
-#: Shares of floor, capacity and data terms in the loss of a typical proxy, log normal.
-TERM_PRIOR = (math.log(0.33), 0.8)
-#: Exponents and other shapes differ little between tasks: partial pooling expects this spread of their logarithms.
-SHAPE_BETWEEN = 0.15
+
+def scale_blocks(design: Design) -> dict[str, Parameter]:
+    """Floor, capacity and data term at the centre, and their exponents: what laws of scale have in common."""
+    size, budget = one_size(design), one_budget(design)
+    return {
+        "floor": Parameter("floor", *TERM_PRIOR),
+        "a": Parameter("capacity", *TERM_PRIOR, held=size),
+        "b": Parameter("data", *TERM_PRIOR, held=budget),
+        "alpha": Parameter("alpha", *EXPONENT_PRIOR, SHAPE_BETWEEN, held=size),
+        "beta": Parameter("beta", *EXPONENT_PRIOR, SHAPE_BETWEEN, held=budget),
+    }
 
 
-class ChinchillaForm(Form):
-    """theta = (log floor, log capacity term and log data term at the centre, log alpha, log beta)."""
+def scale_coefficients(form: Form, theta: Tensor, log_scale: float) -> tuple[float, float, float, float, float]:
+    """Floor, a, alpha, b and beta in natural units, from the blocks of `scale_blocks` in one vector (n,)."""
+    floor, a, b, alpha, beta = (form.numbers(theta, name)[0] for name in ("floor", "a", "b", "alpha", "beta"))
+    alpha, beta = math.exp(alpha), math.exp(beta)
+    a, b = a + alpha * form.log_n, b + beta * form.log_d
+    return math.exp(floor + log_scale), math.exp(a + log_scale), alpha, math.exp(b + log_scale), beta
+
+
+class ChinchillaForm(ClosedForm):
+    """theta = logarithms of floor, capacity term and data term at the centre, alpha, beta."""
 
     def __init__(self, design: Design) -> None:
-        self.log_n = float(design.params.log().mean())
-        self.log_d = float(design.total.log().mean())
-        one_size = spread(design.params) < 0.01
-        one_budget = spread(design.total) < 0.01
-        self.parameters = (
-            Parameter("floor", *TERM_PRIOR),
-            Parameter("capacity", *TERM_PRIOR, held=one_size),
-            Parameter("data", *TERM_PRIOR, held=one_budget),
-            Parameter("alpha", *EXPONENT_PRIOR, between=SHAPE_BETWEEN, held=one_size),
-            Parameter("beta", *EXPONENT_PRIOR, between=SHAPE_BETWEEN, held=one_budget),
-        )
-        self.notes = scale_notes(design)
+        super().__init__(design, **scale_blocks(design))
 
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log of the three terms' sum, (B, R)."""
-        floor, a, b, alpha, beta = (column[:, None] for column in theta.unbind(1))
-        capacity = a - alpha.exp() * (design.params.log() - self.log_n)
-        data = b - beta.exp() * (self.log_tokens(design) - self.log_d)
-        return torch.stack([floor.expand_as(data), capacity, data]).logsumexp(0)
+        return self.slopes(theta, design)[0]
 
-    def jacobian(self, theta: Tensor, design: Design) -> tuple[Tensor, Tensor]:
-        """Log loss (B, R) and its derivative by the free entries (B, m, R), in closed form."""
-        if type(self) is not ChinchillaForm:  # forms that build on this one have more entries
-            return super().jacobian(theta, design)
-        floor, a, b, alpha, beta = (column[:, None] for column in theta.unbind(1))
+    def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log loss and its derivative by every block."""
+        floor, a, b, alpha, beta = self.blocks(theta, "floor", "a", "b", "alpha", "beta")
         by_alpha = -alpha.exp() * (design.params.log() - self.log_n)
         by_beta = -beta.exp() * (design.total.log() - self.log_d)
-        parts = torch.stack([floor.expand_as(by_beta), a + by_alpha, b + by_beta])
-        value = parts.logsumexp(0)
-        first, second, third = torch.exp(parts - value)
-        return value, torch.stack([first, second, third, second * by_alpha, third * by_beta], 1)[:, self.free]
+        value, (first, second, third) = softmax_parts(floor, a + by_alpha, b + by_beta)
+        slopes = {"floor": first, "a": second, "b": third}
+        return value, slopes | {"alpha": second * by_alpha[:, None], "beta": third * by_beta[:, None]}
 
-    def log_tokens(self, design: Design) -> Tensor:
-        """Log of the tokens that count, (R,)."""
-        return design.total.log()
-
-    def law(self, theta: Tensor, log_scale: float) -> Law:
+    def law(self, theta: Tensor, log_scale: float) -> Chinchilla:
         """The law in natural units."""
-        return self.coefficients(theta, log_scale)
-
-    def coefficients(self, theta: Tensor, log_scale: float) -> Chinchilla:
-        """Chinchilla coefficients in natural units from the first five entries."""
-        floor, a, b, alpha, beta = theta.tolist()
-        alpha, beta = math.exp(alpha), math.exp(beta)
-        scale = (math.exp(x + log_scale) for x in (floor, a + alpha * self.log_n, b + beta * self.log_d))
-        first, second, third = scale
-        return Chinchilla(first, second, alpha, third, beta)
-
-
-def spread(values: Tensor) -> float:
-    """Standard deviation of log values, 0 for a single one."""
-    return float(values.detach().log().std(correction=0))
-
-
-def scale_notes(design: Design) -> tuple[str, ...]:
-    """Say in words what sizes and budgets cannot tell."""
-    sizes, notes = len(set(design.params.tolist())), []
-    if spread(design.params) < 0.01:
-        notes.append(
-            "Model size never varies: its effect is not identified and comes from the literature (alpha about 0.35)."
-        )
-    elif sizes == 2:
-        notes.append(
-            "Two model sizes: alpha is barely identified and leans on the literature (about 0.35, factor 1.35)."
-        )
-    if spread(design.total) < 0.01:
-        notes.append(
-            "The token budget never varies: beta leans on the literature (about 0.35) and on what mixtures tell."
-        )
-    if locked(design):
-        notes.append("Size and tokens never vary apart: only mixtures tell the capacity term from the data term.")
-    return tuple(notes)
-
-
-def locked(design: Design) -> bool:
-    """Whether log N and log D both vary, but only together."""
-    n, d = design.params.detach().log(), design.total.detach().log()
-    if spread(design.params) < 0.01 or spread(design.total) < 0.01:
-        return False
-    return bool(torch.corrcoef(torch.stack([n, d]))[0, 1].abs() > 0.9995)
+        return Chinchilla(*scale_coefficients(self, theta, log_scale))

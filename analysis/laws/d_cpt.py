@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import Form, Law, Parameter
-from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain, softmax_parts
-from mixlaw.analysis.laws.chinchilla import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, spread
+from mixlaw.analysis.laws.base import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, Form, Parameter, per_domain
+from mixlaw.analysis.laws.chinchilla import scale_coefficients
+from mixlaw.analysis.laws.identify import one_budget, one_size
+from mixlaw.analysis.laws.terms import log_sum, row
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class DCPT:
 
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""
-        share = mixture(design.aligned(design.phases, self.domains)) @ torch.tensor(self.weight, dtype=torch.float64)
+        share = design.aligned(design.phases, self.domains).mixture @ row(self.weight)
         capacity = self.a * design.params**-self.alpha
         data = self.b * share**self.eta * design.total**-self.beta
         return self.floor + capacity + data + self.c * (share + self.eps) ** -self.gamma
@@ -57,19 +57,19 @@ class DCPT:
         return DCPTForm(design)
 
 
-class DCPTForm(BlockForm):
+class DCPTForm(Form):
     """theta = (floor, capacity, data, share terms at the centre; exponents; eps; weights), logarithms."""
 
     def __init__(self, design: Design) -> None:
-        one_size, one_budget = spread(design.params) < 0.01, spread(design.total) < 0.01
+        size = one_size(design)
         super().__init__(
             design,
             floor=Parameter("floor", *TERM_PRIOR),
-            a=Parameter("capacity", *TERM_PRIOR, held=one_size),
+            a=Parameter("capacity", *TERM_PRIOR, held=size),
             b=Parameter("data", *TERM_PRIOR),
             c=Parameter("share", math.log(0.1), 0.8),
-            alpha=Parameter("alpha", *EXPONENT_PRIOR, SHAPE_BETWEEN, held=one_size),
-            beta=Parameter("beta", *EXPONENT_PRIOR, SHAPE_BETWEEN, held=one_budget),
+            alpha=Parameter("alpha", *EXPONENT_PRIOR, SHAPE_BETWEEN, held=size),
+            beta=Parameter("beta", *EXPONENT_PRIOR, SHAPE_BETWEEN, held=one_budget(design)),
             eta=Parameter("eta", math.log(0.1), 0.7, SHAPE_BETWEEN),
             gamma=Parameter("gamma", math.log(0.5), 0.7, SHAPE_BETWEEN),
             eps=Parameter("eps", math.log(0.05), 1.0, SHAPE_BETWEEN),
@@ -78,35 +78,18 @@ class DCPTForm(BlockForm):
 
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log loss, (B, R)."""
-        floor, a, b, c, alpha, beta, eta, gamma, eps = theta[:, :9, None].unbind(1)
-        share = self.block(theta, "weight").softmax(1) @ mixture(design).T
-        capacity = a - alpha.exp() * (design.params.log() - self.log_n)
-        data = b + eta.exp() * share.log() - beta.exp() * (design.total.log() - self.log_d)
-        mixed = c - gamma.exp() * (share + eps.exp()).log()
-        return torch.stack([floor.expand_as(data), capacity.expand_as(data), data, mixed]).logsumexp(0)
+        floor, a, b, c = self.blocks(theta, "floor", "a", "b", "c")
+        alpha, beta, eta, gamma, eps = (x.exp() for x in self.blocks(theta, "alpha", "beta", "eta", "gamma", "eps"))
+        share = self.block(theta, "weight").softmax(1) @ design.mixture.T
+        capacity = a - alpha * (design.params.log() - self.log_n)
+        data = b + eta * share.log() - beta * (design.total.log() - self.log_d)
+        return log_sum(floor, capacity, data, c - gamma * (share + eps).log())
 
-    def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
-        """Log loss and its derivative by every block."""
-        alpha, beta, eta, gamma, eps = theta[:, 4:9, None].exp().unbind(1)
-        weight, shares = self.block(theta, "weight").softmax(1), mixture(design).T
-        share = weight @ shares
-        by_alpha = -alpha * (design.params.log() - self.log_n)
-        by_beta, by_eta = -beta * (design.total.log() - self.log_d), eta * share.log()
-        by_gamma = -gamma * (share + eps).log()
-        floor, a, b, c = theta[:, :4, None].unbind(1)
-        terms = [floor, a + by_alpha, b + by_eta + by_beta, c + by_gamma]
-        value, (rest, capacity, data, mixed) = softmax_parts(terms)
-        falling = -gamma / (share + eps)  # d log share term / d share
-        by_share = data * (eta / share)[:, None] + mixed * falling[:, None]
-        blocks = {"floor": rest, "a": capacity, "b": data, "c": mixed, "eps": mixed * (falling * eps)[:, None]}
-        blocks |= {"alpha": capacity * by_alpha[:, None], "beta": data * by_beta[:, None]}
-        blocks |= {"eta": data * by_eta[:, None], "gamma": mixed * by_gamma[:, None]}
-        return value, blocks | {"weight": by_share * weight[..., None] * (shares - share[:, None])}
-
-    def law(self, theta: Tensor, log_scale: float) -> Law:
+    def law(self, theta: Tensor, log_scale: float) -> DCPT:
         """The law in natural units."""
-        alpha, beta, eta, gamma, eps = theta[4:9].exp().tolist()
-        floor, a, b, c = (theta[:4] + log_scale).tolist()
+        floor, a, alpha, b, beta = scale_coefficients(self, theta, log_scale)
+        eta, gamma, eps = (self.natural(theta, name)[0] for name in ("eta", "gamma", "eps"))
         weight = tuple(theta[self.at["weight"]].softmax(0).tolist())
-        a, b = math.exp(a + alpha * self.log_n), math.exp(b + beta * self.log_d)
-        return DCPT(math.exp(floor), a, alpha, b, beta, eta, math.exp(c), gamma, eps, weight, self.domains)
+        return DCPT(
+            floor, a, alpha, b, beta, eta, self.natural(theta, "c", log_scale)[0], gamma, eps, weight, self.domains
+        )

@@ -9,26 +9,13 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import Form, Law, Parameter
-from mixlaw.analysis.laws.chinchilla import SHAPE_BETWEEN, ChinchillaForm
+from mixlaw.analysis.laws.base import SHAPE_BETWEEN, Form, Parameter
+from mixlaw.analysis.laws.chinchilla import scale_blocks, scale_coefficients
+from mixlaw.analysis.laws.identify import NO_REPEATS, repeats
+from mixlaw.analysis.laws.terms import REPEATS_PRIOR, log_sum, saturate
 
-#: Muennighoff et al. 2023: the repeats after which a token has given almost all it can; log normal.
-REPEATS_PRIOR = (math.log(15.4), 0.5)
-#: The same for parameters beyond what the unique tokens can feed.
+#: Parameters beyond what the unique tokens can feed after which one more gives almost nothing; log normal.
 EXCESS_PRIOR = (math.log(5.3), 0.5)
-
-
-def saturate(amount: Tensor, base: Tensor, scale: Tensor | float) -> Tensor:
-    """Effective amount when what exceeds `base` is worth less and less.
-
-        amount                                          if amount <= base
-        base + base R (1 - exp(-(amount/base - 1)/R))   otherwise, R = scale
-
-    Slope 1 at the base, then falling as exp(-excess / R); `base` may be infinite. All arguments broadcast.
-    """
-    finite = torch.where(torch.isfinite(base), base, torch.ones_like(base))
-    excess = torch.where(torch.isfinite(base), amount / finite - 1, torch.zeros_like(amount)).clamp(min=0)
-    return torch.where(excess > 0, finite * (1 - torch.expm1(-excess / scale) * scale), amount)
 
 
 @dataclass(frozen=True)
@@ -95,22 +82,24 @@ MUENNIGHOFF_2023 = DataConstrained(
 )
 
 
-class DataConstrainedForm(ChinchillaForm):
+class DataConstrainedForm(Form):
     """theta = Chinchilla's five, then log repeats and log excess."""
 
     def __init__(self, design: Design) -> None:
-        super().__init__(design)
-        once = not bool((design.tokens.sum(1) > design.unique).any())
-        self.parameters += (
-            Parameter("repeats", *REPEATS_PRIOR, between=SHAPE_BETWEEN, held=once),
-            Parameter("excess", *EXCESS_PRIOR, between=SHAPE_BETWEEN, held=once),
+        once = not repeats(design)
+        super().__init__(
+            design,
+            **scale_blocks(design),
+            repeats=Parameter("repeats", *REPEATS_PRIOR, SHAPE_BETWEEN, held=once),
+            excess=Parameter("excess", *EXCESS_PRIOR, SHAPE_BETWEEN, held=once),
         )
         if once:
-            self.notes += ("No domain is repeated: what a repeat is worth comes from the literature (R* about 15).",)
+            self.notes += (NO_REPEATS,)
 
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log of the three terms' sum, (B, R)."""
-        floor, a, b, log_alpha, log_beta, repeats, excess = (column[:, None] for column in theta.unbind(1))
+        floor, a, b, log_alpha, log_beta = self.blocks(theta, "floor", "a", "b", "alpha", "beta")
+        repeats, excess = self.blocks(theta, "repeats", "excess")
         alpha, beta = log_alpha.exp(), log_beta.exp()
         tokens = design.tokens.sum(1)
         effective = saturate(tokens, design.unique, repeats.exp()[..., None]).sum(-1)
@@ -120,12 +109,9 @@ class DataConstrainedForm(ChinchillaForm):
         unique = torch.minimum(tokens, design.unique).sum(1)
         fed = torch.exp(log_g + (unique.log() + log_g) * beta / alpha)
         size = saturate(design.params.expand_as(fed), fed, excess.exp())
-        capacity = a - alpha * (size.log() - self.log_n)
-        data = b - beta * (effective.log() - self.log_d)
-        return torch.stack([floor.expand_as(data), capacity, data]).logsumexp(0)
+        return log_sum(floor, a - alpha * (size.log() - self.log_n), b - beta * (effective.log() - self.log_d))
 
-    def law(self, theta: Tensor, log_scale: float) -> Law:
+    def law(self, theta: Tensor, log_scale: float) -> DataConstrained:
         """Data-constrained coefficients in natural units."""
-        plain = self.coefficients(theta[:5], log_scale)
-        repeats, excess = theta[5:].exp().tolist()
-        return DataConstrained(plain.floor, plain.a, plain.alpha, plain.b, plain.beta, repeats, excess)
+        repeats, excess = (self.natural(theta, name)[0] for name in ("repeats", "excess"))
+        return DataConstrained(*scale_coefficients(self, theta, log_scale), repeats, excess)

@@ -7,13 +7,20 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import Form
-from mixlaw.analysis.laws.data_constrained import saturate
+from mixlaw.analysis.laws.base import ClosedForm, Form
+from mixlaw.analysis.laws.exposure_priors import blocks, notes
+from mixlaw.analysis.laws.terms import by_retention, ces, retained, rise, row, saturate, saturated
 
 #: Unique tokens at which `crowding` is stated.
 POOL = 1e9
+#: Coefficients that theta holds as plain logarithms.
+SHAPES = (
+    *("alpha", "beta", "bottleneck", "elasticity", "contrast", "repeats"),
+    *("undecayed", "bend", "constant_lr", "onset", "crowding", "memory"),
+)
 
 
 @dataclass(frozen=True)
@@ -86,40 +93,209 @@ class Exposure:
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""
         design = design.aligned(self.phases, self.domains)
-        z = torch.einsum("p,rpk->rk", _row(self.retention), design.tokens)
+        z = torch.einsum("p,rpk->rk", row(self.retention), design.tokens)
         d = saturate(z, design.unique, self.repeats)
         typical = (self.typical * d.sum(1)).log()
-        quality = ces(_row(self.worth).log(), d, self.elasticity) / self.elasticity - typical
+        quality = ces(row(self.worth).log(), d, self.elasticity) / self.elasticity - typical
         log_d_eff = typical + quality * self.contrast ** (design.params / self.home).log10()
-        n_eff = design.params * (z @ _row(self.efficiency)) / z.sum(1)
+        n_eff = design.params * (z @ row(self.efficiency)) / z.sum(1)
         capacity, data = math.log(self.a) - self.alpha * n_eff.log(), math.log(self.b) - self.beta * log_d_eff
         short = torch.logaddexp(self.bottleneck * capacity, self.bottleneck * data) / self.bottleneck
         loss = self.floor + short.exp()
         undone = (1 - design.progress).clamp(min=0)
         full = self.crowding * (design.unique / POOL) ** self.memory
         epochs = design.tokens.sum(1) / design.unique
-        harm = (rise(epochs / self.onset) * rise(design.params[:, None] / full)) @ _row(self.overload)
+        harm = (rise(epochs / self.onset) * rise(design.params[:, None] / full)) @ row(self.overload)
         return loss * harm.exp() * (1 + self.undecayed * undone**self.bend) * (1 + self.constant_lr * design.final_lr)
 
     @classmethod
     def form(cls, design: Design) -> Form:
         """Shape of the law over the phases and domains of `design`; what it never varies is held."""
-        from mixlaw.analysis.laws.exposure_form import ExposureForm  # the form builds laws of this class
-
         return ExposureForm(design)
 
 
-def rise(ratio: Tensor) -> Tensor:
-    """log(1 + ratio**2) / 2: 0 at 0, flat far below 1, the logarithm far above."""
-    return 0.5 * torch.log1p(ratio**2)
+@dataclass(frozen=True)
+class _Terms:
+    """What prediction and derivatives share; axes (B, R) or (B, K, R), B possibly 1 where theta does not enter."""
+
+    exposure: Tensor  # z
+    log_amount: Tensor  # log d / D0, 0 where d = 0
+    decay: Tensor | None  # d log d / d log z, None where nothing repeats
+    by_repeats: Tensor | None  # d log d / d log repeats
+    log_worth: Tensor  # log sum_j worth_j d_j**g
+    weights: Tensor  # softmax of the terms of that sum
+    away: _Away | None  # None at the home size
+    occupied: Tensor | None  # shares of the capacity, None where all domains are alike
+    floor: Tensor  # the three log terms
+    capacity: Tensor
+    data: Tensor
+    gap: Tensor  # of the last two, times the bottleneck
+    short: Tensor  # those two joined
+
+    @property
+    def value(self) -> Tensor:
+        """Log loss of a finished run without overload, (B, R)."""
+        return torch.logaddexp(self.floor, self.short)
 
 
-def ces(log_worth: Tensor, amounts: Tensor, elasticity: Tensor | float) -> Tensor:
-    """log sum_j worth_j amounts_j**elasticity over the last axis; an amount of zero adds exactly zero."""
-    seen = amounts > 0
-    powers = log_worth + elasticity * torch.where(seen, amounts, torch.ones_like(amounts)).log()
-    return powers.masked_fill(~seen, -torch.inf).logsumexp(-1)
+@dataclass(frozen=True)
+class _Away:
+    """What changes away from the home size; axes as in `_Terms`."""
+
+    stretch: Tensor  # factor on what mixtures differ by
+    tenfolds: Tensor  # log10(N / home)
+    log_total: Tensor  # log sum_j d_j / D0
+    share: Tensor  # of domains in that sum
+
+    def between(self, here: Tensor, typical: Tensor | float) -> Tensor:
+        """From what holds at the home size and what holds for the typical mixture, which is the same at every size."""
+        stretch = self.stretch if here.dim() == 2 else self.stretch[:, None]
+        return stretch * here + (1 - stretch) * typical
+
+    def by_contrast(self, quality: Tensor) -> Tensor:
+        """Derivative of log D_eff by the logarithm of the contrast, (B, R), for log D_eff at the home size."""
+        return self.tenfolds * self.stretch * (quality - self.log_total)
 
 
-def _row(values: tuple[float, ...]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+class ExposureForm(ClosedForm):
+    """theta = logarithms of the blocks that `exposure_priors` lists; terms are stated at the centre of the design."""
+
+    def __init__(self, design: Design) -> None:
+        super().__init__(design, **blocks(design))
+        self.notes = notes(design)
+
+    def log_loss(self, theta: Tensor, design: Design) -> Tensor:
+        """Log loss, (B, R)."""
+        terms = self._terms(theta, design)
+        return terms.value + self._schedule(theta, design)[0] + self._harm(theta, design)[0]
+
+    def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log loss and its derivative by every block; the softmax weights of the prediction are most of it."""
+        terms = self._terms(theta, design)
+        value = terms.value
+        floor = torch.exp(terms.floor - value)
+        short, starved = 1 - floor, torch.sigmoid(terms.gap)
+        data = short * starved
+        capacity = short - data
+        alpha, beta, g, sharp = (x.exp() for x in self.blocks(theta, "alpha", "beta", "elasticity", "bottleneck"))
+        by_aggregate = -data * beta  # d value / d log D_eff
+        bent, by_amount, by_worth = (terms.weights * terms.log_amount).sum(1), terms.weights, terms.weights
+        log_worth = terms.log_worth
+        if terms.away is not None:
+            log_worth = terms.away.between(log_worth, g * terms.away.log_total)
+            bent = terms.away.between(bent, terms.away.log_total)
+            by_amount = terms.away.between(by_amount, terms.away.share)
+            by_worth = terms.away.between(by_worth, 0.0)
+        by_amount = by_aggregate[:, None] * by_amount  # d value / d log d_j
+        schedule, by_schedule = self._schedule(theta, design)
+        harm, by_harm = self._harm(theta, design)
+        single = {
+            "floor": floor,
+            "capacity": capacity,
+            "data": data,
+            "alpha": capacity * (terms.capacity - self.block(theta, "capacity")),
+            "beta": data * (terms.data - self.block(theta, "data")),
+            "elasticity": by_aggregate * (bent - log_worth / g),
+            "bottleneck": data * (terms.gap / sharp) - short * (terms.short - terms.capacity),
+            **by_schedule,
+        }
+        if terms.by_repeats is not None:
+            single["repeats"] = (by_amount * terms.by_repeats).sum(1)
+        if terms.away is not None:
+            single["contrast"] = by_aggregate * terms.away.by_contrast(terms.log_worth / g)
+        slopes = {name: slope[:, None] for name, slope in single.items()} | by_harm
+        slopes["worth"] = (by_aggregate / g)[:, None] * by_worth
+        by_exposure = by_amount if terms.decay is None else by_amount * terms.decay
+        if terms.occupied is not None:
+            shrinking = (capacity * alpha)[:, None]
+            slopes["efficiency"] = -shrinking * terms.occupied
+            share = terms.exposure / terms.exposure.sum(1, keepdim=True)
+            by_exposure = by_exposure - shrinking * (terms.occupied - share)
+        if "retention" in self.free_in:
+            retention = self.block(theta, "retention")
+            slopes["retention"] = by_retention(retention, design.tokens, terms.exposure, by_exposure)
+        return value + schedule + harm, slopes
+
+    def law(self, theta: Tensor, log_scale: float) -> Exposure:
+        """Exposure coefficients in natural units, worth normalised to sum 1."""
+        shapes = {name: self.natural(theta, name)[0] for name in SHAPES}
+        alpha, beta, g = (shapes[name] for name in ("alpha", "beta", "elasticity"))
+        total = float(theta[self.at["worth"]].logsumexp(0))
+        return Exposure(
+            floor=self.natural(theta, "floor", log_scale)[0],
+            a=self.natural(theta, "capacity", log_scale + alpha * self.log_n)[0],
+            b=self.natural(theta, "data", log_scale + beta * self.log_d - beta / g * total)[0],
+            worth=tuple(theta[self.at["worth"]].softmax(0).tolist()),
+            home=math.exp(self.log_n),
+            typical=math.exp(-total / g),
+            efficiency=self.natural(theta, "efficiency"),
+            retention=(*self.natural(theta, "retention"), 1.0),
+            overload=self.natural(theta, "overload"),
+            phases=self.phases,
+            domains=self.domains,
+            **shapes,
+        )
+
+    def _terms(self, theta: Tensor, design: Design) -> _Terms:
+        alpha, beta, g, sharp = (x.exp() for x in self.blocks(theta, "alpha", "beta", "elasticity", "bottleneck"))
+        worth, repeats = self.blocks(theta, "worth", "repeats")
+        z = retained(self.block(theta, "retention"), design.tokens)
+        seen = z > 0
+        amount, decay, by_repeats = saturated(z, design.unique.T, repeats.exp()[..., None])
+        log_amount = torch.where(seen, amount, torch.full_like(amount, math.exp(self.log_d))).log() - self.log_d
+        powers = (worth[..., None] + g[..., None] * log_amount).masked_fill(~seen, -torch.inf)
+        log_worth = powers.logsumexp(1)
+        log_size, occupied = design.params.log() - self.log_n, None
+        if "efficiency" in self.free_in:
+            share = torch.where(seen, z / z.sum(1, keepdim=True), torch.ones_like(z))
+            efficient = (self.block(theta, "efficiency")[..., None] + share.log()).masked_fill(~seen, -torch.inf)
+            log_efficiency = efficient.logsumexp(1)
+            log_size, occupied = log_size + log_efficiency, torch.exp(efficient - log_efficiency[:, None])
+        capacity = (self.block(theta, "capacity") - alpha * log_size).expand_as(log_worth)
+        away = self._away(theta, design, torch.where(seen, amount, torch.zeros_like(amount)))
+        stretched = log_worth if away is None else away.between(log_worth, g * away.log_total)
+        data = self.block(theta, "data") - beta / g * stretched
+        gap = sharp * (data - capacity)
+        short = capacity + softplus(gap, threshold=40) / sharp
+        weights = torch.exp(powers - log_worth[:, None])
+        sizes = z, log_amount, decay, by_repeats, log_worth, weights, away, occupied
+        return _Terms(*sizes, self.block(theta, "floor"), capacity, data, gap, short)
+
+    def _away(self, theta: Tensor, design: Design, amount: Tensor) -> _Away | None:
+        """How mixtures of effective tokens (B, K, R) compare away from the home size; None where all is at home."""
+        tenfolds = (design.params.log() - self.log_n) / math.log(10)
+        if len(self.domains) == 1 or bool((tenfolds.detach().abs() < 1e-9).all()):
+            return None
+        total = amount.sum(1)
+        stretch = torch.exp(self.block(theta, "contrast") * tenfolds)
+        return _Away(stretch, tenfolds, total.log() - self.log_d, amount / total[:, None])
+
+    def _harm(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log of the factor by which overdone repeats raise the loss, (B, R), and its derivative by its blocks."""
+        if not bool(torch.isfinite(design.unique).any()):
+            return torch.zeros((), dtype=theta.dtype), {}
+        onset, crowding, memory = (x[..., None] for x in self.blocks(theta, "onset", "crowding", "memory"))
+        finite = torch.isfinite(design.unique).T
+        log_pool = torch.where(finite, design.unique.T / POOL, torch.ones(())).log()
+        often = (design.tokens.sum(1) / design.unique).T * torch.exp(-onset)
+        full = design.params * torch.exp(-crowding - memory.exp() * log_pool) * finite
+        repeated, crowded = rise(often), rise(full)
+        size = self.block(theta, "overload")[..., None].exp()
+        lost = size * repeated * crowded
+        # d rise / d log x = x**2 / (1 + x**2)
+        by_onset = size * crowded * often**2 / (1 + often**2)
+        by_crowding = size * repeated * full**2 / (1 + full**2)
+        by_memory = by_crowding * memory.exp() * log_pool
+        shapes = {"onset": by_onset, "crowding": by_crowding, "memory": by_memory}
+        return lost.sum(1), {name: -slope.sum(1, keepdim=True) for name, slope in shapes.items()} | {"overload": lost}
+
+    def _schedule(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log of the two learning-rate factors, (B, R), and its derivative by their blocks."""
+        undecayed, bend, constant = (x.exp() for x in self.blocks(theta, "undecayed", "bend", "constant_lr"))
+        undone = (1 - design.progress).clamp(min=0)
+        log_undone = torch.where(undone > 0, undone, torch.ones_like(undone)).log()
+        excess = undecayed * torch.exp(bend * log_undone) * (undone > 0)
+        flat = constant * design.final_lr
+        slope = excess / (1 + excess)
+        slopes = {"undecayed": slope, "bend": slope * bend * log_undone, "constant_lr": flat / (1 + flat)}
+        return torch.log1p(excess) + torch.log1p(flat), slopes

@@ -1,18 +1,28 @@
-"""Priors of the exposure law, and which of its parameters a design can tell."""
+"""The exposure law's vector: a block per coefficient with its prior, held where the design does not identify it."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import Parameter
-from mixlaw.analysis.laws.chinchilla import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, locked, scale_notes, spread
-from mixlaw.analysis.laws.data_constrained import REPEATS_PRIOR
+from mixlaw.analysis.laws.base import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, Parameter
+from mixlaw.analysis.laws.identify import (
+    NO_REPEATS,
+    locked,
+    mixtures_vary,
+    mixtures_vary_at_sizes,
+    one_budget,
+    one_size,
+    phase_differs,
+    repeats,
+    scale_notes,
+)
+from mixlaw.analysis.laws.terms import REPEATS_PRIOR, RETENTION_PRIOR
 
 ELASTICITY_PRIOR = (math.log(0.5), 0.5)
-RETENTION_PRIOR = (math.log(0.85), 0.4)
 WORTH_SPREAD, WORTH_BETWEEN = 1.5, 1.0
 EFFICIENCY_SPREAD, EFFICIENCY_BETWEEN = 0.3, 0.2
 UNDECAYED_PRIOR = (math.log(0.1), 1.0)
@@ -34,93 +44,78 @@ MEMORY_PRIOR = (math.log(0.7), 0.25)
 OVERDONE = 3.0
 
 
-def parameters(design: Design) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
-    """Priors, with what the design never varies held, and the same in words."""
-    k, notes = len(design.domains), list(scale_notes(design))
-    one_size = spread(design.params) < 0.01
-    # Where size and tokens rise together, mixtures still move the data term alone, and so tell the two terms apart.
-    as_one = one_size or (locked(design) and not _mixtures_vary(design))
-    epochs = design.tokens.detach().sum(1) / design.unique
-    once = not bool((epochs > 1).any())
-    overdone = (epochs.amax(0) > OVERDONE).tolist()
-    pools = len(set(design.unique[:, torch.tensor(overdone)].flatten().tolist()))
-    alike = (one_size and pools < 2) or pools < 1
-    finished = bool((design.progress > 1 - 1e-9).all())
-    decayed = bool(design.final_lr.std(correction=0) < 1e-6)
-    if once:
-        notes.append("No domain is repeated: what a repeat is worth comes from the literature (R* about 15).")
-    if (one_size or locked(design)) and k > 1:
-        notes.append("How mixtures share out capacity is not identified without sizes and is left out.")
-    if pools == 1 and one_size:
-        notes.append("Repeats are overdone at one size alone: how their harm grows with size comes from runs on C4.")
-    held = [p for i, p in enumerate(design.phases[:-1]) if not tells(design, i)]
-    notes += [f"Phase {p!r} never differs in mixture from the rest: its retention is not identified." for p in held]
-    shape = (
-        Parameter("floor", *TERM_PRIOR),
-        Parameter("capacity", *TERM_PRIOR, held=as_one),
-        Parameter("data", *TERM_PRIOR),
-        Parameter("alpha", *EXPONENT_PRIOR, between=SHAPE_BETWEEN, held=as_one),
-        Parameter("beta", *EXPONENT_PRIOR, between=SHAPE_BETWEEN),
-        Parameter("elasticity", *(ELASTICITY_PRIOR if k > 1 else (0.0, 0.0)), between=SHAPE_BETWEEN, held=k == 1),
-        Parameter("repeats", *REPEATS_PRIOR, between=SHAPE_BETWEEN, held=once),
-        Parameter("undecayed", *UNDECAYED_PRIOR, between=SHAPE_BETWEEN, held=finished),
-        Parameter("bend", *BEND_PRIOR, between=SHAPE_BETWEEN, held=finished),
-        Parameter("constant_lr", *UNDECAYED_PRIOR, between=SHAPE_BETWEEN, held=decayed),
-        _bottleneck(design),
-        Parameter("onset", *ONSET_PRIOR, between=SHAPE_BETWEEN, held=not any(overdone)),
-        Parameter("crowding", *CROWDING_PRIOR, between=SHAPE_BETWEEN, held=alike),
-        Parameter("memory", *MEMORY_PRIOR, between=SHAPE_BETWEEN, held=pools < 2),
-        _contrast(design),
-    )
-    retention = [
-        Parameter(f"retention {p}", *RETENTION_PRIOR, between=SHAPE_BETWEEN, held=p in held) for p in design.phases[:-1]
-    ]
+def blocks(design: Design) -> dict[str, tuple[Parameter, ...]]:
+    """Entries of every block, in the order of the vector."""
+    k, size = len(design.domains), one_size(design)
+    # Where size and tokens rise together, mixtures still move the data term alone, and so separate the two terms.
+    as_one = size or (locked(design) and not mixtures_vary(design))
+    once, finished = not repeats(design), bool((design.progress > 1 - 1e-9).all())
+    overdone = _overdone(design)
+    pools = _overdone_pools(design)
+    two = design.sizes == 2
+    sharp = design.sizes > 2 and not one_budget(design) and not locked(design)
     spread_worth = WORTH_SPREAD if k > 1 else 0.0
-    worth = [
-        Parameter(f"worth {d}", -0.5 * math.log(k), spread_worth, WORTH_BETWEEN, held=k == 1) for d in design.domains
-    ]
-    spread_capacity = 0.0 if one_size or locked(design) or k == 1 else EFFICIENCY_SPREAD
-    efficiency = [
-        Parameter(f"efficiency {d}", 0.0, spread_capacity, EFFICIENCY_BETWEEN, held=spread_capacity == 0)
-        for d in design.domains
-    ]
-    overload = [
-        Parameter(f"overload {d}", *OVERLOAD_PRIOR, held=not o) for d, o in zip(design.domains, overdone, strict=True)
-    ]
-    return (*shape, *retention, *worth, *efficiency, *overload), tuple(notes)
+    spread_capacity = 0.0 if size or locked(design) or k == 1 else EFFICIENCY_SPREAD
+    shapes = {
+        "alpha": (EXPONENT_PRIOR, as_one),
+        "beta": (EXPONENT_PRIOR, False),
+        "elasticity": (ELASTICITY_PRIOR if k > 1 else (0.0, 0.0), k == 1),
+        "repeats": (REPEATS_PRIOR, once),
+        "undecayed": (UNDECAYED_PRIOR, finished),
+        "bend": (BEND_PRIOR, finished),
+        "constant_lr": (UNDECAYED_PRIOR, bool(design.final_lr.std(correction=0) < 1e-6)),
+        "bottleneck": (BOTTLENECK_OF_TWO if two else BOTTLENECK_PRIOR, not sharp),
+        "onset": (ONSET_PRIOR, not any(overdone)),
+        "crowding": (CROWDING_PRIOR, (size and pools < 2) or pools < 1),
+        "memory": (MEMORY_PRIOR, pools < 2),
+    }
+    contrast, flat = CONTRAST_PRIOR if k > 1 else (0.0, 0.0), not mixtures_vary_at_sizes(design)
+    return {
+        "floor": (Parameter("floor", *TERM_PRIOR),),
+        "capacity": (Parameter("capacity", *TERM_PRIOR, held=as_one),),
+        "data": (Parameter("data", *TERM_PRIOR),),
+        **{n: (Parameter(n, *prior, SHAPE_BETWEEN, held),) for n, (prior, held) in shapes.items()},
+        "contrast": (Parameter("contrast", *contrast, CONTRAST_BETWEEN, held=flat, loose=True),),
+        "retention": tuple(
+            Parameter(f"retention {p}", *RETENTION_PRIOR, SHAPE_BETWEEN, not phase_differs(design, i))
+            for i, p in enumerate(design.phases[:-1])
+        ),
+        "worth": tuple(
+            Parameter(f"worth {d}", -0.5 * math.log(k), spread_worth, WORTH_BETWEEN, k == 1) for d in design.domains
+        ),
+        "efficiency": tuple(
+            Parameter(f"efficiency {d}", 0.0, spread_capacity, EFFICIENCY_BETWEEN, spread_capacity == 0)
+            for d in design.domains
+        ),
+        "overload": tuple(
+            Parameter(f"overload {d}", *OVERLOAD_PRIOR, held=not o)
+            for d, o in zip(design.domains, overdone, strict=True)
+        ),
+    }
 
 
-def tells(design: Design, phase: int) -> bool:
-    """Whether runs differ in how the phase's mixture stands to that of the whole run."""
-    here = design.tokens[:, phase].detach()
-    share = here / here.sum(1, keepdim=True).clamp(min=1e-300)
-    whole = design.tokens.detach().sum(1)
-    shift = (share - whole / whole.sum(1, keepdim=True)) * (here.sum(1, keepdim=True) > 0)
-    return bool(shift.std(0, correction=0).max() > 1e-3)
+def notes(design: Design) -> tuple[str, ...]:
+    """What the design does not identify, in words."""
+    said = list(scale_notes(design))
+    if not repeats(design):
+        said.append(NO_REPEATS)
+    if (one_size(design) or locked(design)) and len(design.domains) > 1:
+        said.append("The interaction of mixture and model size is not identified and is left out.")
+    if _overdone_pools(design) == 1 and one_size(design):
+        said.append("Repeats are overdone at one size only: how their harm grows with size comes from runs on C4.")
+    return tuple(said) + tuple(
+        f"Phase {p!r} never differs in mixture from the rest: its retention is not identified."
+        for i, p in enumerate(design.phases[:-1])
+        if not phase_differs(design, i)
+    )
 
 
-def _bottleneck(design: Design) -> Parameter:
-    """Fitted where three sizes and tokens vary, and not only together; else held."""
-    sizes = len({round(x, 2) for x in design.params.detach().log().tolist()})
-    told = sizes > 2 and spread(design.total) >= 0.01 and not locked(design)
-    prior = BOTTLENECK_OF_TWO if sizes == 2 else BOTTLENECK_PRIOR
-    return Parameter("bottleneck", *prior, between=SHAPE_BETWEEN, held=not told)
+def _overdone(design: Design) -> list[bool]:
+    """Whether any run repeats each domain often enough to show what that does."""
+    epochs: Tensor = design.tokens.detach().sum(1) / design.unique
+    return [bool(most > OVERDONE) for most in epochs.amax(0)]
 
 
-def _contrast(design: Design) -> Parameter:
-    """Fitted where mixtures vary at three sizes; else held."""
-    prior, held = CONTRAST_PRIOR if len(design.domains) > 1 else (0.0, 0.0), not mixtures_vary_at_sizes(design)
-    return Parameter("contrast", *prior, between=CONTRAST_BETWEEN, held=held, loose=True)
-
-
-def mixtures_vary_at_sizes(design: Design) -> bool:
-    """Whether mixtures vary at three sizes: what two show is drowned by how they share out capacity."""
-    sizes = design.params.detach().log().round(decimals=2)
-    varied = [_mixtures_vary(design.select(torch.nonzero(sizes == size)[:, 0])) for size in set(sizes.tolist())]
-    return sum(varied) > 2
-
-
-def _mixtures_vary(design: Design) -> bool:
-    """Whether any domain's share of a recipe differs between recipes by more than a rounding error."""
-    shares = design.tokens.detach().sum(1) / design.tokens.detach().sum((1, 2))[:, None]
-    return bool((shares.amax(0) - shares.amin(0) > 0.02).any())
+def _overdone_pools(design: Design) -> int:
+    """How many amounts of unique tokens the domains that are overdone have."""
+    return len(set(design.unique[:, torch.tensor(_overdone(design))].flatten().tolist()))

@@ -1,4 +1,4 @@
-"""The log-linear law of Olmix: exp of a linear function of the shares over a floor (Chen et al. 2026)."""
+"""Laws exponential in the shares over a floor: LogLinear of Olmix (Chen et al. 2026), DataMixing (Ye et al. 2024)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import Form, Law, Parameter
-from mixlaw.analysis.laws.blocks import BlockForm, mixture, per_domain, softmax_parts
+from mixlaw.analysis.laws.base import Form, Law, Parameter, per_domain
+from mixlaw.analysis.laws.terms import row
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class LogLinear:
 
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""
-        shares = mixture(design.aligned(design.phases, self.domains))
-        return math.exp(self.c) + torch.exp(shares @ torch.tensor(self.a, dtype=torch.float64))
+        shares = design.aligned(design.phases, self.domains).mixture
+        return math.exp(self.c) + torch.exp(shares @ row(self.a))
 
     @classmethod
     def form(cls, design: Design) -> Form:
@@ -42,7 +42,38 @@ class LogLinear:
         return LogLinearForm(design)
 
 
-class LogLinearForm(BlockForm):
+@dataclass(frozen=True)
+class DataMixing:
+    """Loss of one validation domain at shares r, at one size and budget.
+
+        L(r) = c + k exp(sum_j t_j r_j)
+
+    Attributes:
+        c: irreducible part, in the unit of the loss.
+        k: scale of the mixture's part.
+        t: effect of each domain's share, (K,); their mean is 0, k takes the rest.
+        domains: names of the axis.
+
+    Source: Ye et al. 2024, arXiv:2403.16952, equation 6. With sum r_j = 1 it is the family of `LogLinear`.
+    """
+
+    c: float
+    k: float
+    t: tuple[float, ...]
+    domains: tuple[str, ...]
+
+    def __call__(self, design: Design) -> Tensor:
+        """Loss of every recipe, (R,)."""
+        shares = design.aligned(design.phases, self.domains).mixture
+        return self.c + self.k * torch.exp(shares @ row(self.t))
+
+    @classmethod
+    def form(cls, design: Design) -> Form:
+        """Shape of the law over the domains of `design`."""
+        return DataMixingForm(design)
+
+
+class LogLinearForm(Form):
     """theta = (c, a): starts where the authors look for c, log losses apart by a few units."""
 
     def __init__(self, design: Design) -> None:
@@ -51,15 +82,20 @@ class LogLinearForm(BlockForm):
 
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log loss, (B, R)."""
-        return torch.logaddexp(self.block(theta, "c"), self.block(theta, "a") @ mixture(design).T)
-
-    def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
-        """Log loss and its derivative by c and a."""
-        shares = mixture(design).T
-        value, (floor, excess) = softmax_parts([self.block(theta, "c"), self.block(theta, "a") @ shares])
-        return value, {"c": floor, "a": excess * shares}
+        return torch.logaddexp(self.block(theta, "c"), self.block(theta, "a") @ design.mixture.T)
 
     def law(self, theta: Tensor, log_scale: float) -> Law:
         """The law in natural units; scaling a loss shifts every coefficient."""
         shifted = theta + log_scale
-        return LogLinear(self.numbers(shifted, "c")[0], tuple(self.numbers(shifted, "a")), self.domains)
+        return LogLinear(self.numbers(shifted, "c")[0], self.numbers(shifted, "a"), self.domains)
+
+
+class DataMixingForm(LogLinearForm):
+    """The log-linear vector, read as c, k and t."""
+
+    def law(self, theta: Tensor, log_scale: float) -> Law:
+        """The law in natural units."""
+        a = self.numbers(theta, "a")
+        middle = sum(a) / len(a)
+        c, k = math.exp(self.numbers(theta, "c")[0] + log_scale), math.exp(middle + log_scale)
+        return DataMixing(c, k, tuple(x - middle for x in a), self.domains)

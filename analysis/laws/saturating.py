@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import Form, Law, Parameter
-from mixlaw.analysis.laws.blocks import BlockForm, per_domain
-from mixlaw.analysis.laws.chinchilla import SHAPE_BETWEEN
+from mixlaw.analysis.laws.base import SHAPE_BETWEEN, ClosedForm, Form, Parameter, per_domain
+from mixlaw.analysis.laws.terms import by_retention, retained, row
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,7 @@ class Saturating:
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""
         a, rate, harm, onset, retention, scale = (
-            torch.tensor(x, dtype=torch.float64)
-            for x in (self.a, self.rate, self.harm, self.onset, self.retention, self.scale)
+            row(x) for x in (self.a, self.rate, self.harm, self.onset, self.retention, self.scale)
         )
         z = torch.einsum("p,rpk->rk", retention, design.aligned(self.phases, self.domains).tokens) / scale
         over = softplus(torch.log1p(z) - onset) ** 2
@@ -61,7 +59,7 @@ class Saturating:
         return SaturatingForm(design)
 
 
-class SaturatingForm(BlockForm):
+class SaturatingForm(ClosedForm):
     """theta = (floor, retention, a, rate, harm, onset), logarithms; onset is a logarithm of exposure already."""
 
     def __init__(self, design: Design) -> None:
@@ -81,43 +79,42 @@ class SaturatingForm(BlockForm):
 
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log loss, (B, R)."""
-        early = torch.einsum("bp,rpk->brk", self.block(theta, "retention").exp(), design.tokens[:, :-1])
-        z = (design.tokens[:, -1] + early) / self.scale
-        a, rate, harm = (self.block(theta, name).exp()[:, None] for name in ("a", "rate", "harm"))
-        gain = (a * torch.exp(-rate * z)).sum(-1)
-        over = (harm * softplus(torch.log1p(z) - self.block(theta, "onset")[:, None]) ** 2).sum(-1)
-        return torch.log(self.block(theta, "floor").exp() + gain + over)
+        _, gain, over = self._terms(theta, design)
+        lost = self.block(theta, "harm").exp()[..., None] * over**2
+        return torch.log(self.block(theta, "floor").exp() + (gain + lost).sum(1))
 
     def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
         """Log loss and its derivative by every block."""
-        retained = self.block(theta, "retention").exp()
-        z = (design.tokens[:, -1].T + torch.einsum("bp,rpk->bkr", retained, design.tokens[:, :-1])) / self.scale[
-            :, None
-        ]
-        a, rate, harm = (self.block(theta, name).exp()[..., None] for name in ("a", "rate", "harm"))
-        gain = a * torch.exp(-rate * z)
-        over = softplus(torch.log1p(z) - self.block(theta, "onset")[..., None])
+        z, gain, over = self._terms(theta, design)
+        rate, harm = (x.exp()[..., None] for x in self.blocks(theta, "rate", "harm"))
         steep = -2 * harm * over * torch.expm1(-over)  # the derivative of softplus is 1 - exp(-softplus)
         lost, floor = harm * over**2, self.block(theta, "floor").exp()
         loss = floor + (gain + lost).sum(1)
-        by_z = (steep / (1 + z) - rate * gain) / self.scale[:, None]
-        by_retention = torch.einsum("bkr,rpk->bpr", by_z, design.tokens[:, :-1]) * retained[..., None]
-        blocks = {"floor": floor.expand_as(loss)[:, None], "retention": by_retention, "a": gain}
-        blocks |= {"rate": -rate * z * gain, "harm": lost, "onset": -steep}
-        return loss.log(), {name: block / loss[:, None] for name, block in blocks.items()}
+        by_log_z = steep * z / (1 + z) - rate * z * gain
+        slopes = {"floor": floor.expand_as(loss)[:, None], "a": gain, "rate": -rate * z * gain}
+        slopes |= {"harm": lost, "onset": -steep}
+        if len(self.phases) > 1:
+            retention = self.block(theta, "retention")
+            slopes["retention"] = by_retention(retention, design.tokens, z * self.scale[:, None], by_log_z)
+        return loss.log(), {name: slope / loss[:, None] for name, slope in slopes.items()}
 
-    def law(self, theta: Tensor, log_scale: float) -> Law:
+    def _terms(self, theta: Tensor, design: Design) -> tuple[Tensor, Tensor, Tensor]:
+        """Exposure, gain and overload beyond the onset by domain, (B, K, R) each."""
+        retention, onset = self.blocks(theta, "retention", "onset")
+        a, rate = (x.exp()[..., None] for x in self.blocks(theta, "a", "rate"))
+        z = retained(retention, design.tokens) / self.scale[:, None]
+        return z, a * torch.exp(-rate * z), softplus(torch.log1p(z) - onset[..., None])
+
+    def law(self, theta: Tensor, log_scale: float) -> Saturating:
         """The law in natural units."""
-        a, harm = (tuple((theta[self.at[n]] + log_scale).exp().tolist()) for n in ("a", "harm"))
-        rate, retention = (tuple(theta[self.at[n]].exp().tolist()) for n in ("rate", "retention"))
         return Saturating(
-            math.exp(float(theta[0]) + log_scale),
-            a,
-            rate,
-            harm,
-            tuple(self.numbers(theta, "onset")),
-            (*retention, 1.0),
-            tuple(self.scale.tolist()),
-            self.phases,
-            self.domains,
+            floor=self.natural(theta, "floor", log_scale)[0],
+            a=self.natural(theta, "a", log_scale),
+            rate=self.natural(theta, "rate"),
+            harm=self.natural(theta, "harm", log_scale),
+            onset=self.numbers(theta, "onset"),
+            retention=(*self.natural(theta, "retention"), 1.0),
+            scale=tuple(self.scale.tolist()),
+            phases=self.phases,
+            domains=self.domains,
         )

@@ -22,7 +22,7 @@ from mixlaw.analysis.laws import LAWS, Form
 from mixlaw.analysis.residual.process import Kernel
 from mixlaw.analysis.surface.link import FittedLink
 from mixlaw.analysis.surface.member import Member
-from mixlaw.analysis.surface.surface import Status, Surfaces
+from mixlaw.analysis.surface.model import ResponseModel, Status
 from mixlaw.errors import InputError
 from mixlaw.files import replacing, write_json
 
@@ -30,7 +30,7 @@ FORMAT = 4
 _NAMES, _TENSORS = "surfaces.json", "surfaces.safetensors"
 
 
-def save(surfaces: Surfaces, folder: Path) -> None:
+def write(surfaces: ResponseModel, folder: Path) -> None:
     """Write surfaces; the JSON comes last, so a folder with one is complete."""
     tensors = {"weights": surfaces.weights, "calibration": surfaces.calibration}
     tensors |= _tensors("observed", surfaces.observed) | _tensors("design", surfaces.observed.design)
@@ -51,8 +51,8 @@ def save(surfaces: Surfaces, folder: Path) -> None:
     write_json(folder / _NAMES, words)
 
 
-def load(folder: Path) -> Surfaces:
-    """Read surfaces.
+def read(folder: Path) -> dict[str, Any]:
+    """Read the fields of surfaces.
 
     Raises:
         InputError: there is nothing, or it is of another version or damaged.
@@ -73,7 +73,7 @@ def _tensors(prefix: str, value: object) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": part for name, part in parts.items() if isinstance(part, Tensor)}
 
 
-def _words(surfaces: Surfaces) -> dict[str, Any]:
+def _words(surfaces: ResponseModel) -> dict[str, Any]:
     design = surfaces.observed.design
     return {
         "format": FORMAT,
@@ -109,7 +109,7 @@ def _audit(words: dict[str, Any], part: Callable[[str], dict[str, Any]]) -> Audi
     return Audit(audit_table(words["audit"]), held)
 
 
-def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> Surfaces:
+def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
     def part(prefix: str) -> dict[str, Any]:
         return {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
 
@@ -118,17 +118,30 @@ def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> Surfaces:
     observed = Observed(design, tuple(words["tasks"]), tuple(words["units"]), **part("observed"))
     members = []
     for i, saved in enumerate(words["members"]):
-        law, form = LAWS[saved["law"]], _form(saved, design)
         kernel, prior = Kernel(**part(f"kernel{i}")), Prior(**part(f"prior{i}"))
+        law, form = LAWS[saved["law"]], _form(saved, design)
         members.append(
-            Member(law, form, observed, kernel=kernel, prior=prior, seed=saved["seed"], **part(f"member{i}"))
+            Member(
+                law=law,
+                form=form,
+                observed=observed,
+                kernel=kernel,
+                prior=prior,
+                seed=saved["seed"],
+                **part(f"member{i}"),
+            )
         )
-    status = {task: Status[name] for task, name in words["status"].items()}
-    notes = {task: tuple(lines) for task, lines in words["notes"].items()}
-    calibration = tensors["calibration"].to(torch.float64)
-    links = {t: FittedLink(**saved, **part(f"link{i}")) for i, (t, saved) in enumerate(words.get("links", {}).items())}
-    return Surfaces(
-        *(observed, tuple(members), tensors["weights"], calibration, status, notes, _audit(words, part)),
-        links=links,
-        chance=words.get("chance", {}),
-    )
+    return {
+        "observed": observed,
+        "members": tuple(members),
+        "weights": tensors["weights"],
+        "calibration": tensors["calibration"].to(torch.float64),
+        "status": {task: Status[name] for task, name in words["status"].items()},
+        "notes": {task: tuple(lines) for task, lines in words["notes"].items()},
+        "audit": _audit(words, part),
+        "links": {
+            task: FittedLink(**saved, **part(f"link{i}"))
+            for i, (task, saved) in enumerate(words.get("links", {}).items())
+        },
+        "chance": words.get("chance", {}),
+    }

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.data.observed import Observed
-from mixlaw.analysis.data.scale import from_log_loss, higher_is_better, to_log_loss
+from mixlaw.analysis.data.observed import Observed, from_log_loss, higher_is_better, to_log_loss
+from mixlaw.analysis.fitting.draws import run_weights
 from mixlaw.analysis.fitting.engine import HUBER, Problems, solve
 from mixlaw.analysis.fitting.pooling import Prior, first
 from mixlaw.analysis.laws.base import Curve, Parameter
@@ -142,9 +142,9 @@ class FittedLink:
         # Golden-ratio order pairs the quantiles of the source evenly with the draws of the link.
         order = torch.argsort((torch.arange(len(self.draws), dtype=torch.float64) * 0.6180339887498949) % 1)
         quantiles = torch.special.ndtri(levels)[order]
-        worlds = self.follow(log_loss + deviation * quantiles[:, None], self.draws[:, None])
+        samples = self.follow(log_loss + deviation * quantiles[:, None], self.draws[:, None])
         mean = self.follow(log_loss, self.best)
-        return mean, torch.sqrt((worlds - mean).square().mean(0) + (self.noise * binomial(mean)) ** 2)
+        return mean, torch.sqrt((samples - mean).square().mean(0) + (self.noise * binomial(mean)) ** 2)
 
 
 def binomial(log_loss: Tensor) -> Tensor:
@@ -172,13 +172,13 @@ def through(
 
 
 def followed(
-    links: Mapping[str, FittedLink], observed: Observed, log_loss: Tensor, worlds: Tensor | None = None
+    links: Mapping[str, FittedLink], observed: Observed, log_loss: Tensor, samples: Tensor | None = None
 ) -> Tensor:
-    """Log losses (R, T), or in the posterior worlds of these numbers (S, R, T), with links in place of direct fits."""
+    """Log losses (R, T), or in the posterior samples of these numbers (S, R, T), with links in place of direct fits."""
     columns = list(log_loss.unbind(-1))
     for task, link in links.items():
         t, s = observed.tasks.index(task), observed.tasks.index(link.source)
-        parameters = link.best if worlds is None else link.draws[worlds % len(link.draws)][:, None]
+        parameters = link.best if samples is None else link.draws[samples % len(link.draws)][:, None]
         columns[t] = link.follow(columns[s] + observed.centre[s], parameters) - observed.centre[t]
     return torch.stack(columns, -1)
 
@@ -279,12 +279,11 @@ def _draws(
     generator: torch.Generator,
 ) -> Tensor:
     """Posterior draws (S, 4): runs reweighted by a Bayesian bootstrap under redrawn prior means, warm starts."""
-    run = observed.run_index
-    weight = torch.empty(count, int(run.max()) + 1, dtype=torch.float64).exponential_(generator=generator)
+    weight = run_weights(observed.design, count, generator)[:, rows]
     mean, _ = prior.perturbed((count, 1), generator)
     problems = Problems(
         target=target.expand(count, -1),
-        weight=(weight / weight.mean(1, keepdim=True))[:, run[rows]],
+        weight=weight,
         sigma=sigma.expand(count, -1),
         start=start.expand(count, -1),
         mean=mean[:, 0],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
@@ -12,37 +12,30 @@ from torch import Tensor
 from mixlaw.analysis.data.coordinates import Features
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Observed
-from mixlaw.analysis.fitting.pooling import Prior
-from mixlaw.analysis.laws.base import Form, Law
+from mixlaw.analysis.fitting.draws import posterior
+from mixlaw.analysis.fitting.estimate import LawFit, estimate
+from mixlaw.analysis.laws.base import Law
+from mixlaw.analysis.residual.learn import residual_kernel
 from mixlaw.analysis.residual.process import MASKED, WAVES, Kernel, Residual
+from mixlaw.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
-    """A law with its evidence; everything in log loss relative to the tasks' centres.
+class Member(LawFit):
+    """A fitted law with posterior draws and a residual process on top.
 
     Attributes:
         law: the family.
-        form: its shape over the measured design.
         observed: the rows it was fitted to.
-        theta: best parameters, (T, n).
-        draws: posterior draws, (S, T, n); the same index is the same world over all tasks.
-        sigma: standard deviation of the law's residuals, (T,).
+        draws: posterior draws, (S, T, n); the same index is the same sample over all tasks.
         kernel: of the residual process.
-        prior: what tasks share, as learned.
-        converged: (T,).
         seed: of the residual process' draws.
     """
 
     law: type[Law]
-    form: Form
     observed: Observed
-    theta: Tensor
     draws: Tensor
-    sigma: Tensor
     kernel: Kernel
-    prior: Prior
-    converged: Tensor
     seed: int
 
     def law_only(self, design: Design) -> Tensor:
@@ -57,15 +50,15 @@ class Member:
         """Law plus residual process, (R, T); differentiable."""
         return self.law_only(design) + self.residual.at(self.features(design), self._mean_weights).squeeze(-1).T
 
-    def sample(self, design: Design, worlds: Tensor) -> Tensor:
-        """Expected values in the posterior worlds of these numbers (S,), (S, R, T); they repeat beyond the draws."""
-        worlds, count = worlds % len(self.draws), len(worlds)
-        theta = self.draws[worlds].flatten(0, 1)
+    def sample(self, design: Design, samples: Tensor) -> Tensor:
+        """Expected log loss in the posterior samples of these numbers (S,), (S, R, T); numbers wrap around."""
+        samples, count = samples % len(self.draws), len(samples)
+        theta = self.draws[samples].flatten(0, 1)
         law = self.form.log_loss(theta, design).view(count, len(self.theta), len(design)).transpose(1, 2)
         x = self.features(design)
-        weights = self._worlds
-        prior = self._prior(x) @ weights.waves[:, :, worlds]
-        return law + (prior + self.residual.at(x, weights.rows[:, :, worlds])).permute(2, 1, 0)
+        weights = self._sample_weights
+        prior = self._prior(x) @ weights.waves[:, :, samples]
+        return law + (prior + self.residual.at(x, weights.rows[:, :, samples])).permute(2, 1, 0)
 
     @cached_property
     def features(self) -> Features:
@@ -101,7 +94,7 @@ class Member:
         return self.kernel.signal[:, None, None] * math.sqrt(2 / WAVES) * torch.cos(x @ frequency + turn)
 
     @cached_property
-    def _worlds(self) -> _Worlds:
+    def _sample_weights(self) -> _SampleWeights:
         """Matheron's rule: a prior draw plus the update that takes it through (noisy) data is a posterior draw."""
         generator = torch.Generator().manual_seed(self.seed + 1)
         count, tasks, _ = self.draws.shape
@@ -112,12 +105,35 @@ class Member:
         left = self.observed.target[..., None] - law - self._prior(self.residual.x) @ waves
         left = left - self.residual.variance.sqrt()[..., None] * noise
         left = torch.where(seen[..., None], left, torch.zeros_like(left))
-        return _Worlds(waves, self.residual.weights(left, self._factor))
+        return _SampleWeights(waves, self.residual.weights(left, self._factor))
 
 
 @dataclass(frozen=True, eq=False)
-class _Worlds:
+class _SampleWeights:
     """Residual draws: weights of Fourier features (T, WAVES, S) and of measured rows (T, R, S)."""
 
     waves: Tensor
     rows: Tensor
+
+
+def fit_member(
+    law: type[Law], observed: Observed, resamples: int, seed: int, progress: Progress, start: Member | None = None
+) -> Member:
+    """Fit a law to all tasks; `start`, a fit to more or other rows of the same tasks, saves most of the search."""
+    generator = torch.Generator().manual_seed(seed)
+    progress(0.0, "first fits")
+    fit = estimate(law.form(observed.design), observed, generator, start)
+    progress(0.1, "residual process")
+    kernel = residual_kernel(fit, observed, generator, start.kernel if start else None)
+    none = fit.theta.new_zeros(0, *fit.theta.shape)
+    parts = {field.name: getattr(fit, field.name) for field in fields(fit)}
+    member = Member(**parts, law=law, observed=observed, draws=none, kernel=kernel, seed=seed)
+    return with_draws(member, resamples, lambda share, words: progress(0.2 + 0.8 * share, words))
+
+
+def with_draws(member: Member, resamples: int, progress: Progress) -> Member:
+    """The same fit with another number of posterior draws."""
+    if resamples == len(member.draws):
+        return member
+    generator = torch.Generator().manual_seed(member.seed)
+    return replace(member, draws=posterior(member, member.observed, resamples, generator, progress))

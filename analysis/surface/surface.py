@@ -1,180 +1,30 @@
-"""Surfaces: the fitted response of every task to the mixture, the phase, the size and the budget."""
+"""Surfaces: fitted responses that can be saved, loaded and printed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from mixlaw.analysis.audit.readiness import Readiness, readiness
-from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.audit.audit import Audit
 from mixlaw.analysis.data.observed import Observed
-from mixlaw.analysis.data.scale import from_log_loss
-from mixlaw.analysis.surface.link import FittedLink, binomial, followed, through
+from mixlaw.analysis.surface.io import read, write
+from mixlaw.analysis.surface.link import FittedLink
 from mixlaw.analysis.surface.member import Member
+from mixlaw.analysis.surface.model import ResponseModel, Status
+from mixlaw.analysis.surface.text import as_html, as_json, as_text
 from mixlaw.printable import Printable
 
-if TYPE_CHECKING:
-    from mixlaw.analysis.audit.audit import Audit
 
-Floats = NDArray[np.float64]
-#: Standard normal quantile that leaves 5 % on either side.
-Z90 = 1.6448536269514722
-
-
-class Status(Enum):
-    """Outcome of a task's fit; the value is the sentence shown to the user."""
-
-    FITTED = "fitted"
-    LEANS = "fitted; what the data cannot tell leans on prior knowledge, see the notes"
-    NOISE = "hardly more than noise: held-out runs are predicted no better than by their mean, do not optimise for it"
-    EXHAUSTED = "stopped at the step limit: treat the numbers with care"
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """Predicted values of R recipes on T tasks, in the tasks' units.
-
-    Attributes:
-        mean: expected value, (R, T).
-        lo90, hi90: 90 % interval of one newly measured run, (R, T).
-        law_only: what the law says without the residual process, (R, T).
-        distance: to the nearest measured run in standardised log-exposure units, size and tokens included, (R,).
-        runs, tasks: names of the axes.
-    """
-
-    mean: Floats
-    lo90: Floats
-    hi90: Floats
-    law_only: Floats
-    distance: Floats
-    runs: tuple[str, ...]
-    tasks: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Surfaces(Printable):
-    """All tasks of a study, fitted.
-
-    Attributes:
-        observed: the measured rows.
-        members: fitted laws with their residual processes.
-        weights: of the members in each task, summing to 1, (T, M).
-        calibration: factor on interval widths, learned on held-out folds, (T,).
-        status: outcome per task.
-        notes: per task, sentences on what is not identified.
-        audit: how held-out runs were predicted; None where it was not asked for.
-        links: scores that are predicted through the loss on the same task, in place of their own fit.
-        chance: score of guessing, where it is known.
-    """
-
-    observed: Observed
-    members: tuple[Member, ...]
-    weights: Tensor
-    calibration: Tensor
-    status: Mapping[str, Status]
-    notes: Mapping[str, tuple[str, ...]]
-    audit: Audit | None = None
-    links: Mapping[str, FittedLink] = field(default_factory=dict)
-    chance: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks, the order of every task axis."""
-        return self.observed.tasks
-
-    @property
-    def units(self) -> dict[str, str]:
-        """Unit of every task."""
-        return dict(zip(self.tasks, self.observed.units, strict=True))
-
-    @property
-    def phases(self) -> tuple[str, ...]:
-        """Names of the phases, in order of training."""
-        return self.observed.design.phases
-
-    @property
-    def domains(self) -> tuple[str, ...]:
-        """Names of the domains."""
-        return self.observed.design.domains
-
-    @cached_property
-    def noise(self) -> Tensor:
-        """Standard deviation of one run per task, in the task's unit at a typical value, (T,)."""
-        return self.log_noise * self.observed.slope
-
-    @cached_property
-    def log_noise(self) -> Tensor:
-        """Standard deviation of one run per task in log loss, (T,)."""
-        noise = self._direct_noise.clone()
-        for task, link in self.links.items():
-            t = self.tasks.index(task)
-            noise[t] = link.noise * binomial(self.observed.centre[t])
-        return noise
-
-    def spread(self, design: Design) -> Tensor:
-        """Standard deviation over seeds in log loss, (R, T); it grows with the loss where the data show that."""
-        with torch.no_grad():
-            design = self._aligned(design)
-            noise = self._mix(torch.stack([m.noise(design) for m in self.members], -1))
-            linked = torch.tensor([task in self.links for task in self.tasks])
-            return torch.where(linked, self.log_noise, noise)
-
-    @cached_property
-    def _direct_noise(self) -> Tensor:
-        """The same by every task's own fit."""
-        return (self.weights * torch.stack([m.kernel.noise for m in self.members], 1)).sum(1)
-
-    @cached_property
-    def readiness(self) -> dict[str, Readiness]:
-        """Whether recipes move each task by more than seeds do."""
-        with torch.no_grad():
-            noise = self._mix(torch.stack([m.noise(self.observed.design) for m in self.members], -1))
-        return readiness(self.observed, noise, self.audit, self.chance)
-
-    def mean(self, design: Design) -> Tensor:
-        """Expected values (R, T), differentiable by `design.tokens` and `design.params`."""
-        return self._values(self._mean(self._aligned(design)))
-
-    def draws(self, design: Design, count: int) -> Tensor:
-        """Expected values in `count` posterior worlds, (S, R, T); differentiable.
-
-        The same index is the same world for every call, recipe and task, so differences between recipes mean something.
-        """
-        return self._values(self._sample(self._aligned(design), count))
-
-    def predict(self, design: Design) -> Prediction:
-        """Predict what a newly measured run of every recipe would show."""
-        with torch.no_grad():
-            design = self._aligned(design)
-            mean, deviation = self.log_prediction(design)
-            law = self._follow(self._mix(torch.stack([m.law_only(design) for m in self.members], -1)))
-            half = Z90 * self.calibration * deviation
-            ends = [self._values(x).numpy() for x in (mean, mean - half, mean + half, law)]
-            distance = self._distance(design)
-        low, high = np.minimum(ends[1], ends[2]), np.maximum(ends[1], ends[2])
-        return Prediction(ends[0], low, high, ends[3], distance.numpy(), design.runs, self.tasks)
-
-    def log_prediction(self, design: Design) -> tuple[Tensor, Tensor]:
-        """Mean and uncalibrated standard deviation of a new run in log loss about the tasks' centres, (R, T) each."""
-        design = self._aligned(design)
-        mean = self._direct(design)
-        deviation = self._deviation(design, mean)
-        return through(self.links, self.observed, mean, deviation) if self.links else (mean, deviation)
+class Surfaces(ResponseModel, Printable):
+    """All tasks of a study, fitted; the fields are those of `ResponseModel`."""
 
     def save(self, folder: str | Path) -> None:
         """Write `surfaces.json` and `surfaces.safetensors` into `folder`, atomically."""
-        from mixlaw.analysis.surface.io import save  # it imports this module
-
-        save(self, Path(folder))
+        write(self, Path(folder))
 
     @classmethod
     def load(cls, folder: str | Path) -> Surfaces:
@@ -183,87 +33,17 @@ class Surfaces(Printable):
         Raises:
             InputError: there is nothing, or it is of another version or damaged.
         """
-        from mixlaw.analysis.surface.io import load
-
-        return load(Path(folder))
+        return cls(**read(Path(folder)))
 
     def __str__(self) -> str:
-        from mixlaw.analysis.surface.text import as_text
-
         return as_text(self)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data: status, notes, noise, coefficients with standard errors by task, and the audit's rows."""
-        from mixlaw.analysis.surface.text import as_json
-
         return as_json(self)
 
     def _repr_html_(self) -> str:
-        from mixlaw.analysis.surface.text import as_html
-
         return as_html(self)
-
-    def _aligned(self, design: Design) -> Design:
-        return design.aligned(self.phases, self.domains)
-
-    def _mix(self, by_member: Tensor) -> Tensor:
-        return (by_member * self.weights).sum(-1)
-
-    def _follow(self, log_loss: Tensor, worlds: Tensor | None = None) -> Tensor:
-        return followed(self.links, self.observed, log_loss, worlds) if self.links else log_loss
-
-    def _mean(self, design: Design) -> Tensor:
-        return self._follow(self._direct(design))
-
-    def _direct(self, design: Design) -> Tensor:
-        """Log losses (R, T), every task by its own fit."""
-        return self._mix(torch.stack([m.mean(design) for m in self.members], -1))
-
-    def _sample(self, design: Design, count: int) -> Tensor:
-        return self._follow(self._worlds(design, count), torch.arange(count))
-
-    def _worlds(self, design: Design, count: int) -> Tensor:
-        """Log-loss worlds (S, R, T): every world of a task belongs to one member, in proportion to its weight."""
-        worlds = torch.arange(count)
-        if len(self.members) == 1:
-            return self.members[0].sample(design, worlds)
-        owner = self._owner[worlds % len(self._owner)]
-        out = torch.zeros(count, len(design), len(self.tasks), dtype=torch.float64)
-        for i, member in enumerate(self.members):
-            own = worlds[(owner == i).any(1)]
-            if len(own):
-                out = out.index_add(0, own, member.sample(design, own) * (owner[own] == i)[:, None, :])
-        return out
-
-    @cached_property
-    def _owner(self) -> Tensor:
-        """Member of every world and task, (S, T), spread evenly."""
-        count = min(len(m.draws) for m in self.members)
-        # Golden-ratio points are even over any prefix, so the first worlds already mix members as the weights say.
-        point = (0.5 + 0.6180339887498949 * torch.arange(count, dtype=torch.float64)) % 1
-        edges = self.weights.cumsum(1).clamp(max=1.0)
-        return (point[:, None, None] > edges[None]).sum(-1).clamp(max=len(self.members) - 1)
-
-    def _deviation(self, design: Design, mean: Tensor) -> Tensor:
-        """Standard deviation of a new run in log loss by every task's own fit, (R, T), in blocks that bound memory."""
-        count = min(len(m.draws) for m in self.members)
-        block = max(1, 2**22 // (count * len(self.tasks)))
-        noise = self._mix(torch.stack([m.noise(design) for m in self.members], -1))
-        parts = []
-        for first in range(0, len(design), block):
-            rows = torch.arange(first, min(first + block, len(design)))
-            parts.append((self._worlds(design.select(rows), count) - mean[rows]).square().mean(0))
-        return torch.sqrt(torch.cat(parts) + noise**2)
-
-    def _values(self, log_loss: Tensor) -> Tensor:
-        columns = (log_loss + self.observed.centre).unbind(-1)
-        return torch.stack([from_log_loss(c, u) for c, u in zip(columns, self.observed.units, strict=True)], -1)
-
-    def _distance(self, design: Design) -> Tensor:
-        features = self.members[0].features
-        measured = features(self.observed.design)
-        x = features(design)
-        return torch.cdist(x, measured, compute_mode="donot_use_mm_for_euclid_dist").min(1).values
 
 
 def surfaces_of(

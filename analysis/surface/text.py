@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mixlaw.analysis.audit.readiness import Verdict
-
-if TYPE_CHECKING:
-    from mixlaw.analysis.laws import Law
-    from mixlaw.analysis.surface.link import AccuracyLink, FittedLink
-    from mixlaw.analysis.surface.member import Member
-    from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.analysis.laws.base import Law
+from mixlaw.analysis.surface.link import AccuracyLink, FittedLink
+from mixlaw.analysis.surface.member import Member
+from mixlaw.analysis.surface.model import ResponseModel
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def _flat(law: Law) -> dict[str, float]:
     return found
 
 
-def _rows(surfaces: Surfaces, task: int) -> list[tuple[str, str]]:
+def _rows(surfaces: ResponseModel, task: int) -> list[tuple[str, str]]:
     name, member = surfaces.tasks[task], surfaces.members[0]
     unit, link = surfaces.observed.units[task], surfaces.links.get(name)
     head = [
@@ -89,7 +87,7 @@ def _link_json(link: FittedLink) -> dict[str, Any]:
     return {"source": link.source, "noise": link.noise} | dict(zip(names, map(list, pairs), strict=True))
 
 
-def _summary(surfaces: Surfaces) -> str:
+def _summary(surfaces: ResponseModel) -> str:
     runs = len(set(surfaces.observed.design.runs))
     sizes = len(set(surfaces.observed.design.params.tolist()))
     return (
@@ -98,11 +96,11 @@ def _summary(surfaces: Surfaces) -> str:
     )
 
 
-def _shared_notes(surfaces: Surfaces) -> list[str]:
+def _shared_notes(surfaces: ResponseModel) -> list[str]:
     return list(surfaces.members[0].form.notes)
 
 
-def as_text(surfaces: Surfaces) -> str:
+def as_text(surfaces: ResponseModel) -> str:
     """Text for the terminal: what is identified first, a row per task, then the audit."""
     lines = [f"{_summary(surfaces)}, {_laws(surfaces)}", *_states(surfaces)]
     lines += [f"  - {note}" for note in _shared_notes(surfaces)]
@@ -116,13 +114,13 @@ def as_text(surfaces: Surfaces) -> str:
     return "\n".join([*lines, *(["", str(surfaces.audit)] if surfaces.audit is not None else [])])
 
 
-def _states(surfaces: Surfaces) -> list[str]:
+def _states(surfaces: ResponseModel) -> list[str]:
     """One line for each outcome, with its tasks."""
     alike = {s: [t for t in surfaces.tasks if surfaces.status[t] is s] for s in dict.fromkeys(surfaces.status.values())}
     return [f"{status.value}: {', '.join(tasks)}" for status, tasks in alike.items()]
 
 
-def _ready(surfaces: Surfaces) -> list[str]:
+def _ready(surfaces: ResponseModel) -> list[str]:
     """One line for each verdict on signal and noise."""
     alike: dict[str, list[tuple[float, str]]] = {}
     order = list(Verdict)
@@ -141,7 +139,7 @@ def _strongest(tasks: list[tuple[float, str]], most: int = 16) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _links(surfaces: Surfaces) -> list[str]:
+def _links(surfaces: ResponseModel) -> list[str]:
     """Whether links foretell held-out runs better than the tasks' own fits."""
     if not surfaces.links:
         return []
@@ -154,7 +152,7 @@ def _links(surfaces: Surfaces) -> list[str]:
     return lines + ([f"  their own fit does better, take the link out: {', '.join(worse)}"] if worse else [])
 
 
-def _laws(surfaces: Surfaces) -> str:
+def _laws(surfaces: ResponseModel) -> str:
     """The laws, the one that counts most first, with their weights over tasks."""
     if len(surfaces.members) == 1:
         return f"law: {surfaces.members[0].law.__name__}"
@@ -166,7 +164,7 @@ def _laws(surfaces: Surfaces) -> str:
     return f"laws by weight (from task to task), earned on held-out runs: {', '.join(told)}"
 
 
-def _task_row(surfaces: Surfaces, task: int) -> dict[str, str]:
+def _task_row(surfaces: ResponseModel, task: int) -> dict[str, str]:
     """One line of the table: spread, noise, the exponents and retentions the law has, and the domains worth most."""
     member, unit = surfaces.members[0], surfaces.observed.units[task]
     found = coefficients(member, task)
@@ -181,7 +179,7 @@ def _task_row(surfaces: Surfaces, task: int) -> dict[str, str]:
     }
 
 
-def as_json(surfaces: Surfaces) -> dict[str, Any]:
+def as_json(surfaces: ResponseModel) -> dict[str, Any]:
     """Plain data: status, notes, noise and every coefficient with its standard error, by task; the audit's rows."""
     tasks = {}
     for i, name in enumerate(surfaces.tasks):
@@ -201,7 +199,7 @@ def as_json(surfaces: Surfaces) -> dict[str, Any]:
     return {"summary": _summary(surfaces), "notes": _shared_notes(surfaces), "tasks": tasks, "audit": audit}
 
 
-def as_html(surfaces: Surfaces) -> str:
+def as_html(surfaces: ResponseModel) -> str:
     """The same for a notebook: a table per task, folded away but for the first."""
     parts = [f"<p><b>{escape(line)}</b></p>" for line in _states(surfaces)]
     parts += [f"<p>{escape(_summary(surfaces))}</p>"]

@@ -42,15 +42,15 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "Each a small frozen value that can be called on a design; [the laws](../laws.md) tells what they are for.",
         (
             *("exposure.Exposure", "chinchilla.Chinchilla", "data_constrained.DataConstrained"),
-            *("data_mixing.DataMixing", "log_linear.LogLinear", "bimix.BiMix", "d_cpt.DCPT", "additive.Additive"),
-            *("joint.Joint", "capacity_competition.CapacityCompetition", "saturating.Saturating"),
+            *("log_linear.DataMixing", "log_linear.LogLinear", "bimix.BiMix", "d_cpt.DCPT", "shukor.Additive"),
+            *("shukor.Joint", "capacity_competition.CapacityCompetition", "saturating.Saturating"),
             *("data_constrained.saturate", "exposure.rise", "base.Law", "base.Form", "base.Parameter"),
         ),
     ),
     "plots": (
         "Plots",
         "Functions of results that return plotly figures.",
-        tuple(f"mixlaw.plots.{path.stem}" for path in sorted((ROOT / "analysis" / "plots").glob("[!_]*.py"))),
+        tuple(f"mixlaw.plots.{path.stem}" for path in sorted((ROOT / "src" / "mixlaw" / "plots").glob("[!_]*.py"))),
     ),
     "optimizer": (
         "Optimizer",

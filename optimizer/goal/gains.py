@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.observed import to_log_loss
 from mixlaw.analysis.data.recipes import design_of
-from mixlaw.analysis.data.scale import to_log_loss
 from mixlaw.optimizer.goal.goal import Worth
 from mixlaw.optimizer.goal.posterior import Beliefs
 from mixlaw.optimizer.target.feasible import Feasible

@@ -9,7 +9,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.data.scale import from_log_loss, higher_is_better
+from mixlaw.analysis.data.observed import from_log_loss, higher_is_better
 from mixlaw.errors import InputError
 from mixlaw.optimizer.goal.posterior import Beliefs
 

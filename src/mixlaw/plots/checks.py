@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from mixlaw.analysis.audit.audit import Held
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.data.scale import from_log_loss, to_log_loss
-from mixlaw.analysis.surface.surface import Z90, Surfaces
+from mixlaw.analysis.data.observed import Z90, from_log_loss, to_log_loss
+from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.plots.hover import recipe_words, run_words
 from mixlaw.plots.style import CYCLE, OTHER, colours, count, faded, headline, styled
 from mixlaw.recipe import Recipe

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from mixlaw.analysis.data.code_share import code_share, code_shares, with_code_share
 from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.observed import Z90
 from mixlaw.analysis.data.recipes import design_of
-from mixlaw.analysis.surface.surface import Z90, Surfaces
+from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.plots.hover import recipe_words, run_words
 from mixlaw.plots.style import (
     CYCLE,

@@ -44,7 +44,7 @@ def proposed(
 
 def telling_goal(study: Study) -> Goal:
     """What counts as better: what is hardly more than noise counts only where it has a weight."""
-    from mixlaw.analysis.surface.surface import Status
+    from mixlaw.analysis.surface.model import Status
     from mixlaw.settings.target import goal_of
 
     status = study.surfaces().status

@@ -32,7 +32,7 @@ def suggested(study: Study, budget: float, count: int, progress: Progress | None
 
 def considered(study: Study, budget: float, count: int = 8, progress: Progress | None = None) -> Suggestion:
     """The next proxies of a study; nothing is written."""
-    from mixlaw.analysis.surface.surface import Status
+    from mixlaw.analysis.surface.model import Status
     from mixlaw.optimizer.next_runs.first_design import short_of_runs
     from mixlaw.optimizer.next_runs.suggest import suggest
     from mixlaw.settings.target import goal_of

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mixlaw.analysis.data.scale import higher_is_better
+from mixlaw.analysis.data.observed import higher_is_better
 from mixlaw.errors import InputError
 
 Floats = NDArray[np.float64]

@@ -1,0 +1,27 @@
+"""Which laws a fit tries on its own."""
+
+from __future__ import annotations
+
+from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.laws.base import Law
+from mixlaw.analysis.laws.bimix import BiMix
+from mixlaw.analysis.laws.data_constrained import DataConstrained
+from mixlaw.analysis.laws.exposure import Exposure
+from mixlaw.analysis.laws.identify import one_size, repeats
+from mixlaw.analysis.laws.saturating import Saturating
+from mixlaw.analysis.laws.shukor import Additive
+
+
+def candidates(design: Design) -> tuple[type[Law], ...]:
+    """Laws that see all that the runs vary, the exposure law first.
+
+    A law that is blind to phases or sizes can look well among the measured runs, where the residual process makes up
+    for it, and goes astray beyond them. What the other laws of the literature earned on public tables is in the log;
+    they can be fitted by name.
+    """
+    single = one_size(design)
+    if len(design.phases) > 1:
+        return (Exposure, Saturating) if single else (Exposure, Additive)
+    if len(design.domains) == 1:
+        return (Exposure, DataConstrained) if repeats(design) else (Exposure,)
+    return (Exposure, Additive, BiMix) if single else (Exposure, Additive)
