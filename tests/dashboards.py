@@ -10,12 +10,14 @@ from typing import Any
 from mixlaw.dashboard.serve import server_of
 from mixlaw.dashboard.view import View
 from mixlaw.dashboard.watched import opened
+from mixlaw.folder import Folder
 from mixlaw.optimizer.answers.proposal import PROPOSAL
 from mixlaw.optimizer.answers.quick import weighed
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.search.problem import ground_of
 from mixlaw.recipe import Recipe
 from mixlaw.study import open_study
+from mixlaw.study.choosing import propose
 
 TARGET = "\n[target]\nparams = 330000\ntokens = 6600000\n"
 SETTLED = "document.querySelector('#state')?.textContent.includes('was found')"
@@ -122,7 +124,7 @@ class served:
     """The dashboard of a study in a thread."""
 
     def __init__(self, path: Path) -> None:
-        self.server = server_of(path, port=0)
+        self.server = server_of(Folder(path), propose, port=0)
 
     def __enter__(self) -> str:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

@@ -141,7 +141,7 @@ def test_a_phase_whose_share_is_a_column_leaves_the_rest_to_the_other(tmp_path: 
 
 @pytest.mark.parametrize(("cell", "seen"), [("110", "1.1"), ("", "empty"), ("-5", "-0.05")])
 def test_a_share_of_tokens_that_is_none_is_refused_with_its_row(tmp_path: Path, cell: str, seen: str) -> None:
-    message = f"row 2: the share of the run's tokens in phase 'cooldown' is {seen}, not in 0..1"
+    message = f"row 2: phase 'cooldown' has the share {seen} of the run's tokens, not in 0..1"
     with pytest.raises(InputError, match=message):
         understood(tmp_path, f"n,b,anneal_pct,bpb\na,2,10,1.2\nb,4,{cell},1.1\n", ANNEALED.replace("init", "trunk"))
 

@@ -21,7 +21,7 @@ from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 from mixlaw.runner.plan.tree import plan
 from mixlaw.settings import Settings
-from mixlaw.settings.recipes import written
+from mixlaw.settings.recipes import written_recipes
 
 DOMAINS = (
     Domain("web", Kind.TEXT, 4_000_000),
@@ -147,7 +147,7 @@ def test_sharing_halves_the_flops_of_a_design(wide: list[Recipe]) -> None:
 
 def test_sharing_halves_the_flops_of_the_demos_recipes() -> None:
     file = Path(__file__).parents[1] / "src" / "mixlaw" / "demo" / "demo.toml"
-    recipes = list(written(Settings.model_validate(tomllib.loads(file.read_text(encoding="utf-8"))), ()))
+    recipes = list(written_recipes(Settings.model_validate(tomllib.loads(file.read_text(encoding="utf-8"))), ()))
     together = sum(6.0 * s.recipe.params * s.tokens for s in plan(recipes).segments)
     assert together <= 0.5 * sum(6.0 * recipe.params * recipe.tokens for recipe in recipes)
 

@@ -42,11 +42,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The study, trained without disturbance."""
     study = copy(prepared, tmp_path_factory.mktemp("trained") / "study")
-    seen: list[RunProgress] = []
-    outcome = study.run(workers=2, progress=seen.append)
+    seen: list[tuple[float, str]] = []
+    outcome = study.run(workers=2, progress=lambda share, what: seen.append((share, what)))
     assert (len(outcome.done), outcome.failed, outcome.blocked) == (SEGMENTS, {}, ())
-    assert seen[-1].segments_done == SEGMENTS
-    assert seen[-1].done == pytest.approx(seen[-1].total)
+    share, what = seen[-1]
+    assert share == pytest.approx(1)
+    assert what.startswith(f"{SEGMENTS}/{SEGMENTS} segments")
     return study
 
 

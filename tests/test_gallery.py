@@ -21,10 +21,10 @@ from mixlaw.optimizer.answers.front import Compromise, Front
 from mixlaw.optimizer.answers.proposal import Interval
 from mixlaw.optimizer.next_runs.suggestion import Job, Suggestion, Value
 from mixlaw.plots.style import INK
-from mixlaw.report.losses import curves, logged
+from mixlaw.report.evidence import curves, logged
 from mixlaw.runner.train.schedule import rate
 from mixlaw.study import Study, open_study
-from mixlaw.study.showing import Plots
+from mixlaw.study.plots import Plots
 from small_study import SETTINGS, prepare
 from studies import on_disk, study
 

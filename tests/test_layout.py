@@ -94,6 +94,22 @@ def test_imports_run_one_way(folder: str) -> None:
     assert not wrong
 
 
+#: Every folder imports only folders before it, and of the top folders all; files stand for themselves.
+ORDER = ("plots", "settings", "adapters", "folder", "report", "export", "dashboard", "study", "demo")
+
+
+@pytest.mark.parametrize("folder", ORDER)
+def test_folders_of_the_package_import_only_those_before_them(folder: str) -> None:
+    later = tuple(f"mixlaw.{name}" for name in (*ORDER[ORDER.index(folder) + 1 :], "cli"))
+    wrong = {
+        (name_of(path), name)
+        for path in (PACKAGE / folder).rglob("*.py")
+        for name in imports(path)
+        if name in later or name.startswith(tuple(f"{one}." for one in later))
+    }
+    assert not wrong
+
+
 def test_inside_the_optimizer_imports_run_one_way() -> None:
     parts = ("space", "worth", "proposals", "suggestions")
     wrong = {

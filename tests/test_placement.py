@@ -167,7 +167,7 @@ def test_a_dry_run_of_a_study_writes_nothing_and_trains_nothing(tmp_path: Path) 
     with pytest.raises(InputError, match=r"25,248 parameters was not timed on this machine; let `mixlaw plan"):
         study.dry_run()
     with pytest.raises(InputError, match="no GPU here to time"):
-        study.dry_run(terms=Assumptions(gpus="4"))
+        study.dry_run(assumptions=Assumptions(gpus="4"))
     options = ["--dry-run", "--gpus", "2x2", "--gpu", "H100", "--mfu", "0.5", "--price", "2.5", "--json"]
     done = CliRunner().invoke(app, ["run", str(study.path), *options])
     assert done.exit_code == 0

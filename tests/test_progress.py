@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 
 from mixlaw import progress
 from mixlaw.adapters.importing import import_table
-from mixlaw.study.showing import Plots
+from mixlaw.study.plots import Plots
 from studies import DOMAINS, study
 
 WORK = """

@@ -196,7 +196,7 @@ def test_a_segment_that_always_fails_blocks_its_descendants_alone_and_is_named_w
     shard.write_bytes(b"\xff" * shard.stat().st_size)  # token 65,535 of a vocabulary of 300
     (study.path / "study.toml").write_text(STUDY.replace("48_000", "6_000"))
     study = open_study(study.path)
-    outcome = study.run(site=Ray(cluster.address, workers=1))
+    outcome = study.run(backend=Ray(cluster.address, workers=1))
     phases = {lineage: segment.phase for lineage, segment in plan(study.recipes()).by_lineage.items()}
     assert sorted(phases[lineage] for lineage in outcome.done) == ["init", "init"]
     assert sorted(phases[lineage] for lineage in outcome.failed) == ["continue", "continue", "init"]

@@ -174,7 +174,7 @@ WRONG = {
     "an unknown domain in the target": ("{ text = 0.1 }", "{ prose = 0.1 }", ["target.init", "'prose'", "'text'"]),
     "a vocabulary below the bytes": ("vocabulary = 300", "vocabulary = 100", ["tokenizer.vocabulary", "100", "257"]),
     "a missing key": ("share = 0.8\n", "", ["phases.0.share", "missing", "add it"]),
-    "no TOML": ("[tokenizer]", "[tokenizer", ["study.toml", "not TOML", "line 17", "mend that line"]),
+    "no TOML": ("[tokenizer]", "[tokenizer", ["study.toml", "not TOML", "line 17", "fix that line"]),
 }
 
 

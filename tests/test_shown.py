@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from IPython.core.formatters import HTMLFormatter, PlainTextFormatter
 
+from mixlaw.dashboard.serve import Listening
 from mixlaw.optimizer.answers.verify import verify
-from mixlaw.study.summaries import Written
 from studies import study
 
 
 def test_a_prompt_shows_what_print_shows_and_not_fields() -> None:
     small = study()
-    for result in (small.proposal, small.surfaces, verify([small.proposal], small.table), Written(Path("report.html"))):
+    for result in (small.proposal, small.surfaces, verify([small.proposal], small.table), Listening("http://x")):
         assert PlainTextFormatter()(result) == str(result)
 
 
 def test_a_notebook_shows_tables_where_there_are_some_and_text_where_not() -> None:
-    assert HTMLFormatter()(Written(Path("<odd>.html"))) == "<pre>wrote &lt;odd&gt;.html</pre>"
+    assert HTMLFormatter()(Listening("<odd>")) == "<pre>the dashboard is at &lt;odd&gt;; Ctrl-C stops it</pre>"
     assert "<table>" in HTMLFormatter()(study().proposal)

@@ -20,7 +20,6 @@ from mixlaw.runner.evaluate.problems import read_problems
 from mixlaw.runner.evaluate.registry import KINDS, read
 from mixlaw.settings import Settings, validate
 from mixlaw.study import Study, open_study
-from mixlaw.study.tasks import chance_of
 from small_study import SETTINGS, copy, prepare
 from test_harness import CHOICE, COLOURS, rows
 from test_jail import needs_bubblewrap
@@ -113,7 +112,7 @@ def test_the_command_records_what_harness_sandbox_and_judge_find(knowing: Path) 
     assert details["chat"]["first wins"] == 3 / 4
     assert details["colours"]["version"] == 1.5
     assert details["coding"]["problems"] == str(study.path / "problems.jsonl")
-    assert details["capitals"]["chance"] == chance_of(study)["capitals"] == pytest.approx(0.2)
+    assert details["capitals"]["chance"] == study.chance["capitals"] == pytest.approx(0.2)
     kept = study.runs / record.run / "evaluation"
     assert {path.name for path in kept.iterdir()} == {"coding.jsonl", "chat.jsonl", "chat.chat.jsonl"}
     assert study.table()["metric:colours"].to_list() == [record.values["colours"].value]

@@ -43,7 +43,7 @@ def flops_planned(folder: Path) -> float:
 def test_a_first_design_is_queued_and_costs_what_the_plan_says(own: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(own, tmp_path / "copy"))
     before, recipes = flops_planned(folder), open_study(folder).recipes()
-    found = document("suggest", folder, "--budget", "1e12", "-n", "6")
+    found = document("suggest", folder, "--budget", "1e12", "-n", "6", "--queue")
     assert found["cold_start"]
     assert not found["stop"]
     assert len(found["jobs"]) == len(found["recipe_files"]) == 6
@@ -59,14 +59,14 @@ def test_a_first_design_is_queued_and_costs_what_the_plan_says(own: Path, tmp_pa
 @pytest.mark.slow
 def test_the_table_says_what_why_and_what_it_costs(own: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(own, tmp_path / "copy"))
-    shown = str(open_study(folder).suggest(1e12, 4))
+    shown = str(open_study(folder).suggest(1e12, 4, queue=True))
     assert shown.startswith("4 runs for a first fit: ")
     assert "the centre of what the target allows" in shown
     assert "4 recipes are queued: `mixlaw run` trains them" in shown
     assert str(folder / "suggestions") in shown
     before = contents(folder)
     with pytest.raises(InputError, match="pays for no run"):
-        open_study(folder).suggest(1000)
+        open_study(folder).suggest(1000, queue=True)
     assert contents(folder) == before
 
 
@@ -101,7 +101,7 @@ def test_after_a_fit_runs_are_weighed_by_what_they_bring(foreign: Path, tmp_path
     study = open_study(foreign)
     fit(study.table(), units=study.units, unique=study.unique, audited=False).save(foreign / "surfaces")
     before = contents(foreign)
-    found = document("suggest", foreign, "--budget", "2e15", "-n", "3")
+    found = document("suggest", foreign, "--budget", "2e15", "-n", "3", "--queue")
     assert not found["cold_start"]
     assert found["regret"] >= found["gain"] >= 0
     assert 1 <= len(found["jobs"]) <= 3

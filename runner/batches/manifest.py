@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_text
+from mixlaw.printable import Printable
 
 FORMAT = 1  # raised when shards or readers change so that older folders must be built again
 
@@ -69,7 +70,7 @@ class ItemsManifest(_Frozen):
     missing: str = ""
 
 
-class Manifest(_Frozen):
+class Manifest(Printable, _Frozen):
     """The data folder as a whole.
 
     Attributes:
@@ -89,6 +90,23 @@ class Manifest(_Frozen):
     seed: int
     domains: dict[str, DomainManifest]
     items: dict[str, ItemsManifest]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return self.model_dump(mode="json")
+
+    def __str__(self) -> str:
+        head = f"{'domain':>12} {'documents':>10} {'bytes':>12} {'unique tokens':>14} {'held-out tokens':>16}"
+        rows = [
+            f"{name:>12} {d.documents:>10,} {d.bytes:>12,} {d.unique_tokens:>14,} {d.held_out_tokens:>16,}"
+            for name, d in self.domains.items()
+        ]
+        items = ", ".join(
+            f"{name} {items.count}" + (f" ({items.missing})" if items.missing else "")
+            for name, items in self.items.items()
+        )
+        tail = f"vocabulary {self.vocabulary:,}; items: {items or 'none'}; data {self.hash[:12]}"
+        return "\n".join([head, *rows, tail])
 
     @model_serializer(mode="wrap")
     def _without_the_usual(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,7 +49,7 @@ def new(study: StudyPath, as_json: Json = False) -> None:
     """Create a study with a commented study.toml to fill in."""
     from mixlaw.templates import create
 
-    _print(create(study), as_json)
+    _print_file(create(study), as_json)
 
 
 @app.command()
@@ -63,13 +64,12 @@ def data(
     """Tokenise the domains into shards; nothing is done again that is there."""
     from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
-    from mixlaw.study.summaries import DataSummary
 
-    with progress_bar("data") as tell:
-        opened = open_study(study)
-        manifest = opened.prepare(tell, verify)
-        found = opened.contamination(tell) if contamination else None
-    _print(DataSummary(manifest, found), as_json)
+    opened = open_study(study)
+    with progress_bar("data") as report:
+        results = [opened.prepare(verify=verify, progress=report)]
+        results += [opened.contamination(progress=report)] if contamination else []
+    _print(results, as_json)
 
 
 @app.command()
@@ -77,7 +77,7 @@ def plan(study: StudyPath, workers: Workers = None, as_json: Json = False) -> No
     """Print recipes, the segment tree, FLOPs, hours, disk, and what sharing saves."""
     from mixlaw.study import open_study
 
-    _print(open_study(study).plan(workers), as_json)
+    _print(open_study(study).plan(workers=workers), as_json)
 
 
 @app.command()
@@ -111,14 +111,14 @@ def run(
     from mixlaw.study import open_study
 
     opened = open_study(study)
-    site = backend_of(executor, workers, None if dry_run else gpus, launch, address, store)
+    backend = backend_of(executor, workers, None if dry_run else gpus, launch, address, store)
     if dry_run:
-        _print(opened.dry_run(site, Assumptions(gpus, gpu, mfu, price)), as_json)
+        _print(opened.dry_run(backend=backend, assumptions=Assumptions(gpus, gpu, mfu, price)), as_json)
         return
-    from mixlaw.study.progress import run_progress_bar
+    from mixlaw.progress import progress_bar
 
-    with run_progress_bar() as show:
-        outcome = opened.run(progress=show, site=site)
+    with progress_bar("training") as report:
+        outcome = opened.run(backend=backend, progress=report)
     _print(outcome, as_json)
     if outcome.failed:
         raise typer.Exit(1)
@@ -147,15 +147,16 @@ def import_(
 @app.command()
 def fit(
     study: StudyPath,
-    law: Annotated[str | None, typer.Option(help="Fit this law alone, by name.")] = None,
+    law: Annotated[str | None, typer.Option(help="Fit this law alone, by name, and only print it.")] = None,
+    save: Annotated[bool, typer.Option("--save", help="With --law: replace the surfaces of the study.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fit the response of every task to what was measured; print the surfaces with their audit."""
     from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
 
-    with progress_bar("fit") as tell:
-        surfaces = open_study(study).fit(law=law, progress=tell)
+    with progress_bar("fit") as report:
+        surfaces = open_study(study).fit(law=law, save=save or None, progress=report)
     _print(surfaces, as_json)
 
 
@@ -169,11 +170,13 @@ def predict(
 ) -> None:
     """Predict every task for the recipes of a table."""
     from mixlaw.adapters.gather import recipes
+    from mixlaw.files import replacing
     from mixlaw.study import open_study
-    from mixlaw.study.summaries import Written
 
-    found = open_study(study).predict(recipes(table, mapping))
-    _print(Written.csv(found, out), as_json)
+    predictions = open_study(study).predict(recipes(table, mapping))
+    with replacing(out) as temporary:
+        predictions.write_csv(temporary)
+    _print_file(out, as_json, predictions.height)
 
 
 @app.command()
@@ -181,14 +184,17 @@ def suggest(
     study: StudyPath,
     budget: Annotated[float, typer.Option(help="FLOPs that the runs may cost together, for instance 2e18.")],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Most runs.")] = 8,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Let `mixlaw run` train them, and write job lines for other trainers.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Suggest the next proxies to train under a FLOP budget; queue them for `mixlaw run`, and write job lines."""
     from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
 
-    with progress_bar("suggest") as tell:
-        suggestion = open_study(study).suggest(budget, count, tell)
+    with progress_bar("suggest") as report:
+        suggestion = open_study(study).suggest(budget, count=count, queue=queue, progress=report)
     _print(suggestion, as_json)
 
 
@@ -202,8 +208,8 @@ def propose(
     from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
 
-    with progress_bar("propose") as tell:
-        proposal = open_study(study).propose(tell, queue=queue)
+    with progress_bar("propose") as report:
+        proposal = open_study(study).propose(queue=queue, progress=report)
     _print(proposal, as_json)
 
 
@@ -222,7 +228,7 @@ def what_if(
     """Predict every task for one recipe, and what one more point of any domain in any phase is worth."""
     from mixlaw.study import open_study
 
-    _print(open_study(study).what_if(recipe, against), as_json)
+    _print(open_study(study).what_if(recipe, against=against), as_json)
 
 
 @app.command()
@@ -239,10 +245,9 @@ def pareto(
     from mixlaw.files import write_text
     from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
-    from mixlaw.study.front import parsed
 
-    with progress_bar("pareto") as tell:
-        front = open_study(study).pareto(parsed(group or ()), tell)
+    with progress_bar("pareto") as report:
+        front = open_study(study).pareto(_groups(group or ()), progress=report)
     if out is not None:
         from mixlaw.report.front import front_page
 
@@ -268,9 +273,8 @@ def report(
 ) -> None:
     """Write one self-contained interactive HTML page."""
     from mixlaw.study import open_study
-    from mixlaw.study.summaries import Written
 
-    _print(Written(open_study(study).report(out)), as_json)
+    _print_file(open_study(study).report(out), as_json)
 
 
 @app.command()
@@ -281,9 +285,9 @@ def dashboard(
     as_json: Json = False,
 ) -> None:
     """Serve a local page: move target, weights and limits by slider, see what follows, freeze a proposal."""
-    from mixlaw.dashboard.serve import Listening, serve
+    from mixlaw.study import open_study
 
-    serve(study, host, port, lambda address: _print(Listening(address), as_json))
+    open_study(study).dashboard(host, port, ready=lambda server: _print(server, as_json))
 
 
 @app.command()
@@ -309,10 +313,37 @@ def export(
     _print(open_study(study).export(proposal, to or (), out, paths=paths), as_json)
 
 
-def _print(result: Any, as_json: bool) -> None:
-    """The result on stdout: as people read it, or as one JSON document."""
+def _groups(words: Sequence[str]) -> dict[str, list[str]] | None:
+    """Groups of tasks from words such as `code=humaneval,mbpp`; None where there are none.
+
+    Raises:
+        InputError: a word of another form, or two groups of one name.
+    """
+    groups: dict[str, list[str]] = {}
+    for word in words:
+        name, _, tasks = word.partition("=")
+        if not name or not tasks or name in groups:
+            raise InputError(f"a group is NAME=TASK,TASK and each name is given once, got {word!r}; correct it")
+        groups[name] = tasks.split(",")
+    return groups or None
+
+
+def _print_file(path: Path, as_json: bool, rows: int | None = None) -> None:
+    """A file that was written, and its rows if it is a table."""
     if as_json:
-        print(json.dumps(result.as_json(), indent=1, ensure_ascii=False), flush=True)
+        print(json.dumps({"path": str(path), **({} if rows is None else {"rows": rows})}))
+    else:
+        print(f"wrote {path}" + ("" if rows is None else f", {rows:,} rows"))
+
+
+def _print(result: Any, as_json: bool) -> None:
+    """The result on stdout: as text, or as one JSON document; of several results, one after the other or merged."""
+    results = result if isinstance(result, list) else [result]
+    if as_json:
+        merged = {key: value for one in results for key, value in one.as_json().items()}
+        print(json.dumps(merged, indent=1, ensure_ascii=False), flush=True)
+    elif len(results) > 1:
+        print("\n\n".join(map(str, results)), flush=True)
     elif sys.stdout.isatty() and isinstance(result, Printable):
         from rich.console import Console
 

@@ -58,6 +58,10 @@ class Printable:
     def __init_subclass__(cls) -> None:
         # IPython asks each class before its bases, and shows the fields of a data class that does not say otherwise.
         cls._repr_pretty_ = Printable._repr_pretty_  # type: ignore[method-assign]
+        cls.__repr__ = Printable.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {str(self).partition(chr(10))[0]}>"
 
     def _repr_pretty_(self, printer: Printer, cycle: bool) -> None:
         printer.text(str(self))

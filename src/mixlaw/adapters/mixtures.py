@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixlaw.adapters.mapped import Mapped
 from mixlaw.adapters.mapping import PhaseMap, claimed, starred
 from mixlaw.errors import InputError
-
-if TYPE_CHECKING:
-    from mixlaw.adapters.apply import Desk
 
 Floats = NDArray[np.float64]
 Columns = Mapping[str, tuple[Floats, str]]  # domain -> tokens of each row, name of the column they come from
 
 
-def amounts(desk: Desk, phase: PhaseMap, columns: Sequence[str]) -> Columns:
+def amounts(mapped: Mapped, phase: PhaseMap, columns: Sequence[str]) -> Columns:
     """Tokens per domain where columns hold tokens."""
-    return {name: (cells, column) for name, (cells, column) in _columns(desk, phase.domain_tokens, columns).items()}
+    return {name: (cells, column) for name, (cells, column) in _columns(mapped, phase.domain_tokens, columns).items()}
 
 
-def shared(desk: Desk, phase: PhaseMap, columns: Sequence[str], tokens: Floats, tolerance: float) -> Columns:
+def shared(mapped: Mapped, phase: PhaseMap, columns: Sequence[str], tokens: Floats, tolerance: float) -> Columns:
     """Tokens per domain where columns hold shares of a total, or one domain has all of it.
 
     Args:
-        desk: the table.
+        mapped: the table.
         phase: what the mapping says of the phase.
         columns: of the table that have no meaning yet.
         tokens: of the phase, shape (rows,).
@@ -37,42 +34,42 @@ def shared(desk: Desk, phase: PhaseMap, columns: Sequence[str], tokens: Floats, 
         InputError: a share is negative, or a row's shares sum to something else than one; names row and column.
     """
     if phase.domain is not None:
-        return _by_name(desk.names(phase.domain), tokens, phase.domain)
-    found = _columns(desk, phase.shares, columns)
+        return _by_name(mapped.names(phase.domain), tokens, phase.domain)
+    found = _columns(mapped, phase.shares, columns)
     shares = np.nan_to_num(np.stack([cells for cells, _ in found.values()], 1))
-    unit = _unit(desk, phase, shares, tolerance)
+    unit = _unit(mapped, phase, shares, tolerance)
     parts = shares / unit
     total = parts.sum(1)
     rest = 1 - total if phase.rest is not None else np.zeros_like(total)
     columns_used = [column for _, column in found.values()]
-    _refuse_negative(desk, parts, columns_used)
+    _refuse_negative(mapped, parts, columns_used)
     wrong = total > 1 + tolerance if phase.rest is not None else np.abs(total - 1) > tolerance
     # A row without tokens in the phase needs no shares.
-    _refuse_sum(desk, phase, total, wrong & ((np.nan_to_num(tokens) > 0) | (total > 0)), columns_used, tolerance)
+    _refuse_sum(mapped, phase, total, wrong & ((np.nan_to_num(tokens) > 0) | (total > 0)), columns_used, tolerance)
     # Shares that sum to one within rounding of floats stay as they are, to the bit.
     scale = np.where((np.abs(total - 1) > 1e-9) & ((rest <= 0) | (total > 1)) & (total > 0), total, 1.0)
     off = int(np.sum(np.abs(scale - 1) > 1e-6))
     if off:
         low, high = total[np.abs(scale - 1) > 1e-6].min(), total[np.abs(scale - 1) > 1e-6].max()
-        desk.notes.append(
-            f"{desk.source.name}: shares of {off} of {len(total)} rows sum to {low:.4g} to {high:.4g} in phase "
+        mapped.notes.append(
+            f"{mapped.source.name}: shares of {off} of {len(total)} rows sum to {low:.4g} to {high:.4g} in phase "
             f"{phase.name}; scaled to one, as all are within {tolerance:g}"
         )
     made = {domain: (tokens * parts[:, i] / scale, column) for i, (domain, (_, column)) in enumerate(found.items())}
-    left = {} if phase.rest is None else _by_name(desk.names(phase.rest), tokens * np.maximum(rest, 0), "rest")
+    left = {} if phase.rest is None else _by_name(mapped.names(phase.rest), tokens * np.maximum(rest, 0), "rest")
     if both := made.keys() & left.keys():
         raise InputError(f"phase {phase.name!r}: {sorted(both)[0]!r} has shares and is the rest; take one of them out")
     return made | left
 
 
-def _columns(desk: Desk, globs: Mapping[str, str], columns: Sequence[str]) -> dict[str, tuple[Floats, str]]:
+def _columns(mapped: Mapped, globs: Mapping[str, str], columns: Sequence[str]) -> dict[str, tuple[Floats, str]]:
     """Columns that globs match, by domain."""
     found: dict[str, tuple[Floats, str]] = {}
     for column, (glob, parts) in claimed(globs, columns, "domains").items():
         domain = starred(globs[glob], parts)
         if domain in found:
             raise InputError(f"{column!r} and {found[domain][1]!r} are both domain {domain!r}; tell them apart by name")
-        found[domain] = (desk.numbers(column), column)
+        found[domain] = (mapped.numbers(column), column)
     return found
 
 
@@ -82,7 +79,7 @@ def _by_name(names: Sequence[str], tokens: Floats, source: str) -> dict[str, tup
     return {name: (np.where(rows == name, tokens, 0.0), source) for name in dict.fromkeys(names)}
 
 
-def _unit(desk: Desk, phase: PhaseMap, shares: Floats, tolerance: float) -> float:
+def _unit(mapped: Mapped, phase: PhaseMap, shares: Floats, tolerance: float) -> float:
     """100 where shares are percent: as the mapping says, or as most rows sum."""
     if phase.percent is not None:
         return 100.0 if phase.percent else 1.0
@@ -90,27 +87,27 @@ def _unit(desk: Desk, phase: PhaseMap, shares: Floats, tolerance: float) -> floa
     likely = np.median(sums[sums > 0]) if phase.rest is None and (sums > 0).any() else shares.max(initial=0.0)
     percent = bool(likely > 1 + max(tolerance, 0.05)) if phase.rest is not None else bool(abs(likely / 100 - 1) < 0.1)
     if percent:
-        desk.notes.append(f"{desk.source.name}: shares of phase {phase.name} are percent")
+        mapped.notes.append(f"{mapped.source.name}: shares of phase {phase.name} are percent")
     return 100.0 if percent else 1.0
 
 
-def _refuse_negative(desk: Desk, parts: Floats, columns: Sequence[str]) -> None:
+def _refuse_negative(mapped: Mapped, parts: Floats, columns: Sequence[str]) -> None:
     negative = np.argwhere(parts < 0)
     if len(negative):
         row, column = negative[0]
         raise InputError(
-            f"{desk.source.places[row]}, column {columns[column]!r}: a share of {parts[row, column]:g} is negative; "
+            f"{mapped.source.places[row]}, column {columns[column]!r}: a share of {parts[row, column]:g} is negative; "
             "mend the cell"
         )
 
 
 def _refuse_sum(
-    desk: Desk, phase: PhaseMap, total: Floats, wrong: NDArray[np.bool_], columns: Sequence[str], tolerance: float
+    mapped: Mapped, phase: PhaseMap, total: Floats, wrong: NDArray[np.bool_], columns: Sequence[str], tolerance: float
 ) -> None:
     if wrong.any():
         row = int(np.argmax(wrong))
         named = f"column {columns[0]!r}" if len(columns) == 1 else f"columns {columns[0]!r} to {columns[-1]!r}"
         raise InputError(
-            f"{desk.source.places[row]}, {named}: the shares of phase {phase.name!r} sum to {total[row]:.6g}, not to 1 "
-            f"within {tolerance:g}; mend the row, or set tolerance, rest or percent in the mapping"
+            f"{mapped.source.places[row]}, {named}: the shares of phase {phase.name!r} sum to {total[row]:.6g}, "
+            f"not to 1 within {tolerance:g}; fix the row, or set tolerance, rest or percent in the mapping"
         )

@@ -24,9 +24,9 @@ from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.quick import adapted, revise
 from mixlaw.optimizer.target.target import WHOLE
 from mixlaw.plots.style import TEMPLATES
-from mixlaw.study.choosing import proposed
 
 Data = dict[str, Any]
+Propose = Callable[..., Any]
 
 SEARCHING, DONE = "looking for the best recipe …", "the best recipe that was found"
 SESSIONS = 256  # pages whose last move is remembered
@@ -42,6 +42,7 @@ class Callbacks:
 
     Attributes:
         watched: the study.
+        propose: makes and freezes a proposal of a study for a target and a goal.
         moves: number of the last move of every page, as the page counts them, so that what an earlier one asked for
             can stop.
         jobs: proposals that are being made, by page, with the question that they answer.
@@ -50,6 +51,7 @@ class Callbacks:
     """
 
     watched: Watched
+    propose: Propose
     moves: dict[str, int] = field(default_factory=dict)
     jobs: dict[str, tuple[Job, str]] = field(default_factory=dict)
     counting: threading.Lock = field(default_factory=threading.Lock)
@@ -170,7 +172,7 @@ class Callbacks:
         except InputError as error:
             return True, said(error)
         target, goal = view.target(study.target), view.goal(study.goal)
-        job = Job().start(lambda tell: proposed(study.study, tell, False, target, goal))
+        job = Job().start(lambda report: self.propose(study.study, target=target, goal=goal, progress=report))
         self.jobs[session] = job, view.question
         return False, "proposing …"
 
@@ -224,7 +226,7 @@ def _subtitle(study: Opened) -> str:
     return f"{len(study.surfaces.tasks)} tasks fitted on {runs} runs over {len(study.domains)} domains"
 
 
-def app_of(path: Path) -> Dash:
+def app_of(path: Path, propose: Propose) -> Dash:
     """The app for a study."""
     torch.set_num_threads(1)  # a page has several callbacks at once, each too small to share
     watched = Watched(path)
@@ -248,7 +250,7 @@ def app_of(path: Path) -> Dash:
     app.index_string = index.replace("{%favicon%}", '<link rel="icon" href="data:,">')
     app.server.add_url_rule("/plotly.js", view_func=plotly_js)
     app.layout = lambda: page.frame(path.resolve().name)
-    connect(app, Callbacks(watched))
+    connect(app, Callbacks(watched, propose))
     script_of(app)
     return app
 

@@ -6,13 +6,12 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixlaw.collector import collect_as_usual
 from mixlaw.errors import InputError
+from mixlaw.folder import Folder
 from mixlaw.printable import Printable
-from mixlaw.settings import read_settings
 
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
@@ -35,18 +34,18 @@ class Listening(Printable):
         return f"the dashboard is at {self.address}; Ctrl-C stops it"
 
 
-def server_of(study: Path, host: str = "127.0.0.1", port: int = 8050) -> BaseWSGIServer:
+def server_of(study: Folder, propose: Callable[..., Any], host: str = "127.0.0.1", port: int = 8050) -> BaseWSGIServer:
     """A server for the dashboard of a study; `serve_forever` runs it, its `port` is where it listens.
 
     Args:
-        study: folder of the study.
+        study: the study.
+        propose: as `mixlaw.study.choosing.propose`.
         host: address to listen at.
         port: where; 0 takes any that is free.
 
     Raises:
         InputError: there is no study, its study.toml is wrong, Dash is not installed, or the port is taken.
     """
-    read_settings(study / "study.toml")
     try:
         from werkzeug.serving import make_server
 
@@ -58,7 +57,7 @@ def server_of(study: Path, host: str = "127.0.0.1", port: int = 8050) -> BaseWSG
     if port and not _free(host, port):
         raise InputError(f"something listens at {host}:{port} already; give another --port, or 0 for any that is free")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    app = app_of(study)
+    app = app_of(study.path, propose)
     if host in LOOPBACK:
         app.server.config["TRUSTED_HOSTS"] = list(LOOPBACK)
     return make_server(host, port, app.server, threaded=True)
@@ -77,11 +76,13 @@ def _free(host: str, port: int) -> bool:
     return True
 
 
-def serve(study: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve the dashboard of a study until somebody stops it; `ready` is told the address."""
-    server = server_of(study, host, port)
+def serve(
+    study: Folder, propose: Callable[..., Any], host: str, port: int, ready: Callable[[Listening], object]
+) -> None:
+    """Serve the dashboard of a study until it is interrupted; `ready` is called with the address."""
+    server = server_of(study, propose, host, port)
     name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
-    ready(f"http://{name}:{server.port}/")
+    ready(Listening(f"http://{name}:{server.port}/"))
     collect_as_usual()
     try:
         server.serve_forever()

@@ -13,13 +13,12 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.dashboard.view import View
 from mixlaw.errors import InputError
+from mixlaw.folder import Folder
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.search.problem import Ground, ground_of
 from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import read_record
-from mixlaw.study import Study, open_study
-from mixlaw.study.choosing import telling_goal
 
 KEPT = 8  # grounds of the last views
 
@@ -36,7 +35,7 @@ class Opened:
     """
 
     stamp: str
-    study: Study
+    study: Folder
     surfaces: Surfaces
     target: Target
     goal: Goal
@@ -85,18 +84,18 @@ def opened(path: Path) -> Opened:
     Raises:
         InputError: study.toml, surfaces, proposals or records are not there, wrong or damaged; or there is no target.
     """
-    stamp, study = stamp_of(path), open_study(path)
-    table, target = study.table(), study.target()
+    stamp, study = stamp_of(path), Folder(path)
+    surfaces, target = study.surfaces(), study.target()
     names = tuple(target.phases)
     same = [p.recipe for p in study.proposals() if tuple(f.name for f in p.recipe.phases[-len(names) :]) == names]
     return Opened(
         stamp=stamp,
         study=study,
-        surfaces=study.surfaces(),
+        surfaces=surfaces,
         target=target,
-        goal=telling_goal(study),
+        goal=study.goal(surfaces),
         domains=tuple(study.domains),
-        measured=None if table.is_empty() else Design.from_table(table, study.unique),
+        measured=study.design(),
         last=same[-1] if same else None,
     )
 

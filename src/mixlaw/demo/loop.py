@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from mixlaw.printable import Printable
 from mixlaw.progress import progress_bar
 from mixlaw.study import Study, open_study
-from mixlaw.study.progress import run_progress_bar
-from mixlaw.study.summaries import DataSummary
 from mixlaw.templates import create
 
 if TYPE_CHECKING:
@@ -79,13 +77,13 @@ def run_demo(folder: Path, smoke: bool = False, workers: int | None = None) -> D
     began = time.monotonic()
     if not (folder / "study.toml").exists():
         create(folder, "demo/smoke.toml" if smoke else "demo/demo.toml")
-    with progress_bar("data") as tell:
-        manifest = open_study(folder).prepare(tell)
-    _say("1. Corpora, read from installed packages", DataSummary(manifest))
     study = open_study(folder)
+    with progress_bar("data") as report:
+        manifest = study.prepare(progress=report)
+    _say("1. Corpora, read from installed packages", manifest)
     proposals = study.proposals()
     if not proposals:
-        _say("2. Proxies to train", _head(study.plan(workers)))
+        _say("2. Proxies to train", _head(study.plan(workers=workers)))
         _train(study, workers)
         proposals = [_propose(study)]
     proposal = proposals[-1]
@@ -95,7 +93,7 @@ def run_demo(folder: Path, smoke: bool = False, workers: int | None = None) -> D
         study.add_recipe(proposal.recipes[name])
     _train(study, workers)
     report = study.report()
-    return Demo(folder, study.plan(workers), proposal, study.verify(), report, time.monotonic() - began)
+    return Demo(folder, study.plan(workers=workers), proposal, study.verify(), report, time.monotonic() - began)
 
 
 def _propose(study: Study) -> Proposal:
@@ -103,16 +101,16 @@ def _propose(study: Study) -> Proposal:
     import polars as pl
 
     table = study.table().filter(pl.col("params") < study.target().params)
-    with progress_bar("fit") as tell:
-        surfaces = study.fit(table=table, progress=tell)
+    with progress_bar("fit") as report:
+        surfaces = study.fit(table=table, save=True, progress=report)
     _say("3. Surfaces, fitted to the smaller sizes", surfaces)
-    with progress_bar("propose") as tell:
-        return study.propose(tell)
+    with progress_bar("propose") as report:
+        return study.propose(progress=report)
 
 
 def _train(study: Study, workers: int | None) -> None:
-    with run_progress_bar() as show:
-        outcome = study.run(workers, show)
+    with progress_bar("training") as report:
+        outcome = study.run(workers=workers, progress=report)
     if outcome.failed:
         raise RuntimeError(str(outcome))
 

@@ -7,18 +7,16 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.export.blend import Blend, blends
 from mixlaw.export.trainers import TRAINERS, Trainer
 from mixlaw.files import write_text
+from mixlaw.folder import Folder
+from mixlaw.folder.names import RecipeLike, recipe_of
 from mixlaw.printable import Printable
 from mixlaw.recipe import Recipe
-from mixlaw.study.named import Named, found
-
-if TYPE_CHECKING:
-    from mixlaw.study import Study
 
 TABLES = ("paths", "tokens_per_document")
 
@@ -66,8 +64,8 @@ class Exported(Printable):
 
 
 def export(
-    study: Study,
-    recipe: Named | None = None,
+    study: Folder,
+    recipe: RecipeLike | None = None,
     trainers: Sequence[str] = (),
     out: Path | None = None,
     paths: Path | None = None,
@@ -86,7 +84,7 @@ def export(
             something that it needs is not known.
     """
     wanted = [_trainer(name) for name in trainers or TRAINERS]
-    chosen, given = found(study, recipe), _given(paths, study)
+    chosen, given = recipe_of(study, recipe), _given(paths, study)
     lengths = {**_lengths(study), **{name: float(value) for name, value in given["tokens_per_document"].items()}}
     folder = study.path / "exports" / chosen.lineage if out is None else out
     files: dict[str, tuple[Path, ...]] = {}
@@ -111,7 +109,7 @@ def _trainer(name: str) -> Trainer:
     return TRAINERS[name]
 
 
-def _given(paths: Path | None, study: Study) -> dict[str, dict[str, Any]]:
+def _given(paths: Path | None, study: Folder) -> dict[str, dict[str, Any]]:
     """The two tables of a paths file, empty where there is none."""
     if paths is None:
         return {table: {} for table in TABLES}
@@ -133,17 +131,17 @@ def _given(paths: Path | None, study: Study) -> dict[str, dict[str, Any]]:
 _WANTED = {"paths": "text", "tokens_per_document": "positive number"}
 
 
-def _sources(study: Study) -> dict[str, str]:
+def _sources(study: Folder) -> dict[str, str]:
     """Files of text that domains of the study are read from, where the text stands in the field `text`."""
     plain = {n: d.source for n, d in study.settings.domains.items() if d.source and not set(":#") & set(d.source)}
     return {name: str((study.path / source).resolve()) for name, source in plain.items()}
 
 
-def _lengths(study: Study) -> dict[str, float]:
+def _lengths(study: Folder) -> dict[str, float]:
     """Tokens per document of the domains that were tokenised here."""
     from mixlaw.runner.batches.manifest import read_manifest
 
-    if not (study.data / "manifest.json").exists():
+    if not study.has_data:
         return {}
     domains = read_manifest(study.data).domains
     return {name: (d.unique_tokens + d.held_out_tokens) / d.files for name, d in domains.items() if d.files}

@@ -1,73 +1,21 @@
-"""The report of a study: everything on disk, gathered for the page."""
+"""What a study has on disk for a report: segments, loss curves, and how to reproduce the results."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from mixlaw.errors import InputError
-from mixlaw.optimizer.answers.compare import Worthwhile
-from mixlaw.optimizer.answers.front import Front
-from mixlaw.plots import Node
-from mixlaw.report.sections import ReportData, report
-from mixlaw.runner.plan.tree import plan
-
-if TYPE_CHECKING:
-    from mixlaw.study import Study
+from mixlaw.folder import Folder
+from mixlaw.plots import Curve, Node
+from mixlaw.runner.plan.tree import Segment, plan
 
 
-def page(study: Study) -> str:
-    """One HTML document of all results of a study.
-
-    Raises:
-        InputError: there are no surfaces yet.
-    """
-    from mixlaw.report.losses import curves
-
-    proposals = tuple(study.proposals())
-    return report(
-        ReportData(
-            title=study.settings.name,
-            surfaces=study.surfaces(),
-            table=study.table(),
-            domains=tuple(study.described),
-            proposals=proposals,
-            worth=_worth(study),
-            curves=curves(study),
-            nodes=nodes(study),
-            verification=study.verify() if proposals else None,
-            front=_front(study),
-            reproduce=_reproduce(study),
-        )
-    )
-
-
-def _front(study: Study) -> Front | str | None:
-    """The front between the groups of study.toml, or why there is none."""
-    if not study.settings.groups:
-        return None
-    try:
-        return study.pareto()
-    except InputError as error:
-        return f"There is no front: {error}."
-
-
-def _worth(study: Study) -> tuple[Worthwhile, ...]:
-    """What one more point of each domain is worth to the proposal, or else to the largest run; nothing if not known."""
-    from mixlaw.analysis.data.recipes import largest_run
-
-    known = all(part.mixture is not None for p in study.proposals()[-1:] for part in p.begun)
-    reference = None if study.proposals() else largest_run(study.surfaces().observed.design)
-    return study.what_if(reference, reference or "proportional").points if known else ()
-
-
-def _has_data(study: Study) -> bool:
-    return (study.data / "manifest.json").exists()
-
-
-def nodes(study: Study) -> tuple[Node, ...]:
+def nodes(study: Folder) -> tuple[Node, ...]:
     """The segment tree as the plot needs it; nothing where all runs are foreign."""
-    if not _has_data(study):
+    if not study.has_data:
         return ()
     return tuple(
         Node(
@@ -86,11 +34,55 @@ def nodes(study: Study) -> tuple[Node, ...]:
     )
 
 
-def _reproduce(study: Study) -> tuple[str, ...]:
+def reproduce(study: Folder) -> tuple[str, ...]:
     """Hashes and commands that lead to the same results."""
     toml = hashlib.sha256((study.path / "study.toml").read_bytes()).hexdigest()[:12]
-    own = _has_data(study)
+    own = study.has_data
     data = [f"data and training settings: {study.setup.identity}"] if own else []
     commands = ["mixlaw data", "mixlaw run"] if own else ["mixlaw import RUNS.csv"]
     verbs = [*commands, "mixlaw fit", "mixlaw propose", "mixlaw verify", "mixlaw report"]
     return (f"study.toml: sha256 {toml}", *data, *(f"{verb} STUDY" for verb in verbs))
+
+
+def curves(study: Folder, runs: Sequence[str] = ()) -> tuple[Curve, ...]:
+    """Loss of every segment that has a log, parents first; nothing where all runs are foreign.
+
+    Args:
+        study: whose runs/<lineage>.training.jsonl are read.
+        runs: lineages of the recipes that are wanted, all where none is named.
+    """
+    if not study.has_data:
+        return ()
+    wanted = set(runs)
+    segments = (s for s in plan(study.recipes()).segments if not wanted or wanted & set(s.runs))
+    found = ((segment, *logged(study.runs / f"{segment.lineage}.training.jsonl")) for segment in segments)
+    return tuple(_curve(segment, tokens, loss) for segment, tokens, loss in found if tokens)
+
+
+def logged(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Tokens and loss of the entries of a log; what was trained again after a kill counts as it was trained last."""
+    tokens, loss = list[float](), list[float]()
+    for entry in _entries(path.read_text(encoding="utf-8").splitlines() if path.exists() else ()):
+        while tokens and tokens[-1] >= entry[0]:
+            tokens.pop()
+            loss.pop()
+        tokens.append(entry[0])
+        loss.append(entry[1])
+    return tuple(tokens), tuple(loss)
+
+
+def _entries(lines: Iterable[str]) -> Iterable[tuple[float, float]]:
+    """Tokens and loss of the lines that have a finite one; a line that a kill cut short has none."""
+    for line in lines:
+        try:
+            told = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if "tokens" in told and math.isfinite(float(told["loss"])):
+            yield float(told["tokens"]), float(told["loss"])
+
+
+def _curve(segment: Segment, tokens: tuple[float, ...], loss: tuple[float, ...]) -> Curve:
+    mixture = next(phase.mixture for phase in segment.recipe.phases if phase.name == segment.phase)
+    params, runs = segment.recipe.params, segment.runs
+    return Curve(segment.lineage, segment.parent, params, segment.phase, str(mixture), runs, tokens, loss)

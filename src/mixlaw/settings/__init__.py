@@ -2,104 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from mixlaw.errors import InputError
-from mixlaw.recipe import Decay, Domain, InvalidMixture, Mixture, Schedule
+from mixlaw.recipe import Domain, InvalidMixture, Mixture
 from mixlaw.records import Unit
 from mixlaw.runner.models.ladder import parse_size
-from mixlaw.settings.data import STRICT, Tokens
 from mixlaw.settings.data import DomainSettings as DomainSettings
+from mixlaw.settings.data import Share, Strict, Tokens
 from mixlaw.settings.data import TokenizerSettings as TokenizerSettings
 from mixlaw.settings.tasks import Suite, TaskSettings, expanded
+from mixlaw.settings.training import PhaseSettings as PhaseSettings
+from mixlaw.settings.training import RecipeSettings as RecipeSettings
+from mixlaw.settings.training import TrainingSettings as TrainingSettings
 
 VERSION = 1  # of the study folder
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Shares = dict[str, dict[str, Share]]  # phase -> domain -> share
 
 
-class _Strict(BaseModel):
-    """A table of study.toml; a key that is not known is an error, not ignored."""
-
-    model_config = STRICT
-
-
-class TrainingSettings(_Strict):
-    """What the ladder derives, and what overrides it.
-
-    Attributes:
-        sequence: tokens per sequence.
-        batch: sequences per step; absent, the published rule for the size.
-        learning_rate, warmup_tokens, beta2: absent, the published rule for the size.
-        held_out: share of the documents kept for evaluation.
-        checkpoint_seconds: seconds between the checkpoints that a killed run resumes from.
-        simulate_epochs: give every proxy so small a part of each domain that it repeats as often as the target will.
-        start: a Hugging Face directory, or a model on its hub, that recipes go on from.
-        optimizer: of it: fresh, or loaded from its optimizer.safetensors.
-        compile: torch.compile; absent, on accelerators.
-        micro_batch: sequences on a device at once; absent, what fits.
-        recompute: activation checkpointing; absent, where activations do not fit.
-        sinks: tensorboard, wandb or both.
-    """
-
-    sequence: int = Field(default=2048, ge=8)
-    batch: int | None = Field(default=None, ge=1)
-    learning_rate: float | None = Field(default=None, gt=0)
-    warmup_tokens: int | None = Field(default=None, ge=0)
-    beta2: float | None = Field(default=None, gt=0, lt=1)
-    held_out: float = Field(default=0.05, gt=0, lt=0.5)
-    checkpoint_seconds: float = Field(default=300, gt=0)
-    simulate_epochs: bool = False
-    start: str | None = None
-    optimizer: Literal["fresh", "loaded"] = "fresh"
-    compile: bool | None = None
-    micro_batch: int | None = Field(default=None, ge=1)
-    recompute: bool | None = None
-    sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
-
-
-class PhaseSettings(_Strict):
-    """A phase of the study: its share of a recipe's tokens, where its learning rate ends, and the shape of the fall."""
-
-    name: str = Field(min_length=1, pattern="^[^:]+$")
-    share: float = Field(gt=0, le=1)
-    lr_end: Share = 1.0
-    decay: Decay = Decay.LINEAR
-
-
-class PhaseUse(_Strict):
-    """How one recipe uses a phase: a mixture by name, and a share or learning rate other than the study's."""
-
-    mixture: str
-    share: float | None = Field(default=None, gt=0, le=1)
-    lr_end: Share | None = None
-    decay: Decay | None = None
-
-
-class RecipeSettings(_Strict):
-    """One recipe per seed: a size and a mixture for every phase that it has; wsd, or cosine over all phases."""
-
-    size: str
-    schedule: Schedule = Schedule.WSD
-    phases: dict[str, PhaseUse] = Field(min_length=1)
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
-    tokens: Tokens | None = None
-
-    @field_validator("phases", mode="before")
-    @classmethod
-    def _names_are_mixtures(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        return {phase: {"mixture": use} if isinstance(use, str) else use for phase, use in value.items()}
-
-
-class TrainedSettings(_Strict):
+class TrainedSettings(Strict):
     """A phase that is over, or goes on; without a mixture nobody knows what it was trained on."""
 
     phase: str
@@ -109,7 +38,7 @@ class TrainedSettings(_Strict):
     goes_on: bool = False
 
 
-class GuardSettings(_Strict):
+class GuardSettings(Strict):
     """No task may be worse than a baseline by more than `most`, with probability `sure`."""
 
     most: Annotated[float, Field(ge=0)] | dict[str, Annotated[float, Field(ge=0)]] = 0.0
@@ -117,7 +46,7 @@ class GuardSettings(_Strict):
     sure: float = Field(default=0.9, ge=0.5, lt=1)
 
 
-class TargetSettings(_Strict):
+class TargetSettings(Strict):
     """What will really be trained, and what no recipe for it may do; the fields of `mixlaw.optimizer.Target`.
 
     Either params and tokens, or flops and sizes: then the size is free within them. What gains are measured in, and
@@ -160,7 +89,7 @@ class TargetSettings(_Strict):
         return size, round(self.flops / 6 / size)
 
 
-class Settings(_Strict):
+class Settings(Strict):
     """The whole of study.toml.
 
     Attributes:
@@ -326,6 +255,20 @@ def _simplex(name: str, shares: Mapping[str, float]) -> None:
         raise ValueError(f"mixtures.{name}: {error}") from None
 
 
+def study_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder of a study, there or not; a path to its study.toml means the same.
+
+    Raises:
+        InputError: the path is that of another file.
+    """
+    folder = Path(path)
+    if folder.name == "study.toml" and not folder.is_dir():
+        return folder.parent
+    if folder.is_file():
+        raise InputError(f"{folder} is a file, not a study; give the folder of a study, or its study.toml")
+    return folder
+
+
 def read_settings(path: Path) -> Settings:
     """Read and validate a study.toml.
 
@@ -333,15 +276,20 @@ def read_settings(path: Path) -> Settings:
         InputError: no such file, not TOML, another version, or a key or value that is wrong.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return _parsed(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         raise InputError(
             f"there is no study at {path.parent} (no {path.name}); "
             f"create one with `mixlaw new {path.parent}`, or from runs with `mixlaw import RUNS.csv {path.parent}`"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}; mend that line") from error
-    return validate(data, path)
+        raise InputError(f"{path} is not TOML: {error}; fix that line") from error
+
+
+@lru_cache(maxsize=32)
+def _parsed(text: str, path: Path) -> Settings:
+    """Settings of a text, which is validated once however often a study is looked at."""
+    return validate(tomllib.loads(text), path)
 
 
 def validate(data: Mapping[str, Any], path: Path) -> Settings:

@@ -9,8 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from mixlaw.recipe import Kind
 
-STRICT = ConfigDict(extra="forbid", frozen=True)  # a key that is not known is an error, not ignored
-ENDLESS = 10**18  # unique tokens where nobody knows them: more than any run takes
+UNLIMITED = 10**18  # unique tokens of a domain that gives none: more than any run takes
 _COUNT = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([KMBT]?)", re.IGNORECASE)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
@@ -25,10 +24,17 @@ def parse_tokens(value: Any) -> Any:
     return round(float(match[1]) * _UNITS[match[2].upper()])
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[int, BeforeValidator(parse_tokens), Field(gt=0)]
 
 
-class DomainSettings(BaseModel):
+class Strict(BaseModel):
+    """A table of study.toml; an unknown key is an error, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DomainSettings(Strict):
     """A named source of tokens.
 
     Attributes:
@@ -37,22 +43,18 @@ class DomainSettings(BaseModel):
         unique_tokens: different tokens at the target; absent, the token shards are counted.
     """
 
-    model_config = STRICT
-
     kind: Kind = Kind.TEXT
     source: str | None = None
     unique_tokens: Tokens | None = None
 
 
-class TokenizerSettings(BaseModel):
+class TokenizerSettings(Strict):
     """Byte-level BPE trained on a balanced sample of the domains, or a tokenizer that is there.
 
     Attributes:
         vocabulary: tokens of the one that is trained.
         file: a `tokenizer.json` to use instead, or a folder that holds one, such as a checkpoint.
     """
-
-    model_config = STRICT
 
     vocabulary: int = Field(default=32_768, ge=257)
     file: str | None = None

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mixlaw.records import Unit
 from mixlaw.runner.evaluate import paper
+from mixlaw.settings.data import Strict
 
-STRICT = ConfigDict(extra="forbid", frozen=True)  # a key that is not known is an error, not ignored
 SUITES = {"paper": (paper.TASKS, paper.GROUPS)}
 Suite = Literal["paper"]
 
 
-class HarnessSettings(BaseModel):
+class HarnessSettings(Strict):
     """A task of lm-evaluation-harness: `mixlaw.runner.evaluate.harness.Harness`; a text in its place is its name."""
-
-    model_config = STRICT
 
     task: str
     metric: str | None = None
@@ -27,10 +25,8 @@ class HarnessSettings(BaseModel):
     include: str | None = None
 
 
-class ProgramSettings(BaseModel):
+class ProgramSettings(Strict):
     """Programming problems: `mixlaw.runner.evaluate.programs.Programs`; a text in its place names them."""
-
-    model_config = STRICT
 
     problems: str
     samples: int = Field(default=1, ge=1)
@@ -39,10 +35,8 @@ class ProgramSettings(BaseModel):
     seconds: float = Field(default=10.0, gt=0)
 
 
-class JudgeSettings(BaseModel):
+class JudgeSettings(Strict):
     """A judge behind an endpoint, and what a model is compared with: `mixlaw.runner.evaluate.judge.Judged`."""
-
-    model_config = STRICT
 
     url: str
     model: str
@@ -63,7 +57,7 @@ _UNITS = {
 }
 
 
-class TaskSettings(BaseModel):
+class TaskSettings(Strict):
     """A task; a text in its place is its unit.
 
     Attributes:
@@ -73,8 +67,6 @@ class TaskSettings(BaseModel):
         items, harness, programs, judge: what measures it, where it is not what the data folder has under its name:
             built-in items by name, a task of lm-evaluation-harness, programming problems, or a judge.
     """
-
-    model_config = STRICT
 
     unit: str
     link: str | None = None

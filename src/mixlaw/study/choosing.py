@@ -1,40 +1,68 @@
-"""The proposal of a study, frozen, and queued where that is wanted."""
+"""What to train at the target: propose, what_if, pareto, verify."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mixlaw.errors import InputError
+from mixlaw.folder import Folder
+from mixlaw.folder.names import RecipeLike, recipe_of
+from mixlaw.progress import Progress, progress_or_bar
+from mixlaw.recipe import Recipe
+
 if TYPE_CHECKING:
+    from mixlaw.optimizer.answers.compare import WhatIf
+    from mixlaw.optimizer.answers.front import Front
     from mixlaw.optimizer.answers.proposal import Proposal
+    from mixlaw.optimizer.answers.verify import Verification
     from mixlaw.optimizer.goal.goal import Goal
     from mixlaw.optimizer.target.target import Target
-    from mixlaw.study import Study
+
+Groups = Mapping[str, Sequence[str]]
 
 
-def proposed(
-    study: Study,
-    progress: Callable[[float, str], None] | None,
-    queue: bool,
+def propose(
+    study: Folder,
+    *,
     target: Target | None = None,
     goal: Goal | None = None,
+    baselines: Sequence[str] | Mapping[str, Recipe] | None = None,
+    queue: bool = False,
+    progress: Progress | None = None,
 ) -> Proposal:
-    """Propose for a target, that of the study where none is given; by default as its study.toml says what is better."""
+    """Propose a recipe for the target and freeze it, with its predictions, in proposals/.
+
+    Args:
+        study: the study, with surfaces.
+        target: [target] of study.toml if None.
+        goal: what counts as better; the weights of [target] if None, and without any all tasks alike that have a
+            signal above seed noise.
+        baselines: names, or whole recipes by name, that the proposal has to beat; all named ones if None.
+        queue: let `run` train the proposal and the best baseline, to verify the predictions.
+        progress: called with the share done and the current step.
+
+    Raises:
+        InputError: no target, no surfaces, or constraints that cannot be met together.
+    """
+    target = target or study.target()
     adopt = study.setup.adopt if queue else None  # without data, this is the moment to say so
     if queue:
-        _trainable(study, target or study.target())
-    target, surfaces, table = target or study.target(), study.surfaces(), study.table()
-    from mixlaw.analysis.data.design import Design
+        _check_size(study, target)
+    surfaces = study.surfaces()
     from mixlaw.optimizer.answers.propose import propose
+    from mixlaw.optimizer.goal.baselines import BASELINES
 
-    proposal = propose(
-        surfaces,
-        target,
-        study.domains,
-        goal=goal or telling_goal(study),
-        measured=None if table.is_empty() else Design.from_table(table, study.unique),
-        progress=progress,
-    )
+    with progress_or_bar("propose", progress) as report:
+        proposal = propose(
+            surfaces,
+            target,
+            study.domains,
+            goal=goal or study.goal(surfaces),
+            baselines=BASELINES if baselines is None else baselines,
+            measured=study.design(),
+            progress=report,
+        )
     proposal.freeze(study.proposals_folder)
     if adopt is not None:
         for name in ("proposal", proposal.against):
@@ -42,22 +70,12 @@ def proposed(
     return proposal
 
 
-def telling_goal(study: Study) -> Goal:
-    """What counts as better: what is hardly more than noise counts only where it has a weight."""
-    from mixlaw.analysis.surface.model import Status
-    from mixlaw.settings.target import goal_of
-
-    status = study.surfaces().status
-    return goal_of(study.settings, [task for task, told in status.items() if told is not Status.NOISE])
-
-
-def _trainable(study: Study, target: Target) -> None:
-    """Refuse to queue a size of which no model is trained: what is foretold for it could never be compared.
+def _check_size(study: Folder, target: Target) -> None:
+    """Refuse to queue a size that no trained model has: predictions for it could never be compared.
 
     Raises:
         InputError: the nearest model has another size.
     """
-    from mixlaw.errors import InputError
     from mixlaw.optimizer.answers.verify import SAME
     from mixlaw.runner.models.ladder import shape
 
@@ -69,3 +87,61 @@ def _trainable(study: Study, target: Target) -> None:
             f"the target has {target.params:,} params, the nearest model that is trained here {near:,}: its forecasts "
             f"could not be verified; write params = {near} under [target]"
         )
+
+
+def what_if(study: Folder, recipe: RecipeLike | None = None, against: RecipeLike = "proportional") -> WhatIf:
+    """Predict every task for one recipe, and how each task changes per extra percentage point of a domain.
+
+    Args:
+        study: the study, with surfaces.
+        recipe: a recipe, its file, the name of a run or the id of a proposal; the last proposal where None.
+        against: the same, or a named baseline at the recipe's size and phases: the reference of gains.
+
+    Raises:
+        InputError: there are no surfaces or no such recipe, or it has phases or domains that no run has used.
+    """
+    surfaces, chosen = study.surfaces(), recipe_of(study, recipe)
+    from mixlaw.optimizer.answers.compare import what_if
+    from mixlaw.optimizer.goal.baselines import BASELINES, named
+
+    if isinstance(against, str) and against in BASELINES:
+        known = [domain for domain in study.domains if domain.name in surfaces.domains]
+        end, phases = chosen.phases[-1].lr_end, {phase.name: phase.tokens for phase in chosen.phases}
+        baseline = named(against)(chosen.params, phases, known, 0.0 if end is None else end)
+    else:
+        baseline = recipe_of(study, against, f"a baseline ({', '.join(BASELINES)})")
+    name = against.lineage if isinstance(against, Recipe) else str(against)
+    return what_if(surfaces, chosen, study.domains_or_unlimited, baseline, against=name)
+
+
+def pareto(study: Folder, groups: Groups | None = None, *, progress: Progress | None = None) -> Front:
+    """Find the Pareto front between groups of tasks, for the target.
+
+    Args:
+        study: the study, with surfaces.
+        groups: name -> tasks, two or more; [groups] of study.toml where None.
+        progress: called with the share done and the current step.
+
+    Raises:
+        InputError: no target, surfaces or groups, an unknown task, or constraints that cannot be met together.
+    """
+    target, surfaces = study.target(), study.surfaces()
+    from mixlaw.optimizer.answers.front import pareto
+
+    with progress_or_bar("pareto", progress) as report:
+        return pareto(
+            surfaces,
+            target,
+            study.domains,
+            study.settings.groups if groups is None else groups,
+            measure=study.goal(surfaces).measure,
+            measured=study.design(),
+            progress=report,
+        )
+
+
+def verify(study: Folder) -> Verification:
+    """Compare the frozen predictions of all proposals with what has been measured since."""
+    from mixlaw.optimizer.answers.verify import verify
+
+    return verify(study.proposals(), study.table())

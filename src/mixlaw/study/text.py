@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
-
-if TYPE_CHECKING:
-    from mixlaw.study import Study
+from mixlaw.folder import Folder
 
 
-def text(study: Study) -> str:
+def text(study: Folder) -> str:
     """One sentence on where the study stands, then a row for each thing it has; a damaged one says what is wrong."""
     try:
         head, rows = f"study {study.settings.name}: {state(study)}", _rows(study)
@@ -21,12 +18,12 @@ def text(study: Study) -> str:
     return "\n".join([head, *(f"{name:>{width}}  {value}" for name, value in rows)])
 
 
-def state(study: Study) -> str:
+def state(study: Folder) -> str:
     """What is done, and the next step."""
-    measured, fitted, proposals = _measured(study), _fitted(study), study.proposals()
+    measured, fitted, proposals = len(study.measured), _fitted(study), study.proposals()
     done = f"{measured} runs measured"
     if not measured:
-        ready = (study.data / "manifest.json").exists()
+        ready = study.has_data
         own = "run() trains its recipes" if ready else "prepare() makes its data, then run() trains its recipes"
         return f"nothing is measured yet; {own}, `mixlaw import` brings runs of your own"
     if not fitted:
@@ -39,11 +36,7 @@ def state(study: Study) -> str:
     return f"{done}{late}, surfaces fitted, {_count(len(proposals), 'proposal')}; next: verify(), suggest() or report()"
 
 
-def _measured(study: Study) -> int:
-    return sum(1 for _ in study.runs.glob("*/record.json"))
-
-
-def _fitted(study: Study) -> int:
+def _fitted(study: Folder) -> int:
     """Runs that the surfaces were fitted to."""
     path = study.path / "surfaces" / "surfaces.json"
     try:
@@ -52,7 +45,7 @@ def _fitted(study: Study) -> int:
         raise InputError(f"{path} is damaged ({error!r}); fit again") from error
 
 
-def _rows(study: Study) -> list[tuple[str, str]]:
+def _rows(study: Folder) -> list[tuple[str, str]]:
     settings, unique, proposals = study.settings, study.unique, study.proposals()
     sizes = (f"{name} ({settings.domains[name].kind.value}, {_tokens(unique.get(name))})" for name in settings.domains)
     units: dict[str, list[str]] = {}

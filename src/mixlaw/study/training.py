@@ -1,58 +1,153 @@
-"""Training a study: what is planned, what a run does, and what it would do."""
+"""Data and training: prepare, contamination, plan, run, dry_run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
+from mixlaw.folder import Folder
 from mixlaw.machine import cores
-from mixlaw.runner.execute.backends import Backend, Local
-from mixlaw.runner.execute.machines import this_machine
-from mixlaw.runner.execute.queue import Outcome, RunProgress
-from mixlaw.runner.plan.dry_run import Assumptions, DryRun
-from mixlaw.runner.plan.price import Plan
-from mixlaw.runner.plan.tree import Segment, Tree, plan
-from mixlaw.runner.train.gpus import GPUS
-from mixlaw.runner.train.speed import calibrated, remembered
-from mixlaw.study.tasks import preflight
+from mixlaw.progress import Progress, progress_or_bar
 
 if TYPE_CHECKING:
-    from mixlaw.study import Study
+    from mixlaw.runner.batches.manifest import Manifest
+    from mixlaw.runner.corpora.contamination import Contamination
+    from mixlaw.runner.execute.backends import Backend
+    from mixlaw.runner.execute.queue import Outcome, RunProgress
+    from mixlaw.runner.plan.dry_run import Assumptions, DryRun
+    from mixlaw.runner.plan.price import Plan
+    from mixlaw.runner.plan.tree import Segment, Tree
+
+WORKERS_SHOWN = 4  # in the progress of a run
 
 
-def planned(study: Study, workers: int | None) -> Plan:
-    """See `Study.plan`."""
-    tree, setup, measured, trained = _tree(study), study.setup, _measured(study), Local().trained(study.runs)
+def prepare(study: Folder, *, verify: bool = False, progress: Progress | None = None) -> Manifest:
+    """Tokenise the domains into shards; existing shards are reused.
+
+    Args:
+        study: the study.
+        verify: read every existing file and compare it with its checksum.
+        progress: called with the share done and the current step.
+
+    Raises:
+        InputError: a domain has no source, is empty, or its source cannot be read; or a file is damaged.
+    """
+    from mixlaw.runner.batches import shards
+    from mixlaw.runner.corpora.prepare import prepare
+
+    settings = study.settings
+    lacking = [name for name, domain in settings.domains.items() if domain.source is None]
+    if lacking or not settings.domains:
+        what = f"domain {lacking[0]!r} has no source" if lacking else "study.toml has no domains"
+        raise InputError(f'{what}; write source = "..." for it under [domains] of {study.path / "study.toml"}')
+    with progress_or_bar("data", progress) as report:
+        manifest = prepare(
+            study.data,
+            {name: str(domain.source) for name, domain in settings.domains.items()},
+            root=study.path,
+            vocabulary=settings.tokenizer.vocabulary,
+            tokenizer=None if settings.tokenizer.file is None else study.path / settings.tokenizer.file,
+            held_out=settings.training.held_out,
+            progress=report,
+        )
+        if verify:
+            shards.verify(study.data, report)
+    return manifest
+
+
+def contamination(study: Folder, *, progress: Progress | None = None) -> Contamination:
+    """Look for the evaluation items of the data folder in its training text, by n-grams of up to 13 words.
+
+    Raises:
+        InputError: there is no data, or no items.
+    """
+    from mixlaw.runner.corpora.contamination import check
+
+    with progress_or_bar("contamination", progress) as report:
+        return check(study.data, processes=cores(), progress=report)
+
+
+def plan(study: Folder, *, workers: int | None = None) -> Plan:
+    """The segment tree of all recipes with FLOPs, time and disk; times a few steps of sizes not yet timed."""
+    from mixlaw.runner.execute.backends import Local
+    from mixlaw.runner.plan.price import Plan
+    from mixlaw.runner.train.speed import calibrated, remembered
+
+    tree, setup, measured, trained = _tree(study), study.setup, study.measured, Local().trained(study.runs)
     memory = study.path / "calibration.json"
     speed = remembered(_sizes(tree.segments), setup, memory)
     speed |= calibrated(_sizes(tree.untrained(measured, trained)), setup, memory)
     return Plan(tree, setup, measured, trained, speed, workers or cores())
 
 
-def ran(study: Study, site: Backend, progress: Callable[[RunProgress], None]) -> Outcome:
-    """See `Study.run`."""
+def run(
+    study: Folder,
+    *,
+    workers: int | None = None,
+    backend: Backend | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Train and evaluate what is pending, in worker processes; safe to kill and repeat.
+
+    Args:
+        study: the study.
+        workers: most processes, where they train on this machine.
+        backend: `mixlaw.runner.execute.backends.Local` or `Ray` with their options; this machine if None.
+        progress: called with the share of the FLOPs done, and what each worker trains.
+
+    Raises:
+        InputError: no data, a damaged checkpoint, or another process running this study.
+    """
+    from mixlaw.folder.tasks import preflight
+    from mixlaw.runner.execute.backends import Local
+    from mixlaw.runner.execute.queue import Outcome
+    from mixlaw.runner.plan import tree
+
     study.records()  # a damaged record is found before hours are spent
-    tree = plan(study.recipes())
-    pending = tree.needed(_measured(study), site.trained(study.runs))
+    backend, planned = backend or Local(workers), tree.plan(study.recipes())
+    pending = planned.needed(study.measured, backend.trained(study.runs))
     if not pending:
         return Outcome((), {}, ())
-    preflight(study)
-    return site.executor(study.setup, study.runs, progress).run(tree, pending)
+    preflight(study.setup)
+    with progress_or_bar("training", progress) as report:
+
+        def show(state: RunProgress) -> None:
+            report(state.done / state.total, _workers(state))
+
+        return backend.executor(study.setup, study.runs, show).run(planned, pending)
 
 
-def foreseen(study: Study, site: Backend | None, terms: Assumptions | None) -> DryRun:
-    """See `Study.dry_run`.
+def _workers(state: RunProgress) -> str:
+    """Segments done, and what the first workers train."""
+    lines = [
+        f"[{number}] {segment.recipe.params / 1e6:.2g}M {segment.phase} {tokens / segment.tokens:.0%}"
+        + (f" {state.speeds[number]:,.0f} tokens/s" if number in state.speeds else "")
+        for number, (segment, tokens) in sorted(state.doing.items())[:WORKERS_SHOWN]
+    ]
+    more = [f"and {len(state.doing) - WORKERS_SHOWN} more"] if len(state.doing) > WORKERS_SHOWN else []
+    return "  ".join([f"{state.segments_done}/{state.segments} segments", *lines, *more])
+
+
+def dry_run(study: Folder, *, backend: Backend | None = None, assumptions: Assumptions | None = None) -> DryRun:
+    """What `run` would do: placement, hours, FLOPs, disk and bill; nothing is written and nothing trained.
 
     Raises:
         InputError: the speed of a size is not known, or a size fits on no machine.
     """
-    site, terms = site or Local(), terms or Assumptions()
-    tree, setup, measured, trained = _tree(study), study.setup, _measured(study), site.trained(study.runs)
+    from mixlaw.runner.execute.backends import Local
+    from mixlaw.runner.execute.machines import this_machine
+    from mixlaw.runner.plan.dry_run import Assumptions, DryRun
+    from mixlaw.runner.plan.price import Plan
+    from mixlaw.runner.train.gpus import GPUS
+    from mixlaw.runner.train.speed import remembered
+
+    backend, terms = backend or Local(), assumptions or Assumptions()
+    tree, setup, measured, trained = _tree(study), study.setup, study.measured, backend.trained(study.runs)
     sizes = _sizes(tree.untrained(measured, trained))
     speed = remembered(sizes, setup, study.path / "calibration.json")
     if terms.gpus is not None and terms.gpu is None and this_machine().kind == "cpu":
-        raise InputError(f"there is no GPU here to time; name what GPUs they are with --gpu: {', '.join(GPUS)}")
+        raise InputError(f"there is no GPU here to time; name the model of GPU with --gpu: {', '.join(GPUS)}")
     assumed = {}
     if terms.gpu is not None:  # what was timed on this machine holds for that GPU if it is here
         timed = speed if this_machine().kind == "cuda" else {}
@@ -63,12 +158,14 @@ def foreseen(study: Study, site: Backend | None, terms: Assumptions | None) -> D
             f"the speed of {unknown[0]:,} parameters was not timed on this machine; let `mixlaw plan {study.path}` "
             f"time it, or name a GPU with --gpu: {', '.join(GPUS)}"
         )
-    machines = terms.machines() or site.machines()
+    machines = terms.machines() or backend.machines()
     workers = sum(machine.devices for machine in machines)
     return DryRun(Plan(tree, setup, measured, trained, speed, workers), machines, assumed, terms.price)
 
 
-def _tree(study: Study) -> Tree:
+def _tree(study: Folder) -> Tree:
+    from mixlaw.runner.plan.tree import plan
+
     tree = plan(study.recipes())
     if not tree.recipes:
         where = study.path / "study.toml"
@@ -78,7 +175,3 @@ def _tree(study: Study) -> Tree:
 
 def _sizes(segments: Iterable[Segment]) -> list[int]:
     return sorted({segment.recipe.params for segment in segments})
-
-
-def _measured(study: Study) -> frozenset[str]:
-    return frozenset(path.parent.name for path in study.runs.glob("*/record.json"))

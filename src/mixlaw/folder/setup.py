@@ -1,45 +1,43 @@
-"""How the recipes of a study are trained: its settings, its data, and the model that they go on from."""
+"""How the recipes of a study are trained: its settings, its data, and the model that they resume from."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from mixlaw.runner.plan.setup import Setup
-    from mixlaw.study import Study
+from mixlaw.folder.tasks import measures_of, units_of
+from mixlaw.runner.batches.shards import open_shards
+from mixlaw.runner.evaluate.run import tasks_of
+from mixlaw.runner.models.foreign import read_start
+from mixlaw.runner.plan.setup import Setup
+from mixlaw.settings import Settings
 
 
-def setup_of(study: Study) -> Setup:
-    """The setup that travels to the workers.
+def setup_of(path: Path, settings: Settings) -> Setup:
+    """The setup that travels to the workers, of the study in folder `path`.
 
     Raises:
         InputError: there is no data yet, or training.start is no model that goes with it.
     """
-    from mixlaw.runner.batches.shards import open_shards
-    from mixlaw.runner.evaluate.run import tasks_of
-    from mixlaw.runner.models.foreign import read_start
-    from mixlaw.runner.plan.setup import Setup
-    from mixlaw.study.tasks import measures_of
-
-    shards, training, known = open_shards(study.data), study.settings.training, tasks_of(study.data)
-    measures = measures_of(study, known)
+    data, training = path / "data", settings.training
+    shards, known = open_shards(data), tasks_of(data)
+    measures = measures_of(path, settings, known)
     vocabulary, start = shards.manifest.vocabulary, None
     if training.start is not None:
         start = read_start(
             training.start,
-            study.path,
+            path,
             optimizer=training.optimizer == "loaded",
-            tokenizer=study.data / "tokenizer",
+            tokenizer=data / "tokenizer",
             vocabulary=vocabulary,
             sequence=training.sequence,
         )
     return Setup(
-        data=str(study.data.resolve()),
+        data=str(data.resolve()),
         data_hash=shards.hash,
         vocabulary=vocabulary,
         end=shards.manifest.end,
         sequence=training.sequence,
-        tasks=tuple(task for task in study.units if task in known or task in measures),
+        tasks=tuple(task for task in units_of(data, settings) if task in known or task in measures),
         measures=measures,
         batch=training.batch,
         learning_rate=training.learning_rate,

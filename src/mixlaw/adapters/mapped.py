@@ -1,0 +1,87 @@
+"""A foreign table while a mapping is applied to it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mixlaw.adapters.mapping import Reading, Value
+from mixlaw.adapters.sheet import numbers
+from mixlaw.adapters.tables import Source
+from mixlaw.errors import InputError
+
+#: A column of the table in a name: "{column}".
+FIELD = re.compile(r"\{([^{}]+)\}")
+
+
+@dataclass
+class Mapped:
+    """A table on its way into the contract: the columns so far, their original names, and notes.
+
+    Attributes:
+        source: the table.
+        columns: contract column -> cells.
+        sources: contract column -> what its author called it.
+        used: columns of the table that have a meaning.
+        notes: what was done.
+    """
+
+    source: Source
+    columns: dict[str, pl.Series] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+    def put(self, name: str, cells: Any, source: str) -> None:
+        """Add a column of the contract.
+
+        Raises:
+            InputError: another column became the same one.
+        """
+        if name in self.columns:
+            raise InputError(f"{source!r} and {self.sources[name]!r} both become {name!r}; tell them apart by name")
+        self.columns[name] = pl.Series(name, cells, nan_to_null=True, strict=False)
+        self.sources[name] = source
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """A column of the table as numbers, NaN where empty, shape (rows,).
+
+        Raises:
+            InputError: there is no such column, or a cell is not a number.
+        """
+        frame = self.source.frame
+        if column not in frame.columns:
+            raise InputError(
+                f"there is no column {column!r}; there are {', '.join(frame.columns[:12])}: fix the mapping"
+            )
+        self.used.add(column)
+        return np.array(numbers(frame[column], self.source.places, column), dtype=np.float64)
+
+    def value(self, value: Value) -> NDArray[np.float64]:
+        """A value of the mapping for every row, NaN where empty, shape (rows,)."""
+        if isinstance(value, str):
+            value = Reading(column=value)
+        if not isinstance(value, Reading):
+            return np.full(self.source.frame.height, float(value))
+        scale, over = (self.numbers(n) if isinstance(n, str) else n for n in (value.scale, value.over))
+        cells = self.numbers(value.column) * scale / over + value.offset
+        return cells if value.empty is None else np.where(np.isnan(cells), value.empty, cells)
+
+    def names(self, template: str) -> list[str]:
+        """A name with {column} in it, for every row."""
+        keys = FIELD.findall(template)
+        for key in keys:
+            if key != "file" and key not in self.source.frame.columns:
+                raise InputError(f"{template!r} needs the column {key!r}, which does not exist; fix the mapping")
+        cells = {key: self.source.frame[key].cast(pl.String).to_list() for key in keys if key != "file"}
+        self.used.update(cells)
+        made = []
+        for row in range(self.source.frame.height):
+            own = {"file": self.source.name, **{key: column[row] or "" for key, column in cells.items()}}
+            made.append(FIELD.sub(lambda match, own=own: own[match[1]], template))  # type: ignore[misc]
+        return made

@@ -1,0 +1,217 @@
+"""What lies in the folder of a study: settings, data, runs, surfaces and proposals, read anew whenever asked."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mixlaw.errors import InputError
+from mixlaw.files import write_json
+from mixlaw.folder.tasks import chance_of, units_of
+from mixlaw.recipe import Domain, Recipe
+from mixlaw.records import Record, read_records, to_table
+from mixlaw.settings import Settings, read_settings, study_folder
+from mixlaw.settings.data import UNLIMITED
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mixlaw.analysis.data.design import Design
+    from mixlaw.analysis.surface.surface import Surfaces
+    from mixlaw.optimizer.answers.proposal import Proposal
+    from mixlaw.optimizer.goal.goal import Goal
+    from mixlaw.optimizer.target.target import Target
+    from mixlaw.runner.plan.setup import Setup
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of a study.
+
+    Nothing is remembered between two looks at it, so that it may change at any time: whole files are written, and many
+    processes may share one.
+
+    Attributes:
+        path: the folder; a path to its study.toml means the same.
+
+    Raises:
+        InputError: there is no study.toml, or it is wrong.
+    """
+
+    path: Path
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        object.__setattr__(self, "path", study_folder(path))
+        _ = self.settings  # what is wrong with study.toml is reported when a study is opened
+
+    @property
+    def settings(self) -> Settings:
+        """The content of study.toml."""
+        return read_settings(self.path / "study.toml")
+
+    # --- data -------------------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Path:
+        """Folder of tokenizer, token shards and evaluation items."""
+        return self.path / "data"
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the token shards are complete; without them all runs are foreign."""
+        return (self.data / "manifest.json").exists()
+
+    @property
+    def domains(self) -> list[Domain]:
+        """Domains with kind and unique tokens, as written in study.toml or else counted in the shards.
+
+        Raises:
+            InputError: a domain's unique tokens are neither written nor counted.
+        """
+        return self.settings.domain_values(self._counted)
+
+    @property
+    def domains_or_unlimited(self) -> list[Domain]:
+        """Domains for fitting; unknown unique tokens count as unlimited."""
+        unlimited = dict.fromkeys(self.settings.domains, UNLIMITED)
+        return self.settings.domain_values(unlimited | self._counted)
+
+    @property
+    def unique(self) -> dict[str, float]:
+        """Unique tokens of the domains where they are known; an analysis takes the others to be unlimited."""
+        written = {n: domain.unique_tokens for n, domain in self.settings.domains.items() if domain.unique_tokens}
+        return {name: float(count) for name, count in {**self._counted, **written}.items()}
+
+    @property
+    def _counted(self) -> dict[str, int]:
+        """Unique tokens per domain in the shards, empty before there are any."""
+        from mixlaw.runner.batches.manifest import read_manifest
+
+        if not self.has_data:
+            return {}
+        return {name: domain.unique_tokens for name, domain in read_manifest(self.data).domains.items()}
+
+    # --- tasks and training -----------------------------------------------------------------------------------------
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Unit of every task: those of study.toml; if it has none, all tasks that the data measure, and its suites."""
+        return units_of(self.data, self.settings)
+
+    @property
+    def chance(self) -> dict[str, float]:
+        """Score of guessing by task: as study.toml says, or from the number of choices."""
+        return chance_of(self.data, self.settings)
+
+    @property
+    def setup(self) -> Setup:
+        """How recipes are trained here; the one value that is kept, as long as study.toml and the data stay the same.
+
+        Raises:
+            InputError: there is no data yet, or training.start is no model that goes with it.
+        """
+        from mixlaw.folder.setup import setup_of
+
+        manifest = self.data / "manifest.json"
+        key = (self.settings, manifest.read_bytes() if manifest.exists() else b"")
+        last: tuple[object, Setup] | None = self.__dict__.get("_setup")
+        if last is None or last[0] != key:
+            last = key, setup_of(self.path, self.settings)
+            self.__dict__["_setup"] = last
+        return last[1]
+
+    def recipes(self) -> list[Recipe]:
+        """Recipes to train: those of study.toml and those in recipes/*.json, as they will be trained here."""
+        from mixlaw.settings.recipes import read_recipes, written_recipes
+
+        recipes = [*written_recipes(self.settings, self.domains), *read_recipes(self.path / "recipes")]
+        setup = self.setup
+        return list(dict.fromkeys(setup.adopt(recipe) for recipe in recipes))
+
+    def add_recipe(self, recipe: Recipe) -> Path:
+        """Put a recipe among those that `run` trains, decaying as the study's phases do; the same one is added once."""
+        from mixlaw.settings.recipes import with_decays
+
+        adopted = self.setup.adopt(with_decays(self.settings, recipe))
+        path = self.path / "recipes" / f"{adopted.lineage}.json"
+        if not path.exists():
+            write_json(path, adopted.as_json())
+        return path
+
+    # --- runs -------------------------------------------------------------------------------------------------------
+
+    @property
+    def runs(self) -> Path:
+        """Folder of records and checkpoints, one folder per lineage."""
+        return self.path / "runs"
+
+    @property
+    def measured(self) -> frozenset[str]:
+        """Names of the folders in runs/ that hold a record: of our own runs, their lineages."""
+        return frozenset(path.parent.name for path in self.runs.glob("*/record.json"))
+
+    def records(self) -> list[Record]:
+        """Everything measured so far."""
+        return read_records(self.runs)
+
+    def table(self) -> pl.DataFrame:
+        """Everything measured so far, a row per record; the columns are those of `mixlaw.records`."""
+        return to_table(self.records(), list(self.settings.domains), list(self.units))
+
+    def design(self) -> Design | None:
+        """What the measured runs were trained on; None before there are any."""
+        table = self.table()
+        if table.is_empty():
+            return None
+        from mixlaw.analysis.data.design import Design
+
+        return Design.from_table(table, self.unique)
+
+    # --- surfaces, target, proposals --------------------------------------------------------------------------------
+
+    def surfaces(self) -> Surfaces:
+        """The surfaces that the last `fit` saved.
+
+        Raises:
+            InputError: there are none.
+        """
+        if not (self.path / "surfaces").exists():
+            raise InputError(f"study {self.path} has no surfaces; run `mixlaw fit {self.path}` first")
+        from mixlaw.analysis.surface.surface import Surfaces
+
+        return Surfaces.load(self.path / "surfaces")
+
+    def target(self) -> Target:
+        """What the study is for: [target] of study.toml.
+
+        Raises:
+            InputError: there is no [target].
+        """
+        from mixlaw.settings.target import target_of
+
+        return target_of(self.settings)
+
+    def goal(self, surfaces: Surfaces | None = None) -> Goal:
+        """What counts as better; a task with no signal above seed noise counts only where it has a weight."""
+        from mixlaw.analysis.surface.model import Status
+        from mixlaw.settings.target import goal_of
+
+        tasks = surfaces.status.items() if surfaces else ()
+        return goal_of(self.settings, [task for task, status in tasks if status is not Status.NOISE])
+
+    @property
+    def proposals_folder(self) -> Path:
+        """Folder of frozen proposals; none is ever overwritten."""
+        return self.path / "proposals"
+
+    def proposals(self) -> list[Proposal]:
+        """All frozen proposals, oldest first.
+
+        Raises:
+            InputError: one was changed after it was frozen, or is of another version.
+        """
+        from mixlaw.optimizer.answers.proposal import load_proposals
+
+        return list(load_proposals(self.proposals_folder))

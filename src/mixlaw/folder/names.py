@@ -1,0 +1,43 @@
+"""A recipe by name: the many ways to say which one is meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mixlaw.errors import InputError
+from mixlaw.folder import Folder
+from mixlaw.recipe import Recipe
+from mixlaw.settings.recipes import read_recipe
+
+#: A recipe, or what leads to it: a file, the name of a run or its lineage, the id of a proposal.
+RecipeLike = Recipe | str | Path
+
+
+def recipe_of(folder: Folder, name: RecipeLike | None, other: str = "") -> Recipe:
+    """The recipe that is meant; that of the last proposal where the name is None.
+
+    Raises:
+        InputError: there is none; `other` is what else could have been meant.
+    """
+    if isinstance(name, Recipe):
+        return name
+    proposals = folder.proposals()
+    if name is None and not proposals:
+        raise InputError("there is no proposal yet; name a file or a run, or run `mixlaw propose`")
+    chosen = [p for p in proposals if name in (None, p.id)]
+    if chosen:
+        if any(part.mixture is None for part in chosen[-1].begun):
+            raise InputError(
+                f"proposal {chosen[-1].id} resumes from a checkpoint of unknown mixture; `mixlaw propose` prints its "
+                "predictions, write a whole recipe into a file to ask about that"
+            )
+        return chosen[-1].recipe
+    if Path(str(name)).is_file():
+        return read_recipe(Path(str(name)), folder.settings)
+    runs = [r for r in folder.records() if name in (r.run, r.recipe.lineage)]
+    if not runs:
+        raise InputError(
+            f"{str(name)!r} is no file, no run of {folder.path} and none of its proposals"
+            f"{f', nor {other}' if other else ''}; give one of them"
+        )
+    return max(runs, key=lambda r: r.progress).recipe

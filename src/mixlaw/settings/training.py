@@ -1,0 +1,80 @@
+"""The tables of study.toml on training: how, in which phases, and the recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from mixlaw.recipe import Decay, Schedule
+from mixlaw.settings.data import Share, Strict, Tokens
+
+
+class TrainingSettings(Strict):
+    """What the ladder derives, and what overrides it.
+
+    Attributes:
+        sequence: tokens per sequence.
+        batch: sequences per step; absent, the published rule for the size.
+        learning_rate, warmup_tokens, beta2: absent, the published rule for the size.
+        held_out: share of the documents kept for evaluation.
+        checkpoint_seconds: seconds between the checkpoints that a killed run resumes from.
+        simulate_epochs: give every proxy so small a part of each domain that it repeats as often as the target will.
+        start: a Hugging Face directory, or a model on its hub, that recipes resume from.
+        optimizer: of it: fresh, or loaded from its optimizer.safetensors.
+        compile: torch.compile; absent, on accelerators.
+        micro_batch: sequences on a device at once; absent, what fits.
+        recompute: activation checkpointing; absent, where activations do not fit.
+        sinks: tensorboard, wandb or both.
+    """
+
+    sequence: int = Field(default=2048, ge=8)
+    batch: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    warmup_tokens: int | None = Field(default=None, ge=0)
+    beta2: float | None = Field(default=None, gt=0, lt=1)
+    held_out: float = Field(default=0.05, gt=0, lt=0.5)
+    checkpoint_seconds: float = Field(default=300, gt=0)
+    simulate_epochs: bool = False
+    start: str | None = None
+    optimizer: Literal["fresh", "loaded"] = "fresh"
+    compile: bool | None = None
+    micro_batch: int | None = Field(default=None, ge=1)
+    recompute: bool | None = None
+    sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
+
+
+class PhaseSettings(Strict):
+    """A phase of the study: its share of a recipe's tokens, where its learning rate ends, and the shape of the fall."""
+
+    name: str = Field(min_length=1, pattern="^[^:]+$")
+    share: float = Field(gt=0, le=1)
+    lr_end: Share = 1.0
+    decay: Decay = Decay.LINEAR
+
+
+class PhaseUse(Strict):
+    """How one recipe uses a phase: a mixture by name, and a share or learning rate other than the study's."""
+
+    mixture: str
+    share: float | None = Field(default=None, gt=0, le=1)
+    lr_end: Share | None = None
+    decay: Decay | None = None
+
+
+class RecipeSettings(Strict):
+    """One recipe per seed: a size and a mixture for every phase that it has; wsd, or cosine over all phases."""
+
+    size: str
+    schedule: Schedule = Schedule.WSD
+    phases: dict[str, PhaseUse] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    tokens: Tokens | None = None
+
+    @field_validator("phases", mode="before")
+    @classmethod
+    def _names_are_mixtures(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {phase: {"mixture": use} if isinstance(use, str) else use for phase, use in value.items()}

@@ -1,0 +1,254 @@
+"""The plots of a study: each method gathers results and returns a plotly figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from inspect import getdoc
+from typing import TYPE_CHECKING
+
+from mixlaw import plots
+from mixlaw.errors import InputError
+from mixlaw.folder import Folder
+from mixlaw.folder.names import RecipeLike, recipe_of
+from mixlaw.optimizer.answers.proposal import PROPOSAL, Proposal
+from mixlaw.plots.style import themed
+from mixlaw.printable import Printable
+from mixlaw.study.choosing import pareto, verify, what_if
+from mixlaw.study.next_runs import suggest
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from mixlaw.analysis.surface.surface import Surfaces
+    from mixlaw.optimizer.answers.front import Front
+    from mixlaw.optimizer.next_runs.suggestion import Suggestion
+    from mixlaw.recipe import Recipe
+
+CORNERS = 3  # of a triangle
+
+
+@dataclass(frozen=True)
+class Plots(Printable):
+    """What there is to draw of a study; a task that is not named is the first one.
+
+    Where a recipe may be named, it is a recipe, its file, the name of a run or the id of a proposal; the last proposal
+    where none is, or the largest measured run before there is one.
+
+    Attributes:
+        study: whose results are drawn.
+        mode: `light` or `dark`, the page that figures will stand on.
+    """
+
+    study: Folder
+    mode: str = "light"
+
+    @property
+    def dark(self) -> Plots:
+        """The same for a dark page."""
+        return replace(self, mode="dark")
+
+    @cached_property
+    def _surfaces(self) -> Surfaces:
+        return self.study.surfaces()
+
+    def __str__(self) -> str:
+        names = [name for name in vars(Plots) if not name.startswith("_") and callable(getattr(Plots, name))]
+        width = max(map(len, names))
+        lines = [f"  {name:{width}}  {(getdoc(getattr(Plots, name)) or '').splitlines()[0]}" for name in names]
+        return "\n".join(
+            ["plots of the study, each a plotly figure; `.dark` before the name suits a dark page:", *lines]
+        )
+
+    # --- what was learned --------------------------------------------------------------------------------------------
+
+    def response(self, task: str | None = None, recipe: RecipeLike | None = None) -> go.Figure:
+        """A task against the code share of each phase, with 90 % bands and the measured runs."""
+        self._has_code()
+        return self._themed(
+            plots.response(self._surfaces, self._task(task), self._recipe(recipe), self.study.domains_or_unlimited)
+        )
+
+    def two_phases(
+        self, task: str | None = None, phases: tuple[str, str] | None = None, recipe: RecipeLike | None = None
+    ) -> go.Figure:
+        """A task over the code shares of two phases, by default the first and the last, with the optimum's spread.
+
+        Raises:
+            InputError: the recipe has only one phase.
+        """
+        self._has_code()
+        reference = self._recipe(recipe)
+        names = [phase.name for phase in reference.phases]
+        if len(names) < 2:
+            raise InputError(f"a landscape needs two phases, the recipe has only {names[0]!r}; use plots.response")
+        across = phases or (names[0], names[-1])
+        figure = plots.two_phases(self._surfaces, self._task(task), reference, across, self.study.domains_or_unlimited)
+        return self._themed(figure)
+
+    def ternary(
+        self,
+        task: str | None = None,
+        corners: Sequence[str] | None = None,
+        phase: str | None = None,
+        recipe: RecipeLike | None = None,
+    ) -> go.Figure:
+        """A task over the shares of three domains in a phase, with contours, runs and the optimum's spread.
+
+        By default the three domains that the recipe has most of, in its last phase.
+
+        Raises:
+            InputError: not three domains of the study.
+        """
+        reference, domains = self._recipe(recipe), self.study.domains_or_unlimited
+        known = sorted((d.name for d in domains), key=lambda name: -reference.domain_tokens(name))
+        three = list(corners or known[:CORNERS])
+        if len(three) != CORNERS or not {*three} <= {*known}:
+            raise InputError(f"a triangle needs three domains of {', '.join(known)}, got {', '.join(three)}")
+        where = phase or reference.phases[-1].name
+        return self._themed(plots.ternary(self._surfaces, self._task(task), reference, where, three, domains))
+
+    def extrapolation(self, task: str | None = None) -> go.Figure:
+        """A task over model size: measured runs, and the proposal and its baseline with 90 % intervals."""
+        name, (proposal, *_) = self._task(task), [*self.study.proposals()[::-1], None]
+        recipes, measured = {"largest run": self._recipe(None)}, dict[str, list[float]]()
+        if proposal:
+            recipes = {PROPOSAL: proposal.recipe, proposal.against: proposal.baselines[proposal.against]}
+            for check in verify(self.study).checks:
+                if (check.proposal, check.forecast.task) == (proposal.id, name):
+                    measured.setdefault(check.forecast.recipe, []).append(check.measured)
+        return self._themed(
+            plots.extrapolation(self._surfaces, name, recipes, self.study.domains_or_unlimited, measured)
+        )
+
+    def worth(self, recipe: RecipeLike | None = None) -> go.Figure:
+        """What one more point of each domain in each phase is worth to each task, as a heat map."""
+        return self._themed(plots.worth(what_if(self.study, self._recipe(recipe)).points))
+
+    # --- how well it is known ----------------------------------------------------------------------------------------
+
+    def parity(self, task: str | None = None) -> go.Figure:
+        """Predicted against measured values with 90 % intervals, of held-out runs where some were held out."""
+        return self._themed(plots.parity(plots.checked(self._surfaces, self._task(task))))
+
+    def residuals(self, task: str | None = None) -> go.Figure:
+        """Measured over predicted against the predicted value, for the same runs as `parity`."""
+        return self._themed(plots.residuals(plots.checked(self._surfaces, self._task(task))))
+
+    def calibration(self) -> go.Figure:
+        """How often measured values lie inside intervals of every width, a line per task."""
+        return self._themed(plots.calibration([plots.checked(self._surfaces, task) for task in self._surfaces.tasks]))
+
+    # --- what to train -----------------------------------------------------------------------------------------------
+
+    def schedule(self, recipe: RecipeLike | None = None) -> go.Figure:
+        """Phases of a recipe, its mixture as a stacked area, and the learning rate."""
+        return self._themed(plots.schedule(self._recipe(recipe), self.study.domains_or_unlimited))
+
+    def comparison(self) -> go.Figure:
+        """What the last proposal and every baseline were predicted to gain by task, and what was measured since."""
+        proposal = self._proposal()
+        measured: dict[tuple[str, str], list[float]] = {}
+        for check in verify(self.study).checks:
+            if check.proposal == proposal.id:
+                measured.setdefault((check.forecast.recipe, check.forecast.task), []).append(check.measured)
+        return self._themed(plots.comparison(proposal.forecasts, proposal.against, measured, proposal.recipes))
+
+    def spread(self) -> go.Figure:
+        """Where the best share of each domain lies in 90 % of the worlds that the data allow, a panel per phase."""
+        proposal = self._proposal()
+        free = proposal.free.recipe if proposal.free else None
+        return self._themed(plots.spread(proposal.recipe, proposal.spread, self.study.domains_or_unlimited, free))
+
+    def flat_directions(self) -> go.Figure:
+        """Ranges of shares and lengths in which the last proposal loses nothing that the data can tell."""
+        return self._themed(plots.flat_directions(self._proposal().flat))
+
+    def over_sizes(self) -> go.Figure:
+        """The best mixture against model size, a panel per phase."""
+        return self._themed(plots.over_sizes(self._proposal().way))
+
+    def front(self, front: Front | None = None) -> go.Figure:
+        """The Pareto front between the first two groups of tasks; searched for where none is given.
+
+        Raises:
+            InputError: the study has no groups of tasks.
+        """
+        from mixlaw.report.front import front_figure
+
+        proposal = next(reversed(self.study.proposals()), None)
+        return self._themed(front_figure(front or pareto(self.study), proposal))
+
+    def value_of_runs(self, suggestion: Suggestion | float) -> go.Figure:
+        """What suggested runs are expected to win back against what they cost.
+
+        Args:
+            suggestion: what `study.suggest` returned; or a budget in FLOPs to ask it for.
+
+        Raises:
+            InputError: there is nothing to learn from yet.
+        """
+        if isinstance(suggestion, float | int):
+            suggestion = suggest(self.study, suggestion)
+        if suggestion.value is None:
+            raise InputError("the value of a first design is not known; train it, fit, and ask again")
+        return self._themed(plots.value_of_runs(suggestion.jobs, suggestion.value.regret))
+
+    # --- what was trained --------------------------------------------------------------------------------------------
+
+    def segment_tree(self) -> go.Figure:
+        """The tree of training segments: what recipes share, and what is done.
+
+        Raises:
+            InputError: all runs are foreign, so that their segments are not known.
+        """
+        from mixlaw.report.evidence import nodes
+
+        found = nodes(self.study)
+        if not found:
+            raise InputError("the study trains nothing itself, so there are no segments to draw")
+        return self._themed(plots.segment_tree(found))
+
+    def losses(self, runs: Sequence[str] = ()) -> go.Figure:
+        """Training loss against tokens, as logged in runs/*.training.jsonl; of all runs, or of those named.
+
+        Raises:
+            InputError: there are no logs.
+        """
+        from mixlaw.report.evidence import curves
+
+        found = curves(self.study, runs)
+        if not found:
+            what = f"of {', '.join(runs)} " if runs else ""
+            raise InputError(f"{self.study.runs} has no training log {what}to draw; `mixlaw run` writes them")
+        return self._themed(plots.losses(found))
+
+    # --- what they share ---------------------------------------------------------------------------------------------
+
+    def _themed(self, figure: go.Figure) -> go.Figure:
+        return themed(figure, self.mode)
+
+    def _task(self, task: str | None) -> str:
+        known = self._surfaces.tasks
+        if task is not None and task not in known:
+            raise InputError(f"there is no task {task!r}; the surfaces know {', '.join(known)}")
+        return task or known[0]
+
+    def _recipe(self, name: RecipeLike | None) -> Recipe:
+        if name is None and not self.study.proposals():
+            from mixlaw.analysis.data.recipes import largest_run
+
+            return largest_run(self._surfaces.observed.design)
+        return recipe_of(self.study, name)
+
+    def _proposal(self) -> Proposal:
+        proposals = self.study.proposals()
+        if not proposals:
+            raise InputError("there is no proposal to draw yet; run `mixlaw propose`")
+        return proposals[-1]
+
+    def _has_code(self) -> None:
+        kinds = {domain.kind.is_code for domain in self.study.domains_or_unlimited}
+        if len(kinds) < 2:
+            raise InputError("the study has only code or only text, so there is no code share to move; use ternary")
