@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mixlaw.adapters.importing import import_table
+from mixlaw import import_runs
 from mixlaw.analysis.audit.readiness import Verdict
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.study import open_study
@@ -90,7 +90,7 @@ class Response:
 def fitted() -> Surfaces:
     """The published scores, imported with their mapping and fitted by default."""
     with tempfile.TemporaryDirectory() as folder:
-        import_table(TABLE, Path(folder) / "study", mapping=ROOT / "docs" / "mappings" / "muennighoff_code.toml")
+        import_runs(Path(folder) / "study", TABLE, mapping=ROOT / "docs" / "mappings" / "muennighoff_code.toml")
         return open_study(Path(folder) / "study").fit()
 
 

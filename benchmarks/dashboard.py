@@ -23,7 +23,7 @@ from typing import Any
 
 from propose_speed import CASE, KINDS, LARGE, PER_PARAM, SMALL, TARGET
 
-from mixlaw.adapters.importing import import_table
+from mixlaw import import_runs
 from mixlaw.analysis.fit import fit
 from mixlaw.files import write_text
 from mixlaw.recipe import Domain
@@ -71,7 +71,7 @@ def study(folder: Path) -> Path:
     told = (f'[domains.{d.name}]\nkind = "{d.kind.value}"\nunique_tokens = {d.unique_tokens}\n' for d in sources)
     write_text(folder / "domains.toml", "".join(told))
     path = folder / "study"
-    import_table(folder / "runs.csv", path, "bits/byte", folder / "domains.toml")
+    import_runs(path, folder / "runs.csv", unit="bits/byte", domains=folder / "domains.toml")
     toml = (path / "study.toml").read_text(encoding="utf-8")
     write_text(path / "study.toml", f"{toml}\n[target]\nparams = {TARGET.params}\ntokens = {TARGET.tokens}\n")
     unique = {d.name: float(d.unique_tokens) for d in sources}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from mixlaw.adapters.importing import import_table
+from mixlaw import import_runs
 
 RUNS, TASKS, DOMAINS = 3000, 100, 12
 
@@ -38,7 +38,7 @@ def main() -> None:
             study = folder / f"study-{file}"
             again = " again" if study.exists() else ""
             began, busy = time.perf_counter(), time.process_time()
-            import_table(folder / file, study, unit="bits/byte")
+            import_runs(study, folder / file, unit="bits/byte")
             seconds, cpu = time.perf_counter() - began, time.process_time() - busy
             print(f"{file + again:26}{seconds:8.1f}{cpu:13.1f}", flush=True)
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mixlaw.adapters.importing import import_table
+from mixlaw import import_runs
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws import HOFFMANN_2022, MUENNIGHOFF_2023, Law
 from mixlaw.study import Study, open_study
@@ -103,7 +103,9 @@ class Board:
 
     def load(self, folder: Path) -> tuple[Study, pl.DataFrame]:
         """Import into a new study; its table with the rows in the order of the file."""
-        records = import_table(self.path, folder, mapping=ROOT / "docs" / "mappings" / f"{self.mapping}.toml").records
+        records = import_runs(
+            folder, self.path, mapping=ROOT / "docs" / "mappings" / f"{self.mapping}.toml"
+        ).imported.records
         study = open_study(folder)
         order = pl.DataFrame({"run": [record.run for record in records]})
         return study, order.join(study.table(), on="run", how="left", maintain_order="left")

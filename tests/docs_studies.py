@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 import small_study
-from mixlaw.adapters.importing import import_table
+from mixlaw import import_runs
 from mixlaw.analysis.fit import fit
 from mixlaw.recipe import Domain, Kind
 from mixlaw.study import open_study
@@ -84,7 +84,7 @@ RECIPES = "".join(
 )
 
 
-def import_runs(folder: Path) -> Path:
+def foreign_study(folder: Path) -> Path:
     """A fitted study of imported runs from a known world, with what a reader would have at hand beside it."""
     world = random_world(DOMAINS, tasks=3, seed=4)
     runs = world.measure(random_recipes([2_000_000, 8_000_000], 20, DOMAINS, count=6, seed=4), seed=4)
@@ -97,7 +97,7 @@ def import_runs(folder: Path) -> Path:
     for run in runs["run"]:
         measured = {"model_name": run, "results": {"boolq": {"acc,none": 0.6, "acc_stderr,none": 0.01}}}
         (folder / "evaluations" / f"results_{run}.json").write_text(json.dumps(measured))
-    import_table(folder / "runs.csv", folder / "STUDY", "bits/byte", folder / "kinds.toml")
+    import_runs(folder / "STUDY", folder / "runs.csv", unit="bits/byte", domains=folder / "kinds.toml")
     with (folder / "STUDY" / "study.toml").open("a") as file:
         file.write(GOAL)
     study = open_study(folder / "STUDY")

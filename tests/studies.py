@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from mixlaw.adapters.importing import import_table
+from mixlaw import import_runs
 from mixlaw.analysis.audit.audit import Held, audit
 from mixlaw.analysis.audit.folds import Fold
 from mixlaw.analysis.data.observed import observe
@@ -95,7 +95,7 @@ def on_disk(folder: Path, target: str) -> Path:
     measured()[1].write_csv(folder / "runs.csv")
     told = (f'[domains.{d.name}]\nkind = "{d.kind.value}"\nunique_tokens = {d.unique_tokens}\n' for d in DOMAINS)
     (folder / "domains.toml").write_text("".join(told))
-    import_table(folder / "runs.csv", folder / "study", "bits/byte", folder / "domains.toml")
+    import_runs(folder / "study", folder / "runs.csv", unit="bits/byte", domains=folder / "domains.toml")
     with (folder / "study" / "study.toml").open("a") as toml:
         toml.write(target)
     fitted().save(folder / "study" / "surfaces")

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from mixlaw import import_runs
 from mixlaw.adapters.gather import gather
-from mixlaw.adapters.importing import Understood, import_table, understand
+from mixlaw.adapters.importing import Understood, understand
 from mixlaw.adapters.lm_eval import add_results
 from mixlaw.adapters.mapping import Results
 from mixlaw.errors import InputError
@@ -139,7 +140,7 @@ def test_what_is_no_result_or_of_no_run_is_refused(tmp_path: Path) -> None:
 def test_results_go_into_a_study(tmp_path: Path) -> None:
     (tmp_path / "runs.csv").write_text(RUNS)
     out = written(tmp_path, result("run-a", 0.5), result("run-b", 0.75))
-    import_table(tmp_path / "runs.csv", tmp_path / "study", results=[out])
+    import_runs(tmp_path / "study", tmp_path / "runs.csv", results=[out])
     study = open_study(tmp_path / "study")
     assert study.table().sort("run")["metric:arc_easy/acc"].to_list() == [0.5, 0.75]
     assert study.units["wikitext/bits_per_byte"] == "bits/byte"

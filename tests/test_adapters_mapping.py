@@ -7,8 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from mixlaw import import_runs
 from mixlaw.adapters.gather import gather
-from mixlaw.adapters.importing import Understood, import_table, understand
+from mixlaw.adapters.importing import Understood, understand
 from mixlaw.adapters.mapping import captures, read_mapping, starred
 from mixlaw.errors import InputError
 from mixlaw.study import open_study
@@ -283,13 +284,13 @@ def test_a_mapping_that_does_not_fit_is_refused_with_the_name_of_the_column(tmp_
 def test_a_study_keeps_kinds_and_refuses_another_unit(tmp_path: Path) -> None:
     (tmp_path / "runs.csv").write_text(RUNS)
     (tmp_path / "map.toml").write_text(MAPPING + '[domains]\n"c*" = { kind = "code", unique_tokens = 7 }\n')
-    found = import_table(tmp_path / "runs.csv", tmp_path / "study", mapping=tmp_path / "map.toml")
+    found = import_runs(tmp_path / "study", tmp_path / "runs.csv", mapping=tmp_path / "map.toml").imported
     domains = open_study(tmp_path / "study").settings.domains
     assert (domains["code"].kind.value, domains["code"].unique_tokens, domains["web"].kind.value) == ("code", 7, "text")
-    assert any("kind of web" in note for note in found.notes)
+    assert any("no kind given for web" in note for note in found.notes)
     (tmp_path / "map.toml").write_text(MAPPING.replace("nats/token", "bits/byte"))
     with pytest.raises(InputError, match="'web' is in nats/token in the study and in bits/byte here"):
-        import_table(tmp_path / "runs.csv", tmp_path / "study", mapping=tmp_path / "map.toml")
+        import_runs(tmp_path / "study", tmp_path / "runs.csv", mapping=tmp_path / "map.toml")
 
 
 def test_a_folder_needs_a_mapping_that_names_its_files_and_rows_say_their_file(tmp_path: Path) -> None:
@@ -325,7 +326,7 @@ def test_keys_that_are_empty_have_no_partner_and_numbers_can_name_runs(tmp_path:
 
 def test_a_column_that_is_there_twice_or_belongs_to_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("run,params,tokens:p:web,metric:x,metric:x\na,1,5,1,2\n")
-    with pytest.raises(InputError, match="column 'metric:x' is there twice"):
+    with pytest.raises(InputError, match="column 'metric:x' occurs twice"):
         gather(tmp_path / "t.csv")
     for column in ("noise:y", "unique:code", "lr_end:q", "tokens:p:a:b"):
         row = {"run": "a", "params": 1, "tokens:p:web": 5, "metric:x": 1.0, column: 0.5}

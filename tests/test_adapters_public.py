@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mixlaw import import_runs
 from mixlaw.adapters.gather import gather
-from mixlaw.adapters.importing import Understood, import_table, understand
+from mixlaw.adapters.importing import Understood, understand
 from mixlaw.records import Record
 from mixlaw.study import open_study
 
@@ -152,7 +153,7 @@ def test_a_mapping_says_where_its_table_comes_from() -> None:
 
 
 def test_the_ladder_links_accuracies_to_bits_per_byte_of_the_same_task(tmp_path: Path) -> None:
-    import_table(path_of("olmo_ladder"), tmp_path / "study", mapping=MAPPINGS / "olmo_ladder.toml")
+    import_runs(tmp_path / "study", path_of("olmo_ladder"), mapping=MAPPINGS / "olmo_ladder.toml")
     settings = open_study(tmp_path / "study").settings
     scores = [task for task in settings.tasks if task.startswith("acc/")]
     assert settings.links() == {task: f"bpb/{task.removeprefix('acc/')}" for task in scores}
@@ -160,7 +161,7 @@ def test_the_ladder_links_accuracies_to_bits_per_byte_of_the_same_task(tmp_path:
 
 
 def test_the_chance_of_a_score_goes_into_the_study(tmp_path: Path) -> None:
-    import_table(path_of("muennighoff_code"), tmp_path / "study", mapping=MAPPINGS / "muennighoff_code.toml")
+    import_runs(tmp_path / "study", path_of("muennighoff_code"), mapping=MAPPINGS / "muennighoff_code.toml")
     known = open_study(tmp_path / "study").settings.chance()
     tasks = {row["task"] for row in rows_of(TABLES["muennighoff_code"])}
     expected = {t: c for t in tasks for name, c in CHANCE.items() if t.startswith(name)}
@@ -168,9 +169,9 @@ def test_the_chance_of_a_score_goes_into_the_study(tmp_path: Path) -> None:
 
 
 def test_one_file_of_several_and_a_study_that_reads_back(tmp_path: Path) -> None:
-    found = import_table(
-        path_of("regmix") / "test_mixture_1B.csv", tmp_path / "study", mapping=MAPPINGS / "regmix.toml"
-    )
+    found = import_runs(
+        tmp_path / "study", path_of("regmix") / "test_mixture_1B.csv", mapping=MAPPINGS / "regmix.toml"
+    ).imported
     study = open_study(tmp_path / "study")
     assert (found.runs, study.table().height, found.params) == (64, 64, (10**9, 10**9))
     assert study.settings.domains["github"].kind.is_code

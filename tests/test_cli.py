@@ -77,7 +77,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kinds_file = folder / "domains.toml"
     kinds_file.write_text(f"[domains]\n{kinds}\n")
     options = ("--unit", "bits/byte", "--domains", kinds_file, "--json")
-    (folder / "import.json").write_text(mixlaw("import", folder / "runs.csv", folder / "study", *options).stdout)
+    (folder / "import.json").write_text(mixlaw("import", folder / "study", folder / "runs.csv", *options).stdout)
     with (folder / "study" / "study.toml").open("a") as file:
         file.write('\n[target]\nparams = "60M"\ntokens = 1_200_000_000\n')
     mixlaw("fit", folder / "study")
@@ -86,9 +86,10 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     shown = mixlaw("--help").stdout
-    names = ["demo", "new", "data", "plan", "run", "import", "fit", "predict", "suggest", "propose", "verify", "report"]
-    names += ["what-if", "pareto"]
+    names = ["demo", "new", "prepare", "plan", "run", "import", "fit", "predict", "suggest", "propose", "verify"]
+    names += ["report", "what-if", "pareto"]
     assert [name for name in names if f"  {name} " not in shown] == []
+    assert "..." not in shown.partition("Commands:")[2]  # every sentence fits 80 columns
     code = "import sys, mixlaw.cli; print([m for m in ('torch', 'polars', 'plotly', 'pydantic') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
@@ -165,7 +166,7 @@ def test_the_report_is_one_file_without_outside_addresses(foreign: Path) -> None
 
 
 def test_a_proposal_cannot_be_queued_where_there_is_no_data_to_train_on(foreign: Path) -> None:
-    assert "run `mixlaw data`" in refused(foreign, "propose", foreign / "study", "--queue")
+    assert "run `mixlaw prepare`" in refused(foreign, "propose", foreign / "study", "--queue")
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +181,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
         documents = ({"text": " ".join(words.choices(vocabulary, k=120)) + f" {i}"} for i in range(150))
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(d) + "\n" for d in documents))
     (folder / "study.toml").write_text(TINY)
-    mixlaw("data", folder)
+    mixlaw("prepare", folder)
     mixlaw("run", folder, "--workers", "1")
     return folder
 
@@ -249,7 +250,7 @@ def test_simulated_epochs_repeat_as_often_as_the_target_will(copy: Path) -> None
 @pytest.mark.parametrize(
     ("command", "old", "new", "sentence"),
     [
-        ("data", "text = { text = 1.0 }", "text = { text = 0.7, cod = 0.3 }", "unknown domain 'cod'"),
+        ("prepare", "text = { text = 1.0 }", "text = { text = 0.7, cod = 0.3 }", "unknown domain 'cod'"),
         ("plan", "text = { text = 1.0 }", "text = { text = 0.7, code = 0.5 }", "shares must sum to 1, got 1.2"),
         ("run", '"0.025M" = 6_400', '"0.025M" = -6_400', "sizes.0.025M = -6400"),
         ("fit", "version = 1", "version = 2", "version 2"),
@@ -259,14 +260,14 @@ def test_simulated_epochs_repeat_as_often_as_the_target_will(copy: Path) -> None
 def test_a_wrong_study_is_refused_in_one_sentence(copy: Path, command: str, old: str, new: str, sentence: str) -> None:
     (copy / "study.toml").write_text(TINY.replace(old, new, 1))
     assert sentence in refused(copy, command, copy)
-    for each in ("data", "plan", "run", "fit"):
+    for each in ("prepare", "plan", "run", "fit"):
         assert sentence in refused_here(copy, each, copy)
 
 
 @pytest.mark.slow
 def test_an_empty_domain_is_refused(copy: Path) -> None:
     (copy / "code.jsonl").write_text("")
-    assert "'code' is empty" in refused(copy, "data", copy)
+    assert "'code' is empty" in refused(copy, "prepare", copy)
 
 
 @pytest.mark.slow
@@ -292,5 +293,5 @@ def test_a_flipped_byte_in_a_checkpoint_is_refused(copy: Path) -> None:
 def test_a_study_of_three_commands_is_told_what_to_do_next(tmp_path: Path) -> None:
     assert "create one with `mixlaw new" in refused(tmp_path, "fit", tmp_path / "gone")
     mixlaw("new", tmp_path / "fresh")
-    assert "run `mixlaw data`" in refused(tmp_path, "plan", tmp_path / "fresh")
+    assert "run `mixlaw prepare`" in refused(tmp_path, "plan", tmp_path / "fresh")
     assert "there is a study" in refused(tmp_path, "new", tmp_path / "fresh")

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import code_share_table as benchmark
 
-from mixlaw.adapters.importing import import_table
+from mixlaw import import_runs
 from mixlaw.analysis.audit.readiness import Verdict
 from mixlaw.analysis.fit import fit
 from mixlaw.analysis.surface.surface import Surfaces
@@ -23,7 +23,7 @@ def surfaces(tmp_path_factory: pytest.TempPathFactory) -> Surfaces:
     if not benchmark.TABLE.exists():
         pytest.skip(f"{benchmark.TABLE} is not here; set MIXLAW_DATA to the folder beside `published`")
     folder = tmp_path_factory.mktemp("code") / "study"
-    import_table(benchmark.TABLE, folder, mapping=benchmark.ROOT / "docs" / "mappings" / "muennighoff_code.toml")
+    import_runs(folder, benchmark.TABLE, mapping=benchmark.ROOT / "docs" / "mappings" / "muennighoff_code.toml")
     study = open_study(folder)
     chance = study.settings.chance()
     return fit(study.table(), units=study.units, unique={}, resamples=24, audited=False, chance=chance)

@@ -75,7 +75,7 @@ def printed(study: Path) -> dict[str, str]:
     """What the command prints: the data are made by the first call."""
     shown = {}
     for option in ("--json", "--contamination"):
-        done = CliRunner().invoke(app, ["data", str(study), "--contamination", option], catch_exceptions=False)
+        done = CliRunner().invoke(app, ["prepare", str(study), "--contamination", option], catch_exceptions=False)
         assert done.exit_code == 0
         shown[option] = done.stdout
     return shown

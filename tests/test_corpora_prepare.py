@@ -168,7 +168,7 @@ def test_a_truncated_or_missing_shard_is_found_when_opened_and_mended_by_prepari
         open_shards(damaged)
     assert prepare(damaged, DOMAINS, root=study, **SETTINGS) == wanted
     path.unlink()
-    with pytest.raises(InputError, match="is missing: run `mixlaw data`"):
+    with pytest.raises(InputError, match="is missing: run `mixlaw prepare`"):
         open_shards(damaged)
 
 

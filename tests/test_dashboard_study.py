@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("dash", reason="needs the package dash")
 
 from dashboards import TARGET, Page, expected, served
-from mixlaw.adapters.importing import import_table
+from mixlaw import import_runs
 from mixlaw.dashboard.view import packed
 from mixlaw.dashboard.watched import opened
 from mixlaw.errors import InputError
@@ -104,7 +104,7 @@ def test_a_study_that_grows_is_followed(page: Page, study: Path) -> None:
     world = random_world(DOMAINS, seed=1, tasks=2)
     more = random_recipes([48_000], 20, DOMAINS, count=3, seed=7)
     world.measure(more).with_columns(run="more-" + pl.col("run")).write_csv(study / "more.csv")
-    import_table(study / "more.csv", study)
+    import_runs(study, study / "more.csv")
     page.view.wait_for_selector("#news:not(:empty)")
     assert page.text("#news").startswith("3 new records are not in the surfaces yet; run `mixlaw fit ")
     page.press("tokens", *["ArrowRight"] * 4)

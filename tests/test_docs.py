@@ -21,7 +21,7 @@ import pytest
 import tomlkit
 
 from docs_pages import FENCE, PAGES, ROOT, Block, Story, commands, stories
-from docs_studies import import_runs, train
+from docs_studies import foreign_study, train
 from mixlaw.adapters.mapping import read_mapping
 from mixlaw.cli import app
 from mixlaw.settings import validate
@@ -64,7 +64,7 @@ def reason(words: list[str]) -> str | None:
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fitted study of imported runs from a known world, with what a reader would have at hand beside it."""
-    return import_runs(tmp_path_factory.mktemp("imported"))
+    return foreign_study(tmp_path_factory.mktemp("imported"))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import small_study
-from mixlaw.adapters.importing import import_table
+from mixlaw import import_runs
 from mixlaw.analysis.fit import fit
 from mixlaw.errors import InputError
 from mixlaw.recipe import Domain, Kind
@@ -30,8 +30,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_runs_of_one_s_own_show_as_a_response_with_a_band_before_anything_else_is_known(folder: Path) -> None:
-    found = import_table(folder / "runs.csv", folder / "study", "bits/byte", folder / "domains.toml")
-    (note,) = [note for note in found.notes if "unique tokens" in note]
+    found = import_runs(
+        folder / "study", folder / "runs.csv", unit="bits/byte", domains=folder / "domains.toml"
+    ).imported
+    (note,) = [note for note in found.notes if "unique_tokens given" in note]
     assert all(domain.name in note for domain in DOMAINS)
     study = open_study(folder / "study")
     fit(study.table(), units=study.units, unique=study.unique, audited=False, resamples=8).save(
@@ -41,15 +43,13 @@ def test_runs_of_one_s_own_show_as_a_response_with_a_band_before_anything_else_i
     part = page[page.index('<section id="response">') : page.index('<section id="size">')]
     assert part.count('role="img"') == len(study.units)
     assert "there is no code share to move" not in part
-    with pytest.raises(
-        InputError, match=r"unique tokens of domain .*write unique_tokens = \.\.\. for it under \[domains"
-    ):
+    with pytest.raises(InputError, match=r"domain .* has no unique_tokens: .* set unique_tokens under \[domains"):
         _ = study.domains
     names = [trace.name for trace in study.plots.response().data]
     assert len(names) > 1
     run = study.records()[0].run
     assert study.what_if(run, against=run).points
-    with pytest.raises(InputError, match="nobody knows the unique tokens"):
+    with pytest.raises(InputError, match="has no unique_tokens"):
         study.what_if(run)
 
 
@@ -57,10 +57,12 @@ def test_nothing_is_asked_about_domains_of_which_all_is_known(folder: Path) -> N
     (folder / "known.toml").write_text(
         '[domains]\nweb = { kind = "text", unique_tokens = 9 }\ncode = { kind = "code", unique_tokens = 9 }\n'
     )
-    notes = import_table(folder / "runs.csv", folder / "known", "bits/byte", folder / "known.toml").notes
-    assert not [note for note in notes if "nobody said" in note]
-    again = import_table(folder / "runs.csv", folder / "known", "bits/byte").notes
-    assert not [note for note in again if "nobody said" in note]
+    notes = import_runs(
+        folder / "known", folder / "runs.csv", unit="bits/byte", domains=folder / "known.toml"
+    ).imported.notes
+    assert not [note for note in notes if " given for " in note]
+    again = import_runs(folder / "known", folder / "runs.csv", unit="bits/byte").imported.notes
+    assert not [note for note in again if " given for " in note]
 
 
 HEAD = "run,params,tokens:init:web,tokens:init:code,metric:loss\n"
@@ -68,7 +70,10 @@ TABLES = {
     "percent": (HEAD + "a,125M,80,20,1.2\n", r"row 1: 100 tokens in all for 125,000,000 params; .*no percent"),
     "shares": (HEAD + "a,1e8,3e9,1e9,1.2\nb,1e8,0.8,0.2,1.2\n", r"row 2: 1 tokens in all for 100,000,000 params"),
     "billions": (HEAD + "a,1e9,20,5,1.2\n", "no billions"),
-    "semicolons": ("run;params;tokens:init:web;metric:loss\na;1,2e8;2e9;1,2\n", "parted by semicolons: export it with"),
+    "semicolons": (
+        "run;params;tokens:init:web;metric:loss\na;1,2e8;2e9;1,2\n",
+        "it is separated by semicolons: export it with",
+    ),
     "words": (HEAD + "a,1e8,2 billion,0,1.2\n", "row 1, column 'tokens:init:web': '2 billion' is not a number"),
 }
 
@@ -78,7 +83,7 @@ def test_a_sheet_that_means_something_else_is_refused_with_what_was_seen(tmp_pat
     text, message = TABLES[name]
     (tmp_path / "runs.csv").write_text(text)
     with pytest.raises(InputError, match=message) as refused:
-        import_table(tmp_path / "runs.csv", tmp_path / "study", "bits/byte")
+        import_runs(tmp_path / "study", tmp_path / "runs.csv", unit="bits/byte")
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "study").exists()
 
@@ -98,7 +103,7 @@ TARGETS = {
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_target_that_is_written_otherwise_is_told_how(folder: Path, tmp_path: Path, name: str) -> None:
-    import_table(folder / "runs.csv", tmp_path / "study", "bits/byte")
+    import_runs(tmp_path / "study", folder / "runs.csv", unit="bits/byte")
     text, message = TARGETS[name]
     with (tmp_path / "study" / "study.toml").open("a") as file:
         file.write(f"\n[target]\n{text}\n")

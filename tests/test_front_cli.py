@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mixlaw.adapters.importing import import_table
+from mixlaw import import_runs
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.fit import fit
 from mixlaw.cli import app
@@ -39,7 +39,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     kinds = "\n".join(f'{d.name} = {{ kind = "{d.kind.value}", unique_tokens = {d.unique_tokens} }}' for d in DOMAINS)
     (folder / "domains.toml").write_text(f"[domains]\n{kinds}\n")
-    import_table(folder / "runs.csv", folder / "study", "bits/byte", folder / "domains.toml")
+    import_runs(folder / "study", folder / "runs.csv", unit="bits/byte", domains=folder / "domains.toml")
     with (folder / "study" / "study.toml").open("a") as file:
         file.write(
             '\n[target]\nparams = "60M"\ntokens = 1_200_000_000\n\n[mixtures]\nhalf = { web = 0.5, stack = 0.5 }\n'
@@ -120,7 +120,7 @@ def test_a_front_is_printed_and_written_as_a_page(study: Path, tmp_path: Path) -
 
 
 def test_groups_that_make_no_sense_are_refused(study: Path) -> None:
-    assert "got 'language'; mend it" in refused(study, "pareto", study, "--group", "language")
+    assert "got 'language'; correct it" in refused(study, "pareto", study, "--group", "language")
     with pytest.raises(InputError, match="group 'code' has a task 'task7'"):
         open_study(study).pareto({"language": ["task0"], "code": ["task7"]})
     with pytest.raises(InputError, match="got language; write"):

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixlaw.adapters.importing import import_table, understand
+from mixlaw import import_runs
+from mixlaw.adapters.importing import understand
 from mixlaw.errors import InputError
 from mixlaw.study import open_study
 
@@ -50,7 +51,7 @@ def test_a_table_comes_back_as_it_went_in(tmp_path: Path, ending: str) -> None:
         "ndjson": frame.write_ndjson,
     }
     write[ending](path)
-    understood = import_table(path, tmp_path / "study", unit="nats/token")
+    understood = import_runs(tmp_path / "study", path, unit="nats/token").imported
     assert (understood.runs, understood.ignored) == (2, ("comment",))
     found = open_study(tmp_path / "study").table().sort("run", "progress")
     wanted = frame.drop("comment").with_columns(pl.col("tokens:cooldown:web").fill_null(0.0))
@@ -63,7 +64,7 @@ def test_what_was_learned_stands_in_study_toml_and_comments_stay(tmp_path: Path)
     (tmp_path / "study" / "study.toml").write_text('# ours\nversion = 1\n[domains]\nweb = { kind = "text" } # big\n')
     domains = tmp_path / "domains.toml"
     domains.write_text('[code]\nkind = "code"\nunique_tokens = 3_000_000\n')
-    import_table(write(tmp_path), tmp_path / "study", "nats/token", domains)
+    import_runs(tmp_path / "study", write(tmp_path), unit="nats/token", domains=domains)
     text = (tmp_path / "study" / "study.toml").read_text()
     study = open_study(tmp_path / "study")
     assert "# ours" in text
@@ -74,12 +75,12 @@ def test_what_was_learned_stands_in_study_toml_and_comments_stay(tmp_path: Path)
 
 
 def test_importing_twice_changes_nothing_and_other_values_are_refused(tmp_path: Path) -> None:
-    import_table(write(tmp_path), tmp_path / "study", "nats/token")
+    import_runs(tmp_path / "study", write(tmp_path), unit="nats/token")
     before = snapshot(tmp_path / "study")
-    import_table(write(tmp_path), tmp_path / "study")
+    import_runs(tmp_path / "study", write(tmp_path))
     assert snapshot(tmp_path / "study") == before
     with pytest.raises(InputError, match=r"'a' is in .* already with other values"):
-        import_table(write(tmp_path, **{"metric:web": [3.2, 3.0, None]}), tmp_path / "study")
+        import_runs(tmp_path / "study", write(tmp_path, **{"metric:web": [3.2, 3.0, None]}))
     assert snapshot(tmp_path / "study") == before
 
 
@@ -97,25 +98,25 @@ BAD: dict[str, tuple[dict[str, Sequence[object]], str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_contradiction_names_row_and_column_and_leaves_the_study_alone(tmp_path: Path, name: str) -> None:
     changes, message = BAD[name]
-    import_table(write(tmp_path), tmp_path / "study", "nats/token")
+    import_runs(tmp_path / "study", write(tmp_path), unit="nats/token")
     before = snapshot(tmp_path / "study")
     with pytest.raises(InputError, match=message):
-        import_table(write(tmp_path, **changes), tmp_path / "study")
+        import_runs(tmp_path / "study", write(tmp_path, **changes))
     assert snapshot(tmp_path / "study") == before
 
 
 def test_a_metric_without_a_direction_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="task 'web' has no unit"):
-        import_table(write(tmp_path), tmp_path / "study")
+        import_runs(tmp_path / "study", write(tmp_path))
     with pytest.raises(InputError, match="unknown unit 'perplexity'"):
-        import_table(write(tmp_path), tmp_path / "study", "perplexity")
+        import_runs(tmp_path / "study", write(tmp_path), unit="perplexity")
     assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("runs.xlsx", "", "a table is .csv"),
+        ("runs.xlsx", "", "supported are .csv"),
         ("runs.parquet", "not parquet", "cannot be read as parquet"),
         ("gone.csv", None, "there is no table"),
         ("runs.csv", "run,params\na,1\n", "no column tokens:<phase>:<domain>"),
@@ -126,7 +127,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str, content: 
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=message):
-        import_table(tmp_path / name, tmp_path / "study", "nats/token")
+        import_runs(tmp_path / "study", tmp_path / name, unit="nats/token")
 
 
 @settings(max_examples=30, deadline=None)
@@ -140,7 +141,7 @@ def test_tokens_are_kept_exactly_whatever_the_shares(tokens: list[float]) -> Non
 
 def test_the_command_prints_one_document_and_refuses_in_one_sentence(tmp_path: Path) -> None:
     def run(*options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "mixlaw", "import", str(write(tmp_path)), str(tmp_path / "study"), *options]
+        command = [sys.executable, "-m", "mixlaw", "import", str(tmp_path / "study"), str(write(tmp_path)), *options]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     refused = run("--mapping", str(tmp_path / "gone.toml"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mixlaw.adapters.importing import import_table
+from mixlaw import import_runs
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Observed, observe
 from mixlaw.analysis.fit import fit
@@ -227,7 +227,7 @@ def test_a_study_names_the_link_of_a_task(tmp_path: Path) -> None:
     folder.mkdir()
     tasks = 'loss = "nats/token"\nscore = { unit = "accuracy", link = "loss", chance = 0.25 }'
     (folder / "study.toml").write_text(f"[tasks]\n{tasks}\n", encoding="utf-8")
-    import_table(tmp_path / "runs.csv", folder)
+    import_runs(folder, tmp_path / "runs.csv")
     study = open_study(folder)
     assert tasks in (folder / "study.toml").read_text(encoding="utf-8")
     found = study.fit(law="Chinchilla")

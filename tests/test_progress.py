@@ -15,8 +15,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from mixlaw import progress
-from mixlaw.adapters.importing import import_table
+from mixlaw import import_runs, progress
 from mixlaw.study.plots import Plots
 from studies import DOMAINS, study
 
@@ -89,7 +88,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookClient]
     small.table.write_csv(folder / "runs.csv")
     told = (f'[domains.{d.name}]\nkind = "{d.kind.value}"\nunique_tokens = {d.unique_tokens}\n' for d in DOMAINS)
     (folder / "domains.toml").write_text("".join(told))
-    import_table(folder / "runs.csv", folder / "study", "bits/byte", folder / "domains.toml")
+    import_runs(folder / "study", folder / "runs.csv", unit="bits/byte", domains=folder / "domains.toml")
     small.surfaces.save(folder / "study" / "surfaces")
     small.proposal.freeze(folder / "study" / "proposals")
     v4: Any = nbformat.v4

@@ -60,7 +60,7 @@ def test_shares_that_are_no_point_of_the_simplex_are_refused(shares: dict[str, f
 
 
 def test_the_refusal_names_what_the_shares_sum_to_and_what_to_do() -> None:
-    with pytest.raises(InputError, match=r"sum to 1, got 1\.2 .*mend one share"):
+    with pytest.raises(InputError, match=r"sum to 1, got 1\.2 .*correct one share"):
         Mixture({"text": 0.7, "code": 0.5})
 
 

@@ -108,7 +108,7 @@ def test_unique_tokens_are_those_written_or_else_those_counted(tmp_path: Path) -
         Domain("text", Kind.TEXT, 70),
         Domain("code", Kind.CODE, 9_000),
     ]
-    with pytest.raises(InputError, match=r"unique tokens of domain 'text'; run `mixlaw data`"):
+    with pytest.raises(InputError, match=r"domain 'text' has no unique_tokens: run `mixlaw prepare`"):
         settings.domain_values()
 
 
@@ -122,7 +122,11 @@ def test_an_almost_empty_study_has_the_defaults(tmp_path: Path) -> None:
 # What is put for what in the good study, and what the message must name: the key, the value, the fix.
 WRONG = {
     "unknown domain in a mixture": ("code = 1 }", "prose = 1 }", ["mixtures.code", "'prose'", "'text', 'code'"]),
-    "shares that sum to 1.2": ("text = 0.5,", "text = 0.7,", ["mixtures.half", "sum to 1, got 1.2", "mend one share"]),
+    "shares that sum to 1.2": (
+        "text = 0.5,",
+        "text = 0.7,",
+        ["mixtures.half", "sum to 1, got 1.2", "correct one share"],
+    ),
     "a negative share": ("text = 0.5, code = 0.5", "text = -0.5, code = 1.5", ["mixtures.half", "-0.5", "minus"]),
     "a share that is no number": ("text = 0.5,", "text = nan,", ["mixtures.half", "nan", "finite"]),
     "a share that is text": ("text = 0.5,", 'text = "x",', ["mixtures.half.text", "'x'", "valid number"]),

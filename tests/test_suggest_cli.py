@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mixlaw.adapters.importing import import_table
+from mixlaw import import_runs
 from mixlaw.analysis.fit import fit
 from mixlaw.errors import InputError
 from mixlaw.runner.plan.tree import plan
@@ -79,7 +79,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world.measure(runs, seed=4).write_csv(folder / "runs.csv")
     kinds = "\n".join(f'{d.name} = {{ kind = "{d.kind.value}", unique_tokens = {d.unique_tokens} }}' for d in DOMAINS)
     (folder / "domains.toml").write_text(f"[domains]\n{kinds}\n")
-    import_table(folder / "runs.csv", folder / "study", "bits/byte", folder / "domains.toml")
+    import_runs(folder / "study", folder / "runs.csv", unit="bits/byte", domains=folder / "domains.toml")
     with (folder / "study" / "study.toml").open("a") as file:
         file.write(TARGET.format(params="60M", tokens=1_200_000_000))
     return folder / "study"

@@ -18,7 +18,7 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "Python",
         "`import mixlaw` has most of it under its own name: `mixlaw.open_study`, `mixlaw.fit`, `mixlaw.propose`, ...",
         (
-            *("mixlaw.study.open_study", "mixlaw.study.Study", "mixlaw.adapters.importing.import_table"),
+            *("mixlaw.study.open_study", "mixlaw.study.Study", "mixlaw.study.import_runs"),
             *("mixlaw.analysis.fit.fit", "mixlaw.optimizer.answers.propose.propose"),
             *("mixlaw.optimizer.answers.front.pareto", "mixlaw.optimizer.answers.compare.what_if"),
             *("mixlaw.optimizer.next_runs.suggest.suggest", "mixlaw.errors.InputError"),

@@ -53,7 +53,7 @@ class Batches:
         if domain not in self.streams:
             raise InputError(
                 f"domain {domain!r} has no token shards; there are {sorted(self.streams)}: "
-                "mend the phase or run `mixlaw data`"
+                "mend the phase or run `mixlaw prepare`"
             )
         available = min(len(self.streams[domain]) - 1, self.recipe.unique.get(domain, len(self.streams[domain])))
         if available < self.sequence:

@@ -122,12 +122,12 @@ def read_manifest(data: Path) -> Manifest:
     """
     path = data / "manifest.json"
     if not path.exists():
-        raise InputError(f"there is no data at {data}: run `mixlaw data` on the study first")
+        raise InputError(f"there is no data at {data}: run `mixlaw prepare` on the study first")
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{path} is damaged ({first['msg']}): delete it and run `mixlaw data` again") from error
+        raise InputError(f"{path} is damaged ({first['msg']}): delete it and run `mixlaw prepare` again") from error
 
 
 def write_manifest(manifest: Manifest, data: Path) -> None:

@@ -154,7 +154,7 @@ def _check_size(path: Path, size: int) -> None:
     found = path.stat().st_size if path.exists() else None
     if found != size:
         state = "is missing" if found is None else f"has {found} bytes instead of {size}"
-        raise InputError(f"{path} {state}: run `mixlaw data` on the study again")
+        raise InputError(f"{path} {state}: run `mixlaw prepare` on the study again")
 
 
 def verify(data: Path, progress: Progress | None = None) -> None:
@@ -174,7 +174,7 @@ def verify(data: Path, progress: Progress | None = None) -> None:
         if progress is not None:
             progress(read / sum(sizes.values()), f"verifying {path.relative_to(data)}")
         if not path.exists() or sha256_of(path) != checksum:
-            raise InputError(f"{path} is damaged, its checksum differs: delete {data} and run `mixlaw data` again")
+            raise InputError(f"{path} is damaged, its checksum differs: delete {data} and run `mixlaw prepare` again")
         read += sizes[path]
 
 

@@ -27,7 +27,7 @@ def load(folder: Path) -> Tokenizer:
     """
     path = folder / "tokenizer.json"
     if not path.exists():
-        raise InputError(f"there is no tokenizer at {path}: run `mixlaw data` on the study again")
+        raise InputError(f"there is no tokenizer at {path}: run `mixlaw prepare` on the study again")
     tokenizer = parse(path.read_bytes(), path)
     tokenizer.no_truncation()
     tokenizer.no_padding()

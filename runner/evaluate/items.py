@@ -108,7 +108,9 @@ def read_items(data: Path, task: str) -> tuple[Item, ...]:
         rows = json.loads(path.read_text(encoding="utf-8"))["items"]
         return tuple(Item(row["context"], tuple(row["choices"])) for row in rows)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is missing or damaged: delete the data folder and run `mixlaw data` again") from error
+        raise InputError(
+            f"{path} is missing or damaged: delete the data folder and run `mixlaw prepare` again"
+        ) from error
 
 
 def humaneval() -> list[Item]:

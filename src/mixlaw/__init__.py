@@ -5,60 +5,71 @@ The public surface. Recipes and errors are imported at once; what needs more pac
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError as InputError
+from mixlaw.recipe import Decay as Decay
 from mixlaw.recipe import Domain as Domain
+from mixlaw.recipe import InvalidMixture as InvalidMixture
+from mixlaw.recipe import InvalidRecipe as InvalidRecipe
 from mixlaw.recipe import Kind as Kind
 from mixlaw.recipe import Mixture as Mixture
 from mixlaw.recipe import Phase as Phase
 from mixlaw.recipe import Recipe as Recipe
 from mixlaw.recipe import Schedule as Schedule
 
-if TYPE_CHECKING:
-    from mixlaw.adapters.importing import import_table as import_table
+if TYPE_CHECKING:  # the lines below are also the table of what `__getattr__` imports
     from mixlaw.analysis.data.design import Design as Design
     from mixlaw.analysis.fit import fit as fit
     from mixlaw.analysis.surface.surface import Surfaces as Surfaces
     from mixlaw.optimizer.answers.compare import what_if as what_if
     from mixlaw.optimizer.answers.front import pareto as pareto
     from mixlaw.optimizer.answers.propose import propose as propose
+    from mixlaw.optimizer.answers.verify import verify as verify
     from mixlaw.optimizer.goal.goal import Goal as Goal
+    from mixlaw.optimizer.goal.goal import Measure as Measure
+    from mixlaw.optimizer.next_runs.costs import Proxies as Proxies
+    from mixlaw.optimizer.next_runs.suggest import suggest as suggest
     from mixlaw.optimizer.optuna.sampler import MixtureSampler as MixtureSampler
+    from mixlaw.optimizer.target.feasible import Infeasible as Infeasible
+    from mixlaw.optimizer.target.target import Guard as Guard
     from mixlaw.optimizer.target.target import Target as Target
+    from mixlaw.optimizer.target.target import Trained as Trained
     from mixlaw.records import Measurement as Measurement
     from mixlaw.records import Record as Record
     from mixlaw.records import Unit as Unit
+    from mixlaw.runner.execute.backends import Local as Local
+    from mixlaw.runner.execute.backends import Ray as Ray
+    from mixlaw.runner.plan.dry_run import Assumptions as Assumptions
     from mixlaw.study import Study as Study
+    from mixlaw.study import import_runs as import_runs
+    from mixlaw.study import new_study as new_study
     from mixlaw.study import open_study as open_study
 
-__version__ = "0.1.0"
+    __version__: str
 
-_LATER = {
-    "Design": "mixlaw.analysis.data.design",
-    "Goal": "mixlaw.optimizer.goal.goal",
-    "Measurement": "mixlaw.records",
-    "MixtureSampler": "mixlaw.optimizer.optuna.sampler",
-    "Record": "mixlaw.records",
-    "Study": "mixlaw.study",
-    "Surfaces": "mixlaw.analysis.surface.surface",
-    "Target": "mixlaw.optimizer.target.target",
-    "Unit": "mixlaw.records",
-    "fit": "mixlaw.analysis.fit",
-    "import_table": "mixlaw.adapters.importing",
-    "open_study": "mixlaw.study",
-    "pareto": "mixlaw.optimizer.answers.front",
-    "propose": "mixlaw.optimizer.answers.propose",
-    "what_if": "mixlaw.optimizer.answers.compare",
-}
+
+@cache
+def _modules() -> dict[str, str]:
+    """Name -> module of what is imported when it is first used, as this file says it to type checkers."""
+    import re
+    from pathlib import Path
+
+    lines = re.findall(r"^    from (mixlaw\.\S+) import (\w+) as \2$", Path(__file__).read_text("utf-8"), re.MULTILINE)
+    return {name: module for module, name in lines}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mixlaw")
+    if name not in _modules():
         raise AttributeError(f"module 'mixlaw' has no attribute {name!r}")
-    return getattr(import_module(_LATER[name]), name)
+    return getattr(import_module(_modules()[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LATER])
+    return sorted([*globals(), *_modules()])

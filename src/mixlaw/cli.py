@@ -31,6 +31,23 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 Workers = Annotated[int | None, typer.Option(min=1, help="Training processes; as many as cores if not given.")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        import mixlaw
+
+        print(f"mixlaw {mixlaw.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """How much code goes with how much text, in which phase, and how to cool down."""
+
+
 @app.command()
 def demo(
     study: StudyPath = Path("demo"),
@@ -38,7 +55,7 @@ def demo(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Run the whole loop on the embedded corpora, minutes on a laptop CPU; a repeat continues where it stopped."""
+    """Run the whole loop on the embedded corpora."""
     from mixlaw.demo.loop import run_demo
 
     _print(run_demo(study, smoke=smoke, workers=workers), as_json)
@@ -46,14 +63,14 @@ def demo(
 
 @app.command()
 def new(study: StudyPath, as_json: Json = False) -> None:
-    """Create a study with a commented study.toml to fill in."""
+    """Create a study with a commented study.toml."""
     from mixlaw.templates import create
 
     _print_file(create(study), as_json)
 
 
 @app.command()
-def data(
+def prepare(
     study: StudyPath,
     verify: Annotated[bool, typer.Option("--verify", help="Read all files and compare their checksums.")] = False,
     contamination: Annotated[
@@ -61,20 +78,26 @@ def data(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Tokenise the domains into shards; nothing is done again that is there."""
+    """Tokenise the domains into shards; existing ones are kept."""
     from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
 
     opened = open_study(study)
     with progress_bar("data") as report:
-        results = [opened.prepare(verify=verify, progress=report)]
+        results: list[Any] = [opened.prepare(verify=verify, progress=report)]
         results += [opened.contamination(progress=report)] if contamination else []
     _print(results, as_json)
 
 
+@app.command(name="data", hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def data() -> None:
+    """The former name of `prepare`."""
+    raise InputError("`mixlaw data` is now `mixlaw prepare STUDY`")
+
+
 @app.command()
 def plan(study: StudyPath, workers: Workers = None, as_json: Json = False) -> None:
-    """Print recipes, the segment tree, FLOPs, hours, disk, and what sharing saves."""
+    """Print the segment tree with FLOPs, hours and disk."""
     from mixlaw.study import open_study
 
     _print(open_study(study).plan(workers=workers), as_json)
@@ -100,9 +123,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what would be trained where and when.")
     ] = False,
-    gpu: Annotated[str | None, typer.Option(help="With --dry-run: GPU to reckon with, for instance H100.")] = None,
-    mfu: Annotated[float, typer.Option(help="With --dry-run: share of that GPU's peak that training reaches.")] = 0.4,
-    price: Annotated[float | None, typer.Option(help="With --dry-run: of a GPU or core for an hour.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="With --dry-run: GPU assumed for the estimate, e.g. H100.")] = None,
+    mfu: Annotated[float, typer.Option(help="With --dry-run: model FLOPs utilisation.")] = 0.4,
+    price: Annotated[float | None, typer.Option(help="With --dry-run: price of a GPU or core for an hour.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train and evaluate what is pending; safe to kill and repeat."""
@@ -126,10 +149,10 @@ def run(
 
 @app.command(name="import")
 def import_(
+    study: StudyPath,
     table: Annotated[
         Path, typer.Argument(metavar="TABLE", help="CSV, Parquet or NDJSON, a row per run, or a folder of them.")
     ],
-    study: StudyPath,
     unit: Annotated[str | None, typer.Option(help="Unit of the metrics that study.toml does not name.")] = None,
     domains: Annotated[Path | None, typer.Option(help="TOML with kind and unique_tokens per domain.")] = None,
     mapping: Annotated[Path | None, typer.Option(help="TOML that says what the columns of TABLE mean.")] = None,
@@ -138,10 +161,11 @@ def import_(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring foreign runs into a study; creates the study if there is none."""
-    from mixlaw.adapters.importing import import_table
+    """Import runs of any trainer; creates the study if needed."""
+    from mixlaw.study import import_runs
 
-    _print(import_table(table, study, unit, domains, mapping, results or ()), as_json)
+    study_with_runs = import_runs(study, table, unit=unit, domains=domains, mapping=mapping, results=results or ())
+    _print(study_with_runs.imported, as_json)
 
 
 @app.command()
@@ -151,7 +175,7 @@ def fit(
     save: Annotated[bool, typer.Option("--save", help="With --law: replace the surfaces of the study.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Fit the response of every task to what was measured; print the surfaces with their audit."""
+    """Fit the response of every task to the measured runs."""
     from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
 
@@ -169,11 +193,10 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict every task for the recipes of a table."""
-    from mixlaw.adapters.gather import recipes
     from mixlaw.files import replacing
     from mixlaw.study import open_study
 
-    predictions = open_study(study).predict(recipes(table, mapping))
+    predictions = open_study(study).predict(table, mapping=mapping)
     with replacing(out) as temporary:
         predictions.write_csv(temporary)
     _print_file(out, as_json, predictions.height)
@@ -189,7 +212,7 @@ def suggest(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Suggest the next proxies to train under a FLOP budget; queue them for `mixlaw run`, and write job lines."""
+    """Suggest the next proxies to train under a FLOP budget."""
     from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
 
@@ -204,7 +227,7 @@ def propose(
     queue: Annotated[bool, typer.Option("--queue", help="Let `mixlaw run` train it and the best baseline.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Propose mixture and cooldown schedule for the target, and freeze the predictions."""
+    """Propose a recipe for the target; freeze its predictions."""
     from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
 
@@ -225,7 +248,7 @@ def what_if(
     ] = "proportional",
     as_json: Json = False,
 ) -> None:
-    """Predict every task for one recipe, and what one more point of any domain in any phase is worth."""
+    """Predict one recipe, and the effect of changing it."""
     from mixlaw.study import open_study
 
     _print(open_study(study).what_if(recipe, against=against), as_json)
@@ -241,7 +264,7 @@ def pareto(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page with plot and table to write.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the recipes between which only a preference for one group of tasks can choose."""
+    """Find the Pareto front between groups of tasks."""
     from mixlaw.files import write_text
     from mixlaw.progress import progress_bar
     from mixlaw.study import open_study
@@ -257,7 +280,7 @@ def pareto(
 
 @app.command()
 def verify(study: StudyPath, as_json: Json = False) -> None:
-    """Compare frozen predictions with what was measured since."""
+    """Compare frozen predictions with later measurements."""
     from mixlaw.study import open_study
 
     _print(open_study(study).verify(), as_json)
@@ -284,7 +307,7 @@ def dashboard(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes any that is free.")] = 8050,
     as_json: Json = False,
 ) -> None:
-    """Serve a local page: move target, weights and limits by slider, see what follows, freeze a proposal."""
+    """Serve a local page with sliders for target and limits."""
     from mixlaw.study import open_study
 
     open_study(study).dashboard(host, port, ready=lambda server: _print(server, as_json))
@@ -307,7 +330,7 @@ def export(
     paths: Annotated[Path | None, typer.Option(help="TOML with [paths] and [tokens_per_document] by domain.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the mixture of every phase as configuration for torchtitan, Megatron-LM, OLMo-core, Mosaic, datasets."""
+    """Write a recipe as configuration for other trainers."""
     from mixlaw.study import open_study
 
     _print(open_study(study).export(proposal, to or (), out, paths=paths), as_json)

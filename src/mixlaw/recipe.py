@@ -1,4 +1,4 @@
-"""What is to be trained: mixtures, phases, recipes and the lineages that let recipes share training."""
+"""What to train: mixtures, phases, recipes, and the lineages that let recipes share training."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from mixlaw.errors import InputError
 from mixlaw.printable import Printable
@@ -17,9 +16,25 @@ from mixlaw.printable import Printable
 TOLERANCE = 1e-6  # shares sum to one within this
 
 
+Value = TypeVar("Value")
+
+
+class FrozenDict(dict[str, Value]):
+    """A dict that cannot be changed; unlike a mapping proxy it can be pickled, copied and written as JSON."""
+
+    def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise TypeError("this mapping cannot be changed; make a new one with dict(...)")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenDict, (dict(self),)
+
+
 def _whole(value: float) -> bool:
-    """Whether a number is whole; not a number and infinity are not."""
-    return math.isfinite(value) and value == int(value)
+    """Whether a number is whole; truth values, infinity and NaN are not."""
+    return not isinstance(value, bool) and math.isfinite(value) and value == int(value)
 
 
 class InvalidMixture(InputError):
@@ -91,10 +106,10 @@ class Mixture(Mapping[str, float]):
         if abs(total - 1) > TOLERANCE:
             raise InvalidMixture(
                 f"shares must sum to 1, got {total:.6g} from {dict(self.shares)}; "
-                "mend one share, or use Mixture.normalised(...) for raw weights"
+                "correct one share, or use Mixture.normalised(...) for raw weights"
             )
-        kept = {name: float(share) for name, share in sorted(self.shares.items()) if share > 0}
-        object.__setattr__(self, "shares", MappingProxyType(kept))
+        shares = {name: float(share) for name, share in sorted(self.shares.items()) if share > 0}
+        object.__setattr__(self, "shares", FrozenDict(shares))
 
     @classmethod
     def normalised(cls, weights: Mapping[str, float]) -> Mixture:
@@ -117,8 +132,16 @@ class Mixture(Mapping[str, float]):
         """Share of a domain, 0 where it is not in the mixture."""
         return self.shares.get(domain, 0.0)
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Mixture):
+            return self.shares == other.shares
+        return self.shares == {n: s for n, s in other.items() if s} if isinstance(other, Mapping) else NotImplemented
+
     def __hash__(self) -> int:
         return hash(tuple(self.shares.items()))
+
+    def __repr__(self) -> str:
+        return f"Mixture({dict(self.shares)})"
 
     def __str__(self) -> str:
         return " ".join(f"{name} {share:.1%}" for name, share in sorted(self.shares.items(), key=lambda item: -item[1]))
@@ -157,6 +180,12 @@ class Phase:
         object.__setattr__(self, "tokens", int(self.tokens))
         object.__setattr__(self, "lr_end", None if self.lr_end is None else float(self.lr_end))
         object.__setattr__(self, "decay", Decay.LINEAR if self.lr_end == 1 else self.decay)
+
+    def __eq__(self, other: object) -> bool:
+        return _equal(self, other)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.tokens, self.mixture, self.lr_end, self.decay))
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Phase.from_json`."""
@@ -214,7 +243,10 @@ class Recipe(Printable):
         object.__setattr__(self, "phases", tuple(self.phases))
         object.__setattr__(self, "seed", int(self.seed))
         unique = {name: int(count) for name, count in sorted(self.unique.items())}
-        object.__setattr__(self, "unique", MappingProxyType(unique))
+        object.__setattr__(self, "unique", FrozenDict(unique))
+
+    def __eq__(self, other: object) -> bool:
+        return _equal(self, other)
 
     def __hash__(self) -> int:
         return hash(self.lineage)
@@ -329,6 +361,13 @@ class Recipe(Printable):
         ends = ("" if cosine else f", {_rate(phase)}" for phase in self.phases)
         body = (f"  {p.name}: {p.tokens:,} tokens, {p.mixture}{end}" for p, end in zip(self.phases, ends, strict=True))
         return "\n".join([head, *body])
+
+
+def _equal(value: Phase | Recipe, other: object) -> bool:
+    """Equality of values of one class by their fields, and with plain data as `as_json` gives it."""
+    if isinstance(other, dict):
+        return value.as_json() == other
+    return vars(value) == vars(other) if type(value) is type(other) else NotImplemented
 
 
 def _rate(phase: Phase) -> str:

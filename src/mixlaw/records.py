@@ -27,7 +27,7 @@ FORMAT = 1  # of record.json
 
 
 class Unit(Enum):
-    """Unit of a task; it tells which direction is better."""
+    """Unit of a task; which tells the direction that is better."""
 
     NATS_PER_TOKEN = "nats/token"
     BITS_PER_BYTE = "bits/byte"
@@ -75,7 +75,7 @@ class Record:
         recipe: what it had been trained on at that moment.
         values: task -> measurement; a task that was not evaluated is absent.
         progress: share of its learning-rate schedule done, 1 = finished.
-        noise: task -> standard deviation over seeds, where somebody measured it.
+        noise: task -> standard deviation over seeds, where it was measured.
         tokens: phase -> domain -> tokens actually drawn; where absent, the recipe's shares are exact.
         details: what else is worth keeping (seconds, tokens per second, versions); never read by the analysis.
     """
@@ -91,6 +91,9 @@ class Record:
     def __post_init__(self) -> None:
         if not 0 <= self.progress <= 1:
             raise InputError(f"run {self.run} has progress {self.progress}; it is the share done, between 0 and 1")
+
+    def __repr__(self) -> str:
+        return f"<Record: run {self.run!r} at {self.progress:.0%}, {len(self.values)} tasks, {self.recipe!r}>"
 
     @property
     def key(self) -> str:

@@ -13,15 +13,17 @@ from mixlaw.adapters.apply import apply
 from mixlaw.adapters.history import moments
 from mixlaw.adapters.mapping import Pivot, TableMap, captures, read_mapping
 from mixlaw.adapters.sheet import Sheet, together
-from mixlaw.adapters.tables import Source, joined, read_source
+from mixlaw.adapters.tables import Source, Table, joined, read_source
 from mixlaw.errors import InputError
 
+FRAME = Path("data frame")  # stands for the name of a table that is no file
 
-def gather(path: Path, mapping: Path | None = None, measured: bool = True) -> tuple[Sheet, TableMap]:
+
+def gather(table: Table, mapping: Path | None = None, measured: bool = True) -> tuple[Sheet, TableMap]:
     """Read a table, or a folder of tables, as a mapping says; without one, columns are those of the contract.
 
     Args:
-        path: file, or folder of the files that the mapping names.
+        table: a data frame, a file, or a folder of the files that the mapping names.
         mapping: TOML file as `mixlaw.adapters.mapping` describes it.
         measured: whether the tasks that the mapping names must be there.
 
@@ -32,6 +34,7 @@ def gather(path: Path, mapping: Path | None = None, measured: bool = True) -> tu
         InputError: a file is missing or says something else than the mapping.
     """
     maps = [TableMap()] if mapping is None else read_mapping(mapping)
+    path = Path(table) if isinstance(table, str | Path) else FRAME
     if path.is_dir() and not all(entry.file for entry in maps):
         raise InputError(
             f"{path} is a folder; give one table, or a mapping with [[table]] and file = ... (evaluation results go "
@@ -43,7 +46,7 @@ def gather(path: Path, mapping: Path | None = None, measured: bool = True) -> tu
         if path.is_dir() and not file.exists():
             absent.append(f"{file.name} is not in {path} and is left out")
             continue
-        source = _source(file, entry, alone=len(chosen) == 1)
+        source = _source(table if path is FRAME else file, file.parent, entry, alone=len(chosen) == 1)
         if not measured:
             entry = entry.model_copy(update={"tasks": _there(entry.tasks, source.frame.columns)})
         sheets.append(Sheet.plain(source.frame) if mapping is None else apply(source, entry))
@@ -57,13 +60,13 @@ def gather(path: Path, mapping: Path | None = None, measured: bool = True) -> tu
     return replace(sheet, warnings=(*absent, *sheet.warnings)), chosen[0][1]
 
 
-def recipes(path: Path, mapping: Path | None = None) -> pl.DataFrame:
+def recipes(table: Table, mapping: Path | None = None) -> pl.DataFrame:
     """The recipes of a table in the contract's columns; of the tasks that the mapping names none need be there.
 
     Raises:
         InputError: as `gather`.
     """
-    return gather(path, mapping, measured=False)[0].frame
+    return gather(table, mapping, measured=False)[0].frame
 
 
 def _chosen(path: Path, maps: Sequence[TableMap]) -> list[tuple[Path, TableMap]]:
@@ -78,11 +81,11 @@ def _chosen(path: Path, maps: Sequence[TableMap]) -> list[tuple[Path, TableMap]]
     return [(path, (named or open_maps)[0])]
 
 
-def _source(path: Path, mapping: TableMap, alone: bool) -> Source:
+def _source(table: Table, folder: Path, mapping: TableMap, alone: bool) -> Source:
     """One table with its joins, the rows that are meant, a row per run."""
-    source = read_source(path, alone)
+    source = read_source(table, alone)
     for join in mapping.join:
-        source = joined(source, read_source(path.parent / join.file), join.keys, join.prefix)
+        source = joined(source, read_source(folder / join.file), join.keys, join.prefix)
     for column, wanted in mapping.only.items():
         if column not in source.frame.columns:
             raise InputError(f"only: there is no column {column!r}; there are {', '.join(source.frame.columns[:12])}")

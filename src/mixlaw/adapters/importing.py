@@ -18,14 +18,16 @@ from mixlaw.adapters.lm_eval import add_results
 from mixlaw.adapters.mapping import scores
 from mixlaw.adapters.rows import axes, records, settle
 from mixlaw.adapters.sheet import Sheet
+from mixlaw.adapters.tables import Table
 from mixlaw.errors import InputError
 from mixlaw.files import write_text
+from mixlaw.printable import Printable
 from mixlaw.records import Record, Unit, read_record
 from mixlaw.settings import DomainSettings, read_settings
 
 
 @dataclass(frozen=True)
-class Understood:
+class Understood(Printable):
     """What a table turned out to hold.
 
     Attributes:
@@ -127,17 +129,19 @@ def understand(table: pl.DataFrame | Sheet, units: Mapping[str, str], unit: str 
     )
 
 
-def _untold(found: Understood, known: Mapping[str, DomainSettings], told: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What nobody said about the domains: it is assumed, and the user should know."""
-    plain = [name for name in found.domains if name not in known and "kind" not in told.get(name, {})]
+def _assumptions(
+    found: Understood, known: Mapping[str, DomainSettings], given: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """What is assumed about the domains because neither study nor table gives it."""
+    plain = [name for name in found.domains if name not in known and "kind" not in given.get(name, {})]
     written = {name for name, domain in known.items() if domain.unique_tokens}
     in_table = {name for record in found.records for name in record.recipe.unique}
-    endless = [n for n in found.domains if n not in written | in_table and "unique_tokens" not in told.get(n, {})]
-    said = [f"nobody said the kind of {_few(plain, 5)}, so text is assumed"] if plain else []
-    if endless:
-        said.append(f"nobody said how many unique tokens {_few(endless, 5)} have, so none counts as repeated")
-    how = "write kind and unique_tokens under [domains] of study.toml, or into a file for --domains"
-    return [f"{'; '.join(said)}: {how}"] if said else []
+    unlimited = [n for n in found.domains if n not in written | in_table and "unique_tokens" not in given.get(n, {})]
+    notes = [f"no kind given for {_few(plain, 5)}: assuming text"] if plain else []
+    if unlimited:
+        notes.append(f"no unique_tokens given for {_few(unlimited, 5)}: assuming unlimited data")
+    how = "set kind and unique_tokens under [domains] of study.toml, or in a file for --domains"
+    return [f"{'; '.join(notes)} ({how})"] if notes else []
 
 
 def _unit(task: str, study: Mapping[str, str], table: Mapping[str, str], unit: str | None) -> Unit:
@@ -149,7 +153,9 @@ def _unit(task: str, study: Mapping[str, str], table: Mapping[str, str], unit: s
             "give --unit, or write it under [tasks] of study.toml"
         )
     if table.get(task, found) != found:
-        raise InputError(f"task {task!r} is in {found} in the study and in {table[task]} here; mend one, or rename it")
+        raise InputError(
+            f"task {task!r} is in {found} in the study and in {table[task]} here; correct one, or rename it"
+        )
     return Unit.parse(found, task)
 
 
@@ -209,9 +215,10 @@ def _there(path: Path, record: Record, folder: Path) -> bool:
     return True
 
 
-def import_table(
-    table: str | Path,
-    folder: str | Path,
+def import_into(
+    folder: Path,
+    table: Table,
+    *,
     unit: str | None = None,
     domains: str | Path | None = None,
     mapping: str | Path | None = None,
@@ -219,26 +226,19 @@ def import_table(
 ) -> Understood:
     """Read a table of foreign runs, check it and write it into a study, which is created if there is none.
 
-    Args:
-        table: CSV, Parquet or NDJSON; an export of Weights & Biases; or a folder of tables that the mapping names.
-        folder: of the study.
-        unit: of tasks whose unit neither study.toml nor the mapping names.
-        domains: TOML file with kind and unique tokens of domains.
-        mapping: TOML file as in `mixlaw.adapters.mapping`; without it, columns are those of the contract.
-        results: files and folders of lm-evaluation-harness.
+    `mixlaw.import_runs` says what the arguments are.
 
     Raises:
         InputError: something contradicts itself or the study, which is then unchanged.
     """
-    folder = Path(folder)
     path = folder / "study.toml"
     units = read_settings(path).units() if path.exists() else {}
-    sheet, mapped = gather(Path(table), Path(mapping) if mapping else None)
+    sheet, mapped = gather(table, Path(mapping) if mapping else None)
     if results:
         sheet = add_results(sheet, [Path(result) for result in results], mapped.results)
     told = {**sheet.domains, **(read_domains(Path(domains)) if domains else {})}
     understood = understand(sheet, units, unit)
     known = read_settings(path).domains if path.exists() else {}
-    understood = replace(understood, notes=(*understood.notes, *_untold(understood, known, told)))
+    understood = replace(understood, notes=(*understood.notes, *_assumptions(understood, known, told)))
     store(understood, folder, told, scores(mapped, understood.tasks))
     return understood

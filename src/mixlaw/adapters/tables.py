@@ -6,12 +6,17 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+from polars import selectors as cs
 
 from mixlaw.adapters.history import unfold_history
 from mixlaw.adapters.wandb import unfold
 from mixlaw.errors import InputError
+
+#: What a table may be: a path, a polars or a pandas DataFrame.
+Table = str | Path | pl.DataFrame | Any
 
 _TWICE = re.compile(r"(.*)_duplicated_\d+")
 
@@ -55,7 +60,7 @@ def read_table(path: Path) -> pl.DataFrame:
         InputError: no such file, another ending, content that is not of that format, or a column that is there twice.
     """
     if path.suffix not in _READERS:
-        raise InputError(f"a table is {', '.join(_READERS)}, got {str(path)!r}; convert it or mend its name")
+        raise InputError(f"cannot read {str(path)!r}: supported are {', '.join(_READERS)}; convert it or rename it")
     try:
         frame = _READERS[path.suffix](path)
     except FileNotFoundError:
@@ -65,7 +70,7 @@ def read_table(path: Path) -> pl.DataFrame:
         raise InputError(f"{path} cannot be read as {path.suffix[1:]}: {said}; {_way_out(path)}") from error
     twice = [match[1] for name in frame.columns if (match := _TWICE.fullmatch(name)) and match[1] in frame.columns]
     if twice and twice[0]:
-        raise InputError(f"{path}: column {twice[0]!r} is there twice; rename or remove one of them")
+        raise InputError(f"{path}: column {twice[0]!r} occurs twice; rename or remove one of them")
     return frame
 
 
@@ -74,18 +79,34 @@ def _way_out(path: Path) -> str:
     with path.open("rb") as file:
         head = file.readline()
     if path.suffix == ".csv" and b";" in head and b"," not in head:
-        return "its cells are parted by semicolons: export it with commas between cells and points in numbers"
+        return "it is separated by semicolons: export it with commas between cells and points in numbers"
     return "export it again"
 
 
-def read_source(path: Path, alone: bool = True) -> Source:
+def frame_of(table: Table) -> pl.DataFrame:
+    """A table as a polars frame: a file, a polars frame, or a pandas frame, whose NaN are empty cells.
+
+    Raises:
+        InputError: as `read_table`; or it is no table.
+    """
+    if isinstance(table, str | Path):
+        return read_table(Path(table))
+    if isinstance(table, pl.DataFrame):
+        return table
+    if not hasattr(table, "to_dict"):
+        raise InputError(f"a table is a path, a polars or a pandas DataFrame, got {type(table).__name__}")
+    columns = {str(name): cells for name, cells in table.to_dict("list").items()}
+    return pl.DataFrame(columns, strict=False).with_columns(cs.float().fill_nan(None))
+
+
+def read_source(table: Table, alone: bool = True) -> Source:
     """Read a table and unfold it where it is an export of Weights & Biases.
 
     Args:
-        path: of the file.
+        table: a file or a data frame.
         alone: whether messages can do without the name of the file.
     """
-    frame = read_table(path)
+    frame, path = frame_of(table), Path(table) if isinstance(table, str | Path) else Path("table")
     head = "" if alone else f"{path.name}, "
     places = tuple(f"{head}row {number}" for number in range(1, frame.height + 1))
     unfolded = unfold(frame, places)

@@ -78,8 +78,8 @@ def run_demo(folder: Path, smoke: bool = False, workers: int | None = None) -> D
     if not (folder / "study.toml").exists():
         create(folder, "demo/smoke.toml" if smoke else "demo/demo.toml")
     study = open_study(folder)
-    with progress_bar("data") as report:
-        manifest = study.prepare(progress=report)
+    with progress_bar("data") as show:
+        manifest = study.prepare(progress=show)
     _say("1. Corpora, read from installed packages", manifest)
     proposals = study.proposals()
     if not proposals:

@@ -39,7 +39,7 @@ def reproduce(study: Folder) -> tuple[str, ...]:
     toml = hashlib.sha256((study.path / "study.toml").read_bytes()).hexdigest()[:12]
     own = study.has_data
     data = [f"data and training settings: {study.setup.identity}"] if own else []
-    commands = ["mixlaw data", "mixlaw run"] if own else ["mixlaw import RUNS.csv"]
+    commands = ["mixlaw prepare", "mixlaw run"] if own else ["mixlaw import RUNS.csv"]
     verbs = [*commands, "mixlaw fit", "mixlaw propose", "mixlaw verify", "mixlaw report"]
     return (f"study.toml: sha256 {toml}", *data, *(f"{verb} STUDY" for verb in verbs))
 

@@ -221,8 +221,8 @@ class Settings(Strict):
             unique = settings.unique_tokens or (counted or {}).get(name)
             if unique is None:
                 raise InputError(
-                    f"nobody knows the unique tokens of domain {name!r}; run `mixlaw data` where it has a source, or "
-                    f"write unique_tokens = ... for it under [domains] of study.toml"
+                    f"domain {name!r} has no unique_tokens: run `mixlaw prepare` to count them, or set unique_tokens "
+                    f"under [domains.{name}] of study.toml"
                 )
             domains.append(Domain(name, settings.kind, unique))
         return domains
@@ -265,7 +265,10 @@ def study_folder(path: str | os.PathLike[str]) -> Path:
     if folder.name == "study.toml" and not folder.is_dir():
         return folder.parent
     if folder.is_file():
-        raise InputError(f"{folder} is a file, not a study; give the folder of a study, or its study.toml")
+        raise InputError(
+            f"{folder} is a file, not a study; give the folder of a study, or its study.toml (a table comes after it: "
+            f"`mixlaw import STUDY {folder}`)"
+        )
     return folder
 
 
@@ -280,7 +283,7 @@ def read_settings(path: Path) -> Settings:
     except FileNotFoundError:
         raise InputError(
             f"there is no study at {path.parent} (no {path.name}); "
-            f"create one with `mixlaw new {path.parent}`, or from runs with `mixlaw import RUNS.csv {path.parent}`"
+            f"create one with `mixlaw new {path.parent}`, or from runs with `mixlaw import {path.parent} RUNS.csv`"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}; fix that line") from error

@@ -3,15 +3,99 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mixlaw.errors import InputError
 from mixlaw.folder import Folder
 from mixlaw.printable import Printable
+from mixlaw.settings import study_folder
 from mixlaw.study import choosing, learning, next_runs, showing, text, training
+
+if TYPE_CHECKING:
+    from mixlaw.adapters.importing import Understood
+    from mixlaw.adapters.tables import Table
+
+
+def new_study(path: str | os.PathLike[str]) -> Study:
+    """Create a study with a commented study.toml to fill in.
+
+    Raises:
+        InputError: there is a study already.
+    """
+    from mixlaw.templates import create
+
+    return Study(create(path))
+
+
+def open_study(path: str | os.PathLike[str]) -> Study:
+    """Open the study in a folder; a path to its study.toml means the same.
+
+    Raises:
+        InputError: there is none, or its study.toml is wrong.
+    """
+    return Study(path)
+
+
+def import_runs(
+    study: Study | str | os.PathLike[str],
+    table: Table,
+    *,
+    unit: str | None = None,
+    domains: str | Path | None = None,
+    mapping: str | Path | None = None,
+    results: Sequence[str | Path] = (),
+) -> Study:
+    """Import runs of any trainer into a study, which is created if there is none.
+
+    Args:
+        study: a study, or its folder.
+        table: a row per run: a polars or pandas frame, or the path of a CSV, Parquet or NDJSON file, of an export of
+            Weights & Biases, or of a folder of tables that the mapping names.
+        unit: of tasks whose unit neither study.toml nor the mapping names.
+        domains: TOML file with kind and unique tokens of domains.
+        mapping: TOML file that says what the columns mean, as in `mixlaw.adapters.mapping`; without it, columns are
+            those of `mixlaw.records`.
+        results: files and folders of lm-evaluation-harness.
+
+    Returns:
+        The study; its attribute `imported` is what the table was understood to hold, with notes and warnings.
+
+    Raises:
+        InputError: something contradicts itself or the study, which is then unchanged.
+    """
+    from mixlaw.adapters.importing import import_into
+
+    path = study.path if isinstance(study, Study) else study_folder(study)
+    understood = import_into(path, table, unit=unit, domains=domains, mapping=mapping, results=results)
+    return Study(path, imported=understood)
 
 
 class Study(Folder, Printable):
-    """A study on disk; every verb reads what is there and writes whole files, so many processes may share one."""
+    """A study on disk; every verb reads what is there and writes whole files, so many processes may share one.
 
+    Attributes:
+        path: its folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, imported: Understood | None = None) -> None:
+        super().__init__(path)
+        self.__dict__["_imported"] = imported
+
+    @property
+    def imported(self) -> Understood:
+        """What `import_runs`, which returned this value, understood of its table.
+
+        Raises:
+            InputError: it was opened, not returned by an import.
+        """
+        understood: Understood | None = self.__dict__["_imported"]
+        if understood is None:
+            raise InputError("nothing was imported here; `import_runs` returns a study that knows what it imported")
+        return understood
+
+    import_runs = import_runs
     prepare = training.prepare
     contamination = training.contamination
     plan = training.plan
@@ -33,12 +117,3 @@ class Study(Folder, Printable):
     dashboard = showing.dashboard
 
     __str__ = text.text
-
-
-def open_study(path: str | os.PathLike[str]) -> Study:
-    """Open the study in a folder; a path to its study.toml means the same.
-
-    Raises:
-        InputError: there is none, or its study.toml is wrong.
-    """
-    return Study(path)

@@ -38,7 +38,8 @@ def propose(
         target: [target] of study.toml if None.
         goal: what counts as better; the weights of [target] if None, and without any all tasks alike that have a
             signal above seed noise.
-        baselines: names, or whole recipes by name, that the proposal has to beat; all named ones if None.
+        baselines: names, or whole recipes by name, that the proposal has to beat; proportional, text-only and
+            balanced->text if None.
         queue: let `run` train the proposal and the best baseline, to verify the predictions.
         progress: called with the share done and the current step.
 
@@ -51,7 +52,7 @@ def propose(
         _check_size(study, target)
     surfaces = study.surfaces()
     from mixlaw.optimizer.answers.propose import propose
-    from mixlaw.optimizer.goal.baselines import BASELINES
+    from mixlaw.optimizer.goal.rivals import BASELINES
 
     with progress_or_bar("propose", progress) as report:
         proposal = propose(

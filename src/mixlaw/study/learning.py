@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, unknown
 from mixlaw.folder import Folder
 from mixlaw.progress import Progress, progress_or_bar
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from mixlaw.adapters.tables import Table
     from mixlaw.analysis.surface.surface import Surfaces
 
 
@@ -18,7 +20,7 @@ def fit(
     study: Folder,
     *,
     law: str | None = None,
-    table: pl.DataFrame | None = None,
+    table: Table | None = None,
     save: bool | None = None,
     progress: Progress | None = None,
 ) -> Surfaces:
@@ -27,14 +29,16 @@ def fit(
     Args:
         study: the study.
         law: name of one law to fit alone.
-        table: rows to fit in place of all records.
+        table: rows to fit in place of all records, as `import_runs` takes them.
         save: whether the study's surfaces are replaced; None: unless a law or a table is given.
         progress: called with the share done and the current step.
 
     Raises:
         InputError: nothing is measured yet, or there is no such law.
     """
-    rows = study.table() if table is None else table
+    from mixlaw.adapters.tables import frame_of
+
+    rows = study.table() if table is None else frame_of(table)
     if rows.is_empty():
         raise InputError(
             f"study {study.path} has no records; train with `mixlaw run` or bring runs with `mixlaw import`"
@@ -43,7 +47,7 @@ def fit(
     from mixlaw.analysis.laws import LAWS
 
     if law is not None and law not in LAWS:
-        raise InputError(f"there is no law {law!r}; choose one of {', '.join(LAWS)}")
+        raise unknown("law", law, LAWS)
     with progress_or_bar("fit", progress) as report:
         surfaces = fit(
             rows,
@@ -59,12 +63,14 @@ def fit(
     return surfaces
 
 
-def predict(study: Folder, table: pl.DataFrame) -> pl.DataFrame:
+def predict(study: Folder, table: Table, *, mapping: str | Path | None = None) -> pl.DataFrame:
     """Predict every task for the recipes of a table, a row per row and task.
 
     Args:
         study: the study, with surfaces.
-        table: columns run, params, tokens:<phase>:<domain> and the optional ones; metrics are not needed.
+        table: a polars or pandas frame, or a file, with the columns run, params, tokens:<phase>:<domain> and the
+            optional ones; metrics are not needed.
+        mapping: TOML file that says what the columns of another table mean.
 
     Returns:
         Columns run, progress, task, mean, lo90, hi90, law_only, distance (to the measured runs).
@@ -75,9 +81,10 @@ def predict(study: Folder, table: pl.DataFrame) -> pl.DataFrame:
     surfaces = study.surfaces()
     import polars as pl
 
+    from mixlaw.adapters.gather import recipes
     from mixlaw.analysis.data.design import Design
 
-    design = Design.from_table(table, study.unique)
+    design = Design.from_table(recipes(table, None if mapping is None else Path(mapping)), study.unique)
     prediction = surfaces.predict(design)
     rows, tasks = len(design), len(surfaces.tasks)
     return pl.DataFrame(
