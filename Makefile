@@ -1,30 +1,43 @@
-# Every target sets up .venv by itself and repeats in seconds when nothing changed.
+# Every target sets up .venv by itself and repeats in seconds when nothing changed: the demo's packages first, what
+# tests, site and type checker need on top of them.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := hf,demo,eval,chat,ray,app,dev,log,docs
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The versions that the suite passed with; `make ... CONSTRAINTS=` takes the newest that pyproject.toml allows.
+CONSTRAINTS := -c constraints.txt
 
-.PHONY: demo test lint types notebooks docs bench scoreboard wheel trainers clean
+.PHONY: demo test lint types notebooks docs bench scoreboard wheel trainers constraints clean
 .DEFAULT_GOAL := test
 
-# Installed once per change of pyproject.toml; PIP_FLAGS is there for mirrors and caches.
-.venv/installed: pyproject.toml
+# PIP_FLAGS is there for mirrors and caches.
+.venv/demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -e ".[$(EXTRAS)]"
+	$(PIP) install --quiet $(PIP_FLAGS) $(CONSTRAINTS) -e ".[demo]"
 	touch $@
 
-demo: .venv/installed
+# Dependency groups take pip 25.1; a venv of Python 3.11 begins with an older one.
+.venv/dev: .venv/demo
+	$(PIP) install --quiet $(PIP_FLAGS) "pip>=25.1"
+	$(PIP) install --quiet $(PIP_FLAGS) $(CONSTRAINTS) -e ".[train,eval,ray,app,demo]" --group dev --group docs
+	touch $@
+
+.venv/bench: .venv/dev
+	$(PIP) install --quiet $(PIP_FLAGS) $(CONSTRAINTS) --group bench
+	touch $@
+
+demo: .venv/demo
 	$(BIN)/mixlaw demo $(if $(STUDY),$(STUDY),$(if $(SMOKE),out/smoke,out/demo)) $(if $(SMOKE),--smoke)
 
 # Two processes of one thread each, whole files to each, so that fixtures are shared. What Python compiles is kept even
 # where the environment says otherwise: tests start a hundred processes.
-test: .venv/installed
+test: .venv/dev
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
-lint: .venv/installed
+lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: .venv/installed
+types: .venv/dev
 	$(BIN)/mypy
 
 # From the wheel, as everybody else has mixlaw.
@@ -32,30 +45,38 @@ notebooks: wheel
 	$(BIN)/python notebooks/execute.py --site out/wheel/site
 
 # Into out/site; mkdocs.yml makes every warning an error. The variable silences an announcement of the theme's.
-docs: .venv/installed
+docs: .venv/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: .venv/installed
+bench: .venv/bench
 	$(BIN)/python -m benchmarks
 
-scoreboard: .venv/installed
+scoreboard: .venv/dev
 	$(BIN)/python benchmarks/scoreboard.py
 
-# A wheel holds the three linked folders, and works apart from the checkout.
-wheel: .venv/installed
+# A wheel holds the three folders of the top, and works apart from the checkout.
+wheel: .venv/dev
 	rm -rf build out/wheel && mkdir -p out/wheel
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w out/wheel .
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target out/wheel/site out/wheel/*.whl
+	$(PIP) wheel --quiet --no-deps -w out/wheel .
+	$(PIP) install --quiet --no-deps --target out/wheel/site out/wheel/*.whl
 	cd out/wheel && PYTHONPATH=site ../../$(BIN)/python -c "import mixlaw.runner.plan.tree, mixlaw.analysis.laws, mixlaw.optimizer.target.target as t; assert 'out/wheel/site' in t.__file__, t.__file__"
 	cd out/wheel && PYTHONPATH=site ../../$(BIN)/python -m mixlaw new study --json
 
 # Trainers that exports are checked against, apart from mixlaw's own libraries; without them those tests are skipped.
 trainers: out/trainers/installed
 
-out/trainers/installed: tests/trainers.txt .venv/installed
+out/trainers/installed: tests/trainers.txt .venv/dev
 	rm -rf out/trainers
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --no-deps --target out/trainers -r tests/trainers.txt
+	$(PIP) install --quiet $(PIP_FLAGS) --no-deps --target out/trainers -r tests/trainers.txt
 	touch $@
+
+# What is installed here, for the next who installs: after `rm -rf .venv; make test CONSTRAINTS=`, or nothing changes. Torch
+# keeps the range of pyproject.toml, as its builds for CPU and CUDA have names of their own.
+constraints: .venv/dev
+	mkdir -p out
+	{ echo "# Written by make constraints: the versions that the suite passed with, on Python 3.11."; \
+	  $(PIP) freeze --exclude-editable | sed -E -e '/ @ /d' -e 's/\+.*//' -e 's/^torch==.*/torch>=2.9,<2.14/'; } > out/constraints.txt
+	mv out/constraints.txt constraints.txt
 
 clean:
 	rm -rf .venv out build dist src/mixlaw.egg-info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -29,7 +30,10 @@ ALLOWED = {
     "analysis": BASE | {"mixlaw.analysis"},
     "optimizer": BASE | {"mixlaw.analysis", "mixlaw.optimizer"},
 }
-HEAVY = ("torch", "transformers", "plotly", "polars", "pydantic", "numpy", "scipy", "rich", "typer", "tokenizers")
+HEAVY = (
+    *("torch", "transformers", "tokenizers", "plotly", "polars", "pydantic", "numpy", "scipy", "sklearn", "optuna"),
+    *("rich", "typer"),
+)
 FILE_LINES, FUNCTION_LINES = 400, 60
 
 HOMES = (*(ROOT / name for name in FOLDERS), PACKAGE)  # a recursive glob does not follow the links
@@ -183,3 +187,9 @@ def test_the_wheel_lists_every_package_there_is() -> None:
     assert set(listed) == {
         ".".join(name.parts if name.parts[0] == "mixlaw" else ("mixlaw", *name.parts)) for name in names
     }
+
+
+def test_errors_name_the_extras_that_there_are() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    texts = (path.read_text(encoding="utf-8") for path in MODULES)
+    assert {name for text in texts for name in re.findall(r"pip install [\"']mixlaw\[(\w+)\]", text)} == set(extras)

@@ -127,6 +127,6 @@ def test_a_client_that_is_missing_is_told_before_anything_is_trained(
 ) -> None:
     study = open_study(prepare(tmp_path / "study", LOGGED))
     monkeypatch.setattr(sinks, "find_spec", lambda name: None if name == "wandb" else object())
-    with pytest.raises(InputError, match=r"training.sinks names wandb, .*: pip install 'mixlaw\[log\]'"):
+    with pytest.raises(InputError, match=r"training.sinks names wandb, .*: pip install wandb"):
         study.run(workers=1)
     assert not study.runs.exists()

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixlaw.errors import InputError
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.optimizer.target.points import Points
 
@@ -30,14 +29,9 @@ def evolved(
         known: recipes to begin with, of which the best are the first generation.
         evaluations: recipes to evaluate.
         seed: of the sampler.
-
-    Raises:
-        InputError: Optuna is not installed.
     """
-    try:
-        import optuna
-    except ImportError:
-        raise InputError('a front takes Optuna, which is not installed: run pip install "mixlaw[optuna]"') from None
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed)
     with torch.no_grad():

@@ -135,7 +135,7 @@ def _client(endpoint: Endpoint) -> Any:
     try:
         from openai import OpenAI
     except ImportError as error:
-        raise InputError("chat endpoints take the package openai; pip install 'mixlaw[chat]'") from error
+        raise InputError("chat endpoints take the package openai; pip install 'mixlaw[train]'") from error
     key = os.environ.get(endpoint.key) or "none"
     return OpenAI(base_url=endpoint.url, api_key=key, max_retries=endpoint.retries, timeout=endpoint.seconds)
 

@@ -72,7 +72,7 @@ def _mbpp() -> Iterable[dict[str, Any]]:
 
         return list(load_dataset(MBPP_HUB, "full", split="test"))
     except ImportError as error:
-        raise InputError("mbpp comes from the hub by the package datasets; pip install 'mixlaw[hf]'") from error
+        raise InputError("mbpp comes from the hub by the package datasets; pip install 'mixlaw[train]'") from error
     except Exception as error:  # whatever the hub's client raises where there is no network
         raise InputError(
             f"mbpp cannot be had from the hub ({MBPP_HUB}): {type(error).__name__}: {error}; "

@@ -42,7 +42,7 @@ def check(names: Sequence[str]) -> None:
     """
     for name in names:
         if find_spec(name) is None:
-            raise InputError(f"training.sinks names {name}, which is not installed: pip install 'mixlaw[log]'")
+            raise InputError(f"training.sinks names {name}, which is not installed: pip install {name}")
 
 
 def _lines(path: Path) -> Sink:

@@ -122,7 +122,9 @@ def _datasets() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise InputError("sources that begin with hf: take the package datasets: pip install 'mixlaw[hf]'") from error
+        raise InputError(
+            "sources that begin with hf: take the package datasets: pip install 'mixlaw[train]'"
+        ) from error
     return datasets
 
 
