@@ -73,8 +73,8 @@ def definitions(body: list[ast.stmt], public: bool = True) -> Iterator[tuple[Def
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_links_lead_from_the_package_to_the_folders_at_the_top(folder: str) -> None:
-    link = PACKAGE / folder
+def test_links_for_editors_lead_to_the_folders_at_the_top(folder: str) -> None:
+    link = PACKAGE / folder  # no installation needs it: test_install.py
     assert link.is_symlink()
     assert link.resolve() == ROOT / folder
     assert not link.readlink().is_absolute()
