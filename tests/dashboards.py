@@ -11,9 +11,9 @@ from mixlaw.dashboard.serve import server_of
 from mixlaw.dashboard.view import View
 from mixlaw.dashboard.watched import opened
 from mixlaw.folder import Folder
-from mixlaw.optimizer.answers.proposal import PROPOSAL
 from mixlaw.optimizer.answers.quick import weighed
 from mixlaw.optimizer.goal.goal import Goal
+from mixlaw.optimizer.goal.values import PROPOSAL
 from mixlaw.optimizer.search.problem import ground_of
 from mixlaw.recipe import Recipe
 from mixlaw.study import open_study

@@ -10,6 +10,11 @@ import pytest
 from mixlaw.errors import InputError
 from mixlaw.optimizer.goal.baselines import (
     BASELINES,
+    CRYSTAL,
+    LLAMA_3,
+    OLMO_3,
+    QWEN_CODER,
+    SMOLLM2,
     balanced_to_text,
     code_to_text,
     named,
@@ -17,7 +22,6 @@ from mixlaw.optimizer.goal.baselines import (
     text_only,
     uniform,
 )
-from mixlaw.optimizer.goal.published import CRYSTAL, LLAMA_3, OLMO_3, QWEN_CODER, SMOLLM2
 from mixlaw.recipe import Domain, Kind, Recipe
 
 DOMAINS = (

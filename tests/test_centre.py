@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from mixlaw.optimizer.search.climb import random_starts
-from mixlaw.optimizer.target.centre import Polytope, centre_of
 from mixlaw.optimizer.target.feasible import feasible
+from mixlaw.optimizer.target.polytope import Polytope, centre_of
 from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind
 

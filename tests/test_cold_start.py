@@ -14,8 +14,15 @@ import torch
 
 from mixlaw.optimizer.next_runs.candidates import Candidate
 from mixlaw.optimizer.next_runs.costs import Prices, Proxies
-from mixlaw.optimizer.next_runs.d_optimal import d_optimal, features, log_det
-from mixlaw.optimizer.next_runs.first_design import REPEATS, centre, cold_start, short_of_runs
+from mixlaw.optimizer.next_runs.first_design import (
+    REPEATS,
+    centre,
+    cold_start,
+    d_optimal,
+    features,
+    log_det,
+    short_of_runs,
+)
 from mixlaw.optimizer.target.feasible import feasible
 from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe

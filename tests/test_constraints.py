@@ -13,6 +13,7 @@ from mixlaw.errors import InputError
 from mixlaw.optimizer.search.climb import climb
 from mixlaw.optimizer.target.feasible import Feasible, Infeasible, feasible
 from mixlaw.optimizer.target.points import Points
+from mixlaw.optimizer.target.schedule import phase_tokens
 from mixlaw.optimizer.target.target import Guard, Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Recipe
 
@@ -204,7 +205,7 @@ def test_baselines_that_break_a_limit_are_told_which() -> None:
     from mixlaw.optimizer.goal.baselines import uniform
 
     allowed = feasible(TIGHT, DOMAINS)
-    broken = allowed.violations(uniform(1_000_000, TIGHT.phase_tokens(0.1), DOMAINS))
+    broken = allowed.violations(uniform(1_000_000, phase_tokens(TIGHT, 0.1), DOMAINS))
     assert "at most 0 readme in init" in broken
     assert any(words.startswith("at most 3 epochs of books") for words in broken)
 
@@ -245,6 +246,6 @@ def test_a_target_survives_json_and_splits_its_tokens_exactly() -> None:
     )
     for target in (TIGHT, KINDS, wide, Target(1_000, 10_000, sizes=(500, 2_000), ladder=(500, 700), guard=Guard(1))):
         assert Target.from_json(json.loads(json.dumps(target.as_json()))) == target
-    tokens = TIGHT.phase_tokens(0.1234567)
+    tokens = phase_tokens(TIGHT, 0.1234567)
     assert sum(tokens.values()) == TIGHT.tokens
     assert tokens["continue"] == pytest.approx(2 * tokens["init"], abs=2)

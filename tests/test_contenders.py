@@ -12,10 +12,10 @@ from scipy.integrate import quad
 from torch import Tensor
 
 from mixlaw.errors import InputError
+from mixlaw.optimizer.goal.baselines import rivals_of
+from mixlaw.optimizer.goal.evidence import near_runs
 from mixlaw.optimizer.goal.gains import Guarded, Objective
 from mixlaw.optimizer.goal.goal import Goal, worth_of
-from mixlaw.optimizer.goal.rivals import rivals_of
-from mixlaw.optimizer.goal.trust import near_runs
 from mixlaw.optimizer.next_runs.contenders import Contest, contest_of, gains_of, stakes_of
 from mixlaw.optimizer.next_runs.costs import Proxies
 from mixlaw.optimizer.next_runs.suggest import suggest

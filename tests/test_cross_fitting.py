@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.optimizer.answers.propose import propose
-from mixlaw.optimizer.goal.evidence import cross_fitted
+from mixlaw.optimizer.goal.gains import cross_fitted
 from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 from mixlaw.testing.worlds import Known

@@ -14,8 +14,8 @@ pytest.importorskip("dash", reason="needs the package dash")
 
 from dashboards import TARGET, Page, expected, served
 from mixlaw.export.write import export
-from mixlaw.optimizer.answers.proposal import PROPOSAL
 from mixlaw.optimizer.goal.goal import Goal
+from mixlaw.optimizer.goal.values import PROPOSAL
 from mixlaw.optimizer.target.target import Guard
 from mixlaw.study import open_study
 from studies import on_disk

@@ -12,8 +12,8 @@ from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.fit import fit
 from mixlaw.cli import app
 from mixlaw.errors import InputError
-from mixlaw.optimizer.answers.proposal import Interval
 from mixlaw.optimizer.goal.baselines import named
+from mixlaw.optimizer.goal.values import Interval
 from mixlaw.recipe import Recipe
 from mixlaw.study import open_study
 from mixlaw.testing.worlds import random_recipes, random_world

@@ -18,7 +18,7 @@ import gallery
 
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.front import Compromise, Front
-from mixlaw.optimizer.answers.proposal import Interval
+from mixlaw.optimizer.goal.values import Interval
 from mixlaw.optimizer.next_runs.suggestion import Job, Suggestion, Value
 from mixlaw.plots.style import INK
 from mixlaw.report.evidence import curves, logged

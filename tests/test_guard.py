@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mixlaw.optimizer.goal.baselines import rivals_of
+from mixlaw.optimizer.goal.evidence import near_runs
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal, worth_of
-from mixlaw.optimizer.goal.rivals import rivals_of
-from mixlaw.optimizer.goal.trust import near_runs
-from mixlaw.optimizer.search.climb import random_starts
-from mixlaw.optimizer.search.guards import TRIFLE, excess, guarded_by, holding
-from mixlaw.optimizer.search.optimize import best_points
+from mixlaw.optimizer.search.climb import best_points, random_starts
+from mixlaw.optimizer.search.guards import TRIFLE, excess, holding
+from mixlaw.optimizer.search.problem import guarded_by
 from mixlaw.optimizer.target.feasible import feasible
 from mixlaw.optimizer.target.target import Guard, Target
 from mixlaw.recipe import Domain, Kind

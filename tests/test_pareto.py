@@ -13,6 +13,7 @@ from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.front import Front, hypervolume, leading, pareto
 from mixlaw.optimizer.goal.baselines import named
+from mixlaw.optimizer.target.schedule import phase_tokens
 from mixlaw.optimizer.target.target import Guard, Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Recipe
 from mixlaw.testing.worlds import World, random_recipes, random_world
@@ -91,7 +92,7 @@ def test_gains_are_those_of_the_world_and_intervals_those_of_its_doubt(world: Wo
     unsure = world.uncertain(0.1, seed=2)
     found = pareto(unsure, TARGET, DOMAINS, GROUPS, draws=32, evaluations=300)
     point = found.points[0]
-    reference = named(found.against)(330_000, TARGET.phase_tokens(0.15), DOMAINS, 0.0)
+    reference = named(found.against)(330_000, phase_tokens(TARGET, 0.15), DOMAINS, 0.0)
     design = design_of([point.recipe, reference], world.phases, world.domains, UNIQUE)
     losses = unsure.draws(design, 32).log()
     gains = 100 * (losses[:, 1] - losses[:, 0])[:, :2].mean(1)
@@ -117,7 +118,7 @@ def test_many_measured_recipes_leave_the_search_its_evaluations(world: World) ->
 
 
 def test_where_a_guard_says_so_no_task_of_the_front_is_worse_than_the_baseline(world: World, front: Front) -> None:
-    reference = named("proportional")(330_000, TARGET.phase_tokens(0.15), DOMAINS, 0.0)
+    reference = named("proportional")(330_000, phase_tokens(TARGET, 0.15), DOMAINS, 0.0)
     guarded = replace(TARGET, guard=Guard(0.2, than="proportional"))
     found = pareto(world, guarded, DOMAINS, GROUPS, draws=8, evaluations=600)
 

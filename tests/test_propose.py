@@ -19,6 +19,7 @@ from mixlaw.optimizer.answers.proposal import Proposal, load_proposals
 from mixlaw.optimizer.answers.propose import propose
 from mixlaw.optimizer.goal.goal import Goal, Measure
 from mixlaw.optimizer.target.feasible import Infeasible
+from mixlaw.optimizer.target.schedule import phase_tokens
 from mixlaw.optimizer.target.target import Guard, Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 from mixlaw.testing.worlds import World, random_recipes, random_world
@@ -208,7 +209,7 @@ def test_a_guard_that_cannot_be_kept_is_refused_with_the_tasks_and_limits_that_c
 
 
 def _plain(shares: dict[str, float]) -> Recipe:
-    tokens = TARGET.phase_tokens(0.15)
+    tokens = phase_tokens(TARGET, 0.15)
     return Recipe(TARGET.params, tuple(Phase(name, count, Mixture(shares)) for name, count in tokens.items()))
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from mixlaw.optimizer.answers.compare import Worthwhile
 from mixlaw.optimizer.answers.front import Compromise, Front
-from mixlaw.optimizer.answers.proposal import Interval
 from mixlaw.optimizer.answers.verify import verify
+from mixlaw.optimizer.goal.values import Interval
 from mixlaw.plots import Curve
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.report.sections import ReportData, report

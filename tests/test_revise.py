@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from mixlaw.analysis.data.recipes import design_of
-from mixlaw.optimizer.answers.proposal import PROPOSAL
 from mixlaw.optimizer.answers.propose import propose
 from mixlaw.optimizer.answers.quick import adapted, revise, weighed
 from mixlaw.optimizer.goal.goal import Goal
+from mixlaw.optimizer.goal.values import PROPOSAL
 from mixlaw.optimizer.search.problem import Ground, ground_of
 from mixlaw.optimizer.target.feasible import Infeasible
 from mixlaw.optimizer.target.target import Guard, Target, Trained

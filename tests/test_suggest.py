@@ -15,10 +15,10 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.optimizer.goal.posterior import Predicted
-from mixlaw.optimizer.next_runs.choose import choose
 from mixlaw.optimizer.next_runs.costs import Proxies
 from mixlaw.optimizer.next_runs.suggest import suggest
 from mixlaw.optimizer.next_runs.suggestion import Suggestion
+from mixlaw.optimizer.next_runs.value import choose
 from mixlaw.optimizer.target.target import Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Recipe
 from mixlaw.runner.plan.tree import plan

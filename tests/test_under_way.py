@@ -12,8 +12,8 @@ import torch
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.propose import propose
+from mixlaw.optimizer.goal.baselines import rivals_of
 from mixlaw.optimizer.goal.goal import Goal, worth_of
-from mixlaw.optimizer.goal.rivals import rivals_of
 from mixlaw.optimizer.next_runs.costs import Proxies
 from mixlaw.optimizer.next_runs.suggest import suggest
 from mixlaw.optimizer.search.climb import random_starts

@@ -11,6 +11,7 @@ from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.compare import what_if
 from mixlaw.optimizer.goal.baselines import named
+from mixlaw.optimizer.target.schedule import phase_tokens
 from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 from mixlaw.testing.worlds import World, random_world
@@ -95,7 +96,7 @@ def test_a_phase_of_one_domain_has_no_room_for_more_of_it(world: World) -> None:
 
 
 def test_what_is_known_for_sure_has_no_interval_and_doubt_has_one(world: World) -> None:
-    baseline = named("proportional")(330_000, TARGET.phase_tokens(0.15), DOMAINS)
+    baseline = named("proportional")(330_000, phase_tokens(TARGET, 0.15), DOMAINS)
     sure = what_if(world, RECIPE, DOMAINS, baseline, draws=32)
     unsure = what_if(world.uncertain(0.1), RECIPE, DOMAINS, baseline, draws=32)
     truth = world.mean(design_of([RECIPE, baseline], world.phases, world.domains, UNIQUE)).log()
@@ -110,7 +111,7 @@ def test_what_is_known_for_sure_has_no_interval_and_doubt_has_one(world: World) 
 
 
 def test_it_prints_values_and_points_and_is_plain_data(world: World) -> None:
-    baseline = named("proportional")(330_000, TARGET.phase_tokens(0.15), DOMAINS)
+    baseline = named("proportional")(330_000, phase_tokens(TARGET, 0.15), DOMAINS)
     found = what_if(world.uncertain(0.1), RECIPE, DOMAINS, baseline, against="proportional", draws=8)
     text = str(found)
     assert "gain over proportional, % of loss" in text

@@ -58,7 +58,7 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
         (
             *("mixlaw.optimizer.target.target", "mixlaw.optimizer.goal.goal", "mixlaw.optimizer.answers.proposal"),
             *("mixlaw.optimizer.answers.verify", "mixlaw.optimizer.next_runs.suggestion"),
-            *("mixlaw.optimizer.next_runs.costs", "mixlaw.optimizer.next_runs.choose"),
+            *("mixlaw.optimizer.next_runs.costs", "mixlaw.optimizer.next_runs.value"),
             *("mixlaw.testing.replay", "mixlaw.optimizer.optuna.sampler", "mixlaw.testing.worlds"),
         ),
     ),

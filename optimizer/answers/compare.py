@@ -14,10 +14,8 @@ from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
-from mixlaw.optimizer.answers.proposal import Forecast, Interval
-from mixlaw.optimizer.goal.evidence import interval
-from mixlaw.optimizer.goal.gains import log_losses
-from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.goal.posterior import Beliefs, log_losses
+from mixlaw.optimizer.goal.values import Forecast, Interval, interval
 from mixlaw.printable import Printable, Rows, html_table, text_table
 from mixlaw.recipe import Domain, Recipe
 

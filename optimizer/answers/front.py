@@ -17,17 +17,17 @@ from torch import Tensor
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
-from mixlaw.optimizer.answers.proposal import Interval, phase_lines
-from mixlaw.optimizer.goal.evidence import interval
+from mixlaw.optimizer.answers.proposal import phase_lines
+from mixlaw.optimizer.goal.baselines import DEFAULTS, rivals_of
+from mixlaw.optimizer.goal.evidence import near_runs, radius_of
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal, Measure, task_weights, worth_of
 from mixlaw.optimizer.goal.posterior import Beliefs
-from mixlaw.optimizer.goal.rivals import BASELINES, rivals_of
-from mixlaw.optimizer.goal.trust import near_runs, radius_of
-from mixlaw.optimizer.search.climb import one_thread, refine
+from mixlaw.optimizer.goal.values import Interval, interval
+from mixlaw.optimizer.search.climb import candidates, one_thread, refine
 from mixlaw.optimizer.search.genetic import POPULATION, beaten, best_first, evolved
-from mixlaw.optimizer.search.guards import TRIFLE, excess, guarded_by
-from mixlaw.optimizer.search.optimize import candidates
+from mixlaw.optimizer.search.guards import TRIFLE, excess
+from mixlaw.optimizer.search.problem import guarded_by
 from mixlaw.optimizer.target.feasible import Infeasible, feasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Target
@@ -123,7 +123,7 @@ def pareto(
     groups: Mapping[str, Sequence[str]],
     *,
     measure: Measure = Measure.PERCENT,
-    baselines: Sequence[str] | Mapping[str, Recipe] = BASELINES,
+    baselines: Sequence[str] | Mapping[str, Recipe] = DEFAULTS,
     measured: Design | None = None,
     draws: int = 64,
     evaluations: int = 1000,

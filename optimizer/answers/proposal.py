@@ -12,48 +12,13 @@ from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json
+from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, percent
 from mixlaw.optimizer.target.json import prefix_as_json, prefix_from_json
 from mixlaw.optimizer.target.target import Target, Trained
 from mixlaw.printable import Printable, html_table, text_table
 from mixlaw.recipe import Recipe
 
 FORMAT = 2
-PROPOSAL = "proposal"  # the name of the recommended recipe among forecasts
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and the ends of its 90 % interval, in one unit."""
-
-    mean: float
-    lo90: float
-    hi90: float
-
-    def text(self, unit: str = "") -> str:
-        """Value and half width, rounded together."""
-        half = (self.hi90 - self.lo90) / 2
-        digits = 4 if half <= 0 else max(0, min(6, 1 - _magnitude(half)))
-        return f"{self.mean:.{digits}f} ± {half:.{digits}f}{unit}"
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What one recipe is expected to measure on one task, frozen before it is trained.
-
-    Attributes:
-        recipe: `proposal`, or the name of a baseline.
-        task, unit: what is measured.
-        mean, lo90, hi90: expected value and 90 % interval of a measured value, in the unit.
-        law_only: what the law says without the runs nearby.
-    """
-
-    recipe: str
-    task: str
-    unit: str
-    mean: float
-    lo90: float
-    hi90: float
-    law_only: float
 
 
 @dataclass(frozen=True)
@@ -277,9 +242,9 @@ class Proposal(Printable):
         return [task, parts[0].unit, *values, gain.text()]
 
     def _notes(self) -> list[str]:
-        beaten = ", ".join(f"{name} {chance(p)}" for name, p in self.beats.items())
+        beaten = ", ".join(f"{name} {percent(p)}" for name, p in self.beats.items())
         near = f"{self.distance:.0%} of its tokens differ from the nearest measured run {self.nearest}"
-        kept = ", ".join(f"{task} {chance(p)}" for task, p in self.guarded.items())
+        kept = ", ".join(f"{task} {percent(p)}" for task, p in self.guarded.items())
         rest = self.target.to_come(self.recipe)
         return [
             *([f"goes on from {_begun(self.begun)}"] if self.begun else []),
@@ -326,18 +291,9 @@ def asdict_shallow(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
-def chance(probability: float) -> str:
-    """A probability in percent that never claims certainty."""
-    return ">99%" if probability > 0.99 else "<1%" if probability < 0.01 else f"{probability:.0%}"
-
-
 def _begun(parts: Sequence[Trained]) -> str:
     """A prefix in words."""
     return ", ".join(f"{p.tokens:,} tokens of {p.phase} ({p.mixture or 'mixture unknown'})" for p in parts)
-
-
-def _magnitude(value: float) -> int:
-    return int(f"{value:e}".split("e")[1])
 
 
 def phase_lines(recipe: Recipe) -> list[str]:

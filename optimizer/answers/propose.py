@@ -10,17 +10,16 @@ from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.surface.surface import Surfaces
-from mixlaw.optimizer.answers.flat import flat_directions
 from mixlaw.optimizer.answers.proposal import Free, Proposal
-from mixlaw.optimizer.answers.sensitivity import sizes_on_the_way, spread, unconstrained, way
-from mixlaw.optimizer.goal.evidence import Entry, cross_fitted, judged
-from mixlaw.optimizer.goal.gains import Objective
+from mixlaw.optimizer.answers.sensitivity import flat_directions, sizes_on_the_way, spread, unconstrained, way
+from mixlaw.optimizer.goal.baselines import DEFAULTS, Entry
+from mixlaw.optimizer.goal.evidence import FAR, ROUNDING, SURE, forecasts_of, sentence_of
+from mixlaw.optimizer.goal.gains import Objective, cross_fitted
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.posterior import Beliefs
-from mixlaw.optimizer.goal.rivals import BASELINES
-from mixlaw.optimizer.search.climb import one_thread
+from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, interval, probability
+from mixlaw.optimizer.search.climb import ENOUGH, best_points, on_ladder, one_thread
 from mixlaw.optimizer.search.guards import holding, kept
-from mixlaw.optimizer.search.optimize import ENOUGH, best_points, on_ladder
 from mixlaw.optimizer.search.problem import distinct, ground_of
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Target
@@ -34,7 +33,7 @@ def propose(
     domains: Sequence[Domain],
     *,
     goal: Goal | None = None,
-    baselines: Sequence[str] | Mapping[str, Recipe] = BASELINES,
+    baselines: Sequence[str] | Mapping[str, Recipe] = DEFAULTS,
     measured: Design | None = None,
     draws: int = 64,
     caution: float = 1.0,
@@ -190,3 +189,85 @@ def _free(objective: Objective, point: Points) -> Free:
 
 def _sizes(measured: Design | None) -> list[float]:
     return [] if measured is None else measured.params.tolist()
+
+
+def judged(
+    objective: Objective,
+    recipe: Recipe,
+    fitted: Tensor,
+    baselines: Mapping[str, Entry],
+    against: str,
+    measured: Design | None,
+    runs: Sequence[str],
+) -> Proposal:
+    """Tell what a recipe will bring.
+
+    Args:
+        objective: of the target; in all its worlds.
+        recipe: the recommendation.
+        fitted: log losses that are not flattered by the search, (S, T), see `cross_fitted`.
+        baselines: recipes to beat.
+        against: the best of them.
+        measured: the runs behind the beliefs, for warnings about extrapolation.
+        runs: names of the objective's measured neighbours.
+    """
+    beliefs, allowed, worth = objective.beliefs, objective.allowed, objective.worth
+    entries = {PROPOSAL: Entry(recipe, allowed), **baselines}
+    forecasts = tuple(
+        f for name, entry in entries.items() for f in forecasts_of(beliefs, entry.allowed, {name: entry.recipe})
+    )
+    losses = {name: entry.losses(beliefs, len(fitted)) for name, entry in entries.items()}
+    mine, best = fitted[:, None], losses[against]
+    beats = {name: probability(worth.total(mine, losses[name])[:, 0]) for name in baselines}
+    gain, by_task = interval(worth.total(mine, best)[:, 0]), worth.by_task(mine, best)[:, 0]
+    far, neighbour = (part[0] for part in objective.distance(allowed.read([recipe])))
+    warnings = [*_warnings(recipe, baselines, measured), *_disagreements(forecasts)]
+    if float(far) > objective.radius + ROUNDING:
+        warnings.insert(0, f"{float(far):.0%} of its tokens differ from every measured run: there the law alone speaks")
+    supported = beats[against] >= SURE and float(far) <= objective.radius + ROUNDING
+    unit = f" {worth.goal.unit}"
+    return Proposal(
+        target=allowed.target,
+        recipe=recipe,
+        supported=supported,
+        sentence=sentence_of(supported, gain, unit, against, beats[against], len(baselines)),
+        against=against,
+        unit=worth.goal.unit,
+        gain=gain,
+        plain=float(worth.total(losses[PROPOSAL][:, None], best).mean()),
+        gains={task: interval(by_task[:, t]) for t, task in enumerate(beliefs.tasks)},
+        weights=dict(zip(beliefs.tasks, worth.weights.tolist(), strict=True)),
+        beats=beats,
+        baselines={name: entry.recipe for name, entry in baselines.items()},
+        forecasts=forecasts,
+        spread={},
+        length=(recipe.phases[-1].tokens / recipe.tokens,) * 2,
+        flat=(),
+        distance=float(far),
+        radius=objective.radius if runs else 0.0,
+        nearest=runs[int(neighbour)] if runs else "",
+        warnings=tuple(warnings),
+    )
+
+
+def _warnings(recipe: Recipe, baselines: Mapping[str, Entry], measured: Design | None) -> list[str]:
+    """What is extrapolated, and which baselines the target would not allow."""
+    found = []
+    if measured is not None and len(measured):
+        for what, wanted, most in (
+            ("parameters", recipe.params, float(measured.params.max())),
+            ("tokens", recipe.tokens, float(measured.total.max())),
+        ):
+            if wanted > FAR * most:
+                found.append(f"the target has {wanted / most:.0f} times the {what} of the largest measured run")
+    for name, baseline in baselines.items():
+        broken = baseline.allowed.violations(baseline.recipe)
+        if broken:
+            found.append(f"baseline {name} is not allowed by the target ({'; '.join(broken)})")
+    return found
+
+
+def _disagreements(forecasts: Sequence[Forecast]) -> list[str]:
+    """Tasks for which the law alone lies outside the interval that nearby runs make plausible."""
+    odd = [f.task for f in forecasts if f.recipe == PROPOSAL and not f.lo90 <= f.law_only <= f.hi90]
+    return [f"law and nearby runs disagree on {', '.join(odd)}"] if odd else []

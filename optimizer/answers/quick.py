@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mixlaw.optimizer.answers.proposal import Forecast, Interval
-from mixlaw.optimizer.goal.evidence import ROUNDING, SURE, chance, forecasts_of, interval, sentence_of
+from mixlaw.optimizer.goal.evidence import ROUNDING, SURE, forecasts_of, sentence_of
 from mixlaw.optimizer.goal.gains import Objective, recipes_losses
-from mixlaw.optimizer.search.climb import one_thread
+from mixlaw.optimizer.goal.values import Forecast, Interval, interval, probability
+from mixlaw.optimizer.search.climb import FEW, best_points, on_ladder, one_thread
 from mixlaw.optimizer.search.guards import TRIFLE, excess, holding, kept
-from mixlaw.optimizer.search.optimize import FEW, best_points, on_ladder
 from mixlaw.optimizer.search.problem import Ground
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.recipe import Recipe
@@ -95,7 +94,7 @@ def _weighed(
     total = objective.worth.total(losses[:, None], objective.reference)[:, 0]
     same = tuple(phase.name for phase in recipe.phases[-len(allowed.target.phases) :]) == allowed.target.phases
     far, neighbour = (float(part[0]) for part in objective.distance(allowed.read([recipe]))) if same else (None, 0)
-    beats, gain, unit = chance(total), interval(total), objective.worth.goal.unit
+    beats, gain, unit = probability(total), interval(total), objective.worth.goal.unit
     supported = beats >= SURE and far is not None and far <= objective.radius + ROUNDING
     return Weighed(
         recipe=recipe,

@@ -12,8 +12,9 @@ import torch
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
-from mixlaw.optimizer.answers.proposal import Forecast, Interval, Proposal
+from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.goal.gains import apart
+from mixlaw.optimizer.goal.values import Forecast, Interval
 from mixlaw.printable import Printable, html_table, text_table
 from mixlaw.recipe import Recipe
 

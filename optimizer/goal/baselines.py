@@ -1,21 +1,111 @@
-"""Named recipes that a proposal has to beat: proportional, uniform, UniMax, those of Aryabumi et al. 2024 and others.
+"""Recipes that a proposal has to beat: named ones, those of published models, and whole recipes that are given.
 
-Every baseline is a function of the model size, the phases (name -> tokens, in order), the domains and the learning
+A named baseline is a function of the model size, the phases (name -> tokens, in order), the domains and the learning
 rate at the end of the last phase over the peak. Shares come from kinds and unique tokens alone; caps are not applied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from mixlaw.errors import InputError
-from mixlaw.optimizer.goal.published import PUBLISHED, Stage, filled
+from mixlaw.optimizer.goal.gains import recipes_losses
+from mixlaw.optimizer.goal.goal import Worth
+from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.goal.values import PROPOSAL
+from mixlaw.optimizer.target.feasible import Feasible
+from mixlaw.optimizer.target.history import text_and_code
+from mixlaw.optimizer.target.schedule import phase_tokens
+from mixlaw.optimizer.target.target import Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 
-#: Aryabumi et al. 2024, arXiv:2408.10914, section 2.1: code is 80 % web code and 20 % markup.
-WEB_CODE, MARKUP = 0.8, 0.2
-#: Same, table 2: code share of `init` in balanced -> text, of every `continue`, and of every cooldown.
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a published run: its tokens relative to the others, and shares of text, code and mathematics."""
+
+    tokens: float
+    text: float
+    code: float
+    math: float
+
+
+#: arXiv:2407.21783, section 3.1.2: general 50, multilingual 8; code 17; mathematics and reasoning 25 percent.
+LLAMA_3 = (Stage(15.6, 58, 17, 25),)
+#: arXiv:2502.02737: stages 1 to 3 over 10T tokens, then a decay of 1T; code and mathematics grow.
+SMOLLM2 = (Stage(6, 90, 10, 0), Stage(2, 75, 20, 5), Stage(2, 74, 16, 10), Stage(1, 62, 24, 14))
+#: arXiv:2512.13961, table 4: pretraining mixture of Dolma 3; arXiv papers and Wikipedia count as text.
+OLMO_3 = (Stage(5.93, 90.6, 6.89, 2.56),)
+#: arXiv:2409.12186, table 3: 70 code, 20 text, 10 mathematics beat 100 and 85 percent code at 7B.
+QWEN_CODER = (Stage(5.2, 20, 70, 10),)
+#: arXiv:2411.04156 and the data card of its corpora: text, then text and code, then code.
+CRYSTAL = (Stage(345, 100, 0, 0), Stage(927, 37.2, 62.8, 0), Stage(110, 9, 91, 0))
+
+PUBLISHED: Mapping[str, tuple[Stage, ...]] = {
+    "llama-3": LLAMA_3,
+    "smollm2": SMOLLM2,
+    "olmo-3": OLMO_3,
+    "qwen2.5-coder": QWEN_CODER,
+    "crystal": CRYSTAL,
+}
+
+
+def filled(stages: Sequence[Stage], phases: Mapping[str, int], domains: Sequence[Domain]) -> list[Mixture]:
+    """Mixtures of phases (name -> tokens) that follow published stages.
+
+    The last of several stages becomes the last phase; those before are laid over the phases before it, in proportion
+    to tokens.
+    """
+    sizes = list(phases.values())
+    if len(stages) == 1 or len(sizes) == 1:
+        spans = [(0.0, 1.0)] * len(sizes)
+        return [_mixture(_average(stages, span), domains) for span in spans]
+    early, spans, done = sum(sizes[:-1]), [], 0
+    for size in sizes[:-1]:
+        spans.append((done / early, (done + size) / early))
+        done += size
+    return [*(_mixture(_average(stages[:-1], span), domains) for span in spans), _mixture(stages[-1], domains)]
+
+
+def _average(stages: Sequence[Stage], span: tuple[float, float]) -> Stage:
+    """What is trained on between two points of the stages, as shares of their tokens."""
+    whole, start, parts = sum(stage.tokens for stage in stages), 0.0, []
+    for stage in stages:
+        end = start + stage.tokens / whole
+        parts.append(max(0.0, min(end, span[1]) - max(start, span[0])))
+        start = end
+    total = sum(parts)
+    text, code, math = (
+        sum(part * share for part, share in zip(parts, shares, strict=True)) / total
+        for shares in zip(*((stage.text, stage.code, stage.math) for stage in stages), strict=True)
+    )
+    return Stage(total, text, code, math)
+
+
+def _mixture(stage: Stage, domains: Sequence[Domain]) -> Mixture:
+    """Shares by kind on the domains, each group by unique tokens; a kind that is not there leaves its share."""
+    groups = [
+        (stage.text, [d for d in domains if d.kind is Kind.TEXT]),
+        (stage.code, [d for d in domains if d.kind.is_code]),
+        (stage.math, [d for d in domains if d.kind is Kind.MATH]),
+    ]
+    weights: dict[str, float] = {}
+    for share, group in groups:
+        whole = sum(d.unique_tokens for d in group)
+        weights |= {d.name: share * d.unique_tokens / whole for d in group}
+    if not sum(weights.values()) > 0:
+        weights = {d.name: float(d.unique_tokens) for d in domains}
+    return Mixture.normalised(weights)
+
+
+#: Aryabumi et al. 2024, arXiv:2408.10914, table 2: code share of `init` in balanced -> text, of every `continue`, and
+#: of every cooldown.
 BALANCED_CODE, CONTINUE_CODE, COOLDOWN_CODE = 0.5, 0.1, 0.2
 
 #: Epochs of UniMax: as often as repeats are nearly as good as fresh tokens (Muennighoff et al. 2023, arXiv:2305.16264).
@@ -128,33 +218,101 @@ def _roles(phases: tuple[str, ...]) -> list[str]:
     ]
 
 
-def text_and_code(domains: Sequence[Domain], code: float, text_kinds: Sequence[Kind] = _SLOW_TEXT) -> Mixture:
-    """Mix text domains, by unique tokens, with a share `code` of web code and markup (80 to 20, each by unique tokens).
-
-    A side without any domain leaves its share to the other; a study whose code is of another kind uses that.
-    """
-    text = _first(_of(domains, text_kinds), [d for d in domains if not d.kind.is_code])
-    web, markup = _of(domains, (Kind.CODE,)), _of(domains, (Kind.MARKUP,))
-    if not web and not markup:
-        web = [d for d in domains if d.kind.is_code]
-    if not text or not (web or markup):
-        code = 0.0 if text else 1.0
-    split = WEB_CODE if web and markup else float(bool(web))
-    weights: dict[str, float] = {}
-    for share, group in ((1 - code, text), (code * split, web), (code * (1 - split), markup)):
-        whole = sum(d.unique_tokens for d in group)
-        weights |= {d.name: share * d.unique_tokens / whole for d in group}
-    return Mixture.normalised(weights)
-
-
-def _of(domains: Sequence[Domain], kinds: Sequence[Kind]) -> list[Domain]:
-    return [d for d in domains if d.kind in kinds]
-
-
-def _first(*groups: list[Domain]) -> list[Domain]:
-    return next((group for group in groups if group), [])
-
-
 def _recipe(params: int, phases: Mapping[str, int], mixtures: Sequence[Mixture], lr_end: float) -> Recipe:
     ends = [1.0] * (len(phases) - 1) + [lr_end]
     return Recipe(params, tuple(map(Phase, phases, phases.values(), mixtures, ends)))
+
+
+DEFAULTS = ("proportional", "text-only", "balanced->text")
+SIZES = 9  # tried for a baseline whose size is free
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recipe and the target that it is for: branches of one target differ in what has been trained already."""
+
+    recipe: Recipe
+    allowed: Feasible
+
+    def losses(self, beliefs: Beliefs, count: int) -> Tensor:
+        """Log losses in every draw, (count, T)."""
+        return recipes_losses(beliefs, self.allowed, [self.recipe], count)[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Rivals:
+    """Baselines with what they are expected to measure.
+
+    Attributes:
+        entries: by name.
+        losses: log losses of each in every draw, (S, T).
+        best: name of the one that is worth most.
+    """
+
+    entries: Mapping[str, Entry]
+    losses: Mapping[str, Tensor]
+    best: str
+
+
+def rivals_of(
+    beliefs: Beliefs,
+    variants: Sequence[Feasible],
+    worth: Worth,
+    wanted: Sequence[str] | Mapping[str, Recipe],
+    draws: int,
+) -> Rivals:
+    """Build baselines for a target: for each name the best of its branches and sizes.
+
+    Raises:
+        InputError: no baseline, an unknown one, or one that is called like the proposal.
+    """
+    if not wanted or PROPOSAL in wanted:
+        raise InputError(f"give at least one baseline, none called {PROPOSAL!r}; got {list(wanted)}")
+    tried = [(name, entry) for allowed in variants for name in wanted for entry in _entries(name, wanted, allowed)]
+    every = torch.cat(
+        [_losses(beliefs, allowed, [e for _, e in tried if e.allowed is allowed], draws) for allowed in variants], 1
+    )
+    entries, losses = {}, {}
+    for name in wanted:
+        mine = [i for i, (of, _) in enumerate(tried) if of == name]
+        found = every[:, mine]  # (S, entries, T)
+        best = mine[int(worth.total(found, found[:, 0]).mean(0).argmax())]
+        entries[name], losses[name] = tried[best][1], every[:, best]
+    every = torch.stack(list(losses.values()), 1)
+    best = int(worth.total(every, every.mean(1)).mean(0).argmax())
+    return Rivals(entries, losses, list(wanted)[best])
+
+
+def _losses(beliefs: Beliefs, allowed: Feasible, entries: Sequence[Entry], draws: int) -> Tensor:
+    """Log losses of entries of one branch, (draws, entries, T)."""
+    return recipes_losses(beliefs, allowed, [entry.recipe for entry in entries], draws)
+
+
+def _entries(name: str, wanted: Sequence[str] | Mapping[str, Recipe], allowed: Feasible) -> list[Entry]:
+    """One baseline at every size to try; a recipe that is given is what it is."""
+    if isinstance(wanted, Mapping):
+        return [Entry(wanted[name], allowed)]
+    target = allowed.target
+    if target.sizes is None:
+        return [Entry(_baseline(name, target, allowed), allowed)]
+    sizes = np.geomspace(*allowed.sizes, SIZES).tolist()
+    return [Entry(_baseline(name, target.at(size), allowed), allowed) for size in sizes]
+
+
+def _baseline(name: str, target: Target, allowed: Feasible) -> Recipe:
+    """A named baseline with lengths in the middle of what is allowed, going on from the target's prefix."""
+    tokens = {part.phase: part.tokens for part in target.prefix} | phase_tokens(target, sum(allowed.cooldown) / 2)
+    whole = named(name)(target.params, tokens, allowed.domains, sum(target.lr_range) / 2)
+    past = tuple(part.as_phase() for part in target.prefix) if target.known else ()
+    first, *later = whole.phases[len(target.prefix) :]
+    return Recipe(target.params, (*past, _gone_on(first, target.under_way), *later))
+
+
+def _gone_on(phase: Phase, begun: Trained | None) -> Phase:
+    """A phase whose mixture holds from where a run is in it."""
+    if begun is None or begun.mixture is None:
+        return phase
+    rest = max(phase.tokens - begun.tokens, 0)
+    parts = ((begun.tokens, begun.mixture), (rest, phase.mixture))
+    names = {*phase.mixture, *begun.mixture}
+    return replace(phase, mixture=Mixture.normalised({d: sum(n * m.share(d) for n, m in parts) for d in names}))

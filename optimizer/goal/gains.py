@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.data.observed import to_log_loss
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.optimizer.goal.goal import Worth
-from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.goal.posterior import Beliefs, log_losses
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.optimizer.target.history import Past, past_of, with_histories
 from mixlaw.optimizer.target.points import Points
@@ -172,18 +171,6 @@ def apart(one: Tensor, other: Tensor) -> Tensor:
     return 0.5 * torch.cdist(one.flatten(1), other.flatten(1), p=1)
 
 
-def log_losses(beliefs: Beliefs, design: Design, count: int, running: bool = False) -> Tensor:
-    """Draws on the scale of log losses, as far apart as held-out runs have shown them to be, (S, R, T).
-
-    They move away from the mean of all of them, or from that of each one and those before it where it is `running`.
-    """
-    values = beliefs.draws(design.aligned(beliefs.phases, beliefs.domains), count)
-    parts = [to_log_loss(values[..., t], beliefs.units[task]) for t, task in enumerate(beliefs.tasks)]
-    losses = torch.stack(parts, -1)
-    middle = losses.cumsum(0) / torch.arange(1, count + 1)[:, None, None] if running else losses.mean(0)
-    return middle + beliefs.calibration * (losses - middle)
-
-
 def recipes_losses(beliefs: Beliefs, allowed: Feasible, recipes: Sequence[Recipe], count: int) -> Tensor:
     """Log losses of whole recipes in `count` worlds, each with the history it believes in, (count, R, T)."""
     past = past_of(allowed)
@@ -198,3 +185,20 @@ def recipes_design(beliefs: Beliefs, allowed: Feasible, recipes: Sequence[Recipe
     """
     unique = {domain.name: float(domain.unique_tokens) for domain in allowed.domains}
     return design_of(with_histories(allowed, recipes), beliefs.phases, beliefs.domains, unique)
+
+
+def cross_fitted(own: Tensor, halves: Sequence[Tensor], chosen: Sequence[Tensor]) -> Tensor:
+    """Log losses of a recipe in the worlds that chose it, freed of what the choice has flattered, (S, T).
+
+    Near a smooth optimum of S worlds the plain mean gain is too high by b ~ 1 / S, and that of recipes which one half
+    chooses and the other judges too low by b / 2, as they are worse: two parts of these and one of the plain are right.
+
+    Args:
+        own: log losses of the recipe, (S, T).
+        halves: indices of the worlds, a part for every recipe.
+        chosen: log losses (S, T) of the recipes that the worlds of each part have chosen.
+    """
+    losses = torch.empty_like(own)
+    for i, worlds in enumerate(halves):
+        losses[worlds] = chosen[1 - i][worlds]
+    return (2 * losses + own) / 3

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.observed import to_log_loss
 
 
 class Predicted(Protocol):
@@ -71,3 +73,15 @@ class Beliefs(Protocol):
 
     def draws(self, design: Design, count: int) -> Tensor:
         """Values in `count` worlds, (S, R, T), differentiable; the same index is the same world in every call."""
+
+
+def log_losses(beliefs: Beliefs, design: Design, count: int, running: bool = False) -> Tensor:
+    """Draws on the scale of log losses, as far apart as held-out runs have shown them to be, (S, R, T).
+
+    They move away from the mean of all of them, or from that of each one and those before it where it is `running`.
+    """
+    values = beliefs.draws(design.aligned(beliefs.phases, beliefs.domains), count)
+    parts = [to_log_loss(values[..., t], beliefs.units[task]) for t, task in enumerate(beliefs.tasks)]
+    losses = torch.stack(parts, -1)
+    middle = losses.cumsum(0) / torch.arange(1, count + 1)[:, None, None] if running else losses.mean(0)
+    return middle + beliefs.calibration * (losses - middle)

@@ -1,13 +1,127 @@
-"""The runs that could be trained next: likely optima at every size, branches of trunks, repeats, and spread points."""
+"""The runs that could be trained next: likely optima at every size, branches of trunks, swapped pairs and repeats."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from mixlaw.optimizer.next_runs.costs import Proxies
 from mixlaw.optimizer.target.feasible import Feasible
-from mixlaw.recipe import Phase, Recipe
+from mixlaw.recipe import Mixture, Phase, Recipe
+
+#: About so many recipes are made.
+MANY = 1000
+#: Share of the tokens by which whole batches may move the end of a phase.
+ROUNDING = 0.01
+
+
+def branched(allowed: Feasible, stems: Sequence[Recipe], others: Sequence[Recipe], seed: int = 0) -> list[Recipe]:
+    """Recipes of one size and branches of them that the target allows.
+
+    From the second phase of the target on, every recipe so far is also made with what some of the others, drawn at
+    random, have in this phase. With three phases every first phase has several second ones, and each of these several
+    last ones.
+
+    Args:
+        allowed: the recipes of the target; limits count at the size of the target.
+        stems: recipes with all phases of the target.
+        others: recipes whose mixtures and last phases are used; as long before the last phase as the stems.
+        seed: of the choice.
+    """
+    later = range(-len(allowed.target.phases) + 1, 0)
+    each = round((MANY / max(len(stems), 1)) ** (1 / max(len(later), 1))) - 1
+    generator = torch.Generator().manual_seed(seed)
+    found = list(stems)
+    for index in later:
+        for recipe in tuple(found):
+            drawn = torch.randperm(len(others), generator=generator)[: max(each, 1)].tolist()
+            found += [_with(recipe, index, others[i]) for i in drawn]
+    return kept_by(allowed, list(dict.fromkeys(found)))
+
+
+def kept_by(allowed: Feasible, recipes: Sequence[Recipe]) -> list[Recipe]:
+    """Those of some proxies, with all phases of the target, whose like the limits allow at the size of the target.
+
+    Lengths that whole tokens or batches moved a little out of their ranges are taken as if they were at their ends.
+    """
+    if not recipes:
+        return []
+    points = allowed.read(recipes)
+    low, high = torch.tensor(allowed.ranges, dtype=torch.float64).reshape(-1, 2).unbind(1)
+    free = points.lengths[:, list(allowed.affine.free)]
+    inside = free.clamp(low, high)
+    keeps = allowed.keeps(allowed.complete(points.shares, allowed.lengths(inside)))
+    keeps &= ((free - inside).abs() <= ROUNDING).all(1)
+    return [recipe for recipe, fine in zip(recipes, keeps.tolist(), strict=True) if fine]
+
+
+def _with(recipe: Recipe, index: int, other: Recipe) -> Recipe:
+    """The recipe with the mixture of another in one phase; the last phase is also as long as there."""
+    phases, its = list(recipe.phases), other.phases[index]
+    phases[index] = its if index == -1 else replace(phases[index], mixture=its.mixture)
+    return replace(recipe, phases=tuple(phases))
+
+
+#: Shares that are moved between two phases, the largest that the limits allow; below the last no pair is made.
+STEPS = (0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1)
+_LEAST = 1e-4  # weight of a domain that one of the phases lacks
+
+
+def swapped_pairs(allowed: Feasible, middle: Recipe) -> list[tuple[Recipe, Recipe]]:
+    """Pairs around a recipe, for every two neighbouring phases of the target in turn, the last two first.
+
+    With phases of lengths l and k and mixtures a and b, one recipe takes a + k d then b - l d, the other a - k d then
+    b + l d: the totals are the same, whatever the lengths. The direction d is code against the rest, or, where the
+    limits leave no room for that, a domain against the others.
+    """
+    first = len(middle.phases) - len(allowed.target.phases)
+    groups = _groups(allowed)
+    found = []
+    for late in range(len(middle.phases) - 1, first, -1):
+        pairs = (_pair(allowed, middle, middle.phases[late - 1], middle.phases[late], group) for group in groups)
+        found += [pair for pair in pairs if pair is not None][:1]
+    return found
+
+
+def _groups(allowed: Feasible) -> list[set[str]]:
+    """Domains that are moved against the others: code first, then every one by itself."""
+    names = [d.name for d in allowed.domains]
+    code = {d.name for d in allowed.domains if d.kind.is_code}
+    singles = [{name} for name in names] if len(names) > 1 else []
+    return [code, *singles] if 0 < len(code) < len(names) else singles
+
+
+def _pair(
+    allowed: Feasible, middle: Recipe, early: Phase, late: Phase, group: set[str]
+) -> tuple[Recipe, Recipe] | None:
+    """The recipes that move a group of domains as far between two phases as the limits let both of them."""
+    weight = {
+        d.name: max(min(early.mixture.share(d.name), late.mixture.share(d.name)), _LEAST) for d in allowed.domains
+    }
+    inside = sum(w for name, w in weight.items() if name in group)
+    outside = sum(weight.values()) - inside
+    direction = {name: w / inside if name in group else -w / outside for name, w in weight.items()}
+    whole = early.tokens + late.tokens
+
+    def at(step: float) -> Recipe | None:
+        """The recipe after a step along the direction, None where it leaves the simplex or the limits."""
+        one = {n: early.mixture.share(n) + step * d * late.tokens / whole for n, d in direction.items()}
+        two = {n: late.mixture.share(n) - step * d * early.tokens / whole for n, d in direction.items()}
+        if min(*one.values(), *two.values()) < 0:
+            return None
+        moved = middle.with_mixture(early.name, Mixture.normalised(one)).with_mixture(
+            late.name, Mixture.normalised(two)
+        )
+        return moved if kept_by(allowed, [moved]) else None
+
+    for step in STEPS:
+        one, two = at(step), at(-step)
+        if one is not None and two is not None:
+            return one, two
+    return None
+
 
 #: Cooldowns of other recipes that each trunk is tried with.
 BRANCHES = 2

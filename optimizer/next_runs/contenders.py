@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mixlaw.optimizer.goal.baselines import DEFAULTS, rivals_of
+from mixlaw.optimizer.goal.evidence import near_runs
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal, worth_of
 from mixlaw.optimizer.goal.posterior import Beliefs
-from mixlaw.optimizer.goal.rivals import BASELINES, rivals_of
-from mixlaw.optimizer.goal.trust import near_runs
 from mixlaw.optimizer.search.climb import climb, random_starts
-from mixlaw.optimizer.search.guards import guarded_by
+from mixlaw.optimizer.search.problem import guarded_by
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.optimizer.target.points import Points
 
@@ -75,7 +75,7 @@ def contest_of(beliefs: Beliefs, variants: Sequence[Feasible], goal: Goal, world
         InputError: an unknown task or baseline in the goal or the guard.
     """
     worth = worth_of(goal, beliefs)
-    rivals = rivals_of(beliefs, variants, worth, BASELINES, worlds)
+    rivals = rivals_of(beliefs, variants, worth, DEFAULTS, worlds)
     rival, guarded = rivals.losses[rivals.best], guarded_by(variants[0].target.guard, rivals, beliefs.tasks)
     every, (none, _) = torch.arange(worlds), near_runs(variants[0], None)  # proxies may go where no run has been
     spaces = tuple(Objective(beliefs, a, worth, rival, every, 0.0, none, math.inf, guarded) for a in variants)

@@ -11,16 +11,15 @@ from torch import Tensor
 
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.goal.gains import Objective, log_losses
+from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal
-from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.goal.posterior import Beliefs, log_losses
 from mixlaw.optimizer.next_runs.candidates import Candidate, pool_of
-from mixlaw.optimizer.next_runs.choose import WORLDS
 from mixlaw.optimizer.next_runs.contenders import Contest, contest_of, gains_of
 from mixlaw.optimizer.next_runs.costs import Prices, Proxies
 from mixlaw.optimizer.next_runs.first_design import cold_start
 from mixlaw.optimizer.next_runs.suggestion import Job, Suggestion, Value
-from mixlaw.optimizer.next_runs.value import TRIFLE, Batch, Outlook, choose_batch, plausible
+from mixlaw.optimizer.next_runs.value import TRIFLE, WORLDS, Batch, Outlook, choose_batch, plausible
 from mixlaw.optimizer.target.feasible import Feasible, feasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Target

@@ -3,49 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from mixlaw.errors import InputError
-from mixlaw.optimizer.goal.evidence import chance
-from mixlaw.optimizer.goal.gains import Guarded, Objective
-from mixlaw.optimizer.goal.rivals import Rivals
-from mixlaw.optimizer.search.climb import Value, refine_each
-from mixlaw.optimizer.search.optimize import candidates
+from mixlaw.optimizer.goal.gains import Objective
+from mixlaw.optimizer.goal.values import probability
+from mixlaw.optimizer.search.climb import Value, candidates, refine_each
 from mixlaw.optimizer.target.feasible import Infeasible, feasible
 from mixlaw.optimizer.target.limits import Limit, without
 from mixlaw.optimizer.target.points import Points
-from mixlaw.optimizer.target.target import Guard
 
 #: Excess over a guard, in percent of loss, that is put down to the search.
 TRIFLE = 0.01
 #: Recipes that are tried where the best one breaks a guard, and how many of them a search starts from besides it.
 TRIED, STARTS = 128, 3
-
-
-def guarded_by(guard: Guard | None, rivals: Rivals, tasks: Sequence[str]) -> Guarded | None:
-    """A target's guard on the axes of the tasks.
-
-    Raises:
-        InputError: an unknown baseline or task.
-    """
-    if guard is None:
-        return None
-    than = guard.than or rivals.best
-    if than not in rivals.losses:
-        raise InputError(
-            f"the guard names baseline {than!r}, compared are {', '.join(rivals.losses)}; name one of them"
-        )
-    most = guard.most if isinstance(guard.most, Mapping) else dict.fromkeys(tasks, guard.most)
-    unknown = [task for task in most if task not in tasks]
-    if unknown:
-        raise InputError(f"the guard names task {unknown[0]!r}, fitted are {', '.join(tasks)}; rename it")
-    limits = torch.tensor([float(most.get(task, math.inf)) for task in tasks], dtype=torch.float64)
-    return Guarded(rivals.losses[than], limits, guard.sure, than)
 
 
 def kept(objective: Objective, losses: Tensor) -> dict[str, float]:
@@ -55,7 +29,7 @@ def kept(objective: Objective, losses: Tensor) -> dict[str, float]:
         return {}
     gains = objective.worth.by_task(losses[:, None], guarded.losses[objective.worlds])[:, 0] + guarded.most
     tasks = enumerate(objective.beliefs.tasks)
-    return {task: chance(gains[:, t]) for t, task in tasks if bool(guarded.most[t].isfinite())}
+    return {task: probability(gains[:, t]) for t, task in tasks if bool(guarded.most[t].isfinite())}
 
 
 def holding(objective: Objective, point: Points) -> Points:

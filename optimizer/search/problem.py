@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,14 +11,13 @@ import torch
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
-from mixlaw.optimizer.goal.gains import Objective
+from mixlaw.optimizer.goal.baselines import DEFAULTS, Rivals, rivals_of
+from mixlaw.optimizer.goal.evidence import near_runs, radius_of
+from mixlaw.optimizer.goal.gains import Guarded, Objective
 from mixlaw.optimizer.goal.goal import Goal, worth_of
 from mixlaw.optimizer.goal.posterior import Beliefs
-from mixlaw.optimizer.goal.rivals import BASELINES, Rivals, rivals_of
-from mixlaw.optimizer.goal.trust import near_runs, radius_of
-from mixlaw.optimizer.search.guards import guarded_by
 from mixlaw.optimizer.target.feasible import Feasible, feasible
-from mixlaw.optimizer.target.target import Target
+from mixlaw.optimizer.target.target import Guard, Target
 from mixlaw.recipe import Domain, Recipe
 
 
@@ -47,7 +47,7 @@ def ground_of(
     domains: Sequence[Domain],
     *,
     goal: Goal | None = None,
-    baselines: Sequence[str] | Mapping[str, Recipe] = BASELINES,
+    baselines: Sequence[str] | Mapping[str, Recipe] = DEFAULTS,
     measured: Design | None = None,
     draws: int = 64,
     caution: float = 1.0,
@@ -81,3 +81,24 @@ def distinct(beliefs: Beliefs, draws: int) -> int:
         raise InputError(f"draws must be at least 8, got {draws}; intervals need worlds to differ")
     there = min(len(m.draws) for m in beliefs.members) if isinstance(beliefs, Surfaces) else draws
     return min(draws, there) // 2 * 2
+
+
+def guarded_by(guard: Guard | None, rivals: Rivals, tasks: Sequence[str]) -> Guarded | None:
+    """A target's guard on the axes of the tasks.
+
+    Raises:
+        InputError: an unknown baseline or task.
+    """
+    if guard is None:
+        return None
+    than = guard.than or rivals.best
+    if than not in rivals.losses:
+        raise InputError(
+            f"the guard names baseline {than!r}, compared are {', '.join(rivals.losses)}; name one of them"
+        )
+    most = guard.most if isinstance(guard.most, Mapping) else dict.fromkeys(tasks, guard.most)
+    unknown = [task for task in most if task not in tasks]
+    if unknown:
+        raise InputError(f"the guard names task {unknown[0]!r}, fitted are {', '.join(tasks)}; rename it")
+    limits = torch.tensor([float(most.get(task, math.inf)) for task in tasks], dtype=torch.float64)
+    return Guarded(rivals.losses[than], limits, guard.sure, than)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.target.centre import Polytope, centre_of
-from mixlaw.optimizer.target.chart import Chart
 from mixlaw.optimizer.target.limits import Limit, Rule, bounds_of, conflict, extreme, limits_of
 from mixlaw.optimizer.target.points import Points
-from mixlaw.optimizer.target.target import Lengths, Span, Target
+from mixlaw.optimizer.target.polytope import Polytope, centre_of
+from mixlaw.optimizer.target.schedule import Lengths
+from mixlaw.optimizer.target.target import Span, Target
 from mixlaw.recipe import Domain, Mixture, Phase, Recipe
 
 Floats = NDArray[np.float64]
@@ -98,10 +98,6 @@ class Feasible:
     def drawn(self, points: Points) -> Points:
         """Recipes of any kind drawn inside the limits."""
         return self.points(self.numbers(points)).detach()
-
-    def chart(self) -> Chart:
-        """The same recipes as plain variables under linear constraints."""
-        return Chart(self)
 
     @property
     def movable(self) -> Tensor:

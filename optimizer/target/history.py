@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.optimizer.goal.baselines import text_and_code
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Trained
-from mixlaw.recipe import Phase, Recipe
+from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 
+#: Aryabumi et al. 2024, arXiv:2408.10914, section 2.1: code is 80 % web code and 20 % markup.
+WEB_CODE, MARKUP = 0.8, 0.2
 #: Code shares that a foreign checkpoint may have seen: none, that of Llama 3 (arXiv:2407.21783, 17 %), half of it (the
 #: balanced model of Aryabumi et al. 2024, arXiv:2408.10914). Their number is odd: worlds take turns, and halves of them
 #: are compared.
@@ -98,3 +99,30 @@ def _histories(allowed: Feasible) -> list[tuple[Phase, ...]]:
 
     shares = HISTORIES[:1] if allowed.target.known else HISTORIES
     return [tuple(phase(part, code) for part in allowed.target.prefix) for code in shares]
+
+
+def text_and_code(domains: Sequence[Domain], code: float, text_kinds: Sequence[Kind] = (Kind.TEXT,)) -> Mixture:
+    """Mix text domains, by unique tokens, with a share `code` of web code and markup (80 to 20, each by unique tokens).
+
+    A side without any domain leaves its share to the other; a study whose code is of another kind uses that.
+    """
+    text = _first(_of(domains, text_kinds), [d for d in domains if not d.kind.is_code])
+    web, markup = _of(domains, (Kind.CODE,)), _of(domains, (Kind.MARKUP,))
+    if not web and not markup:
+        web = [d for d in domains if d.kind.is_code]
+    if not text or not (web or markup):
+        code = 0.0 if text else 1.0
+    split = WEB_CODE if web and markup else float(bool(web))
+    weights: dict[str, float] = {}
+    for share, group in ((1 - code, text), (code * split, web), (code * (1 - split), markup)):
+        whole = sum(d.unique_tokens for d in group)
+        weights |= {d.name: share * d.unique_tokens / whole for d in group}
+    return Mixture.normalised(weights)
+
+
+def _of(domains: Sequence[Domain], kinds: Sequence[Kind]) -> list[Domain]:
+    return [d for d in domains if d.kind in kinds]
+
+
+def _first(*groups: list[Domain]) -> list[Domain]:
+    return next((group for group in groups if group), [])

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from mixlaw.optimizer.target.target import WHOLE, Lengths, Span, Target, members
-from mixlaw.recipe import Domain
+from mixlaw.errors import InputError
+from mixlaw.optimizer.target.schedule import Lengths
+from mixlaw.optimizer.target.target import WHOLE, Span, Target
+from mixlaw.recipe import Domain, Kind
 
 Floats = NDArray[np.float64]
 
@@ -266,3 +268,25 @@ def solve(
         options={"primal_feasibility_tolerance": 1e-10},
     )
     return None if found.x is None else np.asarray(found.x, dtype=np.float64)
+
+
+def members(name: str, domains: Sequence[Domain]) -> list[int]:
+    """Indices of the domains that a name in a limit means: one domain, a kind, or all code or text.
+
+    Raises:
+        InputError: it means none of them.
+    """
+    group, _, what = name.partition(":")
+    if not what:
+        found = [j for j, domain in enumerate(domains) if domain.name == name]
+    elif group == "all" and what in ("code", "text"):
+        found = [j for j, domain in enumerate(domains) if domain.kind.is_code == (what == "code")]
+    else:
+        found = [j for j, domain in enumerate(domains) if group == "kind" and domain.kind.value == what]
+    if not found:
+        kinds = ", ".join(f"kind:{kind.value}" for kind in Kind)
+        raise InputError(
+            f"a limit names domain {name!r}, the domains are {', '.join(sorted(d.name for d in domains))}; "
+            f"rename it, or name a kind that is there ({kinds}), all:code or all:text"
+        )
+    return found

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
 from mixlaw.printable import Printable
-from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+from mixlaw.recipe import Domain, Mixture, Phase, Recipe
 
 Floats = NDArray[np.float64]
 Span = tuple[float, float]
@@ -196,12 +196,6 @@ class Target(Printable):
             used += sizes[phase]
         return {**sizes, self.phases[-1]: last}
 
-    def phase_tokens(self, cooldown: float) -> dict[str, int]:
-        """Whole tokens of each phase where the last takes the share `cooldown` and free lengths are in mid-range."""
-        lengths = Lengths.of(self)
-        free = [*(sum(span) / 2 for span in lengths.ranges[:-1]), *([cooldown] if lengths.ranges else [])]
-        return self.split(lengths(np.array(free)).tolist())
-
     def epochs(self, domain: Domain) -> float:
         """How often the unique tokens of a domain may be seen."""
         by_kind = self.domain_epochs.get(f"kind:{domain.kind.value}", self.max_epochs)
@@ -235,73 +229,3 @@ class Target(Printable):
     def _repeats(self) -> str:
         own = "".join(f", {most:g} of {name.removeprefix('kind:')}" for name, most in self.domain_epochs.items())
         return f"at most {self.max_epochs:g} epochs{own}"
-
-
-@dataclass(frozen=True, eq=False)
-class Lengths:
-    """Lengths of the phases, as shares of the tokens still to be trained: an affine function of G free ones.
-
-    Attributes:
-        base: lengths where all free ones are 0, (P,).
-        step: change by each free length, (P, G).
-        free: index of the phase that each free length is of.
-        ranges: least and greatest value of each, as the target asks for.
-        left: index of the phases whose length is what the free ones leave.
-        left_range: least and greatest sum of their lengths.
-    """
-
-    base: Floats
-    step: Floats
-    free: tuple[int, ...]
-    ranges: tuple[Span, ...]
-    left: tuple[int, ...]
-    left_range: Span
-
-    def __call__(self, free: Floats) -> Floats:
-        """Lengths (..., P) for free ones (..., G)."""
-        return np.asarray(self.base + free @ self.step.T)
-
-    @classmethod
-    def of(cls, target: Target) -> Lengths:
-        """Which lengths of a target are free: those with a range, and the cooldown's."""
-        last = len(target.phases) - 1
-        if last == 0:
-            return cls(np.ones(1), np.zeros((1, 0)), (), (), (0,), (1.0, 1.0))
-        given = {i: target.lengths.get(phase, 1.0) for i, phase in enumerate(target.phases[:-1])}
-        ranged = {i: value for i, value in given.items() if isinstance(value, tuple)}
-        left = {i: float(value) for i, value in given.items() if not isinstance(value, tuple)}
-        left_range = (LEAST, 1.0)
-        if not left:  # all lengths have ranges: the first is what the others leave
-            first, left_range = next(iter(ranged.items()))
-            left = {first: 1.0}
-            del ranged[first]
-        free = (*ranged, last)
-        base, step = np.zeros(last + 1), np.zeros((last + 1, len(free)))
-        for i, weight in left.items():
-            base[i] = weight / sum(left.values())
-            step[i] = -base[i]
-        for g, i in enumerate(free):
-            step[i, g] = 1.0
-        return cls(base, step, free, (*ranged.values(), target.cooldown), tuple(left), left_range)
-
-
-def members(name: str, domains: Sequence[Domain]) -> list[int]:
-    """Indices of the domains that a name in a limit means: one domain, a kind, or all code or text.
-
-    Raises:
-        InputError: it means none of them.
-    """
-    group, _, what = name.partition(":")
-    if not what:
-        found = [j for j, domain in enumerate(domains) if domain.name == name]
-    elif group == "all" and what in ("code", "text"):
-        found = [j for j, domain in enumerate(domains) if domain.kind.is_code == (what == "code")]
-    else:
-        found = [j for j, domain in enumerate(domains) if group == "kind" and domain.kind.value == what]
-    if not found:
-        kinds = ", ".join(f"kind:{kind.value}" for kind in Kind)
-        raise InputError(
-            f"a limit names domain {name!r}, the domains are {', '.join(sorted(d.name for d in domains))}; "
-            f"rename it, or name a kind that is there ({kinds}), all:code or all:text"
-        )
-    return found

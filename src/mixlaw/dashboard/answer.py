@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from mixlaw.analysis.data.code_share import code_share
 from mixlaw.dashboard.view import View
 from mixlaw.dashboard.watched import Opened
-from mixlaw.optimizer.answers.proposal import PROPOSAL, Forecast, Interval, chance
 from mixlaw.optimizer.answers.quick import Weighed, weighed
+from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, percent
 from mixlaw.plots.gain_bars import plain_gains
 from mixlaw.plots.landscapes import plain_ternary, plain_two_phases
 from mixlaw.plots.recipes import plain_schedule
@@ -61,14 +61,14 @@ class Answer:
         """Numbers of the recipe at hand, each with what it is."""
         here, recipe = self.here, self.here.recipe
         yield here.gain.text(), f"{here.unit} gained over {here.against}, 90 % interval"
-        yield chance(here.beats), f"chance to beat {here.against}"
+        yield percent(here.beats), f"chance to beat {here.against}"
         shares = " / ".join(f"{code_share(p.mixture, self.study.domains):.0%}" for p in recipe.phases)
         yield shares, "code share of " + " / ".join(p.name for p in recipe.phases)
         last = recipe.phases[-1]
         yield f"{last.tokens / recipe.tokens:.1%}", f"of {count(recipe.tokens)} tokens in {last.name}"
         if here.guarded:
             worst = min(here.guarded, key=lambda task: here.guarded[task])
-            yield chance(here.guarded[worst]), f"chance that the guard holds for {worst}, the least sure task"
+            yield percent(here.guarded[worst]), f"chance that the guard holds for {worst}, the least sure task"
         if here.distance is not None and here.nearest:
             yield f"{here.distance:.0%}", f"of its tokens differ from the nearest run, {here.nearest}"
 

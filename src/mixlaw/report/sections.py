@@ -15,8 +15,9 @@ from mixlaw.analysis.data.recipes import largest_run
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.optimizer.answers.compare import Worthwhile
 from mixlaw.optimizer.answers.front import Front
-from mixlaw.optimizer.answers.proposal import PROPOSAL, Interval, Proposal, chance
+from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.answers.verify import Verification
+from mixlaw.optimizer.goal.values import PROPOSAL, Interval, percent
 from mixlaw.plots import (
     Curve,
     Node,
@@ -128,7 +129,7 @@ def _recommendation(data: ReportData, proposal: Proposal | None) -> str:
     shares = " / ".join(f"{code_share(p.mixture, data.domains):.0%}" for p in recipe.phases)
     facts = [
         (proposal.gain.text(f" {proposal.unit}"), f"gain over {proposal.against}, 90 % interval"),
-        (chance(proposal.beats[proposal.against]), f"chance to beat {proposal.against}"),
+        (percent(proposal.beats[proposal.against]), f"chance to beat {proposal.against}"),
         (shares, "code share of " + " / ".join(p.name for p in recipe.phases)),
         (f"{last.tokens / recipe.tokens:.0%}", f"of {count(recipe.tokens)} tokens in {last.name}"),
     ]
@@ -192,7 +193,7 @@ def _gains(proposal: Proposal) -> str:
     for task, gain in proposal.gains.items():
         parts = [proposal.forecast(name, task) for name in proposal.recipes]
         rows.append([task, parts[0].unit, *(Interval(f.mean, f.lo90, f.hi90).text() for f in parts), gain.text()])
-    beats = ", ".join(f"{name} {chance(p)}" for name, p in proposal.beats.items())
+    beats = ", ".join(f"{name} {percent(p)}" for name, p in proposal.beats.items())
     note = f"Gains compare two recipes in the same world, so their intervals are narrower. Chance to beat: {beats}."
     return f"{table(rows)}<p class='soft'>{escape(note)}</p>"
 

@@ -52,7 +52,7 @@ def propose(
         _check_size(study, target)
     surfaces = study.surfaces()
     from mixlaw.optimizer.answers.propose import propose
-    from mixlaw.optimizer.goal.rivals import BASELINES
+    from mixlaw.optimizer.goal.baselines import DEFAULTS
 
     with progress_or_bar("propose", progress) as report:
         proposal = propose(
@@ -60,7 +60,7 @@ def propose(
             target,
             study.domains,
             goal=goal or study.goal(surfaces),
-            baselines=BASELINES if baselines is None else baselines,
+            baselines=DEFAULTS if baselines is None else baselines,
             measured=study.design(),
             progress=report,
         )

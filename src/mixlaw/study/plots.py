@@ -12,7 +12,8 @@ from mixlaw import plots
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
 from mixlaw.folder.names import RecipeLike, recipe_of
-from mixlaw.optimizer.answers.proposal import PROPOSAL, Proposal
+from mixlaw.optimizer.answers.proposal import Proposal
+from mixlaw.optimizer.goal.values import PROPOSAL
 from mixlaw.plots.style import themed
 from mixlaw.printable import Printable
 from mixlaw.study.choosing import pareto, verify, what_if

@@ -1,0 +1,67 @@
+"""Values that answers are made of: intervals, forecasts and probabilities."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+PROPOSAL = "proposal"  # the name of the recommended recipe among forecasts
+Z90 = 1.645  # half width of a normal 90 % interval in standard deviations
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the ends of its 90 % interval, in one unit."""
+
+    mean: float
+    lo90: float
+    hi90: float
+
+    def text(self, unit: str = "") -> str:
+        """Value and half width, rounded together."""
+        half = (self.hi90 - self.lo90) / 2
+        digits = 4 if half <= 0 else max(0, min(6, 1 - _magnitude(half)))
+        return f"{self.mean:.{digits}f} ± {half:.{digits}f}{unit}"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one recipe is expected to measure on one task, frozen before it is trained.
+
+    Attributes:
+        recipe: `proposal`, or the name of a baseline.
+        task, unit: what is measured.
+        mean, lo90, hi90: expected value and 90 % interval of a measured value, in the unit.
+        law_only: what the law says without the runs nearby.
+    """
+
+    recipe: str
+    task: str
+    unit: str
+    mean: float
+    lo90: float
+    hi90: float
+    law_only: float
+
+
+def interval(values: Tensor) -> Interval:
+    """Mean and normal 90 % interval of values over worlds, (S,)."""
+    mean, half = float(values.mean()), Z90 * float(values.std())
+    return Interval(mean, mean - half, mean + half)
+
+
+def probability(values: Tensor) -> float:
+    """Probability that a gain is positive, from its mean and spread over worlds, (S,)."""
+    spread = max(float(values.std()), 1e-9)
+    return 0.5 * (1 + math.erf(float(values.mean()) / spread / math.sqrt(2)))
+
+
+def percent(probability: float) -> str:
+    """A probability in percent that never claims certainty."""
+    return ">99%" if probability > 0.99 else "<1%" if probability < 0.01 else f"{probability:.0%}"
+
+
+def _magnitude(value: float) -> int:
+    return int(f"{value:e}".split("e")[1])
