@@ -1,24 +1,17 @@
-"""Verified synthetic code: problems of two dozen families with solutions and tests, kept where the tests pass."""
+"""Verified synthetic code: problems with solutions and tests in several layouts, kept where the tests pass."""
 
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from random import Random
 
-from mixlaw.demo import problems_lists, problems_numbers, problems_objects, problems_text
-from mixlaw.demo.problems import Family, Problem, write
+from mixlaw.demo.families import FAMILIES, Problem, block
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.document import Document, digest
 from mixlaw.runner.evaluate.sandbox.run import Status, run_python
 
-#: Every generator of problems.
-FAMILIES: tuple[Family, ...] = (
-    *problems_lists.FAMILIES,
-    *problems_text.FAMILIES,
-    *problems_numbers.FAMILIES,
-    *problems_objects.FAMILIES,
-)
 BATCH = 250  # programs verified by one process; a process starts in some 20 ms, a program runs in well under one
 SECONDS = 20.0  # for a batch
 STALE = 50  # batches without a single new problem: the families have nothing more to give
@@ -94,3 +87,42 @@ def verify(problems: Sequence[Problem]) -> list[bool]:
         return passed
     half = len(problems) // 2
     return [*verify(problems[:half]), *verify(problems[half:])] if half else [False]
+
+
+def write(problem: Problem, rng: Random) -> str:
+    """The problem as a text, in one of several layouts."""
+    layouts = (_comments, _docstring, _markdown, _test_function)
+    return rng.choice(layouts)(problem)
+
+
+def _wrapped(text: str, indent: str = "", width: int = 88) -> str:
+    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)
+
+
+def _comments(problem: Problem) -> str:
+    checks = "\n".join(problem.checks)
+    return f"{_wrapped(problem.statement, '# ')}\n\n{problem.solution}\n\n{checks}\n"
+
+
+def _docstring(problem: Problem) -> str:
+    last = problem.solution.rfind("\ndef ") + 1  # helpers stand before the function that is asked for
+    head, _, body = problem.solution[last:].partition(":\n")
+    head = problem.solution[:last] + head
+    told = _wrapped(f'"""{problem.statement}', "    ").rstrip()
+    ending = "" if "\n" not in told else "\n    "
+    checks = "\n".join(problem.checks)
+    return f'{head}:\n{told}{ending}"""\n{body}\n\n{checks}\n'
+
+
+def _markdown(problem: Problem) -> str:
+    checks = "\n".join(problem.checks)
+    return (
+        f"## Problem\n\n{_wrapped(problem.statement)}\n\n## Solution\n\n```python\n{problem.solution}```\n\n"
+        f"## Tests\n\n```python\n{checks}\n```\n"
+    )
+
+
+def _test_function(problem: Problem) -> str:
+    name = problem.solution.split("(")[0].split(":")[0].split()[-1].lower()
+    tests = f"def test_{name}():\n{block(problem.checks)}\n"
+    return f'"""{_wrapped(problem.statement)}\n"""\n\n\n{problem.solution}\n\n{tests}'
