@@ -9,8 +9,9 @@ from itertools import product
 import polars as pl
 import torch
 
-from mixlaw.analysis.audit.audit import Held, audit, calibrate
-from mixlaw.analysis.audit.folds import Fold, folds
+from mixlaw.analysis.audit.audit import audit
+from mixlaw.analysis.audit.folds import folds
+from mixlaw.analysis.audit.held import Fold, Held, calibrate
 from mixlaw.analysis.audit.stacking import chosen, combined, stack
 from mixlaw.analysis.data.observed import Observed, observe
 from mixlaw.analysis.laws.base import Law

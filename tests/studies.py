@@ -11,8 +11,8 @@ import polars as pl
 import torch
 
 from mixlaw import import_runs
-from mixlaw.analysis.audit.audit import Held, audit
-from mixlaw.analysis.audit.folds import Fold
+from mixlaw.analysis.audit.audit import audit
+from mixlaw.analysis.audit.held import Fold, Held
 from mixlaw.analysis.data.observed import observe
 from mixlaw.analysis.laws import Exposure
 from mixlaw.analysis.surface.member import fit_member

@@ -6,8 +6,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mixlaw.analysis.audit.audit import Audit, audit_table
 from mixlaw.analysis.audit.readiness import Readiness, Verdict, readiness
+from mixlaw.analysis.audit.result import Audit, audit_table
 from mixlaw.analysis.data.observed import Observed, observe
 from mixlaw.errors import InputError
 

@@ -12,8 +12,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from mixlaw.analysis.audit import stacking
-from mixlaw.analysis.audit.audit import Held
-from mixlaw.analysis.audit.folds import Fold
+from mixlaw.analysis.audit.held import Fold, Held
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Observed, observe
 from mixlaw.analysis.fit import fit

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
+from mixlaw.analysis.audit.held import Fold
 from mixlaw.analysis.data.design import Design, same_shares
 
 #: Folds of mixtures.
 PARTS = 5
 #: Fewer rows than this left to learn from, or this many to judge by, make no fold.
 ENOUGH, JUDGED = 8, 3
-
-
-@dataclass(frozen=True, eq=False)
-class Fold:
-    """Rows to learn from and rows to predict.
-
-    Attributes:
-        kind: "mixtures", "largest size" or "phase order".
-        train, test: row numbers; no run and no mixture is in both.
-        extrapolates: whether it shows how the law goes on beyond what was measured: a larger size, from at least two.
-    """
-
-    kind: str
-    train: Tensor
-    test: Tensor
-    extrapolates: bool = False
 
 
 def folds(design: Design, seed: int) -> list[Fold]:
@@ -39,25 +28,22 @@ def folds(design: Design, seed: int) -> list[Fold]:
 
 def mixture_groups(design: Design) -> Tensor:
     """Number of the group of each row, (R,): rows of one run or of one mixture by phase are one group."""
-    group = design.mixture_index.tolist()
-    first: dict[str, int] = {}
-    merged = {g: g for g in group}
-    for g, run in zip(group, design.runs, strict=True):  # checkpoints of one run may differ in mixture
-        root = merged[first.setdefault(run, g)]
-        merged = {k: root if v == merged[g] else v for k, v in merged.items()} if merged[g] != root else merged
-    number = {g: i for i, g in enumerate(dict.fromkeys(merged[g] for g in group))}
-    return torch.tensor([number[merged[g]] for g in group])
+    run, mixture = design.run_index.numpy(), design.mixture_index.numpy()
+    runs, mixtures = int(run.max()) + 1, int(mixture.max()) + 1
+    # Checkpoints of one run may differ in mixture, so runs and mixtures are joined as a graph.
+    edges = coo_array((np.ones(len(run)), (run, runs + mixture)), shape=(runs + mixtures, runs + mixtures))
+    return torch.tensor(connected_components(edges, directed=False)[1][run], dtype=torch.long)
 
 
 def _mixtures(design: Design, seed: int) -> list[Fold]:
     group = mixture_groups(design)
     if int(group.max()) + 1 < PARTS:  # one mixture throughout: hold out runs
         group = design.run_index
-    count = int(group.max()) + 1
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    part = torch.empty(count, dtype=torch.long)
-    part[order] = torch.arange(count) % PARTS
-    return [_fold("mixtures", part[group] == i) for i in range(min(PARTS, count))]
+    parts = min(PARTS, int(group.max()) + 1)
+    if parts < 2:
+        return []
+    split = GroupKFold(parts, shuffle=True, random_state=seed).split(group, groups=group)
+    return [Fold("mixtures", torch.tensor(train), torch.tensor(test)) for train, test in split]
 
 
 def _largest_size(design: Design) -> list[Fold]:

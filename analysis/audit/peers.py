@@ -1,102 +1,100 @@
-"""Predictors that are hard to beat: the mean, the nearest run, one size's ranking, linear regression, LightGBM."""
+"""Peers that are hard to beat, as scikit-learn estimators of a Design; and mixtures chosen without a fit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
+from sklearn.dummy import DummyRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import RidgeCV
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import Tensor
 
 from mixlaw.analysis.data.coordinates import Features
 from mixlaw.analysis.data.design import Design, Floats
 
-#: Maps measured recipes, their values of one task (R,) and new recipes to predictions.
-Baseline = Callable[[Design, Floats, Design], Floats]
 #: Fewer rows than this and boosted trees only memorise.
 TREES_NEED = 60
+TREES = "boosted trees"
 
 
-def mean(train: Design, values: Floats, new: Design) -> Floats:
-    """The mean of what was measured: what a task says that recipes do not move."""
-    return np.full(len(new), values.mean())
+class Coordinates(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Log exposures, size and tokens of recipes in standard units of the measured ones, (R, F)."""
+
+    def fit(self, design: Design, values: Floats | None = None) -> Self:
+        """Learn centre and units."""
+        self.features_ = Features.of(design)
+        return self
+
+    def transform(self, design: Design) -> Floats:
+        """Coordinates of every recipe."""
+        coordinates: Floats = self.features_(design).numpy()
+        return coordinates
 
 
-def nearest_run(train: Design, values: Floats, new: Design) -> Floats:
-    """The value of the run whose recipe is nearest in log exposures, size and tokens."""
-    features = Features.of(train)
-    found: Floats = values[torch.cdist(features(new), features(train)).argmin(1).numpy()]
-    return found
-
-
-def single_scale(train: Design, values: Floats, new: Design) -> Floats:
+class SingleScale(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """The value of the nearest mixture at the largest measured size: ranking at one scale (DataDecide)."""
-    largest = torch.nonzero(train.at_largest).squeeze(1)
-    at = train.select(largest)
-    gap = torch.cdist(new.shares.flatten(1), at.shares.flatten(1))
-    found: Floats = values[largest.numpy()][gap.argmin(1).numpy()]
+
+    def fit(self, design: Design, values: Floats) -> Self:
+        """Keep the runs of the largest size."""
+        largest = torch.nonzero(design.at_largest).squeeze(1)
+        self.nearest_ = KNeighborsRegressor(1).fit(_shares(design.select(largest)), values[largest.numpy()])
+        return self
+
+    def predict(self, design: Design) -> Floats:
+        """Values of recipes of any size, (R,)."""
+        predicted: Floats = self.nearest_.predict(_shares(design))
+        return predicted
+
+
+def peers(rows: int) -> dict[str, Any]:
+    """Estimators that fit this many rows, by the name that the audit prints: `fit(design, values).predict(design)`.
+
+    The mean suits a task that recipes do not move; ridge regression picks its penalty by leave-one-out.
+    """
+    columns = FunctionTransformer(_columns)
+    found: dict[str, Any] = {
+        "mean": make_pipeline(columns, DummyRegressor()),
+        "nearest run": make_pipeline(Coordinates(), KNeighborsRegressor(1)),
+        "single scale": SingleScale(),
+        "linear": make_pipeline(columns, StandardScaler(), RidgeCV(np.geomspace(1e-3, 1e3, 13))),
+    }
+    if rows >= TREES_NEED:
+        found[TREES] = make_pipeline(columns, HistGradientBoostingRegressor(early_stopping=False, random_state=0))
     return found
 
 
-def linear(train: Design, values: Floats, new: Design) -> Floats:
-    """Ridge regression on shares by phase, log size and log tokens; the penalty is chosen by leave-one-out."""
-    x, z = _columns(train), _columns(new)
-    centre, unit = x.mean(0), x.std(0) + 1e-9
-    left, singular, right = np.linalg.svd((x - centre) / unit, full_matrices=False)
-    residual, best = values - values.mean(), (np.inf, np.zeros(x.shape[1]))
-    for penalty in np.geomspace(1e-3, 1e3, 13):
-        shrink = singular**2 / (singular**2 + penalty)
-        leverage = (left**2 * shrink).sum(1) + 1 / len(values)
-        fitted = left @ (shrink * (left.T @ residual))
-        score = float(np.mean(((residual - fitted) / np.clip(1 - leverage, 1e-3, None)) ** 2))
-        slopes = right.T @ (singular / (singular**2 + penalty) * (left.T @ residual))
-        best = min(best, (score, slopes), key=lambda pair: pair[0])
-    predicted: Floats = values.mean() + (z - centre) / unit @ best[1]
-    return predicted
+def _shares(design: Design) -> Floats:
+    shares: Floats = design.shares.flatten(1).numpy()
+    return shares
 
 
-def lightgbm(train: Design, values: Floats, new: Design) -> Floats:
-    """Boosted trees as RegMix sets them (1,000 rounds, rate .01); NaN where LightGBM is absent or rows are few."""
-    if len(values) < TREES_NEED:
-        return np.full(len(new), np.nan)
-    try:
-        from lightgbm import LGBMRegressor  # an extra, used for comparison only; it takes seconds to import
-    except ImportError:
-        return np.full(len(new), np.nan)
-    trees = LGBMRegressor(n_estimators=1000, learning_rate=0.01, verbose=-1, n_jobs=1)
-    return np.asarray(trees.fit(_columns(train), values).predict(_columns(new)), dtype=np.float64)
+def _columns(design: Design) -> Floats:
+    """Shares by phase, log size, log tokens and progress, (R, P K + 3)."""
+    size = torch.stack([design.params.log(), design.total.log(), design.progress], 1)
+    return np.concatenate([_shares(design), size.numpy()], 1)
 
 
 def uniform_choice(design: Design) -> Floats:
     """How far every recipe is from as many tokens of each domain, (R,)."""
-    return _apart(design, torch.ones_like(design.unique))
+    return _distance(design, torch.ones_like(design.unique))
 
 
 def proportional_choice(design: Design) -> Floats:
     """How far every recipe is from tokens in proportion to what each domain has; NaN where that is unlimited, (R,)."""
-    return _apart(design, design.unique)
+    return _distance(design, design.unique)
 
 
-def _apart(design: Design, wanted: Tensor) -> Floats:
-    shares = wanted / wanted.sum(1, keepdim=True)
-    found: Floats = (design.mixture - shares).abs().sum(1).numpy()
-    return found
+def _distance(design: Design, wanted: Tensor) -> Floats:
+    distance: Floats = (design.mixture - wanted / wanted.sum(1, keepdim=True)).abs().sum(1).numpy()
+    return distance
 
 
-def _columns(design: Design) -> Floats:
-    parts = [design.shares.flatten(1), torch.stack([design.params.log(), design.total.log(), design.progress], 1)]
-    columns: Floats = torch.cat(parts, 1).numpy()
-    return columns
-
-
-#: All of them by the name that the audit prints.
-BASELINES: dict[str, Baseline] = {
-    "mean": mean,
-    "nearest run": nearest_run,
-    "single scale": single_scale,
-    "linear": linear,
-    "LightGBM": lightgbm,
-}
-
-#: Mixtures that are chosen without any fit: the recipe nearest to them stands for them.
+#: Mixtures that are chosen without any fit: the measured recipe nearest to them represents them.
 CHOICES: dict[str, Callable[[Design], Floats]] = {"uniform": uniform_choice, "proportional": proportional_choice}

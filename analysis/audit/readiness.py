@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+import polars as pl
 import torch
+from scipy.special import fdtri
 from torch import Tensor
 
-from mixlaw.analysis.audit.audit import OURS, SIGNAL, Audit
+from mixlaw.analysis.audit.result import OURS, SIGNAL, Audit
 from mixlaw.analysis.data.observed import GIVEN_DOUBT, Observed
 
 #: Probability that a task that is nothing but noise passes for signal at one size.
@@ -142,8 +144,6 @@ def _last(observed: Observed, t: int) -> Tensor:
 
 def _signal(observed: Observed, t: int, rows: Tensor, noise: Tensor, chance: float | None) -> SizeSignal:
     """Analysis of variance: the spread of the runs over what seeds alone would give."""
-    from scipy.stats import f as fisher
-
     own, value = observed.variance[t, rows], observed.value[t, rows]
     repeats, doubt = observed.noise[t], float(observed.doubt[t])
     if bool(repeats.isnan()):
@@ -154,7 +154,7 @@ def _signal(observed: Observed, t: int, rows: Tensor, noise: Tensor, chance: flo
     between = float(observed.target[t, rows].var())
     ratio = between / given**2
     # The standard error of a log standard deviation from n degrees of freedom is 1 / sqrt(2 n).
-    limit = fisher.ppf(1 - FALSE_SIGNAL, len(rows) - 1, 0.5 / doubt**2)
+    limit = fdtri(len(rows) - 1, 0.5 / doubt**2, 1 - FALSE_SIGNAL)
     unit = float(value.std()) / math.sqrt(between) if between > 0 else 0.0
     seeds = given * unit if unit > 0 else given
     near = chance is not None and float(value.mean()) - chance < 2 * seeds
@@ -170,8 +170,6 @@ def _signal(observed: Observed, t: int, rows: Tensor, noise: Tensor, chance: flo
 
 def _explained(audit: Audit, task: str) -> float | None:
     """One minus squared error over that of the mean, on held-out mixtures."""
-    import polars as pl
-
     part = audit.table.filter(pl.col("task") == task, pl.col("fold") == "mixtures")
     error = dict(zip(part["method"], part["error"], strict=True))
     if OURS not in error or not error.get("mean"):

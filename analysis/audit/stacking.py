@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.audit.audit import Held, calibrate
+from mixlaw.analysis.audit.held import Held, calibrate
 from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.laws.identify import one_size
 

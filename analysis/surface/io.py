@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mixlaw.analysis.audit.audit import Audit, Held, audit_table
-from mixlaw.analysis.audit.folds import Fold
+from mixlaw.analysis.audit.held import Fold, Held
+from mixlaw.analysis.audit.result import Audit, audit_table
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.fitting.pooling import Prior

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.audit.audit import Audit
 from mixlaw.analysis.audit.readiness import Readiness, readiness
+from mixlaw.analysis.audit.result import Audit
 from mixlaw.analysis.data.design import Design, Floats
 from mixlaw.analysis.data.observed import Z90, Observed, from_log_loss
 from mixlaw.analysis.surface.link import FittedLink, binomial, followed, through

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.audit.audit import Audit
+from mixlaw.analysis.audit.result import Audit
 from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.surface.io import read, write
 from mixlaw.analysis.surface.link import FittedLink

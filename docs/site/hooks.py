@@ -33,7 +33,12 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "Analysis",
         "Records in, surfaces out.",
         (
-            *("mixlaw.analysis.data.design.Design", "mixlaw.analysis.surface.surface", "mixlaw.analysis.audit.audit"),
+            *(
+                "mixlaw.analysis.data.design.Design",
+                "mixlaw.analysis.surface.surface",
+                "mixlaw.analysis.surface.model",
+                "mixlaw.analysis.audit.result",
+            ),
             *("mixlaw.analysis.surface.link", "mixlaw.analysis.audit.readiness", "mixlaw.analysis.data.code_share"),
         ),
     ),

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import torch
 from numpy.typing import NDArray
 
-from mixlaw.analysis.audit.audit import Held
+from mixlaw.analysis.audit.held import Held
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Z90, from_log_loss, to_log_loss
 from mixlaw.analysis.surface.surface import Surfaces

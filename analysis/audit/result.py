@@ -1,0 +1,82 @@
+"""What an audit found: held-out figures of a fit and of its peers, as a table that prints itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from mixlaw.analysis.audit.held import Held
+from mixlaw.printable import Printable
+
+#: A task moves with recipes if held-out errors are below this share of those of its mean.
+SIGNAL = 0.9
+OURS, LAW, DIRECT = "surfaces", "law alone", "without link"
+#: Figures of a method: width of the printed column and format.
+NUMBERS = {
+    "error": (9, ".2%"),
+    "spearman": (10, ".3f"),
+    "regret": (9, ".2%"),
+    "coverage": (10, ".0%"),
+    "width": (9, ".2%"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Audit(Printable):
+    """Held-out figures of a fit.
+
+    Attributes:
+        table: one row per fold kind, task and method: `rows` held out, `error` (root mean square of relative error of
+            the loss), `spearman`, `regret` (how much worse, relative, than the best held-out run is the one that the
+            method would have chosen), `coverage` of the 90 % intervals and their median relative `width`; empty where a
+            method has none.
+        held: what was predicted for the rows of each fold, not yet calibrated.
+    """
+
+    table: pl.DataFrame
+    held: tuple[Held, ...] = ()
+
+    def has_signal(self, task: str) -> bool:
+        """Whether held-out mixtures of a task are predicted better than by its mean; True where none was held out."""
+        part = self.table.filter(pl.col("task") == task, pl.col("fold") == "mixtures")
+        if not part.height:
+            return True
+        error = dict(zip(part["method"], part["error"], strict=True))
+        return bool(error[OURS] < SIGNAL * error["mean"])
+
+    def of_link(self, task: str) -> tuple[float, float] | None:
+        """Held-out error of a linked task through its link and by its own fit; None where none was held out."""
+        part = self.table.filter(pl.col("task") == task, pl.col("method").is_in([OURS, DIRECT]))
+        found = {method: (rows["error"] ** 2).mean() for (method,), rows in part.group_by("method")}
+        if DIRECT not in found:
+            return None
+        return float(found[OURS]) ** 0.5, float(found[DIRECT]) ** 0.5  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        if not self.table.height:
+            return "audit: too few runs to hold any out"
+        lines = ["audit: held-out runs, medians over tasks (error, regret and width relative to the loss)"]
+        for (kind,), part in self.table.group_by("fold", maintain_order=True):
+            rows = int(part["rows"].max())  # type: ignore[arg-type]
+            lines.append(f"  leave {kind} out ({rows} rows)")
+            lines.append(f"    {'':14}" + "".join(f"{name:>{width}}" for name, (width, _) in NUMBERS.items()))
+            lines += [f"    {line}" for line in _lines(part)]
+        return "\n".join(lines)
+
+
+def _lines(part: pl.DataFrame) -> list[str]:
+    compared = part.filter(pl.col("method") != DIRECT)  # it has rows of linked tasks alone
+    middle = compared.group_by("method", maintain_order=True).agg(pl.col(*NUMBERS).median())
+    return [
+        f"{row['method']:14}"
+        + "".join(f"{'' if row[n] is None else format(row[n], how):>{width}}" for n, (width, how) in NUMBERS.items())
+        for row in middle.iter_rows(named=True)
+    ]
+
+
+def audit_table(rows: Sequence[dict[str, object]]) -> pl.DataFrame:
+    """The audit's columns with their types, also when there are no rows."""
+    schema: dict[str, pl.DataType] = dict.fromkeys(("fold", "task", "method"), pl.String()) | {"rows": pl.Int64()}
+    return pl.DataFrame(list(rows), schema=schema | dict.fromkeys(NUMBERS, pl.Float64()))
