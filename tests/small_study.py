@@ -75,13 +75,18 @@ def documents(line: str, rng: np.random.Generator) -> str:
 
 def prepare(folder: Path, settings: str = SETTINGS) -> Path:
     """Make the study with its data, nothing trained; return its folder."""
-    rng = np.random.default_rng(0)
     folder.mkdir()
     (folder / "study.toml").write_text(settings)
-    (folder / "text.jsonl").write_text(documents("the model sees a word and another one after it", rng))
-    (folder / "code.jsonl").write_text(documents("def f(x): return x + 1 if x else None # end", rng))
+    write_documents(folder)
     open_study(folder).prepare()
     return folder
+
+
+def write_documents(folder: Path) -> None:
+    """The sources of both domains."""
+    rng = np.random.default_rng(0)
+    (folder / "text.jsonl").write_text(documents("the model sees a word and another one after it", rng))
+    (folder / "code.jsonl").write_text(documents("def f(x): return x + 1 if x else None # end", rng))
 
 
 def copy(prepared: Path, folder: Path) -> Study:

@@ -222,7 +222,7 @@ def test_the_command_writes_all_trainers_and_says_units_and_what_is_missing(stud
 
 def test_a_wrong_trainer_domain_or_length_is_refused(study: Study, tmp_path: Path) -> None:
     recipe = study.path / "recipe.json"
-    assert "there is no export for 'nemo'" in refused(study.path, "export", study.path, recipe, "--to", "nemo")
+    assert "there is no trainer 'nemo'" in refused(study.path, "export", study.path, recipe, "--to", "nemo")
     wrong = tmp_path / "wrong.toml"
     for text, sentence in [
         ('[paths]\nbooks = "x"\n', "paths.books is no domain"),

@@ -209,7 +209,7 @@ def test_a_log_that_was_killed_and_taken_up_again_counts_once(tmp_path: Path) ->
 
 
 def test_plots_name_what_is_missing(fitted: Study, trained: Study) -> None:
-    with pytest.raises(InputError, match="there is no task 'none'; the surfaces know task0, task1"):
+    with pytest.raises(InputError, match="there is no task 'none'; choose one of task0, task1"):
         fitted.plots.response("none")
     with pytest.raises(InputError, match=r"three domains of .*, got web, books"):
         fitted.plots.ternary("task0", ("web", "books"))

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,7 @@ class Proposal(Printable):
         free: the optimum without bounds, repetition limits, guards and trust region.
         way: the best recipe at smaller sizes, and at this one.
         guarded: probability by task that the guard of the target holds.
+        created: when it was frozen, UTC in ISO 8601, which orders the proposals of a study; empty before that.
     """
 
     target: Target
@@ -139,11 +141,13 @@ class Proposal(Printable):
     free: Free | None = None
     way: tuple[Step, ...] = ()
     guarded: Mapping[str, float] = field(default_factory=dict)
+    created: str = field(default="", compare=False)
 
     @property
     def id(self) -> str:
-        """Content hash."""
-        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:12]
+        """Hash of the content; when it was frozen is no part of it, so proposing the same twice freezes it once."""
+        content = {name: value for name, value in self.as_json().items() if name != "created"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def recipes(self) -> dict[str, Recipe]:
@@ -210,7 +214,7 @@ class Proposal(Printable):
         """Write `<id>.json` into the folder, once; what stands there under that name already is the same proposal."""
         path = folder / f"{self.id}.json"
         if not path.exists():
-            write_json(path, self.as_json())
+            write_json(path, {**self.as_json(), "created": datetime.now(UTC).isoformat(timespec="microseconds")})
         return path
 
     def __str__(self) -> str:
@@ -267,13 +271,13 @@ class Proposal(Printable):
 
 
 def load_proposals(folder: Path) -> tuple[Proposal, ...]:
-    """All frozen proposals of a folder, oldest first.
+    """All frozen proposals of a folder, in the order in which they were created.
 
     Raises:
         InputError: a file is not a proposal, or was changed after it was frozen.
     """
     found = []
-    for path in sorted(folder.glob("*.json"), key=lambda p: (p.stat().st_mtime_ns, p.name)):
+    for path in sorted(folder.glob("*.json")):
         try:
             proposal = Proposal.from_json(json.loads(path.read_text(encoding="utf-8")))
         except (KeyError, TypeError, json.JSONDecodeError) as error:
@@ -283,7 +287,7 @@ def load_proposals(folder: Path) -> tuple[Proposal, ...]:
                 f"{path} was changed after it was frozen: its content is {proposal.id}; restore or remove it"
             )
         found.append(proposal)
-    return tuple(found)
+    return tuple(sorted(found, key=lambda proposal: (proposal.created, proposal.id)))
 
 
 def asdict_shallow(value: Any) -> dict[str, Any]:

@@ -9,6 +9,13 @@ class InputError(ValueError):
     """Something given to mixlaw is wrong; the message says what, the value seen, and what to do next."""
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question for the name that is most like this one; empty if none is."""
+    from difflib import get_close_matches
+
+    return "".join(f"did you mean {close!r}?" for close in get_close_matches(name, list(known), 1))
+
+
 def unknown(what: str, name: str, known: Iterable[str], *, most: int = 12) -> InputError:
     """The error for a name that does not exist: the name that was probably meant, or what there is.
 
@@ -16,10 +23,8 @@ def unknown(what: str, name: str, known: Iterable[str], *, most: int = 12) -> In
         >>> str(unknown("law", "Exposur", ["Additive", "Exposure"]))
         "there is no law 'Exposur'; did you mean 'Exposure'?"
     """
-    from difflib import get_close_matches
-
     names = list(known)
-    if close := get_close_matches(name, names, 1):
-        return InputError(f"there is no {what} {name!r}; did you mean {close[0]!r}?")
+    if question := did_you_mean(name, names):
+        return InputError(f"there is no {what} {name!r}; {question}")
     listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
     return InputError(f"there is no {what} {name!r}; choose one of {listed or 'none yet'}")

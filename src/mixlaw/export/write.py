@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, unknown
 from mixlaw.export.blend import Blend, blends
 from mixlaw.export.trainers import TRAINERS, Trainer
 from mixlaw.files import write_text
@@ -105,7 +105,7 @@ def export(
 
 def _trainer(name: str) -> Trainer:
     if name not in TRAINERS:
-        raise InputError(f"there is no export for {name!r}; choose one of {', '.join(TRAINERS)}")
+        raise unknown("trainer", name, TRAINERS)
     return TRAINERS[name]
 
 

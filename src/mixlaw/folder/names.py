@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, did_you_mean
 from mixlaw.folder import Folder
 from mixlaw.recipe import Recipe
 from mixlaw.settings.recipes import read_recipe
@@ -13,11 +14,11 @@ from mixlaw.settings.recipes import read_recipe
 RecipeLike = Recipe | str | Path
 
 
-def recipe_of(folder: Folder, name: RecipeLike | None, other: str = "") -> Recipe:
+def recipe_of(folder: Folder, name: RecipeLike | None, also: Sequence[str] = ()) -> Recipe:
     """The recipe that is meant; that of the last proposal where the name is None.
 
     Raises:
-        InputError: there is none; `other` is what else could have been meant.
+        InputError: there is none; `also` are names of baselines that would have been understood.
     """
     if isinstance(name, Recipe):
         return name
@@ -34,10 +35,13 @@ def recipe_of(folder: Folder, name: RecipeLike | None, other: str = "") -> Recip
         return chosen[-1].recipe
     if Path(str(name)).is_file():
         return read_recipe(Path(str(name)), folder.settings)
-    runs = [r for r in folder.records() if name in (r.run, r.recipe.lineage)]
+    records = folder.records()
+    runs = [r for r in records if name in (r.run, r.recipe.lineage)]
     if not runs:
+        question = did_you_mean(str(name), [*{r.run: None for r in records}, *(p.id for p in proposals), *also])
+        known = f", nor a baseline ({', '.join(also)})" if also else ""
         raise InputError(
             f"{str(name)!r} is no file, no run of {folder.path} and none of its proposals"
-            f"{f', nor {other}' if other else ''}; give one of them"
+            f"{known}; {question or 'give one of them'}"
         )
     return max(runs, key=lambda r: r.progress).recipe

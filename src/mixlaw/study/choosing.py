@@ -110,7 +110,7 @@ def what_if(study: Folder, recipe: RecipeLike | None = None, against: RecipeLike
         end, phases = chosen.phases[-1].lr_end, {phase.name: phase.tokens for phase in chosen.phases}
         baseline = named(against)(chosen.params, phases, known, 0.0 if end is None else end)
     else:
-        baseline = recipe_of(study, against, f"a baseline ({', '.join(BASELINES)})")
+        baseline = recipe_of(study, against, list(BASELINES))
     name = against.lineage if isinstance(against, Recipe) else str(against)
     return what_if(surfaces, chosen, study.domains_or_unlimited, baseline, against=name)
 

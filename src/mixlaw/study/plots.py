@@ -9,7 +9,7 @@ from inspect import getdoc
 from typing import TYPE_CHECKING
 
 from mixlaw import plots
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, unknown
 from mixlaw.folder import Folder
 from mixlaw.folder.names import RecipeLike, recipe_of
 from mixlaw.optimizer.answers.proposal import Proposal
@@ -233,7 +233,7 @@ class Plots(Printable):
     def _task(self, task: str | None) -> str:
         known = self._surfaces.tasks
         if task is not None and task not in known:
-            raise InputError(f"there is no task {task!r}; the surfaces know {', '.join(known)}")
+            raise unknown("task", task, known)
         return task or known[0]
 
     def _recipe(self, name: RecipeLike | None) -> Recipe:
