@@ -19,7 +19,7 @@ COMMANDS = {
     "open_study needs pydantic": ["-c", "import mixlaw; mixlaw.open_study"],
     "import torch (for comparison)": ["-c", "import torch"],
     "libraries of a worker": ["-c", LIBRARIES],
-    "the same, collecting seldom": ["-c", f"from mixlaw.collector import *; collect_seldom(); {LIBRARIES}"],
+    "the same, collecting rarely": ["-c", f"from mixlaw.machine import *; collect_rarely(); {LIBRARIES}"],
 }
 
 

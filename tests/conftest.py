@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from mixlaw.collector import collect_seldom
+from mixlaw.machine import collect_rarely
 
-collect_seldom()
+collect_rarely()
 torch.set_num_threads(1)  # tests are small and run side by side
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -45,17 +45,19 @@ def test_mixtures_and_recipes_equal_the_plain_data_that_they_are_made_of() -> No
     assert HALF == {"web": 0.5, "code": 0.5, "books": 0.0}
     assert HALF != {"web": 1.0}
     assert RECIPE.unique == {"code": 300}
-    for value in (RECIPE, *RECIPE.phases):
+    values: list[Any] = [RECIPE, *RECIPE.phases]
+    for value in values:
         assert value == value.as_json()
         assert value != {**value.as_json(), "name": "another"}
 
 
 def test_what_a_recipe_holds_cannot_be_changed() -> None:
-    for mapping, key in ((HALF.shares, "web"), (RECIPE.unique, "code")):
+    cases: list[Any] = [(HALF.shares, "web"), (RECIPE.unique, "code")]
+    for mapping, key in cases:
         with pytest.raises(TypeError, match="cannot be changed"):
-            mapping[key] = 1  # type: ignore[index]
+            mapping[key] = 1
         with pytest.raises(TypeError, match="cannot be changed"):
-            mapping.update({key: 1})  # type: ignore[attr-defined]
+            mapping.update({key: 1})
 
 
 def test_truth_is_no_number_of_parameters() -> None:

@@ -23,7 +23,6 @@ BASE = {
     "mixlaw.machine",
     "mixlaw.printable",
     "mixlaw.progress",
-    "mixlaw.collector",
 }
 ALLOWED = {
     "runner": BASE | {"mixlaw.runner"},

@@ -230,7 +230,7 @@ def test_a_study_names_the_link_of_a_task(tmp_path: Path) -> None:
     import_runs(folder, tmp_path / "runs.csv")
     study = open_study(folder)
     assert tasks in (folder / "study.toml").read_text(encoding="utf-8")
-    found = study.fit(law="Chinchilla")
+    found = study.fit(law="Chinchilla", save=True)
     assert found.links["score"].link.chance == pytest.approx(0.25, abs=1e-5)
     assert study.surfaces().chance == {"score": 0.25}
     assert found.readiness["score"].words in str(found)

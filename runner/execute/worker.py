@@ -23,9 +23,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from mixlaw.collector import collect_as_usual, collect_seldom
 from mixlaw.errors import InputError
-from mixlaw.machine import keep_freed_memory
+from mixlaw.machine import collect_as_usual, collect_rarely, keep_freed_memory
 from mixlaw.recipe import Recipe
 from mixlaw.records import Measurement, Record, write_record
 from mixlaw.runner.batches.loader import Batches
@@ -144,7 +143,7 @@ def _tell_log(entry: Entry | None) -> None:
 
 def _load() -> None:
     """Import what every segment takes; stdout belongs to the protocol, and libraries that print go to stderr."""
-    collect_seldom()
+    collect_rarely()
     from transformers import LlamaForCausalLM  # noqa: F401
     from transformers.utils import logging
 

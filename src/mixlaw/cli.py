@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mixlaw.collector import collect_seldom
 from mixlaw.errors import InputError
+from mixlaw.machine import collect_rarely
 from mixlaw.printable import Printable
 
 app = typer.Typer(
@@ -377,7 +377,7 @@ def _print(result: Any, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point: exit code 2 and one sentence for bad input, 1 for a run that was stopped or failed."""
-    collect_seldom()
+    collect_rarely()
     try:
         code = app(standalone_mode=False)
     except InputError as error:

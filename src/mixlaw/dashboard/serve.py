@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mixlaw.collector import collect_as_usual
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
+from mixlaw.machine import collect_as_usual
 from mixlaw.printable import Printable
 
 if TYPE_CHECKING:

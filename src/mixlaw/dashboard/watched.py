@@ -85,7 +85,7 @@ def opened(path: Path) -> Opened:
         InputError: study.toml, surfaces, proposals or records are not there, wrong or damaged; or there is no target.
     """
     stamp, study = stamp_of(path), Folder(path)
-    surfaces, target = study.surfaces(), study.target()
+    target, surfaces = study.target(), study.surfaces()
     names = tuple(target.phases)
     same = [p.recipe for p in study.proposals() if tuple(f.name for f in p.recipe.phases[-len(names) :]) == names]
     return Opened(
