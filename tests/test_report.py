@@ -99,15 +99,16 @@ def test_it_says_what_is_not_known_and_how_to_make_it_again(data: ReportData, pa
         assert f"{package} {version(package)}" in again
 
 
-def test_a_page_that_would_grow_too_large_leaves_plots_of_tasks_out_and_says_how_to_draw_them(
+def test_of_many_tasks_those_that_weigh_most_are_plotted_and_the_others_named(
     data: ReportData, page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    most = len(page.encode()) - 20_000
-    monkeypatch.setattr("mixlaw.report.sections.MOST_BYTES", most)
-    small = report(data)
-    assert len(small.encode()) <= most
-    assert "leaves out task1; <code>study.plots.response(&#x27;task1&#x27;)</code> in Python draws" in small
-    assert "leaves out" not in page
+    monkeypatch.setattr("mixlaw.report.sections.MOST_TASKS", 1)
+    proposal = replace(data.proposals[-1], weights={"task1": 2.0, "task0": 1.0})
+    small = report(replace(data, proposals=(proposal,)))
+    assert small.count("<summary>1 more tasks</summary>") == 3
+    assert "<code>study.plots.response(&#x27;task0&#x27;)</code> in Python draws" in small
+    assert page.count('class="plot"') - small.count('class="plot"') == 4
+    assert "more tasks" not in page
 
 
 def test_names_from_outside_cannot_run_as_script(page: str) -> None:
@@ -136,7 +137,7 @@ def test_without_a_proposal_it_says_how_to_get_one(data: ReportData) -> None:
     bare = report(replace(data, proposals=(), nodes=(), verification=None))
     assert "run <code>mixlaw propose</code>" in bare
     assert "the largest measured run" in bare
-    assert "No foretold recipe has been trained yet" in bare
+    assert "None of the predicted recipes has been trained yet" in bare
 
 
 def test_in_a_browser_all_plots_draw_without_errors_network_or_sideways_scrolling(

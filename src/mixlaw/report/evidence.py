@@ -39,9 +39,9 @@ def reproduce(study: Folder) -> tuple[str, ...]:
     toml = hashlib.sha256((study.path / "study.toml").read_bytes()).hexdigest()[:12]
     own = study.has_data
     data = [f"data and training settings: {study.setup.identity}"] if own else []
-    commands = ["mixlaw prepare", "mixlaw run"] if own else ["mixlaw import RUNS.csv"]
-    verbs = [*commands, "mixlaw fit", "mixlaw propose", "mixlaw verify", "mixlaw report"]
-    return (f"study.toml: sha256 {toml}", *data, *(f"{verb} STUDY" for verb in verbs))
+    commands = ["mixlaw prepare STUDY", "mixlaw run STUDY"] if own else ["mixlaw import STUDY RUNS.csv"]
+    commands += [f"mixlaw {verb} STUDY" for verb in ("fit", "propose", "verify", "report")]
+    return (f"study.toml: sha256 {toml}", *data, *commands)
 
 
 def curves(study: Folder, runs: Sequence[str] = ()) -> tuple[Curve, ...]:
@@ -75,11 +75,11 @@ def _entries(lines: Iterable[str]) -> Iterable[tuple[float, float]]:
     """Tokens and loss of the lines that have a finite one; a line that a kill cut short has none."""
     for line in lines:
         try:
-            told = json.loads(line)
+            entry = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if "tokens" in told and math.isfinite(float(told["loss"])):
-            yield float(told["tokens"]), float(told["loss"])
+        if "tokens" in entry and math.isfinite(float(entry["loss"])):
+            yield float(entry["tokens"]), float(entry["loss"])
 
 
 def _curve(segment: Segment, tokens: tuple[float, ...], loss: tuple[float, ...]) -> Curve:

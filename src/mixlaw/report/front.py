@@ -11,13 +11,13 @@ from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.plots import front as plotted
 from mixlaw.plots.hover import recipe_words
 from mixlaw.plots.style import count
-from mixlaw.report.page import Told, page, plot, table
+from mixlaw.report.page import HoverTexts, page, plot, table
 
 if TYPE_CHECKING:
     from mixlaw.optimizer.answers.front import Front
 
 
-def front_part(front: Front, proposal: Proposal | None = None, told: Told | None = None) -> str:
+def front_part(front: Front, proposal: Proposal | None = None, texts: HoverTexts | None = None) -> str:
     """Plot and table of a front; the proposal beside it where its gains refer to the same baseline."""
     names = " and ".join(front.groups)
     figure = front_figure(front, proposal)
@@ -25,7 +25,7 @@ def front_part(front: Front, proposal: Proposal | None = None, told: Told | None
     return "".join(
         [
             f"<p>{escape(front.sentence)} The groups: {escape('; '.join(groups))}.</p>",
-            plot(figure, f"Gains of the recipes between {names}", told),
+            plot(figure, f"Gains of the recipes between {names}", texts),
             _recipes(front),
         ]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -81,12 +81,12 @@ const dark = window.matchMedia('(prefers-color-scheme: dark)');
 const mode = () => dark.matches ? 'dark' : 'light';
 const config = {responsive: true, displaylogo: false, displayModeBar: 'hover',
   modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d']};
-const told = JSON.parse(document.getElementById('told').textContent);
+const texts = JSON.parse(document.getElementById('texts').textContent);
 function draw(box) {
   if (box.dataset.drawn) return;
   box.dataset.drawn = '1';
   const figure = JSON.parse(box.nextElementSibling.textContent);
-  const words = i => typeof i === 'number' ? told[i] : i;
+  const words = i => typeof i === 'number' ? texts[i] : i;
   figure.data.filter(trace => trace.hovertext).forEach(trace => {
     trace.hovertext = Array.isArray(trace.hovertext) ? trace.hovertext.map(words) : words(trace.hovertext);
   });
@@ -106,8 +106,8 @@ window.addEventListener('beforeprint', () => boxes.forEach(draw));
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
-    """What plots say of the dots that are pointed at: each text stands on the page once, plots hold its number.
+class HoverTexts:
+    """What plots show when a dot is pointed at: each text is on the page once, plots hold its number.
 
     Attributes:
         numbers: of the texts; an empty one is the first, so that no number is mistaken for nothing.
@@ -119,20 +119,20 @@ class Told:
         """The number of a text."""
         return self.numbers.setdefault(text, len(self.numbers))
 
-    def keep(self, traces: Sequence[dict[str, Any]]) -> None:
-        """Put numbers in the place of the texts of a plot's dots."""
+    def move_from(self, traces: Sequence[dict[str, Any]]) -> None:
+        """Replace the hover texts of a plot by their numbers."""
         for trace in traces:
             if text := trace.get("hovertext"):
                 trace["hovertext"] = self.number(text) if isinstance(text, str) else list(map(self.number, text))
 
     def script(self) -> str:
         """All texts, where the page's script finds them."""
-        texts = json.dumps([*self.numbers], ensure_ascii=False)
-        return f'<script id="told" type="application/json">{_inert(texts)}</script>'
+        listed = json.dumps([*self.numbers], ensure_ascii=False)
+        return f'<script id="texts" type="application/json">{_inert(listed)}</script>'
 
 
-def page(title: str, body: str, told: Told | None = None) -> str:
-    """A whole page around a body, with style, plotly and behaviour inside: it asks nothing of any network."""
+def page(title: str, body: str, texts: HoverTexts | None = None) -> str:
+    """A whole page around a body, with style, plotly and behaviour inside: it needs no network."""
     look = {mode: template.to_plotly_json() for mode, template in TEMPLATES.items()}
     return "\n".join(
         [
@@ -145,7 +145,7 @@ def page(title: str, body: str, told: Told | None = None) -> str:
             f"<script>{get_plotlyjs()}</script>",
             "</head><body>",
             body,
-            (told or Told()).script(),
+            (texts or HoverTexts()).script(),
             f'<script id="look" type="application/json">{_inert(json.dumps(look))}</script>',
             f"<script>{SCRIPT}</script>",
             "</body></html>\n",
@@ -153,19 +153,19 @@ def page(title: str, body: str, told: Told | None = None) -> str:
     )
 
 
-def plot(figure: go.Figure, alt: str, told: Told | None = None, least: int = 0) -> str:
+def plot(figure: go.Figure, alt: str, texts: HoverTexts | None = None, least: int = 0) -> str:
     """A figure as a box that draws itself when it comes near the window.
 
     Args:
         figure: what is drawn.
         alt: tells what it shows.
-        told: texts of the page, where those of its dots are kept; without it they stand in the plot.
+        texts: of the page, which takes those of the dots; without it they stay in the plot.
         least: width in pixels that it needs; on a narrower page it is moved sideways.
     """
     figure.layout.template = None  # the page has one for each mode
     height, plain = int(figure.layout.height), json.loads(figure.to_json())
-    if told:
-        told.keep(plain["data"])
+    if texts:
+        texts.move_from(plain["data"])
     drawn = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
     style = f"height:{height}px" + (f";min-width:{least}px" if least else "")
     box = f'<div class="plot" role="img" aria-label="{escape(alt)}" style="{style}"></div>'
@@ -195,21 +195,9 @@ def bullets(items: Sequence[str]) -> str:
 
 
 def words(text: str) -> str:
-    """Escape a sentence, backquotes to code."""
+    """Escape a sentence, with words in backquotes as code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if i % 2 and i < len(parts) - 1 else part for i, part in enumerate(parts))
-
-
-def within(parts: Iterable[tuple[str, str]], room: int) -> tuple[str, list[str]]:
-    """Named pieces of a page one after the other as long as there is room (bytes), and the names of those left out."""
-    kept, left = "", list[str]()
-    for name, part in parts:
-        size = len((kept + part).encode())
-        if left or size > room:
-            left.append(name)
-        else:
-            kept += part
-    return kept, left
 
 
 def section(name: str, title: str, *parts: str) -> str:
@@ -218,5 +206,5 @@ def section(name: str, title: str, *parts: str) -> str:
 
 
 def _inert(text: str) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return text.replace("</", "<\\/").replace("<!--", "<\\!--")
+    """JSON that cannot end the script element around it."""
+    return text.replace("</", "<\\/").replace("<!--", "\\u003c!--")

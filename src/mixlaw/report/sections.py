@@ -35,26 +35,25 @@ from mixlaw.plots import (
     spread,
     worth,
 )
-from mixlaw.plots.hover import run_words
 from mixlaw.plots.style import count
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.report.front import front_part
-from mixlaw.report.page import Told, bullets, page, plot, section, table, within, words
+from mixlaw.report.page import HoverTexts, bullets, page, plot, section, table, words
 
-MOST_BYTES = 5_900_000  # of the page: it is attached to decisions
-MOST_SEGMENTS = 300  # that a picture tells apart
+MOST_TASKS = 12  # with plots of their own: more would make the page too large to attach
+MOST_SEGMENTS = 300  # that can be told apart in a plot
 
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """What a report shows; what is empty is left out, with a word on how to get it.
+    """The content of a report; empty parts are left out, with a note on how to get them.
 
     Attributes:
         title: of the page, usually the name of the study.
         surfaces: fitted tasks.
         table: the measured runs.
         domains: all domains of the study.
-        worth: what one more point of each domain in each phase is worth to each task.
+        worth: change of each task per extra point of each domain in each phase.
         curves: training losses as logged.
         proposals: frozen proposals, oldest first; the last one is recommended.
         nodes: segments of the plan.
@@ -78,35 +77,34 @@ class ReportData:
 
 def report(data: ReportData) -> str:
     """Write the page as one HTML document that needs no network and no other file."""
-    told = Told()
-    for text in run_words(data.surfaces.observed.design):  # first, so that the room that is left for plots is known
-        told.number(text)
+    texts = HoverTexts()
     proposal = data.proposals[-1] if data.proposals else None
     reference = proposal.recipe if proposal else largest_run(data.surfaces.observed.design)
+    tasks = _plotted(data.surfaces, proposal)
     parts = {
         "recommendation": ("Recommendation", _recommendation(data, proposal)),
-        "predictions": ("Predictions against baselines", _predictions(data, proposal, told)),
+        "predictions": ("Predictions against baselines", _predictions(data, proposal, texts)),
         "verified": ("Predicted and measured", _verified(data.verification)),
-        **({"front": ("Between groups of tasks", _front(data, proposal, told))} if data.front else {}),
-        **({"worth": ("Worth of the domains", _worth(data))} if data.worth else {}),
-        "response": ("Response to the code share", ""),
-        "size": ("Extrapolation over size", ""),
-        "plan": ("What was trained", _plan(data, told)),
-        "fit": ("How well the surfaces fit", ""),
+        **({"front": ("Between groups of tasks", _front(data, proposal, texts))} if data.front else {}),
+        **({"worth": ("Effect of each domain", _worth(data))} if data.worth else {}),
+        "response": ("Response to the code share", _responses(data, reference, tasks, texts)),
+        "size": ("Extrapolation over size", _sizes(data, proposal, reference, tasks, texts)),
+        "plan": ("What was trained", _plan(data, texts)),
+        "fit": ("How well the surfaces fit", _fit(data.surfaces, tasks, texts)),
         "unknown": ("What is not known", _unknown(data.surfaces, proposal)),
         "reproduce": ("How to reproduce", _reproduce(data)),
     }
-    # Sections with a plot for each task share the room that the others leave; responses are largest and come last.
-    room = MOST_BYTES - len(page("", "", told).encode()) - sum(len(html.encode()) for _, html in parts.values())
-    sizes = _sizes(data, proposal, reference, told, room // 3)
-    fit = _fit(data.surfaces, told, (room - len(sizes.encode())) // 2)
-    responses = _responses(data, reference, told, room - len(sizes.encode()) - len(fit.encode()))
-    for name, html in (("size", sizes), ("fit", fit), ("response", responses)):
-        parts[name] = (parts[name][0], html)
     links = "".join(f'<a href="#{name}">{title}</a>' for name, (title, _) in parts.items())
     head = f"<header><h1>{escape(data.title)}</h1><p class='soft'>{_subtitle(data)}</p><nav>{links}</nav></header>"
     body = "".join(section(name, title, html) for name, (title, html) in parts.items())
-    return page(data.title, f"{head}<main>{body}</main>{_footer()}", told)
+    return page(data.title, f"{head}<main>{body}</main>{_footer()}", texts)
+
+
+def _plotted(surfaces: Surfaces, proposal: Proposal | None) -> list[str]:
+    """Tasks that get plots of their own: those that weigh most in the proposal, in the order of the surfaces."""
+    weights = proposal.weights if proposal else {}
+    first = sorted(surfaces.tasks, key=lambda task: -weights.get(task, 0.0))[:MOST_TASKS]
+    return [task for task in surfaces.tasks if task in first]
 
 
 def _subtitle(data: ReportData) -> str:
@@ -140,20 +138,20 @@ def _recommendation(data: ReportData, proposal: Proposal | None) -> str:
             f'<div class="facts">{cards}</div>',
             plot(schedule(recipe, data.domains), "Mixture of every phase over tokens, with the learning rate"),
             _shares(proposal, data.domains),
-            plot(spread(recipe, proposal.spread, data.domains, free), "Where the best shares lie in 90 % of worlds"),
+            plot(spread(recipe, proposal.spread, data.domains, free), "5 % to 95 % range of the best shares"),
             _flat(proposal) if proposal.flat else "",
-            f"<h3>Before paying for it</h3>{bullets(proposal.warnings)}" if proposal.warnings else "",
+            f"<h3>Before you train it</h3>{bullets(proposal.warnings)}" if proposal.warnings else "",
         ]
     )
 
 
 def _flat(proposal: Proposal) -> str:
-    note = "Anything inside a bar is as good as the proposal as far as the data can tell, with the rest in proportion."
-    return f"<p>{note}</p>{plot(flat_directions(proposal.flat), 'Ranges of shares that are within noise')}"
+    note = "Any share inside a bar is statistically equivalent to the proposal (the other domains scaled)."
+    return f"<p>{note}</p>{plot(flat_directions(proposal.flat), 'Ranges of shares that are statistically equivalent')}"
 
 
 def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
-    """Shares by domain and phase, with where the optimum of single worlds lies, and epochs."""
+    """Shares by domain and phase with the range of the optimum over posterior samples, and epochs."""
     recipe = proposal.recipe
     rows = [["domain", "kind", *(p.name for p in recipe.phases), "epochs"]]
     for domain in sorted(domains, key=lambda d: -recipe.domain_tokens(d.name)):
@@ -164,28 +162,28 @@ def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
             cells.append(f"{phase.mixture.share(domain.name):.1%}{span}")
         epochs = recipe.domain_tokens(domain.name) / domain.unique_tokens
         rows.append([domain.name, domain.kind.value, *cells, f"{epochs:.2f}"])
-    note = "In brackets: where the best share lies in 90 % of the worlds that the data allow."
+    note = "In brackets: 90 % range of the best share over posterior samples."
     return f"{table(rows)}<p class='soft'>{note}</p>"
 
 
-def _front(data: ReportData, proposal: Proposal | None, told: Told) -> str:
+def _front(data: ReportData, proposal: Proposal | None, texts: HoverTexts) -> str:
     if data.front is None or isinstance(data.front, str):
         return f"<p>{words(data.front or '')}</p>"
-    return front_part(data.front, proposal, told)
+    return front_part(data.front, proposal, texts)
 
 
-def _predictions(data: ReportData, proposal: Proposal | None, told: Told) -> str:
+def _predictions(data: ReportData, proposal: Proposal | None, texts: HoverTexts) -> str:
     if proposal is None:
-        return "<p>Nothing has been foretold yet.</p>"
+        return "<p>No predictions yet.</p>"
     measured: dict[tuple[str, str], list[float]] = {}
     for check in data.verification.checks if data.verification else ():
         if check.proposal == proposal.id:
             measured.setdefault((check.forecast.recipe, check.forecast.task), []).append(check.measured)
-    note = "Each interval holds what one newly trained run would measure, with 90 % probability."
+    note = "Each interval contains the value of one newly trained run with 90 % probability."
     if measured:
         note += " Diamonds: measured since."
     figure = comparison(proposal.forecasts, proposal.against, measured, proposal.recipes)
-    return f"<p>{note}</p>{plot(figure, 'Predicted gain of every recipe by task', told)}{_gains(proposal)}"
+    return f"<p>{note}</p>{plot(figure, 'Predicted gain of every recipe by task', texts)}{_gains(proposal)}"
 
 
 def _gains(proposal: Proposal) -> str:
@@ -194,13 +192,13 @@ def _gains(proposal: Proposal) -> str:
         parts = [proposal.forecast(name, task) for name in proposal.recipes]
         rows.append([task, parts[0].unit, *(Interval(f.mean, f.lo90, f.hi90).text() for f in parts), gain.text()])
     beats = ", ".join(f"{name} {percent(p)}" for name, p in proposal.beats.items())
-    note = f"Gains compare two recipes in the same world, so their intervals are narrower. Chance to beat: {beats}."
-    return f"{table(rows)}<p class='soft'>{escape(note)}</p>"
+    note = "Gains compare two recipes within each posterior sample, so their intervals are narrower. Chance to beat: "
+    return f"{table(rows)}<p class='soft'>{escape(note + beats)}.</p>"
 
 
 def _verified(verification: Verification | None) -> str:
     if verification is None or not verification.checks:
-        return "<p>No foretold recipe has been trained yet; <code>mixlaw verify</code> compares when one is.</p>"
+        return "<p>None of the predicted recipes has been trained yet; <code>mixlaw verify</code> compares later.</p>"
     rows = verification.rows()
     classes = [[{"inside": "good", "MISSED": "bad"}.get(cell, "") for cell in row] for row in rows[1:]]
     return f"<p>{words(verification.sentence)} Forecasts were frozen before the runs.</p>{table(rows, classes)}"
@@ -208,43 +206,45 @@ def _verified(verification: Verification | None) -> str:
 
 def _worth(data: ReportData) -> str:
     note = (
-        "What one more point (1 % of the recipe's tokens) of a domain, taken from the phase's other domains in "
-        "proportion, would change in each task. In brackets: within noise."
+        "Change of each task per extra point (1 % of the recipe's tokens) of a domain, taken from the phase's other "
+        "domains in proportion. In brackets: not significant."
     )
     figure, tasks = worth(data.worth), len({point.task for point in data.worth})
-    return f"<p>{note}</p>{plot(figure, 'Gain of every task by one more point of each domain', least=240 + 46 * tasks)}"
+    return f"<p>{note}</p>{plot(figure, 'Gain of every task per extra point of each domain', least=240 + 46 * tasks)}"
 
 
-def _responses(data: ReportData, reference: Recipe, told: Told, room: int) -> str:
+def _responses(data: ReportData, reference: Recipe, tasks: Sequence[str], texts: HoverTexts) -> str:
     if not any(d.kind.is_code for d in data.domains) or all(d.kind.is_code for d in data.domains):
         return (
-            "<p>All domains are code, or all are text, so there is no code share to move. Their kinds stand under "
+            "<p>All domains are code, or all are text, so there is no code share to move. Kinds are set under "
             '<code>[domains]</code> of <code>study.toml</code>: <code>kind = "code"</code>.</p>'
         )
     note = (
-        "Each line moves the code share of one phase and leaves all else as in the reference recipe (rings): "
+        "Each line varies the code share of one phase, all else as in the reference recipe (rings): "
         + ("the proposal." if data.proposals else "the largest measured run.")
-        + " Bands: 90 % of the difference from it. Dots: measured runs, moved onto it by measured over fitted."
+        + " Bands: 90 % of the difference from it. Dots: measured runs, shifted to the reference by their residual."
     )
     plots = (
-        (task, plot(response(data.surfaces, task, reference, data.domains), f"{task} against code shares", told))
-        for task in data.surfaces.tasks
+        plot(response(data.surfaces, task, reference, data.domains), f"{task} against code shares", texts)
+        for task in tasks
     )
-    return f"<p>{note}</p>{_grid(plots, room, 'response')}"
+    return f"<p>{note}</p>{_grid(plots, data.surfaces, tasks, 'response')}"
 
 
-def _grid(plots: Iterable[tuple[str, str]], room: int, method: str) -> str:
-    """Plots of tasks beside each other, as many as there is room for, and how to draw the others."""
-    kept, left = within(plots, room)
-    more = ""
-    if left:
-        names, line = ", ".join(left), f"`study.plots.{method}({left[0]!r})`"
-        told = f"To stay small, the page leaves out {names}; {line} in Python draws the first of them."
-        more = f"<p>{words(told)}</p>"
-    return f"<div class='grid'>{kept}</div>{more}"
+def _grid(plots: Iterable[str], surfaces: Surfaces, tasks: Sequence[str], method: str) -> str:
+    """Plots of tasks beside each other, and how to draw those of the other tasks."""
+    grid, others = f"<div class='grid'>{''.join(plots)}</div>", [task for task in surfaces.tasks if task not in tasks]
+    if not others:
+        return grid
+    how = f"To stay small, the page leaves these out; `study.plots.{method}({others[0]!r})` in Python draws the first: "
+    return (
+        f"{grid}<details><summary>{len(others)} more tasks</summary><p>{words(how + ', '.join(others))}</p></details>"
+    )
 
 
-def _sizes(data: ReportData, proposal: Proposal | None, reference: Recipe, told: Told, room: int) -> str:
+def _sizes(
+    data: ReportData, proposal: Proposal | None, reference: Recipe, tasks: Sequence[str], texts: HoverTexts
+) -> str:
     recipes = {"largest run": reference}
     measured: dict[str, dict[str, list[float]]] = {}
     if proposal:
@@ -253,60 +253,56 @@ def _sizes(data: ReportData, proposal: Proposal | None, reference: Recipe, told:
             if check.proposal == proposal.id:
                 by_recipe = measured.setdefault(check.forecast.task, {})
                 by_recipe.setdefault(check.forecast.recipe, []).append(check.measured)
-    figures = (
-        (task, extrapolation(data.surfaces, task, recipes, data.domains, measured.get(task)))
-        for task in data.surfaces.tasks
-    )
-    plots = ((task, plot(figure, f"{task} over size", told)) for task, figure in figures)
+    figures = ((task, extrapolation(data.surfaces, task, recipes, data.domains, measured.get(task))) for task in tasks)
+    plots = (plot(figure, f"{task} over size", texts) for task, figure in figures)
     note = (
         "Lines scale a recipe to other sizes at its own tokens per parameter; intervals at the target stand side by "
         "side. Dots: all measured runs, of any mixture."
     )
-    return f"<p>{note}</p>{_grid(plots, room, 'extrapolation')}"
+    return f"<p>{note}</p>{_grid(plots, data.surfaces, tasks, 'extrapolation')}"
 
 
-def _plan(data: ReportData, told: Told) -> str:
+def _plan(data: ReportData, texts: HoverTexts) -> str:
     if not data.nodes:
-        return f"<p>{data.table.height} measured rows were given as a table; their segments are not known.</p>"
+        return f"<p>{data.table.height} measured rows were given as a table; their training segments are unknown.</p>"
     trained = sum(n.stop - n.start for n in data.nodes)
     alone = sum((n.stop - n.start) * len(n.runs) for n in data.nodes)
     runs = len({run for node in data.nodes for run in node.runs})
-    note = f"{runs} recipes share beginnings: {count(trained)} tokens to train, {count(alone)} were each trained alone."
+    note = f"{runs} recipes share training: {count(trained)} tokens in place of {count(alone)}."
     if max(len(data.nodes), len(data.curves)) > MOST_SEGMENTS:
         more = (
             f"Tree and loss curves of {len(data.nodes)} segments do not fit a page (at most {MOST_SEGMENTS}): "
             "`study.plots.segment_tree()` draws them in Python, `study.plots.losses(RUNS)` the curves of runs by name."
         )
         return f"<p>{note}</p><p>{words(more)}</p>"
-    tree = plot(segment_tree(data.nodes), "Tree of training segments", told)
+    tree = plot(segment_tree(data.nodes), "Tree of training segments", texts)
     if not data.curves:
         return f"<p>{note}</p>{tree}"
     curves = plot(losses(data.curves), "Training loss against tokens")
     return f"<p>{note}</p>{tree}<p>Loss of every segment on the mixture that it was trained on.</p>{curves}"
 
 
-def _fit(surfaces: Surfaces, told: Told, room: int) -> str:
+def _fit(surfaces: Surfaces, tasks: Sequence[str], texts: HoverTexts) -> str:
     points = {task: checked(surfaces, task) for task in surfaces.tasks}
     how = next(iter(points.values())).how
     rows = [["task", "unit", "runs", "noise of a run", f"inside 90 %, {how}", "status"]]
-    for t, (task, found) in enumerate(points.items()):
-        noise, runs = f"{float(surfaces.noise[t]):.2g}", f"{len(found.runs)}"
-        rows.append([task, surfaces.units[task], runs, noise, f"{found.inside:.0%}", surfaces.status[task].value])
+    for t, (task, held_out) in enumerate(points.items()):
+        noise, runs = f"{float(surfaces.noise[t]):.2g}", f"{len(held_out.runs)}"
+        rows.append([task, surfaces.units[task], runs, noise, f"{held_out.inside:.0%}", surfaces.status[task].value])
     audit = (
         f"<h3>Audit: runs held out of the fit</h3><pre>{escape(str(surfaces.audit))}</pre>" if surfaces.audit else ""
     )
-    whole = plot(calibration(list(points.values())), "How often intervals of every width hold what was measured")
+    whole = plot(calibration(list(points.values())), "Observed coverage of intervals of every nominal coverage")
     pairs = (
-        (
-            task,
-            plot(parity(p), f"{task}: predicted against measured", told)
-            + plot(residuals(p), f"{task}: residuals", told),
-        )
-        for task, p in points.items()
+        plot(parity(points[task]), f"{task}: predicted against measured", texts)
+        + plot(residuals(points[task]), f"{task}: residuals", texts)
+        for task in tasks
     )
-    grid = _grid(pairs, room - len(whole), "parity")
+    grid = _grid(pairs, surfaces, tasks, "parity")
     shown = f"<details><summary>Parity and residuals by task</summary>{grid}</details>"
-    note = "<h3>Calibration</h3><p>On the diagonal intervals are right, above it too wide, below it too narrow.</p>"
+    note = (
+        "<h3>Calibration</h3><p>On the diagonal intervals are calibrated, above it too wide, below it too narrow.</p>"
+    )
     return table(rows, [[""] * 5 + ["words"]] * len(surfaces.tasks)) + audit + note + whole + shown
 
 
@@ -317,12 +313,14 @@ def _unknown(surfaces: Surfaces, proposal: Proposal | None) -> str:
         if proposal.nearest:
             far = f"{proposal.distance:.0%} of the proposal's tokens differ from its nearest measured run"
             notes.append(f"{far}, {proposal.nearest}.")
-    notes.append("Intervals hold for recipes like the measured ones; tasks that were not measured may move either way.")
+    notes.append(
+        "Intervals hold for recipes like the measured ones; tasks that were not measured may change either way."
+    )
     return bullets(notes)
 
 
 def _grouped(surfaces: Surfaces) -> list[str]:
-    """Notes of the fit, each once, with the tasks that it is about."""
+    """Notes of the fit, each once, with its tasks."""
     about: dict[str, list[str]] = {}
     for task in surfaces.tasks:
         for note in surfaces.notes[task]:
