@@ -37,7 +37,7 @@ def test_without_limits_the_centre_is_even() -> None:
 
 def test_one_cap_pulls_the_centre_to_where_the_product_of_distances_is_greatest() -> None:
     # Three free shares are alike, (1 - x) / 3 each; d/dx of log x + log(0.1 - x) + 3 log((1 - x) / 3) is zero.
-    cut = replace(TARGET, phases=("init",), caps={"init": {"web": 0.1}})
+    cut = TARGET.changed(phases=("init",), caps={"init": {"web": 0.1}})
     best = brentq(lambda x: 1 / x - 1 / (0.1 - x) - 3 / (1 - x), 1e-6, 0.0999)
     assert shares(cut)[0] == pytest.approx([best, *[(1 - best) / 3] * 3], rel=1e-5)
 
@@ -84,15 +84,15 @@ def test_no_point_nearby_is_further_from_all_faces() -> None:
 def test_what_may_not_be_at_all_leaves_the_rest_free() -> None:
     # A group without a share, in one phase or in all: the other domains must still be free to move.
     for caps, phases in (({"init": {"all:code": 0.0}}, [0]), ({"recipe": {"all:code": 0.0}}, [0, 1, 2])):
-        target = replace(TARGET, caps=caps)
+        target = TARGET.changed(caps=caps)
         found = shares(target)
         assert np.allclose(found[phases], [0.5, 0.5, 0, 0], atol=1e-6)
         points = random_starts(feasible(target, DOMAINS), 200, seed=0)
         assert float(points.shares[:, phases, 2:].abs().max()) == 0
         assert float(points.shares[:, :, 0].std(0).min()) > 0.15
-    only = replace(TARGET, floors={"cooldown": {"all:text": 1.0}})
+    only = TARGET.changed(floors={"cooldown": {"all:text": 1.0}})
     assert np.allclose(shares(only)[2], [0.5, 0.5, 0, 0], atol=1e-6)
-    assert np.allclose(shares(replace(TARGET, caps={"init": {"web": 0.0}}))[0], [0, 1 / 3, 1 / 3, 1 / 3], atol=1e-6)
+    assert np.allclose(shares(TARGET.changed(caps={"init": {"web": 0.0}}))[0], [0, 1 / 3, 1 / 3, 1 / 3], atol=1e-6)
 
 
 def test_faces_that_all_points_lie_on_are_told_from_faces_with_room() -> None:

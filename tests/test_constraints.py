@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -157,7 +156,7 @@ def test_what_has_been_trained_counts_towards_epochs_and_shares_of_the_recipe() 
         assert recipe.domain_tokens("python") <= 0.1 * 10_000_000 + 1
         assert 0.1 <= recipe.phases[-1].tokens / 5_000_000 <= 0.2
         assert allowed.violations(recipe) == ()
-    spent = replace(target, prefix=(Trained("init", 5_000_000, Mixture({"python": 1.0})),))
+    spent = target.changed(prefix=(Trained("init", 5_000_000, Mixture({"python": 1.0})),))
     with pytest.raises(Infeasible, match=r"at most 2 epochs of python"):
         feasible(spent, DOMAINS)
 
@@ -238,8 +237,7 @@ def test_a_limit_on_an_unknown_domain_is_refused() -> None:
 
 
 def test_a_target_survives_json_and_splits_its_tokens_exactly() -> None:
-    wide = replace(
-        KINDS,
+    wide = KINDS.changed(
         lr_end=(0.0, 0.1),
         branches=((Trained("base", 1_000),), (Trained("base", 2_000, Mixture({"web": 1.0}), 0.5),)),
         guard=Guard({"a": 0.5}, "uniform"),
@@ -249,3 +247,16 @@ def test_a_target_survives_json_and_splits_its_tokens_exactly() -> None:
     tokens = phase_tokens(TIGHT, 0.1234567)
     assert sum(tokens.values()) == TIGHT.tokens
     assert tokens["continue"] == pytest.approx(2 * tokens["init"], abs=2)
+
+
+def test_a_target_that_was_frozen_before_reads_and_writes_the_same() -> None:
+    frozen = {
+        **{"params": 1_000, "tokens": 10_000, "phases": ["init", "cooldown"], "cooldown": [0.1, 0.2]},
+        **{"lengths": {"init": 1}, "max_epochs": 5, "domain_epochs": {}, "phase_epochs": {}, "floors": {}},
+        **{"caps": {"recipe": {"web": 1}}, "lr_end": 0.0, "branches": [], "sizes": None, "ladder": []},
+        "prefix": [{"phase": "base", "tokens": 100, "mixture": {"web": 1.0}, "lr_end": 1}],
+        "guard": {"most": 1, "than": "", "sure": 0.9},
+    }
+    assert json.dumps(Target.from_json(frozen).as_json(), sort_keys=True) == json.dumps(frozen, sort_keys=True)
+    with pytest.raises(InputError, match=r"unknown|extra"):
+        Target.from_json({**frozen, "horizon": 3})

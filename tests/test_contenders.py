@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from statistics import NormalDist
 
 import pytest
@@ -125,7 +124,7 @@ def keeping(contest: Contest, world: World) -> float:
 @pytest.mark.parametrize(("seed", "task"), [(3, "task1"), (7, "task0")])
 def test_the_recommendation_of_a_contest_keeps_the_guard_that_propose_keeps(seed: int, task: str) -> None:
     unsure = random_world(DOMAINS, TARGET.phases, tasks=2, seed=seed).uncertain(0.2, seed=1)
-    guarded = replace(TARGET, guard=Guard(0.0, than="proportional", sure=0.9))
+    guarded = TARGET.changed(guard=Guard(0.0, than="proportional", sure=0.9))
     free, held = (
         contest_of(unsure, [feasible(target, DOMAINS)], Goal({task: 1.0}), 64, 0) for target in (TARGET, guarded)
     )
@@ -149,7 +148,7 @@ def test_the_worst_task_of_a_contest_for_the_worst_task_is_better_off(world: Wor
 
 
 CODE, TEXT = (Trained("init", 4_000_000, Mixture({name: 1.0})) for name in ("python", "web"))
-GOING = replace(TARGET, phases=("cooldown",))
+GOING = TARGET.changed(phases=("cooldown",))
 
 
 @pytest.mark.parametrize("order", [(CODE, TEXT), (TEXT, CODE)])
@@ -157,14 +156,14 @@ def test_the_recommendation_goes_on_from_the_better_branch_wherever_it_stands(
     world: World, order: tuple[Trained, Trained]
 ) -> None:
     unsure = world.uncertain(0.3, seed=1)
-    branches = [feasible(replace(GOING, prefix=(part,)), DOMAINS) for part in order]
+    branches = [feasible(GOING.changed(prefix=(part,)), DOMAINS) for part in order]
     best = [float(contest_of(unsure, [one], Goal(), 32, 0).gains.mean(0).max()) for one in branches]
     both = contest_of(unsure, branches, Goal(), 32, 0)
     assert both.space(both.leader).allowed is branches[best.index(max(best))]
     # A baseline may be better on one branch than on the other, so gains are told from the better of them.
     assert float(both.gains.mean(0).max()) <= max(best) + 1e-9
     found = suggest(
-        unsure, replace(GOING, branches=tuple((part,) for part in order)), DOMAINS,
+        unsure, GOING.changed(branches=tuple((part,) for part in order)), DOMAINS,
         Proxies({24_000: 480_000}), budget=2e12, count=6,
     )  # fmt: skip
     begun = {job.recipe.phases[0].mixture for job in found.jobs}
@@ -173,7 +172,7 @@ def test_the_recommendation_goes_on_from_the_better_branch_wherever_it_stands(
 
 
 def test_a_first_design_has_every_branch() -> None:
-    target = replace(GOING, branches=((CODE,), (TEXT,)))
+    target = GOING.changed(branches=((CODE,), (TEXT,)))
     budget = 60 * 6.0 * 24_000 * 480_000
     found = suggest(None, target, DOMAINS, Proxies({24_000: 480_000}), budget=budget, count=7)
     begun = [job.recipe.phases[0].mixture for job in found.jobs]
@@ -182,6 +181,6 @@ def test_a_first_design_has_every_branch() -> None:
 
 
 def test_a_guard_that_names_nobody_is_refused(world: World) -> None:
-    target = replace(TARGET, guard=Guard(than="nobody"))
+    target = TARGET.changed(guard=Guard(than="nobody"))
     with pytest.raises(InputError, match="names baseline 'nobody'"):
         suggest(world, target, DOMAINS, Proxies({24_000: 480_000}), budget=1e12)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def test_numbers_bars_and_cards_are_those_of_the_python_api_at_every_move(page: 
     assert page.said("cooldown") == "5 % to 20 %"
     assert page.said("limit:recipe:books") == "0 % to 5 %"
     given = open_study(made).target()
-    target = replace(given, params=379_000, cooldown=(0.05, 0.2), caps={"recipe": {"books": 0.05}})
+    target = given.changed(params=379_000, cooldown=(0.05, 0.2), caps={"recipe": {"books": 0.05}})
     shown = page.shown(made)
     assert shown.target(given) == target
     assert shown.recipe is not None
@@ -92,7 +91,7 @@ def test_a_slider_follows_the_mouse_and_a_guard_is_kept(page: Page, made: Path) 
     assert float(page.said("eps")) == float(while_moving) == pytest.approx(eps)
     shown = page.shown(made)
     assert shown.recipe is not None
-    told = expected(made, shown.recipe, replace(open_study(made).target(), guard=Guard(eps)))
+    told = expected(made, shown.recipe, open_study(made).target().changed(guard=Guard(eps)))
     assert "chance that the guard holds" in page.text("#facts")
     assert min(told.guarded.values()) > 0.6  # 90 % in the eight worlds that were searched
 

@@ -119,7 +119,7 @@ def test_many_measured_recipes_leave_the_search_its_evaluations(world: World) ->
 
 def test_where_a_guard_says_so_no_task_of_the_front_is_worse_than_the_baseline(world: World, front: Front) -> None:
     reference = named("proportional")(330_000, phase_tokens(TARGET, 0.15), DOMAINS, 0.0)
-    guarded = replace(TARGET, guard=Guard(0.2, than="proportional"))
+    guarded = TARGET.changed(guard=Guard(0.2, than="proportional"))
     found = pareto(world, guarded, DOMAINS, GROUPS, draws=8, evaluations=600)
 
     def least(some: Front) -> float:
@@ -134,10 +134,10 @@ def test_where_a_guard_says_so_no_task_of_the_front_is_worse_than_the_baseline(w
 
 def test_a_front_goes_on_from_the_branch_that_is_better_for_each_group(world: World) -> None:
     code, text = (Trained("init", 3_000_000, Mixture({name: 1.0})) for name in ("python", "web"))
-    going = replace(TARGET, phases=("continue", "cooldown"), branches=((code,), (text,)))
+    going = TARGET.changed(phases=("continue", "cooldown"), branches=((code,), (text,)))
     found = pareto(world, going, DOMAINS, GROUPS, draws=8, evaluations=600)
     alone = [
-        pareto(world, replace(going, branches=(), prefix=(part,)), DOMAINS, GROUPS, draws=8, evaluations=300)
+        pareto(world, going.changed(branches=(), prefix=(part,)), DOMAINS, GROUPS, draws=8, evaluations=300)
         for part in (code, text)
     ]
     best = torch.stack([_losses(world, [p.recipe for p in one.points]).amin(0) for one in alone]).amin(0)

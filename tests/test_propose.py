@@ -179,7 +179,7 @@ def test_a_guarded_task_loses_no_more_than_it_may(uncertain: World) -> None:
     free = propose(uncertain, TARGET, DOMAINS, goal=goal, draws=48, starts=6)
     assert free.gains[worst].mean < -5  # what is good for one task costs the other
     guard = Guard({worst: 0.5}, than=free.against, sure=0.9)
-    held = propose(uncertain, replace(TARGET, guard=guard), DOMAINS, goal=goal, draws=48, starts=6)
+    held = propose(uncertain, TARGET.changed(guard=guard), DOMAINS, goal=goal, draws=48, starts=6)
     assert 0 < held.gain.mean < free.gain.mean
     # 600 worlds of the same beliefs that nobody has seen: 90 % of them keep the guard, within sampling error.
     design = design_of([held.recipe, held.baselines[free.against]], uncertain.phases, uncertain.domains, UNIQUE)
@@ -195,10 +195,10 @@ def test_a_guard_that_cannot_be_kept_is_refused_with_the_tasks_and_limits_that_c
     only = torch.tensor([[0.01, 0.01, 0.97, 0.01], [0.01, 0.97, 0.01, 0.01], [0.25, 0.25, 0.25, 0.25]])
     torn = replace(base, worth=only.double(), repeats=1e6)
     named = {"code": _plain({"python": 1.0}), "books": _plain({"books": 1.0})}
-    target = replace(TARGET, caps={}, max_epochs=100, guard=Guard({"task0": 0.1, "task1": 90, "task2": 90}, "code"))
+    target = TARGET.changed(caps={}, max_epochs=100, guard=Guard({"task0": 0.1, "task1": 90, "task2": 90}, "code"))
     kept = propose(torn, target, DOMAINS, baselines=named, draws=8, starts=6)
     assert kept.recipe.mixture.share("python") > 0.9
-    clash = replace(target, floors={"init": {"web": 0.3, "readme": 0.05}})
+    clash = target.changed(floors={"init": {"web": 0.3, "readme": 0.05}})
     with pytest.raises(Infeasible) as caught:
         propose(torn, clash, DOMAINS, baselines=named, draws=8, starts=6)
     message = str(caught.value)
@@ -313,7 +313,7 @@ def test_at_a_budget_of_flops_size_and_mixture_are_optimal_together() -> None:
     assert found.recipe.params == pytest.approx(best, rel=0.02)
     assert found.recipe.params * found.recipe.tokens == pytest.approx(budget, rel=1e-4)
     ladder = tuple(round(best * factor) for factor in (0.2, 0.8, 2.5))
-    rounded = propose(world, replace(target, ladder=ladder), only, baselines=("proportional",), draws=8, starts=6)
+    rounded = propose(world, target.changed(ladder=ladder), only, baselines=("proportional",), draws=8, starts=6)
     assert rounded.recipe.params == ladder[1]
 
 
@@ -372,7 +372,7 @@ def test_unknown_tasks_and_impossible_limits_are_refused(uncertain: World) -> No
     with pytest.raises(InputError, match="'task9'"):
         propose(uncertain, TARGET, DOMAINS, goal=Goal({"task9": 1.0}))
     with pytest.raises(Infeasible, match="epochs of readme"):
-        propose(uncertain, replace(TARGET, floors={"continue": {"readme": 0.9}}), DOMAINS)
+        propose(uncertain, TARGET.changed(floors={"continue": {"readme": 0.9}}), DOMAINS)
 
 
 def test_worlds_that_differ_have_optima_that_differ(proposal: Proposal) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -87,8 +85,7 @@ def test_forecasts_are_those_of_a_proposal(believed: World, ground: Ground) -> N
 
 
 def test_limits_and_guards_are_kept(believed: World) -> None:
-    limited = replace(
-        TARGET,
+    limited = TARGET.changed(
         tokens=9_000_000,
         cooldown=(0.3, 0.35),
         floors={"init": {"python": 0.25}},
@@ -107,7 +104,7 @@ def test_limits_and_guards_are_kept(believed: World) -> None:
 
 
 def test_a_recipe_at_hand_is_drawn_inside_new_limits_at_once(believed: World, revised: Recipe) -> None:
-    moved = replace(TARGET, params=500_000, tokens=8_000_000, caps={"cooldown": {"python": 0.05}})
+    moved = TARGET.changed(params=500_000, tokens=8_000_000, caps={"cooldown": {"python": 0.05}})
     ground = ground_of(believed, moved, DOMAINS)
     recipe = adapted(ground, revised)
     assert (recipe.params, recipe.tokens) == (500_000, 8_000_000)
@@ -120,7 +117,7 @@ def test_a_recipe_at_hand_is_drawn_inside_new_limits_at_once(believed: World, re
 
 
 def test_limits_that_contradict_each_other_are_named(believed: World) -> None:
-    impossible = replace(TARGET, floors={"init": {"web": 0.7}}, caps={"recipe": {"web": 0.1}})
+    impossible = TARGET.changed(floors={"init": {"web": 0.7}}, caps={"recipe": {"web": 0.1}})
     with pytest.raises(Infeasible, match="web in init"):
         ground_of(believed, impossible, DOMAINS)
 
@@ -138,7 +135,7 @@ def test_weights_decide_what_is_looked_for(world: World, believed: World) -> Non
 def test_it_goes_on_from_the_best_branch(believed: World) -> None:
     text, mixed = Mixture({"web": 1.0}), Mixture({"web": 0.5, "python": 0.5})
     branches = tuple((Trained("init", 3_000_000, mixture),) for mixture in (text, mixed))
-    target = replace(TARGET, phases=("continue", "cooldown"), branches=branches)
+    target = TARGET.changed(phases=("continue", "cooldown"), branches=branches)
     ground = ground_of(believed, target, DOMAINS)
     recipe = revise(ground, ground.baselines[0])
     assert recipe.phases[0].mixture in (text, mixed)

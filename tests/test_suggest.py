@@ -59,7 +59,7 @@ def regrets(seed: int) -> tuple[float, float]:
     """Regret after suggested runs, and after random ones for at least the same FLOPs."""
     known = random_world(DOMAINS, PHASES, tasks=2, seed=seed)
     world = replace(known, noise=torch.full_like(known.noise, 0.02)).uncertain(0.6, seed=seed)
-    found = suggest(world, replace(TARGET, caps={}), DOMAINS, Proxies(SIZES), budget=4 * SMALL, count=8)
+    found = suggest(world, TARGET.changed(caps={}), DOMAINS, Proxies(SIZES), budget=4 * SMALL, count=8)
     size = int(np.ceil(found.cost / SMALL))
     random = [random_recipes([24_000], 20, DOMAINS, PHASES, count=size, seed=1000 * seed + i) for i in range(5)]
     suggested = expected_regret_after(world, [job.recipe for job in found.jobs])
@@ -125,7 +125,7 @@ def test_suggested_recipes_keep_the_limits_of_the_target(world: World, measured:
 
 def test_proxies_of_a_run_under_way_begin_as_it_did(world: World, measured: tuple[Recipe, ...]) -> None:
     half = Mixture({"web": 0.5, "python": 0.5})
-    begun = replace(TARGET, phases=("cooldown",), caps={}, prefix=(Trained("init", 4_400_000, half),))
+    begun = TARGET.changed(phases=("cooldown",), caps={}, prefix=(Trained("init", 4_400_000, half),))
     for beliefs in (None, world):
         found = suggest(beliefs, begun, DOMAINS, Proxies(SIZES, measured=measured), budget=9 * SMALL, count=6)
         new = [job.recipe for job in found.jobs if "another seed" not in job.why and job.recipe.params == 24_000]
@@ -167,8 +167,8 @@ def test_where_the_target_is_small_it_says_that_more_runs_do_not_pay(
     world: World, measured: tuple[Recipe, ...]
 ) -> None:
     proxies = Proxies(SIZES, measured=measured)
-    small = suggest(world, replace(TARGET, params=24_000, tokens=480_000), DOMAINS, proxies, budget=9 * SMALL, count=8)
-    large = suggest(world, replace(TARGET, params=94_000_000), DOMAINS, proxies, budget=9 * SMALL, count=8)
+    small = suggest(world, TARGET.changed(params=24_000, tokens=480_000), DOMAINS, proxies, budget=9 * SMALL, count=8)
+    large = suggest(world, TARGET.changed(params=94_000_000), DOMAINS, proxies, budget=9 * SMALL, count=8)
     assert (small.pays, large.pays) == (False, True)
     assert "does not pay" in small.sentence
 

@@ -108,3 +108,16 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: list[str]) -> 
     with pytest.raises(InputError) as caught:
         _target(tmp_path, text)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_limits_of_the_target_are_checked_when_the_study_is_read(tmp_path: Path) -> None:
+    size = 'params = "1M"\ntokens = 9_000\n'
+    for text, words in (
+        ("max_epochs = 0\n", "target: epochs must be positive, got {'max_epochs': 0}"),
+        ("floors = { init = { prose = 1.5 } }\n", "target: floors must be shares between 0 and 1"),
+        ("lengths = { init = [0.5, 0.2] }\n", "target: the range of init must be"),
+        ("cooldown = [0.1, 1.2]\n", "target.cooldown.1 = 1.2"),
+    ):
+        with pytest.raises(InputError) as caught:
+            _target(tmp_path, size + text)
+        assert words in str(caught.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,8 +55,8 @@ def test_every_recipe_holds_what_is_trained_already() -> None:
 
 def test_the_best_rest_of_a_phase_is_that_of_a_grid(world: World) -> None:
     # Of the first phase 0.7 of the tokens are trained, half on each text; the rest, and the cooldown, are free.
-    target = replace(
-        TARGET, cooldown=(0.2, 0.2), under_way=Trained("init", 3_696_000, Mixture({"web": 0.5, "books": 0.5}))
+    target = TARGET.changed(
+        cooldown=(0.2, 0.2), under_way=Trained("init", 3_696_000, Mixture({"web": 0.5, "books": 0.5}))
     )
     found = propose(world, target, DOMAINS, draws=8, starts=6)
     steps = np.arange(21) / 20
@@ -77,7 +76,7 @@ def test_the_best_rest_of_a_phase_is_that_of_a_grid(world: World) -> None:
     best = loss([recipe(first, last) for first in init]).min()
     assert float(loss([found.recipe])[0]) <= float(best) + 1e-5
     assert "of init from here on: 1,584,000 tokens of" in str(found)
-    free = propose(world, replace(target, under_way=None), DOMAINS, draws=8, starts=6)
+    free = propose(world, target.changed(under_way=None), DOMAINS, draws=8, starts=6)
     assert float(loss([free.recipe])[0]) < float(loss([found.recipe])[0]) - 1e-3  # what is trained costs something
 
 
@@ -100,7 +99,7 @@ def test_proxies_of_a_run_under_way_hold_what_it_holds(world: World) -> None:
 
 def test_it_survives_a_file_and_leaves_other_targets_as_they_were() -> None:
     assert Target.from_json(json.loads(json.dumps(TARGET.as_json()))) == TARGET
-    assert "under_way" not in replace(TARGET, under_way=None).as_json()
+    assert "under_way" not in TARGET.changed(under_way=None).as_json()
     assert "1,500,000 of them trained" in str(TARGET)
 
 
@@ -114,11 +113,11 @@ def test_it_survives_a_file_and_leaves_other_targets_as_they_were() -> None:
 )
 def test_a_phase_that_cannot_be_under_way_is_refused(part: Trained) -> None:
     with pytest.raises(InputError, match="the phase under way has to be 'init'"):
-        replace(TARGET, under_way=part)
+        TARGET.changed(under_way=part)
 
 
 def test_what_is_trained_against_the_limits_is_named() -> None:
     with pytest.raises(Infeasible, match=r"python in init that are trained already; at most 0\.1 python in init"):
-        feasible(replace(TARGET, caps={"init": {"python": 0.1}}), DOMAINS)
+        feasible(TARGET.changed(caps={"init": {"python": 0.1}}), DOMAINS)
     with pytest.raises(InputError, match="either branches or a phase under way"):
-        replace(TARGET, branches=((Trained("init", 10),),))
+        TARGET.changed(branches=((Trained("init", 10),),))

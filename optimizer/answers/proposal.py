@@ -14,7 +14,6 @@ from typing import Any
 from mixlaw.errors import InputError
 from mixlaw.files import write_json
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, percent
-from mixlaw.optimizer.target.json import prefix_as_json, prefix_from_json
 from mixlaw.optimizer.target.target import Target, Trained
 from mixlaw.printable import Printable, html_table, text_table
 from mixlaw.recipe import Recipe
@@ -174,7 +173,7 @@ class Proposal(Printable):
             "length": list(self.length),
             "flat": [asdict(flat) for flat in self.flat],
             "warnings": list(self.warnings),
-            "begun": prefix_as_json(self.begun),
+            "begun": [part.model_dump(mode="json") for part in self.begun],
             "free": self.free.as_json() if self.free else None,
             "way": [asdict(step) for step in self.way],
         }
@@ -204,7 +203,7 @@ class Proposal(Printable):
                 "length": (data["length"][0], data["length"][1]),
                 "flat": tuple(Flat(**flat) for flat in data["flat"]),
                 "warnings": tuple(data["warnings"]),
-                "begun": prefix_from_json(data["begun"]),
+                "begun": tuple(Trained(**part) for part in data["begun"]),
                 "free": Free.from_json(data["free"]) if data["free"] else None,
                 "way": tuple(Step(**step) for step in data["way"]),
             }

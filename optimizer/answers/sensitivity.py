@@ -134,7 +134,7 @@ def spread(objective: Objective, point: Points) -> tuple[Spread, Span]:
 def unconstrained(objective: Objective, point: Points) -> tuple[Objective, Points]:
     """The optimum for the same tokens without bounds, repetition limits, guards and trust region."""
     target = objective.allowed.target
-    free = replace(target, floors={}, caps={}, max_epochs=1e9, domain_epochs={}, phase_epochs={}, guard=None)
+    free = target.changed(floors={}, caps={}, max_epochs=1e9, domain_epochs={}, phase_epochs={}, guard=None)
     allowed = feasible(free, objective.allowed.domains)
     bare = replace(objective.within(objective.worlds[:WORLDS]), allowed=allowed, radius=math.inf, guarded=None)
     found, _ = refine(bare.value, allowed, allowed.drawn(point))
@@ -168,7 +168,7 @@ def _scaled(objective: Objective, target: Target, rival: Recipe, scale: float) -
     """The objective for a smaller model and as many fewer tokens, unique ones too."""
     domains = [replace(d, unique_tokens=max(1, round(d.unique_tokens * scale))) for d in objective.allowed.domains]
     size = max(1, round(target.params * scale))
-    allowed = feasible(replace(target, params=size, tokens=round(target.tokens * scale), guard=None), domains)
+    allowed = feasible(target.changed(params=size, tokens=round(target.tokens * scale), guard=None), domains)
     phases = tuple(replace(phase, tokens=max(1, round(phase.tokens * scale))) for phase in rival.phases)
     losses = recipes_losses(
         objective.beliefs, allowed, [replace(rival, params=size, phases=phases)], len(objective.rival)

@@ -194,7 +194,7 @@ def _value(contest: Contest, batch: Batch) -> Value:
     """Compare what a batch brings with what its FLOPs would bring in a longer training of the target."""
     space, point = contest.space(contest.leader), contest.point(contest.leader)
     target = space.allowed.target
-    more = replace(space.allowed, target=replace(target, tokens=round(target.tokens * (1 + LONGER))))
+    more = replace(space.allowed, target=target.changed(tokens=round(target.tokens * (1 + LONGER))))
     with torch.no_grad():
         now, then = (gains_of(s, s.losses(point)).mean() for s in (space, replace(space, allowed=more)))
     rate = float(then - now) / math.log1p(LONGER)  # percent per factor e of tokens

@@ -247,7 +247,7 @@ def feasible(target: Target, domains: Sequence[Domain]) -> Feasible:
         names = ", ".join(sorted(d.name for d in domains))
         raise InputError(f"a limit names domain {unknown[0]!r}, the domains are {names}; rename it")
     sizes = _sizes(target, domains)
-    target = target if target.sizes is None else replace(target, sizes=sizes)
+    target = target if target.sizes is None else target.changed(sizes=sizes)
     limits, count = limits_of(target, domains), len(domains)
     if extreme(limits, target, count) is None:
         names = "; ".join(limit.words for limit in conflict(limits, target, count))

@@ -8,7 +8,7 @@ of a name, repetition sum_p x_pj <= epochs_j unique_j / tokens, and ranges of le
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -195,11 +195,11 @@ def without(target: Target, limit: Limit) -> Target:
     if field in ("floors", "caps"):
         bounds = {p: dict(by) for p, by in getattr(target, field).items()}
         del bounds[phase][name]
-        return replace(target, floors=bounds) if field == "floors" else replace(target, caps=bounds)
+        return target.changed(floors=bounds) if field == "floors" else target.changed(caps=bounds)
     if field == "domain_epochs":
-        return replace(target, domain_epochs={**target.domain_epochs, name: 1e9})
+        return target.changed(domain_epochs={**target.domain_epochs, name: 1e9})
     if field == "phase_epochs":
-        return replace(target, phase_epochs={p: v for p, v in target.phase_epochs.items() if p != phase})
+        return target.changed(phase_epochs={p: v for p, v in target.phase_epochs.items() if p != phase})
     if field in ("least", "most"):
         return _longer(target, phase, field)
     return target
@@ -212,9 +212,9 @@ def _longer(target: Target, phase: str, end: str) -> Target:
         return (0.001, span[1]) if end == "least" else (span[0], 0.999)
 
     if phase == target.phases[-1]:
-        return replace(target, cooldown=wide(target.cooldown))
+        return target.changed(cooldown=wide(target.cooldown))
     given = target.lengths[phase]
-    return replace(target, lengths={**target.lengths, phase: wide(given) if isinstance(given, tuple) else given})
+    return target.changed(lengths={**target.lengths, phase: wide(given) if isinstance(given, tuple) else given})
 
 
 def conflict(limits: Sequence[Limit], target: Target, domains: int) -> list[Limit]:

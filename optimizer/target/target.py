@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from mixlaw.errors import InputError
 from mixlaw.printable import Printable
 from mixlaw.recipe import Domain, Mixture, Phase, Recipe
 
-Floats = NDArray[np.float64]
 Span = tuple[float, float]
+Number = int | float  # an int stays one, so that what was written is what is read
+Share = Annotated[Number, Field(ge=0, le=1)]
 #: Phase, or `recipe` for all of them -> domain or kind -> share of its tokens.
-Shares = Mapping[str, Mapping[str, float]]
+Shares = dict[str, dict[str, Number]]
+AtLeast0 = Annotated[Number, Field(ge=0)]
+
+FROZEN = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 #: Where limits name all phases together.
 WHOLE = "recipe"
@@ -26,9 +29,40 @@ FLOPS = 6.0
 LEAST = 0.01
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A phase that is over, or a part of one: of the run under way, or of a checkpoint whose mixture nobody knows.
+def training_flops(params: float, tokens: float) -> float:
+    """Training FLOPs by the rule 6 N D."""
+    return FLOPS * params * tokens
+
+
+def _mixture(value: Any) -> Any:
+    return value if value is None or isinstance(value, Mixture) else Mixture(value)
+
+
+def _shares_of(mixture: Mixture | None) -> dict[str, float] | None:
+    return None if mixture is None else dict(mixture.shares)
+
+
+def sentence(error: ValidationError) -> str:
+    """The first problem of a validation: key, value and what is expected."""
+    first = error.errors()[0]
+    message, key = first["msg"].removeprefix("Value error, "), ".".join(map(str, first["loc"]))
+    return f"{key} = {first['input']!r}: {message[0].lower() + message[1:]}" if key else message
+
+
+class _Value(BaseModel):
+    """A frozen value; what is wrong with its fields is an `InputError` of one sentence."""
+
+    model_config = FROZEN
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise InputError(sentence(error)) from error
+
+
+class Trained(_Value):
+    """A phase that is over, or a part of one: of the run under way, or of a checkpoint of unknown mixture.
 
     Attributes:
         phase: one of the phases that were measured.
@@ -39,49 +73,42 @@ class Trained:
 
     phase: str
     tokens: int
-    mixture: Mixture | None = None
-    lr_end: float = 1.0
+    mixture: Annotated[Mixture | None, BeforeValidator(_mixture), PlainSerializer(_shares_of)] = None
+    lr_end: Number = 1.0
+
+    def __init__(self, phase: str, tokens: int, mixture: Mixture | None = None, lr_end: float = 1.0) -> None:
+        super().__init__(phase=phase, tokens=tokens, mixture=mixture, lr_end=lr_end)
 
     def as_phase(self) -> Phase:
         """The phase of a recipe; the mixture has to be known."""
         if self.mixture is None:
-            raise InputError(f"nobody knows the mixture of {self.phase!r}; give it, or leave the phase out")
+            raise InputError(f"the mixture of {self.phase!r} is unknown; give it, or leave the phase out")
         return Phase(self.phase, self.tokens, self.mixture, self.lr_end)
 
 
-@dataclass(frozen=True)
-class Guard:
+class Guard(_Value):
     """No task may be worse than a baseline by more than `most`, in the unit of the gains.
 
     Attributes:
         most: for every task, or by task; tasks that are not named are not guarded.
         than: name of the baseline; the best one where not given.
-        sure: probability over worlds with which it has to hold, for each task.
+        sure: probability, over posterior draws, with which it has to hold for each task.
     """
 
-    most: float | Mapping[str, float] = 0.0
+    most: AtLeast0 | dict[str, AtLeast0] = 0.0
     than: str = ""
-    sure: float = 0.9
+    sure: float = Field(default=0.9, ge=0.5, lt=1)
 
-    def __post_init__(self) -> None:
-        values = [*self.most.values()] if isinstance(self.most, Mapping) else [self.most]
-        if not 0.5 <= self.sure < 1 or any(value < 0 for value in values):
-            raise InputError(
-                f"a guard needs a probability from 0.5 to below 1 and amounts >= 0, got {self.sure:g} and {self.most}; "
-                "give how much worse a task may become"
-            )
+    def __init__(self, most: float | Mapping[str, float] = 0.0, than: str = "", sure: float = 0.9) -> None:
+        super().__init__(most=most, than=than, sure=sure)
 
 
-@dataclass(frozen=True)
-class Target(Printable):
-    """A model size and token budget, with the limits a recipe has to keep.
+class Limits(BaseModel):
+    """What no recipe may do; the part of a target that study.toml writes in the same words.
 
-    Names in limits are domains, kinds (`kind:code`), or `all:code` and `all:text`: what counts as code, and the rest.
+    Names are domains, kinds (`kind:code`), or `all:code` and `all:text`: what counts as code, and the rest.
 
     Attributes:
-        params: non-embedding parameters.
-        tokens: tokens of all phases, repeats and those of the prefix included.
-        phases: still to be trained, in order; the last one is the cooldown, whose length is free within `cooldown`.
         cooldown: least and greatest share of the tokens still to be trained that the last phase may take; ignored
             with one phase.
         lengths: of phases before the last: a number is a length relative to the others (equal where not given), a pair
@@ -90,6 +117,38 @@ class Target(Printable):
         domain_epochs: the same for single domains or kinds, overriding `max_epochs`.
         phase_epochs: how often they may be seen within one phase, by phase.
         floors, caps: least and greatest share of a domain or kind in a phase, or in the `recipe`.
+        guard: what no task may lose.
+    """
+
+    model_config = FROZEN
+
+    cooldown: tuple[Share, Share] = (0.1, 0.2)
+    lengths: dict[str, Span | Number] = {}
+    max_epochs: Number = 4.0
+    domain_epochs: dict[str, Number] = {}
+    phase_epochs: dict[str, Number] = {}
+    floors: Shares = {}
+    caps: Shares = {}
+    guard: Guard | None = None
+
+    @model_validator(mode="after")
+    def _are_possible(self) -> Limits:
+        _check_amounts(self)
+        ranges = {f"the range of {name}": span for name, span in self.lengths.items() if isinstance(span, tuple)}
+        _check_ranges(ranges)
+        wrong = {name: v for name, v in self.lengths.items() if not isinstance(v, tuple) and not v > 0}
+        if wrong:
+            raise InputError(f"phase lengths must be positive, got {wrong}; leave the phase out")
+        return self
+
+
+class Target(Printable, _Value, Limits):
+    """A model size and token budget, with the limits a recipe has to keep.
+
+    Attributes:
+        params: non-embedding parameters.
+        tokens: tokens of all phases, repeats and those of the prefix included.
+        phases: still to be trained, in order; the last one is the cooldown, whose length is free within `cooldown`.
         lr_end: learning rate at the end of the last phase over the peak, or the range in which it is free.
         prefix: phases that are over.
         under_way: what has been trained of the first of `phases`, where the run is in the middle of it: the rest of it
@@ -97,7 +156,6 @@ class Target(Printable):
         branches: checkpoints to choose from, each a prefix; instead of `prefix`.
         sizes: range in which the size is free, at the training FLOPs of `params` and `tokens`.
         ladder: sizes to which a free size is rounded; any whole number where empty.
-        guard: what no task may lose.
 
     Raises:
         InputError: a size, range or share that makes no sense, or a bound on a phase that is not there.
@@ -106,32 +164,33 @@ class Target(Printable):
     params: int
     tokens: int
     phases: tuple[str, ...] = ("init", "continue", "cooldown")
-    cooldown: Span = (0.1, 0.2)
-    lengths: Mapping[str, float | Span] = field(default_factory=dict)
-    max_epochs: float = 4.0
-    domain_epochs: Mapping[str, float] = field(default_factory=dict)
-    phase_epochs: Mapping[str, float] = field(default_factory=dict)
-    floors: Shares = field(default_factory=dict)
-    caps: Shares = field(default_factory=dict)
-    lr_end: float | Span = 0.0
+    lr_end: Number | Span = 0.0
     prefix: tuple[Trained, ...] = ()
     under_way: Trained | None = None
     branches: tuple[tuple[Trained, ...], ...] = ()
-    sizes: Span | None = None
+    sizes: tuple[Number, Number] | None = None
     ladder: tuple[int, ...] = ()
-    guard: Guard | None = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "phases", tuple(self.phases))
-        object.__setattr__(self, "cooldown", (float(self.cooldown[0]), float(self.cooldown[1])))
-        from mixlaw.optimizer.target.check import check  # it knows this module
+    def __init__(
+        self, params: int, tokens: int, phases: Sequence[str] = ("init", "continue", "cooldown"), **limits: Any
+    ) -> None:
+        super().__init__(params=params, tokens=tokens, phases=phases, **limits)
 
-        check(self)
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Target:
+        _check_sizes(self)
+        _check_lengths(self)
+        _check_bounds(self)
+        return self
+
+    def changed(self, **fields: Any) -> Target:
+        """The same target with other values of some fields."""
+        return Target(**{**dict(self), **fields})
 
     @property
     def flops(self) -> float:
         """Training FLOPs, 6 N D."""
-        return FLOPS * self.params * self.tokens
+        return training_flops(self.params, self.tokens)
 
     @property
     def trained(self) -> int:
@@ -179,11 +238,11 @@ class Target(Printable):
         if self.sizes is None:
             return self
         size = round(params)
-        return replace(self, params=size, tokens=round(self.flops / FLOPS / size), sizes=None, ladder=())
+        return self.changed(params=size, tokens=round(self.flops / FLOPS / size), sizes=None, ladder=())
 
     def on(self, branch: Sequence[Trained]) -> Target:
         """The target that goes on from one of its branches."""
-        return replace(self, prefix=tuple(branch), branches=())
+        return self.changed(prefix=tuple(branch), branches=())
 
     def split(self, lengths: Sequence[float]) -> dict[str, int]:
         """Whole tokens of each phase still to be trained, summing to `rest`, from shares that sum to 1."""
@@ -203,16 +262,12 @@ class Target(Printable):
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Target.from_json`."""
-        from mixlaw.optimizer.target.json import as_json
-
-        return as_json(self)
+        return self.model_dump(mode="json", exclude=None if self.under_way else {"under_way"})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Target:
         """Read what `as_json` wrote."""
-        from mixlaw.optimizer.target.json import from_json
-
-        return from_json(data)
+        return cls(**data)
 
     def __str__(self) -> str:
         low, high = self.cooldown_range
@@ -229,3 +284,87 @@ class Target(Printable):
     def _repeats(self) -> str:
         own = "".join(f", {most:g} of {name.removeprefix('kind:')}" for name, most in self.domain_epochs.items())
         return f"at most {self.max_epochs:g} epochs{own}"
+
+
+def _check_sizes(target: Target) -> None:
+    if target.params <= 0 or target.rest < max(1, len(target.phases)):
+        raise InputError(
+            f"a target needs positive params and more tokens than are trained already, got {target.params} params, "
+            f"{target.tokens} tokens and {target.trained} trained; give what is to be trained"
+        )
+    if target.prefix and target.branches:
+        raise InputError("a target has either a prefix or branches, got both; list the prefix as one of the branches")
+    _check_under_way(target)
+    for branch in target.branches:
+        target.on(branch)
+    if target.sizes is None:
+        return
+    low, high = target.sizes
+    if not 0 < low <= high:
+        raise InputError(f"sizes must be 0 < least <= greatest, got {low:g} to {high:g}; fix the range")
+    if target.prefix or target.branches or target.under_way:
+        raise InputError("a run that is under way has its size; leave out sizes, or the prefix")
+    if target.ladder and not any(low <= size <= high for size in target.ladder):
+        raise InputError(f"no size of the ladder {list(target.ladder)} is within {low:g} to {high:g}; widen the range")
+
+
+def _check_under_way(target: Target) -> None:
+    part = target.under_way
+    if part is None:
+        return
+    if target.branches:
+        raise InputError(
+            "a target has either branches or a phase under way, got both; end the phase, or make it the run"
+        )
+    if part.phase != target.phases[0] or part.mixture is None or not 0 < part.tokens < target.rest:
+        raise InputError(
+            f"the phase under way has to be {target.phases[0]!r}, the first still to be trained, with a known mixture "
+            f"and fewer than {target.rest} tokens; got {part.tokens} tokens of {part.phase!r} "
+            f"({part.mixture or 'mixture unknown'}); fix it, or leave it out"
+        )
+
+
+def _check_lengths(target: Target) -> None:
+    names = target.all_phases
+    if not target.phases or len(set(names)) < len(names) or WHOLE in names:
+        raise InputError(
+            f"a target needs phases of different names, none called {WHOLE}, got {list(names)}; name each once"
+        )
+    _check_ranges({"the cooldown range": target.cooldown} if len(target.phases) > 1 else {})
+    low, high = target.lr_range
+    if not 0 <= low <= high <= 1:
+        raise InputError(
+            f"lr_end must be between 0 and 1, least first, got {target.lr_end}; 0 decays to nothing, 1 stays constant"
+        )
+
+
+def _check_bounds(target: Target) -> None:
+    """Refuse bounds on unknown phases."""
+    known = (*target.phases, WHOLE)
+    for name, phases in (("floors", target.floors), ("caps", target.caps), ("epochs", target.phase_epochs)):
+        unknown = [phase for phase in phases if phase not in known]
+        if unknown:
+            raise InputError(
+                f"{name} are set for phase {unknown[0]!r}, still to be trained are {', '.join(target.phases)}; "
+                f"rename one of them, or set them for the {WHOLE}"
+            )
+
+
+def _check_ranges(ranges: Mapping[str, Span]) -> None:
+    for name, (low, high) in ranges.items():
+        if not 0 < low <= high < 1:
+            raise InputError(
+                f"{name} must be 0 < least <= greatest < 1 of all tokens, got {low:g} to {high:g}; fix the range"
+            )
+
+
+def _check_amounts(limits: Limits) -> None:
+    """Refuse epochs that are not positive and shares outside 0..1."""
+    epochs = {"max_epochs": limits.max_epochs, **limits.domain_epochs, **limits.phase_epochs}
+    wrong = {name: value for name, value in epochs.items() if not value > 0}
+    if wrong:
+        raise InputError(f"epochs must be positive, got {wrong}; cap the share at 0 to leave a domain out")
+    for name, bounds in (("floors", limits.floors), ("caps", limits.caps)):
+        wrong = {f"{p}/{d}": v for p, by in bounds.items() for d, v in by.items() if not 0 <= v <= 1}
+        if wrong:
+            raise InputError(f"{name} must be shares between 0 and 1, got {wrong}; give 0.1 for 10 %")

@@ -73,8 +73,7 @@ class View:
 
     def target(self, given: Target) -> Target:
         """The target of a study as this view has it; what has no slider stays, a size that was free is not."""
-        return replace(
-            given,
+        return given.changed(
             params=self.params,
             tokens=self.tokens,
             cooldown=self.cooldown,
@@ -103,9 +102,9 @@ class View:
             return None if self.eps is None else Guard(self.eps)
         widest = max(given.most.values(), default=0.0) if isinstance(given.most, Mapping) else 0.0
         if not isinstance(given.most, Mapping):
-            return replace(given, most=self.eps)
+            return Guard(self.eps, given.than, given.sure)
         scaled = {task: self.eps * (most / widest if widest else 1.0) for task, most in given.most.items()}
-        return replace(given, most=scaled)
+        return Guard(scaled, given.than, given.sure)
 
     # --- the address --------------------------------------------------------------------------------------------------
 

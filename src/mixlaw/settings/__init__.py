@@ -7,11 +7,12 @@ import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from mixlaw.errors import InputError
+from mixlaw.optimizer.target.target import Limits, training_flops
 from mixlaw.recipe import Domain, InvalidMixture, Mixture
 from mixlaw.records import Unit
 from mixlaw.runner.models.ladder import parse_size
@@ -25,8 +26,6 @@ from mixlaw.settings.training import TrainingSettings as TrainingSettings
 
 VERSION = 1  # of the study folder
 
-Shares = dict[str, dict[str, Share]]  # phase -> domain -> share
-
 
 class TrainedSettings(Strict):
     """A phase that is over, or goes on; without a mixture nobody knows what it was trained on."""
@@ -38,16 +37,8 @@ class TrainedSettings(Strict):
     goes_on: bool = False
 
 
-class GuardSettings(Strict):
-    """No task may be worse than a baseline by more than `most`, with probability `sure`."""
-
-    most: Annotated[float, Field(ge=0)] | dict[str, Annotated[float, Field(ge=0)]] = 0.0
-    than: str = ""
-    sure: float = Field(default=0.9, ge=0.5, lt=1)
-
-
-class TargetSettings(Strict):
-    """What will really be trained, and what no recipe for it may do; the fields of `mixlaw.optimizer.Target`.
+class TargetSettings(Limits):
+    """The target as study.toml writes it: its limits, and what only a study knows.
 
     Either params and tokens, or flops and sizes: then the size is free within them. What gains are measured in, and
     whether the worst task counts instead of the weighted mean, stand here, too.
@@ -58,17 +49,9 @@ class TargetSettings(Strict):
     flops: float | None = Field(default=None, gt=0)
     sizes: tuple[str | int, str | int] | None = None
     ladder: tuple[str | int, ...] = ()
-    cooldown: tuple[Share, Share] = (0.1, 0.2)
-    lengths: dict[str, tuple[Share, Share] | Annotated[float, Field(gt=0)]] = {}
     lr_end: Share | tuple[Share, Share] | None = None
-    max_epochs: float = Field(default=4.0, gt=0)
-    domain_epochs: dict[str, float] = {}
-    phase_epochs: dict[str, float] = {}
-    floors: Shares = {}
-    caps: Shares = {}
     prefix: tuple[TrainedSettings, ...] = ()
     branches: tuple[tuple[TrainedSettings, ...], ...] = ()
-    guard: GuardSettings | None = None
     weights: dict[str, float] = {}
     measure: Literal["percent", "noise", "points"] = "percent"
     worst: bool = False
@@ -86,7 +69,7 @@ class TargetSettings(Strict):
         assert self.size_range is not None, "validated"
         assert self.flops is not None, "validated"
         size = round((self.size_range[0] * self.size_range[1]) ** 0.5)
-        return size, round(self.flops / 6 / size)
+        return size, round(self.flops / training_flops(size, 1))
 
 
 class Settings(Strict):
@@ -332,5 +315,10 @@ def _sentence(error: ValidationError) -> str:
         return f"unknown key {key!r}; take it out or mend its spelling{more}"
     if first["type"] == "missing":
         return f"{key} is missing; add it{more}"
+    if (
+        isinstance(first["input"], Mapping) and first["type"] == "value_error"
+    ):  # of several keys: the message names them
+        inner = isinstance(first["ctx"]["error"], InputError) and " = " in message.split(":")[0]
+        return f"{key}{'.' if inner else ': '}{message}{more}"
     hint = _SHAPES.get(first["type"], "")
     return f"{key} = {first['input']!r}: {message[0].lower() + message[1:]}{hint}{more}"

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.target.target import Guard, Target, Trained
+from mixlaw.optimizer.target.target import Limits, Target, Trained
 from mixlaw.recipe import Mixture
 from mixlaw.runner.models.ladder import parse_size
 from mixlaw.settings import Settings, TrainedSettings
 
 if TYPE_CHECKING:
     from mixlaw.optimizer.goal.goal import Goal
-
-#: Fields of [target] that `Target` has under the same name and in the same form.
-_ALIKE = ("cooldown", "max_epochs", "domain_epochs", "phase_epochs", "floors", "caps")
 
 
 def target_of(settings: Settings) -> Target:
@@ -34,21 +31,19 @@ def target_of(settings: Settings) -> Target:
     phases = [phase for phase in settings.phases if phase.name not in over]
     if not phases:
         raise InputError("all phases of the study are in the target's prefix; leave the one to be trained out of it")
-    last, guard = phases[-1], wanted.guard
-    same: dict[str, Any] = {name: getattr(wanted, name) for name in _ALIKE}
+    same = {name: getattr(wanted, name) for name in Limits.model_fields if name != "lengths"}
     params, tokens = wanted.nominal
     return Target(
         params=params,
         tokens=tokens,
         phases=tuple(phase.name for phase in phases),
         lengths={phase.name: wanted.lengths.get(phase.name, phase.share) for phase in phases[:-1]},
-        lr_end=last.lr_end if wanted.lr_end is None else wanted.lr_end,
+        lr_end=phases[-1].lr_end if wanted.lr_end is None else wanted.lr_end,
         prefix=prefix,
         under_way=next(iter(_trained(goes_on, settings)), None),
         branches=branches,
         sizes=wanted.size_range,
         ladder=tuple(parse_size(size) for size in wanted.ladder),
-        guard=None if guard is None else Guard(guard.most, guard.than, guard.sure),
         **same,
     )
 
