@@ -48,9 +48,9 @@ PROGRAMS_NOT_RUN = {
     ("data.md", "from pathlib import Path"): "asks a model behind an endpoint; tests/test_teacher.py has one",
 }
 #: Pages whose STUDY is trained here; the others have imported runs, or make theirs.
-TRAINED = {"README.md", "data.md", "cluster.md", "evaluation.md", "training.md"}
-#: Sections of README and pages that make their STUDY themselves.
-FRESH = {"index.md", "runs.md", "mappings/README.md", "Bring your own runs"}
+TRAINED = {"data.md", "cluster.md", "evaluation.md", "training.md"}
+#: Pages that make their STUDY themselves.
+FRESH = {"index.md", "runs.md", "mappings/README.md"}
 
 STORIES = [story for story in stories() if story.blocks]
 
@@ -242,6 +242,31 @@ def test_no_command_hides_in_a_block_that_is_only_shown() -> None:
         page.name for page in PAGES if re.search(r"\n\n    (mixlaw|python|pip) ", page.read_text(encoding="utf-8"))
     ]
     assert loose == []
+
+
+#: Figures of README's first table: its row -> that of the scoreboard, and the peer beside mixlaw.
+BOARD = {
+    "Olmix": ("olmix | Spearman of the mean of all tasks", "LightGBM"),
+    "RegMix": ("regmix | Spearman at 1B, mean of 13 losses", "LightGBM"),
+    "Marin": ("marin | RMSE of code BPB, all runs", "GP on shares"),
+    "open_lm": ("open_lm | median relative loss error at 6.9B, all corpora", "bar"),
+}
+
+
+@pytest.mark.parametrize("row", BOARD)
+def test_the_first_figures_of_readme_are_those_of_the_scoreboard(row: str) -> None:
+    start, peer = BOARD[row]
+    found = re.search(rf"^\| {row},.*\|(.*)\|(.*)\|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    board = re.search(
+        rf"^\| {re.escape(start)} \|(.*)$", (ROOT / "docs/scoreboard.md").read_text(encoding="utf-8"), re.M
+    )
+    assert found
+    assert board
+    own, bar, _, peers = board[1].strip(" |").split(" | ") if peer != "bar" else (*board[1].split("|")[:2], "", "")
+    theirs = re.search(rf"{re.escape(peer)} ([.\d]+)", peers) or re.search(r"([.\d]+)", bar)
+    assert theirs
+    numbers = [float(re.sub(r"[^.\d]", "", cell)) for cell in found.groups()]
+    assert numbers == [round(float(own), 3), float(theirs[1])]
 
 
 @pytest.fixture(scope="module")
