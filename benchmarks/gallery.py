@@ -40,25 +40,25 @@ class Entry:
 ENTRIES = (
     Entry(
         "response", "Response to the code share", 'study.plots.response("prose")',
-        "Each line moves the code share of one phase of the proposal (rings) and leaves all else as it is; bands hold "
-        "the difference from the proposal with 90 % probability, and dots are measured runs, moved onto the line by "
-        "measured over fitted.",
+        "Each line moves the code share of one phase of the proposal (rings) and keeps the rest; bands are 90 % "
+        "intervals of the difference from the proposal, and dots are measured runs, shifted to the reference recipe "
+        "by their residual.",
     ),
     Entry(
         "two-phases", "Landscape of two phases", 'study.plots.two_phases("code", ("continue", "cooldown"))',
-        "Bright is better; orange dots are where the best place lies in single worlds that the data allow, the larger "
-        "the more often, so a wide scatter says that the optimum is not known well.",
+        "Bright is better; orange dots are the optimum of each posterior sample, larger where more samples agree, so "
+        "a wide scatter means that the optimum is uncertain.",
     ),
     Entry(
         "ternary", "Mixture of three domains", 'study.plots.ternary("code", ("prose", "facts", "code"), "cooldown")',
-        "Every place is a mixture of three domains in one phase, pure at the corners, bright where the task is "
-        "predicted to do well; white dots are measured runs, filled where the phase holds nothing else.",
+        "Every point is a mixture of three domains in one phase, pure at the corners, bright where the task is "
+        "predicted to do well; white dots are measured runs, filled if the phase has no other domain.",
     ),
     Entry(
         "extrapolation", "Extrapolation over size", 'study.plots.extrapolation("prose")',
         "Lines scale the proposal and its best baseline to other sizes at their own tokens per parameter, with 90 % "
-        "intervals for one new run, side by side at the target; grey dots are all measured runs, diamonds were "
-        "measured after the forecast.",
+        "intervals for one new run, side by side at the target; grey dots are all measured runs, diamonds runs "
+        "trained after the forecast.",
     ),
     Entry(
         "over-sizes", "Optimum against size", "study.plots.over_sizes()",
@@ -67,23 +67,23 @@ ENTRIES = (
     ),
     Entry(
         "worth", "Worth of each domain to each task", "study.plots.worth()",
-        "What one more point (1 % of the recipe's tokens) of a domain in a phase would change in a task, percent of "
-        "loss, blue for the better; numbers in brackets are within noise.",
+        "Change in each task, percent of loss, per extra percentage point of a domain (1 % of the recipe's tokens) in "
+        "a phase, blue for better; numbers in brackets have 90 % intervals that contain 0.",
     ),
     Entry(
         "parity", "Parity", 'study.plots.parity("code")',
-        "Each dot is a run that the fit had not seen: predicted against measured, with its 90 % interval; nine of ten "
-        "should reach the diagonal.",
+        "Each dot is a run held out of the fit: predicted against measured, with its 90 % interval; nine of ten "
+        "intervals should reach the diagonal.",
     ),
     Entry(
         "calibration", "Calibration", "study.plots.calibration()",
-        "How many held-out runs lie inside intervals of every width; on the diagonal intervals are right, above it "
-        "too wide, below it too narrow, and inside the grey band the runs are too few to tell.",
+        "Observed against nominal coverage of held-out runs: calibrated intervals follow the diagonal, above it they "
+        "are too wide, below it too narrow; the grey band is what chance alone allows for so few runs.",
     ),
     Entry(
         "residuals", "Residuals", 'study.plots.residuals("code")',
-        "The same runs, measured over predicted: a slope or a bend would be something that the law misses, and "
-        "colours that part would be a wrong slope over size.",
+        "The same runs, measured over predicted: a slope or a bend is an effect that the law misses, and separate "
+        "colours mean a wrong slope over size.",
     ),
     Entry(
         "schedule", "Schedule of a recipe", "study.plots.schedule()",
@@ -93,37 +93,36 @@ ENTRIES = (
     Entry(
         "comparison", "Predicted gains, and what was measured", "study.plots.comparison()",
         "Gains over the best baseline's prediction by task with 90 % intervals of one new run, frozen before it was "
-        "trained; diamonds were measured since.",
+        "trained; diamonds are runs measured since.",
     ),
     Entry(
         "spread", "Spread of the optimum", "study.plots.spread()",
-        "Bars hold the best share of each domain in 90 % of the worlds that the data allow, dots are the proposal, "
-        "rings the optimum without limits.",
+        "Bars are the best share of each domain in 90 % of posterior samples, dots the proposal, rings the optimum "
+        "without limits.",
     ),
     Entry(
         "flat-directions", "Flat directions", "study.plots.flat_directions()",
-        "Anything inside a bar is as good as the proposal as far as the data can tell, with the rest in proportion: "
+        "Any share inside a bar is statistically equivalent to the proposal, with the other domains in proportion: "
         "room for other reasons to decide.",
     ),
     Entry(
         "front", "Pareto front", "study.plots.front()",
-        "Recipes between which only a preference for one group of tasks can choose, with 90 % intervals; the colour "
-        "is the third group.",
+        "The Pareto front between groups of tasks, with 90 % intervals; colour shows the third group.",
     ),
     Entry(
         "value-of-runs", "Value of more runs", "study.plots.value_of_runs(1e13)",
-        "What the next suggested runs are expected to win back, one after another, against what they cost; the dotted "
-        "line is what perfect knowledge would bring.",
+        "Expected gain of the next suggested runs against their cumulative cost; the dotted line is the gain with "
+        "perfect knowledge.",
     ),
     Entry(
         "segment-tree", "Segment tree", "study.plots.segment_tree()",
-        "Training from left to right: recipes that begin alike share a line, the thicker the more of them; faint "
-        "lines are still to be trained.",
+        "Training from left to right: recipes with the same beginning share a line, thicker the more of them; faint "
+        "lines are not trained yet.",
     ),
     Entry(
         "losses", "Loss curves", "study.plots.losses()",
-        "Training loss as logged, a line per segment; it is the loss on the mixture that is trained on, so a step "
-        "where a phase begins is first of all another mixture.",
+        "Training loss as logged, a line per segment; it is the loss on the mixture trained on, so a step at the "
+        "start of a phase mostly shows the change of mixture.",
     ),
 )  # fmt: skip
 

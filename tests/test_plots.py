@@ -97,9 +97,9 @@ def test_the_segment_tree_puts_a_parent_between_its_children_and_fades_what_is_t
     heights = [y for y in leaves.y if y is not None]
     assert trunk.y[0] == pytest.approx(np.mean(heights))
     assert trunk.line.width > leaves.line.width  # two recipes share the trunk
-    waiting = [trace for trace in figure.data if trace.name == "init, to come"]
+    waiting = [trace for trace in figure.data if trace.name == "init, planned"]
     assert waiting[0].line.color.startswith("rgba")
-    assert "shared by 2 recipes, to come" in waiting[0].text[0]
+    assert "shared by 2 recipes, planned" in waiting[0].text[0]
 
 
 def test_a_comparison_shows_gains_in_percent_of_loss_and_measured_values_as_diamonds(small: Study) -> None:
@@ -126,7 +126,7 @@ def test_parity_and_residuals_show_the_same_runs_and_count_what_lies_inside(smal
 
 def test_parity_of_held_out_runs_shows_what_was_predicted_without_them(small: Study) -> None:
     assert held_out(small.surfaces, "task0") is None  # no audit
-    assert checked(small.surfaces, "task0").how == "fitted"
+    assert checked(small.surfaces, "task0").how == "in-sample"
     surfaces = audited(small.surfaces, off=1.0)  # bits/byte: a hundredth of log loss too low
     points = held_out(surfaces, "task1")
     assert points is not None

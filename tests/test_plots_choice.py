@@ -35,7 +35,7 @@ def test_a_spread_has_a_bar_from_end_to_end_and_dots_at_both_recipes() -> None:
     figure = spread(recipe(0.4), ends, DOMAINS, recipe(0.9))
     bar, dots, rings = (trace for trace in figure.data if trace.x[0] is not None)
     assert [trace.name for trace in figure.data if trace.showlegend is not False] == [
-        "90 % of worlds",
+        "90 % of posterior samples",
         "proposal",
         "without limits",
     ]

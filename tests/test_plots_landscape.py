@@ -81,7 +81,7 @@ def test_two_phases_show_the_prediction_and_every_run_at_its_code_shares(small: 
 def test_optima_of_single_worlds_are_where_their_draws_are_lowest(small: Study) -> None:
     recipe, grid = small.proposal.recipe, np.linspace(0, 1, 4)
     figure = two_phases(small.surfaces, "task0", recipe, ("init", "cooldown"), DOMAINS, points=4)
-    optima = named(figure, "optimum in single worlds")
+    optima = named(figure, "optimum of each posterior sample")
     assert sum(optima.customdata) == pytest.approx(1)
     recipes = [
         with_code_share(with_code_share(recipe, "init", float(across), DOMAINS), "cooldown", float(up), DOMAINS)

@@ -7,14 +7,14 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from mixlaw.plots.choices import Range
+from mixlaw.optimizer.goal.values import Interval
 from mixlaw.plots.style import CYCLE, OTHER, Plain, figure_of
 
 #: Of the recipe at hand, and of what it is compared with.
 PAINT = (CYCLE[0], CYCLE[4])
 
 
-def gains(by_recipe: Mapping[str, Mapping[str, Range]], against: str, unit: str, title: str = "") -> go.Figure:
+def gains(by_recipe: Mapping[str, Mapping[str, Interval]], against: str, unit: str, title: str = "") -> go.Figure:
     """Gain of recipes over a baseline as a bar by task, with 90 % intervals; better to the right.
 
     Args:
@@ -26,44 +26,29 @@ def gains(by_recipe: Mapping[str, Mapping[str, Range]], against: str, unit: str,
     return figure_of(plain_gains(by_recipe, against, unit, title))
 
 
-def plain_gains(by_recipe: Mapping[str, Mapping[str, Range]], against: str, unit: str, title: str = "") -> Plain:
+def plain_gains(by_recipe: Mapping[str, Mapping[str, Interval]], against: str, unit: str, title: str = "") -> Plain:
     """The same as plain data."""
     tasks, several = list(next(iter(by_recipe.values()))), len(by_recipe) > 1
     height = 96 + (14 + 17 * len(by_recipe)) * len(tasks)
     bars = zip(by_recipe.items(), PAINT, strict=False)
     layout = {
-        "title": {"text": title},
-        "height": height,
-        "autosize": True,
+        "title": {"text": title}, "height": height, "autosize": True,
         "xaxis": {"title": {"text": f"gain over {against}, {unit} →"}, "zeroline": True},
         "yaxis": {"autorange": "reversed", "ticks": "", "showgrid": False, "showline": False},
-        "bargap": 0.3,
-        "bargroupgap": 0.08,
-        "showlegend": several,
-        "legend": {"y": -64 / (height - 90)},
+        "bargap": 0.3, "bargroupgap": 0.08, "showlegend": several, "legend": {"y": -64 / (height - 90)},
         "margin": {"t": 40 if title else 8, "b": 76 if several else 50},
-    }
-    return {"data": [_bars(name, found, tasks, unit, paint) for (name, found), paint in bars], "layout": layout}
+    }  # fmt: skip
+    return {"data": [_bars(name, gained, tasks, unit, paint) for (name, gained), paint in bars], "layout": layout}
 
 
-def _bars(name: str, found: Mapping[str, Range], tasks: Sequence[str], unit: str, colour: str) -> dict[str, Any]:
+def _bars(name: str, gained: Mapping[str, Interval], tasks: Sequence[str], unit: str, colour: str) -> dict[str, Any]:
     """Bars and intervals of one recipe."""
-    rows = [found[task] for task in tasks]
+    rows = [gained[task] for task in tasks]
+    ends = {"array": [row.hi90 - row.mean for row in rows], "arrayminus": [row.mean - row.lo90 for row in rows]}
     return {
-        "type": "bar",
-        "x": [row.mean for row in rows],
-        "y": tasks,
-        "orientation": "h",
-        "name": name,
-        "marker": {"color": colour},
-        "error_x": {
-            "array": [row.hi90 - row.mean for row in rows],
-            "arrayminus": [row.mean - row.lo90 for row in rows],
-            "thickness": 1.4,
-            "width": 4,
-            "color": OTHER,
-        },
+        "type": "bar", "x": [row.mean for row in rows], "y": tasks, "orientation": "h", "name": name,
+        "marker": {"color": colour}, "error_x": {**ends, "thickness": 1.4, "width": 4, "color": OTHER},
         "customdata": [[row.lo90, row.hi90] for row in rows],
         "hovertemplate": f"<b>{name}</b>, %{{y}}<br>gain %{{x:.2f}} {unit}"
         "<br>90 %: %{customdata[0]:.2f} to %{customdata[1]:.2f}<extra></extra>",
-    }
+    }  # fmt: skip

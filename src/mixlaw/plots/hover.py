@@ -1,4 +1,4 @@
-"""What runs and recipes trained on, in words, for whoever points at their dot."""
+"""Hover text: size, tokens and mixtures of runs and recipes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mixlaw.recipe import Recipe
 
 MOST = 6  # domains of a phase that are named
 WIDE = 48  # characters of a line: they fit a phone
-KEPT = "\N{NO-BREAK SPACE}"  # where a line is not to be broken
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def recipe_words(recipe: Recipe) -> str:
@@ -20,7 +20,7 @@ def recipe_words(recipe: Recipe) -> str:
     return _words(recipe.params, ((p.name, p.tokens, p.mixture) for p in recipe.phases))
 
 
-@lru_cache(maxsize=8)  # measured runs stand in many plots, and in a page that is redrawn at every move
+@lru_cache(maxsize=8)  # measured runs are in many plots, and the dashboard redraws often
 def run_words(design: Design) -> tuple[str, ...]:
     """The same for every row of a design."""
     rows = zip(design.params.tolist(), design.tokens.tolist(), strict=True)
@@ -34,19 +34,19 @@ def _phases(design: Design, tokens: list[list[float]]) -> Iterable[tuple[str, fl
 
 
 def _words(params: float, phases: Iterable[tuple[str, float, Mapping[str, float]]]) -> str:
-    known = list(phases)
-    head = f"{count(params)} params, {count(sum(tokens for _, tokens, _ in known))} tokens"
+    rows = list(phases)
+    head = f"{count(params)} params, {count(sum(tokens for _, tokens, _ in rows))} tokens"
     lines = (
         wrap(f"{name} {count(tokens)}: {_shares(shares)}", WIDE, subsequent_indent="   ")
-        for name, tokens, shares in known
+        for name, tokens, shares in rows
     )
-    return "<br>".join([head, *(line for phase in lines for line in phase)]).replace(KEPT, " ")
+    return "<br>".join([head, *(line for phase in lines for line in phase)]).replace(NO_BREAK, " ")
 
 
 def _shares(shares: Mapping[str, float]) -> str:
     """The domains with most of a mixture by name, the others together."""
     order = sorted((pair for pair in shares.items() if pair[1] >= 0.005), key=lambda pair: -pair[1])
-    named = [f"{name}{KEPT}{share:.0%}" for name, share in order[:MOST]]
+    named = [f"{name}{NO_BREAK}{share:.0%}" for name, share in order[:MOST]]
     if len(order) > MOST:
-        named.append(f"{len(order) - MOST}{KEPT}more{KEPT}{sum(share for _, share in order[MOST:]):.0%}")
+        named.append(f"{len(order) - MOST}{NO_BREAK}more{NO_BREAK}{sum(share for _, share in order[MOST:]):.0%}")
     return ", ".join(named)

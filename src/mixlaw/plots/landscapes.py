@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 from plotly.colors import get_colorscale
 
 from mixlaw.analysis.data.code_share import code_shares, with_code_share
-from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.design import Design, Floats
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.plots.hover import recipe_words, run_words
-from mixlaw.plots.style import CYCLE, OTHER, Plain, faded, figure_of, headline
+from mixlaw.plots.style import CYCLE, OTHER, Plain, faded, figure_of, headline, scatter
 from mixlaw.recipe import Domain, Mixture, Recipe
 from mixlaw.records import Unit
 
-Floats = NDArray[np.float64]
-WORLDS = 64  # draws whose optima are shown
+SAMPLES = 64  # posterior samples whose optima are shown
 HEIGHT = 3**0.5 / 2  # of a triangle of side one
 SCALE = "Viridis"
 
@@ -38,13 +37,13 @@ def ternary(
     """One task over the shares of three domains in one phase, all else as in the reference, with measured runs.
 
     The three domains share what they have together in the reference's phase, or the whole phase where they have
-    nothing there. Runs stand at their own shares of the three; filled where the phase holds nothing else.
+    nothing there. Runs are at their own shares of the three; filled if the phase has no other domain.
 
     Args:
         surfaces: fitted tasks.
         task: which one.
         reference: the recipe that is changed.
-        phase: where.
+        phase: name of the phase.
         corners: three domains, left, right and top.
         domains: all domains, with unique tokens.
         points: of the grid on each side.
@@ -65,7 +64,7 @@ def plain_ternary(
     mixture = next(p.mixture for p in reference.phases if p.name == phase)
     room = sum(mixture.share(name) for name in corners) or 1.0
     rest = {name: share for name, share in mixture.items() if name not in corners} if room < 1 else {}
-    # Rows of equal top share, as many points in each: a grid that is a triangle on paper.
+    # Rows of equal top share with as many points each: the grid is a triangle on paper.
     top, right = (axis.ravel() for axis in np.meshgrid(np.linspace(0, 1, points), np.linspace(0, 1, points)))
     shares = np.stack([(1 - top) * (1 - right), (1 - top) * right, top], 1)
     recipes = [
@@ -85,14 +84,14 @@ def plain_ternary(
             "colorscale": _scale(surfaces, task), "line": {"width": 0.6, "color": "white"},
             "colorbar": _bar(task, surfaces.units[task]),
         },
-        {
-            "type": "scatter", "x": x, "y": y, "mode": "markers", "marker": {"opacity": 0}, "showlegend": False,
-            "customdata": np.column_stack([shares, mean]), "hovertemplate": words,
-        },
-        {
-            "type": "scatter", "x": [0, 1, 0.5, 0], "y": [0, 0, HEIGHT, 0], "mode": "lines",
-            "line": {"color": OTHER, "width": 1.2}, "hoverinfo": "skip", "showlegend": False,
-        },
+        scatter(
+            x, y, "markers", marker={"opacity": 0}, showlegend=False, customdata=np.column_stack([shares, mean]),
+            hovertemplate=words,
+        ),
+        scatter(
+            [0, 1, 0.5, 0], [0, 0, HEIGHT, 0], "lines", line={"color": OTHER, "width": 1.2}, hoverinfo="skip",
+            showlegend=False,
+        ),
         *_runs_in_triangle(surfaces, phase, corners, task),
         _optima(x[places], y[places], times),
         _reference(*here, reference),
@@ -118,9 +117,9 @@ def two_phases(
     phases: tuple[str, str],
     domains: Sequence[Domain],
     points: int = 31,
-    worlds: int = WORLDS,
+    samples: int = SAMPLES,
 ) -> go.Figure:
-    """One task over the code shares of two phases, all else as in the reference, with the optima of single worlds.
+    """One task over the code shares of two phases, all else as in the reference, with optima of posterior samples.
 
     Args:
         surfaces: fitted tasks.
@@ -129,9 +128,9 @@ def two_phases(
         phases: on the horizontal and on the vertical axis.
         domains: all domains, with kinds and unique tokens.
         points: of the grid on each side.
-        worlds: whose optima are shown.
+        samples: how many posterior samples.
     """
-    return figure_of(plain_two_phases(surfaces, task, reference, phases, domains, points, worlds))
+    return figure_of(plain_two_phases(surfaces, task, reference, phases, domains, points, samples))
 
 
 def plain_two_phases(
@@ -141,11 +140,11 @@ def plain_two_phases(
     phases: tuple[str, str],
     domains: Sequence[Domain],
     points: int = 31,
-    worlds: int = WORLDS,
+    samples: int = SAMPLES,
 ) -> Plain:
     """The same as plain data."""
     grid, (across, up) = np.linspace(0, 1, points), phases
-    mean, best = _means(surfaces, task, _plane(surfaces, reference, phases, domains, grid), worlds)
+    mean, best = _means(surfaces, task, _plane(surfaces, reference, phases, domains, grid), samples)
     places, times = np.unique(best, return_counts=True)
     here = code_shares(_design(surfaces, [reference], domains), domains)[0]
     x, y = (np.array([float(here[surfaces.phases.index(phase)])]) for phase in phases)
@@ -181,7 +180,7 @@ def _plane(
 ) -> Design:
     """The reference at all pairs of code shares, rows of the grid by the second phase.
 
-    The tokens of a phase move on a straight line from all text to all code, so its two ends say everything between.
+    The tokens of a phase move on a straight line from all text to all code, so its two ends define all that is between.
     """
     ends = [with_code_share(reference, phase, share, domains) for phase in phases for share in (0.0, 1.0)]
     design = _design(surfaces, [reference, *ends], domains)
@@ -194,11 +193,11 @@ def _plane(
     return replace(rows, tokens=tokens)
 
 
-def _means(surfaces: Surfaces, task: str, design: Design, worlds: int = WORLDS) -> tuple[Floats, NDArray[np.int64]]:
-    """Expected values of recipes, (R,), and in each of many worlds the number of the best of them, (worlds,)."""
+def _means(surfaces: Surfaces, task: str, design: Design, samples: int = SAMPLES) -> tuple[Floats, NDArray[np.int64]]:
+    """Expected values of recipes, (R,), and the number of the best of them in each posterior sample, (S,)."""
     t = surfaces.tasks.index(task)
     with torch.no_grad():
-        mean, drawn = surfaces.mean(design)[:, t], surfaces.draws(design, worlds)[..., t]
+        mean, drawn = surfaces.mean(design)[:, t], surfaces.draws(design, samples)[..., t]
     return mean.numpy(), (drawn.argmin(1) if _falls(surfaces, task) else drawn.argmax(1)).numpy()
 
 
@@ -228,7 +227,7 @@ def _flat(shares: Floats) -> tuple[Floats, Floats]:
 
 
 def _carpet(top: Floats, right: Floats, x: Floats, y: Floats) -> Plain:
-    """The grid that the contours lie on, unseen."""
+    """The invisible grid that carries the contours."""
     hidden = {"showgrid": False, "showline": False, "showticklabels": "none", "startline": False, "endline": False}
     return {"type": "carpet", "a": top, "b": right, "x": x, "y": y, "aaxis": hidden, "baxis": hidden}
 
@@ -286,13 +285,12 @@ def _runs(
 
 
 def _optima(x: Floats, y: Floats, times: NDArray[np.int64]) -> Plain:
-    return {
-        "type": "scatter", "x": x, "y": y, "mode": "markers", "cliponaxis": False, "name": "optimum in single worlds",
-        "customdata": times / times.sum(),
-        "marker": {"color": CYCLE[1], "size": 5 + 20 * np.sqrt(times / times.sum()), "opacity": 0.85,
-                   "line": {"color": "white", "width": 1}},
-        "hovertemplate": "best in %{customdata:.0%} of the worlds that the data allow<extra></extra>",
-    }  # fmt: skip
+    line = {"color": "white", "width": 1}
+    return scatter(
+        x, y, "markers", cliponaxis=False, name="optimum of each posterior sample", customdata=times / times.sum(),
+        marker={"color": CYCLE[1], "size": 5 + 20 * np.sqrt(times / times.sum()), "opacity": 0.85, "line": line},
+        hovertemplate="best in %{customdata:.0%} of posterior samples<extra></extra>",
+    )  # fmt: skip
 
 
 def _reference(x: Floats, y: Floats, recipe: Recipe) -> Plain:

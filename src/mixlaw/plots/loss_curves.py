@@ -18,12 +18,12 @@ class Curve:
 
     Attributes:
         name: of the checkpoint it leaves.
-        parent: name of the segment it goes on from; None starts from the initialisation.
+        parent: name of the segment it resumes from; None starts from the initialisation.
         params: size of the model.
         phase: name of the phase.
         mixture: of the phase, in words.
         runs: names of the recipes that pass through it.
-        tokens: trained so far, from the beginning of the recipe, at every entry of the log.
+        tokens: trained so far, since the start of the recipe, at every entry of the log.
         loss: mean since the entry before, nats per token of the segment's own mixture.
     """
 
@@ -38,10 +38,10 @@ class Curve:
 
 
 def losses(curves: Sequence[Curve], title: str = "") -> go.Figure:
-    """Training loss against tokens, a line per segment that goes on from its parent's, a colour per model size.
+    """Training loss against tokens, a line per segment that continues its parent's, a colour per model size.
 
-    Of long logs every so many-th entry is shown. Losses are of the mixture that was trained on, so a step where a phase
-    begins is first of all another mixture.
+    Long logs are thinned evenly. Losses are of the mixture trained on, so a step at the start of a phase mostly shows
+    the change of mixture.
     """
     step = -(-sum(len(curve.tokens) for curve in curves) // MOST_POINTS) or 1
     curves = [replace(c, tokens=c.tokens[::-step][::-1], loss=c.loss[::-step][::-1]) for c in curves]

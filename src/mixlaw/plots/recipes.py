@@ -1,4 +1,4 @@
-"""Plots of what is to be trained: the schedule of a recipe, and the tree of segments that recipes share."""
+"""Plots of training plans: the schedule of a recipe, and the tree of segments that recipes share."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from mixlaw.plots.style import OTHER, Plain, colours, count, domain_colours, faded, figure_of, on, styled
+from mixlaw.plots.style import OTHER, Plain, colours, count, domain_colours, faded, figure_of, on, scatter, styled
 from mixlaw.recipe import Decay, Domain, Phase, Recipe, Schedule
 
 
 @dataclass(frozen=True)
 class Node:
-    """A segment of training as the plot needs it.
+    """A segment of training as drawn in the tree.
 
     Attributes:
         name: of the checkpoint it leaves.
@@ -47,7 +47,7 @@ def schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -> go.F
     """Mixture of every phase over the tokens of a recipe, the learning rate above it.
 
     Args:
-        recipe: what is shown.
+        recipe: the one to draw.
         domains: all domains in the order of the stack; text in blues, code in oranges.
         title: over the figure.
     """
@@ -61,83 +61,51 @@ def plain_schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -
     shown = [d for d in sorted(domains, key=lambda d: d.kind.is_code) if recipe.domain_tokens(d.name) > 0]
     ends = [*starts, recipe.tokens]
     ticks = {"tickvals": ends, "ticktext": [count(end) for end in ends], "range": [0, recipe.tokens]}
+    rate = {"domain": [0.772, 1], "title": {"text": "lr / peak"}, "range": [0, 1.12], "tickvals": [0, 1]}
+    share = {"domain": [0, 0.722], "title": {"text": "share of tokens"}, "tickformat": ".0%", "range": [0, 1]}
     layout = {
-        "title": {"text": title},
-        "height": 400,
-        "autosize": True,
-        "barmode": "stack",
-        "bargap": 0,
-        "legend": {"traceorder": "normal"},
-        "hovermode": "closest",
-        "margin": {"t": 84 if title else 56},
+        "title": {"text": title}, "height": 400, "autosize": True, "barmode": "stack", "bargap": 0,
+        "legend": {"traceorder": "normal"}, "hovermode": "closest", "margin": {"t": 84 if title else 56},
         "xaxis": {**ticks, "anchor": "y", "matches": "x2", "showticklabels": False, "showline": False, "ticks": ""},
         "xaxis2": {**ticks, "anchor": "y2", "title": {"text": "tokens"}},
-        "yaxis": {"domain": [0.772, 1], "title": {"text": "lr / peak"}, "range": [0, 1.12], "tickvals": [0, 1]},
-        "yaxis2": {
-            "anchor": "x2",
-            "domain": [0, 0.722],
-            "title": {"text": "share of tokens"},
-            "tickformat": ".0%",
-            "range": [0, 1],
-        },
+        "yaxis": rate,
+        "yaxis2": {"anchor": "x2", **share},
         "annotations": [_name(phase, start) for phase, start in zip(recipe.phases, starts, strict=True)],
-    }
+    }  # fmt: skip
     bars = [_domain_bars(recipe, starts, domain, paint[domain.name]) for domain in shown]
     return {"data": [*bars, _learning_rate(recipe)], "layout": layout}
 
 
 def _name(phase: Phase, start: int) -> dict[str, Any]:
-    """What a phase is called and how long it is, over its middle."""
-    return {
-        "x": start + phase.tokens / 2,
-        "y": 1.16,
-        "xref": "x",
-        "yref": "y domain",
-        "text": f"<b>{phase.name}</b><br>{count(phase.tokens)}",
-        "showarrow": False,
-        "yanchor": "bottom",
-    }
+    """Name and length of a phase, above its middle."""
+    text = f"<b>{phase.name}</b><br>{count(phase.tokens)}"
+    place = {"x": start + phase.tokens / 2, "y": 1.16, "xref": "x", "yref": "y domain", "yanchor": "bottom"}
+    return {**place, "text": text, "showarrow": False}
 
 
 def _domain_bars(recipe: Recipe, starts: Sequence[int], domain: Domain, colour: str) -> dict[str, Any]:
     shares = [phase.mixture.share(domain.name) for phase in recipe.phases]
     return {
-        "type": "bar",
-        "xaxis": "x2",
-        "yaxis": "y2",
+        "type": "bar", "xaxis": "x2", "yaxis": "y2", "name": domain.name, "y": shares,
         "x": [start + phase.tokens / 2 for start, phase in zip(starts, recipe.phases, strict=True)],
-        "width": [phase.tokens for phase in recipe.phases],
-        "y": shares,
-        "name": domain.name,
-        "marker": {"color": colour, "line": {"width": 0}},
-        "text": [f"{share:.0%}" if share >= 0.06 else "" for share in shares],
-        "textposition": "inside",
-        "insidetextanchor": "middle",
-        "textangle": 0,
-        "textfont": {"color": on(colour), "size": 11},
+        "width": [phase.tokens for phase in recipe.phases], "marker": {"color": colour, "line": {"width": 0}},
+        "text": [f"{share:.0%}" if share >= 0.06 else "" for share in shares], "textposition": "inside",
+        "insidetextanchor": "middle", "textangle": 0, "textfont": {"color": on(colour), "size": 11},
         "constraintext": "none",
         "customdata": [
             [p.name, count(p.tokens * s), domain.kind.value] for p, s in zip(recipe.phases, shares, strict=True)
         ],
         "hovertemplate": f"{domain.name} (%{{customdata[2]}})<br>%{{customdata[0]}}: %{{y:.1%}}, "
         "%{customdata[1]} tokens<extra></extra>",
-    }
+    }  # fmt: skip
 
 
 def _learning_rate(recipe: Recipe) -> dict[str, Any]:
-    x, y = learning_rates(recipe)
-    return {
-        "type": "scatter",
-        "x": x,
-        "y": y,
-        "mode": "lines",
-        "line": {"color": OTHER, "width": 2.4},
-        "fill": "tozeroy",
-        "fillcolor": faded(OTHER, 0.15),
-        "name": "learning rate",
-        "showlegend": False,
-        "hovertemplate": "%{x:.3s} tokens<br>learning rate %{y:.2f} of its peak<extra></extra>",
-    }
+    return scatter(
+        *learning_rates(recipe), "lines", line={"color": OTHER, "width": 2.4}, fill="tozeroy",
+        fillcolor=faded(OTHER, 0.15), name="learning rate", showlegend=False,
+        hovertemplate="%{x:.3s} tokens<br>learning rate %{y:.2f} of its peak<extra></extra>",
+    )  # fmt: skip
 
 
 def learning_rates(recipe: Recipe, points: int = 24) -> tuple[list[float], list[float]]:
@@ -145,28 +113,28 @@ def learning_rates(recipe: Recipe, points: int = 24) -> tuple[list[float], list[
     if recipe.schedule is Schedule.COSINE:
         done = [i / points for i in range(points + 1)]
         end = recipe.cosine_end
-        return [recipe.tokens * d for d in done], [end + (1 - end) * _left(Decay.COSINE, d) for d in done]
+        return [recipe.tokens * d for d in done], [end + (1 - end) * _remaining(Decay.COSINE, d) for d in done]
     x, y, now, start = [0.0], [1.0], 1.0, 0
     for phase in recipe.phases:
         end = 1.0 if phase.lr_end is None else phase.lr_end
         done = [i / points for i in range(points + 1)] if phase.decay is not Decay.LINEAR else [0.0, 1.0]
         x += [start + phase.tokens * d for d in done]
-        y += [end + (now - end) * _left(phase.decay, d) for d in done]
+        y += [end + (now - end) * _remaining(phase.decay, d) for d in done]
         now, start = end, start + phase.tokens
     return x, y
 
 
-def _left(decay: Decay, done: float) -> float:
-    """What is left of a fall after a part of it."""
+def _remaining(decay: Decay, done: float) -> float:
+    """Share of a decay that remains after a part of it."""
     falls = {Decay.LINEAR: 1 - done, Decay.COSINE: (1 + cos(pi * done)) / 2, Decay.ONE_SQRT: 1 - sqrt(done)}
     return falls[decay]
 
 
 def segment_tree(nodes: Sequence[Node], title: str = "") -> go.Figure:
-    """Segments over tokens: what branches from what, how many recipes share it, and what is trained.
+    """Segments over tokens: branches, how many recipes share each, and which are trained.
 
-    Every size has a tree of its own, drawn over the share of its longest recipe; a full line is trained, a faint one is
-    still to come, its width grows with the recipes that share it.
+    Every size has its own tree, over the share of its longest recipe; solid lines are trained, faint ones planned, and
+    their width grows with the recipes that share them.
     """
     figure, phases = go.Figure(), list(dict.fromkeys(node.phase for node in nodes))
     paint = colours(phases)
@@ -181,7 +149,7 @@ def segment_tree(nodes: Sequence[Node], title: str = "") -> go.Figure:
             )
     if {node.done for node in nodes} == {True, False}:
         line = {"color": faded(OTHER, 0.35), "width": 4}
-        figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name="to come")
+        figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name="planned")
     for size in length:
         ys = [rows[n.name] for n in nodes if n.params == size]
         figure.add_annotation(
@@ -254,34 +222,24 @@ def _segments(
     for node in nodes:
         by_width[min(3 + 1.5 * (len(node.runs) - 1) ** 0.5, 10)].append(node)
     for i, (width, group) in enumerate(sorted(by_width.items())):
+        # The middle of a line has a point of its own, to show the hover text there.
         x = [
             at
             for n in group
-            for at in (
-                n.start / length[n.params],
-                (n.start + n.stop) / 2 / length[n.params],
-                n.stop / length[n.params],
-                None,
-            )
+            for at in (*(v / length[n.params] for v in (n.start, (n.start + n.stop) / 2, n.stop)), None)
         ]
         y = [at for n in group for at in (rows[n.name],) * 3 + (None,)]
-        detail = [text for n in group for text in (_words(n),) * 3 + ("",)]
         figure.add_scatter(
-            x=x,
-            y=y,
-            text=detail,
-            mode="lines",
+            x=x, y=y, text=[text for n in group for text in (_words(n),) * 3 + ("",)], mode="lines",
             line={"color": colour if done else faded(colour, 0.3), "width": width},
-            name=phase if done else f"{phase}, to come",
-            legendgroup=f"{phase}{done}",
-            showlegend=showlegend and i == 0,
-            hovertemplate="%{text}<extra></extra>",
-        )
+            name=phase if done else f"{phase}, planned", legendgroup=f"{phase}{done}",
+            showlegend=showlegend and i == 0, hovertemplate="%{text}<extra></extra>",
+        )  # fmt: skip
 
 
 def _words(node: Node) -> str:
     head = f"<b>{node.label or node.name}</b><br>{count(node.params)} params, {node.phase}"
     share = f"shared by {len(node.runs)} recipes" if len(node.runs) > 1 else "one recipe"
-    state = "trained" if node.done else "to come"
+    state = "trained" if node.done else "planned"
     mixture = f"<br>{node.mixture}" if node.mixture else ""
     return f"{head}<br>tokens {count(node.start)} to {count(node.stop)}{mixture}<br>{share}, {state}"

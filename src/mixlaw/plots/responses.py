@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mixlaw.analysis.data.code_share import code_share, code_shares, with_code_share
-from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.design import Design, Floats
 from mixlaw.analysis.data.observed import Z90
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.surface.surface import Surfaces
@@ -25,12 +25,12 @@ from mixlaw.plots.style import (
     figure_of,
     headline,
     rounded,
+    scatter,
     size_axis,
 )
 from mixlaw.recipe import Domain, Phase, Recipe
 
-Floats = NDArray[np.float64]
-MOST_RUNS = 300  # points of a plot; of more runs every so many-th is shown
+MOST_RUNS = 300  # points of a plot; more runs are thinned evenly
 DODGE = 1.12  # between the intervals of recipes at one size, on a logarithmic axis
 _ENDS = "<br>90 %: %{customdata[0]:.4g} to %{customdata[1]:.4g}"
 
@@ -40,15 +40,14 @@ def response(
 ) -> go.Figure:
     """One task against the code share of each phase, all else as in the reference recipe, with 90 % bands.
 
-    The bands are of the difference from the reference (the same worlds, paired), so they close where the reference
-    stands; how well its level is known is said in the title. Measured runs stand where they would, had they been the
-    reference in all but that code share: on the curve times measured over fitted (partial residuals), so that runs of
-    any size and mixture show how well the curve fits.
+    The bands are of the difference from the reference (paired posterior samples), so they close at the reference; the
+    title gives the interval of its level. Measured runs are partial residuals: the curve times measured over fitted, so
+    that runs of any size and mixture show how well the curve fits.
 
     Args:
         surfaces: fitted tasks.
         task: which one.
-        reference: the recipe that the code share is moved in; a ring marks where it stands.
+        reference: the recipe whose code share is moved, marked by a ring.
         domains: all domains, with kinds and unique tokens.
         points: of each curve.
         runs: whether to show measured runs.
@@ -62,19 +61,17 @@ def plain_response(
     """The same as plain data."""
     at = surfaces.predict(design_of([reference], surfaces.phases, surfaces.domains, _unique(domains)))
     t = surfaces.tasks.index(task)
-    level = f"at the rings {rounded(at.mean[0, t], at.lo90[0, t], at.hi90[0, t])}"
+    level = f"reference: {rounded(at.mean[0, t], at.lo90[0, t], at.hi90[0, t])}"
     traces = [
         trace
         for phase, colour in colours([phase.name for phase in reference.phases]).items()
         for trace in _phase_response(surfaces, task, reference, phase, domains, points, colour, runs)
     ]
     layout = {
-        "title": {"text": headline(task, level)},
-        "height": HEIGHT,
-        "autosize": True,
+        "title": {"text": headline(task, level)}, "height": HEIGHT, "autosize": True,
         "xaxis": {"title": {"text": "code share of the phase"}, "tickformat": ".0%", "range": [-0.03, 1.03]},
         "yaxis": {"title": {"text": f"{task}, {surfaces.units[task]}"}},
-    }
+    }  # fmt: skip
     return {"data": traces, "layout": layout}
 
 
@@ -97,18 +94,12 @@ def _phase_response(
     mean, low, high = paired_band(surfaces, design, t)
     mean, low, high, level = mean[:-1], low[:-1], high[:-1], float(mean[-1])
     hover = f"{phase}<br>code share %{{x:.0%}}<br>%{{y:.4g}} {unit}{_ENDS}"
-    ring = {
-        "type": "scatter",
-        "x": [here],
-        "y": [level],
-        "mode": "markers",
-        "marker": {"size": 12, "color": colour, "line": {"color": colour, "width": 2}, "symbol": "circle-open"},
-        "legendgroup": phase,
-        "showlegend": False,
-        "hovertext": [recipe_words(reference)],
-        "hovertemplate": f"reference recipe<br>%{{hovertext}}<br>{phase}: code %{{x:.1%}}<br>%{{y:.4g}} {unit}"
+    ring = scatter(
+        [here], [level], "markers", legendgroup=phase, showlegend=False, hovertext=[recipe_words(reference)],
+        marker={"size": 12, "color": colour, "line": {"color": colour, "width": 2}, "symbol": "circle-open"},
+        hovertemplate=f"reference recipe<br>%{{hovertext}}<br>{phase}: code %{{x:.1%}}<br>%{{y:.4g}} {unit}"
         "<extra></extra>",
-    }
+    )  # fmt: skip
     return [
         _band(grid, low, high, colour, phase),
         _line(grid, mean, np.stack([low, high], 1), colour, phase, hover),
@@ -117,10 +108,10 @@ def _phase_response(
     ]
 
 
-def paired_band(surfaces: Surfaces, design: Design, task: int, worlds: int = 64) -> tuple[Floats, Floats, Floats]:
+def paired_band(surfaces: Surfaces, design: Design, task: int, samples: int = 64) -> tuple[Floats, Floats, Floats]:
     """Mean of a task for every recipe, and the 90 % band of its difference from the last one, (R,) each."""
     with torch.no_grad():
-        mean, drawn = surfaces.mean(design)[:, task], surfaces.draws(design, worlds)[..., task]
+        mean, drawn = surfaces.mean(design)[:, task], surfaces.draws(design, samples)[..., task]
     spread = (drawn - drawn[:, -1:]).std(0)
     ends = (mean, mean - Z90 * spread, mean + Z90 * spread)
     return ends[0].numpy(), ends[1].numpy(), ends[2].numpy()
@@ -138,26 +129,19 @@ def _partial_residuals(
     law = surfaces.predict(design).law_only[:, t]
     kept = _thinned(np.isfinite(value) & np.isfinite(x) & (design.progress.numpy() >= 1))
     words = run_words(design)
-    return [
-        {
-            "type": "scatter",
-            "x": x[kept],
-            "y": (np.interp(x, grid, mean) * value / law)[kept],
-            "customdata": [[design.runs[i], round(float(value[i]), 6), round(float(law[i]), 6)] for i in kept],
-            "hovertext": [words[i] for i in kept],
-            "mode": "markers",
-            "marker": {"size": 5, "color": colour, "opacity": 0.45},
-            "name": f"runs, {phase}",
-            "legendgroup": phase,
-            "showlegend": False,
-            "hovertemplate": f"run %{{customdata[0]}}<br>%{{hovertext}}<br>code in {phase} %{{x:.0%}}<br>"
-            "measured %{customdata[1]:.4g}, by the law %{customdata[2]:.4g}<extra></extra>",
-        }
-    ]
+    trace = scatter(
+        x[kept], (np.interp(x, grid, mean) * value / law)[kept], "markers", name=f"runs, {phase}",
+        customdata=[[design.runs[i], round(float(value[i]), 6), round(float(law[i]), 6)] for i in kept],
+        hovertext=[words[i] for i in kept], marker={"size": 5, "color": colour, "opacity": 0.45}, legendgroup=phase,
+        showlegend=False,
+        hovertemplate=f"run %{{customdata[0]}}<br>%{{hovertext}}<br>code in {phase} %{{x:.0%}}<br>"
+        "measured %{customdata[1]:.4g}, by the law %{customdata[2]:.4g}<extra></extra>",
+    )  # fmt: skip
+    return [trace]
 
 
 def _thinned(kept: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Numbers of the runs to show: all that are kept, or every so many-th."""
+    """Numbers of the runs to show: all that are kept, thinned evenly."""
     rows = np.flatnonzero(kept)
     return rows[:: -(-len(rows) // MOST_RUNS) or 1]
 
@@ -177,7 +161,7 @@ def extrapolation(
         task: which one.
         recipes: by name, at the target's size; the line shows their mixtures and phase proportions at other sizes.
         domains: all domains, with unique tokens.
-        measured: values measured since at the target, by name of the recipe: diamonds.
+        measured: values that runs at the target measured since, by name of the recipe: diamonds.
         points: of each line.
     """
     measured, largest = measured or {}, float(surfaces.observed.design.params.max())
@@ -190,16 +174,12 @@ def extrapolation(
         traces += _scaled_line(surfaces, task, name, recipe, domains, grid, at, colour)
         if new := measured.get(name, []):
             traces.append(_measured_since(name, recipe, at, new, surfaces.units[task], colour))
+    axis = size_axis(smallest, max(largest, *(float(r.params) for r in recipes.values())))
     layout = {
-        "title": {"text": headline(task, "over model size")},
-        "height": HEIGHT,
-        "autosize": True,
-        "xaxis": {
-            "title": {"text": "parameters (non-embedding)"},
-            **size_axis(smallest, max(largest, *(float(r.params) for r in recipes.values()))),
-        },
+        "title": {"text": headline(task, "over model size")}, "height": HEIGHT, "autosize": True,
+        "xaxis": {"title": {"text": "parameters (non-embedding)"}, **axis},
         "yaxis": {"title": {"text": f"{task}, {surfaces.units[task]}"}},
-    }
+    }  # fmt: skip
     figure = figure_of({"data": traces, "layout": layout})
     if max(r.params for r in recipes.values()) > largest:
         figure.add_vline(largest, line_dash="dot", line_width=1)
@@ -213,34 +193,23 @@ def _sizes_measured(surfaces: Surfaces, task: str) -> Plain:
     """All finished measured runs at their size."""
     design, value = surfaces.observed.design, surfaces.observed.value[surfaces.tasks.index(task)].numpy()
     kept, words = _thinned(np.isfinite(value) & (design.progress.numpy() >= 1)), run_words(design)
-    return {
-        "type": "scatter",
-        "x": design.params.numpy()[kept],
-        "y": value[kept],
-        "customdata": [design.runs[i] for i in kept],
-        "hovertext": [words[i] for i in kept],
-        "mode": "markers",
-        "name": "measured runs",
-        "marker": {"color": OTHER, "size": 6, "opacity": 0.55},
-        "hovertemplate": f"run %{{customdata}}<br>%{{hovertext}}<br>measured %{{y:.4g}} {surfaces.units[task]}"
+    return scatter(
+        design.params.numpy()[kept], value[kept], "markers", name="measured runs",
+        customdata=[design.runs[i] for i in kept], hovertext=[words[i] for i in kept],
+        marker={"color": OTHER, "size": 6, "opacity": 0.55},
+        hovertemplate=f"run %{{customdata}}<br>%{{hovertext}}<br>measured %{{y:.4g}} {surfaces.units[task]}"
         "<extra></extra>",
-    }
+    )  # fmt: skip
 
 
 def _measured_since(name: str, recipe: Recipe, at: float, new: Sequence[float], unit: str, colour: str) -> Plain:
-    """What runs of a recipe have measured since it was foretold."""
-    return {
-        "type": "scatter",
-        "x": [at] * len(new),
-        "y": list(new),
-        "mode": "markers",
-        "name": f"{name}, measured since",
-        "marker": {"symbol": "diamond", "size": 11, "color": colour, "line": {"width": 1.5, "color": "white"}},
-        "legendgroup": name,
-        "showlegend": False,
-        "hovertext": [recipe_words(recipe)] * len(new),
-        "hovertemplate": f"{name}, measured since<br>%{{hovertext}}<br>%{{y:.4g}} {unit}<extra></extra>",
-    }
+    """Values measured since a recipe was predicted."""
+    return scatter(
+        [at] * len(new), list(new), "markers", name=f"{name}, measured since", legendgroup=name, showlegend=False,
+        marker={"symbol": "diamond", "size": 11, "color": colour, "line": {"width": 1.5, "color": "white"}},
+        hovertext=[recipe_words(recipe)] * len(new),
+        hovertemplate=f"{name}, measured since<br>%{{hovertext}}<br>%{{y:.4g}} {unit}<extra></extra>",
+    )  # fmt: skip
 
 
 def _scaled_line(
@@ -256,22 +225,15 @@ def _scaled_line(
     """Line, band and target interval of one recipe; the last of the sizes is the target itself, drawn at `at`."""
     t, unit = surfaces.tasks.index(task), surfaces.units[task]
     scaled = [_scaled(recipe, size) for size in sizes]
-    found = surfaces.predict(design_of(scaled, surfaces.phases, surfaces.domains, _unique(domains)))
-    mean, low, high = (values[:, t] for values in (found.mean, found.lo90, found.hi90))
+    predicted = surfaces.predict(design_of(scaled, surfaces.phases, surfaces.domains, _unique(domains)))
+    mean, low, high = (values[:, t] for values in (predicted.mean, predicted.lo90, predicted.hi90))
     hover = f"<br>%{{y:.4g}} {unit}{_ENDS}"
-    target = {
-        "type": "scatter",
-        "x": [at],
-        "y": mean[-1:],
-        "error_y": {"array": high[-1:] - mean[-1:], "arrayminus": mean[-1:] - low[-1:], "thickness": 1.5, "width": 5},
-        "customdata": [[low[-1], high[-1]]],
-        "mode": "markers",
-        "marker": {"color": colour, "size": 8},
-        "legendgroup": name,
-        "showlegend": False,
-        "hovertext": [recipe_words(recipe)],
-        "hovertemplate": f"target, {name}<br>%{{hovertext}}{hover}<extra></extra>",
-    }
+    target = scatter(
+        [at], mean[-1:], "markers", customdata=[[low[-1], high[-1]]], marker={"color": colour, "size": 8},
+        error_y={"array": high[-1:] - mean[-1:], "arrayminus": mean[-1:] - low[-1:], "thickness": 1.5, "width": 5},
+        legendgroup=name, showlegend=False, hovertext=[recipe_words(recipe)],
+        hovertemplate=f"target, {name}<br>%{{hovertext}}{hover}<extra></extra>",
+    )  # fmt: skip
     line = _line(sizes[:-1], mean[:-1], np.stack([low, high], 1)[:-1], colour, name,
                  f"{name}<br>%{{x:,.0f}} params{hover}")  # fmt: skip
     return [_band(sizes[:-1], low[:-1], high[:-1], colour, name), line, target]
@@ -287,30 +249,17 @@ def _scaled(recipe: Recipe, params: float) -> Recipe:
 
 def _band(x: Floats, low: Floats, high: Floats, colour: str, group: str) -> Plain:
     return {
-        "type": "scatter",
-        "x": np.concatenate([x, x[::-1]]),
-        "y": np.concatenate([high, low[::-1]]),
-        "fill": "toself",
-        "fillcolor": faded(colour, 0.13),
-        "line": {"width": 0},
-        "hoverinfo": "skip",
-        "legendgroup": group,
+        "type": "scatter", "x": np.concatenate([x, x[::-1]]), "y": np.concatenate([high, low[::-1]]), "fill": "toself",
+        "fillcolor": faded(colour, 0.13), "line": {"width": 0}, "hoverinfo": "skip", "legendgroup": group,
         "showlegend": False,
-    }
+    }  # fmt: skip
 
 
 def _line(x: Floats, y: Floats, ends: Floats, colour: str, name: str, hover: str) -> Plain:
-    return {
-        "type": "scatter",
-        "x": x,
-        "y": y,
-        "customdata": ends,
-        "mode": "lines",
-        "line": {"color": colour, "width": 2.4},
-        "name": name,
-        "legendgroup": name,
-        "hovertemplate": f"{hover}<extra></extra>",
-    }
+    line = {"color": colour, "width": 2.4}
+    return scatter(
+        x, y, "lines", customdata=ends, line=line, name=name, legendgroup=name, hovertemplate=f"{hover}<extra></extra>"
+    )
 
 
 def _unique(domains: Sequence[Domain]) -> dict[str, float]:

@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 
 from mixlaw.recipe import Domain
 
-#: A figure as plain data, the way plotly.js takes it: {"data": traces, "layout": layout}. Pages that redraw while
-#: somebody waits take this; `figure_of` makes the object that notebooks show.
+#: A figure as plain data, the way plotly.js takes it: {"data": traces, "layout": layout}. Pages that redraw
+#: interactively take this; `figure_of` makes the object that notebooks show.
 Plain = dict[str, Any]
 
 HEIGHT = 340  # pixels, of most plots
@@ -84,8 +84,13 @@ def figure_of(plain: Plain) -> go.Figure:
     return go.Figure(plain).update_layout(template=TEMPLATES["light"])
 
 
+def scatter(x: object, y: object, mode: str, **parts: object) -> Plain:
+    """A scatter trace as plain data."""
+    return {"type": "scatter", "x": x, "y": y, "mode": mode, **parts}
+
+
 def headline(task: str, words: str) -> str:
-    """A title: the task, and a few words on what is shown of it."""
+    """A title: the task, and a few words on what the plot shows."""
     return f"<b>{task}</b> <span style='font-size:0.85em'>{words}</span>"
 
 

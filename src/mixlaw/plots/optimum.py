@@ -1,0 +1,124 @@
+"""Plots of a recommendation's surroundings: spread of the optimum, equivalent shares, optima over model size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from mixlaw.optimizer.answers.proposal import Flat, Step
+from mixlaw.plots.style import CYCLE, OTHER, colours, count, domain_colours, faded, styled
+from mixlaw.recipe import Domain, Recipe
+
+SAMPLES = "90 % of posterior samples"
+
+
+def spread(
+    recipe: Recipe,
+    ends: Mapping[str, Mapping[str, tuple[float, float]]],
+    domains: Sequence[Domain],
+    free: Recipe | None = None,
+    title: str = "",
+) -> go.Figure:
+    """Range of the best share of every domain over 90 % of posterior samples, a panel per phase.
+
+    Args:
+        recipe: the recommendation, as dots.
+        ends: phase -> domain -> 5 % and 95 % point of the best share, as bars.
+        domains: in the order shown.
+        free: the optimum without limits, as rings.
+        title: over the figure.
+    """
+    paint, phases = domain_colours(domains), [phase for phase in recipe.phases if phase.name in ends]
+    names = [domain.name for domain in reversed(domains)]
+    titles = [phase.name for phase in phases]
+    figure = make_subplots(rows=1, cols=len(phases), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.07)
+    without = {phase.name: phase.mixture for phase in free.phases} if free else {}
+    for column, phase in enumerate(phases, 1):
+        low, high = ([ends[phase.name][name][i] for name in names] for i in (0, 1))
+        colour = [paint[name] for name in names]
+        figure.add_bar(
+            x=[b - a for a, b in zip(low, high, strict=True)], base=low, y=names, orientation="h", width=0.5,
+            marker={"color": [faded(c, 0.35) for c in colour], "line": {"width": 0}}, name=SAMPLES,
+            customdata=list(zip(low, high, strict=True)), showlegend=False, row=1, col=column,
+            hovertemplate="%{y}: %{customdata[0]:.0%} to %{customdata[1]:.0%}<extra></extra>",
+        )  # fmt: skip
+        _shares(figure, [phase.mixture.share(n) for n in names], names, colour, "proposal", column)
+        if phase.name in without:
+            rings = [without[phase.name].share(n) for n in names]
+            _shares(figure, rings, names, colour, "without limits", column)
+    _key(figure, bool(without))
+    figure.update_xaxes(range=[-0.03, 1.03], tickvals=[0, 0.5, 1], ticktext=["0", "50", "100"])
+    figure.update_xaxes(title_text="share of the phase's tokens, %", row=1, col=(len(phases) + 1) // 2)
+    height = 150 + 34 * len(names)
+    styled(figure, title, height)
+    return figure.update_layout(legend={"y": -90 / height}, margin={"t": 76 if title else 40})
+
+
+def _key(figure: go.Figure, free: bool) -> None:
+    """The legend in grey, for the colours are of the domains."""
+    figure.add_bar(x=[None], y=[None], orientation="h", marker={"color": faded(OTHER, 0.45)}, name=SAMPLES)
+    for name, symbol in (("proposal", "circle"), *((("without limits", "circle-open"),) if free else ())):
+        marker = {"color": OTHER, "size": 10, "symbol": symbol, "line": {"width": 1.6, "color": OTHER}}
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name)
+
+
+def _shares(
+    figure: go.Figure, shares: Sequence[float], names: Sequence[str], colour: Sequence[str], what: str, column: int
+) -> None:
+    symbol = "circle" if what == "proposal" else "circle-open"
+    figure.add_scatter(
+        x=list(shares), y=list(names), mode="markers", name=what, showlegend=False,
+        marker={"color": list(colour), "size": 10, "symbol": symbol, "line": {"width": 1.6, "color": list(colour)}},
+        hovertemplate=f"%{{y}}: %{{x:.1%}} ({what})<extra></extra>", row=1, col=column,
+    )  # fmt: skip
+
+
+def flat_directions(ranges: Sequence[Flat], title: str = "") -> go.Figure:
+    """Ranges of shares that are statistically equivalent to the recommendation, which is a dot."""
+    # The shares of all code together come first; a domain may be called code too.
+    together = next((i for i, flat in enumerate(ranges) if flat.what not in ("code", "all code")), len(ranges))
+    labels = ["all code" if i < together else flat.what for i, flat in enumerate(ranges)]
+    names = [
+        f"length of {flat.phase}" if flat.what == "length" else f"{what} in {flat.phase}"
+        for what, flat in zip(labels, ranges, strict=True)
+    ]
+    figure = go.Figure()
+    figure.add_bar(
+        x=[flat.high - flat.low for flat in ranges], base=[flat.low for flat in ranges], y=names, orientation="h",
+        width=0.5, marker={"color": faded(CYCLE[0], 0.3), "line": {"width": 0}}, name="statistically equivalent",
+        customdata=[(flat.low, flat.high) for flat in ranges],
+        hovertemplate="%{y}: any share from %{customdata[0]:.0%} to %{customdata[1]:.0%} is statistically equivalent"
+        "<extra></extra>",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[flat.at for flat in ranges], y=names, mode="markers", marker={"color": CYCLE[0], "size": 9}, name="proposal",
+        hovertemplate="%{y}: %{x:.1%} proposed<extra></extra>",
+    )  # fmt: skip
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(title_text="share", tickformat=".0%", range=[-0.02, 1.02])
+    height = 140 + 28 * len(names)
+    return styled(figure, title, height).update_layout(legend={"y": -90 / height})
+
+
+def over_sizes(sizes: Sequence[Step], title: str = "") -> go.Figure:
+    """Shares of the best recipe against model size, a panel per phase, a line per kind of domain."""
+    phases = list(dict.fromkeys(phase for size in sizes for phase in size.shares))
+    kinds = list(dict.fromkeys(kind for size in sizes for by in size.shares.values() for kind in by))
+    paint = colours(kinds)
+    figure = make_subplots(rows=1, cols=len(phases), shared_yaxes=True, subplot_titles=phases, horizontal_spacing=0.03)
+    for column, phase in enumerate(phases, 1):
+        for kind in kinds:
+            figure.add_scatter(
+                x=[size.params for size in sizes], y=[size.shares.get(phase, {}).get(kind, 0.0) for size in sizes],
+                mode="lines+markers", line={"color": paint[kind], "width": 2.2}, marker={"size": 7}, name=kind,
+                legendgroup=kind, showlegend=column == 1, row=1, col=column,
+                hovertemplate=f"{kind} in {phase}<br>%{{x:,.0f}} params: %{{y:.1%}}<extra></extra>",
+            )  # fmt: skip
+    sizes_shown = [size.params for size in sizes]
+    figure.update_xaxes(type="log", tickvals=sizes_shown, ticktext=[count(params) for params in sizes_shown])
+    figure.update_xaxes(title_text="parameters (non-embedding)", row=1, col=(len(phases) + 1) // 2)
+    figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.03])
+    figure.update_yaxes(title_text="share of the phase's tokens", row=1, col=1)
+    return styled(figure, title, 360).update_layout(margin={"t": 76 if title else 40})
