@@ -27,8 +27,8 @@ from mixlaw.machine import cores
 from mixlaw.runner.batches.tokenizer import load
 from mixlaw.runner.corpora.prepare import prepare
 from mixlaw.runner.corpora.sources.document import parts
-from mixlaw.runner.corpora.sources.packages import standard_library
 from mixlaw.runner.corpora.spool import PIECE
+from mixlaw.runner.packages import standard_library
 
 CORES = cores()
 VOCABULARY = 32_768

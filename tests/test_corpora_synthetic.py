@@ -9,13 +9,13 @@ from random import Random
 
 import pytest
 
-from mixlaw.demo.families import FAMILIES, Family, Problem
+from mixlaw.demo.families import FAMILIES, Family, SyntheticProblem
 from mixlaw.demo.synthetic import documents, generate, verify, write
 from mixlaw.runner.corpora.sources.document import Document
 
 
-def problem(solution: str, *checks: str) -> Problem:
-    return Problem("test", "A task.", solution, checks)
+def problem(solution: str, *checks: str) -> SyntheticProblem:
+    return SyntheticProblem("test", "A task.", solution, checks)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)

@@ -18,11 +18,10 @@ from mixlaw.records import Unit
 from mixlaw.runner.batches.shards import open_shards
 from mixlaw.runner.batches.tokenizer import encode, load
 from mixlaw.runner.corpora.prepare import prepare
-from mixlaw.runner.corpora.sources.packages import standard_library
-from mixlaw.runner.evaluate.choices import Items, choice_accuracy
 from mixlaw.runner.evaluate.items import read_items
 from mixlaw.runner.evaluate.run import TASKS, evaluate, tasks_of
-from mixlaw.runner.evaluate.scoring import bits_per_byte, choice_probability, slide
+from mixlaw.runner.evaluate.scoring import Items, bits_per_byte, choice_accuracy, choice_probability, slide
+from mixlaw.runner.packages import standard_library
 
 SEQUENCE = 48
 DOMAINS = {"prose": "speeches.jsonl", "code": "code/*.py"}

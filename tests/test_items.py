@@ -11,7 +11,6 @@ import pytest
 
 from mixlaw.demo.prose import documents as read_prose
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.sources.packages import required_folder
 from mixlaw.runner.evaluate.factbook import countries
 from mixlaw.runner.evaluate.items import (
     MOST,
@@ -25,6 +24,7 @@ from mixlaw.runner.evaluate.items import (
     humaneval,
     read_items,
 )
+from mixlaw.runner.packages import required_folder
 
 Passages = list[tuple[str, str]]
 

@@ -13,9 +13,8 @@ import pytest
 
 from chat_server import Server, continuing, memorised, serve
 from mixlaw.errors import InputError
-from mixlaw.runner.evaluate.judge import QUESTION, Judged, _verdict
+from mixlaw.runner.evaluate.judge import PROMPTS, QUESTION, Judged, _verdict, read_prompts
 from mixlaw.runner.evaluate.measure import Subject
-from mixlaw.runner.evaluate.prompts import PROMPTS, read_prompts
 
 Case = tuple[str, str, str, str | None, str | None]
 #: Prompt, our answer, the reference's, and the verdicts with ours shown first and second.

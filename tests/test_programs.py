@@ -18,8 +18,7 @@ from chat_server import continuing
 from mixlaw.errors import InputError
 from mixlaw.runner.evaluate.generate import generate
 from mixlaw.runner.evaluate.measure import Subject
-from mixlaw.runner.evaluate.problems import read_problems
-from mixlaw.runner.evaluate.programs import Programs, pass_at_k
+from mixlaw.runner.evaluate.programs import Programs, pass_at_k, read_problems
 from mixlaw.runner.evaluate.sandbox import jail
 from mixlaw.runner.evaluate.sandbox.verdict import Check, passing
 from test_jail import HARM, gone, needs_bubblewrap

@@ -16,8 +16,8 @@ from chat_server import continuing, memorised, serve
 from mixlaw.errors import InputError
 from mixlaw.records import Unit
 from mixlaw.runner.evaluate import paper
-from mixlaw.runner.evaluate.problems import read_problems
-from mixlaw.runner.evaluate.registry import KINDS, read
+from mixlaw.runner.evaluate.programs import read_problems
+from mixlaw.runner.evaluate.run import KINDS, read_measure
 from mixlaw.settings import Settings, validate
 from mixlaw.study import Study, open_study
 from small_study import SETTINGS, copy, prepare
@@ -204,7 +204,7 @@ def test_measures_travel_as_json() -> None:
         }
     })  # fmt: skip
     for task in settings.tasks.values():
-        measure = read(json.loads(json.dumps(task.measure())))
-        assert read(json.loads(json.dumps(measure.as_json()))) == measure
+        measure = read_measure(json.loads(json.dumps(task.measure())))
+        assert read_measure(json.loads(json.dumps(measure.as_json()))) == measure
         assert measure.as_json() == task.measure()
     assert [task.measure()["kind"] for task in settings.tasks.values()] == list(KINDS)  # type: ignore[index]

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from mixlaw.runner.corpora.sources.packages import required_folder
 from mixlaw.runner.evaluate.sandbox.verdict import Check, passing, verdict
+from mixlaw.runner.packages import required_folder
 from test_jail import needs_bubblewrap
 
 pytestmark = needs_bubblewrap

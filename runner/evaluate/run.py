@@ -12,26 +12,28 @@ import numpy as np
 from mixlaw.errors import InputError
 from mixlaw.records import Measurement, Unit
 from mixlaw.runner.batches.shards import Shards, open_shards
-from mixlaw.runner.batches.tokenizer import encode, load, token_bytes
+from mixlaw.runner.batches.tokenizer import load, token_bytes
+from mixlaw.runner.evaluate.harness import Harness
 from mixlaw.runner.evaluate.items import TASKS as TASKS
 from mixlaw.runner.evaluate.items import Task as Task
 from mixlaw.runner.evaluate.items import read_items
+from mixlaw.runner.evaluate.judge import Judged
 from mixlaw.runner.evaluate.measure import LONGEST, Measure, Subject
-from mixlaw.runner.evaluate.scoring import (
-    Floats,
-    Ints,
-    Window,
-    bits_per_byte,
-    choice_probability,
-    held_out_windows,
-    item_windows,
-    score,
-)
+from mixlaw.runner.evaluate.programs import Programs
+from mixlaw.runner.evaluate.scoring import Ints, Items, Window, held_out_windows, item_windows, measured, score
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 HELD_OUT_TOKENS = 24_576  # of each domain, spread evenly over its held-out documents
+
+#: What measures a task, by the name that travels to the workers. A new kind is a file with a `Measure`, and an entry.
+KINDS: Mapping[str, type[Measure]] = {kind.kind: kind for kind in (Items, Harness, Programs, Judged)}
+
+
+def read_measure(data: Mapping[str, Any]) -> Measure:
+    """The inverse of `Measure.as_json`."""
+    return KINDS[data["kind"]](**{name: value for name, value in data.items() if name != "kind"})
 
 
 def tasks_of(data: Path) -> dict[str, Task]:
@@ -119,25 +121,12 @@ def _on_data(subject: Subject, shards: Shards, tasks: Sequence[str], held_out_to
     nats = iter(score(subject.model, [window for task in tasks for window in windows[task]]))
     scored = {task: np.array([next(nats) for _ in windows[task]]) for task in tasks}
     known = _tasks(shards)
-    return {task: _measure(known[task], windows[task], scored[task]) for task in tasks}
+    return {task: measured(known[task].unit, windows[task], scored[task]) for task in tasks}
 
 
 def _windows(
     task: str, shards: Shards, tokenizer: Tokenizer, sizes: Ints, length: int, held_out_tokens: int
 ) -> Iterator[Window]:
     if task in shards.domains:
-        yield from held_out_windows(shards[task], sizes, length, held_out_tokens)
-        return
-    items = read_items(shards.data, task)
-    texts = [text for item in items for text in (item.context, *item.choices)]
-    tokens = encode(tokenizer, texts)
-    for group, item in enumerate(items):
-        yield from item_windows(item, group, tokens, length, shards.manifest.end)
-
-
-def _measure(task: Task, windows: Sequence[Window], nats: Floats) -> Measurement:
-    groups = np.array([window.group for window in windows])
-    sizes = np.array([window.bytes for window in windows], dtype=float)
-    if task.unit is Unit.BITS_PER_BYTE:
-        return bits_per_byte(nats, sizes, groups)
-    return choice_probability(nats, sizes, groups)
+        return held_out_windows(shards[task], sizes, length, held_out_tokens)
+    return item_windows(read_items(shards.data, task), tokenizer, length, shards.manifest.end)

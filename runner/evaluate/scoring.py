@@ -1,21 +1,24 @@
-"""Scoring text: windows of tokens, their negative log-likelihood in batches, and what is counted from it."""
+"""Scoring text: windows of tokens, their negative log-likelihood in batches, and the values computed from it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixlaw.records import Measurement
-from mixlaw.runner.batches.shards import DomainShards, HeldOut
-from mixlaw.runner.evaluate.items import Item
+from mixlaw.errors import InputError
+from mixlaw.records import Measurement, Unit
+from mixlaw.runner.batches.shards import DomainShards, HeldOut, open_shards
+from mixlaw.runner.batches.tokenizer import encode, load
+from mixlaw.runner.evaluate.items import Item, read_items
+from mixlaw.runner.evaluate.measure import Measure, Measured, Subject, batch_tokens, mean
 
-#: Tokens of one forward pass. On a CPU the logits must stay in cache: 2,048 was fastest from 0.02M to 0.3M parameters.
-BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -63,8 +66,14 @@ def _share_of(document: HeldOut, sizes: Ints, first: int, last: int) -> int:
     return end * document.bytes // whole - begin * document.bytes // whole
 
 
-def item_windows(item: Item, group: int, tokens: Iterator[Ints], length: int, end_of_text: int) -> Iterator[Window]:
-    """Windows of an item's choices; `group` numbers the items, the choices of an item follow one another."""
+def item_windows(items: Sequence[Item], tokenizer: Tokenizer, length: int, end_of_text: int) -> Iterator[Window]:
+    """Windows of the choices of items, each in its context, as a document that begins with it; groups are items."""
+    tokens = encode(tokenizer, [text for item in items for text in (item.context, *item.choices)])
+    for group, item in enumerate(items):
+        yield from _item_windows(item, group, tokens, length, end_of_text)
+
+
+def _item_windows(item: Item, group: int, tokens: Iterator[Ints], length: int, end_of_text: int) -> Iterator[Window]:
     context = np.append(end_of_text, next(tokens))
     for choice in item.choices:
         answer = next(tokens)
@@ -96,7 +105,7 @@ def score(model: Any, windows: Sequence[Window]) -> Floats:
     training = model.training
     model.eval()
     with torch.inference_mode():
-        for batch in _batches(windows, BATCH_TOKENS.get(model.device.type, 2048)):
+        for batch in _batches(windows, batch_tokens(model)):
             nats[batch] = _score_batch(model, [windows[number] for number in batch])
     model.train(training)
     return nats
@@ -172,3 +181,73 @@ def choice_probability(nats: Floats, sizes: Floats, groups: Ints) -> Measurement
 
 def _softmax_first(logs: Floats) -> float:
     return float(1 / np.exp(logs - logs[0]).sum())
+
+
+def choice_accuracy(nats: Floats, sizes: Floats, groups: Ints) -> Measured:
+    """Share of items whose right choice, the first, is the likeliest; where several are, it counts one over as many.
+
+    Args:
+        nats, sizes: of each window, shape (windows,); windows that continue a choice have no bytes.
+        groups: the item of each window.
+    """
+    choice = np.cumsum(sizes > 0) - 1
+    total, item = np.bincount(choice, nats), groups[sizes > 0]
+    each = [total[item == number] for number in np.unique(item)]
+    right = [float(found[0] == found.min()) / int((found == found.min()).sum()) for found in each]
+    return mean(right, {"chance": chance([found.size for found in each])})
+
+
+def chance(choices: list[int]) -> float:
+    """Accuracy of guessing, given the number of choices of each item."""
+    return float(np.mean([1 / count for count in choices]))
+
+
+def measured(unit: Unit, windows: Sequence[Window], nats: Floats) -> Measurement:
+    """The value of a task in bits/byte, accuracy or choice-prob from its windows and their nats."""
+    groups = np.array([window.group for window in windows])
+    sizes = np.array([window.bytes for window in windows], dtype=float)
+    if unit is Unit.BITS_PER_BYTE:
+        return bits_per_byte(nats, sizes, groups)
+    return (choice_accuracy if unit is Unit.ACCURACY else choice_probability)(nats, sizes, groups)
+
+
+@dataclass(frozen=True)
+class Items(Measure):
+    """Items of the data folder by name, in another unit than their own.
+
+    Attributes:
+        items: name of the items, such as capitals.
+        unit: accuracy or choice-prob, of items with several choices; bits/byte, of the right answer.
+    """
+
+    kind: ClassVar[str] = "items"
+
+    items: str
+    unit: str = Unit.ACCURACY.value
+
+    def check(self) -> None:
+        """Nothing: the items are in the data folder, or `of` reports that they are not."""
+
+    def of(self, subject: Subject) -> tuple[Item, ...]:
+        """The items; with the right choice alone in bits/byte.
+
+        Raises:
+            InputError: there are none, or they have one choice and several are needed.
+        """
+        if subject.data is None:
+            raise InputError(f"the items {self.items!r} lie in a data folder; give one")
+        items = read_items(subject.data, self.items)
+        if Unit(self.unit) is Unit.BITS_PER_BYTE:
+            return tuple(Item(item.context, item.choices[:1]) for item in items)
+        if min(len(item.choices) for item in items) < 2:
+            raise InputError(f"the items {self.items!r} have one choice: their unit is bits/byte, not {self.unit}")
+        return items
+
+    def measure(self, task: str, subject: Subject) -> Measured:
+        """Score every choice given its context, as a document that begins with it."""
+        items = self.of(subject)
+        assert subject.data is not None, "checked"
+        shards = open_shards(subject.data)
+        windows = list(item_windows(items, load(shards.tokenizer), subject.length, shards.manifest.end))
+        value = measured(Unit(self.unit), windows, score(subject.model, windows))
+        return value if isinstance(value, Measured) else Measured(value.value, value.stderr, value.count)

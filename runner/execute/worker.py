@@ -30,8 +30,7 @@ from mixlaw.records import Measurement, Record, write_record
 from mixlaw.runner.batches.loader import Batches
 from mixlaw.runner.batches.shards import Shards, open_shards
 from mixlaw.runner.evaluate.measure import Measured
-from mixlaw.runner.evaluate.registry import read
-from mixlaw.runner.evaluate.run import evaluate
+from mixlaw.runner.evaluate.run import evaluate, read_measure
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train.loop import Diverged, Stopped, Trained, train_segment
@@ -95,7 +94,7 @@ class Worker:
             self.setup.folder,
             self.setup.tasks,
             sequence=self.setup.sequence,
-            measures={task: read(told) for task, told in self.setup.measures.items()},
+            measures={task: read_measure(told) for task, told in self.setup.measures.items()},
             folder=self.runs / recipe.lineage / "evaluation",
         )
 

@@ -30,7 +30,7 @@ class Setup:
         batch: sequences per step.
         learning_rate, warmup_tokens, beta2: overrides.
         tasks: names of the tasks to evaluate at the end of a run.
-        measures: what measures those that the data folder does not, as `mixlaw.runner.evaluate.registry.read` takes it.
+        measures: JSON of the measure of each task that the data folder does not have (`evaluate.run.read_measure`).
         checkpoint_seconds: seconds between the checkpoints that a killed segment resumes from.
         compile: whether torch.compile is used; None takes it on accelerators.
         micro_batch: sequences on a device at once; None takes what fits, and on a CPU what stays in its caches.

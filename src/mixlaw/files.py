@@ -46,3 +46,8 @@ def sha256_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash64(content: bytes, salt: str) -> int:
+    """A 64-bit integer, uniform over contents, another permutation for every salt."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8, key=salt.encode()).digest(), "big")

@@ -33,11 +33,6 @@ def digest(text: str) -> bytes:
     return hashlib.blake2b(normal.encode("utf-8", "replace"), digest_size=16).digest()
 
 
-def hash64(content: bytes, salt: str) -> int:
-    """A 64-bit integer, uniform over contents, another permutation for every salt."""
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8, key=salt.encode()).digest(), "big")
-
-
 def parts(text: str, limit: int) -> Iterator[str]:
     """Cut a text into consecutive pieces of at most `limit` characters that join to the text again.
 

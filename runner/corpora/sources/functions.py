@@ -20,8 +20,8 @@ from mixlaw.errors import InputError
 from mixlaw.files import sha256_of
 from mixlaw.runner.corpora.sources.address import Address, Scheme, Value
 from mixlaw.runner.corpora.sources.document import Document
-from mixlaw.runner.corpora.sources.packages import versions
 from mixlaw.runner.corpora.sources.part import Part
+from mixlaw.runner.packages import versions
 
 FUNCTION = "documents"
 

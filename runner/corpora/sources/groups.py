@@ -1,65 +1,40 @@
-"""Rows that belong together but stand far apart in a file: gathered on disk by key, read back group by group."""
+"""Rows that belong together but lie far apart in a file: sorted on disk by key, by SQLite, and read group by group."""
 
 from __future__ import annotations
 
 import json
-import tempfile
+import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack
 from itertools import groupby
-from typing import IO, Any
-
-from mixlaw.runner.corpora.sources.document import hash64
-
-BUCKETS = 256  # files on disk; memory holds the positions of the rows of one
+from operator import itemgetter
+from typing import Any
 
 Key = int | str
-Order = tuple[int, ...]
+Order = tuple[int, int, int]
 
 
 class Groups:
-    """Rows by key; a group's rows come in the order given with them, groups in an order of their own.
+    """Rows by key; a group's rows come in the order given with them.
 
-    A context manager: its temporary files, about as large as the rows, are in the folder that TMPDIR names.
+    A context manager: the rows are in a temporary file, in the folder that TMPDIR names.
     """
 
     def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._files: dict[int, IO[bytes]] = {}
+        self._database = sqlite3.connect("")  # a database without a name is a temporary file
+        self._database.execute("CREATE TABLE lines (key, first, second, third, line)")
 
     def __enter__(self) -> Groups:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._database.close()
 
     def add(self, key: Key, order: Order, row: Any) -> None:
         """Keep a row, which is JSON."""
-        bucket = hash64(str(key).encode(), "groups") % BUCKETS
-        if bucket not in self._files:
-            self._files[bucket] = self._stack.enter_context(
-                tempfile.TemporaryFile(prefix="mixlaw-")  # noqa: SIM115 - the stack closes it
-            )
-        self._files[bucket].write(json.dumps([key, order, row], ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+        line = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace").decode()
+        self._database.execute("INSERT INTO lines VALUES (?, ?, ?, ?, ?)", (key, *order, line))
 
     def __iter__(self) -> Iterator[tuple[Key, list[Any]]]:
-        for _, file in sorted(self._files.items()):
-            for key, places in groupby(_places(file), lambda place: place[0]):
-                yield key, [self._row(file, at) for _, _, at in places]
-
-    @staticmethod
-    def _row(file: IO[bytes], at: int) -> Any:
-        file.seek(at)
-        return json.loads(file.readline())[2]
-
-
-def _places(file: IO[bytes]) -> list[tuple[Key, Order, int]]:
-    """Key, order and position of every row of a file, sorted."""
-    file.seek(0)
-    places = []
-    at = 0
-    for line in file:
-        key, order, _ = json.loads(line)
-        places.append((key, tuple(order), at))
-        at += len(line)
-    return sorted(places)
+        lines = self._database.execute("SELECT key, line FROM lines ORDER BY key, first, second, third, rowid")
+        for key, group in groupby(lines, itemgetter(0)):
+            yield key, [json.loads(line) for _, line in group]

@@ -12,8 +12,8 @@ from typing import Any
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.address import Address, Scheme, Value, below, stats
 from mixlaw.runner.corpora.sources.document import Document
-from mixlaw.runner.corpora.sources.packages import versions
 from mixlaw.runner.corpora.sources.part import Part
+from mixlaw.runner.packages import versions
 
 OPTIONS: dict[str, Value] = {"split": "train", "column": "text", "config": "", "data_dir": "", "revision": ""}
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -91,7 +91,7 @@ def read_settings(file: Path) -> Settings:
 
 
 @dataclass(frozen=True)
-class Problem:
+class TeacherProblem:
     """A problem: its place in the file, what is to be done, and tests that every solution must pass, if any."""
 
     number: int
@@ -103,7 +103,7 @@ class Problem:
 class Attempt:
     """A request for one problem, with the seed of the sample; `key` tells it from every other."""
 
-    problem: Problem
+    problem: TeacherProblem
     sample: int
     request: Request
     key: str
@@ -129,11 +129,11 @@ def planned(settings: Settings, file: Path) -> list[Attempt]:
     Raises:
         InputError: the file of the problems is missing, empty or damaged.
     """
-    problems = read_problems(settings.problems_of(file))
+    problems = read_teacher_problems(settings.problems_of(file))
     return [_attempt(settings, problem, sample) for problem in problems for sample in range(settings.samples)]
 
 
-def _attempt(settings: Settings, problem: Problem, sample: int) -> Attempt:
+def _attempt(settings: Settings, problem: TeacherProblem, sample: int) -> Attempt:
     options = {**settings.sampling, "seed": settings.seed + sample}
     request = Request((("user", settings.prompt.replace(STATEMENT, problem.statement)),), options)
     known = [settings.endpoint, request.body(settings.model), problem.statement, problem.tests]
@@ -142,7 +142,7 @@ def _attempt(settings: Settings, problem: Problem, sample: int) -> Attempt:
     )
 
 
-def read_problems(path: Path) -> list[Problem]:
+def read_teacher_problems(path: Path) -> list[TeacherProblem]:
     """Problems of a JSONL file, a statement once.
 
     Raises:
@@ -154,7 +154,7 @@ def read_problems(path: Path) -> list[Problem]:
         raise InputError(
             f"{path} cannot be read as problems ({error}): write a JSON object with a statement a line"
         ) from error
-    found: dict[str, Problem] = {}
+    found: dict[str, TeacherProblem] = {}
     for number, line in enumerate(lines, 1):
         if line.strip():
             problem = _problem(number, line, path)
@@ -164,7 +164,7 @@ def read_problems(path: Path) -> list[Problem]:
     return list(found.values())
 
 
-def _problem(number: int, line: str, path: Path) -> Problem:
+def _problem(number: int, line: str, path: Path) -> TeacherProblem:
     try:
         row = json.loads(line)
         statement, tests = row["statement"], row.get("tests") or ""
@@ -177,4 +177,4 @@ def _problem(number: int, line: str, path: Path) -> Problem:
         ) from error
     if not isinstance(statement, str) or not statement.strip():
         raise InputError(f"{path} line {number}: the statement is {statement!r:.40} instead of text")
-    return Problem(number, statement.strip(), tests)
+    return TeacherProblem(number, statement.strip(), tests)

@@ -17,8 +17,8 @@ from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.address import Address, Scheme, stats
 from mixlaw.runner.corpora.sources.document import Document
 from mixlaw.runner.corpora.sources.languages import NO_CODE, VENDORED, WRITTEN, language, named_languages
-from mixlaw.runner.corpora.sources.packages import versions
 from mixlaw.runner.corpora.sources.part import Part, batches, name_of
+from mixlaw.runner.packages import versions
 
 LARGEST = 2**20  # bytes
 MOST_LINES = 100_000

@@ -47,7 +47,7 @@ class Status(Enum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProgramResult:
     """What a run left: how it ended, its exit code, what it wrote, and its seconds.
 
     A code that is negative, or in bubblewrap over 128, tells the signal that ended it.
@@ -62,7 +62,7 @@ class Outcome:
 
 def run_python(
     code: str, *, seconds: float = 10.0, memory: int = 512 * 2**20, files: dict[str, str] | None = None
-) -> Outcome:
+) -> ProgramResult:
     """Run a program in a fresh, isolated interpreter in an empty folder, and end everything that it started.
 
     The interpreter sees no environment and no installed packages (`-I -S`); the limit on processes does not hold for
@@ -85,7 +85,7 @@ def run_python(
 
 def run_untrusted(
     code: str, *, seconds: float = 10.0, memory: int = 512 * 2**20, files: dict[str, str] | None = None
-) -> Outcome:
+) -> ProgramResult:
     """Run an untrusted program, such as one that a model wrote, in bubblewrap.
 
     What it may do is set in `mixlaw.runner.evaluate.sandbox.jail`.
@@ -113,7 +113,7 @@ def _run(
     files: dict[str, str],
     seconds: float,
     memory: int,
-) -> Outcome:
+) -> ProgramResult:
     with tempfile.TemporaryDirectory(prefix="mixlaw-") as name:
         folder = Path(name, "work")
         folder.mkdir()
@@ -125,7 +125,7 @@ def _run(
             process = start(folder, ["-c", PRELUDE, *limits], out.fileno(), err.fileno())
             returned = wait(process, seconds)
             texts = [_text(stream.name) for stream in (out, err)]
-        return Outcome(_status(returned), process.returncode, texts[0], texts[1], time.monotonic() - begin)
+        return ProgramResult(_status(returned), process.returncode, texts[0], texts[1], time.monotonic() - begin)
 
 
 def wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:

@@ -26,7 +26,7 @@ Step = tuple[str, str, Callable[[Any], Any]]  # in words, as an expression of th
 
 
 @dataclass(frozen=True)
-class Problem:
+class SyntheticProblem:
     """A programming problem with its solution.
 
     Attributes:
@@ -47,7 +47,7 @@ class Problem:
         return self.solution + "\n" + "\n".join(self.checks) + "\n"
 
 
-Family = Callable[[Random], Problem]
+Family = Callable[[Random], SyntheticProblem]
 
 
 def block(lines: Iterable[str], depth: int = 1) -> str:
@@ -71,7 +71,7 @@ def _name(rng: Random, verbs: str, nouns: str) -> str:
 def _composed(
     rng: Random, steps: Sequence[Step], endings: Sequence[Step], sample: Callable[[], Any], *,
     family: str, function: str, argument: str, given: str,
-) -> Problem:  # fmt: skip
+) -> SyntheticProblem:  # fmt: skip
     """Steps one after another on the argument, then an ending, on two to four samples."""
     words, expression, finish = rng.choice(endings)
     checks = []
@@ -82,10 +82,10 @@ def _composed(
         checks.append(_check(function, [value], finish(result)))
     body = [f"{argument} = {source}" for _, source, _ in steps] + [f"return {expression}"]
     statement = f"{given}; {', then '.join(step[0] for step in steps)}. Return {words}."
-    return Problem(family, statement, f"def {function}({argument}):\n{block(body)}\n", tuple(checks))
+    return SyntheticProblem(family, statement, f"def {function}({argument}):\n{block(body)}\n", tuple(checks))
 
 
-def numbers(rng: Random) -> Problem:
+def numbers(rng: Random) -> SyntheticProblem:
     """Changes of a list of integers, then the list or a number."""
     k, t, c, n = rng.randint(2, 9), rng.randint(-20, 40), rng.randint(2, 15), rng.randint(2, 4)
     steps: list[Step] = [
@@ -128,7 +128,7 @@ def numbers(rng: Random) -> Problem:
     )  # fmt: skip
 
 
-def text(rng: Random) -> Problem:
+def text(rng: Random) -> SyntheticProblem:
     """Changes of a text, those of words before those of characters."""
     (old, new), n, sign = rng.sample(LETTERS, 2), rng.randint(2, 4), rng.choice("-_/+*.")
     gone = "".join(sorted(rng.sample("aeioulnrst", 3)))
@@ -170,7 +170,7 @@ def text(rng: Random) -> Problem:
     )  # fmt: skip
 
 
-def matrix(rng: Random) -> Problem:
+def matrix(rng: Random) -> SyntheticProblem:
     """Changes of a matrix, then the matrix or a summary."""
     c, m = rng.randint(2, 9), rng.randint(3, 11)
     steps: list[Step] = [
@@ -213,7 +213,7 @@ def _transposed(rows: list[list[int]]) -> list[list[int]]:
     return [[row[j] for row in rows] for j in range(len(rows[0]))]
 
 
-def bits(rng: Random) -> Problem:
+def bits(rng: Random) -> SyntheticProblem:
     """Operations on a word of fixed width; the second implementation works on text of zeros and ones."""
     width = rng.choice((6, 8, 10, 12, 16))
     n, place, top = rng.randint(1, width - 1), rng.randrange(width), 2**width - 1
@@ -247,7 +247,7 @@ def bits(rng: Random) -> Problem:
     )  # fmt: skip
 
 
-def rules(rng: Random) -> Problem:
+def rules(rng: Random) -> SyntheticProblem:
     """Whether a code obeys three or four rules."""
     low, prefix, banned = rng.randint(4, 7), rng.choice("ABCDEFGHJK"), rng.choice("OIQZSL")
     high, least, mod = low + rng.randint(1, 5), rng.randint(1, 3), rng.randint(2, 5)
@@ -277,10 +277,10 @@ def rules(rng: Random) -> Problem:
         )
         checks.append(_check(f"is_valid_{noun}", [code], all(holds(code) for _, _, holds in chosen)))
     statement = f"A {noun} is valid if it {_listing(words for words, _, _ in chosen)}. Decide whether a text is valid."
-    return Problem("rules", statement, f"def is_valid_{noun}(code):\n{block(lines)}\n", tuple(checks))
+    return SyntheticProblem("rules", statement, f"def is_valid_{noun}(code):\n{block(lines)}\n", tuple(checks))
 
 
-def records(rng: Random) -> Problem:
+def records(rng: Random) -> SyntheticProblem:
     """Filter records, group them, and summarise a number in each group."""
     group, keys = rng.choice((("town", TOWNS), ("owner", NAMES), ("item", WORDS)))
     number, other = rng.sample(("price", "weight", "age", "score", "amount", "length", "height", "delay"), 2)
@@ -316,10 +316,10 @@ def records(rng: Random) -> Problem:
         f"return for every {group} the {words} of {number}."
     )
     checks = (_check(name, [given], expected), _check(name, [[]], {}))
-    return Problem("records", statement, f"def {name}(records):\n{block(lines)}\n", checks)
+    return SyntheticProblem("records", statement, f"def {name}(records):\n{block(lines)}\n", checks)
 
 
-def account(rng: Random) -> Problem:
+def account(rng: Random) -> SyntheticProblem:
     """A class with a limit, a fee and a count of refusals."""
     kind, unit = rng.choice((("Account", "money"), ("Tank", "litres"), ("Battery", "charge"), ("Store", "items")))
     add, take = rng.choice((("deposit", "withdraw"), ("fill", "drain"), ("put", "take"), ("load", "unload")))
@@ -346,10 +346,10 @@ def account(rng: Random) -> Problem:
         f"exceed {top}; {take} takes an amount and a fee of {fee} unless less than {floor} would be left. Both return "
         "whether it was done; the attribute refused counts what was not."
     )
-    return Problem("account", statement, f"class {kind}:\n{block(methods)}\n", tuple(checks))
+    return SyntheticProblem("account", statement, f"class {kind}:\n{block(methods)}\n", tuple(checks))
 
 
-def recurrence(rng: Random) -> Problem:
+def recurrence(rng: Random) -> SyntheticProblem:
     """The n-th term of a linear recurrence, perhaps taken modulo a number."""
     a, b, c = rng.randint(1, 4), rng.randint(-3, 4), rng.randint(-5, 9)
     first, second, mod = rng.randint(0, 9), rng.randint(0, 9), rng.choice((None, rng.randint(7, 120)))
@@ -369,7 +369,7 @@ def recurrence(rng: Random) -> Problem:
         f"A sequence begins with {first} and {second}; every later term is {a} times the one before plus {b} times the "
         f"one before that plus {c}{f', modulo {mod}' if mod else ''}. Return term n, counted from 0."
     )
-    return Problem("recurrence", statement, f"def {name}(n):\n{block(lines)}\n", tuple(checks))
+    return SyntheticProblem("recurrence", statement, f"def {name}(n):\n{block(lines)}\n", tuple(checks))
 
 
 #: Every generator of problems.

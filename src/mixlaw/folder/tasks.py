@@ -28,8 +28,8 @@ def units_of(data: Path, settings: Settings) -> dict[str, str]:
 
 def chance_of(data: Path, settings: Settings) -> dict[str, float]:
     """Score of guessing by task: as study.toml says, or from the number of choices."""
-    from mixlaw.runner.evaluate.choices import chance
     from mixlaw.runner.evaluate.items import read_items
+    from mixlaw.runner.evaluate.scoring import chance
 
     scores = settings.chance()
     for name, task in settings.tasks.items():
@@ -68,13 +68,13 @@ def preflight(setup: Setup) -> None:
     Raises:
         InputError: a package, data, a judge or bubblewrap is missing.
     """
-    from mixlaw.runner.evaluate.registry import read
+    from mixlaw.runner.evaluate.run import read_measure
     from mixlaw.runner.train import sinks
 
     sinks.check(setup.sinks)
     for name, measure in setup.measures.items():
         try:
-            read(measure).check()
+            read_measure(measure).check()
         except InputError as error:
             raise InputError(f"tasks.{name}: {error}") from error
 

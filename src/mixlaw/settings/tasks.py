@@ -98,7 +98,7 @@ class TaskSettings(Strict):
         return self
 
     def measure(self) -> dict[str, Any] | None:
-        """What `mixlaw.runner.evaluate.registry.read` takes; None where the data folder measures the task."""
+        """What `mixlaw.runner.evaluate.run.read_measure` takes; None where the data folder measures the task."""
         if self.items is not None:
             return {"kind": "items", "items": self.items, "unit": self.unit}
         if self.harness is not None:
