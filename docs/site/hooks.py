@@ -44,12 +44,10 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "laws": (
         "Laws",
-        "Each a small frozen value that can be called on a design; [the laws](../laws.md) tells what they are for.",
-        (
-            *("exposure.Exposure", "chinchilla.Chinchilla", "data_constrained.DataConstrained"),
-            *("log_linear.DataMixing", "log_linear.LogLinear", "bimix.BiMix", "d_cpt.DCPT", "shukor.Additive"),
-            *("shukor.Joint", "capacity_competition.CapacityCompetition", "saturating.Saturating"),
-            *("data_constrained.saturate", "exposure.rise", "base.Law", "base.Form", "base.Parameter"),
+        "Each a small frozen value that can be called on a design; [the laws](../laws.md) says what they are for.",
+        tuple(  # every law comes before these
+            f"mixlaw.analysis.laws.{name}"
+            for name in ("data_constrained.saturate", "exposure.rise", "base.Law", "base.Form", "base.Parameter")
         ),
     ),
     "plots": (
@@ -157,9 +155,11 @@ def plural(word: str) -> str:
 
 def api(name: str) -> str:
     """One page of the reference of the code."""
+    from mixlaw.analysis.laws import LAWS
+
     title, lead, names = API[name]
-    full = (found if found.startswith("mixlaw.") else f"mixlaw.analysis.laws.{found}" for found in names)
-    return f"# {title}\n\n{lead}\n\n" + "\n\n".join(f"::: {found}" for found in full) + "\n"
+    laws = tuple(f"{law.__module__}.{law.__name__}" for law in LAWS.values()) if name == "laws" else ()
+    return f"# {title}\n\n{lead}\n\n" + "\n\n".join(f"::: {shown}" for shown in (*laws, *names)) + "\n"
 
 
 def commands() -> str:
