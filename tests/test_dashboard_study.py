@@ -45,7 +45,7 @@ def page(tab: Page) -> Page:
     return tab
 
 
-def test_a_broken_study_says_what_is_wrong_and_is_taken_up_when_mended(page: Page, study: Path) -> None:
+def test_a_broken_study_says_what_is_wrong_and_is_taken_up_when_fixed(page: Page, study: Path) -> None:
     toml = (study / "study.toml").read_text()
     (study / "study.toml").write_text(toml.replace("params = 330000", "params = 330000\ncooldwon = 1"))
     page.view.wait_for_selector("#error:not(:empty)")
@@ -106,7 +106,7 @@ def test_a_study_that_grows_is_followed(page: Page, study: Path) -> None:
     world.measure(more).with_columns(run="more-" + pl.col("run")).write_csv(study / "more.csv")
     import_runs(study, study / "more.csv")
     page.view.wait_for_selector("#news:not(:empty)")
-    assert page.text("#news").startswith("3 new records are not in the surfaces yet; run `mixlaw fit ")
+    assert page.text("#news").startswith("3 new runs are not in the fit yet. Run `mixlaw fit ")
     page.press("tokens", *["ArrowRight"] * 4)
     grown, moves = open_study(study), len(page.answered)
     quick_fit(grown.table(), grown.units, grown.unique).save(study / "surfaces")

@@ -1,4 +1,4 @@
-"""The dashboard as a Dash app: which part of the page answers to which other, and the server behind it."""
+"""The dashboard as a Dash app: its callbacks, and which parts of the page they read and fill."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.quick import adapted, revise
 from mixlaw.optimizer.target.target import WHOLE
 from mixlaw.plots.style import TEMPLATES
+from mixlaw.report.page import PALETTE
 
 Data = dict[str, Any]
 Propose = Callable[..., Any]
@@ -33,49 +34,60 @@ SESSIONS = 256  # pages whose last move is remembered
 
 
 class Outdated(Exception):
-    """The slider has moved on while a search was under way."""
+    """The sliders moved while a search was running."""
 
 
 @dataclass
 class Callbacks:
     """What the page asks of the server.
 
+    | callback        | when                          | reads                | fills                     |
+    | ---             | ---                           | ---                  | ---                       |
+    | `check_study`   | every two seconds             | the study's files    | stamp, news               |
+    | `controls`      | page opened, stamp changed    | URL                  | sliders, subtitle, recipe |
+    | `redraw`        | slider, choice or pin changed | sliders, recipe, pin | page, URL, search         |
+    | `improve`       | `redraw` asked for a search   | URL                  | page, URL, recipe         |
+    | `pin`           | Pin, Unpin                    | URL                  | pin                       |
+    | `download`      | Recipe, CSV                   | URL                  | file                      |
+    | `freeze`        | Freeze                        | URL                  | sentence, proposal timer  |
+    | `poll_proposal` | proposal timer                | thread of `freeze`   | sentence, recipe          |
+
     Attributes:
         watched: the study.
         propose: makes and freezes a proposal of a study for a target and a goal.
-        moves: number of the last move of every page, as the page counts them, so that what an earlier one asked for
-            can stop.
-        jobs: proposals that are being made, by page, with the question that they answer.
-        counting: one move is counted at a time.
-        turn: one move is answered at a time.
+        moves: number of the last move of every page, as the page counts them, so that searches for earlier moves
+            stop.
+        jobs: running proposals by page, with the question that they answer.
+        moves_lock: held while a move is counted.
+        answer_lock: held while a move is answered.
     """
 
     watched: Watched
     propose: Propose
     moves: dict[str, int] = field(default_factory=dict)
     jobs: dict[str, tuple[Job, str]] = field(default_factory=dict)
-    counting: threading.Lock = field(default_factory=threading.Lock)
-    turn: threading.Lock = field(default_factory=threading.Lock)
+    moves_lock: threading.Lock = field(default_factory=threading.Lock)
+    answer_lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def look(self, _beats: int, stamp: str | None) -> tuple[Any, Any]:
-        """Look whether the study has changed: its stamp, and what is new, in words."""
+    def check_study(self, _ticks: int, stamp: str | None) -> tuple[Any, Any]:
+        """Check whether the study has changed; returns its stamp, and what is new as a sentence."""
         try:
             now, news = self.watched.now().stamp, self.watched.news()
         except Exception as error:
-            now, news = f"broken: {said(error)}", ""
+            now, news = f"broken: {message_of(error)}", ""
         return no_update if now == stamp else now, news
 
     def controls(self, search: str, stamp: str | None, query: str) -> Data:
-        """Sliders at the view of the address, or where they stood before the study changed."""
+        """Sliders for the view in the URL, or where they were before the study changed."""
         try:
             study = self.watched.now()
             view = View.read(query or search or "", study.view)
         except Exception as error:
             return {**dict.fromkeys(CONTROLS, no_update), "shown": _failed(error)}
         places, names = [WHOLE, *study.target.phases], study.target.phases
-        found = dials.dials(view, study.view, study.spans, names, study.goal.unit)
+        sliders = dials.dials(view, study.view, study.spans, names, study.goal.unit)
         return {
-            "panel": dials.panel(view, found, places, study.domains),
+            "panel": dials.panel(view, sliders, places, study.domains),
             "choices": list(dials.choices(view, names)),
             "subtitle": _subtitle(study),
             "best": None if view.recipe is None else _best(view) | ({"question": ""} if query else {}),
@@ -83,7 +95,7 @@ class Callbacks:
             "shown": no_update,
         }
 
-    def glance(
+    def redraw(
         self,
         moved: list[Any],
         chosen: list[Any],
@@ -94,20 +106,20 @@ class Callbacks:
         session: str,
         move: int,
     ) -> Data:
-        """Redraw for where the sliders stand: the recipe at hand, adapted; a better one is looked for after that."""
+        """Redraw for the positions of the sliders with the current recipe, adapted; `improve` searches a better one."""
         if not moved:
             raise PreventUpdate
-        with self.counting:
+        with self.moves_lock:
             self.moves[session] = max(move, self.moves.get(session, move))
             while len(self.moves) > SESSIONS:
                 self.moves.pop(next(iter(self.moves)))
-        with self.turn:
-            if self.moves.get(session, move) != move:  # a key that is held down asks faster than anybody can answer
+        with self.answer_lock:
+            if self.moves.get(session, move) != move:  # a held key asks faster than answers can be computed
                 raise PreventUpdate
-            return self._glance(move, moved + chosen, sum(names, []), pin, best)  # noqa: RUF017
+            return self._answer(move, moved + chosen, sum(names, []), pin, best)  # noqa: RUF017
 
-    def _glance(self, move: int, moved: list[Any], names: list[Data], pin: str | None, best: Data | None) -> Data:
-        """The answer to one move."""
+    def _answer(self, move: int, moved: list[Any], names: list[Data], pin: str | None, best: Data | None) -> Data:
+        """The answer to one move of the sliders."""
         try:
             study = self.watched.now()
             values = {each["name"]: value for each, value in zip(names, moved, strict=True)}
@@ -122,12 +134,12 @@ class Callbacks:
             return {"shown": _failed(error), "query": no_update, "search": no_update}
         return {"shown": shown, "query": query, "search": no_update if known else {"move": move, "query": query}}
 
-    def revise(self, asked: Data | None, session: str) -> Data:
-        """Look for a better recipe than the one at hand, until the sliders move on."""
+    def improve(self, asked: Data | None, session: str) -> Data:
+        """Search for a better recipe than the current one, until the sliders move again."""
         if asked is None:
             raise PreventUpdate
 
-        def heed() -> None:
+        def stop_if_outdated() -> None:
             if self.moves.get(session, asked["move"]) != asked["move"]:
                 raise Outdated
 
@@ -135,9 +147,9 @@ class Callbacks:
             study = self.watched.now()
             view = View.read(asked["query"], study.view)
             assert view.recipe is not None
-            view = replace(view, recipe=revise(study.ground(view), view.recipe, heed=heed))
+            view = replace(view, recipe=revise(study.ground(view), view.recipe, heed=stop_if_outdated))
             shown = page.filled(Answer.of(study, view), DONE)
-            heed()
+            stop_if_outdated()
             return {"shown": shown, "query": view.query(study.view), "best": _best(view)}
         except Outdated:
             raise PreventUpdate from None
@@ -145,7 +157,7 @@ class Callbacks:
             return {"shown": _failed(error), "query": no_update, "best": no_update}
 
     def pin(self, _pinned: int, _unpinned: int, query: str) -> str | None:
-        """Keep the recipe at hand to compare with, or forget it."""
+        """Pin the current recipe for comparison, or unpin it."""
         if ctx.triggered_id == "do-unpin":
             return None
         recipe = View.read(query, self.watched.now().view).recipe
@@ -163,21 +175,21 @@ class Callbacks:
         return {"content": answer.as_recipe(), "filename": "recipe.json", "type": "application/json"}
 
     def freeze(self, clicks: int, query: str, session: str) -> tuple[bool, str]:
-        """Begin to propose for the view in earnest."""
+        """Start `propose` for the view, in a thread."""
         if not clicks:
             raise PreventUpdate
         try:
             study = self.watched.now()
             view = View.read(query, study.view)
         except InputError as error:
-            return True, said(error)
+            return True, message_of(error)
         target, goal = view.target(study.target), view.goal(study.goal)
         job = Job().start(lambda report: self.propose(study.study, target=target, goal=goal, progress=report))
         self.jobs[session] = job, view.question
         return False, "proposing …"
 
-    def beat(self, _beats: int, session: str) -> tuple[str, bool, Any, Any]:
-        """How the proposal stands: words, whether that is all, and its recipe as the one at hand."""
+    def poll_proposal(self, _ticks: int, session: str) -> tuple[str, bool, Any, Any]:
+        """State of the proposal: a sentence, whether to stop asking, and its recipe as the current one."""
         job, question = self.jobs.get(session, (None, ""))
         if job is None:
             return "", True, no_update, no_update
@@ -204,16 +216,16 @@ CONTROLS = {
 }
 
 
-def said(error: Exception) -> str:
-    """What went wrong as one sentence."""
+def message_of(error: Exception) -> str:
+    """The error as one sentence."""
     if isinstance(error, InputError):
         return str(error)
-    return f"the dashboard failed ({type(error).__name__}: {error}); mend that, and the page goes on"
+    return f"the dashboard failed ({type(error).__name__}: {error}); fix that, and the page continues"
 
 
 def _failed(error: Exception) -> Data:
-    """A sentence where it can be seen; the rest stays as it was, and looks it."""
-    return {"parts": {"error": escape(said(error)), "state": ""}, "classes": {"body": "body stale"}}
+    """The error as a sentence; the rest stays as it was, dimmed."""
+    return {"parts": {"error": escape(message_of(error)), "state": ""}, "classes": {"body": "body stale"}}
 
 
 def _best(view: View) -> Data:
@@ -247,7 +259,7 @@ def app_of(path: Path, propose: Propose) -> Dash:
     look = json.dumps({mode: template.to_plotly_json() for mode, template in TEMPLATES.items()})
     scripts = f'<script id="look" type="application/json">{look}</script><script src="/plotly.js"></script>'
     index = app.index_string.replace("{%app_entry%}", f"{scripts}{{%app_entry%}}")
-    app.index_string = index.replace("{%favicon%}", '<link rel="icon" href="data:,">')
+    app.index_string = index.replace("{%favicon%}", f'<link rel="icon" href="data:,"><style>{PALETTE}</style>')
     app.server.add_url_rule("/plotly.js", view_func=plotly_js)
     app.layout = lambda: page.frame(path.resolve().name)
     connect(app, Callbacks(watched, propose))
@@ -261,12 +273,12 @@ def plotly_js() -> Response:
 
 
 def connect(app: Dash, calls: Callbacks) -> None:
-    """Tell the app which part of the page answers to which other on the server."""
+    """Connect the parts of the page to the callbacks on the server."""
     dial, choice = {"type": "dial", "name": ALL}, {"type": "choice", "name": ALL}
     session, query = State("session", "data"), State("query", "data")
     app.callback(
-        Output("stamp", "data"), Output("news", "children"), Input("look", "n_intervals"), State("stamp", "data")
-    )(calls.look)
+        Output("stamp", "data"), Output("news", "children"), Input("study-timer", "n_intervals"), State("stamp", "data")
+    )(calls.check_study)
     app.callback(
         output={name: Output(*part, allow_duplicate=name == "shown") for name, part in CONTROLS.items()},
         inputs=[Input("place", "search"), Input("stamp", "data"), query],
@@ -284,26 +296,29 @@ def connect(app: Dash, calls: Callbacks) -> None:
             session,
             State("move", "data"),
         ],
-    )(calls.glance)
-    found = {name: Output(name, "data", allow_duplicate=True) for name in ("shown", "query", "best")}
-    _on(app, found, [Input("search", "data"), session], calls.revise)
+    )(calls.redraw)
+    improved = {name: Output(name, "data", allow_duplicate=True) for name in ("shown", "query", "best")}
+    _on(app, improved, [Input("search", "data"), session], calls.improve)
     pressed = {name: Input(f"do-{name}", "n_clicks") for name in ("pin", "unpin", "recipe", "csv", "freeze")}
     _on(app, Output("pin", "data", allow_duplicate=True), [pressed["pin"], pressed["unpin"], query], calls.pin)
     _on(app, Output("file", "data"), [pressed["recipe"], pressed["csv"], query], calls.download)
-    frozen, off = Output("frozen", "children"), Output("beat", "disabled")
+    frozen, off = Output("frozen", "children"), Output("proposal-timer", "disabled")
     _on(app, [off, frozen], [pressed["freeze"], query, session], calls.freeze)
     again = [Output("best", "data", allow_duplicate=True), Output("again", "data")]
-    told = [Output("frozen", "children", allow_duplicate=True), Output("beat", "disabled", allow_duplicate=True)]
-    _on(app, [*told, *again], [Input("beat", "n_intervals"), session], calls.beat)
+    progress = [
+        Output("frozen", "children", allow_duplicate=True),
+        Output("proposal-timer", "disabled", allow_duplicate=True),
+    ]
+    _on(app, [*progress, *again], [Input("proposal-timer", "n_intervals"), session], calls.poll_proposal)
 
 
 def _on(app: Dash, output: Any, inputs: list[Any], function: Callable[..., Any]) -> None:
-    """A callback that waits for somebody to act."""
+    """A callback that is not called when the page opens."""
     app.callback(output=output, inputs=inputs, prevent_initial_call=True)(function)
 
 
 def script_of(app: Dash) -> None:
-    """Tell the app what the page does by itself, in assets/page.js."""
+    """Connect what the page does by itself, in assets/page.js."""
     dial = {"type": "dial", "name": MATCH}
     on: Callable[..., None] = app.clientside_callback
     on(

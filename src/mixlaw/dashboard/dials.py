@@ -1,4 +1,4 @@
-"""The sliders: what each one ranges over, how it is written on the page, and the view that all of them together say."""
+"""The sliders: range, label and format of each, and the view that they describe together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Dial:
         label: on the page.
         kind: how its value is written: count, share, guard or weight.
         low, high, step: of the slider.
-        value: where it stands; two ends where it is a range; of a count, the power of ten times `usual`.
+        value: its position; two ends if it is a range; of a count, the power of ten times `usual`.
         usual: value of a count in the study.
     """
 
@@ -44,7 +44,7 @@ class Dial:
 
     @property
     def spoken(self) -> str:
-        """The label where the group around it cannot be seen."""
+        """The label for screen readers, which do not see the group around it."""
         kind, _, which = self.name.partition(":")
         place = "the whole recipe" if which.startswith(f"{WHOLE}:") else which.partition(":")[0]
         return {"limit": f"{self.label} in {place}", "weight": f"weight of {self.label}"}.get(kind, self.label)
@@ -56,10 +56,10 @@ def dials(
     """All sliders but those of limits, at a view.
 
     Args:
-        view: where they stand.
+        view: their positions.
         default: of the study.
         measured: least and greatest `params` and `tokens` of the measured runs.
-        phases: still to be trained, the last one is the cooldown.
+        phases: those to be trained, the cooldown last.
         unit: of gains.
     """
     found = [_count(name, getattr(view, name), getattr(default, name), measured[name]) for name in ("params", "tokens")]
@@ -67,7 +67,7 @@ def dials(
         found.append(Dial("cooldown", f"{phases[-1]}, share of the tokens", "share", 0.01, 0.6, 0.01, view.cooldown))
     most = max(MOST, 2 * (default.eps or 0.0))
     eps = most if view.eps is None else view.eps
-    label = f"no task worse than the baseline by more than ({unit})"
+    label = f"largest regression allowed on any task ({unit})"
     found.append(Dial("eps", label, "guard", 0.0, most, most / 100, eps))
     top = max(2.0, 2 * max(default.weights.values()))
     found += [Dial(f"weight:{t}", t, "weight", 0.0, top, top / 20, min(w, top)) for t, w in view.weights.items()]
@@ -91,7 +91,7 @@ def limits(view: View, place: str, domains: Sequence[Domain]) -> list[Dial]:
 
 
 def view_of(values: Mapping[str, Any], default: View) -> View:
-    """The view that sliders and choices say, by name; a slider that is not there is where the study has it."""
+    """The view of sliders and choices, by name; what has no slider is as in the study."""
     weights, bounds, view = dict(default.weights), dict(default.limits), default
     for name, value in values.items():
         kind, _, which = name.partition(":")
@@ -122,7 +122,7 @@ def _whole(power: float, usual: int) -> int:
 
 
 def panel(view: View, found: Sequence[Dial], places: Sequence[str], domains: Sequence[Domain]) -> list[Component]:
-    """The sliders as they stand on the page, in groups that open and close."""
+    """The sliders on the page, in groups that open and close."""
     weights = [dial for dial in found if dial.kind == "weight"]
     others = [dial for dial in found if dial.kind != "weight"]
     groups = [
@@ -142,7 +142,7 @@ def _group(title: str, found: Sequence[Dial], opened: bool) -> Component:
 
 
 def _field(dial: Dial) -> Component:
-    """A slider under its label and value; the script gives it a name that can be heard."""
+    """A slider under its label and value; the script names it for screen readers."""
     common: dict[str, Any] = {
         "id": {"type": "dial", "name": dial.name},
         "min": dial.low,

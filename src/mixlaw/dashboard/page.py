@@ -12,34 +12,34 @@ from dash.development.base_component import Component
 from mixlaw.dashboard.answer import PINNED, Answer
 from mixlaw.report.page import bullets, table
 
-#: Milliseconds between looks at the study's files, and between looks at a proposal that is being made.
-LOOK, BEAT = 2000, 400
+#: Milliseconds between checks of the study's files, and of a proposal that is being made.
+STUDY_TIMER, PROPOSAL_TIMER = 2000, 400
 FIGURES = {
     "gains": "Gain of every task over the baseline, with 90 % intervals",
     "schedule": "Mixture of every phase over tokens, with the learning rate",
     "pinned": "The same of the pinned recipe",
-    "landscape": "One task over two dials of the recipe, with the optima of single worlds",
+    "landscape": "One task over two dials of the recipe, with the optimum of each posterior sample",
 }
 
 
 def frame(title: str) -> Component:
-    """The page without content; every page that is opened has a name of its own."""
+    """The page without content; every open page has a session id of its own."""
     empty = dict.fromkeys(("stamp", "best", "pin", "shown", "search", "again"))
     stores = {"session": uuid4().hex, "query": "", "move": 0, **empty}
     return html.Div(
         [
             dcc.Location(id="place", refresh=False),
             *(dcc.Store(id=name, data=data) for name, data in stores.items()),
-            dcc.Interval(id="look", interval=LOOK),
-            dcc.Interval(id="beat", interval=BEAT, disabled=True),
+            dcc.Interval(id="study-timer", interval=STUDY_TIMER),
+            dcc.Interval(id="proposal-timer", interval=PROPOSAL_TIMER, disabled=True),
             dcc.Download(id="file"),
             html.Header([html.H1(title), html.P("", id="subtitle", className="soft")]),
             html.Div(id="error", className="error", role="alert"),
             html.Div("", id="news", className="news", role="status"),
             html.Div([html.Aside(id="panel", **{"aria-label": "Sliders"}), _results()], id="body", className="body"),  # type: ignore[arg-type]
             html.Footer(
-                "Works offline. Sliders move by mouse, by touch and by arrow keys; the address of this page leads back "
-                "to what it shows."
+                "Works offline. Move sliders by mouse, touch or arrow keys; the URL of this page restores "
+                "what it shows."
             ),
         ],
         className="page",
@@ -96,9 +96,9 @@ def _figure(name: str) -> Component:
 
 
 def filled(answer: Answer, state: str) -> dict[str, Any]:
-    """An answer as parts of the page, which its script puts where they belong: HTML, classes and figures by name.
+    """An answer as parts of the page, which its script inserts: HTML, classes and figures by name.
 
-    Dash itself would look through the whole page at every move of a slider.
+    Dash itself would search the whole page at every move of a slider.
     """
     pinned = PINNED in answer.recipes
     facts = "".join(f'<div class="fact"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in answer.facts())

@@ -1,4 +1,4 @@
-"""A study that is being looked at: read again whenever its files change, and told apart by what changed."""
+"""The study behind the dashboard, read again whenever its files change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import read_record
 
-KEPT = 8  # grounds of the last views
+KEPT = 8  # problems of the last views
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,14 +140,14 @@ class Watched:
             return self._last
 
     def news(self) -> str:
-        """What has been measured since the surfaces were fitted, in words; nothing where nothing was."""
+        """A sentence on runs measured since the surfaces were fitted; empty if there are none."""
         known = self.now().surfaces.observed.design
         seen = set(zip(known.runs, (round(p, 9) for p in known.progress.tolist()), strict=True))
         fresh = len(self._records() - seen)
         if not fresh:
             return ""
-        records = "record is" if fresh == 1 else "records are"
-        return f"{fresh} new {records} not in the surfaces yet; run `mixlaw fit {self.path}`, and they are taken here."
+        runs = "run is" if fresh == 1 else "runs are"
+        return f"{fresh} new {runs} not in the fit yet. Run `mixlaw fit {self.path}`; this page then updates."
 
     def _records(self) -> set[tuple[str, float]]:
         """Run and progress of all records on disk; a file is read once."""
@@ -165,12 +165,12 @@ class Watched:
 
 @dataclass
 class Job:
-    """Work in a thread of its own, of which a page asks from time to time how it stands.
+    """Work in a thread of its own, which a page polls.
 
     Attributes:
-        share, what: how much is done, and what is being done.
+        share, what: share done, and the current step.
         done: the result; None before there is one.
-        failed: the sentence that it ended in.
+        failed: the error as a sentence.
     """
 
     share: float = 0.0
@@ -183,7 +183,7 @@ class Job:
         self.share, self.what = share, what
 
     def start(self, work: Callable[[Callable[[float, str], None]], Any]) -> Job:
-        """Begin; what the work cannot do is kept as a sentence."""
+        """Start the thread; an error is kept as a sentence."""
 
         def body() -> None:
             try:
@@ -198,5 +198,5 @@ class Job:
 
     @property
     def over(self) -> bool:
-        """Whether it ended, one way or the other."""
+        """Whether it ended, with a result or an error."""
         return self.done is not None or bool(self.failed)

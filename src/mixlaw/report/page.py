@@ -13,18 +13,22 @@ from plotly.offline import get_plotlyjs
 
 from mixlaw.plots.style import FONT, TEMPLATES
 
-STYLE = """
+#: Colours of the report and of the dashboard, for light and dark pages.
+PALETTE = """
 :root {
-  --ink: #1f2328; --soft: #57606a; --line: #d8dee4; --paper: #ffffff; --card: #f6f8fa;
-  --good: #1a7f4b; --bad: #b35900; --mark: #0068a8;
+  --ink: #1f2328; --soft: #57606a; --line: #d8dee4; --paper: #ffffff; --card: #f6f8fa; --rail: #c4ccd4;
+  --good: #1a7f4b; --bad: #b35900; --mark: #0068a8; --worse: #fff4e8;
   color-scheme: light dark;
 }
 @media (prefers-color-scheme: dark) {
   :root {
-    --ink: #e6e8eb; --soft: #9aa4af; --line: #30363d; --paper: #0d1117; --card: #161b22;
-    --good: #4cc38a; --bad: #f0a050; --mark: #56b4e9;
+    --ink: #e6e8eb; --soft: #9aa4af; --line: #30363d; --paper: #0d1117; --card: #161b22; --rail: #424a53;
+    --good: #4cc38a; --bad: #f0a050; --mark: #56b4e9; --worse: #2a1f12;
   }
 }
+"""
+
+STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 FONT; -webkit-text-size-adjust: 100%; }
 main, header, footer { max-width: 1080px; margin: 0 auto; padding: 0 20px; }
@@ -141,7 +145,7 @@ def page(title: str, body: str, texts: HoverTexts | None = None) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(title)}</title>",
             '<link rel="icon" href="data:,">',
-            f"<style>{STYLE}</style>",
+            f"<style>{PALETTE}{STYLE}</style>",
             f"<script>{get_plotlyjs()}</script>",
             "</head><body>",
             body,
