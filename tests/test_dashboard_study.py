@@ -32,7 +32,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tab(browser: Any, study: Path) -> Iterator[Page]:
     """The dashboard of the study, in a tab that tests use one after the other."""
     with pytest.MonkeyPatch.context() as patch, served(study) as address:
-        patch.setattr("mixlaw.dashboard.page.LOOK", 300)  # milliseconds, so that tests need not wait
+        patch.setattr("mixlaw.dashboard.page.STUDY_TIMER", 300)  # milliseconds, so that tests need not wait
         tab = Page(browser, address)
         yield tab
         tab.view.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import os
 import pickle
 import shutil
@@ -35,7 +36,7 @@ VALUES.append(Record("a", RECIPE, {"web": Measurement(3.0)}))
 def test_values_of_the_contract_are_plain(value: Any) -> None:
     assert pickle.loads(pickle.dumps(value)) == value
     assert copy.deepcopy(value) == value
-    assert isinstance(dataclasses.asdict(value), dict)
+    assert isinstance(value.as_json() if isinstance(value, Target) else dataclasses.asdict(value), dict)
     assert "\n" not in repr(value)
     assert len(repr(value)) < 300
 
@@ -81,7 +82,18 @@ def test_everything_that_arguments_take_can_be_had_from_mixlaw_itself() -> None:
         *("InputError", "InvalidMixture", "InvalidRecipe", "Kind", "Local", "Measure", "Measurement"),
         *("Mixture", "MixtureSampler", "Phase", "Proxies", "Ray", "Recipe", "Record"),
         *("Schedule", "Study", "Surfaces", "Target", "Trained", "Unit"),
-        *("fit", "import_runs", "new_study", "open_study", "pareto", "propose", "suggest", "verify", "what_if"),
+        *(
+            "compare",
+            "fit",
+            "import_runs",
+            "new_study",
+            "open_study",
+            "pareto",
+            "propose",
+            "suggest",
+            "verify",
+            "what_if",
+        ),
     ]
     assert {*names} <= {*dir(mixlaw)}
     assert [name for name in names if getattr(mixlaw, name).__module__.partition(".")[0] != "mixlaw"] == []
@@ -213,7 +225,7 @@ def test_what_is_misspelt_is_answered_with_what_was_meant(foreign: Path) -> None
 
 def test_the_last_proposal_is_the_last_that_was_made_whatever_its_file_says(foreign: Path, tmp_path: Path) -> None:
     opened = mixlaw.open_study(shutil.copytree(foreign, tmp_path / "study"))
-    targets = [dataclasses.replace(opened.target(), tokens=tokens) for tokens in (6_000_000, 4_000_000, 5_000_000)]
+    targets = [opened.target().model_copy(update={"tokens": tokens}) for tokens in (6_000_000, 4_000_000, 5_000_000)]
     made = [opened.propose(target=target).id for target in targets]
     assert [proposal.id for proposal in opened.proposals()] == made
     for number, name in enumerate(sorted(made)):  # a clone writes files in the order of their names
@@ -232,3 +244,23 @@ def test_looking_for_runs_or_a_proposal_queues_nothing(foreign: Path, tmp_path: 
     before = contents(opened.path)
     opened.suggest(2e15, 2)
     assert contents(opened.path) == before
+
+
+def test_two_recipes_are_compared_task_by_task(foreign: Path) -> None:
+    opened = mixlaw.open_study(foreign)
+    one, other = (record.run for record in opened.records()[:2])
+    told = subprocess.run(
+        [sys.executable, "-m", "mixlaw", "compare", str(foreign), one, other, "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    printed, what_if = json.loads(told.stdout), opened.what_if(one, other)
+    assert printed["names"] == [one, other]
+    for task, gain in what_if.gains.items():  # the same posterior samples
+        assert printed["gains"][task] == pytest.approx(dataclasses.asdict(gain))
+    swapped = opened.compare(other, one)
+    for task, chance in swapped.better.items():
+        assert chance == pytest.approx(1 - printed["better"][task])
+        assert swapped.gains[task].mean == pytest.approx(-printed["gains"][task]["mean"])
+    itself = opened.compare(one, one)
+    assert itself.sentence == f"Of 2 tasks, {one} is clearly better on 0, {one} on 0."
+    assert opened.compare(one).names == (one, "proportional")

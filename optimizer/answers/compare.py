@@ -1,4 +1,4 @@
-"""What if: what a recipe would measure, and what one more point of any domain in any phase is worth."""
+"""What a recipe would measure, how it compares with another, and the effect of one more point of any domain."""
 
 from __future__ import annotations
 
@@ -190,3 +190,80 @@ def _moves(design: Design) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
                 moves.append(parts[-1] * point * move[None])
                 names.append((phase, domain))
     return torch.cat(moves), torch.tensor(parts, dtype=torch.float64), names
+
+
+@dataclass(frozen=True)
+class Comparison(Printable):
+    """Two recipes side by side.
+
+    Attributes:
+        names: of the two.
+        recipes: the two.
+        gains: by task, of the first over the second in percent of loss, with 90 % intervals.
+        better: by task, the probability that the first is better.
+    """
+
+    names: tuple[str, str]
+    recipes: tuple[Recipe, Recipe]
+    gains: Mapping[str, Interval]
+    better: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "names": list(self.names),
+            "recipes": [recipe.as_json() for recipe in self.recipes],
+            "gains": {task: asdict(gain) for task, gain in self.gains.items()},
+            "better": dict(self.better),
+        }
+
+    def rows(self) -> Rows:
+        """Cells of a table, a row per task."""
+        head = ["task", f"gain of {self.names[0]} over {self.names[1]}, % of loss", "chance to be better"]
+        return [head, *([task, gain.text(), f"{self.better[task]:.0%}"] for task, gain in self.gains.items())]
+
+    @property
+    def sentence(self) -> str:
+        """Which one is better, on how many tasks."""
+        first, second = self.names
+        clear = [
+            sum(sign * gain.mean > 0 and gain.lo90 * gain.hi90 > 0 for gain in self.gains.values()) for sign in (1, -1)
+        ]
+        return f"Of {len(self.gains)} tasks, {first} is clearly better on {clear[0]}, {second} on {clear[1]}."
+
+    def __str__(self) -> str:
+        return f"{self.sentence}\n\n{text_table(self.rows())}"
+
+    def _repr_html_(self) -> str:
+        return f"<p><b>{escape(self.sentence)}</b></p>{html_table(self.rows())}"
+
+
+def compare(
+    beliefs: Beliefs,
+    recipes: tuple[Recipe, Recipe],
+    domains: Sequence[Domain],
+    *,
+    names: tuple[str, str] = ("A", "B"),
+    draws: int = 64,
+) -> Comparison:
+    """Compare two recipes task by task, within each posterior sample.
+
+    Args:
+        beliefs: fitted surfaces.
+        recipes: two recipes of phases and domains that the surfaces know.
+        domains: with the unique tokens there are.
+        names: what the recipes are called.
+        draws: posterior samples behind the intervals.
+
+    Raises:
+        InputError: a phase or domain that was never measured.
+    """
+    unique = {domain.name: float(domain.unique_tokens) for domain in domains}
+    losses = log_losses(beliefs, design_of(list(recipes), beliefs.phases, beliefs.domains, unique), draws)
+    gains = 100 * (losses[:, 1] - losses[:, 0])
+    return Comparison(
+        names,
+        recipes,
+        {task: interval(gains[:, t]) for t, task in enumerate(beliefs.tasks)},
+        {task: float((gains[:, t] > 0).double().mean()) for t, task in enumerate(beliefs.tasks)},
+    )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the lines below are also the table of what `__getattr__` im
     from mixlaw.analysis.data.design import Design as Design
     from mixlaw.analysis.fit import fit as fit
     from mixlaw.analysis.surface.surface import Surfaces as Surfaces
+    from mixlaw.optimizer.answers.compare import compare as compare
     from mixlaw.optimizer.answers.compare import what_if as what_if
     from mixlaw.optimizer.answers.front import pareto as pareto
     from mixlaw.optimizer.answers.propose import propose as propose

@@ -6,13 +6,16 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from mixlaw.errors import InputError
 from mixlaw.machine import collect_rarely
 from mixlaw.printable import Printable
+
+if TYPE_CHECKING:
+    from mixlaw.study import Study
 
 app = typer.Typer(
     name="mixlaw",
@@ -80,9 +83,8 @@ def prepare(
 ) -> None:
     """Tokenise the domains into shards; existing ones are kept."""
     from mixlaw.progress import progress_bar
-    from mixlaw.study import open_study
 
-    opened = open_study(study)
+    opened = _open(study)
     with progress_bar("data") as report:
         results: list[Any] = [opened.prepare(verify=verify, progress=report)]
         results += [opened.contamination(progress=report)] if contamination else []
@@ -98,9 +100,7 @@ def data() -> None:
 @app.command()
 def plan(study: StudyPath, workers: Workers = None, as_json: Json = False) -> None:
     """Print the segment tree with FLOPs, hours and disk."""
-    from mixlaw.study import open_study
-
-    _print(open_study(study).plan(workers=workers), as_json)
+    _print(_open(study).plan(workers=workers), as_json)
 
 
 @app.command()
@@ -131,9 +131,8 @@ def run(
     """Train and evaluate what is pending; safe to kill and repeat."""
     from mixlaw.runner.execute.backends import backend_of
     from mixlaw.runner.plan.dry_run import Assumptions
-    from mixlaw.study import open_study
 
-    opened = open_study(study)
+    opened = _open(study)
     backend = backend_of(executor, workers, None if dry_run else gpus, launch, address, store)
     if dry_run:
         _print(opened.dry_run(backend=backend, assumptions=Assumptions(gpus, gpu, mfu, price)), as_json)
@@ -177,10 +176,9 @@ def fit(
 ) -> None:
     """Fit the response of every task to the measured runs."""
     from mixlaw.progress import progress_bar
-    from mixlaw.study import open_study
 
     with progress_bar("fit") as report:
-        surfaces = open_study(study).fit(law=law, save=save or None, progress=report)
+        surfaces = _open(study).fit(law=law, save=save or None, progress=report)
     _print(surfaces, as_json)
 
 
@@ -194,9 +192,8 @@ def predict(
 ) -> None:
     """Predict every task for the recipes of a table."""
     from mixlaw.files import replacing
-    from mixlaw.study import open_study
 
-    predictions = open_study(study).predict(table, mapping=mapping)
+    predictions = _open(study).predict(table, mapping=mapping)
     with replacing(out) as temporary:
         predictions.write_csv(temporary)
     _print_file(out, as_json, predictions.height)
@@ -214,10 +211,9 @@ def suggest(
 ) -> None:
     """Suggest the next proxies to train under a FLOP budget."""
     from mixlaw.progress import progress_bar
-    from mixlaw.study import open_study
 
     with progress_bar("suggest") as report:
-        suggestion = open_study(study).suggest(budget, count=count, queue=queue, progress=report)
+        suggestion = _open(study).suggest(budget, count=count, queue=queue, progress=report)
     _print(suggestion, as_json)
 
 
@@ -229,10 +225,9 @@ def propose(
 ) -> None:
     """Propose a recipe for the target; freeze its predictions."""
     from mixlaw.progress import progress_bar
-    from mixlaw.study import open_study
 
     with progress_bar("propose") as report:
-        proposal = open_study(study).propose(queue=queue, progress=report)
+        proposal = _open(study).propose(queue=queue, progress=report)
     _print(proposal, as_json)
 
 
@@ -249,9 +244,20 @@ def what_if(
     as_json: Json = False,
 ) -> None:
     """Predict one recipe, and the effect of changing it."""
-    from mixlaw.study import open_study
+    _print(_open(study).what_if(recipe, against=against), as_json)
 
-    _print(open_study(study).what_if(recipe, against=against), as_json)
+
+@app.command()
+def compare(
+    study: StudyPath,
+    recipe: Annotated[str, typer.Argument(metavar="A", help="TOML or JSON file, run, or proposal.")],
+    other: Annotated[
+        str, typer.Argument(metavar="[B]", help="The same, or a named baseline at the size and phases of A.")
+    ] = "proportional",
+    as_json: Json = False,
+) -> None:
+    """Compare two recipes task by task."""
+    _print(_open(study).compare(recipe, other), as_json)
 
 
 @app.command()
@@ -267,10 +273,9 @@ def pareto(
     """Find the Pareto front between groups of tasks."""
     from mixlaw.files import write_text
     from mixlaw.progress import progress_bar
-    from mixlaw.study import open_study
 
     with progress_bar("pareto") as report:
-        front = open_study(study).pareto(_groups(group or ()), progress=report)
+        front = _open(study).pareto(_groups(group or ()), progress=report)
     if out is not None:
         from mixlaw.report.front import front_page
 
@@ -281,9 +286,7 @@ def pareto(
 @app.command()
 def verify(study: StudyPath, as_json: Json = False) -> None:
     """Compare frozen predictions with later measurements."""
-    from mixlaw.study import open_study
-
-    _print(open_study(study).verify(), as_json)
+    _print(_open(study).verify(), as_json)
 
 
 @app.command()
@@ -295,9 +298,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write one self-contained interactive HTML page."""
-    from mixlaw.study import open_study
-
-    _print_file(open_study(study).report(out), as_json)
+    _print_file(_open(study).report(out), as_json)
 
 
 @app.command()
@@ -308,9 +309,7 @@ def dashboard(
     as_json: Json = False,
 ) -> None:
     """Serve a local page with sliders for target and limits."""
-    from mixlaw.study import open_study
-
-    open_study(study).dashboard(host, port, ready=lambda server: _print(server, as_json))
+    _open(study).dashboard(host, port, ready=lambda server: _print(server, as_json))
 
 
 @app.command()
@@ -331,9 +330,13 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a recipe as configuration for other trainers."""
+    _print(_open(study).export(proposal, to or (), out, paths=paths), as_json)
+
+
+def _open(path: Path) -> Study:
     from mixlaw.study import open_study
 
-    _print(open_study(study).export(proposal, to or (), out, paths=paths), as_json)
+    return open_study(path)
 
 
 def _groups(words: Sequence[str]) -> dict[str, list[str]] | None:

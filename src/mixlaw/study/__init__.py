@@ -107,6 +107,7 @@ class Study(Folder, Printable):
 
     propose = choosing.propose
     what_if = choosing.what_if
+    compare = choosing.compare
     pareto = choosing.pareto
     verify = choosing.verify
     suggest = next_runs.suggest

@@ -1,4 +1,4 @@
-"""What to train at the target: propose, what_if, pareto, verify."""
+"""What to train at the target: propose, what_if, compare, pareto, verify."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mixlaw.progress import Progress, progress_or_bar
 from mixlaw.recipe import Recipe
 
 if TYPE_CHECKING:
-    from mixlaw.optimizer.answers.compare import WhatIf
+    from mixlaw.optimizer.answers.compare import Comparison, WhatIf
     from mixlaw.optimizer.answers.front import Front
     from mixlaw.optimizer.answers.proposal import Proposal
     from mixlaw.optimizer.answers.verify import Verification
@@ -103,16 +103,42 @@ def what_if(study: Folder, recipe: RecipeLike | None = None, against: RecipeLike
     """
     surfaces, chosen = study.surfaces(), recipe_of(study, recipe)
     from mixlaw.optimizer.answers.compare import what_if
+
+    baseline = _beside(study, chosen, against, surfaces.domains)
+    return what_if(surfaces, chosen, study.domains_or_unlimited, baseline, against=_name(against))
+
+
+def compare(study: Folder, recipe: RecipeLike, other: RecipeLike = "proportional") -> Comparison:
+    """Compare two recipes: gain of the first over the second and the probability that it is better, per task.
+
+    Args:
+        study: the study, with surfaces.
+        recipe: a recipe, its file, the name of a run or the id of a proposal.
+        other: the same, or a named baseline at the size and phases of the first.
+
+    Raises:
+        InputError: there are no surfaces or no such recipe, or it has phases or domains that no run has used.
+    """
+    surfaces, first = study.surfaces(), recipe_of(study, recipe)
+    from mixlaw.optimizer.answers.compare import compare
+
+    pair = (first, _beside(study, first, other, surfaces.domains))
+    return compare(surfaces, pair, study.domains_or_unlimited, names=(_name(recipe), _name(other)))
+
+
+def _beside(study: Folder, recipe: Recipe, name: RecipeLike, domains: Sequence[str]) -> Recipe:
+    """The recipe of a name, which may be that of a baseline at the size and phases of another recipe."""
     from mixlaw.optimizer.goal.baselines import BASELINES, named
 
-    if isinstance(against, str) and against in BASELINES:
-        known = [domain for domain in study.domains if domain.name in surfaces.domains]
-        end, phases = chosen.phases[-1].lr_end, {phase.name: phase.tokens for phase in chosen.phases}
-        baseline = named(against)(chosen.params, phases, known, 0.0 if end is None else end)
-    else:
-        baseline = recipe_of(study, against, list(BASELINES))
-    name = against.lineage if isinstance(against, Recipe) else str(against)
-    return what_if(surfaces, chosen, study.domains_or_unlimited, baseline, against=name)
+    if not isinstance(name, str) or name not in BASELINES:
+        return recipe_of(study, name, list(BASELINES))
+    known = [domain for domain in study.domains if domain.name in domains]
+    end, phases = recipe.phases[-1].lr_end, {phase.name: phase.tokens for phase in recipe.phases}
+    return named(name)(recipe.params, phases, known, 0.0 if end is None else end)
+
+
+def _name(recipe: RecipeLike) -> str:
+    return recipe.lineage if isinstance(recipe, Recipe) else str(recipe)
 
 
 def pareto(study: Folder, groups: Groups | None = None, *, progress: Progress | None = None) -> Front:
