@@ -26,8 +26,8 @@ from mixlaw.demo.prose import documents as read_prose
 from mixlaw.machine import cores
 from mixlaw.runner.batches.tokenizer import load
 from mixlaw.runner.corpora.prepare import prepare
+from mixlaw.runner.corpora.reading import PIECE
 from mixlaw.runner.corpora.sources.document import parts
-from mixlaw.runner.corpora.spool import PIECE
 from mixlaw.runner.packages import standard_library
 
 CORES = cores()
@@ -124,11 +124,11 @@ def resident(process: int) -> int:
         return 0
 
 
-#: What every process of the crew imports; what a job loads beyond that, such as the tokenizers' library, counts.
+#: What every process of the pool imports; what a job loads beyond that, such as the tokenizers' library, counts.
 IDLE = """
 import os
-import mixlaw.runner.corpora.buckets, mixlaw.runner.corpora.shard_files, mixlaw.runner.corpora.sources.registry
-import mixlaw.runner.corpora.process_pool
+import mixlaw.runner.corpora.tokenise, mixlaw.runner.corpora.shard_files, mixlaw.runner.corpora.sources.registry
+import mixlaw.runner.corpora.process_pool, joblib.externals.loky
 print(int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
 """
 

@@ -17,9 +17,9 @@ import pytest
 from mixlaw.errors import InputError
 from mixlaw.runner.batches.manifest import Manifest, read_manifest
 from mixlaw.runner.batches.shards import verify
-from mixlaw.runner.corpora import build, spool
+from mixlaw.runner.corpora import build, reading
 from mixlaw.runner.corpora.prepare import BUILDING, prepare
-from mixlaw.runner.corpora.process_pool import ProcessPool, Progress
+from mixlaw.runner.corpora.process_pool import ProcessPool
 from processes import family, gone, wait_until
 
 DOMAINS = {"a": "a", "b": "b.jsonl"}
@@ -35,9 +35,9 @@ BEFORE = {
 PREPARE = """
 import sys
 from pathlib import Path
-from mixlaw.runner.corpora import build, spool
+from mixlaw.runner.corpora import build, reading
 from mixlaw.runner.corpora.prepare import prepare
-build.MOST = build.LEAST = spool.TOGETHER = int(sys.argv[3])
+build.MOST = build.LEAST = reading.TOGETHER = int(sys.argv[3])
 prepare(Path(sys.argv[2]), {"a": "a", "b": "b.jsonl"}, root=Path(sys.argv[1]), vocabulary=300, held_out=0.1,
         processes=2, progress=lambda share, what: print(f"{share:.3f} {what}", flush=True))
 """
@@ -72,7 +72,7 @@ def wanted(corpus: Path) -> Manifest:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((build, "MOST"), (build, "LEAST"), (spool, "TOGETHER")):
+    for module, name in ((build, "MOST"), (build, "LEAST"), (reading, "TOGETHER")):
         monkeypatch.setattr(module, name, SMALL)
 
 
@@ -111,7 +111,7 @@ def build_share(stage: str) -> float:
 
 def finished(folder: Path) -> dict[Path, int]:
     """Every finished file of a preparation, with the time it was written."""
-    names = [path for pattern in ("*.run", "*.done", "*.npy", "*.json") for path in folder.rglob(pattern)]
+    names = [path for pattern in ("*.pieces", "*.done", "*.npy", "*.json") for path in folder.rglob(pattern)]
     return {path: path.stat().st_mtime_ns for path in names if "out" not in path.parts and ".round" not in path.name}
 
 
@@ -192,16 +192,24 @@ def test_a_source_that_is_refused_leaves_the_data_as_they_are(corpus: Path, want
         verify(tmp_path / "data")
 
 
-def test_a_helper_that_dies_or_cannot_take_a_job_ends_the_work_with_a_reason() -> None:
-    with ProcessPool(2) as crew, pytest.raises(RuntimeError, match=r"ended with code 7"):
-        list(crew.run([partial(_leave, 7)] * 3, lambda *_: None))
-    with ProcessPool(1) as crew, pytest.raises(RuntimeError, match=r"ValueError: no number"):
-        list(crew.run([partial(_fail, "no number")], lambda *_: None))
+def test_a_process_that_dies_or_a_job_that_fails_ends_the_work_with_a_reason() -> None:
+    with ProcessPool(2) as pool, pytest.raises(RuntimeError, match="was killed: finished work is kept") as raised:
+        list(pool.run([lambda report: os._exit(7)] * 3, lambda *_: None))
+    assert "EXIT(7)" in str(raised.value.__cause__)
+    with ProcessPool(1) as pool, pytest.raises(InputError, match="no number"):
+        list(pool.run([_fail], lambda *_: None))
+    with ProcessPool(1) as pool, pytest.raises(RuntimeError, match="un-serialize"):
+        list(pool.run([partial(_Secret(), 1)], lambda *_: None))
 
 
-def _leave(code: int, tell: Progress) -> None:
-    os._exit(code)
+_fail = partial(lambda text, report: (_ for _ in ()).throw(InputError(text)), "no number")
 
 
-def _fail(text: str, tell: Progress) -> None:
-    raise ValueError(text)
+class _Secret:
+    """Cannot be unpickled elsewhere."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (__import__, ("no_such_module_anywhere",))
+
+    def __call__(self, *_: object) -> None:
+        raise AssertionError

@@ -14,14 +14,14 @@ import pytest
 from mixlaw.files import hash64
 from mixlaw.runner.batches.shards import TokenStream
 from mixlaw.runner.batches.tokenizer import dtype_of
-from mixlaw.runner.corpora.buckets import TokenFile, buckets
-from mixlaw.runner.corpora.duplicates import Found, find_duplicates
+from mixlaw.runner.corpora.duplicates import DomainCounts, find_duplicates
 from mixlaw.runner.corpora.process_pool import ProcessPool
+from mixlaw.runner.corpora.reading import PIECE, Piece, ReadDomain, is_held_out, read_domain, readings
 from mixlaw.runner.corpora.shard_files import Assemble, cut
 from mixlaw.runner.corpora.sources.document import Document, digest, parts
 from mixlaw.runner.corpora.sources.part import Part
-from mixlaw.runner.corpora.spill_files import SIDES, read_counts
-from mixlaw.runner.corpora.spool import PIECE, Piece, Spooled, is_held_out, readings
+from mixlaw.runner.corpora.spill_files import SIDES
+from mixlaw.runner.corpora.tokenise import TokenFile, buckets
 
 Entry = tuple[np.ndarray, int, int]  # tokens of a document, bytes of its text, its group
 
@@ -37,7 +37,7 @@ def test_the_type_is_the_smallest_that_holds_every_token() -> None:
 
 
 def token_files(given: list[Entry], folder: Path, dtype: np.dtype[np.unsignedinteger], each: int) -> list[TokenFile]:
-    """Buckets of so many documents, as tokenising leaves them."""
+    """Token files of `each` documents, as tokenising writes them."""
     files = []
     for number, chosen in enumerate(given[at : at + each] for at in range(0, len(given), each)):
         files.append(TokenFile(folder / f"bucket-{number}"))
@@ -111,27 +111,24 @@ class Gathered:
 
     train: list[Piece]
     held_out: list[Piece]
-    found: Found
+    counts: DomainCounts
 
 
 def gather(sources: list[list[Document]], folder: Path, share: float, limit: int = 2**20) -> list[Gathered]:
-    """Read domains into runs of `limit` bytes, drop duplicates, and read all pieces back in buckets of that size."""
+    """Read domains into spill files of `limit` bytes, drop duplicates, and read all pieces back in order."""
     folder.mkdir(parents=True, exist_ok=True)
-    spooled, base = {}, 0
+    domains: dict[str, ReadDomain] = {}
     for number, given in enumerate(sources):
         (job,) = readings([Part("all", partial(iter, given))], folder / str(number), share, 0, limit)
         job(lambda _: None)
-        counts = [read_counts(path) for path in job.runs()]
-        spooled[str(number)] = Spooled(job.folder, (len(counts),), (base,), sum(count.blank for count in counts))
-        base += sum(count.entries for count in counts)
-    found = find_duplicates(spooled, folder / "bits", ProcessPool(0), limit)
+        domains[str(number)] = read_domain([job], sum(domain.entries for domain in domains.values()))
+    counts = find_duplicates(domains, folder / "bits", ProcessPool(0), limit)
     result = []
-    for name, domain in spooled.items():
+    for name, domain in domains.items():
         train, held_out = (
-            [piece for bucket in buckets(domain, side, folder / "bits", limit) for piece in bucket]
-            for side in SIDES.values()
+            [piece for bucket in buckets(domain, side, folder / "bits", limit) for piece in bucket] for side in SIDES
         )
-        result.append(Gathered(train, held_out, found[name]))
+        result.append(Gathered(train, held_out, counts[name]))
     return result
 
 
@@ -172,8 +169,8 @@ def test_pieces_of_one_document_and_documents_of_one_group_stay_on_one_side(tmp_
 
 def test_duplicates_are_dropped_once_within_a_domain_and_across_domains(tmp_path: Path) -> None:
     first, second = gather([[*documents(50), *documents(50)], list(documents(80))], tmp_path, 0.1)
-    assert (first.found.duplicates, first.found.files) == (50, 50)
-    assert (second.found.duplicates, second.found.files) == (50, 30)
+    assert (first.counts.duplicates, first.counts.files) == (50, 50)
+    assert (second.counts.duplicates, second.counts.files) == (50, 30)
     assert len(second.train) + len(second.held_out) == 30
 
 
@@ -210,7 +207,7 @@ def in_memory(sources: list[list[Document]], share: float) -> list[Gathered]:
             duplicates += len(pieces) - len(kept)
             sides[is_held_out(content, share, 0)].extend(Piece(text, hash64(content, "group") >> 1) for text in kept)
         train, held = (sorted(side, key=lambda piece: hash64(piece.text.encode(), "order 0")) for side in sides)
-        result.append(Gathered(train, held, Found(len(train), len(held), duplicates, len(files))))
+        result.append(Gathered(train, held, DomainCounts(len(train), len(held), duplicates, len(files))))
     return result
 
 

@@ -17,8 +17,8 @@ from mixlaw.errors import InputError
 from mixlaw.runner.batches.shards import open_shards, verify
 from mixlaw.runner.batches.tokenizer import encode, end_of_text, load, token_bytes, vocabulary_of
 from mixlaw.runner.corpora.prepare import prepare
+from mixlaw.runner.corpora.reading import PIECE
 from mixlaw.runner.corpora.sources.document import parts
-from mixlaw.runner.corpora.spool import PIECE
 from mixlaw.runner.corpora.tokenizer import adopt
 
 SPEECHES = [document.text[:20_000] for document in read_prose()][:30]

@@ -1,7 +1,7 @@
-"""The stages of building a data folder; what a stage has finished is kept aside until the manifest is written.
+"""The stages of building a data folder; finished work of a stage is kept until the manifest is written.
 
 Read (a job for some parts of a source) -> de-duplicate (a job for a range of digests) -> train the tokenizer ->
-tokenise (a job for a range of order hashes) -> shard files (a job each) -> items. Memory holds what the jobs under way
+tokenise (a job for a range of order hashes) -> shard files (a job each) -> items. Memory holds what the running jobs
 work on, so it depends on the number of processes and not on the size of a corpus.
 """
 
@@ -20,14 +20,14 @@ from mixlaw.files import write_json
 from mixlaw.machine import cores
 from mixlaw.progress import Progress
 from mixlaw.runner.batches.manifest import ShardFile
-from mixlaw.runner.corpora.buckets import Bucket, TokenFile, Tokenise, buckets
-from mixlaw.runner.corpora.duplicates import Found, find_duplicates
+from mixlaw.runner.corpora.duplicates import DomainCounts, find_duplicates
 from mixlaw.runner.corpora.process_pool import Job, ProcessPool
+from mixlaw.runner.corpora.reading import UNKNOWN, ReadDomain, Reading, read_domain, readings
 from mixlaw.runner.corpora.shard_files import Assemble, cut
 from mixlaw.runner.corpora.sources.registry import partitions
-from mixlaw.runner.corpora.spill_files import SIDES, read_counts
-from mixlaw.runner.corpora.spool import UNKNOWN, Piece, Reading, Spooled, readings
+from mixlaw.runner.corpora.spill_files import SIDES
 from mixlaw.runner.corpora.stages import Stages
+from mixlaw.runner.corpora.tokenise import Bucket, TokenFile, Tokenise, buckets
 from mixlaw.runner.corpora.tokenizer import SavedTokenizer, adopt, train_and_save
 
 #: Bytes of each domain to train the tokenizer on: equal bytes, so that no domain owns the vocabulary.
@@ -40,15 +40,15 @@ Side = tuple[str, str]  # name of a domain; "train" or "held_out"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What to build.
+class BuildSettings:
+    """The arguments of `prepare`, with hashes of the inputs.
 
     Attributes:
-        domains, identities: source of each domain, and what decides whether it was read already.
-        root: what paths are relative to.
-        vocabulary, tokenizer, held_out, seed: as in `prepare`.
-        fingerprint: hash of all that.
-        processes: as in `prepare`.
+        domains: source by name.
+        identities: by domain, a hash of its source and of the split; another one means that it is read again.
+        root: folder that paths are relative to.
+        vocabulary, tokenizer, held_out, seed, processes: as in `prepare`.
+        fingerprint: hash of everything that decides the result.
     """
 
     domains: Mapping[str, str]
@@ -63,161 +63,159 @@ class Wanted:
 
 
 class Build:
-    """A data folder on its way, in a folder of its own; `large` if so much is read that processes pay."""
+    """A data folder under construction, in a folder of its own; `large` where several processes pay."""
 
-    def __init__(self, folder: Path, wanted: Wanted, progress: Progress) -> None:
-        self.wanted, self.folder = wanted, folder
-        self.work = folder / wanted.fingerprint[:16]
+    def __init__(self, folder: Path, settings: BuildSettings, progress: Progress) -> None:
+        self.settings, self.folder = settings, folder
+        self.work = folder / settings.fingerprint[:16]
         self.out = self.work / "out"
         self.bits = self.work / "dropped.bits"
         self.stages = Stages(progress)
-        self.parts = {name: partitions(source, wanted.root) for name, source in wanted.domains.items()}
+        self.parts = {name: partitions(source, settings.root) for name, source in settings.domains.items()}
         self.large = sum(part.size or UNKNOWN for parts in self.parts.values() for part in parts) > FEW
-        available = cores() if self.large else 0
-        self.processes = available if wanted.processes is None else wanted.processes
+        processes = settings.processes
+        self.processes = processes if processes is not None else cores() if self.large else 0
         self.limit = max(LEAST, min(MOST, MEMORY // max(1, self.processes)))
 
-    def run(self) -> tuple[dict[str, Found], SavedTokenizer, dict[Side, tuple[ShardFile, ...]]]:
-        """Write tokenizer and shards, or go on with what was begun; returns what was found, tokenizer, and files.
+    def run(self) -> tuple[dict[str, DomainCounts], SavedTokenizer, dict[Side, tuple[ShardFile, ...]]]:
+        """Write tokenizer and shards, or resume; returns counts by domain, the tokenizer, and the shard files.
 
         Raises:
             InputError: a source is wrong, or a domain is empty or has no held-out document.
         """
         self._tidy()
-        if self.wanted.tokenizer is not None:  # a wrong one is found before hours are spent
-            adopt(self.wanted.tokenizer, self.work / "tokenizer")
-        with ProcessPool(self.processes if self.processes > 1 else 0) as crew:
-            self._read(crew)
-            found = self._compare(crew)
-            words = self._words()
-            files = self._tokenise(crew, words)
-            shards = self._assemble(crew, words, files)
-        shutil.copytree(words.folder, self.out / "tokenizer", dirs_exist_ok=True)
-        return found, words, shards
+        if self.settings.tokenizer is not None:  # reject a wrong one before hours are spent
+            adopt(self.settings.tokenizer, self.work / "tokenizer")
+        with ProcessPool(self.processes if self.processes > 1 else 0) as pool:
+            self._read(pool)
+            counts = self._compare(pool)
+            tokenizer = self._tokenizer()
+            files = self._tokenise(pool, tokenizer)
+            shards = self._assemble(pool, tokenizer, files)
+        shutil.copytree(tokenizer.folder, self.out / "tokenizer", dirs_exist_ok=True)
+        return counts, tokenizer, shards
 
     def _tidy(self) -> None:
-        """Remove what other sources or settings had begun."""
-        kept = {self.work, *(self._reading(name) for name in self.parts)}
+        """Remove unfinished work of other sources or settings."""
+        current = {self.work, *(self._reading(name) for name in self.parts)}
         for path in self.folder.glob("*"):
-            if path not in kept:
+            if path not in current:
                 shutil.rmtree(path, ignore_errors=True)
         self.work.mkdir(parents=True, exist_ok=True)
 
-    def _do(self, crew: ProcessPool, stage: str, jobs: Sequence[tuple[Job, int, Path, str]]) -> None:
-        """Do the jobs, each with its size, a path that is there once it is done, and what it is called."""
+    def _do(self, pool: ProcessPool, stage: str, jobs: Sequence[tuple[Job, int, Path, str]]) -> None:
+        """Run the jobs, each with its size, a path that exists once it is done, and a message."""
         total = max(1, sum(size for _, size, _, _ in jobs))
-        left = [(job, size / total, what) for job, size, done, what in jobs if not done.exists()]
-        self.stages.begin(stage, left[0][2] if left else stage, 1 - sum(weight for _, weight, _ in left))
+        open_jobs = [(job, size / total, message) for job, size, done, message in jobs if not done.exists()]
+        done = 1 - sum(weight for _, weight, _ in open_jobs)
+        self.stages.begin(stage, open_jobs[0][2] if open_jobs else stage, done)
 
-        def tell(number: int, share: float) -> None:
-            _, weight, what = left[number]
-            self.stages.tell(number, share * weight, what)
+        def report(number: int, share: float) -> None:
+            _, weight, message = open_jobs[number]
+            self.stages.report(number, share * weight, message)
 
-        for number, _ in crew.run([job for job, _, _ in left], tell):
-            tell(number, 1.0)
+        for number, _ in pool.run([job for job, _, _ in open_jobs], report):
+            report(number, 1.0)
 
     # --- reading and de-duplication ---------------------------------------------------------------------------------
 
     def _reading(self, domain: str) -> Path:
-        return self.folder / f"read-{domain}-{self.wanted.identities[domain][:16]}"
+        return self.folder / f"read-{domain}-{self.settings.identities[domain][:16]}"
 
-    def _read(self, crew: ProcessPool) -> None:
+    def _read(self, pool: ProcessPool) -> None:
         jobs = [(job, name) for name, jobs in self._readings.items() for job in jobs]
-        self._do(crew, "reading", [(job, job.size, job.done, f"reading {name}") for job, name in jobs])
+        self._do(pool, "reading", [(job, job.size, job.done, f"reading {name}") for job, name in jobs])
 
     @cached_property
     def _readings(self) -> dict[str, list[Reading]]:
-        split = self.wanted.held_out, self.wanted.seed
+        split = self.settings.held_out, self.settings.seed
         return {name: readings(parts, self._reading(name), *split, self.limit) for name, parts in self.parts.items()}
 
     @cached_property
-    def _spooled(self) -> dict[str, Spooled]:
-        """What was read, with the entries of all domains numbered through."""
-        found, base = {}, 0
+    def _domains(self) -> dict[str, ReadDomain]:
+        """Spill files by domain, with the entries of all domains numbered consecutively."""
+        domains: dict[str, ReadDomain] = {}
         for name, jobs in self._readings.items():
-            runs = [[read_counts(path) for path in job.runs()] for job in jobs]
-            entries = [sum(counts.entries for counts in of_job) for of_job in runs]
-            bases = [base + sum(entries[:number]) for number in range(len(jobs))]
-            blank = sum(counts.blank for of_job in runs for counts in of_job)
-            found[name] = Spooled(self._reading(name), tuple(map(len, runs)), tuple(bases), blank)
-            base += sum(entries)
-        return found
+            domains[name] = read_domain(jobs, sum(domain.entries for domain in domains.values()))
+        return domains
 
-    def _compare(self, crew: ProcessPool) -> dict[str, Found]:
+    def _compare(self, pool: ProcessPool) -> dict[str, DomainCounts]:
         self.stages.begin("comparing", "dropping duplicates")
-        path = self.work / "found.json"
+        path = self.work / "counts.json"
         if not path.exists():
-            found = find_duplicates(self._spooled, self.bits, crew, self.limit // 4)
-            write_json(path, {name: asdict(left) for name, left in found.items()})
-        kept = {name: Found(**row) for name, row in json.loads(path.read_text(encoding="utf-8")).items()}
-        for name, source in self.wanted.domains.items():
-            _check_split(name, source, kept[name])
-        return kept
+            found = find_duplicates(self._domains, self.bits, pool, self.limit // 4)
+            write_json(path, {name: asdict(counts) for name, counts in found.items()})
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        counts = {name: DomainCounts(**row) for name, row in rows.items()}
+        for name, source in self.settings.domains.items():
+            _check_split(name, source, counts[name])
+        return counts
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
-    def buckets(self, domain: str, stem: str) -> list[Bucket]:
+    def buckets(self, domain: str, side: str) -> list[Bucket]:
         """Pieces of a side of a domain, in the order of their hash: several for each process, to end together."""
-        size = sum(counts.bytes for spooled in self._spooled.values() for counts in map(read_counts, spooled.paths))
+        size = sum(texts for read in self._domains.values() for _, texts in read.sizes.values())
         share = size // (4 * self.processes) if self.processes > 1 else size
-        return buckets(self._spooled[domain], SIDES[stem], self.bits, min(self.limit, max(2**20, share)))
+        return buckets(self._domains[domain], side, self.bits, min(self.limit, max(2**20, share)))
 
-    def _words(self) -> SavedTokenizer:
+    def _tokenizer(self) -> SavedTokenizer:
         self.stages.begin("tokenizer", "training the tokenizer")
-        folder, given = self.work / "tokenizer", self.wanted.tokenizer
-        if given is not None:
-            return adopt(given, folder)
-        samples = (first_pieces(self.buckets(name, "train"), SAMPLE_BYTES) for name in self.wanted.domains)
-        return train_and_save((piece.text for sample in samples for piece in sample), self.wanted.vocabulary, folder)
+        folder, source = self.work / "tokenizer", self.settings.tokenizer
+        if source is not None:
+            return adopt(source, folder)
+        samples = (first_texts(self.buckets(name, "train"), SAMPLE_BYTES) for name in self.settings.domains)
+        return train_and_save(chain.from_iterable(samples), self.settings.vocabulary, folder)
 
-    def _tokenise(self, crew: ProcessPool, words: SavedTokenizer) -> dict[Side, list[TokenFile]]:
+    def _tokenise(self, pool: ProcessPool, tokenizer: SavedTokenizer) -> dict[Side, list[TokenFile]]:
         files: dict[Side, list[TokenFile]] = {}
         jobs: list[tuple[Job, int, Path, str]] = []
-        for name, stem in ((name, stem) for name in self.wanted.domains for stem in SIDES):
-            found = self.buckets(name, stem)
-            # Named by its range: where another number of processes asks for other ranges, none is taken for another.
-            files[name, stem] = [TokenFile(self.work / f"{name}-{stem}-{b.first:04d}-{b.last:04d}") for b in found]
-            for bucket, file in zip(found, files[name, stem], strict=True):
-                job = Tokenise(bucket, words.folder, words.end, words.dtype.str, file)
+        for name, side in ((name, side) for name in self.settings.domains for side in SIDES):
+            ranges = self.buckets(name, side)
+            # Named by range: another number of processes asks for other ranges, and must not reuse these files.
+            stem = f"{name}-{side}-{len(ranges)}"
+            files[name, side] = [TokenFile(self.work / f"{stem}-{number:05d}") for number in range(len(ranges))]
+            for bucket, file in zip(ranges, files[name, side], strict=True):
+                job = Tokenise(bucket, tokenizer.folder, tokenizer.end, tokenizer.dtype.str, file)
                 jobs.append((job, bucket.size, file.index, f"tokenising {name}"))
-        self._do(crew, "tokenising", jobs)
+        self._do(pool, "tokenising", jobs)
         return files
 
     def _assemble(
-        self, crew: ProcessPool, words: SavedTokenizer, files: Mapping[Side, Sequence[TokenFile]]
+        self, pool: ProcessPool, tokenizer: SavedTokenizer, files: Mapping[Side, Sequence[TokenFile]]
     ) -> dict[Side, tuple[ShardFile, ...]]:
         jobs = {}
-        for (name, stem), of_side in files.items():
-            names = [(part, f"{stem}-{number:05d}") for number, part in enumerate(cut(of_side))]
-            jobs[name, stem] = [
-                Assemble(part, self.out / name / f"{file}.bin", words.dtype.str, self.work / f"{name}-{file}.json")
-                for part, file in names
+        for (name, side), of_side in files.items():
+            stems = [(part, f"{side}-{number:05d}") for number, part in enumerate(cut(of_side))]
+            jobs[name, side] = [
+                Assemble(part, self.out / name / f"{stem}.bin", tokenizer.dtype.str, self.work / f"{name}-{stem}.json")
+                for part, stem in stems
             ]
-            for job in jobs[name, stem]:
-                if not job.path.exists():  # moved into place, and then the process was killed
+            for job in jobs[name, side]:
+                if not job.path.exists():  # it was moved into place before the process was killed
                     job.done.unlink(missing_ok=True)
         whole = [(job, job.tokens, job.done, f"writing {name}") for (name, _), found in jobs.items() for job in found]
-        self._do(crew, "writing", whole)
-        return {side: tuple(job.described() for job in found) for side, found in jobs.items()}
+        self._do(pool, "writing", whole)
+        return {side: tuple(job.described() for job in of_side) for side, of_side in jobs.items()}
 
 
-def _check_split(name: str, source: str, found: Found) -> None:
-    if not found.train and not found.held_out:
-        again = f" ({found.duplicates} were dropped: an earlier domain has them)" if found.duplicates else ""
+def _check_split(name: str, source: str, counts: DomainCounts) -> None:
+    if not counts.train and not counts.held_out:
+        again = f" ({counts.duplicates} were dropped: an earlier domain has them)" if counts.duplicates else ""
         raise InputError(f"the domain {name!r} is empty{again}: its source {source!r} must give documents of its own")
-    if not found.train or not found.held_out:
-        lacking = "held-out" if found.train else "training"
+    if not counts.train or not counts.held_out:
+        side = "held-out" if counts.train else "training"
         raise InputError(
-            f"the domain {name!r} has no {lacking} document, as its source {source!r} gives {found.files}: give more "
+            f"the domain {name!r} has no {side} document, as its source {source!r} gives {counts.files}: give more "
             "documents (one a row of a .jsonl file, for instance) or change held_out"
         )
 
 
-def first_pieces(found: Sequence[Bucket], most: int) -> Iterator[Piece]:
-    """Pieces of lowest hash, until there are `most` bytes of text."""
+def first_texts(pieces: Sequence[Bucket], most: int) -> Iterator[str]:
+    """Texts of the pieces of lowest hash, until there are `most` bytes."""
     size = 0
-    for piece in chain.from_iterable(found):
+    for piece in chain.from_iterable(pieces):
         if size >= most:
             return
         size += len(piece.text.encode())
-        yield piece
+        yield piece.text

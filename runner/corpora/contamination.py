@@ -215,15 +215,15 @@ def check(
     sizes = [job.file.tokens for job in jobs]
     done = [0.0] * len(jobs)
 
-    def tell(number: int, share: float) -> None:
+    def report(number: int, share: float) -> None:
         done[number] = share * sizes[number]
         progress(sum(done) / sum(sizes), f"looking for items in {jobs[number].domain}")
 
-    with ProcessPool(processes if processes > 1 and len(jobs) > 1 else 0) as crew:
+    with ProcessPool(processes if processes > 1 and len(jobs) > 1 else 0) as pool:
         found = {}
-        for number, hits in crew.run(jobs, tell):
+        for number, hits in pool.run(jobs, report):
             found[number] = hits
-            tell(number, 1.0)
+            report(number, 1.0)
     return overlap(finder, [hit for number in range(len(jobs)) for hit in found[number]])
 
 

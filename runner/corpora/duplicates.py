@@ -1,14 +1,13 @@
-"""De-duplication beyond memory: of entries with the same digest the first in the order of the sources stays.
+"""De-duplication beyond memory: of entries with the same digest the first in the order of the sources is kept.
 
-Entries are compared range by range of their digest. A document that is dropped takes its pieces along, and these then
-drop nobody: that is known only after all ranges were compared, so they are compared again until nothing changes. Each
-round settles at least the next document of every chain, and in practice the second changes nothing.
+Entries are compared range by range of their digest. A document that is dropped takes its pieces along, and those pieces
+then cannot make others duplicates. This is known only after all ranges were compared, so they are compared again until
+nothing changes. Each round settles at least the next document of every chain; in practice there are two or three.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,19 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixlaw.files import replacing
-from mixlaw.runner.corpora.process_pool import ProcessPool, Progress
-from mixlaw.runner.corpora.spill_files import FINE, Ints, Section, Words, ranges, rows, total_sizes
-from mixlaw.runner.corpora.spool import BLANK, FLAGS, HELD_OUT, LONG, PIECE_OF, WHOLE, Spooled
+from mixlaw.runner.corpora.process_pool import ProcessPool, Report
+from mixlaw.runner.corpora.reading import BLANK, HELD_OUT, KIND, OFFSET, ORIGIN, PIECE_OF, WHOLE, ReadDomain
+from mixlaw.runner.corpora.spill_files import Ints, Span, Table, spans
 
 Bools = NDArray[np.bool_]
 Bits = NDArray[np.uint8]
 
-_KIND = 3  # mask of what an entry is
-
 
 @dataclass(frozen=True)
-class Found:
-    """What is left of a domain: pieces to train on, held-out pieces, originals of them; and how many were dropped."""
+class DomainCounts:
+    """Contents of a domain after de-duplication.
+
+    Attributes:
+        train, held_out: pieces kept.
+        duplicates: documents and pieces dropped, blank ones included.
+        files: distinct origins of the documents kept.
+    """
 
     train: int
     held_out: int
@@ -36,13 +39,13 @@ class Found:
     files: int
 
 
-def dropped(bits: Bits, positions: Ints) -> Bools:
-    """Whether entries were dropped; `bits` has one bit an entry."""
+def is_set(bits: Bits, positions: Ints) -> Bools:
+    """Whether the bits at these positions are set."""
     return np.asarray(bits[positions >> 3] >> (positions & 7).astype(np.uint8) & 1, dtype=bool)
 
 
 def read_bits(path: Path) -> Bits:
-    """The bits of all entries, mapped: processes share them."""
+    """One bit an entry, set where it is dropped; memory-mapped, so that processes share it."""
     return np.memmap(path, np.uint8, "r")
 
 
@@ -50,119 +53,77 @@ def read_bits(path: Path) -> Bits:
 class Compare:
     """A job: compare the entries whose digests are in a range.
 
-    Returns how many pieces to train on, held-out pieces and duplicates each domain has there, shape (domains, 3), and a
-    checksum of the long documents that are dropped; the numbers of all that is dropped are written to `out`.
+    Attributes:
+        domains: all of them, in order.
+        span: the range.
+        before: bits of the last round.
     """
 
-    domains: tuple[Spooled, ...]
-    first: int
-    last: int
-    before: Path  # bits of the last round
-    out: Path
+    domains: tuple[ReadDomain, ...]
+    span: Span
+    before: Path
 
-    def __call__(self, tell: Progress) -> tuple[Ints, str]:
-        """Counts and checksum."""
+    def __call__(self, report: Report) -> tuple[Ints, Ints]:
+        """The fields of `DomainCounts` by domain, shape (domains, 4), and the positions of dropped entries.
+
+        Origins are counted with the documents dropped in the last round, so they are right in the final one.
+        """
         table, position = self._read()
-        info = table[:, 3].astype(np.int64)
-        kind, before = info & _KIND, read_bits(self.before)
-        orphan = dropped(before, position - (info >> FLAGS)) & (kind >= PIECE_OF)
-        kept = _first_of_each(table, position, (kind != BLANK) & ~orphan)
-        np.save(self.out, position[~kept], allow_pickle=False)
-        starts = [domain.base[0] for domain in self.domains]
+        kind, offset = (table[3] & np.uint64(KIND)).astype(np.int64), (table[3] >> np.uint64(OFFSET)).astype(np.int64)
+        held = (table[3] & np.uint64(HELD_OUT)).astype(bool)
+        orphan = (offset > 0) & is_set(read_bits(self.before), position - offset)
+        kept = _first_of_each(table[:2], position, (kind != BLANK) & (kind != ORIGIN) & ~orphan)
+        starts = [domain.bases[0] for domain in self.domains]
         domain = np.searchsorted(starts, position, "right") - 1
         stored = kept & ((kind == WHOLE) | (kind == PIECE_OF))
-        held = (info & HELD_OUT).astype(bool)
-        counts = [
-            np.bincount(domain[chosen], minlength=len(starts))
-            for chosen in (stored & ~held, stored & held, ~kept & ~orphan)
-        ]
-        long = np.sort(position[~kept & (kind == LONG)])
-        return np.stack(counts, axis=1), hashlib.sha256(long.tobytes()).hexdigest()
+        dropped = ~kept & (kind != ORIGIN)
+        origin = _first_of_each(np.vstack([table[:2], domain.astype(np.uint64)]), position, (kind == ORIGIN) & ~orphan)
+        chosen = (stored & ~held, stored & held, dropped & ~orphan, origin)
+        counts = [np.bincount(domain[rows], minlength=len(starts)) for rows in chosen]
+        return np.stack(counts, axis=1), position[dropped]
 
-    def _read(self) -> tuple[Words, Ints]:
-        tables, positions = [], []
-        for domain in self.domains:
-            for path in domain.paths:
-                tables.append(rows(path, Section.DIGESTS, self.first, self.last))
-                positions.append(domain.positions(tables[-1][:, 2]))
-        return np.concatenate(tables), np.concatenate(positions)
+    def _read(self) -> tuple[Table, Ints]:
+        files = [(file, base) for domain in self.domains for file, base in zip(domain.files, domain.bases, strict=True)]
+        tables = [file.key_rows(self.span) for file, _ in files]
+        positions = [table[2].astype(np.int64) + base for table, (_, base) in zip(tables, files, strict=True)]
+        return np.concatenate(tables, axis=1), np.concatenate(positions)
 
 
-def _first_of_each(table: Words, position: Ints, active: Bools) -> Bools:
-    """Whether an entry is the first active one of its digest."""
+def _first_of_each(keys: Table, position: Ints, active: Bools) -> Bools:
+    """Whether an entry has the lowest position of the active ones that equal it in `keys`, shape (columns, entries)."""
     chosen = np.flatnonzero(active)
-    order = chosen[np.lexsort((position[chosen], table[chosen, 1], table[chosen, 0]))]
+    order = chosen[np.lexsort((position[chosen], *keys[:, chosen]))]
     first = np.ones(len(order), bool)
-    first[1:] = (table[order[1:], :2] != table[order[:-1], :2]).any(axis=1)
-    kept = np.zeros(len(position), bool)
-    kept[order[first]] = True
-    return kept
+    first[1:] = (keys[:, order[1:]] != keys[:, order[:-1]]).any(axis=0)
+    result = np.zeros(len(position), bool)
+    result[order[first]] = True
+    return result
 
 
-@dataclass(frozen=True)
-class CountOrigins:
-    """A job: count the originals with hashes in a range that something was kept of."""
-
-    domain: Spooled
-    first: int
-    last: int
-    bits: Path
-
-    def __call__(self, tell: Progress) -> int:
-        """The count."""
-        bits, found = read_bits(self.bits), []
-        for path in self.domain.paths:
-            table = rows(path, Section.ORIGINS, self.first, self.last)
-            found.append(np.unique(table[~dropped(bits, self.domain.positions(table[:, 1])), 0]))
-        return int(np.unique(np.concatenate(found)).size)
-
-
-def find_duplicates(domains: Mapping[str, Spooled], bits: Path, crew: ProcessPool, most: int) -> dict[str, Found]:
-    """Find what is a duplicate, write one bit an entry to `bits`, and count by domain.
+def find_duplicates(
+    domains: Mapping[str, ReadDomain], bits: Path, pool: ProcessPool, most: int
+) -> dict[str, DomainCounts]:
+    """Find duplicates, write one bit an entry to `bits`, and count by domain.
 
     Args:
         domains: in order: where two hold the same text, the first keeps it.
-        bits: file to write; it is there only when it is complete.
-        crew: who works.
+        bits: file to write; it exists only when it is complete.
+        pool: does the work.
         most: bytes of rows that a process compares at once.
     """
-    spooled = tuple(domains.values())
-    total = sum((total_sizes(domain.paths)[Section.DIGESTS] for domain in spooled), np.zeros(FINE, np.int64))
-    chosen, entries = ranges(total, most), int(total.sum()) // 32
+    read = tuple(domains.values())
+    entries = sum(domain.entries for domain in read)
     rounds = bits.with_suffix(".round")
-    _write_bits(rounds, entries, ())
-    known, changed = [hashlib.sha256().hexdigest()] * len(chosen), True
-    counts = np.zeros((len(spooled), 3), np.int64)
-    while changed:
-        outs = [bits.with_suffix(f".{number}.npy") for number in range(len(chosen))]
-        jobs = [Compare(spooled, *span, rounds, out) for span, out in zip(chosen, outs, strict=True)]
-        results = dict(crew.run(jobs, lambda *_: None))
-        counts = sum((counted for counted, _ in results.values()), np.zeros((len(spooled), 3), np.int64))
-        _write_bits(rounds, entries, outs)
-        checksums = [results[number][1] for number in range(len(chosen))]
-        known, changed = checksums, checksums != known
-    found = {}
-    for (name, domain), (train, held_out, again) in zip(domains.items(), counts.tolist(), strict=True):
-        files = _count_origins(domain, rounds, crew, most)
-        found[name] = Found(train, held_out, again + domain.blank, files)
+    jobs = [Compare(read, span, rounds) for span in spans(32 * entries, most)]
+    before, dropped = np.ones(1, np.uint8), np.zeros(entries // 8 + 1, np.uint8)
+    counts = np.zeros((len(read), 4), np.int64)
+    while not np.array_equal(dropped, before):
+        before, dropped = dropped, np.zeros_like(dropped)
+        with replacing(rounds) as temporary:
+            before.tofile(temporary)
+        counts[:] = 0
+        for _, (counted, positions) in pool.run(jobs, lambda *_: None):
+            counts += counted
+            np.bitwise_or.at(dropped, positions >> 3, np.left_shift(1, positions & 7).astype(np.uint8))
     rounds.replace(bits)
-    return found
-
-
-def _write_bits(path: Path, entries: int, parts: Sequence[Path]) -> None:
-    bits = np.zeros(entries // 8 + 1, np.uint8)
-    for part in _loaded(parts):
-        np.bitwise_or.at(bits, part >> 3, np.left_shift(1, part & 7).astype(np.uint8))
-    with replacing(path) as temporary:
-        bits.tofile(temporary)
-
-
-def _loaded(parts: Sequence[Path]) -> Iterator[Ints]:
-    for part in parts:
-        yield np.load(part, allow_pickle=False)
-        part.unlink()
-
-
-def _count_origins(domain: Spooled, bits: Path, crew: ProcessPool, most: int) -> int:
-    chosen = ranges(total_sizes(domain.paths)[Section.ORIGINS], most)
-    return sum(found for _, found in crew.run([CountOrigins(domain, *span, bits) for span in chosen], lambda *_: None))
+    return {name: DomainCounts(*row) for name, row in zip(domains, counts.tolist(), strict=True)}

@@ -16,16 +16,17 @@ from mixlaw.errors import InputError
 from mixlaw.progress import Progress
 from mixlaw.runner.batches.manifest import FORMAT, DomainManifest, Manifest, ShardFile, read_manifest, write_manifest
 from mixlaw.runner.batches.shards import open_shards
-from mixlaw.runner.corpora import tokenizer as tokenizers
-from mixlaw.runner.corpora.build import SAMPLE_BYTES, Build, Wanted, first_pieces
-from mixlaw.runner.corpora.duplicates import Found
+from mixlaw.runner.corpora.build import SAMPLE_BYTES, Build, BuildSettings, first_texts
+from mixlaw.runner.corpora.duplicates import DomainCounts
 from mixlaw.runner.corpora.sources.registry import identity, packages
 from mixlaw.runner.corpora.spill_files import SIDES
+from mixlaw.runner.corpora.tokenizer import identity as tokenizer_identity
 from mixlaw.runner.evaluate.items import TASKS, build_items
 
 BUILDING = ".building"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # a domain is a folder and part of a column name
 RESERVED = ("items", "tokenizer", *TASKS)
+SPILL_FORMAT = 2  # raised when spill files change, so that unfinished builds are read again
 PROSE_BYTES = 16_000_000  # of held-out prose, the lowest hashes first, that items are built from
 
 
@@ -41,10 +42,10 @@ def prepare(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Build the data folder of a study, or leave it as it is where sources and settings have not changed.
+    """Build the data folder of a study, unless sources and settings have not changed since it was built.
 
-    Safe to interrupt, to kill and to call from several processes: the folder is built aside, a repeated call goes on
-    with what was finished there, and the manifest comes last. The result does not depend on the number of processes.
+    Safe to interrupt, to kill and to call from several processes: the folder is built aside, a repeated call resumes
+    there, and the manifest is written last. The result does not depend on the number of processes.
 
     Args:
         data: folder to hold `manifest.json`, `tokenizer/`, `items/` and one folder of shards per domain.
@@ -54,26 +55,28 @@ def prepare(
         tokenizer: a `tokenizer.json` to use instead, or a folder that holds one.
         held_out: share of documents, by content hash, that is never trained on.
         seed: of the split and of the order of documents.
-        processes: that share the work; None means as many as cores, or this one alone for little text.
-        progress: called with the share done, 0 to 1, and what is being done.
+        processes: number of processes that share the work; None means one per core, or this one alone for little text.
+        progress: called with the share done, 0 to 1, and a message.
 
     Raises:
         InputError: a source is wrong, a domain is empty or has no held-out document, or a setting is out of range.
     """
     _check(domains, held_out)
-    sources = {name: _hash(identity(source, root), held_out, seed) for name, source in domains.items()}
-    words = vocabulary if tokenizer is None else tokenizers.identity(tokenizer)
-    fingerprint = _fingerprint(domains, root, (words, held_out, seed))
+    sources = {name: _hash(SPILL_FORMAT, identity(source, root), held_out, seed) for name, source in domains.items()}
+    tokens = vocabulary if tokenizer is None else tokenizer_identity(tokenizer)
+    fingerprint = _fingerprint(domains, root, (tokens, held_out, seed))
     data.mkdir(parents=True, exist_ok=True)
     with _lock(data):
         if (done := _finished(data, fingerprint)) is not None:
             return done
-        wanted = Wanted(dict(domains), sources, root, vocabulary, tokenizer, held_out, seed, fingerprint, processes)
-        build = Build(data / BUILDING, wanted, progress or (lambda *_: None))
+        settings = BuildSettings(
+            dict(domains), sources, root, vocabulary, tokenizer, held_out, seed, fingerprint, processes
+        )
+        build = Build(data / BUILDING, settings, progress or (lambda *_: None))
         try:
-            manifest = _built(build)
+            manifest = _run(build)
         except InputError:
-            if not build.large:  # else the next call need not read again what was right
+            if not build.large:  # else keep it, so that the next call need not read everything again
                 shutil.rmtree(build.folder, ignore_errors=True)
             raise
         _publish(manifest, build.out, data)
@@ -107,7 +110,7 @@ def _hash(*values: object) -> str:
 @contextmanager
 def _lock(data: Path) -> Iterator[None]:
     with (data / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # given up by the system when the process dies
+        fcntl.flock(file, fcntl.LOCK_EX)  # the system releases it when the process dies
         yield
 
 
@@ -120,48 +123,54 @@ def _finished(data: Path, fingerprint: str) -> Manifest | None:
     return manifest if manifest.fingerprint == fingerprint else None
 
 
-def _built(build: Build) -> Manifest:
-    """Run all stages, and describe what they made."""
-    want, (found, words, shards) = build.wanted, build.run()
+def _run(build: Build) -> Manifest:
+    """Run all stages, and describe the result."""
+    settings, (counts, tokenizer, shards) = build.settings, build.run()
     build.stages.begin("items", "building items")
-    items = build_items(build.out / "items", _held_out_prose(build), want.seed)
-    domains = {name: _described(want, name, found[name], *(shards[name, s] for s in SIDES)) for name in found}
+    items = build_items(build.out / "items", _held_out_prose(build), settings.seed)
+    domains = {
+        name: _domain(settings, name, counts[name], *(shards[name, side] for side in SIDES))
+        for name in settings.domains
+    }
     hashes = {name: domain.hash for name, domain in domains.items()}
     return Manifest(
         format=FORMAT,
-        fingerprint=want.fingerprint,
-        hash=_hash(words.hash, hashes, {task: made.sha256 for task, made in items.items()}),
-        vocabulary=words.vocabulary,
-        end=words.end,
-        dtype=words.dtype.str,
-        tokenizer=words.hash,
-        held_out=want.held_out,
-        seed=want.seed,
+        fingerprint=settings.fingerprint,
+        hash=_hash(tokenizer.hash, hashes, {task: built.sha256 for task, built in items.items()}),
+        vocabulary=tokenizer.vocabulary,
+        end=tokenizer.end,
+        dtype=tokenizer.dtype.str,
+        tokenizer=tokenizer.hash,
+        held_out=settings.held_out,
+        seed=settings.seed,
         domains=domains,
         items=items,
     )
 
 
 def _held_out_prose(build: Build) -> Iterator[str] | None:
-    prose = (name for name in build.wanted.domains if name in ("prose", "text"))
-    pieces = (first_pieces(build.buckets(name, "held_out"), PROSE_BYTES) for name in prose)
-    return next(((piece.text for piece in of_domain) for of_domain in pieces), None)
+    prose = (name for name in build.settings.domains if name in ("prose", "text"))
+    return next((first_texts(build.buckets(name, "held_out"), PROSE_BYTES) for name in prose), None)
 
 
-def _described(
-    want: Wanted, name: str, found: Found, train: tuple[ShardFile, ...], held_out: tuple[ShardFile, ...]
+def _domain(
+    settings: BuildSettings,
+    name: str,
+    counts: DomainCounts,
+    train: tuple[ShardFile, ...],
+    held_out: tuple[ShardFile, ...],
 ) -> DomainManifest:
     return DomainManifest(
-        source=want.domains[name],
-        packages=packages(want.domains[name], want.root),
-        files=found.files,
-        documents=found.train,
+        source=settings.domains[name],
+        packages=packages(settings.domains[name], settings.root),
+        files=counts.files,
+        documents=counts.train,
         bytes=sum(file.bytes for file in train),
         unique_tokens=sum(file.tokens for file in train),
-        held_out_documents=found.held_out,
+        held_out_documents=counts.held_out,
         held_out_bytes=sum(file.bytes for file in held_out),
         held_out_tokens=sum(file.tokens for file in held_out),
-        duplicates=found.duplicates,
+        duplicates=counts.duplicates,
         hash=_hash([[file.sha256, file.index_sha256] for file in (*train, *held_out)]),
         train=train,
         held_out=held_out,
@@ -169,7 +178,7 @@ def _described(
 
 
 def _publish(manifest: Manifest, built: Path, data: Path) -> None:
-    """Move what was built into place; while there is no manifest there is no data."""
+    """Move the result into place; without a manifest a folder holds no data."""
     (data / "manifest.json").unlink(missing_ok=True)
     for path in sorted(built.iterdir()):
         shutil.rmtree(data / path.name, ignore_errors=True)

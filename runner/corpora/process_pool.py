@@ -1,190 +1,105 @@
-"""Processes that share the work on a corpus: they take jobs from the one that prepares it, and end when it ends.
+"""Processes that share the work on a corpus: loky's executor, with the progress of each job, ended with their parent.
 
-A job is a function that can be pickled; it is called with a function that takes the share done. Processes are started
-as `python -m mixlaw.runner.corpora.process_pool`: nothing of the caller is imported or forked, so that notebooks and
-scripts of any form can prepare data, whatever threads run in them. Pickles on pipes pass between them, never files.
+Loky (of joblib) neither forks nor imports the caller's main module, so notebooks and scripts of any form can prepare
+data, whatever threads run in them.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import signal
-import subprocess
-import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
-from functools import partial
-from queue import SimpleQueue
-from typing import IO, Any
+from concurrent.futures import FIRST_COMPLETED, wait
+from typing import Any
 
-from mixlaw.errors import InputError
+import numpy as np
 
-Progress = Callable[[float], None]
-Job = Callable[[Progress], Any]
+Report = Callable[[float], None]
+Job = Callable[[Report], Any]
 
-#: Each process is one core's worth: the libraries below it would start as many threads as there are cores.
+#: Each process uses one core: the libraries below it would start as many threads as there are cores.
 ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
-PAUSE = 0.2  # seconds between two messages of progress
+PAUSE = 0.2  # seconds between two looks at progress, and at whether the parent is alive
 
 
 class ProcessPool:
-    """So many processes, or none: then jobs run here, one after another."""
+    """Runs jobs in processes; with 0 processes in this one, one job after another.
+
+    A job can be pickled, and is called with a function that takes the share done, 0 to 1.
+    """
 
     def __init__(self, processes: int) -> None:
-        self._members = [_Member() for _ in range(processes)]
-        self._free: SimpleQueue[_Member] = SimpleQueue()
-        for member in self._members:
-            self._free.put(member)
+        self._executor = None
+        if processes:
+            from joblib.externals.loky import ProcessPoolExecutor
+
+            self._executor = ProcessPoolExecutor(processes, initializer=_end_with_parent, env=ENVIRONMENT)
 
     def __enter__(self) -> ProcessPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for member in self._members:
-            member.end()
+        if self._executor is not None:  # files are whole or absent, so a killed job leaves nothing broken
+            self._executor.shutdown(kill_workers=True)
 
-    def run(self, jobs: Sequence[Job], tell: Callable[[int, float], None]) -> Iterator[tuple[int, Any]]:
-        """Number and result of every job as it is done, in any order; `tell` takes a job's number and its share done.
+    def run(self, jobs: Sequence[Job], report: Callable[[int, float], None]) -> Iterator[tuple[int, Any]]:
+        """Number and result of every job as it is done, in any order; `report` takes a job's number and its share done.
 
         Raises:
-            InputError: a job raised it.
-            RuntimeError: a job failed, or a process died.
+            RuntimeError: a process died.
+            Exception: whatever a job raised.
         """
-        if not self._members:
+        if self._executor is None:
             for number, job in enumerate(jobs):
-                yield number, job(lambda share, number=number: tell(number, share))  # type: ignore[misc]
-            return
-        with ThreadPoolExecutor(len(self._members)) as threads:
-            waiting = {threads.submit(self._call, n, job, tell): n for n, job in enumerate(jobs)}
-            try:
-                yield from _as_done(waiting)
-            except BaseException:
-                for future in waiting:
-                    future.cancel()
-                self.__exit__()  # a thread that waits for its process goes on
-                raise
+                yield number, job(lambda share, number=number: report(number, share))  # type: ignore[misc]
+        elif jobs:
+            with tempfile.NamedTemporaryFile(prefix="mixlaw-") as file:
+                shares = np.memmap(file.name, np.float64, "w+", shape=len(jobs))
+                try:
+                    yield from self._run(jobs, report, shares, file.name)
+                except BaseException:
+                    self.__exit__()
+                    raise
 
-    def _call(self, number: int, job: Job, tell: Callable[[int, float], None]) -> Any:
-        member = self._free.get()
-        try:
-            return member.call(job, lambda share: tell(number, share))
-        finally:
-            self._free.put(member)
+    def _run(
+        self, jobs: Sequence[Job], report: Callable[[int, float], None], shares: np.memmap[Any, Any], path: str
+    ) -> Iterator[tuple[int, Any]]:
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-
-def _as_done(waiting: dict[Future[Any], int]) -> Iterator[tuple[int, Any]]:
-    left = set(waiting)
-    while left:
-        done, left = wait(left, timeout=1.0, return_when=FIRST_COMPLETED)  # a wait without end would not hear Ctrl-C
-        for future in done:
-            yield waiting.pop(future), future.result()
-
-
-class _Member:
-    """One process, seen from the one that gives it jobs."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mixlaw.runner.corpora.process_pool"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        )
-
-    def call(self, job: Job, tell: Progress) -> Any:
-        """Run a job there and wait for its result."""
-        assert self._process.stdin
-        assert self._process.stdout
-        try:
-            pickle.dump(job, self._process.stdin)
-            self._process.stdin.flush()
-            while (message := pickle.load(self._process.stdout))[0] == "share":
-                tell(message[1])
-        except (EOFError, OSError, ValueError) as error:
-            raise RuntimeError(
-                f"a process that prepared data ended with code {self._process.wait()}: what is done is kept, so run it "
-                "again, with more memory where the system killed it"
-            ) from error
-        if message[0] == "input":
-            raise InputError(message[1])
-        if message[0] == "failed":
-            raise RuntimeError(message[1])
-        return message[1]
-
-    def end(self) -> None:
-        """Stop at once: files are whole or absent, so nothing is broken off."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):
-                assert pipe
-                pipe.close()
+        assert self._executor is not None
+        numbers = {self._executor.submit(_call, job, number, path): number for number, job in enumerate(jobs)}
+        reported = np.zeros(len(jobs))
+        while numbers:
+            done, _ = wait(numbers, timeout=PAUSE, return_when=FIRST_COMPLETED)
+            for number in np.flatnonzero(shares != reported).tolist():
+                reported[number] = shares[number]
+                report(number, float(reported[number]))
+            for future in done:
+                try:
+                    yield numbers.pop(future), future.result()
+                except TerminatedWorkerError as error:
+                    raise RuntimeError(
+                        "a process that prepared data was killed: finished work is kept, so run it again, with more "
+                        "memory where the system killed it"
+                    ) from error
 
 
-def _serve(orders: IO[bytes], answers: IO[bytes]) -> None:
-    """Run jobs until there are no more, or until the process that gives them is gone."""
-    jobs: SimpleQueue[Job] = SimpleQueue()
-
-    def listen() -> None:
-        with suppress(EOFError):
-            while True:
-                jobs.put(_received(orders))
-        os._exit(0)  # also in the middle of a job: nobody waits for it any more
-
-    def answer(*message: object) -> None:
-        pickle.dump(message, answers)
-        answers.flush()
-
-    threading.Thread(target=listen, daemon=True).start()
-    while True:
-        job = jobs.get()
-        try:
-            answer("done", job(_seldom(lambda share: answer("share", share))))
-        except InputError as error:
-            answer("input", str(error))
-        except Exception as error:
-            answer("failed", f"{type(error).__name__}: {error}")
+def _call(job: Job, number: int, path: str) -> Any:
+    shares = np.memmap(path, np.float64, "r+")
+    return job(lambda share: shares.__setitem__(number, share))
 
 
-def _received(orders: IO[bytes]) -> Job:
-    """The next job; where it cannot be read, one that says so."""
-    try:
-        job: Job = pickle.load(orders)
-    except EOFError:
-        raise
-    except Exception as error:
-        return partial(_refuse, f"a job cannot be read ({error}): its function must stand in a module")
-    return job
+def _end_with_parent() -> None:
+    """End this process, in the middle of a job or not, when its parent is gone; leave Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
 
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PAUSE)
+        os._exit(0)
 
-def _refuse(message: str, tell: Progress) -> None:
-    raise RuntimeError(message)
-
-
-def _seldom(tell: Progress) -> Progress:
-    last = time.monotonic()
-
-    def told(share: float) -> None:
-        nonlocal last
-        if time.monotonic() - last > PAUSE:
-            last = time.monotonic()
-            tell(share)
-
-    return told
-
-
-def main() -> None:
-    """Serve; whatever prints goes to stderr, as stdout carries the answers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the one that gives jobs decides
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    with suppress(BrokenPipeError):
-        _serve(sys.stdin.buffer, answers)
-
-
-if __name__ == "__main__":
-    main()
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,16 +1,15 @@
-"""Runs: files in which what was read waits, sorted by hash, so that any range of hashes is one stretch of every run.
+"""Spill files of an external sort: pieces and hashes of documents, sorted, so that a range of hashes is one slice.
 
-This is how sorting and grouping work beyond memory (Knuth, The Art of Computer Programming 3, 5.4): a run holds as much
-as fits, and to work on the k-th of n ranges one reads its stretch of every run. As ranges are chosen after everything
-was read, each of them fits, too, however much there is.
+Sorting and grouping beyond memory (Knuth, The Art of Computer Programming 3, 5.4): a spill file holds as much as fits
+in memory, and the k-th of n ranges is worked on by reading its slice of every file. Hashes are uniform, so n equal
+ranges are close to equal in size, however large the corpus.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,141 +17,89 @@ from numpy.typing import NDArray
 
 from mixlaw.files import replacing
 
-FINE = 4096  # ranges of the hash that a run can be cut into
-
-Words = NDArray[np.uint64]
 Ints = NDArray[np.int64]
+Table = NDArray[np.uint64]  # shape (columns, rows), sorted by its first column: each column is contiguous on disk
+Span = tuple[int, int]  # first and last value of a hash, both included
 
-
-class Section(IntEnum):
-    """What a run holds; the first column of each table, a hash, is what it is sorted by.
-
-    Pieces have rows (order hash, number of the entry, bytes, group) and their texts in the same order; digests have
-    rows (first half, second half, number of the entry, what it is); origins (hash of the origin, number of the entry).
-    """
-
-    TRAIN = 0
-    TRAIN_TEXT = 1
-    HELD_OUT = 2
-    HELD_OUT_TEXT = 3
-    DIGESTS = 4
-    ORIGINS = 5
-
-    @property
-    def columns(self) -> int:
-        """Numbers a row."""
-        return {Section.DIGESTS: 4, Section.ORIGINS: 2}.get(self, 4)
-
-
-SIDES = {"train": Section.TRAIN, "held_out": Section.HELD_OUT}
+#: Ranges of the sort key of pieces: the order hash without its last bit, and whether the piece is held out above it.
+SIDES: dict[str, Span] = {"train": (0, 2**63 - 1), "held_out": (2**63, 2**64 - 1)}
 
 
 @dataclass(frozen=True)
-class Counts:
-    """What a run was made of: documents read, those that are blank, entries to de-duplicate, bytes of text."""
+class SpillFile:
+    """Three files with one stem: `.texts`, `.keys` and, written last, `.pieces`.
 
-    documents: int
-    blank: int
-    entries: int
-    bytes: int
-
-
-_FOOTER = len(Section) * (FINE + 1) + 4  # numbers at the end of a run: bounds of all ranges in bytes, and the counts
-
-
-def write_run(
-    path: Path,
-    pieces: Sequence[tuple[Words, Sequence[bytes]]],
-    digests: Words,
-    origins: Words,
-    counts: Counts,
-) -> None:
-    """Write a run in one step: rows and texts of both sides, then the tables."""
-    bounds: list[Ints] = []
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        for rows, texts in pieces:
-            order = np.argsort(rows[:, 0], kind="stable")
-            bounds.append(_write_rows(file.write, rows[order], _start(bounds)))
-            file.writelines(texts[number] for number in order.tolist())
-            sizes = np.concatenate([[0], np.cumsum(rows[order, 2].astype(np.int64))])
-            bounds.append(_start(bounds) + sizes[(bounds[-1] - bounds[-1][0]) // (8 * rows.shape[1])])
-        for rows in (digests, origins):
-            bounds.append(_write_rows(file.write, rows[np.argsort(rows[:, 0], kind="stable")], _start(bounds)))
-        file.write(np.concatenate(bounds).astype("<i8").tobytes())
-        numbers = [counts.documents, counts.blank, counts.entries, counts.bytes]
-        file.write(np.array(numbers, "<i8").tobytes())
-
-
-def _start(bounds: Sequence[Ints]) -> int:
-    return int(bounds[-1][-1]) if bounds else 0
-
-
-def _write_rows(write: object, rows: Words, start: int) -> Ints:
-    """Write sorted rows and return where each range begins and the last one ends, in bytes from the file's begin."""
-    assert callable(write)
-    write(rows.astype("<u8").tobytes())
-    fine = (rows[:, 0] >> np.uint64(64 - 12)).astype(np.int64)
-    return np.asarray(start + np.searchsorted(fine, np.arange(FINE + 1)) * 8 * rows.shape[1], dtype=np.int64)
-
-
-def read_counts(path: Path) -> Counts:
-    """The counts of a run."""
-    return Counts(*np.fromfile(path, "<i8", offset=path.stat().st_size - 32).tolist())
-
-
-def sizes(path: Path) -> Ints:
-    """Bytes of every section and range of a run, shape (sections, FINE)."""
-    footer = np.fromfile(path, "<i8", offset=path.stat().st_size - 8 * _FOOTER)
-    return np.diff(footer[:-4].reshape(len(Section), FINE + 1), axis=1)
-
-
-def stretch(path: Path, section: Section, first: int, last: int) -> bytes:
-    """Ranges first to last - 1 of a section of a run."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        footer = os.fstat(handle).st_size - 8 * _FOOTER + 8 * section * (FINE + 1)
-        start, stop = (int.from_bytes(os.pread(handle, 8, footer + 8 * fine), "little") for fine in (first, last))
-        return _pread(handle, stop - start, start)
-    finally:
-        os.close(handle)
-
-
-def _pread(handle: int, size: int, start: int) -> bytes:
-    blocks = []
-    while size:
-        block = os.pread(handle, min(size, 2**30), start)
-        if not block:
-            raise OSError("a run ends too early")
-        blocks.append(block)
-        size, start = size - len(block), start + len(block)
-    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
-
-
-def rows(path: Path, section: Section, first: int, last: int) -> Words:
-    """Rows of ranges first to last - 1 of a table of a run, shape (rows, columns)."""
-    found: Words = np.frombuffer(stretch(path, section, first, last), "<u8").reshape(-1, section.columns)
-    return found
-
-
-def ranges(cost: Ints, most: int) -> list[tuple[int, int]]:
-    """Consecutive ranges that cost at most `most` together, or are one: (first, last + 1) of each, none that is empty.
-
-    Args:
-        cost: of each range, shape (FINE,).
-        most: that is worked on at once.
+    `.pieces` has the columns (sort key, entry, group, bytes, first byte in `.texts`); `.keys` has (first half of the
+    digest, second half, entry, info). Entries are numbered from 0 in every spill file.
     """
-    found, first, total = [], 0, 0
-    for fine, more in enumerate(cost.tolist()):
-        if total and total + more > most:
-            found.append((first, fine))
-            first, total = fine, 0
-        total += more
-    return [*found, (first, len(cost))] if total else found
+
+    stem: Path
+
+    @property
+    def pieces(self) -> Path:
+        """The table of pieces; the spill file is complete when it exists."""
+        return self.stem.with_suffix(".pieces")
+
+    @property
+    def keys(self) -> Path:
+        """The table of digests to compare."""
+        return self.stem.with_suffix(".keys")
+
+    @property
+    def texts(self) -> Path:
+        """Texts of the pieces, UTF-8, in the order of the table."""
+        return self.stem.with_suffix(".texts")
+
+    def write(self, pieces: Table, texts: Sequence[bytes], keys: Table) -> None:
+        """Sort and write all three; `pieces` has the first three columns, shape (3, pieces)."""
+        order = np.argsort(pieces[0], kind="stable")
+        with replacing(self.texts) as temporary, temporary.open("wb") as file:
+            file.writelines(texts[number] for number in order.tolist())
+        _save(self.keys, keys[:, np.argsort(keys[0], kind="stable")])
+        sizes = np.fromiter(map(len, texts), np.uint64, len(texts))[order]
+        _save(self.pieces, np.vstack([pieces[:, order], sizes, np.cumsum(sizes) - sizes]))
+
+    def key_rows(self, span: Span) -> Table:
+        """Rows of `.keys` whose digest begins in a range, shape (4, rows)."""
+        return _between(self.keys, span)
+
+    def piece_rows(self, span: Span) -> tuple[Table, bytes]:
+        """Rows of `.pieces` in a range of the sort key, shape (5, rows), first bytes counted in the text returned."""
+        rows = _between(self.pieces, span)
+        if not rows.size:
+            return rows, b""
+        start = int(rows[4, 0])
+        rows[4] -= np.uint64(start)
+        with self.texts.open("rb") as file:
+            file.seek(start)
+            return rows, file.read(int(rows[3].sum()))
+
+    def sizes(self, span: Span) -> tuple[int, int]:
+        """Pieces and bytes of text in a range of the sort key, found without reading the texts."""
+        table = np.load(self.pieces, mmap_mode="r")
+        begins = np.append(table[4], np.uint64(self.texts.stat().st_size))
+        first, last = _slice(table[0], span)
+        return last - first, int(begins[last] - begins[first])
 
 
-def total_sizes(paths: Iterable[Path]) -> Ints:
-    """Bytes of every section and range of several runs together, shape (sections, FINE)."""
-    total = np.zeros((len(Section), FINE), np.int64)
-    for path in paths:
-        total += sizes(path)
-    return total
+def spans(total: int, most: int, within: Span = (0, 2**64 - 1)) -> list[Span]:
+    """Equal ranges of a hash, so many that each has about `most` of a total that is uniform over `within`."""
+    count = max(1, -(-total // most))
+    low, high = within
+    bounds = [low + (high + 1 - low) * number // count for number in range(count + 1)]
+    return [(first, end - 1) for first, end in pairwise(bounds)]
+
+
+def _save(path: Path, table: Table) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, np.ascontiguousarray(table), allow_pickle=False)
+
+
+def _between(path: Path, span: Span) -> Table:
+    table = np.load(path, mmap_mode="r")
+    return np.array(table[:, slice(*_slice(table[0], span))])
+
+
+def _slice(hashes: Table, span: Span) -> tuple[int, int]:
+    first, last = (np.uint64(bound) for bound in span)
+    return int(np.searchsorted(hashes, first)), int(np.searchsorted(hashes, last, "right"))
