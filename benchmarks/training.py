@@ -31,10 +31,9 @@ from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import initialise, optimizer
 from mixlaw.runner.models.loss import LossModule
 from mixlaw.runner.train.log import Meter
-from mixlaw.runner.train.parallel import ALONE, spread
-from mixlaw.runner.train.schedule import rate
+from mixlaw.runner.train.parallel import ALONE, shard_model
 from mixlaw.runner.train.spikes import Watch
-from mixlaw.runner.train.step import CPU_TOKENS, train_step
+from mixlaw.runner.train.step import CPU_TOKENS, rate, train_step
 
 VOCABULARY, SEQUENCE, ROWS = 1024, 128, 64
 ROUNDS, STEPS = 7, {"0.1M": 6, "1M": 3, "5M": 1}
@@ -82,7 +81,7 @@ def passes(size: str) -> Callable[[int], None]:
 
     def steps(count: int) -> None:
         for _ in range(count):
-            train_step(losses, adamw, tokens, 1e-3, at_once=CPU_TOKENS // SEQUENCE)
+            train_step(losses, adamw, tokens, 1e-3, micro_batch=CPU_TOKENS // SEQUENCE)
 
     return steps
 
@@ -90,7 +89,7 @@ def passes(size: str) -> Callable[[int], None]:
 def loop(size: str, compiled: bool = False) -> Callable[[int], None]:
     """Steps as a segment makes them: batches of a mixture, schedule, passes, log."""
     model = initialise(shape(size), VOCABULARY, SEQUENCE, seed=0)
-    losses = spread(model, ALONE, compiled=compiled)
+    losses = shard_model(model, ALONE, compiled=compiled)
     adamw = optimizer(model, 1e-3, 0.95)
     phase = Phase("init", 10_000 * ROWS * SEQUENCE, Mixture({"code": 0.3, "text": 0.7}))
     recipe = Recipe(shape(size).params, (phase,))
@@ -105,10 +104,10 @@ def loop(size: str, compiled: bool = False) -> Callable[[int], None]:
             step = done[0]
             factor = rate(recipe, step * ROWS * SEQUENCE, 1_000_000)
             tokens = torch.from_numpy(batches.at(step))
-            at_once = CPU_TOKENS // SEQUENCE
-            judge = partial(watch.made, step)
-            seen = train_step(losses, adamw, tokens, 1e-3 * factor, at_once=at_once, judge=judge)
-            meter.tick(step, seen, 1e-3 * factor)
+            micro_batch = CPU_TOKENS // SEQUENCE
+            accept = partial(watch.accepts, step)
+            result = train_step(losses, adamw, tokens, 1e-3 * factor, micro_batch=micro_batch, accept=accept)
+            meter.tick(step, result, 1e-3 * factor)
             done[0] += 1
 
     return steps

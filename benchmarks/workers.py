@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from mixlaw.runner.execute.local import LocalExecutor
-from mixlaw.runner.execute.machines import Machine
 from mixlaw.runner.execute.queue import RunProgress
+from mixlaw.runner.plan.devices import Machine
 from mixlaw.runner.plan.tree import Tree, plan
 from mixlaw.study import Study, open_study
 

@@ -17,8 +17,8 @@ from mixlaw.runner.models.ladder import Shape
 from mixlaw.runner.models.llama import initialise, optimizer
 from mixlaw.runner.models.loss import LossModule
 from mixlaw.runner.train import checkpoint
-from mixlaw.runner.train.checkpoint_files import STATE, verify
 from mixlaw.runner.train.step import train_step
+from mixlaw.runner.train.store import STATE, verify
 
 VOCABULARY, SEQUENCE = 300, 32
 NOWHERE = Path("no tokenizer here")

@@ -37,7 +37,7 @@ def segments(seed: int) -> tuple[Segment, ...]:
 
 def losses(segment: Segment, runs: Path, compiled: bool) -> list[float]:
     train_segment(segment, replace(SETUP, compile=compiled), STREAMS, runs)
-    kept = json.loads((runs / segment.lineage / "checkpoint" / checkpoint.KEPT).read_text())
+    kept = json.loads((runs / segment.lineage / "checkpoint" / checkpoint.EXTRA).read_text())
     return [float(loss) for loss in kept["losses"]]
 
 

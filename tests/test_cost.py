@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.models.ladder import hyperparameters, shape
-from mixlaw.runner.plan.placement import makespan
+from mixlaw.runner.plan.devices import Machine
+from mixlaw.runner.plan.placement import Requirement, schedule
 from mixlaw.runner.plan.price import Plan
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import plan
@@ -23,7 +24,7 @@ SMALL = shape("0.025M").params
 
 
 def planned(*recipes: Recipe, measured: frozenset[str] = frozenset(), trained: frozenset[str] = frozenset()) -> Plan:
-    return Plan(plan(recipes), SETUP, measured, trained, speed={SMALL: 1000.0}, workers=2)
+    return Plan(plan(recipes), SETUP, measured, trained, {SMALL: 1000.0}, [Machine("a", 2)])
 
 
 def branches() -> list[Recipe]:
@@ -43,7 +44,7 @@ def test_flops_of_the_tree_count_the_trunk_once() -> None:
 def test_time_is_that_of_the_trunk_and_the_branches_side_by_side() -> None:
     found = planned(*branches())
     assert math.isclose(found.seconds, (12_800 + 2560) / 1000)
-    assert math.isclose(replace(found, workers=1).seconds, (12_800 + 2 * 2560) / 1000)
+    assert math.isclose(replace(found, machines=[Machine("a", 1)]).seconds, (12_800 + 2 * 2560) / 1000)
 
 
 def test_what_is_trained_costs_no_time() -> None:
@@ -90,7 +91,8 @@ def test_the_makespan_lies_between_the_best_order_and_grahams_bound(
     jobs: dict[str, tuple[str | None, float]], workers: int
 ) -> None:
     # Graham 1969: list scheduling is at most 2 - 1/workers times the optimum; one worker is never idle.
-    found, best = makespan(jobs, workers), shortest(jobs, workers)
+    slots = schedule({name: Requirement(parent, 1, s) for name, (parent, s) in jobs.items()}, [Machine("a", workers)])
+    found, best = max(slot.end for slot in slots), shortest(jobs, workers)
     assert best - 1e-9 <= found <= (2 - 1 / workers) * best + 1e-9
 
 

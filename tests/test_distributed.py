@@ -19,7 +19,7 @@ from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import plan
 from mixlaw.runner.train import checkpoint
 from mixlaw.runner.train.loop import Stopped, train_segment
-from mixlaw.runner.train.parallel import ALONE, Ranks, spread
+from mixlaw.runner.train.parallel import ALONE, Ranks, shard_model
 from mixlaw.runner.train.step import train_step
 from ranks import together
 
@@ -48,7 +48,7 @@ def train(ranks: Ranks, runs: Path, steps: int | None = None, setup: Setup = SET
 
 def losses(runs: Path) -> list[float]:
     """Loss of every step, as the last checkpoint remembers them."""
-    kept = json.loads((runs / SEGMENT.lineage / "checkpoint" / checkpoint.KEPT).read_text())
+    kept = json.loads((runs / SEGMENT.lineage / "checkpoint" / checkpoint.EXTRA).read_text())
     assert len(kept["losses"]) == STEPS
     return [float(loss) for loss in kept["losses"]]
 
@@ -96,11 +96,11 @@ def step_of(ranks: Ranks, recompute: bool = False) -> list[float]:
     """Loss and gradient norm of three steps in passes of one sequence, at a rate that clips hard."""
     model = initialise(Shape(32, 2), 300, 16, seed=0)
     model.model.embed_tokens.weight.data *= 30
-    wrapped = spread(model, ranks, recompute=recompute)
+    wrapped = shard_model(model, ranks, recompute=recompute)
     adamw, seen = optimizer(model, 1e-2, 0.95), []
     for _ in range(3):
         rows = TOKENS[ranks.rank :: ranks.world]
-        step = train_step(wrapped, adamw, rows, 1e-2, sequences=len(TOKENS), at_once=1, ranks=ranks)
+        step = train_step(wrapped, adamw, rows, 1e-2, sequences=len(TOKENS), micro_batch=1, ranks=ranks)
         seen += [step.loss, step.norm]
     return seen
 
@@ -129,7 +129,7 @@ def test_bf16_computes_roughly_and_keeps_fp32(tmp_path: Path) -> None:
 def fp32_weights(ranks: Ranks) -> None:
     """What an accelerator does: bf16 in the layers, fp32 in weights, moments and checkpoints."""
     model = initialise(Shape(32, 2), 300, 16, seed=0)
-    wrapped, kinds = spread(model, replace(ranks, bf16=True)), []
+    wrapped, kinds = shard_model(model, replace(ranks, bf16=True)), []
     model.model.layers[1].mlp.register_forward_hook(lambda module, args, out: kinds.append(out.dtype))
     adamw = optimizer(model, 1e-2, 0.95)
     train_step(wrapped, adamw, TOKENS[ranks.rank :: 2], 1e-2, sequences=6, ranks=ranks)

@@ -19,11 +19,12 @@ import torch
 from safetensors.torch import load_file
 
 from mixlaw.errors import InputError
-from mixlaw.runner.execute.local import LocalExecutor, WorkerHandle
-from mixlaw.runner.execute.machines import Machine, Place
+from mixlaw.runner.execute.executor import WorkerHandle
+from mixlaw.runner.execute.local import LocalExecutor
 from mixlaw.runner.execute.queue import TRIES, RunProgress
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.memory import USABLE, training_bytes
+from mixlaw.runner.plan.devices import Machine, Place
 from mixlaw.runner.plan.tree import plan
 from mixlaw.study import Study, open_study
 from processes import children, gone, silent, wait_until
@@ -109,7 +110,7 @@ def test_no_speed_is_timed_where_nothing_is_left_to_train(trained: Study, tmp_pa
     assert planned.seconds == 0
     assert str(planned).startswith(f"Nothing to train: all {SEGMENTS} segments are done.")
     assert study.dry_run().seconds == 0
-    assert str(study.dry_run()).startswith("Nothing to train.")
+    assert str(study.dry_run()).startswith("Nothing to train:")
     assert not (study.path / "calibration.json").exists()
 
 
@@ -231,8 +232,8 @@ def test_an_interrupt_while_a_worker_is_started_leaves_nobody(
     study, before, started = copy(prepared, tmp_path / "study"), set(children(os.getpid())), set()
 
     class Interrupted(LocalExecutor):
-        def hire(self, number: int, place: Place) -> WorkerHandle:
-            hand = super().hire(number, place)
+        def start_worker(self, number: int, place: Place) -> WorkerHandle:
+            hand = super().start_worker(number, place)
             started.update(set(children(os.getpid())) - before)
             os.kill(os.getpid(), sent)
             return hand
@@ -339,7 +340,7 @@ def test_a_size_that_one_device_cannot_hold_takes_several_and_comes_to_what_one_
     machine = Machine("local", 2, memory=round((one + two) / 2 / USABLE))
     outcome = LocalExecutor(setup, study.runs, machine, told.append).run(tree, list(tree.segments))
     assert (len(outcome.done), outcome.failed) == (3, {})
-    assert max(len(progress.doing) for progress in told) == 1, "both devices are taken"
+    assert max(len(progress.training) for progress in told) == 1, "both devices are taken"
     for segment in tree.segments:
         weights = (load_file(of.runs / segment.lineage / "checkpoint" / "model.safetensors") for of in (study, alone))
         ours, theirs = weights

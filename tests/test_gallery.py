@@ -22,7 +22,7 @@ from mixlaw.optimizer.goal.values import Interval
 from mixlaw.optimizer.next_runs.suggestion import Job, Suggestion, Value
 from mixlaw.plots.style import INK
 from mixlaw.report.evidence import curves, logged
-from mixlaw.runner.train.schedule import rate
+from mixlaw.runner.train.step import rate
 from mixlaw.study import Study, open_study
 from mixlaw.study.plots import Plots
 from small_study import SETTINGS, prepare

@@ -103,6 +103,7 @@ ORDER = {
         *("testing", "plots", "settings", "templates", "adapters", "folder", "report", "export", "dashboard", "study"),
         *("demo", "cli"),
     ),
+    "runner": ("models", "plan", "batches", "train", "evaluate", "execute", "corpora"),
     "analysis": ("data", "laws", "fitting", "residual", "audit", "surface", "fit"),
     "optimizer": ("target", "goal", "search", "answers", "next_runs", "optuna"),
 }
@@ -127,6 +128,27 @@ def test_a_folder_imports_only_those_before_it(home: str, part: str) -> None:
 def test_every_folder_has_its_place_in_the_order(home: str) -> None:
     folders = {path.parent.name for path in (ROOT / home).glob("*/__init__.py") if not path.parent.is_symlink()}
     assert folders <= set(ORDER[home])
+
+
+def module_of(path: Path) -> str:
+    """Import name of a file of the product."""
+    inside = path.relative_to(ROOT / "src" if PACKAGE in path.parents else ROOT).with_suffix("")
+    parts = inside.parts if inside.parts[0] == "mixlaw" else ("mixlaw", *inside.parts)
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def test_no_imports_run_in_a_circle() -> None:
+    modules = {module_of(path): path for home in HOMES for path in home.rglob("*.py")}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        froms = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom)]
+        names = {f"{node.module}.{alias.name}" for node in froms for alias in node.names} & modules.keys()
+        whole = {str(n.module) for n in froms if any(f"{n.module}.{a.name}" not in modules for a in n.names)}
+        plain = {a.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import) for a in node.names}
+        graph[module] = (names | whole | plain) & modules.keys() - {module}
+    while free := {module for module, needs in graph.items() if not needs}:  # Kahn 1962: what is left has a circle
+        graph = {module: needs - free for module, needs in graph.items() if module not in free}
+    assert not graph
 
 
 def test_the_contract_imports_nothing_of_the_folders() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mixlaw import machine
-from mixlaw.runner.execute.machines import Machine, this_machine
+from mixlaw.runner.execute.machines import this_machine
+from mixlaw.runner.plan.devices import Machine
 from mixlaw.study import open_study
 from small_study import prepare
 
@@ -78,7 +79,7 @@ def test_macos_has_no_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     assert this_machine(gpus=0) == Machine("local", 3)
     plan = open_study(prepare(tmp_path / "study")).plan()
-    assert plan.workers == 3
+    assert plan.devices == 3
     assert plan.seconds > 0
 
 

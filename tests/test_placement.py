@@ -14,15 +14,13 @@ from typer.testing import CliRunner
 from mixlaw.cli import app
 from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.runner.execute.backends import Local, Ray, backend_of
-from mixlaw.runner.execute.machines import Machine, Place, Pool, needed, this_machine
+from mixlaw.runner.execute.machines import Local, Ray, backend_of, this_machine
 from mixlaw.runner.models.ladder import shape
-from mixlaw.runner.plan.dry_run import Assumptions, DryRun
-from mixlaw.runner.plan.placement import Job, placed
-from mixlaw.runner.plan.price import Plan
+from mixlaw.runner.plan.devices import GPUS, Machine, Place, Pool, devices_for
+from mixlaw.runner.plan.placement import Requirement, schedule
+from mixlaw.runner.plan.price import Assumptions, Plan
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import plan
-from mixlaw.runner.train.gpus import GPUS
 from mixlaw.study import open_study
 from small_study import SEGMENTS, files, prepare
 
@@ -47,12 +45,12 @@ def test_devices_are_taken_where_least_are_left_and_are_those_of_one_machine() -
 
 def test_a_size_takes_as_few_devices_as_hold_it() -> None:
     # 16 bytes a parameter for weights, gradients and moments are 46 GB at 2.8B: one H100, or several of 24 GB.
-    assert needed(SETUP, LARGE, [Machine("a", 8, "cuda", GPUS["H100"].memory)]) == 1
-    assert needed(SETUP, LARGE, [Machine("a", 8, "cuda", GPUS["L4"].memory)]) in (4, 8)
-    assert needed(SETUP, shape("0.1M").params, [Machine("a", 8, "cuda", GPUS["L4"].memory)]) == 1
-    assert needed(SETUP, LARGE, [Machine("a", 2)]) == 1, "memory that nobody knows sets no limit"
+    assert devices_for(SETUP, LARGE, [Machine("a", 8, "cuda", GPUS["H100"].memory)]) == 1
+    assert devices_for(SETUP, LARGE, [Machine("a", 8, "cuda", GPUS["L4"].memory)]) in (4, 8)
+    assert devices_for(SETUP, shape("0.1M").params, [Machine("a", 8, "cuda", GPUS["L4"].memory)]) == 1
+    assert devices_for(SETUP, LARGE, [Machine("a", 2)]) == 1, "memory that nobody knows sets no limit"
     with pytest.raises(InputError, match=r"need [48] devices of 24 GB and no machine has more than 2; take more with"):
-        needed(SETUP, LARGE, [Machine("a", 2, "cuda", GPUS["L4"].memory)])
+        devices_for(SETUP, LARGE, [Machine("a", 2, "cuda", GPUS["L4"].memory)])
 
 
 def test_gpus_that_are_not_here_are_refused() -> None:
@@ -84,15 +82,15 @@ def test_every_job_runs_once_after_its_parent_on_devices_that_nobody_else_holds(
 ) -> None:
     raw, sizes = drawn
     jobs = {
-        str(i): Job(str(parent) if 0 <= parent < i else None, devices, float(seconds))
+        str(i): Requirement(str(parent) if 0 <= parent < i else None, devices, float(seconds))
         for i, (parent, devices, seconds) in enumerate(raw)
     }
     machines = [Machine(f"m{i}", size) for i, size in enumerate([*sizes, 4])]
-    slots = placed(jobs, machines)
-    by_job = {slot.job: slot for slot in slots}
+    slots = schedule(jobs, machines)
+    by_job = {slot.lineage: slot for slot in slots}
     assert len(slots) == len(jobs) == len(by_job)
     for slot in slots:
-        job = jobs[slot.job]
+        job = jobs[slot.lineage]
         assert slot.end - slot.begin == pytest.approx(job.seconds)
         assert len(set(slot.place.devices)) == job.devices
         assert max(slot.place.devices) < next(m.devices for m in machines if m.name == slot.place.machine)
@@ -102,8 +100,12 @@ def test_every_job_runs_once_after_its_parent_on_devices_that_nobody_else_holds(
 
 
 def test_a_wide_job_is_not_held_up_by_small_ones_that_come_later() -> None:
-    jobs = {"wide": Job(None, 2, 10.0), "first": Job(None, 1, 11.0), **{f"s{i}": Job(None, 1, 3.0) for i in range(9)}}
-    begins = {slot.job: slot.begin for slot in placed(jobs, [Machine("a", 2)])}
+    jobs = {
+        "wide": Requirement(None, 2, 10.0),
+        "first": Requirement(None, 1, 11.0),
+        **{f"s{i}": Requirement(None, 1, 3.0) for i in range(9)},
+    }
+    begins = {slot.lineage: slot.begin for slot in schedule(jobs, [Machine("a", 2)])}
     assert (begins["first"], begins["wide"]) == (0.0, 11.0)
     assert min(begins[f"s{i}"] for i in range(9)) == 21.0
 
@@ -111,7 +113,7 @@ def test_a_wide_job_is_not_held_up_by_small_ones_that_come_later() -> None:
 # --- dry run --------------------------------------------------------------------------------------------------------
 
 
-def foreseen(machines: list[Machine], speed: Mapping[int, float], price: float | None) -> DryRun:
+def foreseen(machines: list[Machine], speed: Mapping[int, float], price: float | None) -> Plan:
     """A trunk of ten batches and two branches of two at each of two sizes; one branch is trained."""
     small = shape("100M").params
     recipes = [
@@ -121,13 +123,13 @@ def foreseen(machines: list[Machine], speed: Mapping[int, float], price: float |
     ]
     tree = plan(recipes)
     trained = frozenset({recipes[0].lineage})
-    return DryRun(Plan(tree, SETUP, frozenset(), trained, speed, 1), machines, {}, price)
+    return Plan(tree, SETUP, frozenset(), trained, speed, machines, price=price)
 
 
 def test_hours_and_bill_are_those_of_the_schedule_by_hand() -> None:
     speed = {shape("100M").params: 100.0, LARGE: 10.0}
     found = foreseen([Machine("a", 4, "cuda", GPUS["L4"].memory)], speed, price=3.0)
-    wide = needed(SETUP, LARGE, found.machines)
+    wide = devices_for(SETUP, LARGE, found.machines)
     assert wide == 4
     # All four devices: the large trunk for 1000 / 40 s, its branches for 5 s each; then, the trunk's being kept by
     # nobody, the small trunk on one device for 10 s, and its one branch that is not trained for 2 s.
@@ -136,14 +138,17 @@ def test_hours_and_bill_are_those_of_the_schedule_by_hand() -> None:
     assert found.held_hours * 3600 == pytest.approx(4 * 47)
     told = found.as_json()
     assert told["bill"] == pytest.approx(3.0 * 4 * 47 / 3600)
-    assert told["disk_bytes"] == 12 * sum(
+    assert told["disk_bytes_pending"] == 12 * sum(
         count * (params + 32_768 * shape(params).width) for params, count in ((shape("100M").params, 2), (LARGE, 3))
     )
-    assert told["flops"] == pytest.approx(SETUP.flops(LARGE, 1400) + SETUP.flops(shape("100M").params, 1200), rel=1e-12)
+    assert told["flops_pending"] == pytest.approx(
+        SETUP.flops(LARGE, 1400) + SETUP.flops(shape("100M").params, 1200), rel=1e-12
+    )
     text = str(found)
-    assert "5 of 6 segments" in text
+    assert "6 of 6 segments to train or evaluate" in text
+    assert text.count("[to do, ") == 5
     assert f"{3.0 * 4 * 47 / 3600:,.2f} at 3 per device hour" in text
-    assert text.count(" after ") == 3
+    assert "[to do, 0 s to 25 s on a:0,1,2,3]" in text
 
 
 def test_two_machines_share_what_one_device_suffices_for() -> None:
@@ -157,7 +162,7 @@ def test_two_machines_share_what_one_device_suffices_for() -> None:
 
 @pytest.mark.parametrize("terms", [{"gpus": "0"}, {"gpus": "2x"}, {"gpus": "two"}, {"gpu": "H99"}, {"mfu": 0.0}])
 def test_terms_that_make_no_sense_are_refused(terms: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=r"got .*write one of them|no figures are known|--mfu is a share"):
+    with pytest.raises(InputError, match=r"--gpus is a number, .* got|unknown GPU|--mfu is a share"):
         Assumptions(**terms)  # type: ignore[arg-type]
 
 
@@ -172,11 +177,11 @@ def test_a_dry_run_of_a_study_writes_nothing_and_trains_nothing(tmp_path: Path) 
     done = CliRunner().invoke(app, ["run", str(study.path), *options])
     assert done.exit_code == 0
     told = json.loads(done.stdout)
-    assert len(told["placement"]) == SEGMENTS
-    assert {slot["machine"] for slot in told["placement"]} == {"node-0", "node-1"}
+    assert len(told["segments"]) == SEGMENTS
+    assert {segment["machine"] for segment in told["segments"]} == {"node-0", "node-1"}
     # Half of 989e12 FLOPs per second; 6 per weight that multiplies and 12 x depth x width x sequence for attention.
     flops = 6 * (2 * (4 * 32**2 + 3 * 32 * 88) + 300 * 32) + 12 * 2 * 32 * 32
     assert told["tokens_per_second"] == {"25248": pytest.approx(0.5 * 989e12 / flops)}
-    assert told["flops"] == sum(slot["tokens"] for slot in told["placement"]) * flops
+    assert told["flops_pending"] == sum(segment["tokens"] for segment in told["segments"]) * flops
     assert told["bill"] == pytest.approx(2.5 * 4 * told["seconds"] / 3600)
     assert files(study) == before

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.runner.execute.backends import Ray
+from mixlaw.runner.execute.machines import Ray
 from mixlaw.runner.execute.queue import RunProgress
 from mixlaw.runner.plan.tree import plan
 from mixlaw.runner.train.store import Store
@@ -117,7 +117,7 @@ def test_a_node_killed_in_mid_segment_costs_the_steps_since_its_last_checkpoint(
 
     def watch(state: RunProgress) -> None:
         speeds.update(state.speeds)
-        for hand in executor.hands:
+        for hand in executor.workers:
             if hand.segment is None:
                 continue
             lineage, node = hand.segment.lineage, hand.place.machine

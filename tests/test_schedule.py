@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
-from mixlaw.runner.train.schedule import rate
+from mixlaw.runner.train.step import rate
 
 ALL = Mixture({"text": 1.0})
 

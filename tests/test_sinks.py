@@ -14,7 +14,7 @@ import pytest
 from mixlaw.errors import InputError
 from mixlaw.runner.execute.worker import Worker
 from mixlaw.runner.plan.tree import plan
-from mixlaw.runner.train import sinks
+from mixlaw.runner.train import log
 from mixlaw.study import Study, open_study
 from small_study import SETTINGS, prepare
 
@@ -126,7 +126,7 @@ def test_a_client_that_is_missing_is_told_before_anything_is_trained(
     logged: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = open_study(prepare(tmp_path / "study", LOGGED))
-    monkeypatch.setattr(sinks, "find_spec", lambda name: None if name == "wandb" else object())
+    monkeypatch.setattr(log, "find_spec", lambda name: None if name == "wandb" else object())
     with pytest.raises(InputError, match=r"training.sinks names wandb, .*: pip install wandb"):
         study.run(workers=1)
     assert not study.runs.exists()

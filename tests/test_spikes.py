@@ -1,4 +1,4 @@
-"""Bad batches are left out, spoilt stretches turned back from, the same ones however often a run is killed."""
+"""Bad batches are skipped, divergence is rolled back, in the same way however often a run is killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECIPE = SETUP.adopt(Recipe(shape("0.025M").params, (PHASE,)))
 (SEGMENT,) = plan([RECIPE]).segments
 
 
-def spoilt(first: int, last: int) -> dict[str, np.ndarray]:
+def damaged(first: int, last: int) -> dict[str, np.ndarray]:
     """A pattern to learn, but random tokens wherever the batches of steps first..last-1 read."""
     rng = np.random.default_rng(0)
     text = np.tile(rng.integers(300, size=97), 800).astype(np.uint16)
@@ -40,18 +40,18 @@ def entries(runs: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (runs / f"{SEGMENT.lineage}.training.jsonl").read_text().splitlines()]
 
 
-def test_a_stretch_of_bad_batches_is_turned_back_from_and_left_out(tmp_path: Path) -> None:
-    streams = spoilt(190, 205)
+def test_a_stretch_of_bad_batches_is_rolled_back_and_skipped(tmp_path: Path) -> None:
+    streams = damaged(190, 205)
     whole = train_segment(SEGMENT, SETUP, streams, tmp_path / "whole" / "runs")
-    # Eight in a row from 190 on: those and the eight before are marked; the rest are left out one by one.
+    # Eight in a row from 190 on: those and the eight before are marked; the rest are skipped one by one.
     assert whole.skipped == tuple(range(190 - BEFORE, 205))
     assert whole.loss < 0.1, "it has learned the pattern all the same"
     told = entries(tmp_path / "whole" / "runs")
-    assert [entry["event"] for entry in told if entry.get("event") == "turned back"] == ["turned back"]
+    assert [entry["event"] for entry in told if entry.get("event") == "rolled back"] == ["rolled back"]
     assert told[-1]["step"] == 260
 
     runs = tmp_path / "pieces" / "runs"
-    for after in (160, 28, 20, 10**6):  # stopped before, and after what was turned back from
+    for after in (160, 28, 20, 10**6):  # stopped before, and after the rollback
         asked = iter(range(10**6))
         try:
             pieces = train_segment(SEGMENT, SETUP, streams, runs, stop=lambda asked=asked, n=after: next(asked) >= n)  # type: ignore[misc]
@@ -67,21 +67,21 @@ def test_a_stretch_of_bad_batches_is_turned_back_from_and_left_out(tmp_path: Pat
 def usual(steps: int) -> Watch:
     """A watch that has seen losses of 2 and 4 in turn: mean 3, standard deviation 1."""
     watch = Watch()
-    assert all(watch.made(step, 2.0 + 2.0 * (step % 2), 1.0) for step in range(steps))
+    assert all(watch.accepts(step, 2.0 + 2.0 * (step % 2), 1.0) for step in range(steps))
     return watch
 
 
-@pytest.mark.parametrize(("loss", "made"), [(8.99, True), (9.01, False), (-5.0, True), (math.nan, False)])
-def test_six_deviations_above_the_mean_are_too_many(loss: float, made: bool) -> None:
-    assert usual(128).made(128, loss, 1.0) is made
+@pytest.mark.parametrize(("loss", "accepted"), [(8.99, True), (9.01, False), (-5.0, True), (math.nan, False)])
+def test_six_deviations_above_the_mean_are_too_many(loss: float, accepted: bool) -> None:
+    assert usual(128).accepts(128, loss, 1.0) is accepted
 
 
 def test_before_much_was_seen_and_at_a_new_phase_only_what_is_no_number_is_bad() -> None:
-    assert usual(62).made(62, 1e6, 1.0)
+    assert usual(62).accepts(62, 1e6, 1.0)
     watch = usual(128)
-    watch.go_on(watch.as_json(), same_phase=False)
-    assert watch.made(128, 1e6, 1.0)
-    assert not watch.made(129, 1.0, math.inf)
+    watch.resume(watch.as_json(), same_phase=False)
+    assert watch.accepts(128, 1e6, 1.0)
+    assert not watch.accepts(129, 1.0, math.inf)
     assert watch.skipped == [129]
 
 
@@ -89,8 +89,8 @@ def test_eight_bad_steps_in_a_row_are_marked_with_the_eight_before_but_not_beyon
     for begin, first in ((0, 128 - BEFORE), (125, 125)):
         watch = usual(128)
         watch.begin = begin
-        assert not any(watch.made(step, math.nan, 1.0) for step in range(128, 128 + IN_A_ROW - 1))
+        assert not any(watch.accepts(step, math.nan, 1.0) for step in range(128, 128 + IN_A_ROW - 1))
         with pytest.raises(Diverging) as caught:
-            watch.made(128 + IN_A_ROW - 1, math.nan, 1.0)
+            watch.accepts(128 + IN_A_ROW - 1, math.nan, 1.0)
         assert caught.value.step == first
         assert [step for step in range(200) if watch.skips(step)] == [*range(first, 128 + IN_A_ROW)]

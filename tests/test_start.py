@@ -126,7 +126,7 @@ def test_steps_from_a_foreign_checkpoint_are_those_of_plain_transformers(
     segment, setup = study(read(folder, tokenizer, loaded), tokenizer, steps=4)
     train_segment(segment, setup, STREAMS, tmp_path / "runs")
     made = tmp_path / "runs" / segment.lineage / "checkpoint"
-    losses = json.loads((made / checkpoint.KEPT).read_text())["losses"]
+    losses = json.loads((made / checkpoint.EXTRA).read_text())["losses"]
 
     theirs.load_state_dict(AutoModelForCausalLM.from_pretrained(folder).state_dict())
     expected = plain(theirs, adamw if loaded else optimizer(theirs, RATE, 0.95), batches(segment, 4))

@@ -48,8 +48,8 @@ def test_a_batch_in_passes_trains_what_the_batch_at_once_trains() -> None:
     for number in range(20):
         tokens = batch(12).roll(number, 1)
         seen = [
-            train_step(LossModule(model), adamw, tokens, 3e-3, at_once=at_once)
-            for model, adamw, at_once in zip(models, adamws, (12, 5), strict=True)  # 5, 5 and 2
+            train_step(LossModule(model), adamw, tokens, 3e-3, micro_batch=micro_batch)
+            for model, adamw, micro_batch in zip(models, adamws, (12, 5), strict=True)  # 5, 5 and 2
         ]
         assert seen[0].loss == pytest.approx(seen[1].loss, abs=1e-5)
     for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):

@@ -15,10 +15,10 @@ from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.models.ladder import Shape
 from mixlaw.runner.models.llama import initialise, optimizer
+from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, plan
 from mixlaw.runner.train import checkpoint
-from mixlaw.runner.train.checkpoint_files import remove
-from mixlaw.runner.train.store import Copier, Damaged, Store
+from mixlaw.runner.train.store import Copier, Damaged, Store, remove
 from s3_server import serving
 
 TEXT = Mixture({"text": 1.0})
@@ -48,6 +48,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+SETUP = Setup("", "", vocabulary=300, sequence=1, tasks=(), batch=1)  # a step is a token
+
+
 def segments() -> tuple[Segment, ...]:
     return plan([Recipe(1000, (Phase("init", 8, TEXT), Phase("cooldown", 4, TEXT, 0.0)), data="x")]).segments
 
@@ -70,16 +73,16 @@ def test_what_comes_back_is_what_was_put(store: Store, saved: Path, tmp_path: Pa
 
 def test_a_segment_goes_on_from_its_own_newest_checkpoint_else_from_its_parents(store: Store, saved: Path) -> None:
     trunk, leaf = segments()
-    assert store.origins(trunk, 0) == []
-    assert store.origins(leaf, 8) == [f"{trunk.lineage}/checkpoint"]
+    assert store.origins(trunk, SETUP) == []
+    assert store.origins(leaf, SETUP) == [f"{trunk.lineage}/checkpoint"]
     for step in (3, 9, 11):  # 3 is before the segment's beginning: another plan left it
         store.put(saved, f"{leaf.lineage}/partial-{step:012}")
     newest, older = f"{leaf.lineage}/partial-000000000011", f"{leaf.lineage}/partial-000000000009"
-    assert store.origins(leaf, 8) == [newest, older, f"{trunk.lineage}/checkpoint"]
+    assert store.origins(leaf, SETUP) == [newest, older, f"{trunk.lineage}/checkpoint"]
     store.put(saved, f"{leaf.lineage}/checkpoint")
-    assert store.origins(leaf, 8)[0] == f"{leaf.lineage}/checkpoint"
+    assert store.origins(leaf, SETUP)[0] == f"{leaf.lineage}/checkpoint"
     store.remove_partial(leaf.lineage, but="partial-000000000009")
-    assert store.origins(leaf, 8)[1:] == [older, f"{trunk.lineage}/checkpoint"]
+    assert store.origins(leaf, SETUP)[1:] == [older, f"{trunk.lineage}/checkpoint"]
 
 
 class Broken(Exception):
@@ -173,8 +176,8 @@ def test_copies_are_made_while_training_goes_on_and_survive_the_removal_of_what_
     go.set()
     copier.finish(second)
     _, leaf = segments()
-    named = replace(leaf, lineage="abc")
-    assert store.origins(named, 0)[0] == "abc/partial-000000000002"
+    named = replace(leaf, lineage="abc", start=0)
+    assert store.origins(named, SETUP)[0] == "abc/partial-000000000002"
     store.get("abc/partial-000000000002", tmp_path / "back")
     assert files(tmp_path / "back") == files(saved)
     assert not list((tmp_path / "store" / "abc").glob("partial-*1"))
@@ -189,5 +192,5 @@ def checkpoint_at(saved: Path, folder: Path) -> Path:
 
 
 def test_a_store_that_nobody_can_open_is_refused() -> None:
-    with pytest.raises(InputError, match=r"the store nothing://x cannot be opened.*mend --store"):
+    with pytest.raises(InputError, match=r"the store nothing://x cannot be opened.*fix --store"):
         Store("nothing://x")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mixlaw.runner.train import checkpoint
-from mixlaw.runner.train.checkpoint_files import verify
+from mixlaw.runner.train.store import verify
 from mixlaw.study import Study
 from processes import family, wait_until
 from small_study import SETTINGS, copy, prepare, train_here
@@ -27,7 +27,7 @@ COMMAND = [sys.executable, "-m", "mixlaw", "run", "--workers", "1", "--launch", 
 def losses(study: Study) -> list[list[float]]:
     """The last losses of every segment, in the order of steps."""
     folders = sorted(study.runs.glob("*/checkpoint"), key=verify)
-    return [json.loads((folder / checkpoint.KEPT).read_text())["losses"] for folder in folders]
+    return [json.loads((folder / checkpoint.EXTRA).read_text())["losses"] for folder in folders]
 
 
 def is_worker(pid: int) -> bool:

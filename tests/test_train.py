@@ -17,8 +17,8 @@ from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import initialise
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, Tree, plan
-from mixlaw.runner.train.checkpoint_files import origin, verify
 from mixlaw.runner.train.loop import Diverged, Stopped, Trained, train_segment
+from mixlaw.runner.train.store import origin, verify
 
 SETUP = Setup(data="no data folder", data_hash="", vocabulary=300, sequence=32, tasks=(), batch=4, warmup_tokens=1000)
 STEP = SETUP.step_tokens(shape("0.025M").params)

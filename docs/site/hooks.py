@@ -75,7 +75,7 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
                 "mixlaw.runner.batches.order",
                 "mixlaw.runner.models.ladder",
             ),
-            *("mixlaw.runner.evaluate.run", "mixlaw.runner.execute.backends", "mixlaw.runner.plan.dry_run"),
+            *("mixlaw.runner.evaluate.run", "mixlaw.runner.execute.machines"),
             *("mixlaw.runner.corpora.sources.teacher", "mixlaw.runner.corpora.contamination"),
         ),
     ),

@@ -1,31 +1,41 @@
-"""The Ray executor: the same tree, handed out to worker actors on the nodes of a cluster."""
+"""Training on a Ray cluster: a driver hands the segment tree to actors, each of which keeps a worker on its node.
+
+The worker is the process that trains on one machine, so that its results are the same. An actor also keeps a scratch
+folder on the node's own disk, and copies checkpoints to and from the store. Only text crosses the cluster: JSON in both
+directions.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_text
-from mixlaw.runner.execute.local import Executor, WorkerHandle
-from mixlaw.runner.execute.machines import Machine, Place
+from mixlaw.machine import is_alive
+from mixlaw.runner.execute.executor import Executor, WorkerHandle
+from mixlaw.runner.execute.local import WorkerProcess
 from mixlaw.runner.execute.queue import RunProgress
-from mixlaw.runner.execute.ray_worker import RayWorker
+from mixlaw.runner.plan.devices import GPUS, Machine, Place
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
-from mixlaw.runner.train.gpus import GPUS
-from mixlaw.runner.train.sinks import Entry, Sink, opened
-from mixlaw.runner.train.store import Store
+from mixlaw.runner.train.log import Entry, Sink, open_sinks
+from mixlaw.runner.train.store import PARTIAL, Copier, Damaged, Store
 
-PATIENCE = 180.0  # seconds that a head node is asked again to let a driver in; it may take 40 to say no
-RECOVERY = 20.0  # seconds that a node is left alone after an actor was lost there: Ray finds out late that it is gone
+CONNECT_SECONDS = 180.0  # retry window for ray:// connections; one refused attempt takes up to 40
+RECOVERY_SECONDS = 20.0  # without new actors on a node that lost one: Ray learns late that a node is gone
+POLL_SECONDS = 1.0  # most that a call of `poll` waits for events
 
 
 class RayExecutor(Executor):
@@ -34,7 +44,7 @@ class RayExecutor(Executor):
     Args:
         setup: how to train; every node sees its data folder at the same path.
         runs: folder of the study's runs; records are written here, by this process.
-        show: called whenever something moved.
+        show: called with the state of the run after every event.
         address: of the cluster, as `ray.init` takes it.
         store: URL of the checkpoints; None keeps them in `runs`, which every node must see at the same path.
         workers: most devices to use.
@@ -53,7 +63,7 @@ class RayExecutor(Executor):
         workers: int | None = None,
     ) -> None:
         super().__init__(setup, runs.resolve(), show)
-        self.shared, self.url, self.workers = store is None, store or str(runs.resolve()), workers
+        self.shared, self.url, self.most = store is None, store or str(runs.resolve()), workers
         self.store = Store(self.url)
         self.lost: dict[str, float] = {}
         self.kind = "cpu"
@@ -62,12 +72,12 @@ class RayExecutor(Executor):
     def machines(self) -> Sequence[Machine]:
         """The nodes that are alive now."""
         now = time.monotonic()
-        found = [m for m in nodes() if now - self.lost.get(m.name, -RECOVERY) >= RECOVERY]
-        self.kind = found[0].kind if found else self.kind
-        return found if self.workers is None else _first(found, self.workers)
+        alive = [m for m in nodes() if now - self.lost.get(m.name, -RECOVERY_SECONDS) >= RECOVERY_SECONDS]
+        self.kind = alive[0].kind if alive else self.kind
+        return alive if self.most is None else _first(alive, self.most)
 
-    def hire(self, number: int, place: Place) -> WorkerHandle:
-        """Start an actor on a node, with one CPU or so many GPUs."""
+    def start_worker(self, number: int, place: Place) -> WorkerHandle:
+        """Start an actor on a node, with one CPU or as many GPUs as the place has."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -75,23 +85,22 @@ class RayExecutor(Executor):
         resources = {"num_gpus": count, "num_cpus": 1} if self.kind == "cuda" else {"num_cpus": count}
         node = NodeAffinitySchedulingStrategy(place.machine, soft=False)
         actor = ray.remote(RayWorker).options(**resources, max_concurrency=4, scheduling_strategy=node)
-        setup = replace(self.setup, sinks=())  # their entries come here with the other news
-        seat = actor.remote(json.dumps(setup.as_json()), self.url, self.shared, count, self.kind == "cpu")
-        return _RayWorkerHandle(number, place, seat, self)
+        setup = replace(self.setup, sinks=())  # the driver writes their entries
+        handle = actor.remote(json.dumps(setup.as_json()), self.url, self.shared, count, self.kind == "cpu")
+        return _RayWorkerHandle(number, place, handle, self)
 
     def origin(self, segment: Segment) -> str | None:
-        """Name of the checkpoint that a segment would go on from now."""
-        begin = segment.start // self.setup.step_tokens(segment.recipe.params)
-        return next(iter(self.store.origins(segment, begin)), None)
+        """Name of the checkpoint in the store that a segment would resume from now."""
+        return next(iter(self.store.origins(segment, self.setup)), None)
 
 
 class _RayWorkerHandle(WorkerHandle):
-    """An actor on a node; a thread asks it for news while it has a segment."""
+    """An actor on a node; a thread polls it for events while it has a segment."""
 
-    def __init__(self, number: int, place: Place, seat: Any, driver: RayExecutor) -> None:
+    def __init__(self, number: int, place: Place, actor: Any, driver: RayExecutor) -> None:
         super().__init__(number, place)
-        self.seat, self.driver = seat, driver
-        self.ended, self.begun, self.thread = "by order", False, threading.Thread()
+        self.actor, self.driver = actor, driver
+        self.ended, self.placed, self.thread = "when it was stopped", False, threading.Thread()
         self.sinks: list[Sink] = []
 
     def send(self, order: Mapping[str, Any]) -> None:
@@ -99,24 +108,24 @@ class _RayWorkerHandle(WorkerHandle):
         self.thread.start()
 
     def _follow(self, order: str) -> None:
-        """Hand on what the actor tells, until it is through with a segment or lost."""
+        """Pass on the events of the actor, until its segment ends or it is lost."""
         import ray
 
         try:
-            ray.get(self.seat.work.remote(order))
-            self.begun = True
+            ray.get(self.actor.work.remote(order))
+            self.placed = True
             while True:
-                for event in json.loads(ray.get(self.seat.poll.remote())):
-                    if not self._hear(event):
+                for event in json.loads(ray.get(self.actor.poll.remote())):
+                    if not self._receive(event):
                         return
-        except Exception as error:  # Ray has many names for it: actor, node or network are gone
+        except Exception as error:  # Ray has many types for it: the actor, its node or the network is gone
             self.ended = f"by losing its node or actor ({type(error).__name__})"
             self.driver.lost[self.place.machine] = time.monotonic()
             self._log(None)
             self.driver.events.put((self, None))
 
-    def _hear(self, event: dict[str, Any]) -> bool:
-        """Put an event into the study and hand it on; False after the last one of a segment."""
+    def _receive(self, event: dict[str, Any]) -> bool:
+        """Write an event's log and record into the study and pass it on; False after the last one of a segment."""
         if event["event"] != "progress":
             self._log(event.get("entry"))
         with self.driver.log(self.number).open("a", encoding="utf-8") as log:
@@ -124,16 +133,16 @@ class _RayWorkerHandle(WorkerHandle):
         if event.get("record") is not None and self.segment:
             write_text(self.driver.runs / self.segment.lineage / "record.json", event.pop("record"))
         if event["event"] in ("died", "stopped"):
-            self.ended = event.get("how", "when it was stopped")
+            self.ended = event.get("how", self.ended)
             self.driver.events.put((self, None))
             return False
         self.driver.events.put((self, event))
         return event["event"] not in ("done", "failed")
 
     def _log(self, entry: Entry | None) -> None:
-        """Put an entry of the worker's log into the study's sinks; None closes them."""
+        """Write an entry of the segment's log to the study's sinks; None closes them."""
         if entry and self.segment and not self.sinks:
-            self.sinks = opened(self.driver.setup.sinks, self.driver.runs, self.segment)
+            self.sinks = open_sinks(self.driver.setup.sinks, self.driver.runs, self.segment)
         for sink in self.sinks:
             sink(entry)
         self.sinks = self.sinks if entry else []
@@ -141,28 +150,28 @@ class _RayWorkerHandle(WorkerHandle):
     def stop(self) -> None:
         import ray
 
-        if self.begun:
-            self.seat.stop.remote()
-        else:  # it may wait for a place for ever
-            ray.kill(self.seat)
+        if self.placed:
+            self.actor.stop.remote()
+        else:  # it may never be placed
+            ray.kill(self.actor)
 
     def wait(self) -> str:
         import ray
 
         if self.thread.is_alive() and self.thread is not threading.current_thread():
             self.thread.join()
-        with suppress(Exception):  # it may be gone
-            ray.get(self.seat.close.remote(), timeout=10)
+        with suppress(Exception):  # the actor may be gone
+            ray.get(self.actor.close.remote(), timeout=10)
         with suppress(Exception):
-            ray.kill(self.seat)
+            ray.kill(self.actor)
         return self.ended
 
 
 def connect(address: str) -> None:
     """Join a Ray cluster, unless this process has.
 
-    Behind `ray://` the head node starts a process for each driver, which now and then dies at birth (ray-project/ray,
-    issue 63202): it is asked again for some minutes.
+    For `ray://` the head node starts a process for each driver, which now and then dies at once (ray-project/ray, issue
+    63202), so connecting is retried for some minutes.
 
     Raises:
         InputError: Ray is not installed, or there is no cluster at the address.
@@ -173,9 +182,9 @@ def connect(address: str) -> None:
         raise InputError('the ray executor needs Ray; pip install "mixlaw[ray]" here and on every node') from None
     if ray.is_initialized():
         return
-    until = time.monotonic() + PATIENCE if address.startswith("ray://") else 0.0
+    until = time.monotonic() + CONNECT_SECONDS if address.startswith("ray://") else 0.0
     try:
-        _knock(address)
+        _probe(address)
         while not ray.is_initialized():
             try:
                 ray.init(address=address, log_to_driver=False, configure_logging=False)
@@ -188,15 +197,15 @@ def connect(address: str) -> None:
         raise InputError(f"no Ray cluster answers at {address!r} ({why}); start one with `ray start --head`") from None
 
 
-def _knock(address: str) -> None:
-    """Find out within seconds whether somebody is there: Ray itself tries for minutes."""
+def _probe(address: str) -> None:
+    """Raise OSError within seconds if no one listens at the address: Ray itself tries for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def nodes() -> list[Machine]:
-    """The nodes of the cluster that are alive: those with GPUs, or all where there are none."""
+    """The nodes of the cluster that are alive: those with GPUs, or all if there are no GPUs."""
     import ray
 
     alive = [(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -206,16 +215,155 @@ def nodes() -> list[Machine]:
 
 
 def _gpu_memory(resources: Mapping[str, float]) -> int | None:
-    """Bytes of each GPU of a node, by the type that Ray tells; None for one that is not known here."""
+    """Bytes of each GPU of a node, by the type that Ray reports; None for a type that is not in the table."""
     types = [key.removeprefix("accelerator_type:") for key in resources if key.startswith("accelerator_type:")]
     return max((GPUS[name].memory for name in types if name in GPUS), default=None)
 
 
 def _first(machines: Sequence[Machine], count: int) -> list[Machine]:
-    """So many devices of them, at most."""
-    kept: list[Machine] = []
+    """Machines with at most `count` devices together."""
+    chosen: list[Machine] = []
     for machine in machines:
-        devices = min(count - sum(m.devices for m in kept), machine.devices)
+        devices = min(count - sum(m.devices for m in chosen), machine.devices)
         if devices > 0:
-            kept.append(Machine(machine.name, devices, machine.kind, machine.memory))
-    return kept
+            chosen.append(Machine(machine.name, devices, machine.kind, machine.memory))
+    return chosen
+
+
+class RayWorker:
+    """An actor: trains one segment after another for a driver on another machine.
+
+    Args:
+        setup: JSON of how to train.
+        store: URL of the checkpoints.
+        shared: whether the store is a folder that this node must be able to read.
+        devices: how many the worker trains on.
+        cpu: whether to leave GPUs unused.
+    """
+
+    def __init__(self, setup: str, store: str, shared: bool, devices: int, cpu: bool) -> None:
+        self.setup = Setup.from_json(json.loads(setup))
+        self.store, self.shared, self.devices = Store(store), shared, devices
+        self.environment = {"CUDA_VISIBLE_DEVICES": ""} if cpu else {}
+        self.node = socket.gethostname()
+        self.events: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self.scratch = _scratch()
+        self.log, self.log_sent = self.scratch / "worker.log", 0
+        self.copier = Copier(self.store, self.scratch / "outbox", self._complain)
+        self.process: WorkerProcess | None = None
+        self.stopping = False
+
+    def work(self, order: str) -> None:
+        """Begin a segment; `poll` reports what becomes of it."""
+        threading.Thread(target=self._work, args=(json.loads(order),), daemon=True).start()
+
+    def poll(self) -> str:
+        """JSON list of the events since the last call; waits a second for the first one."""
+        events: list[dict[str, Any]] = []
+        with suppress(Empty):
+            events.append(self.events.get(timeout=POLL_SECONDS))
+            while True:
+                events.append(self.events.get_nowait())
+        return json.dumps(events)
+
+    def stop(self) -> None:
+        """Let the worker save a checkpoint and end."""
+        self.stopping = True
+        if self.process is not None:
+            self.process.stop()
+
+    def close(self) -> None:
+        """End the worker and delete the scratch folder."""
+        self.stop()
+        if self.process is not None:
+            self.process.wait()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _work(self, order: dict[str, Any]) -> None:
+        try:
+            segment = Segment.from_json(order["segment"])
+            if self.process is None:
+                self._check()
+                self.process = WorkerProcess(self.setup, self.scratch, self.log, self.devices, self.environment)
+                self.stream = self.process.events()
+            self._fetch(segment)
+            if self.stopping:
+                self.process.stop()
+            self.process.send(order)
+            self._relay(segment, self.process)
+        except InputError as error:
+            self._report({"event": "failed", "error": f"node {self.node}: {error}", "input": True})
+        except Exception as error:  # the store, or the disk: another worker may fare better
+            self._report({"event": "died", "how": f"with {type(error).__name__}: {error}"})
+
+    def _relay(self, segment: Segment, process: WorkerProcess) -> None:
+        """Report the events of the worker, until its segment ends."""
+        home, newest = self.scratch / segment.lineage, None
+        for event in self.stream:
+            if event["event"] == "saved":
+                newest = Path(event["path"])
+                self.copier.offer(newest)
+                continue
+            if event["event"] == "done":
+                self.copier.finish(home / "checkpoint")
+                record = home / "record.json"
+                event["record"] = record.read_text(encoding="utf-8") if record.exists() else None
+            if event["event"] == "stopped" and newest is not None:
+                self.copier.finish(newest)
+            self._report(event)
+            if event["event"] in ("done", "failed", "stopped"):
+                return
+        self._report({"event": "died", "how": f"with code {process.wait()}"})
+
+    def _fetch(self, segment: Segment) -> None:
+        """Copy the checkpoint that a segment resumes from to this node, and delete those that it does not need."""
+        keep = {segment.lineage, segment.parent}
+        for path in self.scratch.iterdir():
+            if path.is_dir() and path.name not in keep:
+                shutil.rmtree(path)
+        for name in self.store.origins(segment, self.setup):
+            if (self.scratch / name).is_dir():
+                return
+            try:
+                self.store.get(name, self.scratch / name)
+                return
+            except Damaged:
+                if f"/{PARTIAL}" not in name:
+                    raise
+
+    def _check(self) -> None:
+        """Refuse to train without the study's data, or if a shared folder is not the driver's."""
+        from mixlaw.runner.batches.shards import open_shards
+
+        folder, runs = self.setup.folder, Path(self.store.root)
+        if not (folder / "manifest.json").exists():
+            raise InputError(f"there is no {folder}; every node must see the study's data folder at the same path")
+        if (data := open_shards(folder).hash) != self.setup.data_hash:
+            raise InputError(f"{folder} holds other data ({data}) than the driver sees ({self.setup.data_hash})")
+        if self.shared and not (runs / ".lock").exists():
+            raise InputError(f"there is no {runs}; put the study on a shared file system, or give a --store")
+
+    def _complain(self, what: str) -> None:
+        with self.log.open("a", encoding="utf-8") as log:
+            log.write(f"{what}\n")
+
+    def _report(self, event: dict[str, Any]) -> None:
+        """Queue an event, with the lines added to the log since the last one."""
+        if self.log.exists():
+            with self.log.open("rb") as log:
+                log.seek(self.log_sent)
+                added = log.read()
+            self.log_sent += len(added)
+            event = {**event, "log": added.decode(errors="replace")}
+        self.events.put(event)
+
+
+def _scratch() -> Path:
+    """A folder of this process on the node's own disk; folders of processes that have ended are deleted."""
+    root = Path(tempfile.gettempdir(), f"mixlaw-{os.getuid()}")
+    for path in root.glob("[0-9]*"):  # beside them is the code that workers of this node have compiled
+        if not path.name.isdecimal() or not is_alive(int(path.name)) or path.name == str(os.getpid()):
+            shutil.rmtree(path, ignore_errors=True)
+    own = root / str(os.getpid())
+    own.mkdir(parents=True, exist_ok=True)
+    return own

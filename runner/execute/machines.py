@@ -1,63 +1,41 @@
-"""Machines, their devices, and what a model size needs of them."""
+"""Where a study trains: on this machine, or on a Ray cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
 from mixlaw.machine import cores, has_gpu_driver
-from mixlaw.runner.models.ladder import shape
-from mixlaw.runner.models.memory import devices_needed
+from mixlaw.runner.execute.queue import RunProgress
+from mixlaw.runner.plan.devices import Machine
 from mixlaw.runner.plan.setup import Setup
+from mixlaw.runner.train.store import Store
 
+if TYPE_CHECKING:
+    from mixlaw.runner.execute.executor import Executor
 
-@dataclass(frozen=True)
-class Machine:
-    """A machine that trains.
-
-    Attributes:
-        name: different for every machine.
-        devices: how many there are to use: GPUs, or cores with one thread each.
-        kind: "cuda" or "cpu".
-        memory: bytes of each device; None where memory sets no limit.
-    """
-
-    name: str
-    devices: int
-    kind: str = "cpu"
-    memory: int | None = None
-
-
-@dataclass(frozen=True)
-class Place:
-    """Devices of one machine that a worker holds."""
-
-    machine: str
-    devices: tuple[int, ...]
-
-    def overlaps(self, other: Place) -> bool:
-        """Whether both hold a device."""
-        return self.machine == other.machine and bool(set(self.devices) & set(other.devices))
-
-    def __str__(self) -> str:
-        return f"{self.machine}:{','.join(map(str, self.devices))}"
+Show = Callable[[RunProgress], None]
 
 
 def this_machine(workers: int | None = None, gpus: int | None = None) -> Machine:
-    """The machine this runs on: its GPUs, or its cores where there are none or none are wanted.
+    """The machine this runs on: its GPUs, or its cores if it has no GPU or `gpus` is 0.
 
     Args:
         workers: most devices to use, at least 1; may be more than there are cores.
         gpus: GPUs to use, in place of all that there are.
 
     Raises:
-        InputError: there are not so many GPUs.
+        InputError: there are fewer GPUs.
     """
-    found = _gpus()
-    if gpus is not None and gpus > found:
-        raise InputError(f"{gpus} GPUs are wanted, {found} are here; give --gpus {found} or leave it out")
-    count = found if gpus is None else gpus
+    present = _gpus()
+    if gpus is not None and gpus > present:
+        raise InputError(f"{gpus} GPUs are wanted, {present} are here; give --gpus {present} or leave it out")
+    count = present if gpus is None else gpus
     if count == 0:
         return Machine("local", workers or cores())
     import torch
@@ -67,7 +45,7 @@ def this_machine(workers: int | None = None, gpus: int | None = None) -> Machine
 
 
 def _gpus() -> int:
-    """GPUs that torch can use; where no driver is, torch is not asked: it takes seconds to load."""
+    """GPUs that torch can use; without a driver torch is not asked, since it takes seconds to load."""
     if not has_gpu_driver():
         return 0
     import torch
@@ -75,48 +53,103 @@ def _gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def needed(setup: Setup, params: int, machines: Sequence[Machine]) -> int:
-    """Devices that a segment of a size takes: as few as hold it, on one machine.
+class Backend(ABC):
+    """Machines that train, and where their checkpoints are kept."""
+
+    @abstractmethod
+    def machines(self) -> Sequence[Machine]:
+        """The machines that can train now."""
+
+    @abstractmethod
+    def trained(self, runs: Path) -> frozenset[str]:
+        """Lineages that have a checkpoint."""
+
+    @abstractmethod
+    def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
+        """The executor that trains on these machines."""
+
+
+@dataclass(frozen=True)
+class Local(Backend):
+    """This machine.
+
+    Attributes:
+        workers: most processes; as many as GPUs, or else cores, if None.
+        gpus: GPUs to use; all if None.
+        launch: command that takes `-m MODULE` and starts one worker, which may span machines; replaces the processes
+            on devices of this one.
+    """
+
+    workers: int | None = None
+    gpus: int | None = None
+    launch: tuple[str, ...] = ()
+
+    def machines(self) -> Sequence[Machine]:
+        """This one; all that `launch` reaches counts as one device."""
+        return [Machine("launched", 1) if self.launch else this_machine(self.workers, self.gpus)]
+
+    def trained(self, runs: Path) -> frozenset[str]:
+        """Lineages that have a checkpoint among the runs."""
+        return frozenset(path.parent.name for path in runs.glob("*/checkpoint"))
+
+    def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
+        """Processes on this machine."""
+        from mixlaw.runner.execute.local import LocalExecutor
+
+        return LocalExecutor(setup, runs, self.machines()[0], show, self.launch)
+
+
+@dataclass(frozen=True)
+class Ray(Backend):
+    """A Ray cluster; nodes see the study's data folder at the same path.
+
+    Attributes:
+        address: as `ray.init` takes it: "auto", "HOST:6379", "ray://HOST:10001".
+        store: fsspec URL of the checkpoints; None keeps them in the study, which every node must see.
+        workers: most devices to use.
+    """
+
+    address: str = "auto"
+    store: str | None = None
+    workers: int | None = None
+
+    def machines(self) -> Sequence[Machine]:
+        """The nodes of the cluster."""
+        from mixlaw.runner.execute.cluster import connect, nodes
+
+        connect(self.address)
+        return nodes()
+
+    def trained(self, runs: Path) -> frozenset[str]:
+        """Lineages that have a checkpoint in the store."""
+        return Store(self.store or str(runs.resolve())).trained()
+
+    def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
+        """The driver of the cluster's workers."""
+        from mixlaw.runner.execute.cluster import RayExecutor
+
+        return RayExecutor(setup, runs, show, self.address, self.store, self.workers)
+
+
+def backend_of(
+    executor: str,
+    workers: int | None = None,
+    gpus: str | None = None,
+    launch: str | None = None,
+    address: str | None = None,
+    store: str | None = None,
+) -> Backend:
+    """Where to train, from the options of a command line.
 
     Raises:
-        InputError: no machine has so many.
+        InputError: `gpus` is not a number, or an option belongs to the other executor.
     """
-    limits = [machine.memory for machine in machines if machine.memory is not None]
-    if not limits:
-        return 1
-    bf16 = machines[0].kind == "cuda"
-    count = devices_needed(shape(params), setup.vocabulary, setup.sequence, min(limits), bf16=bf16)
-    most = max(machine.devices for machine in machines)
-    if count > most:
-        raise InputError(
-            f"{params:,} parameters need {count} devices of {min(limits) / 1e9:.0f} GB and no machine has more than "
-            f"{most}; take more with --gpus or --workers, or let one worker span machines with --launch"
-        )
-    return count
-
-
-class Pool:
-    """The devices that are free.
-
-    Args:
-        machines: with all their devices.
-        held: places that are taken.
-    """
-
-    def __init__(self, machines: Iterable[Machine], held: Iterable[Place] = ()) -> None:
-        self.free = {machine.name: list(range(machine.devices)) for machine in machines}
-        for place in held:
-            self.free[place.machine] = [d for d in self.free.get(place.machine, []) if d not in place.devices]
-
-    def take(self, count: int) -> Place | None:
-        """So many devices of the machine that has least left, so that others stay whole for wide segments."""
-        fitting = [name for name, free in self.free.items() if len(free) >= count]
-        if not fitting:
-            return None
-        name = min(fitting, key=lambda machine: len(self.free[machine]))
-        taken, self.free[name] = self.free[name][:count], self.free[name][count:]
-        return Place(name, tuple(taken))
-
-    def give(self, place: Place) -> None:
-        """Take devices back."""
-        self.free[place.machine] = sorted([*self.free[place.machine], *place.devices])
+    of_ray, of_local = {"--address": address, "--store": store}, {"--gpus": gpus, "--launch": launch}
+    foreign = [name for name, value in (of_local if executor == "ray" else of_ray).items() if value is not None]
+    if foreign:
+        raise InputError(f"the {executor} executor takes no {foreign[0]}; leave it out, or choose the other --executor")
+    if executor == "ray":
+        return Ray(address or "auto", store, workers)
+    if gpus is not None and not gpus.isdecimal():
+        raise InputError(f"--gpus is a number of GPUs of this machine, got {gpus!r}; 4x8 is for --dry-run")
+    return Local(workers, None if gpus is None else int(gpus), tuple(shlex.split(launch or "")))

@@ -93,7 +93,7 @@ def load_start(start: InitialCheckpoint) -> tuple[PreTrainedModel, dict[str, tor
     """
     from safetensors.torch import load_file
 
-    from mixlaw.runner.train.checkpoint import load_model
+    from mixlaw.runner.models.load import load_model
 
     folder = Path(start.path)
     if _hash(_hashed(folder, start.optimizer)) != start.hash:
@@ -177,7 +177,7 @@ def _has_moments(folder: Path, model: PreTrainedModel) -> None:
     """Refuse moments of other parameters: what has none would begin with none, and nobody would notice."""
     from safetensors import safe_open
 
-    from mixlaw.runner.train.checkpoint import MOMENTS
+    from mixlaw.runner.models.llama import MOMENTS
 
     with safe_open(folder / OPTIMIZER, "pt") as file:
         kept = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118

@@ -1,4 +1,4 @@
-"""Llama-architecture models of the ladder, as transformers builds them."""
+"""Llama-architecture models of the ladder, as transformers builds them, and the optimizer that trains them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from mixlaw.runner.models.ladder import Shape
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, LlamaForCausalLM
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of each parameter
 
 
 def config(shape: Shape, vocabulary: int, sequence: int, end: int = 0) -> LlamaConfig:

@@ -1,4 +1,4 @@
-"""Which segment is trained where and when: the executors' order, played through with the time each segment takes."""
+"""Which segment is trained where and when: one queue for a real run, and the same queue played through for a plan."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mixlaw.runner.execute.machines import Machine, Place, Pool
-from mixlaw.runner.execute.queue import critical_paths
+from mixlaw.runner.plan.devices import Machine, Place, Pool
 
 
 @dataclass(frozen=True)
-class Job:
-    """Something to be done after its parent: on so many devices of one machine, for so long."""
+class Requirement:
+    """What a segment requires: its parent to be done, this many devices of one machine, for this long."""
 
     parent: str | None
     devices: int
@@ -21,45 +20,87 @@ class Job:
 
 @dataclass(frozen=True)
 class Slot:
-    """A job in its place, from `begin` to `end` seconds after the start."""
+    """A segment in its place, from `begin` to `end` seconds after the start."""
 
-    job: str
+    lineage: str
     place: Place
     begin: float
     end: float
 
 
-def placed(jobs: Mapping[str, Job], machines: Sequence[Machine]) -> list[Slot]:
-    """Hand jobs out as the executors do: the longest way to go first, as soon as parent and devices are ready.
+class Queue:
+    """Segments to be trained, each after its parent, those with the longest path of descendants first.
 
-    A job that finds too few free devices is waited for, so that small jobs behind it cannot hold a wide one up.
+    If the first one finds too few free devices, the others wait with it: small segments cannot hold a wide one up.
+
+    Args:
+        requirements: by lineage, parents before children.
     """
-    ahead = critical_paths({name: (job.parent, job.seconds) for name, job in jobs.items()})
-    children: dict[str | None, list[str]] = {}
-    for name, job in jobs.items():
-        children.setdefault(job.parent if job.parent in jobs else None, []).append(name)
-    ready = [(-ahead[name], name) for name in children.get(None, [])]
-    heapq.heapify(ready)
-    running: list[tuple[float, str, Place]] = []
-    slots, now, pool = [], 0.0, Pool(machines)
-    while ready or running:
-        while ready and (place := pool.take(jobs[ready[0][1]].devices)) is not None:
-            _, name = heapq.heappop(ready)
-            slots.append(Slot(name, place, now, now + jobs[name].seconds))
-            heapq.heappush(running, (slots[-1].end, name, place))
-        now, finished, place = heapq.heappop(running)
-        pool.give(place)
-        for name in children.get(finished, []):
-            heapq.heappush(ready, (-ahead[name], name))
+
+    def __init__(self, requirements: Mapping[str, Requirement]) -> None:
+        self.requirements = requirements
+        self._priority = {lineage: -length for lineage, length in critical_paths(requirements).items()}
+        self._position = {lineage: index for index, lineage in enumerate(requirements)}
+        self._children: dict[str | None, list[str]] = {}
+        for lineage, requirement in requirements.items():
+            parent = requirement.parent if requirement.parent in requirements else None
+            self._children.setdefault(parent, []).append(lineage)
+        self._ready: list[tuple[float, int, str]] = []
+        for lineage in self._children.get(None, []):
+            self.add(lineage)
+
+    @property
+    def first(self) -> str | None:
+        """The segment to train next; None if none is ready."""
+        return self._ready[0][2] if self._ready else None
+
+    def take(self) -> str:
+        """Remove the first one, to be trained."""
+        return heapq.heappop(self._ready)[2]
+
+    def add(self, lineage: str) -> None:
+        """Make a segment ready, at first or once more."""
+        heapq.heappush(self._ready, (self._priority[lineage], self._position[lineage], lineage))
+
+    def finish(self, lineage: str) -> None:
+        """Count a segment as trained: its children are ready."""
+        for child in self._children.get(lineage, []):
+            self.add(child)
+
+    def behind(self, lineage: str) -> list[str]:
+        """Segments that need this one, directly or not."""
+        below = [lineage]
+        for name in below:
+            below.extend(self._children.get(name, []))
+        return below[1:]
+
+
+def schedule(requirements: Mapping[str, Requirement], machines: Sequence[Machine]) -> list[Slot]:
+    """Play a run through: segments in their places, by the time at which they begin."""
+    queue, pool, slots, now = Queue(requirements), Pool(machines), list[Slot](), 0.0
+    running: list[tuple[float, int, Slot]] = []
+    while queue.first or running:
+        while queue.first and (place := pool.take(requirements[queue.first].devices)) is not None:
+            lineage = queue.take()
+            slots.append(Slot(lineage, place, now, now + requirements[lineage].seconds))
+            heapq.heappush(running, (slots[-1].end, len(slots), slots[-1]))
+        now, _, done = heapq.heappop(running)
+        pool.give(done.place)
+        queue.finish(done.lineage)
     return slots
 
 
-def makespan(jobs: Mapping[str, tuple[str | None, float]], workers: int) -> float:
-    """Time until all jobs are done, given (parent, duration) of each; a job starts after its parent (list scheduling).
+def critical_paths(requirements: Mapping[str, Requirement]) -> dict[str, float]:
+    """Seconds from the beginning of each segment to the end of its longest line of descendants.
 
     Example:
-        >>> makespan({"a": (None, 1.0), "b": ("a", 2.0), "c": ("a", 2.0)}, workers=2)
-        3.0
+        >>> trunk, long, short = (Requirement(p, 1, s) for p, s in ((None, 3.0), ("trunk", 2.0), ("trunk", 1.0)))
+        >>> critical_paths({"trunk": trunk, "long": long, "short": short})
+        {'trunk': 5.0, 'long': 2.0, 'short': 1.0}
     """
-    whole = {name: Job(parent, 1, seconds) for name, (parent, seconds) in jobs.items()}
-    return max((slot.end for slot in placed(whole, [Machine("", workers)])), default=0.0)
+    ahead = {lineage: requirement.seconds for lineage, requirement in requirements.items()}
+    for lineage, requirement in reversed(list(requirements.items())):  # children before their parents
+        if requirement.parent in ahead:
+            parent = requirements[requirement.parent]
+            ahead[requirement.parent] = max(ahead[requirement.parent], parent.seconds + ahead[lineage])
+    return ahead

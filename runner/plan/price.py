@@ -1,30 +1,84 @@
-"""What a plan costs: FLOPs with and without sharing, hours on so many workers, disk."""
+"""What a plan costs: FLOPs with and without sharing; where and when each segment trains, hours, disk, and the bill."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from mixlaw.errors import InputError
 from mixlaw.printable import Printable
 from mixlaw.recipe import Recipe
-from mixlaw.runner.plan import show as plan_text
-from mixlaw.runner.plan.placement import makespan
+from mixlaw.runner.plan.devices import GPUS, Machine, devices_for
+from mixlaw.runner.plan.placement import Requirement, Slot, schedule
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, Tree
+
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """GPUs to plan with, in place of the devices that are here.
+
+    Attributes:
+        gpus: a number of GPUs on one machine, or machines x GPUs ("4x8").
+        gpu: their name, for memory and for the speed of sizes that were not timed on such a GPU.
+        mfu: share of the named GPU's peak FLOPs that those sizes reach.
+        price: of a device for an hour, in any currency.
+
+    Raises:
+        InputError: `gpus` has neither form, the GPU is not in the table, or `mfu` is not a share.
+    """
+
+    gpus: str | None = None
+    gpu: str | None = None
+    mfu: float = 0.4
+    price: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.gpus is not None and not re.fullmatch(r"([1-9][0-9]*x)?[1-9][0-9]*", self.gpus):
+            raise InputError(f"--gpus is a number, or machines x GPUs such as 4x8, got {self.gpus!r}")
+        if self.gpu is not None and self.gpu not in GPUS:
+            raise InputError(f"unknown GPU {self.gpu!r}: --gpu takes {', '.join(GPUS)}")
+        if not 0 < self.mfu <= 1:
+            raise InputError(f"--mfu is a share of the peak, above 0 and up to 1, got {self.mfu}; 0.4 is usual")
+
+    def machines(self) -> list[Machine]:
+        """The machines that `gpus` and `gpu` describe; an empty list if neither is given."""
+        if self.gpus is None and self.gpu is None:
+            return []
+        count, _, each = (self.gpus or "1").rpartition("x")
+        memory = GPUS[self.gpu].memory if self.gpu else None
+        return [Machine(f"node-{index}", int(each), "cuda", memory) for index in range(int(count or 1))]
+
+    def speed(self, setup: Setup, params: int) -> float:
+        """Training tokens per second of a size on one of the named GPUs.
+
+        Example:
+            >>> setup = Setup("", "", vocabulary=32_768, sequence=2048, tasks=())
+            >>> round(Assumptions(gpu="H100", mfu=0.4).speed(setup, 475_854_080))
+            102450
+        """
+        return self.mfu * GPUS[self.gpu or ""].peak / setup.flops(params, 1)
 
 
 @dataclass(frozen=True)
 class Plan(Printable):
-    """A segment tree with its price.
+    """A segment tree with its price, and its schedule on machines.
 
     Attributes:
         tree: segments and recipes.
         setup: how they are trained.
         measured: lineages of recipes that have a record.
         trained: lineages that have a checkpoint.
-        speed: params -> measured training tokens per second of one worker, at least for sizes still to be trained.
-        workers: processes that train at once.
+        speed: params -> training tokens per second of one device, at least for sizes still to be trained.
+        machines: what trains them.
+        assumed: sizes whose speed was not measured -> what it was derived from.
+        price: of a device for an hour, in any currency; None if it was not given.
     """
 
     tree: Tree
@@ -32,14 +86,16 @@ class Plan(Printable):
     measured: frozenset[str]
     trained: frozenset[str]
     speed: Mapping[int, float]
-    workers: int
+    machines: Sequence[Machine]
+    assumed: Mapping[int, str] = field(default_factory=dict)
+    price: float | None = None
 
-    @property
+    @cached_property
     def pending(self) -> list[Segment]:
         """Segments still to be trained or evaluated."""
         return self.tree.needed(self.measured, self.trained)
 
-    @property
+    @cached_property
     def untrained(self) -> list[Segment]:
         """Segments still to be trained."""
         return self.tree.untrained(self.measured, self.trained)
@@ -47,7 +103,7 @@ class Plan(Printable):
     @property
     def flops_shared(self) -> float:
         """FLOPs of the tree, every segment once."""
-        return sum(self.setup.flops(s.recipe.params, s.tokens) for s in self.tree.segments)
+        return self._flops(self.tree.segments)
 
     @property
     def flops_separate(self) -> float:
@@ -55,31 +111,189 @@ class Plan(Printable):
         return sum(self.setup.flops(recipe.params, recipe.tokens) for recipe in self.tree.recipes)
 
     @property
+    def flops_pending(self) -> float:
+        """FLOPs still to be trained."""
+        return self._flops(self.untrained)
+
+    @property
     def tokens_shared(self) -> int:
         """Tokens of the tree, every segment once."""
         return sum(segment.tokens for segment in self.tree.segments)
 
     @property
-    def seconds(self) -> float:
-        """Training time of what is pending on `workers` workers, segments handed out longest way first."""
-        return makespan({s.lineage: (s.parent, self.segment_seconds(s)) for s in self.untrained}, self.workers)
-
-    def segment_seconds(self, segment: Segment) -> float:
-        """Training time of one segment on one worker."""
-        return segment.tokens / self.speed[segment.recipe.params]
+    def disk_bytes(self) -> int:
+        """Disk for a checkpoint at the end of every segment."""
+        return self._disk(self.tree.segments)
 
     @property
-    def disk_bytes(self) -> int:
-        """Disk for a checkpoint (weights and two moments, 4 bytes each) at the end of every segment."""
-        return sum(self.checkpoint_bytes(segment.recipe) for segment in self.tree.segments)
+    def disk_bytes_pending(self) -> int:
+        """Disk for the checkpoints of the segments still to be trained."""
+        return self._disk(self.untrained)
+
+    @cached_property
+    def slots(self) -> list[Slot]:
+        """Untrained segments in their places, in the order in which they begin; evaluation costs next to nothing."""
+        return schedule({segment.lineage: self._requirement(segment) for segment in self.untrained}, self.machines)
+
+    @property
+    def devices(self) -> int:
+        """Devices that train at once."""
+        return sum(machine.devices for machine in self.machines)
+
+    @property
+    def seconds(self) -> float:
+        """Training time of what is pending, from the first segment's beginning to the last one's end."""
+        return max((slot.end for slot in self.slots), default=0.0)
+
+    @property
+    def busy_hours(self) -> float:
+        """Device hours of training."""
+        return sum((slot.end - slot.begin) * len(slot.place.devices) for slot in self.slots) / HOUR
+
+    @property
+    def held_hours(self) -> float:
+        """Device hours to pay for: all devices, until the last segment is done."""
+        return self.seconds * self.devices / HOUR
+
+    @property
+    def bill(self) -> float | None:
+        """Price of the device hours to pay for; None without a price."""
+        return None if self.price is None else self.price * self.held_hours
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
-        return plan_text.as_json(self)
+        slots = {slot.lineage: slot for slot in self.slots}
+        return {
+            "recipes": len(self.tree.recipes),
+            "flops_shared": self.flops_shared,
+            "flops_separate": self.flops_separate,
+            "flops_pending": self.flops_pending,
+            "tokens_shared": self.tokens_shared,
+            "seconds": self.seconds,
+            "devices": self.devices,
+            "machines": [machine.__dict__ for machine in self.machines],
+            "device_hours": self.held_hours,
+            "device_hours_training": self.busy_hours,
+            "price": self.price,
+            "bill": self.bill,
+            "disk_bytes": self.disk_bytes,
+            "disk_bytes_pending": self.disk_bytes_pending,
+            "tokens_per_second": {str(params): speed for params, speed in self.speed.items()},
+            "assumed": {str(params): source for params, source in self.assumed.items()},
+            "segments": [self._segment_json(segment, slots.get(segment.lineage)) for segment in self.tree.segments],
+        }
 
     def __str__(self) -> str:
-        return plan_text.text(self)
+        """The price, then the tree, a line per segment."""
+        rows = self._rows()
+        width = max(len(name) for name, _ in rows)
+        head = [f"{name:>{width}}  {value}" for name, value in rows]
+        slots = {slot.lineage: slot for slot in self.slots}
+        roots = self.tree.children.get(None, [])
+        body = [line for root in roots for line in self._branch(root, slots, "", "")]
+        return "\n".join([self.sentence, *head, "", *body])
+
+    @property
+    def sentence(self) -> str:
+        """One line: how much is left, how long it takes and what it costs."""
+        count = len(self.tree.segments)
+        if not self.pending:
+            return f"Nothing to train: all {count} segments are done."
+        bill = "" if self.bill is None else f", and a bill of {self.bill:,.2f}"
+        return (
+            f"{len(self.pending)} of {count} segments to train or evaluate: about {duration(self.seconds)} of training "
+            f"on {', '.join(map(str, self.machines))}{bill}."
+        )
+
+    def _rows(self) -> list[tuple[str, str]]:
+        """The price as rows of name and value."""
+        sizes = Counter(recipe.params for recipe in self.tree.recipes)
+        saved = 1 - self.flops_shared / self.flops_separate
+        share = f", training in {self.busy_hours / self.held_hours:.0%} of them" if self.held_hours else ""
+        speed = [
+            f"{params / 1e6:.3g}M {value:,.0f} tokens/s a device ({self.assumed.get(params, 'measured')})"
+            for params, value in sorted(self.speed.items())
+        ]
+        count, pending = len(self.tree.segments), len(self.pending)
+        rows = [
+            ("recipes", ", ".join(f"{number} of {params:,} params" for params, number in sorted(sizes.items()))),
+            ("segments", f"{count}, {count - pending} done"),
+            (
+                "FLOPs",
+                f"{self.flops_shared:.3g} shared, {self.flops_separate:.3g} separately: sharing saves {saved:.0%}",
+            ),
+            ("tokens", f"{self.tokens_shared:,} trained, {sum(r.tokens for r in self.tree.recipes):,} separately"),
+            *([("speed", ", ".join(speed))] if speed else []),
+            ("left", f"{self.flops_pending:.3g} FLOPs, about {duration(self.seconds)} of training, evaluation apart"),
+            ("device hours", f"{self.held_hours:,.2f}{share}"),
+            (
+                "disk",
+                f"{self.disk_bytes / 1e6:,.0f} MB of checkpoints, {self.disk_bytes_pending / 1e6:,.0f} MB to come",
+            ),
+        ]
+        return rows if self.bill is None else [*rows, ("bill", f"{self.bill:,.2f} at {self.price:g} per device hour")]
+
+    def _branch(self, segment: Segment, slots: Mapping[str, Slot], lead: str, below: str) -> Iterator[str]:
+        """Lines of a segment and of those behind it."""
+        phase = next(p for p in segment.recipe.phases if p.name == segment.phase)
+        model = f"{segment.recipe.params:,} params, seed {segment.recipe.seed}: " if segment.parent is None else ""
+        run = f" = run {segment.lineage}" if segment.is_run else ""
+        state = self._state(segment.lineage, slots.get(segment.lineage))
+        yield f"{lead}{model}{segment.phase} {segment.tokens:,} tokens ({phase.mixture}){run} [{state}]"
+        children = self.tree.children.get(segment.lineage, [])
+        for child in children:
+            last = child is children[-1]
+            corner, line = ("└─ ", "   ") if last else ("├─ ", "│  ")
+            yield from self._branch(child, slots, below + corner, below + line)
+
+    def _state(self, lineage: str, slot: Slot | None) -> str:
+        if slot is not None:
+            return f"to do, {duration(slot.begin)} to {duration(slot.end)} on {slot.place}"
+        return "measured" if lineage in self.measured else "trained" if lineage in self.trained else "to do"
+
+    def _segment_json(self, segment: Segment, slot: Slot | None) -> dict[str, Any]:
+        return {
+            "lineage": segment.lineage,
+            "parent": segment.parent,
+            "params": segment.recipe.params,
+            "phase": segment.phase,
+            "tokens": segment.tokens,
+            "run": segment.is_run,
+            "measured": segment.lineage in self.measured,
+            "trained": segment.lineage in self.trained,
+            "machine": slot and slot.place.machine,
+            "devices": slot and list(slot.place.devices),
+            "begin": slot and slot.begin,
+            "end": slot and slot.end,
+        }
+
+    def _requirement(self, segment: Segment) -> Requirement:
+        params = segment.recipe.params
+        devices = devices_for(self.setup, params, self.machines)
+        return Requirement(segment.parent, devices, segment.tokens / self.speed[params] / devices)
+
+    def _flops(self, segments: Sequence[Segment]) -> float:
+        return sum(self.setup.flops(segment.recipe.params, segment.tokens) for segment in segments)
+
+    def _disk(self, segments: Sequence[Segment]) -> int:
+        return sum(self.checkpoint_bytes(segment.recipe) for segment in segments)
 
     def checkpoint_bytes(self, recipe: Recipe) -> int:
         """Bytes of one checkpoint: weights, embeddings among them, and two moments of 4 bytes each."""
         return 12 * self.setup.weights(recipe.params)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units that fit.
+
+    Example:
+        >>> duration(42.4), duration(754), duration(3 * 3600 + 125), duration(5e5)
+        ('42 s', '12 min 34 s', '3 h 2 min', '5 d 19 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return "{} min {} s".format(*divmod(round(seconds), 60))
+    if seconds < 86_400:
+        return "{} h {} min".format(*divmod(round(seconds / 60), 60))
+    return "{} d {} h".format(*divmod(round(seconds / 3600), 24))

@@ -1,4 +1,4 @@
-"""Checkpoints: a Hugging Face directory plus optimizer and step, whole or absent, every byte checked on loading."""
+"""Saving and loading checkpoints: a Hugging Face directory plus the optimizer's moments, the step and loop state."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from mixlaw.errors import InputError
 from mixlaw.files import write_json
-from mixlaw.runner.train.checkpoint_files import seal, verify
-from mixlaw.runner.train.parallel import ALONE, Ranks, part, whole
+from mixlaw.runner.models.llama import MOMENTS
+from mixlaw.runner.models.load import hide_progress_bars, load_model
+from mixlaw.runner.train.parallel import ALONE, Ranks, gather_full, shard_like
+from mixlaw.runner.train.store import seal, verify
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
-KEPT = "training.json"  # what the loop has to know beside weights, moments and step
+EXTRA = "training.json"  # state of the loop beside weights, moments and step
 
 
 @dataclass(frozen=True)
-class Restored:
-    """A loaded checkpoint: the model, AdamW's moments by parameter name, the steps done, and what the loop kept."""
+class Checkpoint:
+    """A loaded checkpoint: model (fp32, CPU), AdamW's moments by parameter name, steps done, and the loop's state."""
 
     model: PreTrainedModel
     moments: dict[str, torch.Tensor]
     step: int
-    kept: dict[str, Any]
+    extra: dict[str, Any]
 
 
 def save(
@@ -41,25 +41,25 @@ def save(
     optimizer: torch.optim.Optimizer,
     step: int,
     tokenizer: Path,
-    kept: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
     ranks: Ranks = ALONE,
 ) -> None:
-    """Write a checkpoint to `folder`, which does not exist or may be lost; transformers loads it as it is.
+    """Write a checkpoint to `folder`, replacing an older one; transformers loads it as it is.
 
-    All ranks call it; the first one writes weights and moments whole, so any number of ranks can go on from it.
+    All ranks call it; the first one writes full weights and moments, so that any number of ranks can resume from it.
 
     Args:
-        folder: where; appears under this name only when complete.
+        folder: appears under this name only when complete.
         step: optimizer steps since the start of the recipe.
         tokenizer: folder of the tokenizer files, copied into the checkpoint where they exist.
-        kept: plain data that `load` gives back.
-        ranks: those that share the weights.
+        extra: plain data that `load` returns.
+        ranks: this process among those that train the model.
     """
     weights = _weights(model, ranks) if ranks.shards else None
     moments = _moments(model, optimizer, ranks)
     if ranks.first:
-        _write(folder, model, weights, moments, step, tokenizer, kept or {})
-    ranks.told()  # nobody goes on before it is whole
+        _write(folder, model, weights, moments, step, tokenizer, extra or {})
+    ranks.broadcast()  # no rank continues before it is complete
 
 
 def _write(
@@ -69,15 +69,15 @@ def _write(
     moments: dict[str, torch.Tensor],
     step: int,
     tokenizer: Path,
-    kept: Mapping[str, Any],
+    extra: Mapping[str, Any],
 ) -> None:
-    _without_bars()
+    hide_progress_bars()
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     model.save_pretrained(draft, state_dict=weights)
     save_file(moments, draft / "optimizer.safetensors")
-    write_json(draft / KEPT, kept)
+    write_json(draft / EXTRA, extra)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         if (tokenizer / name).exists():
             shutil.copyfile(tokenizer / name, draft / name)
@@ -86,56 +86,24 @@ def _write(
     seal(draft, folder, step)
 
 
-def _without_bars() -> None:
-    """Proxies load in no time, and the lock of a progress bar is one for all processes: a killed one keeps it."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def load(folder: Path) -> Restored:
-    """Read a checkpoint after checking every file of it.
+def load(folder: Path) -> Checkpoint:
+    """Read a checkpoint after verifying every file of it.
 
     Raises:
         InputError: a file is missing or differs from its checksum.
     """
     step = verify(folder)
-    kept = json.loads((folder / KEPT).read_text(encoding="utf-8")) if (folder / KEPT).exists() else {}
-    return Restored(load_model(folder), load_file(folder / "optimizer.safetensors"), step, kept)
-
-
-def load_model(folder: Path) -> PreTrainedModel:
-    """The model of a Hugging Face directory, in fp32 and without dropout, its weights in memory like fresh ones.
-
-    Raises:
-        InputError: weights are missing or have another shape than its config.json says.
-    """
-    from transformers import AutoModelForCausalLM
-
-    _without_bars()
-    try:
-        found: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, local_files_only=True,
-            output_loading_info=True,
-        )  # fmt: skip
-    except RuntimeError as error:  # of another shape
-        raise InputError(f"the weights in {folder} are not those of its config.json ({error}); mend it") from error
-    model: PreTrainedModel = found[0]
-    told: dict[str, set[str]] = found[1]
-    if told["missing_keys"]:  # transformers would draw them at random
-        raise InputError(f"{folder} lacks the weights {min(told['missing_keys'])}; restore them")
-    for weight in model.parameters():  # out of the memory-mapped file: kernels may round otherwise at odd addresses
-        weight.data = weight.data.clone()
-    return model
+    extra = json.loads((folder / EXTRA).read_text(encoding="utf-8")) if (folder / EXTRA).exists() else {}
+    return Checkpoint(load_model(folder), load_file(folder / "optimizer.safetensors"), step, extra)
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, model: PreTrainedModel, moments: dict[str, torch.Tensor]) -> None:
-    """Put AdamW's moments and step counts back, by parameter name; each rank takes its share of them."""
+    """Put AdamW's moments and step counts back, by parameter name; each rank takes its shard of them."""
     for name, weight in model.named_parameters():
-        kept = {key: moments[f"{key}.{name}"] for key in MOMENTS if f"{key}.{name}" in moments}
-        if kept:  # nothing, if no step was made yet
+        state = {key: moments[f"{key}.{name}"] for key in MOMENTS if f"{key}.{name}" in moments}
+        if state:  # empty before the first step
             optimizer.state[weight] = {
-                k: v.to(weight.device, copy=True) if k == "step" else part(v, weight) for k, v in kept.items()
+                k: v.to(weight.device, copy=True) if k == "step" else shard_like(v, weight) for k, v in state.items()
             }
 
 
@@ -143,7 +111,7 @@ def _moments(model: PreTrainedModel, optimizer: torch.optim.Optimizer, ranks: Ra
     moments = {}
     for name, weight in model.named_parameters():
         for key, value in optimizer.state[weight].items():
-            if (moment := whole(value, ranks)) is not None:
+            if (moment := gather_full(value, ranks)) is not None:
                 moments[f"{key}.{name}"] = moment
     return moments
 
@@ -152,7 +120,7 @@ def _weights(model: PreTrainedModel, ranks: Ranks) -> dict[str, torch.Tensor]:
     """Weights and buffers by name, tied ones once."""
     weights, seen = {}, set()
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen and (full := whole(tensor, ranks)) is not None:
+        if id(tensor) not in seen and (full := gather_full(tensor, ranks)) is not None:
             weights[name] = full
         seen.add(id(tensor))
     return weights

@@ -1,28 +1,41 @@
-"""How fast a segment trains and how far it is: tokens/s, model FLOPs over the device's peak, memory, time left."""
+"""The log of a segment: speed, loss and time left, as JSON lines and by the clients of TensorBoard or Weights & Biases.
+
+Drivers use the sinks too, so torch is imported only where a device is asked.
+"""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from mixlaw.errors import InputError
 from mixlaw.machine import peak_memory
-from mixlaw.runner.train.gpus import GPUS
-from mixlaw.runner.train.parallel import Ranks
-from mixlaw.runner.train.sinks import Entry, Sink
-from mixlaw.runner.train.step import Step
+from mixlaw.runner.plan.devices import GPUS
+from mixlaw.runner.plan.tree import Segment
 
-SECONDS = 10.0  # between two entries
-MARKS = 25  # entries that a segment makes at least, so that short ones leave a curve too
+if TYPE_CHECKING:
+    import torch
+
+    from mixlaw.runner.train.parallel import Ranks
+    from mixlaw.runner.train.step import StepResult
+
+ENTRY_SECONDS = 10.0  # between two entries
+ENTRIES = 25  # that a segment has at least, so that short ones have a curve too
+
+Entry = Mapping[str, Any]
+Sink = Callable[[Entry | None], None]  # None closes it
 
 
 class Meter:
-    """Logs a segment; only the first rank's is used.
+    """Logs the training of a segment; entries of other ranks than the first go nowhere.
 
     Args:
-        ranks: the processes that train it.
+        ranks: this process among those that train it.
         sinks: where entries go.
         flops_per_token: training FLOPs of the model.
         step_tokens: tokens per step.
@@ -34,39 +47,39 @@ class Meter:
     ) -> None:
         self.ranks, self.sinks = ranks, sinks
         self.flops_per_token, self.step_tokens, self.steps = flops_per_token, step_tokens, steps
-        self.began = self.told = time.monotonic()
+        self.last = time.monotonic()
         self.at, self.losses = steps[0], list[float]()
-        self.mark = max(1, (steps[1] - steps[0]) // MARKS)
+        self.mark = max(1, (steps[1] - steps[0]) // ENTRIES)
 
-    def tick(self, step: int, seen: Step, learning_rate: float) -> None:
-        """Count a step; every ten seconds, at each of the marks, and at the end, make an entry."""
-        self.losses.append(seen.loss)
-        if not seen.made:
-            self._tell({"step": step, "event": "left out", "loss": repr(seen.loss), "norm": repr(seen.norm)})
+    def tick(self, step: int, result: StepResult, learning_rate: float) -> None:
+        """Count a step; write an entry every ten seconds, at each 25th of the segment, and at its end."""
+        self.losses.append(result.loss)
+        if result.skipped:
+            self._write({"step": step, "event": "skipped", "loss": repr(result.loss), "norm": repr(result.norm)})
         now = time.monotonic()
         marked = (step + 1 - self.steps[0]) % self.mark == 0
-        if now - self.told < SECONDS and not marked and step + 1 < self.steps[1]:
+        if now - self.last < ENTRY_SECONDS and not marked and step + 1 < self.steps[1]:
             return
-        speed = (step + 1 - self.at) * self.step_tokens / max(now - self.told, 1e-9)
+        speed = (step + 1 - self.at) * self.step_tokens / max(now - self.last, 1e-9)
         entry = {
             "step": step + 1,
             "tokens": (step + 1) * self.step_tokens,
             "loss": sum(self.losses) / len(self.losses),
             "learning_rate": learning_rate,
-            "gradient_norm": seen.norm,
+            "gradient_norm": result.norm,
             "tokens_per_second": speed,
             "mfu": speed * self.flops_per_token / (peak(self.ranks.device) * self.ranks.world),
             "memory_bytes": memory(self.ranks.device),
             "eta_seconds": (self.steps[1] - step - 1) * self.step_tokens / speed,
         }
-        self.told, self.at, self.losses = now, step + 1, []
-        self._tell({name: repr(v) if isinstance(v, float) and v - v != 0 else v for name, v in entry.items()})
+        self.last, self.at, self.losses = now, step + 1, []
+        self._write({name: repr(v) if isinstance(v, float) and v - v != 0 else v for name, v in entry.items()})
 
-    def turned_back(self, step: int, to: int, loss: float) -> None:
-        """Say that the weights were spoilt and training goes on from an earlier checkpoint."""
-        self._tell({"step": step, "event": "turned back", "to": to, "loss": repr(loss)})
+    def rolled_back(self, step: int, to: int, loss: float) -> None:
+        """Log that training diverged and resumes from an earlier checkpoint."""
+        self._write({"step": step, "event": "rolled back", "to": to, "loss": repr(loss)})
 
-    def _tell(self, entry: Entry) -> None:
+    def _write(self, entry: Entry) -> None:
         for sink in self.sinks if self.ranks.first else ():
             sink(entry)
 
@@ -77,20 +90,24 @@ class Meter:
 
 
 def memory(device: torch.device) -> int:
-    """Peak bytes so far: of the accelerator's tensors, or of this process."""
+    """Peak bytes so far: of the GPU's tensors, or of this process."""
     if device.type == "cuda":
+        import torch
+
         return int(torch.cuda.max_memory_allocated(device))
     return peak_memory()
 
 
 @lru_cache(maxsize=4)
 def peak(device: torch.device) -> float:
-    """FLOPs per second that a device can do: dense bf16 by its data sheet, else the best of a few matrix products."""
+    """FLOPs per second of a device: dense bf16 by its data sheet, else the best of a few matrix products."""
+    import torch
+
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        known = [gpu for key, gpu in sorted(GPUS.items(), key=lambda item: len(item[0])) if key in name.split()]
-        if known:
-            return known[-1].peak
+        matches = [gpu for key, gpu in sorted(GPUS.items(), key=lambda item: len(item[0])) if key in name.split()]
+        if matches:
+            return matches[-1].peak
     size, kind = (768, torch.float32) if device.type == "cpu" else (8192, torch.bfloat16)
     one, best = torch.ones(size, size, device=device, dtype=kind), float("inf")
     for _ in range(4):
@@ -98,3 +115,89 @@ def peak(device: torch.device) -> float:
         float((one @ one)[0, 0])
         best = min(best, time.perf_counter() - began)
     return float(2 * size**3 / best)
+
+
+def open_sinks(names: Sequence[str], runs: Path, segment: Segment) -> list[Sink]:
+    """Sinks of a segment: `<lineage>.training.jsonl` in `runs`, and those named.
+
+    Args:
+        names: "tensorboard" writes beside `runs` into tensorboard/<lineage>, "wandb" into the project named after the
+            study, by its own settings and variables (WANDB_MODE=offline keeps it on disk).
+        runs: folder of the study's runs.
+        segment: what is trained; one that resumes appends to its log.
+
+    Raises:
+        InputError: a client is not installed.
+    """
+    check_sinks(names)
+    runs.mkdir(parents=True, exist_ok=True)
+    makers, lineage = {"tensorboard": _tensorboard, "wandb": _wandb}, segment.lineage
+    about = {"lineage": lineage, "phase": segment.phase, "recipe": segment.recipe.as_json()}
+    return [_lines(runs / f"{lineage}.training.jsonl"), *(makers[name](runs.parent, lineage, about) for name in names)]
+
+
+def check_sinks(names: Sequence[str]) -> None:
+    """Find out whether the clients of sinks are installed.
+
+    Raises:
+        InputError: one is not installed.
+    """
+    for name in names:
+        if find_spec(name) is None:
+            raise InputError(f"training.sinks names {name}, which is not installed: pip install {name}")
+
+
+def _lines(path: Path) -> Sink:
+    file = path.open("a", encoding="utf-8")
+
+    def write(entry: Entry | None) -> None:
+        if entry is None:
+            file.close()
+        else:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+
+    return write
+
+
+def _numbers(entry: Entry) -> dict[str, float]:
+    return {name: float(value) for name, value in entry.items() if isinstance(value, int | float) and name != "step"}
+
+
+def _tensorboard(study: Path, lineage: str, about: Mapping[str, Any]) -> Sink:
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(study / "tensorboard" / lineage))
+    writer.add_text("about", json.dumps(about))
+
+    def write(entry: Entry | None) -> None:
+        if entry is None:
+            writer.close()
+            return
+        for name, value in _numbers(entry).items():
+            writer.add_scalar(name, value, entry["step"])
+
+    return write
+
+
+def _wandb(study: Path, lineage: str, about: Mapping[str, Any]) -> Sink:
+    import wandb
+
+    run = wandb.init(
+        project=study.resolve().name,
+        id=lineage,
+        name=lineage,
+        config=dict(about),
+        dir=str(study),
+        resume="allow",
+        reinit="create_new",  # the driver of a Ray cluster logs several at once
+        settings=wandb.Settings(console="off"),  # a worker's stdout belongs to its driver
+    )
+
+    def write(entry: Entry | None) -> None:
+        if entry is None:
+            run.finish()
+        else:
+            run.log(_numbers(entry), step=entry["step"])
+
+    return write

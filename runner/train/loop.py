@@ -18,17 +18,16 @@ from mixlaw.runner.batches.loader import Batches, Tokens
 from mixlaw.runner.models.foreign import load_start
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import initialise, optimizer
+from mixlaw.runner.models.load import load_model
 from mixlaw.runner.models.loss import LossModule
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train import checkpoint
-from mixlaw.runner.train.checkpoint_files import origin, remove
-from mixlaw.runner.train.log import Meter
-from mixlaw.runner.train.parallel import ALONE, Ranks, spread
-from mixlaw.runner.train.schedule import rate
-from mixlaw.runner.train.sinks import Entry, Sink, opened
-from mixlaw.runner.train.spikes import RETURNS, Diverging, Watch
-from mixlaw.runner.train.step import Passes, passes, train_step
+from mixlaw.runner.train.log import Entry, Meter, open_sinks
+from mixlaw.runner.train.parallel import ALONE, Ranks, shard_model
+from mixlaw.runner.train.spikes import ROLLBACKS, Diverging, Watch
+from mixlaw.runner.train.step import rate, step_plan, train_step
+from mixlaw.runner.train.store import FINAL, PARTIAL, origin, partial_name, remove
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,22 +36,23 @@ REPORT_SECONDS = 0.5
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a number, or leaps again and again."""
+    """The loss is not finite or spikes, again after every rollback."""
 
 
 class Stopped(RuntimeError):
-    """Asked to stop; what was done is in a checkpoint."""
+    """Stopped by the caller; a checkpoint holds the progress."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a finished segment leaves.
+    """A finished segment.
 
     Attributes:
-        model: whole, on the device it was trained on; of several ranks only the first has it whole.
-        loss: mean of its last tenth, nats per token.
+        model: fp32, on the device it was trained on; with several ranks only the first has all of it.
+        loss: mean of the last tenth of the steps, nats per token.
         seconds, tokens_per_second: of this call.
-        skipped: steps since the beginning of the recipe that were not made, their batches being bad.
+        skipped: steps skipped for bad batches since the beginning of the recipe.
+        bf16: whether it was computed in bf16.
     """
 
     model: PreTrainedModel
@@ -60,6 +60,7 @@ class Trained:
     seconds: float
     tokens_per_second: float
     skipped: tuple[int, ...] = ()
+    bf16: bool = False
 
 
 def train_segment(
@@ -73,30 +74,30 @@ def train_segment(
     ranks: Ranks = ALONE,
     log: Callable[[Entry | None], None] = lambda entry: None,
 ) -> Trained:
-    """Train a segment and leave `runs/<lineage>/checkpoint`.
+    """Train a segment and write `runs/<lineage>/checkpoint`; all ranks call it.
 
     Args:
-        segment: what to train; its parent's checkpoint lies under `runs`.
+        segment: what to train; its parent's checkpoint is in `runs`.
         setup: hyperparameters and data.
         streams: tokens per domain.
         runs: folder of the study's runs, the same for all ranks.
-        report: told the tokens of the segment done so far, about twice a second.
-        stop: asked after every step; True saves a checkpoint and raises Stopped.
-        saved: told every checkpoint, partial or final, once it is whole on disk.
-        ranks: this process among those that train the segment together; the first one reports, asks and tells.
-        log: told every entry of the segment's log, and None at its end.
+        report: called with the tokens of the segment done so far, about twice a second.
+        stop: called after every step; True saves a checkpoint and raises Stopped.
+        saved: called with every checkpoint, partial or final, once it is complete on disk.
+        ranks: this process among those that train the segment together; these functions are the first one's.
+        log: called with every entry of the segment's log, and None at its end.
 
     Raises:
         InputError: a checkpoint is damaged, or a domain of the recipe has no tokens.
-        Diverged: the loss became infinite or not a number, or leapt, more often than turning back can mend.
-        Stopped: `stop` said so.
+        Diverged: the loss was not finite or spiked again after ROLLBACKS rollbacks.
+        Stopped: `stop` returned True.
     """
     return _Loop(segment, setup, streams, runs, _Calls(report, stop, saved, log), ranks).run()
 
 
 @dataclass(frozen=True)
 class _Calls:
-    """What the caller wants to be told and asked."""
+    """The functions of the caller."""
 
     report: Callable[[int], None]
     stop: Callable[[], bool]
@@ -106,7 +107,7 @@ class _Calls:
 
 @dataclass
 class _State:
-    """What changes from step to step."""
+    """State that changes from step to step."""
 
     losses: LossModule
     adamw: torch.optim.AdamW
@@ -137,12 +138,12 @@ class _Loop:
         self.last = segment.stop // self.step_tokens
         self.watch = Watch(begin=segment.start // self.step_tokens)
         self.tail: list[tuple[int, float]] = []
-        self.passes: Passes = passes(setup, params, ranks)
-        # All segments of a study find what one of them compiled.
+        self.plan = step_plan(setup, params, ranks)
+        # All segments of a study share compiled code.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(runs.resolve().parent / "compiled"))
 
     def run(self) -> Trained:
-        """Train to the end, turning back as often as it helps."""
+        """Train to the end, with rollbacks."""
         state = self._begin(None)
         began, first = time.monotonic(), state.step
         with self._meter(first) as meter:
@@ -150,115 +151,114 @@ class _Loop:
                 try:
                     self._train(state, meter)
                     break
-                except Diverging as spoilt:
-                    if self.watch.returns > RETURNS:
+                except Diverging as diverging:
+                    if self.watch.rollbacks > ROLLBACKS:
                         raise Diverged(
-                            f"the loss is {spoilt.loss} at step {state.step} of {self.segment.lineage}, though it "
-                            f"turned back {RETURNS} times; lower training.learning_rate"
-                        ) from spoilt
-                    at, state = state.step, self._begin(spoilt.step)
-                    meter.turned_back(at, state.step, spoilt.loss)
+                            f"the loss is {diverging.loss} at step {state.step} of {self.segment.lineage} after "
+                            f"{ROLLBACKS} rollbacks; lower training.learning_rate"
+                        ) from diverging
+                    at, state = state.step, self._begin(diverging.step)
+                    meter.rolled_back(at, state.step, diverging.loss)
         seconds = time.monotonic() - began
         self._finish(state)
         done = max(1, (self.last - first) // 10)
         tail = [loss for step, loss in self.tail if step >= self.last - done]
         mean = sum(tail) / len(tail) if tail else float("nan")
         speed = (self.last - first) * self.step_tokens / max(seconds, 1e-9)
-        return Trained(self._whole(state), mean, seconds, speed, tuple(self.watch.skipped))
+        return Trained(self._full_model(state), mean, seconds, speed, tuple(self.watch.skipped), self.ranks.bf16)
 
     def _train(self, state: _State, meter: Meter) -> None:
         """Step by step to the end of the segment.
 
         Raises:
             Diverging: too many bad steps in a row.
-            Stopped: the caller wants it.
+            Stopped: the caller's `stop` returned True.
         """
-        kept = told = time.monotonic()
+        saved = reported = time.monotonic()
         while state.step < self.last:
             step = state.step
             if not self.watch.skips(step):
                 self._step(state, meter)
             state.step += 1
             now = time.monotonic()
-            if now - told > REPORT_SECONDS and self.ranks.first:
+            if now - reported > REPORT_SECONDS and self.ranks.first:
                 self.calls.report(state.step * self.step_tokens - self.segment.start)
-                told = now
+                reported = now
             if state.step < self.last:
-                stop, late = self.ranks.decided(self.calls.stop(), now - kept > self.setup.checkpoint_seconds)
+                stop, late = self.ranks.agreed(self.calls.stop(), now - saved > self.setup.checkpoint_seconds)
                 if stop or late:
                     self._save_partial(state)
-                    kept = now
+                    saved = now
                 if stop:
                     raise Stopped(self.segment.lineage)
 
     def _step(self, state: _State, meter: Meter) -> None:
-        """Train on the batch of a step, unless its loss says better not."""
+        """Train on the batch of a step, unless it is a bad one."""
         step = state.step
         tokens = torch.from_numpy(self.batches.at(step, self.ranks.rank, self.ranks.world))
         factor = rate(self.segment.recipe, step * self.step_tokens, self.rules.warmup_tokens)
-        seen = train_step(
+        result = train_step(
             state.losses,
             state.adamw,
             tokens,
             self.rules.learning_rate * factor,
             sequences=self.sequences,
-            at_once=self.passes.sequences,
+            micro_batch=self.plan.micro_batch,
             ranks=self.ranks,
-            judge=lambda loss, norm: self.watch.made(step, loss, norm),
+            accept=lambda loss, norm: self.watch.accepts(step, loss, norm),
         )
-        self.tail.append((step, seen.loss))
-        meter.tick(step, seen, self.rules.learning_rate * factor)
-        if step + 1 == self.last and not math.isfinite(seen.loss + seen.norm):
-            raise self.watch.spoilt(step, seen.loss)
+        self.tail.append((step, result.loss))
+        meter.tick(step, result, self.rules.learning_rate * factor)
+        if step + 1 == self.last and not math.isfinite(result.loss + result.norm):
+            raise self.watch.diverging(step, result.loss)
 
     def _begin(self, most: int | None) -> _State:
-        """Model, optimizer and step to go on from, with at most so many steps done."""
-        found = origin(self.segment, self.setup, self.runs, most)
-        step, moments, kept = 0, dict[str, torch.Tensor](), {}
-        if found is not None:
-            restored = checkpoint.load(found)
-            model, moments, step, kept = restored.model, restored.moments, restored.step, restored.kept
+        """Model, optimizer and step to resume from, with at most this many steps done."""
+        folder = origin(self.segment, self.setup, self.runs, most)
+        step, moments, extra = 0, dict[str, torch.Tensor](), {}
+        if folder is not None:
+            loaded = checkpoint.load(folder)
+            model, moments, step, extra = loaded.model, loaded.moments, loaded.step, loaded.extra
         elif self.setup.start is not None:
             model, moments = load_start(self.setup.start)
         else:
             size, seed = shape(self.segment.recipe.params), self.segment.recipe.seed
             model = initialise(size, self.setup.vocabulary, self.setup.sequence, seed, self.setup.end)
         model.train(False)  # no dropout, which foreign models may have: a resumed run could not repeat it
-        losses = spread(model, self.ranks, recompute=self.passes.recompute, compiled=self.passes.compiled)
+        losses = shard_model(model, self.ranks, recompute=self.plan.recompute, compiled=self.plan.compiled)
         adamw = optimizer(model, self.rules.learning_rate, self.rules.beta2)
         checkpoint.restore_moments(adamw, model, moments)
         phases = self.segment.recipe.phases
         begins = [sum(phase.tokens for phase in phases[:index]) for index in range(len(phases))]
-        self.watch.go_on(kept, same_phase=step * self.step_tokens not in begins)
+        self.watch.resume(extra, same_phase=step * self.step_tokens not in begins)
         return _State(losses, adamw, step)
 
     def _save(self, folder: Path, state: _State) -> None:
-        kept = self.watch.as_json()
-        model, ranks = state.losses.model, self.ranks
-        checkpoint.save(folder, model, state.adamw, state.step, self.setup.tokenizer, kept, ranks)
-        if ranks.first:
+        extra, model = self.watch.as_json(), state.losses.model
+        checkpoint.save(folder, model, state.adamw, state.step, self.setup.tokenizer, extra, self.ranks)
+        if self.ranks.first:
             self.calls.saved(folder)
 
     def _save_partial(self, state: _State) -> None:
-        """Write a checkpoint inside the segment; the one before it goes only once the new one is whole."""
-        older = list(self.home.glob("partial-*"))
-        newest = self.home / f"partial-{state.step:012}"
+        """Write a checkpoint inside the segment; the previous one is deleted once the new one is complete."""
+        older = list(self.home.glob(f"{PARTIAL}*"))
+        newest = self.home / partial_name(state.step)
         self._save(newest, state)
         for path in older if self.ranks.first else ():
             if path != newest:
                 remove(path)
 
     def _finish(self, state: _State) -> None:
-        """Leave the final checkpoint and nothing beside it."""
-        if not self.ranks.decided((self.home / "checkpoint").exists())[0]:
-            self._save(self.home / "checkpoint", state)
-        for partial in self.home.glob("partial-*") if self.ranks.first else ():
+        """Write the final checkpoint and delete the partial ones."""
+        if not self.ranks.agreed((self.home / FINAL).exists())[0]:
+            self._save(self.home / FINAL, state)
+        for partial in self.home.glob(f"{PARTIAL}*") if self.ranks.first else ():
             remove(partial)
 
-    def _whole(self, state: _State) -> PreTrainedModel:
-        """The model to evaluate: its weights together again, where they were shared."""
+    def _full_model(self, state: _State) -> PreTrainedModel:
+        """The model to evaluate: read back from the checkpoint by the first rank if the weights are sharded."""
         if self.ranks.shards and self.ranks.first:
-            model = checkpoint.load_model(self.home / "checkpoint")
+            model = load_model(self.home / FINAL)
             model.to(self.ranks.device)  # type: ignore[arg-type]
             return model
         trained: PreTrainedModel = state.losses.model
@@ -268,9 +268,8 @@ class _Loop:
     def _meter(self, first: int) -> Iterator[Meter]:
         """A meter that logs into the study, closed at the end."""
         recipe = self.segment.recipe
-        sinks: list[Sink] = []
-        if self.ranks.first and first < self.last:
-            sinks = [*opened(self.setup.sinks, self.runs, self.segment), self.calls.log]
+        logs = self.ranks.first and first < self.last
+        sinks = [*open_sinks(self.setup.sinks, self.runs, self.segment), self.calls.log] if logs else []
         meter = Meter(self.ranks, sinks, self.setup.flops(recipe.params, 1), self.step_tokens, (first, self.last))
         try:
             yield meter

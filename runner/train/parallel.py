@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mixlaw.runner.models.loss import LossModule
 
-WAIT = timedelta(days=7)  # for an order: a worker may idle that long between two segments
+TIMEOUT = timedelta(days=7)  # of collectives: a worker may wait that long for its next segment
 CPU = torch.device("cpu")
 
 
@@ -39,30 +39,30 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process speaks for all: talks, logs, writes."""
+        """Whether this rank reports, logs and writes for all."""
         return self.rank == 0
 
     @property
     def shards(self) -> bool:
-        """Whether weights are FSDP's; alone on a CPU they are plain tensors."""
+        """Whether FSDP2 shards the weights; a single CPU process keeps plain tensors."""
         return self.world > 1 or self.bf16
 
     def total(self, value: torch.Tensor) -> float:
-        """Sum of a number over all processes."""
+        """Sum of a number over all ranks; all of them call it."""
         if self.world > 1:
             distributed.all_reduce(value)
         return float(value)
 
-    def decided(self, *answers: bool) -> tuple[bool, ...]:
-        """The first process's answers."""
+    def agreed(self, *answers: bool) -> tuple[bool, ...]:
+        """The first rank's answers; all ranks call it."""
         if self.world == 1:
             return answers
-        said = torch.tensor(answers)
-        distributed.broadcast(said, src=0)
-        return tuple(said.tolist())
+        shared = torch.tensor(answers)
+        distributed.broadcast(shared, src=0)
+        return tuple(shared.tolist())
 
-    def told(self, value: Any = None) -> Any:
-        """What the first process says."""
+    def broadcast(self, value: Any = None) -> Any:
+        """The first rank's value; all ranks call it."""
         if self.world == 1:
             return value
         box = [value]
@@ -75,10 +75,9 @@ ALONE = Ranks()
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """This process among those that torchrun started, or alone; on the GPU of its number where there are GPUs.
+    """This process among those that torchrun started, or alone; on the GPU with its local rank if there are GPUs.
 
-    bf16 goes through FSDP on a single GPU too: then a model's numbers do not depend on how many GPUs trained it, but
-    for the order of sums.
+    A single GPU uses FSDP2 too, for its bf16: results then depend on the number of GPUs only by the order of sums.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     gpu = torch.cuda.is_available()
@@ -90,7 +89,7 @@ def joined() -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     store = None if "RANK" in os.environ else HashStore()
     backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
-    distributed.init_process_group(backend, timeout=WAIT, store=store, rank=rank, world_size=world)
+    distributed.init_process_group(backend, timeout=TIMEOUT, store=store, rank=rank, world_size=world)
     try:
         yield Ranks(rank, world, device, bf16=gpu)
     finally:
@@ -103,22 +102,22 @@ def layers(model: torch.nn.Module) -> list[torch.nn.Module]:
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
-def spread(model: Any, ranks: Ranks, *, recompute: bool = False, compiled: bool = False) -> LossModule:
-    """A model ready to train: moved to the device, its weights shared by the ranks.
+def shard_model(model: Any, ranks: Ranks, *, recompute: bool = False, compiled: bool = False) -> LossModule:
+    """A model ready to train: moved to the device, its parameters sharded across ranks; all ranks call it.
 
-    Every decoder layer is one unit of FSDP2, embeddings and last norm another. Under bf16 the weights that a layer
+    Every decoder layer is one FSDP2 unit, embeddings and last norm another. Under bf16 the weights that a layer
     gathers are bf16, half the bytes of gathering fp32 and casting (autocast); gradients are summed over ranks in fp32.
 
     Args:
         model: the whole model on the CPU, the same on every rank; its layers are changed in place.
-        recompute: keep a layer's input alone and compute the rest again in the backward pass.
+        recompute: activation checkpointing: keep only a layer's input and recompute the rest in the backward pass.
         compiled: compile each layer; layers of one shape share the code.
     """
     for layer in layers(model):
         forward = layer.forward
         if recompute:
             forward = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
-        layer.forward = torch.compile(forward) if compiled else forward  # hooks of FSDP stay outside
+        layer.forward = torch.compile(forward) if compiled else forward  # FSDP's hooks stay outside
     losses = LossModule(model, compiled)
     if not ranks.shards:
         return losses
@@ -132,19 +131,19 @@ def spread(model: Any, ranks: Ranks, *, recompute: bool = False, compiled: bool 
     return losses.to(ranks.device)
 
 
-def whole(tensor: torch.Tensor, ranks: Ranks) -> torch.Tensor | None:
-    """A shared tensor put together on the first rank's CPU, None on the others; all ranks call it in the same order."""
+def gather_full(tensor: torch.Tensor, ranks: Ranks) -> torch.Tensor | None:
+    """A sharded tensor gathered on the first rank's CPU, None on the others; all ranks call it in the same order."""
     full = tensor.detach()
     if hasattr(full, "full_tensor"):
         full = full.full_tensor()
     return full.cpu().contiguous() if ranks.first else None
 
 
-def part(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """This rank's share of a whole tensor, placed as `like` is; all ranks hold the whole."""
+def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """This rank's shard of a full tensor, sharded and placed as `like` is; every rank holds the full one."""
     if hasattr(like, "full_tensor"):
         from torch.distributed.tensor import DTensor, distribute_tensor
 
-        shared: DTensor = like  # type: ignore[assignment]
-        return distribute_tensor(tensor.to(like.device), shared.device_mesh, shared.placements, src_data_rank=None)
+        sharded: DTensor = like  # type: ignore[assignment]
+        return distribute_tensor(tensor.to(like.device), sharded.device_mesh, sharded.placements, src_data_rank=None)
     return tensor.to(like.device, copy=True)

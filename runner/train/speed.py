@@ -1,4 +1,4 @@
-"""How fast this machine trains a size: a few real steps, timed, and remembered in the study."""
+"""Training speed of a size on this machine: a few real steps, timed once and stored in the study."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WARM, TIMED = 2, 5  # steps
 
 
 def tokens_per_second(params: int, setup: Setup) -> float:
-    """Training speed of one worker, on a GPU or with one thread: the median of a few timed steps on random tokens."""
+    """Training speed of one worker, on a GPU or one thread: from the median of a few steps on random tokens."""
     import torch
 
     from mixlaw.runner.train.parallel import joined
@@ -35,40 +35,40 @@ def tokens_per_second(params: int, setup: Setup) -> float:
 
 
 def _seconds(params: int, setup: Setup, ranks: Ranks) -> list[float]:
-    """Seconds of each step."""
+    """Seconds of each step, warm-up included."""
     import torch
 
     from mixlaw.runner.models.foreign import load_start
     from mixlaw.runner.models.llama import initialise, optimizer
-    from mixlaw.runner.train.parallel import spread
-    from mixlaw.runner.train.step import passes, train_step
+    from mixlaw.runner.train.parallel import shard_model
+    from mixlaw.runner.train.step import step_plan, train_step
 
-    cut, rules, seconds = passes(setup, params, ranks), setup.hyperparameters(params), []
+    steps, rules, seconds = step_plan(setup, params, ranks), setup.hyperparameters(params), []
     size = shape(params)
     model = load_start(setup.start)[0] if setup.start else initialise(size, setup.vocabulary, setup.sequence, seed=0)
-    losses = spread(model, ranks, recompute=cut.recompute, compiled=cut.compiled)
+    losses = shard_model(model, ranks, recompute=steps.recompute, compiled=steps.compiled)
     adamw = optimizer(model, rules.learning_rate, rules.beta2)
     noise = torch.Generator().manual_seed(0)
     for _ in range(WARM + TIMED):
         tokens = torch.randint(setup.vocabulary, (setup.sequences(params), setup.sequence + 1), generator=noise)
         began = time.perf_counter()
-        train_step(losses, adamw, tokens, rules.learning_rate, at_once=cut.sequences, ranks=ranks)
+        train_step(losses, adamw, tokens, rules.learning_rate, micro_batch=steps.micro_batch, ranks=ranks)
         seconds.append(time.perf_counter() - began)
     return seconds
 
 
-def calibrated(sizes: list[int], setup: Setup, memory: Path) -> dict[int, float]:
-    """Tokens per second for each size; measured where `memory` does not hold this machine and setting yet."""
-    known = remembered(sizes, setup, memory)
+def measure_speeds(sizes: list[int], setup: Setup, memory: Path) -> dict[int, float]:
+    """Tokens per second for each size; measured and added to `memory` if missing for this machine and setup."""
+    known = known_speeds(sizes, setup, memory)
     missing = {size: tokens_per_second(size, setup) for size in sizes if size not in known}
     if missing:
-        written = _read(memory) | {_key(size, setup): speed for size, speed in missing.items()}
-        write_json(memory, written)
+        speeds = _read(memory) | {_key(size, setup): speed for size, speed in missing.items()}
+        write_json(memory, speeds)
     return {size: (known | missing)[size] for size in sizes}
 
 
-def remembered(sizes: list[int], setup: Setup, memory: Path) -> dict[int, float]:
-    """Tokens per second for the sizes that were timed on this machine with this setting."""
+def known_speeds(sizes: list[int], setup: Setup, memory: Path) -> dict[int, float]:
+    """Tokens per second for those sizes that were timed on this machine with this setup."""
     known = _read(memory)
     return {size: known[_key(size, setup)] for size in sizes if _key(size, setup) in known}
 

@@ -1,13 +1,13 @@
-"""Steps that are not made: batches whose loss leaps or is no number, and those that spoilt the weights.
+"""Skipped steps: batches whose loss spikes or is not finite; after eight in a row, a rollback.
 
-A step is judged before the weights change. Its loss is bad if it or the gradient is no number, or if it lies six
+A step is judged before the weights change. It is bad if its loss or gradient is not finite, or if the loss is six
 standard deviations above the last 128 steps of the phase (the rule of OLMo 2, arXiv:2501.00656) and a tenth above
-their mean. A single bad batch is left out. Eight in a row mean that the weights themselves are spoilt: training goes
-back to the last checkpoint before them and leaves out those batches and the eight before them, as PaLM did
-(Chowdhery et al. 2022, arXiv:2204.02311, section 5.1).
+their mean. A single bad batch is skipped. Eight in a row mean that the weights are damaged: training rolls back to the
+last checkpoint before them and skips those batches and the eight before them, as PaLM did (Chowdhery et al. 2022,
+arXiv:2204.02311, section 5.1).
 
-All of it follows from the losses alone, and the recent ones stand in every checkpoint: a run that was killed leaves out
-the same batches.
+All of it follows from the losses alone, and every checkpoint holds the recent ones: a run that was killed skips the
+same batches.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-WINDOW, LEAST = 128, 64  # steps that tell what is usual; fewer than the second tell nothing
+WINDOW, LEAST = 128, 64  # most recent steps to compare with, and fewest: with less history nothing is a spike
 DEVIATIONS, RISE = 6.0, 0.1
-IN_A_ROW, BEFORE = 8, 8  # bad steps that mean spoilt weights, and batches left out before the first of them
-RETURNS = 3  # to a checkpoint, in one segment
+IN_A_ROW, BEFORE = 8, 8  # bad steps that cause a rollback, and batches skipped before the first of them
+ROLLBACKS = 3  # in one segment
 
 
 class Diverging(Exception):
-    """The weights are spoilt; training goes on from a checkpoint of at most `step` steps."""
+    """The weights are damaged; training must resume from a checkpoint of at most `step` steps."""
 
     def __init__(self, step: int, loss: float) -> None:
         super().__init__(f"loss {loss} after step {step}")
@@ -38,11 +38,11 @@ class Watch:
 
     Attributes:
         begin: first step of the segment.
-        recent: losses of the last steps made in this phase.
-        skipped: steps not made since the beginning of the recipe.
-        marked: steps that will not be made.
+        recent: losses of the last steps of this phase that were not skipped.
+        skipped: steps skipped since the beginning of the recipe.
+        marked: steps to skip without a look at their batch.
         bad: bad steps in a row.
-        returns: how often training went back.
+        rollbacks: so far in this segment.
     """
 
     begin: int = 0
@@ -50,13 +50,13 @@ class Watch:
     skipped: list[int] = field(default_factory=list)
     marked: set[int] = field(default_factory=set)
     bad: int = 0
-    returns: int = 0
+    rollbacks: int = 0
 
-    def made(self, step: int, loss: float, norm: float) -> bool:
-        """Whether a step is to be made, given its loss and the norm of its gradient.
+    def accepts(self, step: int, loss: float, norm: float) -> bool:
+        """Whether a step may update the weights, given its loss and the norm of its gradient.
 
         Raises:
-            Diverging: it is the eighth in a row that is not.
+            Diverging: it is the eighth bad one in a row.
         """
         if self._usual(loss) and math.isfinite(norm):
             self.recent.append(loss)
@@ -65,18 +65,18 @@ class Watch:
         self.skipped.append(step)
         self.bad += 1
         if self.bad >= IN_A_ROW:
-            raise self.spoilt(step, loss)
+            raise self.diverging(step, loss)
         return False
 
-    def spoilt(self, step: int, loss: float) -> Diverging:
-        """Mark the bad steps up to `step` and those before them, to be left out next time."""
+    def diverging(self, step: int, loss: float) -> Diverging:
+        """Mark the bad steps up to `step` and those before them, to be skipped after the rollback."""
         first = max(self.begin, step - self.bad + 1 - BEFORE)
         self.marked |= set(range(first, step + 1))
-        self.returns += 1
+        self.rollbacks += 1
         return Diverging(first, loss)
 
     def skips(self, step: int) -> bool:
-        """Whether a step is left out without a look at its batch."""
+        """Whether a step is marked; counts it as skipped."""
         if step not in self.marked:
             return False
         self.skipped.append(step)
@@ -92,12 +92,12 @@ class Watch:
         return loss <= mean + max(DEVIATIONS * deviation, RISE * mean)
 
     def as_json(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """State for a checkpoint."""
         return {"losses": list(self.recent), "skipped": self.skipped, "bad": self.bad}
 
-    def go_on(self, kept: Mapping[str, Any], same_phase: bool) -> None:
-        """Take up what a checkpoint kept; losses of another phase do not tell what is usual in this one."""
+    def resume(self, state: Mapping[str, Any], same_phase: bool) -> None:
+        """Restore the state of a checkpoint; losses of another phase are no measure for this one."""
         self.recent.clear()
-        self.recent.extend(kept.get("losses", ()) if same_phase else ())
-        self.skipped = list(kept.get("skipped", ()))
-        self.bad = int(kept.get("bad", 0)) if same_phase else 0
+        self.recent.extend(state.get("losses", ()) if same_phase else ())
+        self.skipped = list(state.get("skipped", ()))
+        self.bad = int(state.get("bad", 0)) if same_phase else 0

@@ -1,54 +1,86 @@
-"""One optimizer step: forward and backward in as many passes as memory wants, clipped, judged, made or left out."""
+"""One optimizer step: its learning rate, forward and backward in micro-batches that fit, clipping, the update."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from mixlaw.recipe import Decay, Recipe, Schedule
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.loss import IGNORED, LossModule
-from mixlaw.runner.models.memory import USABLE, sequences_at_once, training_bytes
+from mixlaw.runner.models.memory import USABLE, largest_micro_batch, training_bytes
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.train.parallel import ALONE, Ranks
 
-CLIP = 1.0  # norm of the gradient
-CPU_TOKENS = 2048  # of one pass on a CPU: activations of more leave its caches
+CLIP = 1.0  # largest norm of the gradient (GPT-3, Brown et al. 2020)
+CPU_TOKENS = 2048  # of a micro-batch on a CPU: activations of more leave its caches
+
+
+def rate(recipe: Recipe, position: int, warmup: int) -> float:
+    """Learning rate over the peak for the step that begins after `position` tokens.
+
+    Linear warm-up over `warmup` tokens, times the schedule: warmup-stable-decay goes through every phase from where the
+    one before it ended (1 at first) to its `lr_end`, in the phase's shape; cosine is one half wave over all tokens, to
+    the last phase's `lr_end`.
+    """
+    warm = min(1.0, (position + 1) / warmup) if warmup else 1.0
+    if recipe.schedule is Schedule.COSINE:
+        end = recipe.cosine_end
+        return warm * (end + (1 - end) * fall(Decay.COSINE, position / recipe.tokens))
+    level, begin = 1.0, 0
+    for phase in recipe.phases:
+        end = 1.0 if phase.lr_end is None else phase.lr_end
+        if position < begin + phase.tokens:
+            done = (position - begin) / phase.tokens
+            if phase.decay is Decay.LINEAR:
+                return warm * (level + (end - level) * done)
+            return warm * (end + (level - end) * fall(phase.decay, done))
+        level, begin = end, begin + phase.tokens
+    return warm * level
+
+
+def fall(decay: Decay, done: float) -> float:
+    """The rest of a decay from 1 to 0 after the share `done` of it."""
+    if decay is Decay.COSINE:
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1 - (math.sqrt(done) if decay is Decay.ONE_SQRT else done)
 
 
 @dataclass(frozen=True)
-class Step:
-    """What a step saw: its mean loss (nats per token), the norm of its gradient, and whether it was made."""
+class StepResult:
+    """Mean loss of a step (nats per token), norm of its gradient before clipping, and whether it was skipped."""
 
     loss: float
     norm: float
-    made: bool = True
+    skipped: bool = False
 
 
 @dataclass(frozen=True)
-class Passes:
-    """How a step is computed: sequences on a device at once, activations computed again or kept, layers compiled."""
+class StepPlan:
+    """How a step is computed: sequences per device and forward pass, activation checkpointing, compiled layers."""
 
-    sequences: int
+    micro_batch: int
     recompute: bool = False
     compiled: bool = False
 
 
-def passes(setup: Setup, params: int, ranks: Ranks) -> Passes:
-    """The largest passes that fit: as the study says, or by the estimate of memory, or by the caches of a CPU."""
+def step_plan(setup: Setup, params: int, ranks: Ranks) -> StepPlan:
+    """The largest micro-batches that fit: the study's setting, the estimate of a GPU's memory, or a CPU's caches."""
     rows = -(-setup.sequences(params) // ranks.world)
     compiled = ranks.device.type != "cpu" if setup.compile is None else setup.compile
     if setup.micro_batch or ranks.device.type == "cpu":
         most = setup.micro_batch or max(1, CPU_TOKENS // setup.sequence)
-        return Passes(min(rows, most), bool(setup.recompute), compiled)
+        return StepPlan(min(rows, most), bool(setup.recompute), compiled)
     size, memory = shape(params), torch.cuda.mem_get_info(ranks.device)[1]
     one = training_bytes(size, setup.vocabulary, setup.sequence, 1, ranks=ranks.world, bf16=True, accumulate=True)
     recompute = one > USABLE * memory if setup.recompute is None else setup.recompute
-    most = sequences_at_once(
+    most = largest_micro_batch(
         size, setup.vocabulary, setup.sequence, rows, memory, ranks=ranks.world, bf16=True, recompute=recompute
     )
-    return Passes(most, recompute, compiled)
+    return StepPlan(most, recompute, compiled)
 
 
 def train_step(
@@ -58,21 +90,21 @@ def train_step(
     learning_rate: float,
     *,
     sequences: int | None = None,
-    at_once: int | None = None,
+    micro_batch: int | None = None,
     ranks: Ranks = ALONE,
-    judge: Callable[[float, float], bool] = lambda loss, norm: True,
-) -> Step:
-    """Make one step on the tokens of all ranks together.
+    accept: Callable[[float, float], bool] = lambda loss, norm: True,
+) -> StepResult:
+    """One step on the tokens of all ranks together; all ranks call it.
 
     Args:
-        losses: the model, answering with summed losses.
+        losses: the model, returning summed losses.
         adamw: its optimizer.
         tokens: this rank's sequences, shape (rows, sequence + 1).
         learning_rate: of this step.
-        sequences: those of all ranks; by default this rank's rows are all.
-        at_once: sequences of one pass; ranks make equally many passes, with sequences that do not count where a rank
-            has fewer.
-        judge: told loss and gradient norm; False leaves the step out.
+        sequences: on all ranks together; by default those of this rank are all.
+        micro_batch: sequences per forward and backward pass; all of them if None. Every rank makes the same number of
+            passes, with sequences that do not count if it has fewer.
+        accept: whether to update the weights, given loss and gradient norm; False skips the step.
     """
     sequences = sequences or len(tokens)
     width = tokens.shape[1] - 1
@@ -80,26 +112,26 @@ def train_step(
     inputs, labels = _padded(tokens, rows)
     inputs, labels = inputs.to(ranks.device), labels.to(ranks.device)
     total = torch.zeros((), device=ranks.device)
-    for start in range(0, rows, at_once or rows):
-        here = slice(start, start + (at_once or rows))
+    for start in range(0, rows, micro_batch or rows):
+        here = slice(start, start + (micro_batch or rows))
         loss = losses(inputs[here], labels[here])
-        # FSDP takes the mean over ranks, each of which has its share of the sum.
+        # FSDP averages gradients over ranks, each of which has its share of the sum.
         (loss * (ranks.world / (sequences * width))).backward()
         total += loss.detach()
     norm = torch.nn.utils.clip_grad_norm_(losses.parameters(), CLIP)
     norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
     mean, length = ranks.total(total) / (sequences * width), float(norm)
-    made = judge(mean, length)
-    if made:
+    accepted = accept(mean, length)
+    if accepted:
         for group in adamw.param_groups:
             group["lr"] = learning_rate
         adamw.step()
     adamw.zero_grad(set_to_none=True)
-    return Step(mean, length, made)
+    return StepResult(mean, length, not accepted)
 
 
 def _padded(tokens: torch.Tensor, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and labels of `rows` sequences, those that are missing without labels."""
+    """Inputs and labels of `rows` sequences; sequences added to fill up have no labels that count."""
     inputs, labels = tokens[:, :-1], tokens[:, 1:]
     missing = rows - len(tokens)
     if missing:

@@ -1,28 +1,124 @@
-"""Checkpoints in any place that fsspec reaches: S3, Google Cloud, a shared folder; whole or absent, like on disk.
+"""Checkpoints as folders, on disk or in any store that fsspec reaches: whole or absent, every byte verified.
 
-A checkpoint is a folder `LINEAGE/checkpoint` or `LINEAGE/partial-STEP`. Its `state.json`, which holds the checksums of
-the other files and its own, is written last and deleted first: without it there is no checkpoint, and one whose files
-do not add up to it is damaged.
+A checkpoint is a folder `LINEAGE/checkpoint` or `LINEAGE/partial-STEP`. Its `state.json` holds the checksums of the
+other files and its own. In an object store it is written last and deleted first: without it there is no checkpoint, and
+one whose files do not match it is damaged. Drivers and nodes use this module, so it imports neither torch nor
+transformers.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from mixlaw.errors import InputError
+from mixlaw.files import sha256_of, write_text
+from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
-from mixlaw.runner.train.checkpoint_files import STATE, remove, verify
+
+FINAL, PARTIAL = "checkpoint", "partial-"
+STATE = "state.json"
+
+
+def seal(draft: Path, folder: Path, step: int) -> None:
+    """Write the checksums of a draft, and rename it to `folder`, replacing an older one.
+
+    Args:
+        draft: all files of the checkpoint, beside `folder`.
+        step: optimizer steps since the start of the recipe.
+    """
+    checksums = {path.name: sha256_of(path) for path in sorted(draft.iterdir())}
+    write_text(draft / STATE, _state(step, checksums))
+    remove(folder)
+    os.replace(draft, folder)
+
+
+def remove(folder: Path) -> None:
+    """Delete a checkpoint if there is one; a folder under its name is complete at any moment."""
+    hidden = folder.with_name(f".{folder.name}.{os.getpid()}.gone.tmp")
+    shutil.rmtree(hidden, ignore_errors=True)  # of a killed process with the same id
+    with suppress(FileNotFoundError):
+        os.replace(folder, hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def verify(folder: Path) -> int:
+    """Check every file of a checkpoint against its checksum; return its steps.
+
+    Raises:
+        InputError: a file is missing or differs from its checksum.
+    """
+    try:
+        text = (folder / STATE).read_text(encoding="utf-8")
+        state = json.loads(text)
+        step, checksums = state["step"], state["sha256"]
+        wrong = [name for name, digest in checksums.items() if sha256_of(folder / name) != digest]
+        wrong += [STATE] if text != _state(step, checksums) else []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"checkpoint {folder} is damaged ({error}); delete that folder and run again to retrain it"
+        ) from error
+    if wrong:
+        raise InputError(
+            f"checkpoint {folder} is damaged: {wrong[0]} differs from its checksum; "
+            "delete that folder and run again to retrain it"
+        )
+    return int(step)
+
+
+def partial_name(step: int) -> str:
+    """Name of a checkpoint inside a segment, after `step` steps of the recipe; sorts by step."""
+    return f"{PARTIAL}{step:012}"
+
+
+def resume_order(segment: Segment, setup: Setup, names: Iterable[str], most: int | None = None) -> list[str]:
+    """Checkpoints that a segment can resume from, the best first: its own, its newest partial ones, its parent's.
+
+    Args:
+        segment: what is to be trained.
+        setup: how, which says at which step it begins: a partial checkpoint from before is older than the parent's.
+        names: of the checkpoints under its lineage.
+        most: steps that a partial one may have done; None sets no limit.
+
+    Returns:
+        Names as LINEAGE/NAME; empty if it begins with a fresh model.
+    """
+    names, begin = set(names), segment.start // setup.step_tokens(segment.recipe.params)
+    steps = {int(name.removeprefix(PARTIAL)): name for name in names if name.startswith(PARTIAL)}
+    partial = [steps[step] for step in sorted(steps, reverse=True) if begin < step <= (step if most is None else most)]
+    own = [f"{segment.lineage}/{name}" for name in [FINAL] * (FINAL in names) + partial]
+    return own + ([f"{segment.parent}/{FINAL}"] if segment.parent else [])
+
+
+def origin(segment: Segment, setup: Setup, runs: Path, most: int | None = None) -> Path | None:
+    """Folder of the checkpoint in `runs` that a segment resumes from; None for a fresh model."""
+    names = [path.name for path in (runs / segment.lineage).glob("*") if path.is_dir()]
+    return next((runs / name for name in resume_order(segment, setup, names, most)), None)
+
+
+def sweep(runs: Path) -> None:
+    """Delete what killed workers left: half-written checkpoints, and partial ones beside the final one."""
+    drafts = [*runs.glob(f"*/.{FINAL}.*.tmp"), *runs.glob(f"*/.{PARTIAL}*.tmp")]
+    outlived = [path for path in runs.glob(f"*/{PARTIAL}*") if (path.parent / FINAL).is_dir()]
+    for path in (*drafts, *outlived):
+        shutil.rmtree(path)
+
+
+def _state(step: int, checksums: Mapping[str, str]) -> str:
+    """The text of state.json: steps done, the checksum of every other file, and its own."""
+    own = hashlib.sha256(json.dumps([step, checksums]).encode()).hexdigest()
+    return json.dumps({"step": step, "sha256": checksums, "own": own}, indent=1) + "\n"
 
 
 class Damaged(InputError):
-    """A checkpoint in a store that is not what was put there."""
+    """A checkpoint in a store that does not match its checksums."""
 
 
 class Store:
@@ -42,30 +138,22 @@ class Store:
         try:
             self.fs, self.root = url_to_fs(url)
         except (ImportError, ValueError) as error:
-            raise InputError(f"the store {url} cannot be opened: {error}; mend --store or install its client") from None
+            raise InputError(f"the store {url} cannot be opened: {error}; fix --store or install its client") from None
         self.url, self.local = url, isinstance(self.fs, LocalFileSystem)
 
     def trained(self) -> frozenset[str]:
-        """Lineages with a whole final checkpoint."""
+        """Lineages with a complete final checkpoint."""
         self.fs.invalidate_cache()
-        return frozenset(path.split("/")[-3] for path in self.fs.glob(f"{self.root}/*/checkpoint/{STATE}"))
+        return frozenset(path.split("/")[-3] for path in self.fs.glob(f"{self.root}/*/{FINAL}/{STATE}"))
 
-    def origins(self, segment: Segment, begin: int) -> list[str]:
-        """Names of the checkpoints that a segment can go on from, the best first: its own, partial ones, its parent's.
-
-        Args:
-            segment: what is to be trained.
-            begin: step at which it begins; a partial one from before is behind the parent's.
-        """
+    def origins(self, segment: Segment, setup: Setup) -> list[str]:
+        """Names of the checkpoints in the store that a segment can resume from, the best first."""
         self.fs.invalidate_cache()
         states = self.fs.glob(f"{self.root}/{segment.lineage}/*/{STATE}")
-        names = sorted((path.split("/")[-2] for path in states), reverse=True)
-        partial = [name for name in names if name.startswith("partial-") and _step(name) > begin]
-        own = [f"{segment.lineage}/{name}" for name in [*(n for n in names if n == "checkpoint"), *partial]]
-        return own + ([f"{segment.parent}/checkpoint"] if segment.parent else [])
+        return resume_order(segment, setup, [path.split("/")[-2] for path in states])
 
     def put(self, folder: Path, name: str) -> None:
-        """Copy a checkpoint here; under its name there is the whole of it, or nothing."""
+        """Copy a checkpoint into the store, where it appears complete or not at all."""
         if self.local:
             self._put_on_disk(folder, Path(self.root, name))
             return
@@ -81,7 +169,7 @@ class Store:
         os.replace(draft, target)
 
     def get(self, name: str, folder: Path) -> None:
-        """Copy a checkpoint from here to `folder`, which is not there yet.
+        """Copy a checkpoint from the store to `folder`, which must not exist.
 
         Raises:
             Damaged: a file is missing, or differs from its checksum.
@@ -114,20 +202,20 @@ class Store:
     def remove_partial(self, lineage: str, but: str = "") -> None:
         """Delete the partial checkpoints of a lineage, except the one named `but`."""
         self.fs.invalidate_cache()
-        for path in self.fs.glob(f"{self.root}/{lineage}/partial-*"):
+        for path in self.fs.glob(f"{self.root}/{lineage}/{PARTIAL}*"):
             name = path.rstrip("/").split("/")[-1]
             if name != but:
                 self.remove(f"{lineage}/{name}")
 
 
 class Copier:
-    """Copies the checkpoints of a worker to a store behind the training's back, one at a time.
+    """Copies the checkpoints of a worker to a store while training continues, one at a time.
 
     Args:
         store: where to.
-        outbox: folder on the file system of the checkpoints, for hard links to what is being copied: the worker deletes
-            a partial checkpoint as soon as it has a newer one.
-        complain: told what went wrong with a partial checkpoint, which the next one makes up for.
+        outbox: folder on the file system of the checkpoints, for hard links to the one being copied: the worker
+            deletes a partial checkpoint as soon as it has a newer one.
+        complain: called with what went wrong with a partial checkpoint; the next one replaces it.
     """
 
     def __init__(self, store: Store, outbox: Path, complain: Callable[[str], None]) -> None:
@@ -140,12 +228,12 @@ class Copier:
         """Start to copy a checkpoint, if none is being copied."""
         if self.running is not None and not self.running.done():
             return
-        with suppress(OSError):  # it is gone already: a newer one will be offered
+        with suppress(OSError):  # deleted already: a newer one will be offered
             links = self._link(folder)
             self.last, self.running = folder, self.thread.submit(self._copy, links, folder)
 
     def finish(self, folder: Path) -> None:
-        """Have a checkpoint copied when this returns."""
+        """Wait until a checkpoint is copied."""
         if self.running is not None:
             self.running.result()
         if self.last != folder:
@@ -155,7 +243,7 @@ class Copier:
     def _copy(self, links: Path, folder: Path) -> None:
         try:
             self._put(links, folder)
-        except Exception as error:  # clients have their own; nothing is lost but time
+        except Exception as error:  # clients raise their own types; only time is lost
             self.last = None
             self.complain(f"{folder} was not copied to {self.store.url}: {error}")
         finally:
@@ -171,7 +259,3 @@ class Copier:
         shutil.rmtree(links, ignore_errors=True)
         shutil.copytree(folder, links, copy_function=os.link)
         return links
-
-
-def _step(name: str) -> int:
-    return int(name.removeprefix("partial-"))

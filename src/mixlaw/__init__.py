@@ -41,9 +41,9 @@ if TYPE_CHECKING:  # the lines below are also the table of what `__getattr__` im
     from mixlaw.records import Measurement as Measurement
     from mixlaw.records import Record as Record
     from mixlaw.records import Unit as Unit
-    from mixlaw.runner.execute.backends import Local as Local
-    from mixlaw.runner.execute.backends import Ray as Ray
-    from mixlaw.runner.plan.dry_run import Assumptions as Assumptions
+    from mixlaw.runner.execute.machines import Local as Local
+    from mixlaw.runner.execute.machines import Ray as Ray
+    from mixlaw.runner.plan.price import Assumptions as Assumptions
     from mixlaw.study import Study as Study
     from mixlaw.study import import_runs as import_runs
     from mixlaw.study import new_study as new_study

@@ -129,8 +129,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Train and evaluate what is pending; safe to kill and repeat."""
-    from mixlaw.runner.execute.backends import backend_of
-    from mixlaw.runner.plan.dry_run import Assumptions
+    from mixlaw.runner.execute.machines import backend_of
+    from mixlaw.runner.plan.price import Assumptions
 
     opened = _open(study)
     backend = backend_of(executor, workers, None if dry_run else gpus, launch, address, store)

@@ -69,9 +69,9 @@ def preflight(setup: Setup) -> None:
         InputError: a package, data, a judge or bubblewrap is missing.
     """
     from mixlaw.runner.evaluate.run import read_measure
-    from mixlaw.runner.train import sinks
+    from mixlaw.runner.train.log import check_sinks
 
-    sinks.check(setup.sinks)
+    check_sinks(setup.sinks)
     for name, measure in setup.measures.items():
         try:
             read_measure(measure).check()

@@ -13,10 +13,9 @@ from mixlaw.progress import Progress, progress_or_bar
 if TYPE_CHECKING:
     from mixlaw.runner.batches.manifest import Manifest
     from mixlaw.runner.corpora.contamination import Contamination
-    from mixlaw.runner.execute.backends import Backend
-    from mixlaw.runner.execute.queue import Outcome, RunProgress
-    from mixlaw.runner.plan.dry_run import Assumptions, DryRun
-    from mixlaw.runner.plan.price import Plan
+    from mixlaw.runner.execute.machines import Backend
+    from mixlaw.runner.execute.queue import RunOutcome, RunProgress
+    from mixlaw.runner.plan.price import Assumptions, Plan
     from mixlaw.runner.plan.tree import Segment, Tree
 
 WORKERS_SHOWN = 4  # in the progress of a run
@@ -70,15 +69,15 @@ def contamination(study: Folder, *, progress: Progress | None = None) -> Contami
 
 def plan(study: Folder, *, workers: int | None = None) -> Plan:
     """The segment tree of all recipes with FLOPs, time and disk; times a few steps of sizes not yet timed."""
-    from mixlaw.runner.execute.backends import Local
+    from mixlaw.runner.execute.machines import Local
     from mixlaw.runner.plan.price import Plan
-    from mixlaw.runner.train.speed import calibrated, remembered
+    from mixlaw.runner.train.speed import known_speeds, measure_speeds
 
     tree, setup, measured, trained = _tree(study), study.setup, study.measured, Local().trained(study.runs)
     memory = study.path / "calibration.json"
-    speed = remembered(_sizes(tree.segments), setup, memory)
-    speed |= calibrated(_sizes(tree.untrained(measured, trained)), setup, memory)
-    return Plan(tree, setup, measured, trained, speed, workers or cores())
+    speed = known_speeds(_sizes(tree.segments), setup, memory)
+    speed |= measure_speeds(_sizes(tree.untrained(measured, trained)), setup, memory)
+    return Plan(tree, setup, measured, trained, speed, Local(workers).machines())
 
 
 def run(
@@ -87,28 +86,28 @@ def run(
     workers: int | None = None,
     backend: Backend | None = None,
     progress: Progress | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Train and evaluate what is pending, in worker processes; safe to kill and repeat.
 
     Args:
         study: the study.
         workers: most processes, where they train on this machine.
-        backend: `mixlaw.runner.execute.backends.Local` or `Ray` with their options; this machine if None.
+        backend: `mixlaw.runner.execute.machines.Local` or `Ray` with their options; this machine if None.
         progress: called with the share of the FLOPs done, and what each worker trains.
 
     Raises:
         InputError: no data, a damaged checkpoint, or another process running this study.
     """
     from mixlaw.folder.tasks import preflight
-    from mixlaw.runner.execute.backends import Local
-    from mixlaw.runner.execute.queue import Outcome
+    from mixlaw.runner.execute.machines import Local
+    from mixlaw.runner.execute.queue import RunOutcome
     from mixlaw.runner.plan import tree
 
     study.records()  # a damaged record is found before hours are spent
     backend, planned = backend or Local(workers), tree.plan(study.recipes())
     pending = planned.needed(study.measured, backend.trained(study.runs))
     if not pending:
-        return Outcome((), {}, ())
+        return RunOutcome((), {}, ())
     preflight(study.setup)
     with progress_or_bar("training", progress) as report:
 
@@ -123,29 +122,27 @@ def _workers(state: RunProgress) -> str:
     lines = [
         f"[{number}] {segment.recipe.params / 1e6:.2g}M {segment.phase} {tokens / segment.tokens:.0%}"
         + (f" {state.speeds[number]:,.0f} tokens/s" if number in state.speeds else "")
-        for number, (segment, tokens) in sorted(state.doing.items())[:WORKERS_SHOWN]
+        for number, (segment, tokens) in sorted(state.training.items())[:WORKERS_SHOWN]
     ]
-    more = [f"and {len(state.doing) - WORKERS_SHOWN} more"] if len(state.doing) > WORKERS_SHOWN else []
+    more = [f"and {len(state.training) - WORKERS_SHOWN} more"] if len(state.training) > WORKERS_SHOWN else []
     return "  ".join([f"{state.segments_done}/{state.segments} segments", *lines, *more])
 
 
-def dry_run(study: Folder, *, backend: Backend | None = None, assumptions: Assumptions | None = None) -> DryRun:
+def dry_run(study: Folder, *, backend: Backend | None = None, assumptions: Assumptions | None = None) -> Plan:
     """What `run` would do: placement, hours, FLOPs, disk and bill; nothing is written and nothing trained.
 
     Raises:
         InputError: the speed of a size is not known, or a size fits on no machine.
     """
-    from mixlaw.runner.execute.backends import Local
-    from mixlaw.runner.execute.machines import this_machine
-    from mixlaw.runner.plan.dry_run import Assumptions, DryRun
-    from mixlaw.runner.plan.price import Plan
-    from mixlaw.runner.train.gpus import GPUS
-    from mixlaw.runner.train.speed import remembered
+    from mixlaw.runner.execute.machines import Local, this_machine
+    from mixlaw.runner.plan.devices import GPUS
+    from mixlaw.runner.plan.price import Assumptions, Plan
+    from mixlaw.runner.train.speed import known_speeds
 
     backend, terms = backend or Local(), assumptions or Assumptions()
     tree, setup, measured, trained = _tree(study), study.setup, study.measured, backend.trained(study.runs)
     sizes = _sizes(tree.untrained(measured, trained))
-    speed = remembered(sizes, setup, study.path / "calibration.json")
+    speed = known_speeds(sizes, setup, study.path / "calibration.json")
     if terms.gpus is not None and terms.gpu is None and this_machine().kind == "cpu":
         raise InputError(f"there is no GPU here to time; name the model of GPU with --gpu: {', '.join(GPUS)}")
     assumed = {}
@@ -159,8 +156,7 @@ def dry_run(study: Folder, *, backend: Backend | None = None, assumptions: Assum
             f"time it, or name a GPU with --gpu: {', '.join(GPUS)}"
         )
     machines = terms.machines() or backend.machines()
-    workers = sum(machine.devices for machine in machines)
-    return DryRun(Plan(tree, setup, measured, trained, speed, workers), machines, assumed, terms.price)
+    return Plan(tree, setup, measured, trained, speed, machines, assumed, terms.price)
 
 
 def _tree(study: Folder) -> Tree:

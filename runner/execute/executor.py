@@ -1,0 +1,192 @@
+"""The loop of every executor: hand a tree's segments to workers, parents first, with retries and a clean stop."""
+
+from __future__ import annotations
+
+import queue
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mixlaw.errors import InputError
+from mixlaw.runner.execute.locks import exclusive
+from mixlaw.runner.execute.queue import RunOutcome, RunProgress, RunQueue
+from mixlaw.runner.execute.signals import Interrupts
+from mixlaw.runner.plan.devices import Machine, Place, Pool, devices_for
+from mixlaw.runner.plan.setup import Setup
+from mixlaw.runner.plan.tree import Segment, Tree
+from mixlaw.runner.train.store import sweep
+
+Event = Mapping[str, Any]
+IDLE_SECONDS = 5.0  # without an event, after which an executor looks again which machines there are
+
+
+class WorkerHandle(ABC):
+    """A worker as its driver sees it.
+
+    Attributes:
+        number: smallest that no other worker has; names it in progress and logs.
+        place: the devices it holds.
+        segment, tokens: what it trains, and how far that is; None while it is idle.
+        speed: tokens per second of the segment, once reported.
+    """
+
+    def __init__(self, number: int, place: Place) -> None:
+        self.number, self.place = number, place
+        self.segment: Segment | None = None
+        self.tokens = 0
+        self.speed: float | None = None
+
+    @abstractmethod
+    def send(self, order: Mapping[str, Any]) -> None:
+        """Give it a segment; its events arrive in the executor's `events`, None when it has ended."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Let it save a checkpoint and end; does not wait for it."""
+
+    @abstractmethod
+    def wait(self) -> str:
+        """Wait for its end; how it ended, in words."""
+
+
+class Executor(ABC):
+    """Trains a tree of segments with workers, each of which trains many segments.
+
+    Args:
+        setup: how to train.
+        runs: folder of the study's runs.
+        show: called with the state of the run after every event.
+    """
+
+    def __init__(self, setup: Setup, runs: Path, show: Callable[[RunProgress], None] = lambda _: None) -> None:
+        self.setup, self.runs, self.show = setup, runs, show
+        self.events: queue.Queue[tuple[WorkerHandle, Event | None]] = queue.Queue()
+        self.workers: list[WorkerHandle] = []
+        self.lock, self.interrupts = -1, Interrupts()
+
+    @abstractmethod
+    def machines(self) -> Sequence[Machine]:
+        """The machines that can train now."""
+
+    @abstractmethod
+    def start_worker(self, number: int, place: Place) -> WorkerHandle:
+        """Start a worker on devices that are free."""
+
+    @abstractmethod
+    def origin(self, segment: Segment) -> str | None:
+        """Name of the checkpoint that a segment would resume from now; None for a fresh model."""
+
+    def check(self, segments: Sequence[Segment]) -> None:  # noqa: B027 - not every executor has something to check
+        """Fail before anything is trained, where it would fail later.
+
+        Raises:
+            InputError: a checkpoint is damaged.
+        """
+
+    def run(self, tree: Tree, segments: list[Segment]) -> RunOutcome:
+        """Train `segments`, parents before children; saves checkpoints and stops on KeyboardInterrupt and SIGTERM.
+
+        Raises:
+            InputError: a checkpoint is damaged, a size fits nowhere, or another process is running this study.
+        """
+        if not segments:
+            return RunOutcome((), {}, ())
+        self.recipes = {recipe.lineage: recipe for recipe in tree.recipes}
+        with exclusive(self.runs) as self.lock, Interrupts() as self.interrupts:
+            sweep(self.runs)
+            self.check(segments)
+            machines = self.machines()
+            sizes = {p: devices_for(self.setup, p, machines) for p in dict.fromkeys(s.recipe.params for s in segments)}
+            devices = {s.lineage: sizes[s.recipe.params] for s in segments}
+            flops = {s.lineage: self.setup.flops(s.recipe.params, s.tokens) for s in segments}
+            work = RunQueue(segments, flops, devices)
+            try:
+                while work.first or any(worker.segment for worker in self.workers):
+                    self._assign(work)
+                    self._handle_event(work)
+            finally:
+                self._stop()
+                sweep(self.runs)
+        return work.outcome
+
+    def _assign(self, work: RunQueue) -> None:
+        """Give ready segments to workers while there is room for the first one."""
+        while work.first:
+            worker = self._idle_worker(work.requirements[work.first].devices)
+            if worker is None:
+                return
+            segment = work.segments[work.take()]
+            worker.segment, worker.tokens, worker.speed = segment, 0, None
+            recipe = segment.finished(self.recipes)
+            worker.send({"segment": segment.as_json(), "finished": recipe.as_json() if recipe else None})
+
+    def _idle_worker(self, devices: int) -> WorkerHandle | None:
+        """An idle worker on this many devices, else a new one, else None."""
+        idle = [worker for worker in self.workers if worker.segment is None]
+        for worker in idle:
+            if len(worker.place.devices) == devices:
+                return worker
+        machines = self.machines()
+        # If the devices that no worker holds do not suffice, idle workers of another width make room.
+        for holding in (self.workers, [worker for worker in self.workers if worker.segment]):
+            place = Pool(machines, (worker.place for worker in holding)).take(devices)
+            if place is not None:
+                self._dismiss([worker for worker in idle if worker.place.overlaps(place)])
+                numbers = {worker.number for worker in self.workers}
+                with self.interrupts.deferred():
+                    self.workers.append(self.start_worker(min(set(range(len(numbers) + 1)) - numbers), place))
+                return self.workers[-1]
+        return None
+
+    def _dismiss(self, workers: Sequence[WorkerHandle]) -> None:
+        for worker in workers:
+            worker.stop()
+            worker.wait()
+            self.workers.remove(worker)
+
+    def _handle_event(self, work: RunQueue) -> None:
+        """Wait for one event and act on it."""
+        try:
+            worker, event = self.events.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            return
+        if worker not in self.workers:  # dismissed before its last event arrived
+            return
+        if event is None:
+            self._on_worker_exit(work, worker)
+        elif event["event"] == "progress":
+            worker.tokens = event["tokens"]
+        elif event["event"] == "log":
+            worker.speed = event["entry"].get("tokens_per_second", worker.speed)
+        elif event["event"] == "done" and worker.segment:
+            work.finish(worker.segment.lineage)
+            worker.segment = None
+        elif event["event"] == "failed":
+            if event["input"]:
+                raise InputError(event["error"])
+            if worker.segment:
+                work.fail(worker.segment.lineage, f"{event['error']}; see {self.log(worker.number)}")
+            worker.segment = None
+        busy = {w.number: w for w in self.workers if w.segment}
+        training = {number: (w.segment, w.tokens) for number, w in busy.items() if w.segment}
+        self.show(work.progress(training, {number: w.speed for number, w in busy.items() if w.speed}))
+
+    def _on_worker_exit(self, work: RunQueue, worker: WorkerHandle) -> None:
+        """Retry the segment of a dead worker from its last checkpoint, at most TRIES times from one checkpoint."""
+        self.workers.remove(worker)
+        how = worker.wait()
+        if worker.segment:
+            segment = worker.segment
+            work.retry(segment.lineage, self.origin(segment), f"{how}; see {self.log(worker.number)}")
+
+    def _stop(self) -> None:
+        """Let busy workers save checkpoints, and wait for all of them."""
+        for worker in self.workers:
+            worker.stop()
+        for worker in self.workers:
+            worker.wait()
+
+    def log(self, number: int) -> Path:
+        """File of a worker's stderr."""
+        return self.runs / f"worker-{number}.log"

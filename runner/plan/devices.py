@@ -1,0 +1,120 @@
+"""Machines and their devices: GPUs by name, what a size of model needs of them, and which of them are free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mixlaw.errors import InputError
+from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.models.memory import devices_needed
+from mixlaw.runner.plan.setup import Setup
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU by its data sheet.
+
+    Attributes:
+        peak: FLOPs per second of dense matrix products in bf16.
+        memory: bytes.
+    """
+
+    peak: float
+    memory: int
+
+
+#: Dense bf16 tensor FLOPs (half of the "with sparsity" figure where the sheet gives that one) and memory, by NVIDIA's
+#: data sheets of L4, L40S, A100 SXM, H100 SXM, H200 SXM and of HGX B200; names as Ray reports them.
+GPUS = {
+    "L4": Gpu(121e12, 24 * 10**9),
+    "L40S": Gpu(362e12, 48 * 10**9),
+    "A100": Gpu(312e12, 40 * 10**9),  # of either size: the smaller one
+    "A100-40G": Gpu(312e12, 40 * 10**9),
+    "A100-80G": Gpu(312e12, 80 * 10**9),
+    "H100": Gpu(989e12, 80 * 10**9),
+    "H200": Gpu(989e12, 141 * 10**9),
+    "B200": Gpu(2250e12, 180 * 10**9),
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that trains.
+
+    Attributes:
+        name: different for every machine.
+        devices: how many may be used: GPUs, or cores with one thread each.
+        kind: "cuda" or "cpu".
+        memory: bytes of each device; None sets no limit.
+    """
+
+    name: str
+    devices: int
+    kind: str = "cpu"
+    memory: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.devices} {'GPUs' if self.kind == 'cuda' else 'cores'} of {self.name}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Devices of one machine that a worker holds."""
+
+    machine: str
+    devices: tuple[int, ...]
+
+    def overlaps(self, other: Place) -> bool:
+        """Whether a device belongs to both."""
+        return self.machine == other.machine and bool(set(self.devices) & set(other.devices))
+
+    def __str__(self) -> str:
+        return f"{self.machine}:{','.join(map(str, self.devices))}"
+
+
+def devices_for(setup: Setup, params: int, machines: Sequence[Machine]) -> int:
+    """Devices of one machine that train a segment of a size: as few as hold it.
+
+    Raises:
+        InputError: no machine has that many.
+    """
+    limits = [machine.memory for machine in machines if machine.memory is not None]
+    if not limits:
+        return 1
+    bf16 = machines[0].kind == "cuda"
+    count = devices_needed(shape(params), setup.vocabulary, setup.sequence, min(limits), bf16=bf16)
+    most = max(machine.devices for machine in machines)
+    if count > most:
+        raise InputError(
+            f"{params:,} parameters need {count} devices of {min(limits) / 1e9:.0f} GB and no machine has more than "
+            f"{most}; take more with --gpus or --workers, or let one worker span machines with --launch"
+        )
+    return count
+
+
+class Pool:
+    """The devices that are free.
+
+    Args:
+        machines: with all their devices.
+        held: places that are in use.
+    """
+
+    def __init__(self, machines: Iterable[Machine], held: Iterable[Place] = ()) -> None:
+        self.free = {machine.name: list(range(machine.devices)) for machine in machines}
+        for place in held:
+            self.free[place.machine] = [d for d in self.free.get(place.machine, []) if d not in place.devices]
+
+    def take(self, count: int) -> Place | None:
+        """This many devices of the machine with the fewest left, so that others stay whole for wide segments."""
+        fitting = [name for name, free in self.free.items() if len(free) >= count]
+        if not fitting:
+            return None
+        name = min(fitting, key=lambda machine: len(self.free[machine]))
+        devices, self.free[name] = self.free[name][:count], self.free[name][count:]
+        return Place(name, tuple(devices))
+
+    def give(self, place: Place) -> None:
+        """Take devices back."""
+        self.free[place.machine] = sorted([*self.free[place.machine], *place.devices])
