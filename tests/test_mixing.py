@@ -41,6 +41,12 @@ def test_counts_and_occurrences_agree_with_counting_one_by_one() -> None:
     assert np.array_equal(order.counts(len(order)), seen)
 
 
+def test_shares_that_sum_to_a_hair_below_one_never_run_dry() -> None:
+    third = 0.333333  # a Mixture allows three of them; at sequence 1,000,000 no domain is due
+    order = Order({"a": third, "b": third, "c": third}, 1_000_010)
+    assert np.abs(order.counts(1_000_010) - 1_000_010 / 3).max() < 2
+
+
 def test_domains_without_a_share_are_never_drawn() -> None:
     order = Order({"code": 0.0, "text": 1.0}, 50)
     assert order.names == ("text",)

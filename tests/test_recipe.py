@@ -48,6 +48,8 @@ recipes = st.builds(
     [
         {"text": 0.7, "code": 0.5},
         {"text": 0.5, "code": 0.4},
+        {"text": 0.5, "code": 0.499},  # near the simplex is not on it
+        {"text": 0.5, "code": 0.500002},
         {"text": 1.5, "code": -0.5},
         {"text": math.nan, "code": 1.0},
         {"text": math.inf},
@@ -258,3 +260,9 @@ def test_lineages_of_recipes_without_a_shape_stay_what_they_were() -> None:
     old = Recipe(25_000, (Phase("init", 800, half), Phase("cooldown", 200, text, 0.0)), seed=3, unique={"text": 500})
     assert (old.lineage, old.prefix(1, 100)) == ("20a83cdbabbf793e", "c34927e5c2fb8a90")
     assert Recipe(25_000, old.phases, schedule=Schedule.COSINE).lineage == "a96621096411c2b7"
+
+
+def test_a_constant_phase_after_a_decayed_one_is_shared_whole_or_not_at_all() -> None:
+    one, other = (Recipe(1000, (COOLDOWN, Phase("on", tokens, HALF))) for tokens in (100, 300))
+    assert one.shared_tokens(other) == COOLDOWN.tokens
+    assert one.shared_tokens(replace(one, phases=(*one.phases, INIT))) == one.tokens

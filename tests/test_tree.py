@@ -80,6 +80,11 @@ def test_later_constant_phases_are_shared_as_well() -> None:
     ]
 
 
+def test_a_constant_phase_after_a_decayed_one_is_no_trunk() -> None:
+    tree = plan([recipe(cooldown(200), Phase("on", tokens, CODE)) for tokens in (100, 250)])
+    assert spans(tree) == [("cooldown", 0, 200), ("on", 200, 300), ("on", 200, 450)]
+
+
 def test_other_seeds_sizes_mixtures_and_cosine_share_nothing() -> None:
     one = recipe(init(800), cooldown(200))
     others = [
