@@ -1,4 +1,4 @@
-"""Fronts: volume that gradients followed by NSGA-II dominate, beside plain NSGA-II at equal evaluations.
+"""Fronts: volume that the gradients of `pareto` dominate, beside Optuna's NSGA-II at equal evaluations.
 
     python benchmarks/pareto.py [WORLDS]
 
@@ -13,9 +13,10 @@ import sys
 
 import numpy as np
 
-from mixlaw.optimizer.answers.front import hypervolume, pareto
+from mixlaw.optimizer.answers.front import pareto
 from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind
+from mixlaw.testing.fronts import hypervolume, nsga2_gains
 from mixlaw.testing.worlds import random_world
 
 KINDS = (Kind.TEXT, Kind.TEXT, Kind.CODE, Kind.MARKUP, Kind.CODE_ADJACENT, Kind.SYNTHETIC_CODE, Kind.MATH)
@@ -26,17 +27,17 @@ GROUPS = {
     2: {"language": TASKS[:5], "code": TASKS[5:]},
     3: {"language": TASKS[:4], "knowledge": TASKS[4:6], "code": TASKS[6:]},
 }
-SEARCHES = [(evaluations, seeded) for evaluations in (500, 1000, 2000) for seeded in (True, False)]
+EVALUATIONS = (500, 1000, 2000)
 WORLDS = 20
 
 
 def volumes(groups: dict[str, list[str]], seed: int) -> list[float]:
-    """Volume of the front of every search, as a share of the greatest."""
+    """Volume of the front of both searches at each number of evaluations, as a share of the greatest."""
     world = random_world(DOMAINS, tasks=len(TASKS), seed=seed)
-    fronts = [
-        pareto(world, TARGET, DOMAINS, groups, draws=8, evaluations=count, seeded=seeded, seed=seed).gains()
-        for count, seeded in SEARCHES
-    ]
+    fronts = []
+    for count in EVALUATIONS:
+        fronts.append(pareto(world, TARGET, DOMAINS, groups, draws=8, evaluations=count, seed=seed).gains())
+        fronts.append(nsga2_gains(world, TARGET, DOMAINS, groups, draws=8, evaluations=count, seed=seed))
     floor = np.min([front.min(0) for front in fronts], axis=0)
     found = np.array([hypervolume(front, floor) for front in fronts])
     return list(found / found.max())
@@ -44,14 +45,14 @@ def volumes(groups: dict[str, list[str]], seed: int) -> list[float]:
 
 def main(worlds: int) -> int:
     """Print the volumes, median and 5 % to 95 % over worlds."""
-    print("groups  evaluations  gradients, then NSGA-II  plain NSGA-II        worlds in which gradients win")
+    print("groups  evaluations  gradients            NSGA-II              worlds in which gradients are better")
     for count, groups in GROUPS.items():
-        found = np.array([volumes(groups, seed) for seed in range(worlds)])
-        for i, (evaluations, _) in list(enumerate(SEARCHES))[::2]:
-            ours, plain = found[:, i], found[:, i + 1]
-            told = ["{1:.2f} ({0:.2f} to {2:.2f})".format(*np.quantile(v, [0.05, 0.5, 0.95])) for v in (ours, plain)]
-            won = f"{(ours > plain).sum()} of {worlds}"
-            print(f"{count:>6}  {evaluations:>11,}  {told[0]:<23}  {told[1]:<19}  {won}", flush=True)
+        shares = np.array([volumes(groups, seed) for seed in range(worlds)])
+        for i, evaluations in enumerate(EVALUATIONS):
+            ours, peer = shares[:, 2 * i], shares[:, 2 * i + 1]
+            cells = ["{1:.2f} ({0:.2f} to {2:.2f})".format(*np.quantile(v, [0.05, 0.5, 0.95])) for v in (ours, peer)]
+            better = f"{(ours > peer).sum()} of {worlds}"
+            print(f"{count:>6}  {evaluations:>11,}  {cells[0]:<19}  {cells[1]:<19}  {better}", flush=True)
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from html import escape
 from itertools import product
 from typing import Any
@@ -15,20 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.proposal import phase_lines
-from mixlaw.optimizer.goal.baselines import DEFAULTS, rivals_of
-from mixlaw.optimizer.goal.evidence import near_runs, radius_of
+from mixlaw.optimizer.goal.baselines import DEFAULTS
 from mixlaw.optimizer.goal.gains import Objective
-from mixlaw.optimizer.goal.goal import Goal, Measure, task_weights, worth_of
+from mixlaw.optimizer.goal.goal import Goal, Measure, task_weights
 from mixlaw.optimizer.goal.posterior import Beliefs
 from mixlaw.optimizer.goal.values import Interval, interval
 from mixlaw.optimizer.search.climb import candidates, one_thread, refine
-from mixlaw.optimizer.search.genetic import POPULATION, beaten, best_first, evolved
 from mixlaw.optimizer.search.guards import TRIFLE, excess
-from mixlaw.optimizer.search.problem import guarded_by
-from mixlaw.optimizer.target.feasible import Infeasible, feasible
+from mixlaw.optimizer.search.problem import ground_of
+from mixlaw.optimizer.target.feasible import Infeasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Target
 from mixlaw.printable import Printable, Rows, html_table, text_table
@@ -38,6 +34,7 @@ from mixlaw.recipe import Domain, Recipe
 Floats = NDArray[np.float64]
 
 STEPS = 20  # of the gradient search for each weighting
+STARTS = 40  # random, measured and baseline recipes that searches may begin at
 SHOWN = 12  # recipes of a front that are told
 ALIKE = 0.02  # of the length of a front, within which recipes are one to a person
 
@@ -127,42 +124,38 @@ def pareto(
     measured: Design | None = None,
     draws: int = 64,
     evaluations: int = 1000,
-    seeded: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Front:
-    """Find the front between groups of tasks: gradients for weighted sums, then NSGA-II between what they found.
+    """Find the Pareto front between groups of tasks: the best recipes for weighted sums of groups, by gradients.
 
     Args:
         beliefs, target, domains, baselines, measured, draws, seed, progress: as in `propose`.
         groups: name -> tasks, for instance language, knowledge and code; two or more.
         measure: unit of gains, and of the target's guard.
         evaluations: recipes to evaluate besides the measured ones, steps of gradients included.
-        seeded: begin with gradients; without them it is plain NSGA-II (Deb et al. 2002) from random recipes.
 
     Raises:
         InputError: fewer than two groups, an empty one, or an unknown task.
         Infeasible: limits that contradict each other, or guards that no recipe of the front keeps.
     """
     _check(groups, beliefs.tasks)
-    if measured is None and isinstance(beliefs, Surfaces):
-        measured = beliefs.observed.design
-    tell = progress or (lambda _done, _what: None)
-    weights = torch.stack([task_weights(beliefs, dict.fromkeys(tasks, 1.0)) for tasks in groups.values()])
-    worth = worth_of(Goal({task: 1.0 for tasks in groups.values() for task in tasks}, measure), beliefs)
-    variants = [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
-    rivals, found = rivals_of(beliefs, variants, worth, baselines, draws), []
-    recipes, rival = [entry.recipe for entry in rivals.entries.values()], rivals.losses[rivals.best]
-    guarded = guarded_by(target.guard, rivals, beliefs.tasks)
+    report = progress or (lambda _done, _what: None)
+    weights = group_weights(beliefs, groups)
+    goal = Goal({task: 1.0 for tasks in groups.values() for task in tasks}, measure)
+    ground = ground_of(
+        beliefs, target, domains, goal=goal, baselines=baselines, measured=measured, draws=draws, caution=0.0
+    )
+    spaces = ground.objectives
+    found = []
     with one_thread():
-        for done, allowed in enumerate(variants):
-            tell(0.05 + 0.9 * done / len(variants), "searching between groups")
-            near, _ = near_runs(allowed, measured)
-            space = Objective(beliefs, allowed, worth, rival, torch.arange(draws), 0.0, near, radius_of(near), guarded)
-            found.append((space, _searched(space, weights, recipes, evaluations // len(variants), seeded, seed)))
-        points = sorted(_leading(found, weights, list(groups)), key=lambda p: -p.gains[next(iter(groups))].mean)
+        for done, space in enumerate(spaces):
+            report(0.05 + 0.9 * done / len(spaces), "searching between groups")
+            starts = candidates(space, ground.baselines, 12, seed)
+            found.append((space, gradient_optima(space, weights, starts, evaluations // len(spaces))))
+        points = sorted(compromises(found, weights, list(groups)), key=lambda p: -p.gains[next(iter(groups))].mean)
     named = {name: tuple(tasks) for name, tasks in groups.items()}
-    return Front(named, rivals.best, tuple(points), evaluations, measure.value)
+    return Front(named, ground.rivals.best, tuple(points), evaluations, measure.value)
 
 
 def _check(groups: Mapping[str, Sequence[str]], tasks: Sequence[str]) -> None:
@@ -178,17 +171,9 @@ def _check(groups: Mapping[str, Sequence[str]], tasks: Sequence[str]) -> None:
             raise InputError(f"group {name!r} has a task {unknown[0]!r}, fitted are {', '.join(tasks)}; rename it")
 
 
-def _searched(
-    space: Objective, weights: Tensor, recipes: Sequence[Recipe], evaluations: int, seeded: bool, seed: int
-) -> Points:
-    """All recipes that a search evaluates, the best of random, measured and baseline recipes first."""
-    starts, left = candidates(space, recipes, 12, seed), evaluations
-    with torch.no_grad():
-        starts = starts[best_first(group_values(space, weights, starts).numpy())[:POPULATION]]
-    if seeded:
-        starts, spent = gradient_optima(space, weights, starts, left // 2)
-        left -= spent
-    return evolved(space.allowed, partial(group_values, space, weights), starts, left, seed)
+def group_weights(beliefs: Beliefs, groups: Mapping[str, Sequence[str]]) -> Tensor:
+    """Weights of the tasks in each group, equal within it, (G, T)."""
+    return torch.stack([task_weights(beliefs, dict.fromkeys(tasks, 1.0)) for tasks in groups.values()])
 
 
 def group_values(objective: Objective, weights: Tensor, points: Points) -> Tensor:
@@ -199,26 +184,28 @@ def group_values(objective: Objective, weights: Tensor, points: Points) -> Tenso
     return gains - (objective.charges(points) + broken)[:, None]
 
 
-def gradient_optima(objective: Objective, weights: Tensor, starts: Points, most: int) -> tuple[Points, int]:
-    """Best recipes for weighted sums of groups, weights on an even lattice, and the evaluations that they took.
+def gradient_optima(objective: Objective, weights: Tensor, starts: Points, evaluations: int) -> Points:
+    """The best of the starts, and the best recipes for weighted sums of groups, weights on an even lattice.
 
-    Every search begins at the best recipe known so far for its weights; a slope counts like two evaluations.
+    Every search begins at the best recipe known so far for its weights; a gradient counts as two evaluations.
     """
-    with torch.no_grad():
-        values = group_values(objective, weights, starts)
-    used = len(starts)
-    for mix in _lattice(len(weights), most // (2 * STEPS)):
+
+    def values_of(points: Points) -> Tensor:
+        with torch.no_grad():
+            return group_values(objective, weights, points)
+
+    values = values_of(starts)
+    first = torch.tensor(np.argsort(dominated_by(values.numpy()), kind="stable")[:STARTS])
+    starts, values = starts[first], values[first]
+    for mix in _lattice(len(weights), (evaluations - len(starts)) // (2 * STEPS)):
 
         def one(points: Points, mix: Tensor = mix) -> Tensor:
-            nonlocal used
-            used += 2 * len(points)
             return group_values(objective, weights, points) @ mix
 
         best = (values @ mix).argmax()
         found, _ = refine(one, objective.allowed, starts[best[None]], steps=STEPS)
-        with torch.no_grad():
-            starts, values = Points.cat([starts, found]), torch.cat([values, group_values(objective, weights, found)])
-    return starts, used
+        starts, values = Points.cat([starts, found]), torch.cat([values, values_of(found)])
+    return starts
 
 
 def _lattice(groups: int, most: int) -> Tensor:
@@ -233,27 +220,20 @@ def _compositions(groups: int, total: int) -> list[tuple[int, ...]]:
     return [c for c in product(range(total + 1), repeat=groups) if sum(c) == total]
 
 
+def dominated_by(values: Floats) -> NDArray[np.int64]:
+    """How many other rows of (R, G) are at least as good in every column and better in one, (R,)."""
+    one, other = values[:, None], values[None]
+    return np.asarray((np.all(one <= other, -1) & np.any(one < other, -1)).sum(1), dtype=np.int64)
+
+
 def leading(values: Floats) -> list[int]:
-    """Indices of rows (R, G) that no other row beats in every column."""
-    return [int(i) for i in np.flatnonzero(beaten(values) == 0)]
+    """Indices of the rows (R, G) that no other row dominates."""
+    return [int(i) for i in np.flatnonzero(dominated_by(values) == 0)]
 
 
-def hypervolume(values: Floats, floor: Floats) -> float:
-    """Volume that rows (R, G) dominate above a floor (G,), by slicing along the first column (While et al. 2006)."""
-    values = values[(values > floor).all(1)]
-    if not len(values):
-        return 0.0
-    if values.shape[1] == 1:
-        return float(values.max() - floor[0])
-    values, volume = values[values[:, 0].argsort()[::-1]], 0.0
-    ends = np.append(values[1:, 0], floor[0])
-    for i, end in enumerate(ends):
-        if values[i, 0] > end:
-            volume += (values[i, 0] - end) * hypervolume(values[: i + 1, 1:], floor[1:])
-    return float(volume)
-
-
-def _leading(found: Sequence[tuple[Objective, Points]], weights: Tensor, names: Sequence[str]) -> Iterator[Compromise]:
+def compromises(
+    found: Sequence[tuple[Objective, Points]], weights: Tensor, names: Sequence[str]
+) -> Iterator[Compromise]:
     """The recipes that lead, as whole recipes in all worlds, no more of them than a person can look at.
 
     Raises:
