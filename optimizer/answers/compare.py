@@ -14,8 +14,11 @@ from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
+from mixlaw.optimizer.goal.gains import Gain, gain_of
+from mixlaw.optimizer.goal.goal import Goal, Measure, Worth, worth_of
 from mixlaw.optimizer.goal.posterior import Beliefs, log_losses
-from mixlaw.optimizer.goal.values import Forecast, Interval, interval
+from mixlaw.optimizer.goal.values import Forecast, Interval, interval, percent
+from mixlaw.optimizer.search.problem import distinct
 from mixlaw.printable import Printable, Rows, html_table, text_table
 from mixlaw.recipe import Domain, Recipe
 
@@ -47,9 +50,11 @@ class WhatIf(Printable):
     Attributes:
         recipe: what was asked about.
         forecasts: by task, with the 90 % interval of one newly trained run.
-        gains: over the baseline in percent of loss by task; empty without one.
+        gains: over the baseline by task; empty without one.
         points: what one more point is worth, by phase, domain and task.
         against: name of the baseline.
+        unit: of gains.
+        gain: of all tasks together; None without a baseline.
     """
 
     recipe: Recipe
@@ -57,6 +62,8 @@ class WhatIf(Printable):
     gains: Mapping[str, Interval]
     points: tuple[Worthwhile, ...]
     against: str = "the baseline"
+    unit: str = Measure.PERCENT.value
+    gain: Interval | None = None
 
     def point(self, phase: str, domain: str, task: str) -> Interval:
         """What one more point of a domain in a phase is worth to a task, percent of loss."""
@@ -68,17 +75,21 @@ class WhatIf(Printable):
             "recipe": self.recipe.as_json(),
             "forecasts": [asdict(forecast) for forecast in self.forecasts],
             "against": self.against if self.gains else None,
+            "unit": self.unit if self.gains else None,
+            "gain": asdict(self.gain) if self.gain else None,
             "gains": {task: asdict(gain) for task, gain in self.gains.items()},
             "points": [asdict(point) for point in self.points],
         }
 
     def values(self) -> Rows:
         """Cells of a table: what it would measure."""
-        over = [f"gain over {self.against}, % of loss"] if self.gains else []
+        over = [f"gain over {self.against}, {self.unit}"] if self.gains else []
         rows = [["task", "unit", "value", *over]]
         for f in self.forecasts:
             gain = [self.gains[f.task].text()] if self.gains else []
             rows.append([f.task, f.unit, Interval(f.mean, f.lo90, f.hi90).text(), *gain])
+        if self.gain is not None:
+            rows.append(["all, by weight", "", "", self.gain.text()])
         return rows
 
     def worth(self, tasks: Sequence[str]) -> Rows:
@@ -128,6 +139,8 @@ def what_if(
     baseline: Recipe | None = None,
     *,
     against: str = "the baseline",
+    goal: Goal | None = None,
+    selected: Sequence[Recipe] = (),
     draws: int = 64,
 ) -> WhatIf:
     """Predict a recipe and what one more point of every domain in every phase would change.
@@ -138,13 +151,15 @@ def what_if(
         domains: with the unique tokens there are.
         baseline: what gains refer to, in the same worlds.
         against: its name.
+        goal: what gains are measured in, and which tasks count in the total; all in percent of loss where None.
+        selected: of a proposed recipe, those that halves of the draws have selected, see `Proposal.selected`.
         draws: worlds behind the intervals.
 
     Raises:
         InputError: a phase or domain that was never measured.
     """
-    unique = {domain.name: float(domain.unique_tokens) for domain in domains}
-    recipes = [recipe] if baseline is None else [recipe, baseline]
+    unique, draws = {domain.name: float(domain.unique_tokens) for domain in domains}, distinct(beliefs, draws)
+    recipes = [recipe] if baseline is None else [recipe, baseline, *selected]
     design = design_of(recipes, beliefs.phases, beliefs.domains, unique)
     found = beliefs.predict(design)
     ends = (found.mean, found.lo90, found.hi90, found.law_only)
@@ -152,11 +167,19 @@ def what_if(
         Forecast("recipe", task, str(beliefs.units[task]), *(float(end[0, t]) for end in ends))
         for t, task in enumerate(beliefs.tasks)
     )
-    gains = {}
+    gain, worth = None, worth_of(goal or Goal(), beliefs)
     if baseline is not None:
-        losses = log_losses(beliefs, design, draws)
-        gains = {task: interval(100 * (losses[:, 1, t] - losses[:, 0, t])) for t, task in enumerate(beliefs.tasks)}
-    return WhatIf(recipe, forecasts, gains, tuple(_points(beliefs, design.select([0]), draws)), against)
+        gain = _gain(beliefs, worth, design, draws)
+    points = tuple(_points(beliefs, design.select([0]), draws))
+    by_task, total = (gain.by_task, gain.total) if gain else ({}, None)
+    return WhatIf(recipe, forecasts, by_task, points, against, worth.goal.unit, total)
+
+
+def _gain(beliefs: Beliefs, worth: Worth, design: Design, draws: int) -> Gain:
+    """Of the first recipe of a design over the second; the others correct it, see `gain_of`."""
+    with torch.no_grad():
+        mine, other, *selected = log_losses(beliefs, design, draws).unbind(1)
+    return gain_of(worth, mine, other, beliefs.tasks, selected)
 
 
 def _points(beliefs: Beliefs, design: Design, draws: int) -> Iterator[Worthwhile]:
@@ -199,14 +222,19 @@ class Comparison(Printable):
     Attributes:
         names: of the two.
         recipes: the two.
-        gains: by task, of the first over the second in percent of loss, with 90 % intervals.
+        gains: by task, of the first over the second, with 90 % intervals.
         better: by task, the probability that the first is better.
+        gain, probability: of all tasks together, by their weights.
+        unit: of gains.
     """
 
     names: tuple[str, str]
     recipes: tuple[Recipe, Recipe]
     gains: Mapping[str, Interval]
     better: Mapping[str, float]
+    gain: Interval
+    probability: float
+    unit: str
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -215,12 +243,16 @@ class Comparison(Printable):
             "recipes": [recipe.as_json() for recipe in self.recipes],
             "gains": {task: asdict(gain) for task, gain in self.gains.items()},
             "better": dict(self.better),
+            "gain": asdict(self.gain),
+            "probability": self.probability,
+            "unit": self.unit,
         }
 
     def rows(self) -> Rows:
         """Cells of a table, a row per task."""
-        head = ["task", f"gain of {self.names[0]} over {self.names[1]}, % of loss", "chance to be better"]
-        return [head, *([task, gain.text(), f"{self.better[task]:.0%}"] for task, gain in self.gains.items())]
+        head = ["task", f"gain of {self.names[0]} over {self.names[1]}, {self.unit}", "chance to be better"]
+        body = [[task, gain.text(), percent(self.better[task])] for task, gain in self.gains.items()]
+        return [head, *body, ["all, by weight", self.gain.text(), percent(self.probability)]]
 
     @property
     def sentence(self) -> str:
@@ -244,6 +276,8 @@ def compare(
     domains: Sequence[Domain],
     *,
     names: tuple[str, str] = ("A", "B"),
+    goal: Goal | None = None,
+    selected: Sequence[Recipe] = (),
     draws: int = 64,
 ) -> Comparison:
     """Compare two recipes task by task, within each posterior sample.
@@ -253,17 +287,15 @@ def compare(
         recipes: two recipes of phases and domains that the surfaces know.
         domains: with the unique tokens there are.
         names: what the recipes are called.
+        goal, selected: as in `what_if`, of the first recipe.
         draws: posterior samples behind the intervals.
 
     Raises:
         InputError: a phase or domain that was never measured.
     """
+    draws = distinct(beliefs, draws)
     unique = {domain.name: float(domain.unique_tokens) for domain in domains}
-    losses = log_losses(beliefs, design_of(list(recipes), beliefs.phases, beliefs.domains, unique), draws)
-    gains = 100 * (losses[:, 1] - losses[:, 0])
-    return Comparison(
-        names,
-        recipes,
-        {task: interval(gains[:, t]) for t, task in enumerate(beliefs.tasks)},
-        {task: float((gains[:, t] > 0).double().mean()) for t, task in enumerate(beliefs.tasks)},
-    )
+    design = design_of([*recipes, *selected], beliefs.phases, beliefs.domains, unique)
+    worth = worth_of(goal or Goal(), beliefs)
+    gain = _gain(beliefs, worth, design, draws)
+    return Comparison(names, recipes, gain.by_task, gain.better, gain.total, gain.probability, worth.goal.unit)

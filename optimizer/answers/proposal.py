@@ -113,6 +113,8 @@ class Proposal(Printable):
         free: the optimum without bounds, repetition limits, guards and trust region.
         way: the best recipe at smaller sizes, and at this one.
         guarded: probability by task that the guard of the target holds.
+        selected: recipes that the even and the odd posterior draws alone have selected: they correct the gain for the
+            selection of the recommendation, see `mixlaw.optimizer.goal.gains.gain_of`.
         created: when it was frozen, UTC in ISO 8601, which orders the proposals of a study; empty before that.
     """
 
@@ -140,6 +142,7 @@ class Proposal(Printable):
     free: Free | None = None
     way: tuple[Step, ...] = ()
     guarded: Mapping[str, float] = field(default_factory=dict)
+    selected: tuple[Recipe, ...] = ()
     created: str = field(default="", compare=False)
 
     @property
@@ -160,9 +163,12 @@ class Proposal(Printable):
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Proposal.from_json`."""
         plain = asdict_shallow(self)
+        halves = [recipe.as_json() for recipe in plain.pop("selected")]
+        selected = {"selected": halves} if halves else {}  # without it, ids of earlier proposals stay what they are
         return {
             "format": FORMAT,
             **plain,
+            **selected,
             "target": self.target.as_json(),
             "recipe": self.recipe.as_json(),
             "gain": asdict(self.gain),
@@ -206,6 +212,7 @@ class Proposal(Printable):
                 "begun": tuple(Trained(**part) for part in data["begun"]),
                 "free": Free.from_json(data["free"]) if data["free"] else None,
                 "way": tuple(Step(**step) for step in data["way"]),
+                "selected": tuple(Recipe.from_json(recipe) for recipe in data.get("selected", ())),
             }
         )
 
@@ -267,6 +274,16 @@ class Proposal(Printable):
         broken = "; ".join(self.free.breaks) or "no limit"
         phases = "; ".join(f"{p.name} {p.mixture}" for p in self.free.recipe.phases[-len(self.target.phases) :])
         return f"without limits {phases}, for {self.free.gain:.3g} {self.unit}; it would break {broken}"
+
+
+def frozen_baseline(proposals: Sequence[Proposal], recipe: Recipe, name: str) -> Recipe | None:
+    """The baseline of this name that the last proposal for the recipe's size, tokens and phases was compared with."""
+    for proposal in reversed(proposals):
+        other = proposal.recipe
+        same = (other.params, other.tokens, [p.name for p in other.phases])
+        if name in proposal.baselines and same == (recipe.params, recipe.tokens, [p.name for p in recipe.phases]):
+            return proposal.baselines[name]
+    return None
 
 
 def load_proposals(folder: Path) -> tuple[Proposal, ...]:

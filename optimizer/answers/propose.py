@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.surface.surface import Surfaces
@@ -14,10 +13,10 @@ from mixlaw.optimizer.answers.proposal import Free, Proposal
 from mixlaw.optimizer.answers.sensitivity import flat_directions, sizes_on_the_way, spread, unconstrained, way
 from mixlaw.optimizer.goal.baselines import DEFAULTS, Entry
 from mixlaw.optimizer.goal.evidence import FAR, ROUNDING, SURE, forecasts_of, sentence_of
-from mixlaw.optimizer.goal.gains import Objective, cross_fitted
+from mixlaw.optimizer.goal.gains import Objective, gain_of, halves, unselected
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.posterior import Beliefs
-from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, interval, probability
+from mixlaw.optimizer.goal.values import PROPOSAL, Forecast
 from mixlaw.optimizer.search.climb import ENOUGH, best_points, on_ladder, one_thread
 from mixlaw.optimizer.search.guards import holding, kept
 from mixlaw.optimizer.search.problem import distinct, ground_of
@@ -121,9 +120,9 @@ def _choose(asked: _Asked) -> _Found:
     rivals, tried = ground.rivals, []
     for objective, runs in zip(ground.objectives, ground.runs, strict=True):
         search = objective.within(objective.worlds[:ENOUGH])
-        parts = [search.worlds, *_halves(search.worlds)]
-        (point, value), *halves = best_points(search, parts, ground.baselines, asked.starts, asked.seed)
-        chosen = [half for half, _ in halves]
+        parts = [search.worlds, *halves(search.worlds)]
+        (point, value), *parts_best = best_points(search, parts, ground.baselines, asked.starts, asked.seed)
+        chosen = [half for half, _ in parts_best]
         tried.append(_Found(search, point, value, chosen, rivals.entries, rivals.best, runs))
     best = max(tried, key=lambda each: each.value)
     objective, point = on_ladder(best.objective, best.point)
@@ -136,8 +135,8 @@ def _surveyed(asked: _Asked, found: _Found, sizes: Sequence[int] | None, tell: P
     objective = search.within(torch.arange(asked.draws))
     recipe = objective.allowed.recipe(found.point)
     point = replace(objective.allowed.read([recipe]), params=found.point.params)  # as it is after rounding
-    fitted = _cross_fitted(found, recipe, objective.worlds)
-    verdict = judged(objective, recipe, fitted, found.baselines, against, measured, found.runs)
+    halves = [objective.allowed.recipe(point) for point in found.halves]
+    verdict = assessed(objective, recipe, halves, found.baselines, against, measured, found.runs)
     tell(0.6, "finding the optimum of every world")
     ends, length = spread(search, point)
     tell(0.8, "looking at other sizes and without limits")
@@ -157,20 +156,7 @@ def _surveyed(asked: _Asked, found: _Found, sizes: Sequence[int] | None, tell: P
         begun=objective.allowed.target.prefix,
         free=free,
         way=steps,
-        guarded=kept(objective, fitted),
     )
-
-
-def _cross_fitted(found: _Found, recipe: Recipe, worlds: Tensor) -> Tensor:
-    """Log losses of the recommendation in every world, not flattered by the search, (S, T)."""
-    allowed, beliefs = found.objective.allowed, found.objective.beliefs
-    entries = [Entry(allowed.recipe(point), allowed) for point in found.halves]
-    chosen = [entry.losses(beliefs, len(worlds)) for entry in entries]
-    return cross_fitted(Entry(recipe, allowed).losses(beliefs, len(worlds)), _halves(worlds), chosen)
-
-
-def _halves(worlds: Tensor) -> list[Tensor]:
-    return [worlds[0::2], worlds[1::2]]
 
 
 def _free(objective: Objective, point: Points) -> Free:
@@ -191,21 +177,21 @@ def _sizes(measured: Design | None) -> list[float]:
     return [] if measured is None else measured.params.tolist()
 
 
-def judged(
+def assessed(
     objective: Objective,
     recipe: Recipe,
-    fitted: Tensor,
+    halves: Sequence[Recipe],
     baselines: Mapping[str, Entry],
     against: str,
     measured: Design | None,
     runs: Sequence[str],
 ) -> Proposal:
-    """Tell what a recipe will bring.
+    """Predict what a recipe gains, and whether the data support recommending it.
 
     Args:
         objective: of the target; in all its worlds.
         recipe: the recommendation.
-        fitted: log losses that are not flattered by the search, (S, T), see `cross_fitted`.
+        halves: recipes that the even and the odd draws alone have selected.
         baselines: recipes to beat.
         against: the best of them.
         measured: the runs behind the beliefs, for warnings about extrapolation.
@@ -216,10 +202,11 @@ def judged(
     forecasts = tuple(
         f for name, entry in entries.items() for f in forecasts_of(beliefs, entry.allowed, {name: entry.recipe})
     )
-    losses = {name: entry.losses(beliefs, len(fitted)) for name, entry in entries.items()}
-    mine, best = fitted[:, None], losses[against]
-    beats = {name: probability(worth.total(mine, losses[name])[:, 0]) for name in baselines}
-    gain, by_task = interval(worth.total(mine, best)[:, 0]), worth.by_task(mine, best)[:, 0]
+    count = len(objective.worlds)
+    losses = {name: entry.losses(beliefs, count) for name, entry in entries.items()}
+    selected = [Entry(half, allowed).losses(beliefs, count) for half in halves]
+    gains = {name: gain_of(worth, losses[PROPOSAL], losses[name], beliefs.tasks, selected) for name in baselines}
+    gain, beats = gains[against], {name: found.probability for name, found in gains.items()}
     far, neighbour = (part[0] for part in objective.distance(allowed.read([recipe])))
     warnings = [*_warnings(recipe, baselines, measured), *_disagreements(forecasts)]
     if float(far) > objective.radius + ROUNDING:
@@ -230,12 +217,12 @@ def judged(
         target=allowed.target,
         recipe=recipe,
         supported=supported,
-        sentence=sentence_of(supported, gain, unit, against, beats[against], len(baselines)),
+        sentence=sentence_of(supported, gain.total, unit, against, beats[against], len(baselines)),
         against=against,
         unit=worth.goal.unit,
-        gain=gain,
-        plain=float(worth.total(losses[PROPOSAL][:, None], best).mean()),
-        gains={task: interval(by_task[:, t]) for t, task in enumerate(beliefs.tasks)},
+        gain=gain.total,
+        plain=float(worth.total(losses[PROPOSAL][:, None], losses[against]).mean()),
+        gains=gain.by_task,
         weights=dict(zip(beliefs.tasks, worth.weights.tolist(), strict=True)),
         beats=beats,
         baselines={name: entry.recipe for name, entry in baselines.items()},
@@ -247,6 +234,8 @@ def judged(
         radius=objective.radius if runs else 0.0,
         nearest=runs[int(neighbour)] if runs else "",
         warnings=tuple(warnings),
+        guarded=kept(objective, unselected(losses[PROPOSAL], selected)[0]),
+        selected=tuple(halves),
     )
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mixlaw.optimizer.goal.evidence import ROUNDING, SURE, forecasts_of, sentence_of
-from mixlaw.optimizer.goal.gains import Objective, recipes_losses
-from mixlaw.optimizer.goal.values import Forecast, Interval, interval, probability
-from mixlaw.optimizer.search.climb import FEW, best_points, on_ladder, one_thread
+from mixlaw.optimizer.goal.gains import Objective, gain_of, quick_draws, recipes_losses, unselected
+from mixlaw.optimizer.goal.values import Forecast, Interval
+from mixlaw.optimizer.search.climb import best_points, on_ladder, one_thread
 from mixlaw.optimizer.search.guards import TRIFLE, excess, holding, kept
 from mixlaw.optimizer.search.problem import Ground
 from mixlaw.optimizer.target.feasible import Feasible
@@ -55,7 +55,9 @@ class Weighed:
     sentence: str
 
 
-def weighed(ground: Ground, recipes: Mapping[str, Recipe]) -> dict[str, Weighed]:
+def weighed(
+    ground: Ground, recipes: Mapping[str, Recipe], selected: Mapping[Recipe, Sequence[Recipe]] | None = None
+) -> dict[str, Weighed]:
     """Tell what recipes bring: those for the target, or any others of phases and domains that were measured.
 
     The first half of the worlds is what `revise` searches in, the others judge, so that a gain is not inflated by
@@ -64,19 +66,23 @@ def weighed(ground: Ground, recipes: Mapping[str, Recipe]) -> dict[str, Weighed]
     Args:
         ground: of the target.
         recipes: by name.
+        selected: of proposed recipes, those that halves of the draws have selected, see `Proposal.selected`.
     """
     found = {}
     for index in sorted({_branch(ground, recipe) for recipe in recipes.values()}):
         some = {name: recipe for name, recipe in recipes.items() if _branch(ground, recipe) == index}
         objective = ground.objectives[index]
-        objective = objective.within(_judges(objective))
         beliefs, names, allowed = objective.beliefs, list(some), objective.allowed
+        parts = [(selected or {}).get(recipe, ()) for recipe in some.values()]
         with torch.no_grad():
-            losses = recipes_losses(beliefs, allowed, list(some.values()), len(objective.rival))[objective.worlds]
+            wanted = [*some.values(), *(half for part in parts for half in part)]
+            losses = list(recipes_losses(beliefs, allowed, wanted, len(objective.rival)).unbind(1))
+        rest = iter(losses[len(names) :])
         forecasts, count = tuple(forecasts_of(beliefs, allowed, some)), len(beliefs.tasks)
         for r, name in enumerate(names):
             told = forecasts[r * count : (r + 1) * count]
-            found[name] = _weighed(ground, objective, ground.runs[index], some[name], losses[:, r], told)
+            halves = [next(rest) for _ in parts[r]]
+            found[name] = _weighed(ground, objective, ground.runs[index], some[name], losses[r], halves, told)
     return {name: found[name] for name in recipes}
 
 
@@ -86,30 +92,31 @@ def _weighed(
     runs: Sequence[str],
     recipe: Recipe,
     losses: Tensor,
+    selected: Sequence[Tensor],
     forecasts: tuple[Forecast, ...],
 ) -> Weighed:
-    """One recipe of log losses (S, T) in the worlds of an objective."""
+    """One recipe of log losses (S, T) in all draws."""
     allowed, against = objective.allowed, ground.rivals.best
-    gains = objective.worth.by_task(losses[:, None], objective.reference)[:, 0]
-    total = objective.worth.total(losses[:, None], objective.reference)[:, 0]
+    gain = gain_of(objective.worth, losses, objective.rival, objective.beliefs.tasks, selected)
+    judging, draws = unselected(losses, selected)
     same = tuple(phase.name for phase in recipe.phases[-len(allowed.target.phases) :]) == allowed.target.phases
     far, neighbour = (float(part[0]) for part in objective.distance(allowed.read([recipe]))) if same else (None, 0)
-    beats, gain, unit = probability(total), interval(total), objective.worth.goal.unit
+    beats, unit = gain.probability, objective.worth.goal.unit
     supported = beats >= SURE and far is not None and far <= objective.radius + ROUNDING
     return Weighed(
         recipe=recipe,
         against=against,
         unit=unit,
-        gain=gain,
-        gains={task: interval(gains[:, t]) for t, task in enumerate(objective.beliefs.tasks)},
+        gain=gain.total,
+        gains=gain.by_task,
         beats=beats,
         forecasts=forecasts,
-        guarded=kept(objective, losses),
+        guarded=kept(objective.within(draws), judging),
         broken=allowed.violations(recipe) if same else (),
         distance=far,
         nearest=runs[int(neighbour)] if runs and same else "",
         supported=supported,
-        sentence=sentence_of(supported, gain, f" {unit}", against, beats, len(ground.rivals.entries)),
+        sentence=sentence_of(supported, gain.total, f" {unit}", against, beats, len(ground.rivals.entries)),
     )
 
 
@@ -145,7 +152,7 @@ def revise(ground: Ground, start: Recipe, *, seed: int = 0, heed: Callable[[], N
     start, tried = adapted(ground, start), []
     with one_thread():
         for objective in ground.objectives:
-            search = replace(objective.within(_searchers(objective)), heed=heed)
+            search = replace(objective.within(objective.worlds[: quick_draws(len(objective.worlds))]), heed=heed)
             recipes = [start, *ground.baselines]
             point, value = best_points(search, [search.worlds], recipes, STARTS, seed)[0]
             tried.append((value, search, point))
@@ -184,13 +191,3 @@ def _branch(ground: Ground, recipe: Recipe) -> int:
         if known and recipe.phases[: len(prefix)] == tuple(part.as_phase() for part in prefix):
             return index
     return 0
-
-
-def _searchers(objective: Objective) -> Tensor:
-    """Worlds to search in: the first ones, at most half of all."""
-    return objective.worlds[: min(FEW, len(objective.worlds) // 2)]
-
-
-def _judges(objective: Objective) -> Tensor:
-    """The worlds that no search asks."""
-    return objective.worlds[len(_searchers(objective)) :]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
@@ -14,6 +14,7 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.optimizer.goal.goal import Worth
 from mixlaw.optimizer.goal.posterior import Beliefs, log_losses
+from mixlaw.optimizer.goal.values import Interval, interval, probability
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.optimizer.target.history import Past, past_of, with_histories
 from mixlaw.optimizer.target.points import Points
@@ -23,6 +24,10 @@ from mixlaw.recipe import Recipe
 LEASH = 50.0
 #: Percent of gain that a percent of loss beyond a guard costs: more than it can be worth.
 BITE = 20.0
+
+
+#: Draws that a quick search uses: enough to tell good recipes from bad ones.
+QUICK = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +192,7 @@ def recipes_design(beliefs: Beliefs, allowed: Feasible, recipes: Sequence[Recipe
     return design_of(with_histories(allowed, recipes), beliefs.phases, beliefs.domains, unique)
 
 
-def cross_fitted(own: Tensor, halves: Sequence[Tensor], chosen: Sequence[Tensor]) -> Tensor:
+def cross_fitted(own: Tensor, parts: Sequence[Tensor], chosen: Sequence[Tensor]) -> Tensor:
     """Log losses of a recipe in the worlds that chose it, freed of what the choice has flattered, (S, T).
 
     Near a smooth optimum of S worlds the plain mean gain is too high by b ~ 1 / S, and that of recipes which one half
@@ -195,10 +200,70 @@ def cross_fitted(own: Tensor, halves: Sequence[Tensor], chosen: Sequence[Tensor]
 
     Args:
         own: log losses of the recipe, (S, T).
-        halves: indices of the worlds, a part for every recipe.
+        parts: indices of the worlds, one for every recipe.
         chosen: log losses (S, T) of the recipes that the worlds of each part have chosen.
     """
     losses = torch.empty_like(own)
-    for i, worlds in enumerate(halves):
+    for i, worlds in enumerate(parts):
         losses[worlds] = chosen[1 - i][worlds]
     return (2 * losses + own) / 3
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a recipe gains over a baseline; every command that names two recipes reports this.
+
+    Attributes:
+        total: of all tasks together, in the unit of the goal.
+        by_task: of each.
+        probability: that the total is positive.
+        better: the same by task.
+    """
+
+    total: Interval
+    by_task: Mapping[str, Interval]
+    probability: float
+    better: Mapping[str, float]
+
+
+def gain_of(worth: Worth, losses: Tensor, baseline: Tensor, tasks: Sequence[str], selected: Sequence[Tensor]) -> Gain:
+    """The gain of one recipe over another in the same posterior draws.
+
+    Args:
+        worth: the goal on the axes of the tasks.
+        losses, baseline: log losses of both recipes in every draw, (S, T).
+        tasks: names, T.
+        selected: as in `unselected`.
+    """
+    mine, draws = unselected(losses, selected)
+    reference = baseline[draws]
+    total, by_task = worth.total(mine[:, None], reference)[:, 0], worth.by_task(mine[:, None], reference)[:, 0]
+    each = {task: interval(by_task[:, t]) for t, task in enumerate(tasks)}
+    better = {task: probability(by_task[:, t]) for t, task in enumerate(tasks)}
+    return Gain(interval(total), each, probability(total), better)
+
+
+def unselected(losses: Tensor, selected: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Log losses that a search has flattered as little as can be, and the draws that they are of, (S', T) and (S',).
+
+    Args:
+        losses: of a recipe in every draw, (S, T).
+        selected: log losses, (S, T), of the recipes that the even and the odd draws alone have selected, for a recipe
+            that `propose` has found: it is cross-fitted. Nothing for any other recipe: it is judged by the draws that
+            no quick search uses.
+    """
+    every = torch.arange(len(losses))
+    if selected:
+        return cross_fitted(losses, halves(every), selected), every
+    rest = every[quick_draws(len(losses)) :]
+    return losses[rest], rest
+
+
+def halves(draws: Tensor) -> list[Tensor]:
+    """Even and odd draws."""
+    return [draws[0::2], draws[1::2]]
+
+
+def quick_draws(count: int) -> int:
+    """How many of the draws, the first ones, a quick search uses; at most half."""
+    return min(QUICK, count // 2)

@@ -45,7 +45,7 @@ class Answer:
         ground, wanted = study.ground(view), {HERE: view.recipe, PINNED: view.pinned}
         recipes = {name: recipe for name, recipe in wanted.items() if recipe is not None}
         best = ground.rivals.best
-        return cls(study, view, weighed(ground, {**recipes, best: ground.rivals.entries[best].recipe}))
+        return cls(study, view, weighed(ground, {**recipes, best: ground.rivals.entries[best].recipe}, study.selected))
 
     @property
     def here(self) -> Weighed:

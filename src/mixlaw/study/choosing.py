@@ -96,7 +96,8 @@ def what_if(study: Folder, recipe: RecipeLike | None = None, against: RecipeLike
     Args:
         study: the study, with surfaces.
         recipe: a recipe, its file, the name of a run or the id of a proposal; the last proposal where None.
-        against: the same, or a named baseline at the recipe's size and phases: the reference of gains.
+        against: the same, or a named baseline, the reference of gains: as the last proposal for this size, these tokens
+            and phases froze it, else at the recipe's size and phases.
 
     Raises:
         InputError: there are no surfaces or no such recipe, or it has phases or domains that no run has used.
@@ -104,8 +105,15 @@ def what_if(study: Folder, recipe: RecipeLike | None = None, against: RecipeLike
     surfaces, chosen = study.surfaces(), recipe_of(study, recipe)
     from mixlaw.optimizer.answers.compare import what_if
 
-    baseline = _beside(study, chosen, against, surfaces.domains)
-    return what_if(surfaces, chosen, study.domains_or_unlimited, baseline, against=_name(against))
+    return what_if(
+        surfaces,
+        chosen,
+        study.domains_or_unlimited,
+        _beside(study, chosen, against, surfaces.domains),
+        against=_name(against),
+        goal=study.goal(surfaces),
+        selected=_selected(study, chosen),
+    )
 
 
 def compare(study: Folder, recipe: RecipeLike, other: RecipeLike = "proportional") -> Comparison:
@@ -114,7 +122,7 @@ def compare(study: Folder, recipe: RecipeLike, other: RecipeLike = "proportional
     Args:
         study: the study, with surfaces.
         recipe: a recipe, its file, the name of a run or the id of a proposal.
-        other: the same, or a named baseline at the size and phases of the first.
+        other: the same, or a named baseline, as in `what_if`.
 
     Raises:
         InputError: there are no surfaces or no such recipe, or it has phases or domains that no run has used.
@@ -122,19 +130,37 @@ def compare(study: Folder, recipe: RecipeLike, other: RecipeLike = "proportional
     surfaces, first = study.surfaces(), recipe_of(study, recipe)
     from mixlaw.optimizer.answers.compare import compare
 
-    pair = (first, _beside(study, first, other, surfaces.domains))
-    return compare(surfaces, pair, study.domains_or_unlimited, names=(_name(recipe), _name(other)))
+    return compare(
+        surfaces,
+        (first, _beside(study, first, other, surfaces.domains)),
+        study.domains_or_unlimited,
+        names=(_name(recipe), _name(other)),
+        goal=study.goal(surfaces),
+        selected=_selected(study, first),
+    )
 
 
 def _beside(study: Folder, recipe: Recipe, name: RecipeLike, domains: Sequence[str]) -> Recipe:
-    """The recipe of a name, which may be that of a baseline at the size and phases of another recipe."""
+    """The recipe of a name, which may be that of a baseline: as the last proposal like the recipe was compared with it.
+
+    A baseline that no such proposal froze has the size and phases of the recipe.
+    """
+    from mixlaw.optimizer.answers.proposal import frozen_baseline
     from mixlaw.optimizer.goal.baselines import BASELINES, named
 
+    frozen = frozen_baseline(study.proposals(), recipe, _name(name))
+    if frozen is not None:
+        return frozen
     if not isinstance(name, str) or name not in BASELINES:
         return recipe_of(study, name, list(BASELINES))
     known = [domain for domain in study.domains if domain.name in domains]
     end, phases = recipe.phases[-1].lr_end, {phase.name: phase.tokens for phase in recipe.phases}
     return named(name)(recipe.params, phases, known, 0.0 if end is None else end)
+
+
+def _selected(study: Folder, recipe: Recipe) -> tuple[Recipe, ...]:
+    """What corrects the gain of a proposed recipe; nothing for any other."""
+    return next((p.selected for p in reversed(study.proposals()) if p.recipe == recipe), ())
 
 
 def _name(recipe: RecipeLike) -> str:

@@ -1,0 +1,67 @@
+"""Two recipes have one gain, whichever command is asked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from mixlaw.dashboard.answer import Answer
+from mixlaw.dashboard.watched import opened
+from mixlaw.optimizer.answers.proposal import Proposal, load_proposals
+from mixlaw.study import open_study
+from studies import on_disk
+
+TARGET = "[target]\nparams = 330000\ntokens = 6600000\ncooldown = [0.1, 0.3]\nweights = { task0 = 2.0, task1 = 1.0 }\n"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = on_disk(tmp_path_factory.mktemp("one"), TARGET)
+    open_study(path).propose()
+    return path
+
+
+@pytest.fixture(scope="module")
+def proposal(made: Path) -> Proposal:
+    return load_proposals(made / "proposals")[0]
+
+
+def test_propose_what_if_dashboard_and_report_show_one_gain(made: Path, proposal: Proposal) -> None:
+    study, texts = open_study(made), [gain.text() for gain in proposal.gains.values()]
+    found = study.what_if(against=proposal.against)
+    assert [gain.text() for gain in found.gains.values()] == texts
+    assert found.gain is not None
+    assert found.gain.text() == proposal.gain.text()
+    beside = study.compare(proposal.id, proposal.against)
+    assert (beside.gains, beside.gain) == (found.gains, found.gain)
+    assert beside.probability == pytest.approx(proposal.beats[proposal.against])
+    page = opened(made)
+    answer = Answer.of(page, replace(page.view, recipe=proposal.recipe))
+    assert answer.here.against == proposal.against
+    assert answer.here.beats == pytest.approx(proposal.beats[proposal.against])
+    assert [gain.text() for gain in answer.here.gains.values()] == texts
+    assert answer.here.gain.text() == proposal.gain.text()
+    report = unescape((made / study.report()).read_text(encoding="utf-8"))
+    assert all(text in report for text in (proposal.gain.text(f" {proposal.unit}"), *texts))
+
+
+def test_so_do_what_if_and_dashboard_of_any_other_recipe(made: Path, proposal: Proposal) -> None:
+    phases = proposal.recipe.phases
+    recipe = replace(proposal.recipe, phases=(*phases[:-1], replace(phases[-1], mixture=phases[0].mixture)))
+    found, page = open_study(made).what_if(recipe, proposal.against), opened(made)
+    here = Answer.of(page, replace(page.view, recipe=recipe)).here
+    assert [gain.text() for gain in found.gains.values()] == [gain.text() for gain in here.gains.values()]
+    assert found.gain is not None
+    assert found.gain.text() == here.gain.text()
+
+
+def test_what_corrects_the_gain_is_frozen_and_earlier_proposals_keep_their_ids(proposal: Proposal) -> None:
+    assert len(proposal.selected) == 2
+    assert Proposal.from_json(json.loads(json.dumps(proposal.as_json()))) == proposal
+    earlier = replace(proposal, selected=()).as_json()
+    assert "selected" not in earlier
+    assert Proposal.from_json(earlier).selected == ()
