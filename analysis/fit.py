@@ -46,16 +46,16 @@ def fit(
     Args:
         table: the contract's table, a row per checkpoint.
         units: unit of every task.
-        unique: unique tokens per domain; a domain left out is unlimited.
+        unique: unique tokens per domain; unlimited if not given.
         noise: standard deviation of one run per task, in the task's unit, where known.
         resamples: posterior draws; runs are resampled, not checkpoints.
         seed: of everything random; equal seeds give equal surfaces.
-        law: the family to fit alone; if none is named, laws are stacked by how well they foretell held-out runs.
-        audited: hold runs out, judge, stack and calibrate; without it the exposure law alone is fitted, in a fraction
+        law: the only family to fit; by default laws are stacked by how well they predict held-out runs.
+        audited: hold runs out to assess, stack and calibrate; otherwise only the exposure law is fitted, in a fraction
             of the time.
         links: score -> the loss on the same task that it is predicted through, in place of its own fit.
         chance: score of guessing by task, where it is known.
-        progress: called with the share done and a few words.
+        progress: called with the share done and a message.
 
     Raises:
         InputError: the table cannot be fitted; the message says why.
@@ -63,51 +63,46 @@ def fit(
     observed = observe(table, units, unique, noise)
     linked = fit_links(observed, links or {}, chance or {}, resamples, seed)
     report = progress or (lambda share, words: None)
-    made = folds(observed.design, seed) if audited else []
-    laws = (law,) if law else candidates(observed.design) if made else (Exposure,)
+    parts = folds(observed.design, seed) if audited else []
+    laws = (law,) if law else candidates(observed.design) if parts else (Exposure,)
     members = [
         fit_member(family, observed, 0, seed, _part(report, i, len(laws), 0.0, 0.3)) for i, family in enumerate(laws)
     ]
-    held = _hold_out(members, made, seed, _part(report, 0, 1, 0.3, 0.8))
+    held = _hold_out(members, parts, seed, _part(report, 0, 1, 0.3, 0.8))
     weights = stack(observed, held)
     kept = chosen(weights)
     weights = weights[:, kept] / weights[:, kept].sum(1, keepdim=True)
-    told = [_part(report, j, len(kept), 0.8, 1.0) for j in range(len(kept))]
-    members = [with_draws(members[i], resamples, tell) for i, tell in zip(kept, told, strict=True)]
+    members = [with_draws(members[i], resamples, _part(report, j, len(kept), 0.8, 1.0)) for j, i in enumerate(kept)]
     direct = combined([held[member.law.__name__] for member in members], weights)
-    told_by = [_linked(observed, fold, linked, chance or {}, seed) for fold in direct] if linked else direct
-    calibration = calibrate(observed, told_by)
-    judged = audit(observed, told_by, calibration, held, dict.fromkeys(linked, direct)) if audited else None
-    return surfaces_of(tuple(members), observed, calibration, judged, weights, linked, chance)
+    final = [_linked(observed, fold, linked, chance or {}, seed) for fold in direct] if linked else direct
+    calibration = calibrate(observed, final)
+    result = audit(observed, final, calibration, held, dict.fromkeys(linked, direct)) if audited else None
+    return surfaces_of(tuple(members), observed, calibration, result, weights, linked, chance)
 
 
 def _linked(
     observed: Observed, held: Held, links: Mapping[str, FittedLink], chance: Mapping[str, float], seed: int
 ) -> Held:
-    """What was predicted for a fold, with links fitted to the fold's other rows in place of direct fits."""
+    """Predictions for a fold, with links fitted to the fold's other rows in place of direct fits."""
     train = observed.select(held.fold.train)
     pairs = {
         task: link.source for task, link in links.items() if len(measured_both(train, task, link.source)) >= FEWEST
     }
-    found = fit_links(train, pairs, chance, FOLD_DRAWS, seed)
-    mean, deviation = through(found, observed, held.mean, held.deviation)
-    return replace(held, mean=mean, law=through(found, observed, held.law, held.deviation)[0], deviation=deviation)
+    refitted = fit_links(train, pairs, chance, FOLD_DRAWS, seed)
+    mean, deviation = through(refitted, observed, held.mean, held.deviation)
+    return replace(held, mean=mean, law=through(refitted, observed, held.law, held.deviation)[0], deviation=deviation)
 
 
 def _part(report: Progress, number: int, count: int, first: float, last: float) -> Progress:
-    """Progress of step `number` of `count` equal ones that lie between two shares of the whole."""
-
-    def tell(share: float, words: str) -> None:
-        report(first + (last - first) * (number + share) / count, words)
-
-    return tell
+    """Progress of step `number` of `count` equal ones between two shares of the whole."""
+    return lambda share, words: report(first + (last - first) * (number + share) / count, words)
 
 
-def _hold_out(members: Sequence[Member], made: Sequence[Fold], seed: int, report: Progress) -> dict[str, list[Held]]:
+def _hold_out(members: Sequence[Member], parts: Sequence[Fold], seed: int, report: Progress) -> dict[str, list[Held]]:
     """Refit every law without the rows of every fold, from where the full fit ended, and predict them."""
     held: dict[str, list[Held]] = {member.law.__name__: [] for member in members}
-    for i, (fold, member) in enumerate(product(made, members)):
-        report(i / len(made) / len(members), f"audit of {member.law.__name__}: leave {fold.kind} out")
+    for i, (fold, member) in enumerate(product(parts, members)):
+        report(i / len(parts) / len(members), f"audit of {member.law.__name__}: leave {fold.kind} out")
         observed = member.observed.select(fold.train)
         count = FOLD_DRAWS if len(observed.tasks) < MANY else FOLD_DRAWS_OF_MANY
         refit = fit_member(member.law, observed, count, seed, lambda share, words: None, start=member)

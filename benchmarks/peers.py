@@ -249,7 +249,7 @@ def width(member: Member) -> float:
     observed, form = member.observed, member.form
     value, slope = form.jacobian(member.theta, observed.design)
     left = observed.target - value - (slope * (member.prior.mean - member.theta)[:, form.free, None]).sum(1)
-    scaled = slope * torch.sqrt(member.prior.spread**2 + member.prior.doubt**2)[form.free, None]
+    scaled = slope * torch.sqrt(member.prior.spread**2 + member.prior.mean_error**2)[form.free, None]
     x, variance = member.residual.x, member.residual.variance
     covariance = scaled.transpose(1, 2) @ scaled + member.kernel(x, x) + torch.diag_embed(variance)
     found = left_out(left[0], covariance[0]).square()

@@ -218,7 +218,7 @@ def test_the_fit_tells_whether_the_link_foretold_held_out_runs_better(linked: Su
 
 
 def test_a_link_that_misleads_is_called_so(linked: Surfaces) -> None:
-    assert "their own fit does better, take the link out: copy" in str(linked)
+    assert "a direct fit does better, remove the link: copy" in str(linked)
 
 
 def test_a_study_names_the_link_of_a_task(tmp_path: Path) -> None:

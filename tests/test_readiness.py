@@ -56,7 +56,7 @@ def share_of(found: list[Readiness], verdict: Verdict) -> float:
 def test_tasks_that_only_seeds_move_are_noise() -> None:
     found = judged(measured({6e7: 0.0}))
     assert share_of(found, Verdict.NOISE) >= 0.95
-    assert found[0].words == "noise: do not optimise for it"
+    assert found[0].words == "no signal above seed noise: do not optimise for it"
 
 
 def test_a_clear_signal_is_ready_and_its_size_is_estimated() -> None:

@@ -178,7 +178,7 @@ def test_worlds_are_as_wide_as_runs_left_out_say() -> None:
     member = replace(member, theta=member.prior.mean[None])
     value, slope = member.form.jacobian(member.theta, member.observed.design)
     x, free = member.residual.x, member.form.free
-    scaled = slope[0] * torch.sqrt(member.prior.spread**2 + member.prior.doubt**2)[free, None]
+    scaled = slope[0] * torch.sqrt(member.prior.spread**2 + member.prior.mean_error**2)[free, None]
     covariance = scaled.T @ scaled + member.kernel(x, x)[0] + torch.diag(member.residual.variance[0])
     generator = torch.Generator().manual_seed(0)
     draws = torch.linalg.cholesky(covariance) @ torch.randn(12, 100, generator=generator, dtype=torch.float64)

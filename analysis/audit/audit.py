@@ -17,7 +17,7 @@ from mixlaw.analysis.data.observed import Z90, Observed
 
 #: Boosted trees are slow: they are fitted to the first tasks only.
 TREES_TASKS = 4
-#: Fewer rows that measure a task are not judged.
+#: Fewer rows than this that measure a task are not assessed.
 FEWEST = 3
 
 
@@ -28,9 +28,9 @@ def audit(
     laws: Mapping[str, Sequence[Held]] | None = None,
     direct: Mapping[str, Sequence[Held]] | None = None,
 ) -> Audit:
-    """Judge held-out predictions beside those of the peers and of every law tried; folds of one kind together.
+    """Assess held-out predictions beside those of the peers and of every law tried; folds of one kind together.
 
-    `direct` has, for tasks that are predicted through a link, what their own fit predicted.
+    `direct` has predictions of the direct fit of tasks that are predicted through a link.
     """
     tried = laws if laws is not None and len(laws) > 1 else {}
     rows: list[dict[str, object]] = []
@@ -38,15 +38,13 @@ def audit(
         for t, task in enumerate(observed.tasks):
             others = {DIRECT: direct[task]} if direct and task in direct else {}
             by_name = {OURS: held, **others, **tried}
-            parts = {name: [h for h in made if h.fold.kind == kind] for name, made in by_name.items()}
-            judged = _judge_task(observed, parts, t, float(calibration[t]))
-            rows += [{"fold": kind, "task": task} | row for row in judged]
+            parts = {name: [h for h in fits if h.fold.kind == kind] for name, fits in by_name.items()}
+            figures = _assess(observed, parts, t, float(calibration[t]))
+            rows += [{"fold": kind, "task": task} | row for row in figures]
     return Audit(audit_table(rows), tuple(held))
 
 
-def _judge_task(
-    observed: Observed, parts: Mapping[str, Sequence[Held]], t: int, factor: float
-) -> list[dict[str, object]]:
+def _assess(observed: Observed, parts: Mapping[str, Sequence[Held]], t: int, factor: float) -> list[dict[str, object]]:
     """Figures of the surfaces, the law alone, other fits, peers and fixed mixtures on one task."""
     ours = parts[OURS]
     seen = [observed.seen[t, h.fold.test] for h in ours]
@@ -54,15 +52,15 @@ def _judge_task(
     if len(rows) < FEWEST:
         return []
 
-    def join(made: Sequence[Held], values: Callable[[Held], Tensor]) -> Floats:
-        joined: Floats = torch.cat([values(h)[s, t] for h, s in zip(made, seen, strict=True)]).detach().numpy()
+    def join(fits: Sequence[Held], values: Callable[[Held], Tensor]) -> Floats:
+        joined: Floats = torch.cat([values(h)[s, t] for h, s in zip(fits, seen, strict=True)]).detach().numpy()
         return joined
 
     truth = observed.target[t, rows].numpy()
     mean, half = join(ours, lambda h: h.mean), Z90 * factor * join(ours, lambda h: h.deviation)
     inside = {"coverage": float(np.mean(np.abs(truth - mean) <= half)), "width": float(np.median(2 * half))}
     predicted = {OURS: mean, LAW: join(ours, lambda h: h.law)}
-    predicted |= {name: join(made, lambda h: h.mean) for name, made in parts.items() if name != OURS}
+    predicted |= {name: join(fits, lambda h: h.mean) for name, fits in parts.items() if name != OURS}
     predicted |= _peers(observed, ours, seen, t)
     figures = [{"method": name} | _figures(truth, values) for name, values in predicted.items()]
     figures[0] |= inside
@@ -70,7 +68,7 @@ def _judge_task(
 
 
 def _peers(observed: Observed, held: Sequence[Held], seen: Sequence[Tensor], t: int) -> dict[str, Floats]:
-    """Predictions of all peers, refitted for every fold; those that need more runs are left out."""
+    """Predictions of all peers, refitted for every fold; those that need more runs are omitted."""
     parts: dict[str, list[Floats]] = {}
     for h, s in zip(held, seen, strict=True):
         train = h.fold.train[observed.seen[t, h.fold.train]]
@@ -109,5 +107,5 @@ def _figures(truth: Floats, predicted: Floats) -> dict[str, object]:
 
 
 def _regret(truth: Floats, predicted: Floats) -> float:
-    """How much worse than the best is the row that looks best; rows that look alike count in the mean."""
+    """How much worse than the best row is the one predicted to be best; ties count by their mean."""
     return float(truth[predicted <= predicted.min() + 1e-9].mean() - truth.min())

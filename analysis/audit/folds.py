@@ -16,14 +16,14 @@ from mixlaw.analysis.data.design import Design, same_shares
 
 #: Folds of mixtures.
 PARTS = 5
-#: Fewer rows than this left to learn from, or this many to judge by, make no fold.
-ENOUGH, JUDGED = 8, 3
+#: Least rows to learn from and to predict; smaller folds are dropped.
+LEAST_TRAIN, LEAST_TEST = 8, 3
 
 
 def folds(design: Design, seed: int) -> list[Fold]:
     """All folds that the data allow; extrapolating ones first."""
-    made = [*_largest_size(design), *_phase_order(design), *_mixtures(design, seed)]
-    return [f for f in made if len(f.train) >= ENOUGH and len(f.test) >= JUDGED]
+    candidates = [*_largest_size(design), *_phase_order(design), *_mixtures(design, seed)]
+    return [f for f in candidates if len(f.train) >= LEAST_TRAIN and len(f.test) >= LEAST_TEST]
 
 
 def mixture_groups(design: Design) -> Tensor:
@@ -53,7 +53,7 @@ def _largest_size(design: Design) -> list[Fold]:
 
 
 def _phase_order(design: Design) -> list[Fold]:
-    """Runs whose totals another run has too, in another order of phases: every second of them is held out."""
+    """Of runs with equal totals in different orders of phases, every second order is held out."""
     if len(design.phases) < 2:
         return []
     same = same_shares(design.mixture) * design.sizes + design.size_index

@@ -12,7 +12,7 @@ from mixlaw.analysis.data.observed import Z90, Observed
 
 #: Rows of its own at which a task's calibration counts as much as the pooled one.
 SHARED_ROWS = 40
-#: Rows at which half of a narrowing is believed.
+#: Rows at which a narrowing is applied by half.
 NARROW_ROWS = 300
 
 
@@ -23,7 +23,7 @@ class Fold:
     Attributes:
         kind: "mixtures", "largest size" or "phase order".
         train, test: row numbers; no run and no mixture is in both.
-        extrapolates: whether it shows how the law goes on beyond what was measured: a larger size, from at least two.
+        extrapolates: whether it tests the law beyond the measured sizes: a larger size, from at least two.
     """
 
     kind: str
@@ -34,10 +34,10 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """What was predicted for the rows of one fold, all in log loss relative to the tasks' centres.
+    """Predictions for the rows of one fold, in log loss relative to the tasks' centres.
 
     Attributes:
-        fold: which rows.
+        fold: the rows.
         mean, law, deviation: predictions and the standard deviation of a new run, (Q, T).
     """
 
@@ -58,13 +58,13 @@ def calibrate(observed: Observed, held: Sequence[Held]) -> Tensor:
         return torch.ones(len(observed.tasks), dtype=torch.float64)
     size = torch.cat([h.z(observed) for h in held]).abs()
     runs = len(set(observed.design.runs))
-    # Tasks share their runs: the pooled figure is as sure as there are runs, and starts from "already calibrated".
-    # Few runs may widen intervals but hardly narrow them: too narrow does more harm than too wide.
+    # Tasks share their runs, so the pooled factor is as precise as the number of runs, shrunk to "calibrated".
+    # Few runs may widen intervals but not narrow them much: too narrow does more harm than too wide.
     pooled = (torch.nanquantile(size, 0.9) / Z90).clamp(min=1e-3)
     pooled = pooled ** (runs / (runs + (SHARED_ROWS if pooled > 1 else NARROW_ROWS)))
     own = torch.nanquantile(size, 0.9, dim=0) / Z90
     count = (~size.isnan()).sum(0)
     own = own.nan_to_num(1.0).clamp(min=1e-3).log()
-    doubt = torch.where(own > pooled.log(), SHARED_ROWS, NARROW_ROWS)
-    shrunk = (count * own + doubt * pooled.log()) / (count + doubt)
+    weight = torch.where(own > pooled.log(), SHARED_ROWS, NARROW_ROWS)
+    shrunk = (count * own + weight * pooled.log()) / (count + weight)
     return shrunk.exp().clamp(0.6, 4.0)

@@ -59,15 +59,15 @@ def peers(rows: int) -> dict[str, Any]:
     The mean suits a task that recipes do not move; ridge regression picks its penalty by leave-one-out.
     """
     columns = FunctionTransformer(_columns)
-    found: dict[str, Any] = {
+    estimators: dict[str, Any] = {
         "mean": make_pipeline(columns, DummyRegressor()),
         "nearest run": make_pipeline(Coordinates(), KNeighborsRegressor(1)),
         "single scale": SingleScale(),
         "linear": make_pipeline(columns, StandardScaler(), RidgeCV(np.geomspace(1e-3, 1e3, 13))),
     }
     if rows >= TREES_NEED:
-        found[TREES] = make_pipeline(columns, HistGradientBoostingRegressor(early_stopping=False, random_state=0))
-    return found
+        estimators[TREES] = make_pipeline(columns, HistGradientBoostingRegressor(early_stopping=False, random_state=0))
+    return estimators
 
 
 def _shares(design: Design) -> Floats:

@@ -1,4 +1,4 @@
-"""Readiness: whether recipes move a task by more than seeds do, at which sizes, before anybody optimises for it."""
+"""Readiness: whether recipes move a task by more than seeds do, and at which sizes."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from scipy.special import fdtri
 from torch import Tensor
 
 from mixlaw.analysis.audit.result import OURS, SIGNAL, Audit
-from mixlaw.analysis.data.observed import GIVEN_DOUBT, Observed
+from mixlaw.analysis.data.observed import GIVEN_ERROR, Observed
 
-#: Probability that a task that is nothing but noise passes for signal at one size.
+#: Probability that pure noise passes for signal at one size.
 FALSE_SIGNAL = 0.05
-#: Fewer runs at one size show no spread.
+#: Least runs at one size to estimate a spread.
 FEWEST = 4
-#: Share of the variance of held-out runs from which they count as foretold, and from which that alone is signal.
-EXPLAINED, TELLING = 1 - SIGNAL**2, 0.5
+#: Explained variance of held-out runs from which they count as predicted, and from which that alone is signal.
+EXPLAINED, CLEARLY_EXPLAINED = 1 - SIGNAL**2, 0.5
 
 
 class Verdict(Enum):
-    """What may be done with a task; the value is the sentence shown to the user."""
+    """Whether a task can be optimised for; the value is the sentence shown to the user."""
 
     READY = "ready"
     FROM_SIZE = "signal only from {size} parameters up"
-    WEAK = "weak: seeds move it as much as recipes do, or held-out runs are not foretold; repeat runs before using it"
-    NOISE = "noise: do not optimise for it"
+    WEAK = (
+        "weak: seed noise is as large as the effect of the recipe, or held-out runs are not predicted; "
+        "repeat runs before optimising for it"
+    )
+    NOISE = "no signal above seed noise: do not optimise for it"
     CHANCE = "at chance"
-    UNKNOWN = "too few runs at any size to tell signal from noise"
+    UNKNOWN = "too few runs at any size to separate signal from noise"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class SizeSignal:
         runs: how many.
         spread: standard deviation of the recipes' true values, noise taken off, in the unit of the task.
         noise: standard deviation of one run, in the same unit.
-        significant: whether recipes differ beyond doubt.
+        significant: whether recipes differ significantly (F test).
         at_chance: whether the runs are on average within two noises of guessing; False where chance is not known.
     """
 
@@ -63,13 +66,13 @@ class SizeSignal:
 
 @dataclass(frozen=True)
 class Readiness:
-    """The verdict on one task with what it rests on.
+    """The verdict on one task with its evidence.
 
     Attributes:
-        verdict: what may be done.
+        verdict: whether it can be optimised for.
         sizes: ascending, those with enough runs.
-        explained: share of the variance of held-out mixtures that the fit foretold; None where none was held out.
-        measured: whether noise comes from repeats or was given; else it is what the fit could not explain.
+        explained: share of the variance of held-out mixtures that the fit predicted; None where none was held out.
+        measured: whether noise comes from repeats or was given; else it is the residual spread of the fit.
     """
 
     verdict: Verdict
@@ -96,18 +99,18 @@ class Readiness:
 def readiness(
     observed: Observed, noise: Tensor, audit: Audit | None, chance: Mapping[str, float]
 ) -> dict[str, Readiness]:
-    """Judge every task.
+    """Assess every task.
 
     Args:
-        observed: what was measured.
+        observed: the measured rows.
         noise: standard deviation of one run in log loss as the fit sees it, used where nothing measured it, (R, T).
-        audit: how held-out runs were foretold, if it is known.
+        audit: how held-out runs were predicted, if it is known.
         chance: accuracy of guessing by task, where it is known.
     """
-    return {task: _judge(observed, t, noise[:, t], audit, chance.get(task)) for t, task in enumerate(observed.tasks)}
+    return {task: _assess(observed, t, noise[:, t], audit, chance.get(task)) for t, task in enumerate(observed.tasks)}
 
 
-def _judge(observed: Observed, t: int, noise: Tensor, audit: Audit | None, chance: float | None) -> Readiness:
+def _assess(observed: Observed, t: int, noise: Tensor, audit: Audit | None, chance: float | None) -> Readiness:
     measured = not math.isnan(float(observed.noise[t])) or bool((~observed.variance[t].isnan()).any())
     rows = _last(observed, t)
     size = observed.design.size_index[rows]
@@ -120,12 +123,12 @@ def _judge(observed: Observed, t: int, noise: Tensor, audit: Audit | None, chanc
 def _verdict(sizes: tuple[SizeSignal, ...], explained: float | None) -> Verdict:
     if not sizes:
         return Verdict.UNKNOWN
-    foretold = explained is None or explained >= EXPLAINED
+    predicted = explained is None or explained >= EXPLAINED
     if not any(s.significant for s in sizes):
-        if explained is not None and explained >= TELLING:
+        if explained is not None and explained >= CLEARLY_EXPLAINED:
             return Verdict.WEAK
         return Verdict.CHANCE if all(s.at_chance for s in sizes) else Verdict.NOISE
-    if not foretold or not any(s.significant and s.ratio >= 1 for s in sizes):
+    if not predicted or not any(s.significant and s.ratio >= 1 for s in sizes):
         return Verdict.WEAK
     first = next(i for i, s in enumerate(sizes) if s.significant)
     return Verdict.READY if first == 0 else Verdict.FROM_SIZE
@@ -145,16 +148,16 @@ def _last(observed: Observed, t: int) -> Tensor:
 def _signal(observed: Observed, t: int, rows: Tensor, noise: Tensor, chance: float | None) -> SizeSignal:
     """Analysis of variance: the spread of the runs over what seeds alone would give."""
     own, value = observed.variance[t, rows], observed.value[t, rows]
-    repeats, doubt = observed.noise[t], float(observed.doubt[t])
+    repeats, error = observed.noise[t], float(observed.noise_error[t])
     if bool(repeats.isnan()):
-        repeats, doubt = noise[rows], GIVEN_DOUBT
+        repeats, error = noise[rows], GIVEN_ERROR
     known = int((~own.isnan()).sum())
-    doubt = GIVEN_DOUBT / math.sqrt(known) if known == len(rows) else doubt
+    error = GIVEN_ERROR / math.sqrt(known) if known == len(rows) else error
     given = math.sqrt(float(torch.where(own.isnan(), repeats**2, own).mean()))
     between = float(observed.target[t, rows].var())
     ratio = between / given**2
     # The standard error of a log standard deviation from n degrees of freedom is 1 / sqrt(2 n).
-    limit = fdtri(len(rows) - 1, 0.5 / doubt**2, 1 - FALSE_SIGNAL)
+    limit = fdtri(len(rows) - 1, 0.5 / error**2, 1 - FALSE_SIGNAL)
     unit = float(value.std()) / math.sqrt(between) if between > 0 else 0.0
     seeds = given * unit if unit > 0 else given
     near = chance is not None and float(value.mean()) - chance < 2 * seeds
@@ -178,7 +181,7 @@ def _explained(audit: Audit, task: str) -> float | None:
 
 
 def _short(params: float) -> str:
-    """A size as people write it: 60M, 1.3B."""
+    """A size in short: 60M, 1.3B."""
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if params >= unit:
             return f"{params / unit:.3g}{name}"

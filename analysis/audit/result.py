@@ -1,4 +1,4 @@
-"""What an audit found: held-out figures of a fit and of its peers, as a table that prints itself."""
+"""Result of an audit: held-out figures of a fit and of its peers, as a table that prints itself."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Audit(Printable):
             the loss), `spearman`, `regret` (how much worse, relative, than the best held-out run is the one that the
             method would have chosen), `coverage` of the 90 % intervals and their median relative `width`; empty where a
             method has none.
-        held: what was predicted for the rows of each fold, not yet calibrated.
+        held: predictions for the rows of each fold, not calibrated.
     """
 
     table: pl.DataFrame
@@ -49,10 +49,10 @@ class Audit(Printable):
     def of_link(self, task: str) -> tuple[float, float] | None:
         """Held-out error of a linked task through its link and by its own fit; None where none was held out."""
         part = self.table.filter(pl.col("task") == task, pl.col("method").is_in([OURS, DIRECT]))
-        found = {method: (rows["error"] ** 2).mean() for (method,), rows in part.group_by("method")}
-        if DIRECT not in found:
+        errors = {method: (rows["error"] ** 2).mean() for (method,), rows in part.group_by("method")}
+        if DIRECT not in errors:
             return None
-        return float(found[OURS]) ** 0.5, float(found[DIRECT]) ** 0.5  # type: ignore[arg-type]
+        return float(errors[OURS]) ** 0.5, float(errors[DIRECT]) ** 0.5  # type: ignore[arg-type]
 
     def __str__(self) -> str:
         if not self.table.height:

@@ -1,4 +1,4 @@
-"""Stacking: how much each law counts for each task, by how well it foretold held-out runs."""
+"""Stacking: weight of each law in each task, by how well it predicted held-out runs."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from mixlaw.analysis.audit.held import Held, calibrate
 from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.laws.identify import one_size
 
-#: Runs that what all tasks say is worth to one task.
+#: Pseudo-count, in runs, of the pooled weights in each task's weights.
 SHARED_RUNS = 20.0
-#: Runs that ordinary folds are worth beside extrapolating ones.
+#: Pseudo-count, in runs, of interpolating folds when extrapolating folds exist.
 ORDINARY_RUNS = 10.0
-#: A law that counts less than this in the average task is left out, and so is all but the best MOST.
+#: Laws below this mean weight are dropped, and all but the best MOST.
 LEAST, MOST = 0.05, 3
-#: Standard errors by which a law must foretell held-out runs better than the exposure law to stand beside it where
-#: sizes vary.
+#: Standard errors by which a law must predict held-out runs better than the exposure law to be stacked where sizes
+#: vary.
 AHEAD = 1.0
-#: Degrees of freedom of the Student t that scores a held-out run: one wild run must not choose the law.
+#: Degrees of freedom of the Student t that scores a held-out run: one outlier must not choose the law.
 FREEDOM = 5.0
 
 
 def stack(observed: Observed, held: Mapping[str, Sequence[Held]]) -> Tensor:
     """Weights of M laws for T tasks that make the mixture of their predictive densities score best, (T, M).
 
-    Yao et al. 2018 (arXiv:1704.02030), with a Dirichlet prior: tasks lean on what all of them say together. Folds that
-    extrapolate come first: what the others say is worth no more than a few of their runs.
+    Yao et al. 2018 (arXiv:1704.02030), with a Dirichlet prior: tasks are shrunk to their pooled weights. Folds that
+    extrapolate come first: the others count for a few of their runs only.
 
-    Where sizes vary, a law stands beside the exposure law only where it foretells clearly better: a stack keeps some of
-    each, which matters little among the measured runs, and much at other sizes, where laws go apart. Where no fold
-    extrapolates, both count alike then: which fits the measured sizes does not tell which holds at others.
+    Where sizes vary, a law is stacked with the exposure law only if it predicts clearly better: small weights matter
+    little among the measured runs, and much at other sizes, where laws diverge. Where no fold extrapolates, both get
+    equal weights: the fit to measured sizes does not say which holds at others.
 
     Args:
         observed: all rows.
@@ -69,20 +69,20 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]]) -> Tensor:
 
 def _mean(score: Tensor, run: Tensor) -> tuple[Tensor, Tensor]:
     """Mean over tasks and rows of scores (Q, T, M) with weights of rows (Q,), and its standard error; (M,) each."""
-    told, share = score.nanmean(1), run / run.sum()
-    mean = share @ told
-    return mean, torch.sqrt(share @ (told - mean).square() / run.sum())
+    by_row, share = score.nanmean(1), run / run.sum()
+    mean = share @ by_row
+    return mean, torch.sqrt(share @ (by_row - mean).square() / run.sum())
 
 
 def chosen(weights: Tensor) -> list[int]:
-    """Numbers of the laws worth keeping, in their order."""
+    """Numbers of the laws to keep, ascending."""
     middle = weights.mean(0)
     best = middle.argsort(descending=True)[:MOST].tolist()
     return sorted(i for i in best if float(middle[i]) >= LEAST)
 
 
 def combined(held: Sequence[Sequence[Held]], weights: Tensor) -> list[Held]:
-    """What the mixture of M laws, of which each predicted the same folds, predicted with weights (T, M)."""
+    """Predictions of the mixture, with weights (T, M), of M laws that predicted the same folds."""
     return [_combined(parts, weights) for parts in zip(*held, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""The code share of a phase as one dial: moved while the proportions inside code and inside text are kept."""
+"""The code share of a phase as one number, changed while the proportions within code and within text stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coordinates in which recipes are near or far: log exposures by domain from each phase on, size, tokens, schedule."""
+"""Coordinates that measure distances of recipes: log exposures by domain from each phase on, size, tokens, schedule."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 
-#: A share is seen on the scale log(share + SOFT): logarithmic for shares above it, finite at exactly zero.
+#: Shares enter as log(share + SOFT): logarithmic above it, finite at exactly zero.
 SOFT = 0.001
-#: Directions the runs never varied count in units of this step of a logarithm.
-STILL = 0.35
-#: Outside of the measured sizes and budgets distances count this many times: there the law speaks alone.
+#: Floor of the standard deviation of a coordinate: constant coordinates are scaled by it.
+LEAST_UNIT = 0.35
+#: Factor on distances outside of the measured sizes and budgets: the residual process reverts to zero there.
 STRETCH = 5.0
 
 
@@ -24,8 +24,8 @@ class Features:
     Attributes:
         centre, unit: of each coordinate, (F,).
         low, high: measured range of the size coordinates, in standard units.
-        mixture, phase, size: coordinates of the whole mixture, of what each later phase and its successors see, of the
-            size and the schedule.
+        mixture, phase, size: coordinates of the whole mixture, of each later phase and its successors, of the size and
+            the schedule.
     """
 
     centre: Tensor
@@ -42,7 +42,7 @@ class Features:
         raw = _raw(design)
         k, phases = len(design.domains), len(design.phases)
         late = k * (phases - 1)
-        unit = raw.std(0, correction=0).clamp(min=STILL)
+        unit = raw.std(0, correction=0).clamp(min=LEAST_UNIT)
         size = slice(k + late, raw.shape[1])
         measured = ((raw - raw.mean(0)) / unit)[:, size].detach()
         ends = measured.amin(0), measured.amax(0)
@@ -50,7 +50,7 @@ class Features:
 
     @property
     def groups(self) -> tuple[slice, ...]:
-        """Groups of coordinates whose length scales are alike."""
+        """Groups of coordinates with similar length scales."""
         return tuple(s for s in (self.mixture, self.phase, self.size) if s.stop > s.start)
 
     def __call__(self, design: Design) -> Tensor:
@@ -62,7 +62,7 @@ class Features:
 
 
 def _raw(design: Design) -> Tensor:
-    # From each phase on, not phase by phase: what an early phase lacked hardly matters if a later one had it.
+    # From each phase on, not phase by phase: a domain missing early matters little if a later phase has it.
     later = design.shares.flip(1).cumsum(1).flip(1)
     exposures = torch.log(later + SOFT).flatten(1)
     size = torch.stack([design.params.log(), design.total.log(), design.progress, design.final_lr], 1)

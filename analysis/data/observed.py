@@ -1,4 +1,4 @@
-"""Observed: a table of records as the numbers that fitting needs.
+"""Observed: a table of records as tensors for fitting.
 
 Every task is fitted on one scale, the logarithm of a positive loss, whatever its unit.
 """
@@ -19,10 +19,10 @@ from mixlaw.records import Unit
 
 #: Standard normal quantile that leaves 5 % on either side.
 Z90 = 1.6448536269514722
-#: Scores are probabilities p of success; 0 and 1 are moved this far inside before -log p is taken.
+#: Scores are probabilities p of success, clipped this far from 0 and 1 before -log p is taken.
 MARGIN = 1e-3
-#: How much log noise differs between tasks, and how far a figure that the user gives may be off.
-ALIKE, GIVEN_DOUBT = 0.5, 0.25
+#: Spread of log noise between tasks, and standard error of the log of a noise that the user gives.
+NOISE_BETWEEN, GIVEN_ERROR = 0.5, 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Observed:
         seen: where a value was measured, (T, R).
         variance: noise variance in log loss where it was measured, else NaN, (T, R).
         noise: standard deviation of one run in log loss, from repeats or as given, NaN where unknown, (T,).
-        doubt: standard error of log noise, (T,).
+        noise_error: standard error of log noise, (T,).
     """
 
     design: Design
@@ -50,7 +50,7 @@ class Observed:
     seen: Tensor
     variance: Tensor
     noise: Tensor
-    doubt: Tensor
+    noise_error: Tensor
 
     def select(self, rows: Tensor) -> Observed:
         """The rows at these numbers, on the same scale."""
@@ -91,10 +91,10 @@ def observe(
     variance = torch.stack([_variance(table, t, u, v) for t, u, v in zip(tasks, unit, value, strict=True)])
     typical = torch.stack([slope(v[s].median(), u) for v, s, u in zip(value, seen, unit, strict=True)])
     known = torch.tensor([float((noise or {}).get(t) or np.nan) for t in tasks], dtype=torch.float64) / typical
-    repeats, doubt = _repeat_noise(design, target, seen)
-    doubt = torch.where(known.isnan(), doubt, torch.full_like(doubt, GIVEN_DOUBT))
+    repeats, error = _repeat_noise(design, target, seen)
+    error = torch.where(known.isnan(), error, torch.full_like(error, GIVEN_ERROR))
     spread = torch.where(known.isnan(), repeats, known)
-    return Observed(design, tasks, unit, value, centre, target, seen, variance, spread, doubt)
+    return Observed(design, tasks, unit, value, centre, target, seen, variance, spread, error)
 
 
 def _values(table: pl.DataFrame, task: str, unit: str) -> Tensor:
@@ -108,7 +108,7 @@ def _values(table: pl.DataFrame, task: str, unit: str) -> Tensor:
         if score and -1 < values[row] < 0:
             wanted += " (if 0 is chance, give chance + (1 - chance) x score)"
         raise InputError(
-            f"metric:{task} is {values[row]:g} in row {row}; {unit} needs {wanted}: mend it or leave the cell empty"
+            f"metric:{task} is {values[row]:g} in row {row}; {unit} needs {wanted}: correct the cell or leave it empty"
         )
     return torch.tensor(values)
 
@@ -123,9 +123,9 @@ def _variance(table: pl.DataFrame, task: str, unit: str, value: Tensor) -> Tenso
 
 
 def _repeat_noise(design: Design, target: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Standard deviation of one run from recipes trained more than once and its relative error, (T,) each.
+    """Standard deviation of one run from repeated recipes, and its relative error, (T,) each.
 
-    Few repeats make a rough figure, so tasks are shrunk to what they have in common. NaN below 2 degrees of freedom.
+    Few repeats give a rough estimate, so tasks are shrunk to their median. NaN below 2 degrees of freedom.
     """
     group = design.recipe_index
     member = torch.nn.functional.one_hot(group).to(torch.float64)
@@ -136,12 +136,12 @@ def _repeat_noise(design: Design, target: Tensor, seen: Tensor) -> tuple[Tensor,
     own = 0.5 * (scatter / freedom.clamp(min=1)).clamp(min=1e-12).log()
     own = torch.where(freedom >= 2, own, torch.nan)
     precision, common = 2 * freedom, own.nanmedian()
-    shrunk = (own * precision + common * ALIKE**-2) / (precision + ALIKE**-2)
-    return shrunk.exp(), torch.rsqrt(precision + ALIKE**-2)
+    shrunk = (own * precision + common * NOISE_BETWEEN**-2) / (precision + NOISE_BETWEEN**-2)
+    return shrunk.exp(), torch.rsqrt(precision + NOISE_BETWEEN**-2)
 
 
 def higher_is_better(unit: str, task: str = "") -> bool:
-    """Tell the direction of a task from its unit.
+    """Whether higher values are better, by the unit of a task.
 
     Raises:
         InputError: the unit is unknown, so its direction is.

@@ -1,4 +1,4 @@
-"""Recipes as a design, the numeric view of what has not been trained yet; and a measured run as a recipe."""
+"""Recipes as a design, and a measured run as a recipe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def design_of(
 
     Args:
         recipes: R recipes; each may have phases of its own, as long as all their names are among `phases`.
-        phases, domains: axes of the design, phases in order of training; what a recipe lacks gets zero tokens.
+        phases, domains: axes of the design, phases in order of training; missing ones get zero tokens.
         unique: unique tokens per domain, unlimited where not given; a recipe's own `unique` comes first.
 
     Raises:
@@ -57,7 +57,7 @@ def _row(recipe: Recipe, unique: Mapping[str, float]) -> Design:
     """One recipe on its own phases and domains."""
     domains = recipe.domains
     tokens = [[phase.tokens * phase.mixture.share(d) for d in domains] for phase in recipe.phases]
-    # Where it is not known, phases hold their rate and the run ends decayed, as in `Design.from_table`.
+    # If not given, phases hold their rate and the run ends decayed, as in `Design.from_table`.
     default = [1.0] * (len(recipe.phases) - 1) + [0.0]
     ends = [d if p.lr_end is None else p.lr_end for p, d in zip(recipe.phases, default, strict=True)]
     pool = [float(recipe.unique.get(d, unique.get(d, float("inf")))) for d in domains]

@@ -19,7 +19,7 @@ HUBER = 1.345
 #: Bytes that a chunk of fits may take for its Jacobian; small chunks stay near the cache and are faster.
 CHUNK = 16 * 2**20
 
-#: The secant is learned once a step gains less than this share of the cost; from afar it leads to worse minima.
+#: The secant is learned once a step gains less than this share of the cost; far from a minimum it leads to worse ones.
 NEAR = 1e-3
 
 
@@ -51,7 +51,7 @@ class Problems:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What B fits found.
+    """Results of B fits.
 
     Attributes:
         theta: (B, n).
@@ -86,9 +86,8 @@ def solve(
 ) -> Solution:
     """Solve all problems, in chunks of at most `chunk` bytes of Jacobian; deterministic.
 
-    A fit has converged when the next step promises to lower its cost by less than `tolerance` of the cost. Chunks go to
-    as many workers as torch has threads, each with one thread: whole fits side by side waste nothing on waiting for
-    each other.
+    A fit has converged when the predicted decrease of the next step is less than `tolerance` of the cost. Chunks go to
+    as many single-threaded workers as torch has threads: parallel fits need no synchronisation.
 
     Terms that are linear in the loss are not eliminated (variable projection): the cost is robust, in log loss and with
     a prior on logarithms, so that no entry is linear in it, and the secant below makes the last steps fast anyway.
@@ -96,7 +95,7 @@ def solve(
     count, rows = problems.target.shape
     size = max(1, chunk // (8 * rows * len(form.free)))
     parts = [torch.arange(first, min(first + size, count)) for first in range(0, count, size)]
-    workers, done, found = min(torch.get_num_threads(), len(parts)), 0, []
+    workers, done, solutions = min(torch.get_num_threads(), len(parts)), 0, []
 
     def work(index: Tensor) -> Solution:
         with torch.no_grad():
@@ -104,16 +103,16 @@ def solve(
 
     with single_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for part in pool.map(work, parts):
-            found.append(part)
+            solutions.append(part)
             done += len(part.cost)
             if progress:
                 progress(done / count, f"{done} of {count} fits")
-    return Solution(*(torch.cat([getattr(f, name) for f in found]) for name in Solution.__dataclass_fields__))
+    return Solution(*(torch.cat([getattr(s, name) for s in solutions]) for name in Solution.__dataclass_fields__))
 
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Let torch use one thread inside: small tensors lose more to waiting than they gain."""
+    """Let torch use one thread inside: on small tensors synchronisation costs more than threads gain."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -143,12 +142,12 @@ class _Point:
 
 @dataclass(frozen=True, eq=False)
 class _Model:
-    """How far the quadratic model of B fits is trusted, and what Gauss-Newton leaves out of it.
+    """Damping of B fits, and the curvature that Gauss-Newton leaves out.
 
     Attributes:
         damping: of the next step, (B,).
         growth: factor of the damping if that fails, (B,).
-        bend: curvature that is due to the curvature of the residuals, learned from gradients, (B, m, m).
+        bend: curvature due to that of the residuals, learned from gradients, (B, m, m).
     """
 
     damping: Tensor
@@ -161,9 +160,9 @@ class _Model:
         damping, growth = (torch.full((count,), value, dtype=torch.float64) for value in (1e-3, 2.0))
         return cls(damping, growth, torch.zeros(count, entries, entries, dtype=torch.float64))
 
-    def learn(self, live: Tensor, gain: Tensor, promised: Tensor) -> None:
+    def learn(self, live: Tensor, gain: Tensor, predicted: Tensor) -> None:
         """Nielsen's rule: damping follows how well the model predicted the gain."""
-        better, ratio = gain > 0, (gain / promised).clamp(0, 1)
+        better, ratio = gain > 0, (gain / predicted).clamp(0, 1)
         self.damping[live] *= torch.where(better, (1 - (2 * ratio - 1) ** 3).clamp(min=1 / 10), self.growth[live])
         self.growth[live] = torch.where(better, torch.full_like(gain, 2.0), self.growth[live] * 2)
 
@@ -175,17 +174,17 @@ def _solve(form: Curve, design: Design, problems: Problems, steps: int, toleranc
     converged, live = torch.zeros(len(precision), dtype=torch.bool), torch.arange(len(precision))
     for _ in range(steps):
         here = best.take(live)
-        step, promised = _step(here, precision[live], model, live)
-        small = (promised < tolerance * (here.cost + tolerance)) | (model.damping[live] > 1e12)
+        step, predicted = _step(here, precision[live], model, live)
+        small = (predicted < tolerance * (here.cost + tolerance)) | (model.damping[live] > 1e12)
         if bool(small.any()):
             converged[live[small]] = True
-            live, step, promised, here = live[~small], step[~small], promised[~small], here.take(~small)
+            live, step, predicted, here = live[~small], step[~small], predicted[~small], here.take(~small)
             problems = problems.take(~small)
         if not len(live):
             break
         there = _evaluate(form, design, problems, here.theta.index_add(1, form.free, step))
         gain = here.cost - there.cost
-        model.learn(live, gain, promised)
+        model.learn(live, gain, predicted)
         better = gain > 0
         index, after = live[better], there.take(better)
         curvature = after.information + torch.diag_embed(precision[index])
@@ -197,7 +196,7 @@ def _solve(form: Curve, design: Design, problems: Problems, steps: int, toleranc
 
 
 def _step(here: _Point, precision: Tensor, model: _Model, live: Tensor) -> tuple[Tensor, Tensor]:
-    """Damped step and the gain that the model promises; where the model is no bowl, Gauss-Newton's part of it alone."""
+    """LM step and predicted decrease; drops the secant term if the Hessian is not positive definite."""
     curvature = here.information + torch.diag_embed(precision)
     scale = torch.diagonal(curvature, dim1=1, dim2=2).clamp(min=1e-10)
     damped = torch.diag_embed(model.damping[live, None] * scale)
@@ -206,18 +205,18 @@ def _step(here: _Point, precision: Tensor, model: _Model, live: Tensor) -> tuple
         model.bend[live[failed > 0]] = 0
         factor, _ = torch.linalg.cholesky_ex(curvature + model.bend[live] + damped)
     step = -torch.cholesky_solve(here.gradient[..., None], factor).squeeze(-1)
-    step = step.nan_to_num(0.0).clamp(-2.0, 2.0)  # entries are logarithms: a factor of 7 a step is bold enough
-    bowl = curvature + model.bend[live]
-    promised = -(step * here.gradient).sum(1) - 0.5 * torch.einsum("bi,bij,bj->b", step, bowl, step)
-    return step, promised.clamp(min=1e-300)
+    step = step.nan_to_num(0.0).clamp(-2.0, 2.0)  # entries are logarithms: at most a factor of 7 per step
+    hessian = curvature + model.bend[live]
+    predicted = -(step * here.gradient).sum(1) - 0.5 * torch.einsum("bi,bij,bj->b", step, hessian, step)
+    return step, predicted.clamp(min=1e-300)
 
 
 def _secant(bend: Tensor, step: Tensor, change: Tensor, curvature: Tensor) -> Tensor:
-    """What curvature lacks to explain the change of the gradient, updated (Dennis, Gay and Welsch 1981)."""
-    left = change - _times(curvature, step)
+    """Secant update of the curvature that Gauss-Newton leaves out (Dennis, Gay and Welsch 1981)."""
+    unexplained = change - _times(curvature, step)
     have = _times(bend, step)
-    size = ((step * left).sum(1).abs() / (step * have).sum(1).abs().clamp(min=1e-300)).clamp(max=1)[:, None]
-    missing = left - size * have
+    size = ((step * unexplained).sum(1).abs() / (step * have).sum(1).abs().clamp(min=1e-300)).clamp(max=1)[:, None]
+    missing = unexplained - size * have
     along = (change * step).sum(1, keepdim=True)
     sound = along > 1e-12 * change.norm(dim=1, keepdim=True) * step.norm(dim=1, keepdim=True)
     unit = torch.where(sound, change / along, 0.0)

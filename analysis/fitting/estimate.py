@@ -12,12 +12,12 @@ from mixlaw.analysis.fitting.engine import HUBER, Problems, Solution, solve
 from mixlaw.analysis.fitting.pooling import Prior, first, learn
 from mixlaw.analysis.laws.base import Form
 
-#: Starts drawn from the prior, the first at its mean; of each task the best is kept.
+#: Starts drawn from the prior, the first at its mean; the best is used for each task.
 STARTS = 6
-#: Rounds of: fit, learn residual spread, learn what tasks share; fewer from a start that is good already.
+#: Rounds of fitting, residual spread and pooling; fewer from a good start.
 ROUNDS, WARM_ROUNDS = 4, 2
-#: No law is right over all sizes, and the largest are asked about: with runs to spare, rows count as compute to this
-#: power.
+#: No law is right over all sizes and predictions are for large ones: with runs to spare, rows are weighted by compute
+#: to this power.
 FRONTIER = 0.4
 #: Residual spread expected before any fit, as a share of the loss, and its weight in rows.
 SPREAD, SPREAD_ROWS = 0.02, 2.0
@@ -52,12 +52,12 @@ def estimate(form: Form, observed: Observed, generator: torch.Generator, start: 
         prior = start.prior.restricted(prior)
         theta, sigma = torch.where(prior.spread > 0, start.theta, prior.mean), start.sigma
     for _ in range(ROUNDS if start is None else WARM_ROUNDS):
-        found = solve(form, observed.design, problems(form, observed, prior, sigma, theta[None]), tolerance=1e-6)
-        theta = found.theta
-        sigma = _spread(form, observed, found, sigma)
-        prior = learn(form, prior, theta, found.covariance)
-    found = solve(form, observed.design, problems(form, observed, prior, sigma, theta[None]))
-    return LawFit(form, found.theta, sigma, prior, found.converged)
+        solution = solve(form, observed.design, problems(form, observed, prior, sigma, theta[None]), tolerance=1e-6)
+        theta = solution.theta
+        sigma = _spread(form, observed, solution, sigma)
+        prior = learn(form, prior, theta, solution.covariance)
+    solution = solve(form, observed.design, problems(form, observed, prior, sigma, theta[None]))
+    return LawFit(form, solution.theta, sigma, prior, solution.converged)
 
 
 def _search(form: Form, observed: Observed, prior: Prior, sigma: Tensor, generator: torch.Generator) -> Tensor:
@@ -72,7 +72,7 @@ def _search(form: Form, observed: Observed, prior: Prior, sigma: Tensor, generat
 
 
 def row_weight(form: Form, observed: Observed) -> Tensor:
-    """How much each row counts in a fit, mean 1, 0 where not measured, (T, R); alike where runs are scarce."""
+    """Weight of each row in a fit, mean 1, 0 where not measured, (T, R); equal where runs are scarce."""
     runs = len(set(observed.design.runs))
     power = FRONTIER * max(0.0, 1 - len(form.free) / runs)
     compute = (observed.design.params * observed.design.total).detach()
@@ -93,11 +93,11 @@ def problems(form: Form, observed: Observed, prior: Prior, sigma: Tensor, starts
     )
 
 
-def _spread(form: Form, observed: Observed, found: Solution, sigma: Tensor) -> Tensor:
+def _spread(form: Form, observed: Observed, solution: Solution, sigma: Tensor) -> Tensor:
     """Residual spread of each task by Huber's proposal 2, with the fit's degrees of freedom taken off."""
-    left = observed.target - form.log_loss(found.theta, observed.design)
-    clipped = row_weight(form, observed) * torch.minimum(left.abs(), HUBER * sigma[:, None]) ** 2
-    used = torch.einsum("tij,tji->t", found.covariance, found.information)
+    residual = observed.target - form.log_loss(solution.theta, observed.design)
+    clipped = row_weight(form, observed) * torch.minimum(residual.abs(), HUBER * sigma[:, None]) ** 2
+    used = torch.einsum("tij,tji->t", solution.covariance, solution.information)
     freedom = (observed.seen.sum(1) - used).clamp(min=1.0)
     scatter = clipped.sum(1) / 0.7102  # the mean square of a clipped standard normal
     return torch.sqrt((scatter + SPREAD_ROWS * SPREAD**2) / (freedom + SPREAD_ROWS)).clamp(min=1e-4)

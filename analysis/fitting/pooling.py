@@ -18,32 +18,32 @@ class Prior:
     """Normal prior of T tasks' parameters.
 
     Attributes:
-        mean: what tasks have in common, (n,).
+        mean: common to all tasks, (n,).
         spread: of a task around it, (n,); 0 where held.
-        doubt: standard error of the common mean itself, (n,).
-        loose: spread of entries that draws hold at different values, (n,); 0 elsewhere.
+        mean_error: standard error of the common mean itself, (n,).
+        loose: prior standard deviation of held entries that draws sample, (n,); 0 elsewhere.
     """
 
     mean: Tensor
     spread: Tensor
-    doubt: Tensor
+    mean_error: Tensor
     loose: Tensor
 
     def restricted(self, bare: Prior) -> Prior:
-        """What was learned, but for entries that `bare` holds or frees otherwise."""
+        """The learned prior, except for entries that only one of the two holds."""
         same = (self.spread > 0) & (bare.spread > 0)
         return Prior(*(torch.where(same, getattr(self, f.name), getattr(bare, f.name)) for f in fields(Prior)))
 
     def perturbed(self, shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Prior means of S draws x T tasks, and what is added to entries held loosely, each (S, T, n).
+        """Prior means of S draws x T tasks, and offsets of the loose entries, each (S, T, n).
 
         A fit to resampled data under a resampled prior mean is a draw from the posterior (randomise, then optimise):
-        where data say nothing the draws show the prior's own spread.
+        where data are uninformative the draws have the spread of the prior.
         """
         draws, tasks = shape
         shared = torch.randn(draws, 1, len(self.mean), generator=generator, dtype=torch.float64)
         own = torch.randn(draws, tasks, len(self.mean), generator=generator, dtype=torch.float64)
-        return self.mean + shared * self.doubt + own * self.spread, (shared * self.loose).expand_as(own)
+        return self.mean + shared * self.mean_error + own * self.spread, (shared * self.loose).expand_as(own)
 
 
 def first(form: Curve) -> Prior:
@@ -64,15 +64,15 @@ def learn(form: Curve, before: Prior, theta: Tensor, covariance: Tensor) -> Prio
     tasks = theta.shape[0]
     variance = torch.zeros_like(theta)
     variance[:, form.free] = torch.diagonal(covariance, dim1=1, dim2=2)
-    tau = torch.where(before.doubt > 0, before.spread, between).clamp(min=1e-6)
+    tau = torch.where(before.mean_error > 0, before.spread, between).clamp(min=1e-6)
     precision = tasks / tau**2 + base.spread.clamp(min=1e-6) ** -2
     mean = (theta.sum(0) / tau**2 + base.mean / base.spread.clamp(min=1e-6) ** 2) / precision
     scatter = ((theta - mean) ** 2 + variance).sum(0)
     spread = torch.sqrt((GUESS * between**2 + scatter) / (GUESS + tasks))
-    doubt = torch.rsqrt((1 / (spread**2 + variance)).sum(0) + base.spread.clamp(min=1e-6) ** -2)
+    mean_error = torch.rsqrt((1 / (spread**2 + variance)).sum(0) + base.spread.clamp(min=1e-6) ** -2)
     return Prior(
         torch.where(pooled, mean, base.mean),
         torch.where(pooled, torch.minimum(spread, base.spread * 2), base.spread),
-        torch.where(pooled, doubt, torch.zeros_like(doubt)),
+        torch.where(pooled, mean_error, torch.zeros_like(mean_error)),
         base.loose,
     )

@@ -13,11 +13,10 @@ from mixlaw.analysis.laws.shukor import Additive
 
 
 def candidates(design: Design) -> tuple[type[Law], ...]:
-    """Laws that see all that the runs vary, the exposure law first.
+    """Laws that depend on everything the runs vary, the exposure law first.
 
-    A law that is blind to phases or sizes can look well among the measured runs, where the residual process makes up
-    for it, and goes astray beyond them. What the other laws of the literature earned on public tables is in the log;
-    they can be fitted by name.
+    A law that ignores phases or sizes can look good among the measured runs, where the residual process compensates,
+    and fail beyond them. The log has results of the other laws of the literature; they can be fitted by name.
     """
     single = one_size(design)
     if len(design.phases) > 1:

@@ -29,18 +29,18 @@ UNDECAYED_PRIOR = (math.log(0.1), 1.0)
 BEND_PRIOR = (0.0, 0.4)
 #: Between the sum of Hoffmann et al. 2022 (1) and the sharp bend of Kaplan et al. 2020 (about 10).
 BOTTLENECK_PRIOR = (math.log(1.5), 0.5)
-#: Two sizes cannot tell a norm from a power law: near Hoffmann's sum.
+#: Two sizes do not identify the bottleneck: near Hoffmann's sum.
 BOTTLENECK_OF_TWO = (0.0, 0.25)
-#: What RegMix's mixtures differ by at 60 and 1,000 times the size, over what is foretold from 1M: the factor per
-#: tenfold spreads by about so much from loss to loss (dev/LOG.md).
+#: Differences of RegMix's mixtures at 60 and 1,000 times the size, over those predicted from 1M: spread from loss to
+#: loss of the log factor per tenfold (dev/LOG.md).
 CONTRAST_PRIOR, CONTRAST_BETWEEN = (0.0, 0.12), 0.12
 #: Harm sets in around 15 epochs (4 are almost free, 40 are not: Muennighoff et al. 2023).
 ONSET_PRIOR = (math.log(15.0), 0.4)
 OVERLOAD_PRIOR = (math.log(0.1), 1.5)
-#: 1e9 unique tokens are overfitted from about 1e9 parameters; C4 runs below 1.5B tell the exponent as .65.
+#: 1e9 unique tokens are overfitted from about 1e9 parameters; C4 runs below 1.5B give an exponent of .65.
 CROWDING_PRIOR = (math.log(1e9), 0.5)
 MEMORY_PRIOR = (math.log(0.7), 0.25)
-#: A domain seen this often shows what overdoing does; with less, harm rests on the prior.
+#: Epochs of a domain from which runs inform on the harm of repeats; below, it rests on the prior.
 OVERDONE = 3.0
 
 
@@ -96,14 +96,14 @@ def blocks(design: Design) -> dict[str, tuple[Parameter, ...]]:
 
 def notes(design: Design) -> tuple[str, ...]:
     """What the design does not identify, in words."""
-    said = list(scale_notes(design))
+    lines = list(scale_notes(design))
     if not repeats(design):
-        said.append(NO_REPEATS)
+        lines.append(NO_REPEATS)
     if (one_size(design) or locked(design)) and len(design.domains) > 1:
-        said.append("The interaction of mixture and model size is not identified and is left out.")
+        lines.append("The interaction of mixture and model size is not identified and is left out.")
     if _overdone_pools(design) == 1 and one_size(design):
-        said.append("Repeats are overdone at one size only: how their harm grows with size comes from runs on C4.")
-    return tuple(said) + tuple(
+        lines.append("Repeats are overdone at one size only: how their harm grows with size comes from runs on C4.")
+    return tuple(lines) + tuple(
         f"Phase {p!r} never differs in mixture from the rest: its retention is not identified."
         for i, p in enumerate(design.phases[:-1])
         if not phase_differs(design, i)

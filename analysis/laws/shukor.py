@@ -25,7 +25,7 @@ from mixlaw.analysis.laws.terms import (
     softmax_parts,
 )
 
-#: From hardly at all, as in Shukor et al., to as fast as data terms fall.
+#: From almost none, as in Shukor et al., to the exponents of data terms.
 SHRINK_PRIOR = (math.log(0.15), 0.8)
 
 
@@ -182,7 +182,7 @@ class Joint:
 
         L = floor + (sum_j a_j h_j)**p / N**alpha + (sum_j b_j h_j)**q / D**beta
 
-    The paper adds the mixture's own term of `Additive`; without it this is its mixture-dependent part.
+    The paper also has the mixture's own term of `Additive`; this is the rest of it.
 
     Attributes:
         floor: irreducible loss.

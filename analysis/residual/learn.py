@@ -1,4 +1,4 @@
-"""Learn the kernel of the residual process from what a fitted law leaves over."""
+"""Learn the kernel of the residual process from the residuals of a fitted law."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mixlaw.analysis.fitting.engine import single_thread
 from mixlaw.analysis.fitting.estimate import LawFit
 from mixlaw.analysis.residual.process import MASKED, Kernel
 
-#: Rows used to learn the kernel; more only cost time. With MANY tasks, which share much of it, fewer have to do.
+#: Rows used to learn the kernel; more only cost time. MANY tasks share much of it and use fewer.
 ROWS, ROWS_OF_MANY, MANY = 192, 112, 24
-#: Prior of log length scales: of a group of coordinates about that many standard units, of a coordinate in its group.
+#: Prior of log length scales: of a group of coordinates, in standard units, and of a coordinate about its group.
 GROUP_LENGTH, GROUP_SPREAD, OWN_SPREAD = 2.0, 0.7, 0.5
 #: Prior spread of the log signal, and of how log noise changes over one standard deviation of the law's log loss.
 SIGNAL_SPREAD, RISE_SPREAD = 1.0, 0.5
-#: Steps of the search for the kernel, and its rate; fewer from a kernel that is good already.
+#: Steps of the search for the kernel, and its rate; fewer from a good start.
 STEPS, WARM_STEPS, RATE = 60, 20, 0.15
 
 
 def residual_kernel(fit: LawFit, observed: Observed, generator: torch.Generator, start: Kernel | None = None) -> Kernel:
-    """Kernel of what a fitted law leaves over, learned on at most ROWS rows."""
+    """Kernel of the residuals of a fitted law, learned on at most ROWS rows."""
     form, prior, theta, sigma = fit.form, fit.prior, fit.theta, fit.sigma
     features = Features.of(observed.design)
     most = ROWS if len(observed.tasks) < MANY else ROWS_OF_MANY
@@ -32,25 +32,25 @@ def residual_kernel(fit: LawFit, observed: Observed, generator: torch.Generator,
     design = observed.design.select(rows)
     value, jacobian = form.jacobian(theta, design)
     seen = observed.seen[:, rows]
-    spread = torch.sqrt(prior.spread**2 + prior.doubt**2)
+    spread = torch.sqrt(prior.spread**2 + prior.mean_error**2)
     # The law linearised: data minus its value at the prior mean is law uncertainty + residual process + noise.
     shift = (prior.mean - theta)[:, form.free, None]
-    left = observed.target[:, rows] - value - (jacobian * shift).sum(1)
+    residual = observed.target[:, rows] - value - (jacobian * shift).sum(1)
     scaled = jacobian * spread[form.free, None]
     law_covariance = torch.where(seen[:, :, None] & seen[:, None, :], scaled.transpose(1, 2) @ scaled, 0.0)
-    variance = torch.where(seen, observed.variance[:, rows], torch.full_like(left, MASKED))
+    variance = torch.where(seen, observed.variance[:, rows], torch.full_like(residual, MASKED))
     known = ~observed.noise.isnan()
     guess = torch.where(known, observed.noise, sigma / 2).log()
-    trust = torch.where(known, observed.doubt, torch.full_like(guess, 0.7))
+    trust = torch.where(known, observed.noise_error, torch.full_like(guess, 0.7))
     evidence = Evidence(
         x=features(design),
         groups=features.groups,
         law=value,
-        left=torch.where(seen, left, 0.0),
+        residual=torch.where(seen, residual, 0.0),
         law_covariance=law_covariance,
         variance=variance,
         noise=guess,
-        doubt=trust,
+        noise_error=trust,
     )
     with single_thread():
         return learn_kernel(evidence, start)
@@ -58,53 +58,53 @@ def residual_kernel(fit: LawFit, observed: Observed, generator: torch.Generator,
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What kernels of T tasks are learned from.
+    """Data from which kernels of T tasks are learned.
 
     Attributes:
         x: coordinates of R rows, (R, F).
-        groups: of coordinates whose length scales are alike.
+        groups: of coordinates with similar length scales.
         law: log loss that the law expects, about the task's centre, (T, R).
-        left: data minus the law linearised at its prior mean, 0 where not measured, (T, R).
+        residual: data minus the law linearised at its prior mean, 0 where not measured, (T, R).
         law_covariance: prior covariance of the linearised law, (T, R, R).
         variance: measured noise variance, NaN where unknown, MASKED where there is no value, (T, R).
-        noise, doubt: log of a guess of the standard deviation of a run, and how far it may be off, (T,).
+        noise, noise_error: log of a guess of the standard deviation of a run, and its standard error, (T,).
     """
 
     x: Tensor
     groups: tuple[slice, ...]
     law: Tensor
-    left: Tensor
+    residual: Tensor
     law_covariance: Tensor
     variance: Tensor
     noise: Tensor
-    doubt: Tensor
+    noise_error: Tensor
 
     def covariance(self, kernel: Kernel) -> Tensor:
-        """Covariance of `left` under a kernel: law, residual process and noise, (T, R, R).
+        """Covariance of `residual` under a kernel: law, residual process and noise, (T, R, R).
 
-        The law's own uncertainty is part of it, so that what the law has already absorbed is not counted twice
-        (restricted likelihood).
+        The law's own uncertainty is part of it, so that what the law has absorbed is not counted twice (restricted
+        likelihood).
         """
         row = torch.where(torch.isnan(self.variance), kernel.noise_at(self.law) ** 2, self.variance)
         return kernel(self.x, self.x) + self.law_covariance + torch.diag_embed(row + 1e-10)
 
 
 def learn_kernel(evidence: Evidence, start: Kernel | None = None) -> Kernel:
-    """Kernels of greatest posterior density; `start`, learned from more or other rows, saves most of the search."""
+    """Maximum a posteriori kernels; `start`, learned from more or other rows, saves most of the search."""
     scale = _Scale(evidence)
     free = torch.zeros_like(scale.centre) if start is None else scale.free(start)
     mean, square, rate = torch.zeros_like(free), torch.zeros_like(free), RATE if start is None else RATE / 3
-    # Adam (Kingma and Ba 2015) by hand: the first step of torch's own loads a compiler, which takes as long as a fit.
+    # Adam (Kingma and Ba 2015): the first step of torch's own loads a compiler, which takes as long as a fit.
     for step in range(1, 1 + (STEPS if start is None else WARM_STEPS)):
         free = free.detach().requires_grad_()
         covariance = evidence.covariance(scale.kernel(free))
         with torch.no_grad():
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
-            solved = inverse @ evidence.left[..., None]
+            solved = inverse @ evidence.residual[..., None]
             # Derivative of -log density by the covariance; far cheaper than going back through the factor.
             slope = 0.5 * (inverse - solved @ solved.transpose(1, 2))
-        (way,) = torch.autograd.grad((slope * covariance).sum() + 0.5 * free.square().sum(), free)
-        mean, square = 0.9 * mean + 0.1 * way, 0.999 * square + 0.001 * way.square()
+        (gradient,) = torch.autograd.grad((slope * covariance).sum() + 0.5 * free.square().sum(), free)
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient.square()
         free = free - rate * mean / (1 - 0.9**step) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
     with torch.no_grad():
         return scale.kernel(free)
@@ -123,11 +123,11 @@ class _Scale:
         self.centre = torch.cat([torch.stack([noise, noise, torch.zeros_like(noise)], 1), group, own], 1)
         shape = [torch.full_like(group, GROUP_SPREAD), torch.full_like(own, OWN_SPREAD)]
         self.spread = torch.cat(
-            [torch.stack([torch.full_like(noise, SIGNAL_SPREAD), evidence.doubt, rise], 1), *shape], 1
+            [torch.stack([torch.full_like(noise, SIGNAL_SPREAD), evidence.noise_error, rise], 1), *shape], 1
         )
 
     def kernel(self, free: Tensor) -> Kernel:
-        """The kernels that vectors (T, 3 + G + F) stand for."""
+        """Kernels of vectors (T, 3 + G + F)."""
         value = self.centre + self.spread * free
         first = 3 + len(self.groups)
         group = [value[:, 3 + i, None].expand(-1, g.stop - g.start) for i, g in enumerate(self.groups)]
@@ -135,7 +135,7 @@ class _Scale:
         return Kernel(value[:, 0].exp(), value[:, 1].exp(), length, value[:, 2], self.span)
 
     def free(self, kernel: Kernel) -> Tensor:
-        """A vector that stands for these kernels."""
+        """The vector of these kernels."""
         length = kernel.length.log()
         group = torch.stack([length[:, g].mean(1) for g in self.groups], 1)
         own = torch.cat([length[:, g] - group[:, i, None] for i, g in enumerate(self.groups)], 1)

@@ -25,7 +25,7 @@ class Kernel:
         signal, noise: standard deviations in log loss, (T,).
         length: length scales, (T, F).
         rise: of log noise by log loss, (T,).
-        span: least and largest log loss that the law gives a measured run, (T, 2).
+        span: least and largest log loss that the law predicts for a measured run, (T, 2).
     """
 
     signal: Tensor
@@ -40,7 +40,7 @@ class Kernel:
         return self.signal[:, None, None] ** 2 * (1 + r + r**2 / 3) * torch.exp(-r)
 
     def noise_at(self, law: Tensor) -> Tensor:
-        """Standard deviation of one run where the law gives these log losses, (T, R) for (T, R)."""
+        """Standard deviation of one run where the law predicts these log losses, (T, R) for (T, R)."""
         inside = torch.minimum(torch.maximum(law, self.span[:, :1]), self.span[:, 1:])
         return self.noise[:, None] * torch.exp(self.rise[:, None] * inside)
 
@@ -71,22 +71,22 @@ class Residual:
         factor: Tensor = torch.linalg.cholesky(self.kernel(self.x, self.x) + torch.diag_embed(self.variance + 1e-10))
         return factor
 
-    def weights(self, left: Tensor, factor: Tensor) -> Tensor:
-        """Row weights (T, R, S) that make `at` interpolate what the law left over, left (T, R, S), NaN-free."""
-        solved: Tensor = torch.cholesky_solve(left, factor)
+    def weights(self, residuals: Tensor, factor: Tensor) -> Tensor:
+        """Row weights (T, R, S) that make `at` interpolate residuals (T, R, S), NaN-free."""
+        solved: Tensor = torch.cholesky_solve(residuals, factor)
         return solved
 
     def at(self, x: Tensor, weights: Tensor) -> Tensor:
         """Posterior mean at coordinates x (Q, F) for row weights (T, R, S): (T, Q, S)."""
-        found: Tensor = self.kernel(x, self.x) @ weights
-        return found
+        mean: Tensor = self.kernel(x, self.x) @ weights
+        return mean
 
     def deviation(self, x: Tensor, factor: Tensor) -> Tensor:
         """Posterior standard deviation at x (Q, F), noise of a run not included, (T, Q)."""
         cross = self.kernel(self.x, x)
         explained = torch.linalg.solve_triangular(factor, cross, upper=False).square().sum(1)
-        left: Tensor = self.kernel.signal[:, None] ** 2 - explained
-        return left.clamp(min=0).sqrt()
+        variance: Tensor = self.kernel.signal[:, None] ** 2 - explained
+        return variance.clamp(min=0).sqrt()
 
 
 def _squared(x: Tensor, y: Tensor) -> Tensor:

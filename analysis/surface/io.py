@@ -26,7 +26,7 @@ from mixlaw.analysis.surface.model import ResponseModel, Status
 from mixlaw.errors import InputError
 from mixlaw.files import replacing, write_json
 
-FORMAT = 4
+FORMAT = 5
 _NAMES, _TENSORS = "surfaces.json", "surfaces.safetensors"
 
 

@@ -19,9 +19,9 @@ from mixlaw.errors import InputError
 
 #: Scatter about a link expected before any fit, that of a thousand questions, and its weight in rows.
 SCATTER, SCATTER_ROWS = 1000**-0.5, 2.0
-#: Starts of a fit; the steepness and the middle of a curve that is seen in part have local optima.
+#: Starts of a fit; steepness and middle of a partly observed curve have local optima.
 STARTS = 6
-#: Rows that measure both tasks without which no link is fitted.
+#: Rows that measure both tasks that a link needs.
 FEWEST = 4
 
 
@@ -57,8 +57,8 @@ class AccuracyLink:
 class LinkCurve(Curve):
     """theta = (logit chance, logit of the ceiling's share of the rest, log steepness, middle) over R measured losses.
 
-    Losses are standardised, so that one prior serves every task; it predicts log loss of the accuracy, as the scale of
-    every fit has it, whatever the design.
+    Losses are standardised, so that one prior serves every task. Predictions are log losses of the accuracy, for any
+    design.
     """
 
     def __init__(self, loss: Tensor, chance: float | None) -> None:
@@ -66,7 +66,7 @@ class LinkCurve(Curve):
         self.x = (loss - self.centre) / self.unit
         given = None if chance is None else min(max(chance, 1e-4), 1 - 1e-4)
         self.parameters = (
-            # Without a word on chance, four choices are the likeliest; two and many are possible.
+            # If chance is not given, four choices are most likely; two and many are possible.
             Parameter("chance", math.log(1 / 3), 1.0) if given is None else _fixed(math.log(given / (1 - given))),
             Parameter("ceiling", 2.5, 1.0),
             Parameter("k", 0.0, 0.7),
@@ -114,7 +114,7 @@ class FittedLink:
         unit: of that loss.
         best: chance, ceiling, k and middle, (4,).
         draws: of their posterior, (S, 4).
-        noise: standard deviation of one run's accuracy about the link, as a multiple of sqrt(p (1 - p)): like that of
+        noise: standard deviation of one run's accuracy about the link, as a multiple of sqrt(p (1 - p)): that of
             1 / noise**2 questions.
     """
 
@@ -191,12 +191,12 @@ def fit_links(
     Args:
         observed: the rows.
         links: score -> the loss that it follows.
-        chance: score -> accuracy of guessing, where it is known; else the runs tell.
+        chance: score -> accuracy of guessing, where known; else it is fitted.
         resamples: posterior draws.
         seed: of the draws.
 
     Raises:
-        InputError: a task of a link is not measured or has the wrong kind of unit, or hardly any row measures both.
+        InputError: a task of a link is not measured or has the wrong kind of unit, or too few rows measure both.
     """
     return {
         task: _fit_link(observed, task, source, chance.get(task), resamples, seed) for task, source in links.items()
@@ -216,8 +216,8 @@ def _fit_link(
     prior, scatter, shape = first(form), 2 * guess, binomial(target)
     start = _starts(form, prior, generator)
     for _ in range(3):
-        found = solve(form, observed.design, _problems(target, prior, scatter * shape, start), tolerance=1e-6)
-        start = found.theta[found.cost.argmin()][None]
+        solution = solve(form, observed.design, _problems(target, prior, scatter * shape, start), tolerance=1e-6)
+        start = solution.theta[solution.cost.argmin()][None]
         fitted = form.log_loss(start, observed.design)[0]
         shape = binomial(fitted)
         scatter = _scatter((target - fitted) / shape, len(form.free), scatter, guess)
@@ -229,7 +229,7 @@ def _pair(observed: Observed, task: str, source: str) -> tuple[int, int]:
     """Numbers of the two tasks of a link."""
     for name in (task, source):
         if name not in observed.tasks:
-            raise InputError(f"the link of {task!r} to {source!r} needs {name!r}, which no run measures; take it out")
+            raise InputError(f"the link of {task!r} to {source!r} needs {name!r}, which no run measures; remove it")
     t, s = observed.tasks.index(task), observed.tasks.index(source)
     if not higher_is_better(observed.units[t]) or higher_is_better(observed.units[s]):
         raise InputError(
@@ -238,7 +238,7 @@ def _pair(observed: Observed, task: str, source: str) -> tuple[int, int]:
         )
     both = len(measured_both(observed, task, source))
     if both < FEWEST:
-        raise InputError(f"{both} rows measure both {task!r} and {source!r}; a link needs {FEWEST}: take it out")
+        raise InputError(f"{both} rows measure both {task!r} and {source!r}; a link needs {FEWEST}: remove it")
     return t, s
 
 
@@ -260,10 +260,10 @@ def _problems(target: Tensor, prior: Prior, sigma: Tensor, start: Tensor) -> Pro
     )
 
 
-def _scatter(left: Tensor, used: int, before: float, guess: float) -> float:
-    """Spread of scaled residuals by Huber's proposal 2, leaning on what is expected where rows are few."""
-    scatter = float(left.abs().clamp(max=HUBER * before).square().sum()) / 0.7102  # mean square of a clipped normal
-    freedom = max(len(left) - used, 1)
+def _scatter(residual: Tensor, used: int, before: float, guess: float) -> float:
+    """Spread of scaled residuals by Huber's proposal 2, shrunk to its guess where rows are few."""
+    scatter = float(residual.abs().clamp(max=HUBER * before).square().sum()) / 0.7102  # mean square of a clipped normal
+    freedom = max(len(residual) - used, 1)
     return max(math.sqrt((scatter + SCATTER_ROWS * guess**2) / (freedom + SCATTER_ROWS)), 1e-4)
 
 

@@ -39,7 +39,7 @@ class Member(LawFit):
     seed: int
 
     def law_only(self, design: Design) -> Tensor:
-        """What the law alone expects, (R, T)."""
+        """Prediction of the law alone, (R, T)."""
         return self.form.log_loss(self.theta, design).T
 
     def noise(self, design: Design) -> Tensor:
@@ -79,9 +79,9 @@ class Member(LawFit):
 
     @cached_property
     def _mean_weights(self) -> Tensor:
-        left = self.observed.target - self.form.log_loss(self.theta, self.observed.design)
-        left = torch.where(self.observed.seen, left, torch.zeros_like(left))
-        return self.residual.weights(left[..., None], self._factor)
+        residual = self.observed.target - self.form.log_loss(self.theta, self.observed.design)
+        residual = torch.where(self.observed.seen, residual, torch.zeros_like(residual))
+        return self.residual.weights(residual[..., None], self._factor)
 
     @cached_property
     def _basis(self) -> tuple[Tensor, Tensor]:
@@ -102,10 +102,10 @@ class Member(LawFit):
         waves = torch.randn(tasks, WAVES, count, generator=generator, dtype=torch.float64)
         noise = torch.randn(tasks, len(design), count, generator=generator, dtype=torch.float64)
         law = self.form.log_loss(self.draws.flatten(0, 1), design).view(count, tasks, -1).permute(1, 2, 0)
-        left = self.observed.target[..., None] - law - self._prior(self.residual.x) @ waves
-        left = left - self.residual.variance.sqrt()[..., None] * noise
-        left = torch.where(seen[..., None], left, torch.zeros_like(left))
-        return _SampleWeights(waves, self.residual.weights(left, self._factor))
+        residual = self.observed.target[..., None] - law - self._prior(self.residual.x) @ waves
+        residual = residual - self.residual.variance.sqrt()[..., None] * noise
+        residual = torch.where(seen[..., None], residual, torch.zeros_like(residual))
+        return _SampleWeights(waves, self.residual.weights(residual, self._factor))
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,8 +23,8 @@ class Status(Enum):
     """Outcome of a task's fit; the value is the sentence shown to the user."""
 
     FITTED = "fitted"
-    LEANS = "fitted; what the data cannot tell leans on prior knowledge, see the notes"
-    NOISE = "hardly more than noise: held-out runs are predicted no better than by their mean, do not optimise for it"
+    PRIOR = "fitted; some coefficients come from the prior (see notes)"
+    NOISE = "mostly noise: predictions of held-out runs are no better than the mean; do not optimise for it"
     EXHAUSTED = "stopped at the step limit: treat the numbers with care"
 
 
@@ -35,7 +35,7 @@ class Prediction:
     Attributes:
         mean: expected value, (R, T).
         lo90, hi90: 90 % interval of one newly measured run, (R, T).
-        law_only: what the law says without the residual process, (R, T).
+        law_only: prediction of the law without the residual process, (R, T).
         distance: to the nearest measured run in standardised log-exposure units, size and tokens included, (R,).
         runs, tasks: names of the axes.
     """
@@ -51,7 +51,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class ResponseModel:
-    """All tasks of a study, fitted: what they predict, and how sure that is.
+    """All tasks of a study, fitted: predictions and their uncertainty.
 
     Attributes:
         observed: the measured rows.
@@ -60,7 +60,7 @@ class ResponseModel:
         calibration: factor on interval widths, learned on held-out folds, (T,).
         status: outcome per task.
         notes: per task, sentences on what is not identified.
-        audit: how held-out runs were predicted; None where it was not asked for.
+        audit: how held-out runs were predicted; None if not audited.
         links: scores that are predicted through the loss on the same task, in place of their own fit.
         chance: score of guessing, where it is known.
     """
@@ -110,7 +110,7 @@ class ResponseModel:
         return noise
 
     def spread(self, design: Design) -> Tensor:
-        """Standard deviation over seeds in log loss, (R, T); it grows with the loss where the data show that."""
+        """Standard deviation over seeds in log loss, (R, T); it grows with the loss where the data show so."""
         with torch.no_grad():
             design = self._aligned(design)
             noise = self._mix(torch.stack([m.noise(design) for m in self.members], -1))
@@ -141,7 +141,7 @@ class ResponseModel:
         return self._values(self._sample(self._aligned(design), count))
 
     def predict(self, design: Design) -> Prediction:
-        """Predict what a newly measured run of every recipe would show."""
+        """Predict one newly trained run of every recipe."""
         with torch.no_grad():
             design = self._aligned(design)
             mean, deviation = self.log_prediction(design)

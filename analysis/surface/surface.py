@@ -62,7 +62,7 @@ def surfaces_of(
     if calibration is None:
         calibration = torch.ones(len(tasks), dtype=torch.float64)
     lead = members[0]
-    notes = {t: lead.form.notes + _leaning(lead, i) + _blind(observed, t, i) for i, t in enumerate(tasks)}
+    notes = {t: lead.form.notes + _weak(lead, i) + _missing(observed, t, i) for i, t in enumerate(tasks)}
     status = {t: _status(lead, i, notes[t], audit) for i, t in enumerate(tasks)}
     return Surfaces(observed, members, weights, calibration, status, notes, audit, links or {}, chance or {})
 
@@ -72,16 +72,16 @@ def _status(member: Member, task: int, notes: tuple[str, ...], audit: Audit | No
         return Status.NOISE
     if not member.converged[task]:
         return Status.EXHAUSTED
-    return Status.LEANS if notes else Status.FITTED
+    return Status.PRIOR if notes else Status.FITTED
 
 
-def _leaning(member: Member, task: int) -> tuple[str, ...]:
+def _weak(member: Member, task: int) -> tuple[str, ...]:
     """Name the parameters whose posterior is about as wide as their prior."""
     spread = member.draws[:, task].std(0, correction=0)
     weak = [p.name for p, s in zip(member.form.parameters, spread, strict=True) if not p.held and s > 0.8 * p.spread]
-    return (f"The data say little about: {', '.join(weak)}; their values rest on the prior.",) if weak else ()
+    return (f"Weakly identified, so close to the prior: {', '.join(weak)}.",) if weak else ()
 
 
-def _blind(observed: Observed, task: str, index: int) -> tuple[str, ...]:
+def _missing(observed: Observed, task: str, index: int) -> tuple[str, ...]:
     missing = int((~observed.seen[index]).sum())
     return (f"{missing} of {len(observed.design)} rows do not measure {task}.",) if missing else ()

@@ -40,21 +40,21 @@ def coefficients(member: Member, task: int, most: int = 32) -> dict[str, Estimat
 
 
 def _error(values: list[float]) -> float:
-    """Half the width of the central 68 %: a standard error that a wild draw does not set."""
+    """Half the width of the central 68 %: a standard error robust to outlying draws."""
     low, high = np.quantile(values, [0.16, 0.84])
     return float(high - low) / 2
 
 
 def _flat(law: Law) -> dict[str, float]:
-    found: dict[str, float] = {}
+    flat: dict[str, float] = {}
     for field in fields(law):  # type: ignore[arg-type]
         value = getattr(law, field.name)
         if isinstance(value, float):
-            found[field.name] = value
+            flat[field.name] = value
         elif isinstance(value, tuple) and value and isinstance(value[0], float):
             names = getattr(law, "phases" if field.name == "retention" else "domains")
-            found |= {f"{field.name} {n}": v for n, v in zip(names, value, strict=True)}
-    return found
+            flat |= {f"{field.name} {n}": v for n, v in zip(names, value, strict=True)}
+    return flat
 
 
 def _rows(surfaces: ResponseModel, task: int) -> list[tuple[str, str]]:
@@ -110,7 +110,7 @@ def as_text(surfaces: ResponseModel) -> str:
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     lines += [*_ready(surfaces), *_links(surfaces)]
     lines += ["", *("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in cells)]
-    lines.append("spread: of the residuals around the law; worth: of a token, the two domains worth most")
+    lines.append("spread = SD of the residuals; worth = relative value of a token, top two domains")
     return "\n".join([*lines, *(["", str(surfaces.audit)] if surfaces.audit is not None else [])])
 
 
@@ -124,12 +124,14 @@ def _ready(surfaces: ResponseModel) -> list[str]:
     """One line for each verdict on signal and noise."""
     alike: dict[str, list[tuple[float, str]]] = {}
     order = list(Verdict)
-    for task, found in sorted(surfaces.readiness.items(), key=lambda item: order.index(item[1].verdict)):
-        ratio = max((size.ratio for size in found.sizes), default=0.0)
-        alike.setdefault(found.words, []).append((ratio, f"{task} ({ratio:.1f})" if found.sizes else task))
-    measured = all(found.measured for found in surfaces.readiness.values())
-    told = "" if measured else ", or what the fit cannot explain where no recipe was repeated"
-    head = f"signal over seed noise (largest spread of recipes at one size, in noises of a run{told})"
+    for task, ready in sorted(surfaces.readiness.items(), key=lambda item: order.index(item[1].verdict)):
+        ratio = max((size.ratio for size in ready.sizes), default=0.0)
+        alike.setdefault(ready.words, []).append((ratio, f"{task} ({ratio:.1f})" if ready.sizes else task))
+    measured = all(ready.measured for ready in surfaces.readiness.values())
+    noise = (
+        "seed standard deviation" if measured else "seed standard deviation (residual SD where no recipe was repeated)"
+    )
+    head = f"signal-to-noise: spread between recipes of one size / {noise}"
     return ["", head, *(f"  {words}: {_strongest(tasks)}" for words, tasks in alike.items())]
 
 
@@ -140,16 +142,16 @@ def _strongest(tasks: list[tuple[float, str]], most: int = 16) -> str:
 
 
 def _links(surfaces: ResponseModel) -> list[str]:
-    """Whether links foretell held-out runs better than the tasks' own fits."""
+    """Whether links predict held-out runs better than the direct fits."""
     if not surfaces.links:
         return []
     errors = {task: surfaces.audit.of_link(task) if surfaces.audit else None for task in surfaces.links}
-    told = {t: f"{t} ({e[0]:.1%} against {e[1]:.1%})" if e else t for t, e in errors.items()}
-    worse = [told[t] for t, e in errors.items() if e and e[0] > e[1]]
-    better = [told[t] for t, e in errors.items() if not e or e[0] <= e[1]]
-    lines = ["", "predicted through the loss on the same task (held-out error against that of their own fit)"]
+    labels = {t: f"{t} ({e[0]:.1%} against {e[1]:.1%})" if e else t for t, e in errors.items()}
+    worse = [labels[t] for t, e in errors.items() if e and e[0] > e[1]]
+    better = [labels[t] for t, e in errors.items() if not e or e[0] <= e[1]]
+    lines = ["", "predicted through the loss on the same task (held-out error against that of a direct fit)"]
     lines += [f"  {', '.join(better)}"] if better else []
-    return lines + ([f"  their own fit does better, take the link out: {', '.join(worse)}"] if worse else [])
+    return lines + ([f"  a direct fit does better, remove the link: {', '.join(worse)}"] if worse else [])
 
 
 def _laws(surfaces: ResponseModel) -> str:
@@ -157,25 +159,25 @@ def _laws(surfaces: ResponseModel) -> str:
     if len(surfaces.members) == 1:
         return f"law: {surfaces.members[0].law.__name__}"
     middle, low, high = surfaces.weights.mean(0), surfaces.weights.amin(0), surfaces.weights.amax(0)
-    told = [
+    shares = [
         f"{surfaces.members[i].law.__name__} {middle[i]:.0%} ({low[i]:.0%} to {high[i]:.0%})"
         for i in middle.argsort(descending=True).tolist()
     ]
-    return f"laws by weight (from task to task), earned on held-out runs: {', '.join(told)}"
+    return f"laws by weight on held-out runs (range over tasks): {', '.join(shares)}"
 
 
 def _task_row(surfaces: ResponseModel, task: int) -> dict[str, str]:
-    """One line of the table: spread, noise, the exponents and retentions the law has, and the domains worth most."""
+    """One line of the table: spread, noise, exponents and retentions of the law, the two domains of highest worth."""
     member, unit = surfaces.members[0], surfaces.observed.units[task]
-    found = coefficients(member, task)
-    worth = sorted((n for n in found if n.startswith("worth ")), key=lambda n: -found[n].value)[:2]
-    shown = [n for n in found if n in ("floor", "alpha", "beta") or n.startswith("retention ")]
+    values = coefficients(member, task)
+    worth = sorted((n for n in values if n.startswith("worth ")), key=lambda n: -values[n].value)[:2]
+    shown = [n for n in values if n in ("floor", "alpha", "beta") or n.startswith("retention ")]
     return {
         "task": surfaces.tasks[task],
         "noise of a run": f"{float(surfaces.noise[task]):.2g} {unit}",
         "spread": f"{float(member.sigma[task]):.1%}",
-        **{name: str(found[name]) for name in shown if found[name].error > 0},
-        "worth": ", ".join(f"{name.removeprefix('worth ')} {found[name].value:.2f}" for name in worth),
+        **{name: str(values[name]) for name in shown if values[name].error > 0},
+        "worth": ", ".join(f"{name.removeprefix('worth ')} {values[name].value:.2f}" for name in worth),
     }
 
 
@@ -183,7 +185,7 @@ def as_json(surfaces: ResponseModel) -> dict[str, Any]:
     """Plain data: status, notes, noise and every coefficient with its standard error, by task; the audit's rows."""
     tasks = {}
     for i, name in enumerate(surfaces.tasks):
-        found = coefficients(surfaces.members[0], i)
+        values = coefficients(surfaces.members[0], i)
         tasks[name] = {
             "unit": surfaces.units[name],
             "laws": {m.law.__name__: float(w) for m, w in zip(surfaces.members, surfaces.weights[i], strict=True)},
@@ -193,7 +195,7 @@ def as_json(surfaces: ResponseModel) -> dict[str, Any]:
             "notes": list(surfaces.notes[name]),
             "noise": float(surfaces.noise[i]),
             "spread": float(surfaces.members[0].sigma[i]),
-            "coefficients": {key: [estimate.value, estimate.error] for key, estimate in found.items()},
+            "coefficients": {key: [estimate.value, estimate.error] for key, estimate in values.items()},
         }
     audit = None if surfaces.audit is None else surfaces.audit.table.to_dicts()
     return {"summary": _summary(surfaces), "notes": _shared_notes(surfaces), "tasks": tasks, "audit": audit}
