@@ -119,7 +119,7 @@ def training() -> Iterator[NDArray[Any]]:
 
 
 def rate(batches: Iterable[NDArray[Any]], count: int) -> float:
-    """Tokens per second of the next so many batches."""
+    """Tokens per second of the next `count` batches."""
     began = time.perf_counter()
     seen = sum(batch.size for batch in itertools.islice(batches, count))
     return seen / (time.perf_counter() - began)

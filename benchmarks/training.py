@@ -138,7 +138,7 @@ def trainer(size: str, folder: Path) -> Callable[[int], None]:
 
 
 def timed(steps: Callable[[int], None], count: int) -> float:
-    """Tokens per second of so many steps; a Trainer is timed without what it builds before."""
+    """Tokens per second of `count` steps; a Trainer is timed without what it builds before."""
     began = time.perf_counter()
     steps(count)
     seconds = time.perf_counter() - began

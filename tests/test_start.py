@@ -225,8 +225,8 @@ def misshapen(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "loaded", "message"),
     [
-        (shutil.rmtree, False, r"is neither a folder at .* nor a model that the Hugging Face hub gives"),
-        (pickled, False, r"pickled weights are not read: load them once in transformers and save_pretrained\(\) them"),
+        (shutil.rmtree, False, r"is neither a folder at .* nor a model on the Hugging Face hub"),
+        (pickled, False, r"pickled weights are not read: load them in transformers once and save_pretrained\(\) them"),
         (in_part, False, r"lacks 1 of \d+ files of weights, such as model-\d+-of-\d+.safetensors; copy or download"),
         (
             other_words,
@@ -234,12 +234,12 @@ def misshapen(folder: Path) -> None:
             r"has another tokenizer \(\d+ entries\) than the shards \(300\); make the shards with",
         ),
         (small, False, r"knows 290 token ids and the shards have 300; make the shards with its tokenizer"),
-        (translator, False, r"makes no causal language model of .*T5Config"),
-        (both_ways, False, r"is a BertForMaskedLM, not a causal language model; take another"),
-        (unknown, False, r"makes no causal language model of .*abacus"),
-        (lambda _: None, True, r'has no optimizer.safetensors; take training.optimizer = "fresh", or write one'),
-        (misnamed, True, r"has nothing for step.model.embed_tokens.weight, which is of shape \(\)"),
-        (misshapen, True, r"has \(7,\) for exp_avg.model.embed_tokens.weight, which is of shape \(320, 48\)"),
+        (translator, False, r"cannot build a causal language model from .*T5Config"),
+        (both_ways, False, r"is a BertForMaskedLM, not a causal language model; choose another"),
+        (unknown, False, r"cannot build a causal language model from .*abacus"),
+        (lambda _: None, True, r'has no optimizer.safetensors; set training.optimizer = "fresh", or write one'),
+        (misnamed, True, r"has nothing for step.model.embed_tokens.weight, which has shape \(\)"),
+        (misshapen, True, r"has \(7,\) for exp_avg.model.embed_tokens.weight, which has shape \(320, 48\)"),
     ],
 )
 def test_what_cannot_be_gone_on_from_is_refused_before_anything_is_trained(

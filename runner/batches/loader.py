@@ -1,4 +1,4 @@
-"""Batches of a recipe: which tokens the model sees at a step, from the recipe and the step alone."""
+"""Batches of a recipe: the tokens of a step, as a pure function of the recipe and the step."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class Batches:
     """Every batch of a recipe, by step; resuming needs the step and nothing else.
 
     A domain's stream is cut into windows of `sequence` tokens. The k-th window that a recipe draws from a domain is a
-    pure function of (seed, domain, k): epoch k // windows, position shuffled by epoch. Phases count on, so a changed
-    mixture neither replays nor skips, and recipes of one seed see each domain in the same order (paired comparison).
+    pure function of (seed, domain, k): epoch k // windows, position shuffled by epoch. Counting continues across
+    phases, so that a changed mixture neither repeats nor skips a window, and recipes of one seed see each domain in the
+    same order (paired comparison).
 
     Args:
         recipe: what to train; every phase a whole number of batches long.
@@ -47,13 +48,13 @@ class Batches:
         self.orders = [self._order(index) for index in range(len(recipe.phases))]
         self.ends = np.cumsum([len(phase) for phase in self.orders])
         self._streams = [streams[name] for name in recipe.domains]
-        self._kept: dict[int, tuple[Ints, Ints]] = {}
+        self._cache: dict[int, tuple[Ints, Ints]] = {}
 
     def _windows(self, domain: str) -> int:
         if domain not in self.streams:
             raise InputError(
                 f"domain {domain!r} has no token shards; there are {sorted(self.streams)}: "
-                "mend the phase or run `mixlaw prepare`"
+                "fix the phase or run `mixlaw prepare`"
             )
         available = min(len(self.streams[domain]) - 1, self.recipe.unique.get(domain, len(self.streams[domain])))
         if available < self.sequence:
@@ -92,11 +93,11 @@ class Batches:
 
     def _places(self, block: int) -> tuple[Ints, Ints]:
         """For each sequence of a block: the position of its domain in the recipe's, and its first token there."""
-        if block not in self._kept:
-            found = [self._phase_places(*piece) for piece in self._pieces(block * BLOCK, (block + 1) * BLOCK)]
-            codes, begins = (np.concatenate(column) for column in zip(*found, strict=True))
-            self._kept = {**dict(list(self._kept.items())[-1:]), block: (codes, begins)}  # one step may want two
-        return self._kept[block]
+        if block not in self._cache:
+            pieces = [self._phase_places(*piece) for piece in self._pieces(block * BLOCK, (block + 1) * BLOCK)]
+            codes, begins = (np.concatenate(column) for column in zip(*pieces, strict=True))
+            self._cache = {**dict(list(self._cache.items())[-1:]), block: (codes, begins)}  # one step may span two
+        return self._cache[block]
 
     def _pieces(self, start: int, stop: int) -> list[tuple[int, int, int]]:
         """(phase, first, last) sequence ranges inside phases that make up sequences start..stop-1 of the recipe."""
@@ -107,17 +108,17 @@ class Batches:
         return [(i, int(a), int(z)) for i, a, z in cuts if a < z]
 
     def _phase_places(self, phase: int, start: int, stop: int) -> tuple[Ints, Ints]:
-        """What `_places` tells, of sequences start..stop-1 of a phase."""
+        """The same as `_places` for sequences start..stop-1 of a phase."""
         names = self.orders[phase].names
-        drawn = self.orders[phase].occurrences(start, stop)
+        earlier = self.orders[phase].occurrences(start, stop)
         codes, begins = np.empty(stop - start, np.int64), np.empty(stop - start, np.int64)
         for code, name in enumerate(names):
             here = np.flatnonzero(self.orders[phase].codes(start, stop) == code)
             codes[here] = self.recipe.domains.index(name)
-            begins[here] = self.positions(name, drawn[here] + self.drawn(name, phase)) * self.sequence
+            begins[here] = self.positions(name, earlier[here] + self.draws(name, phase)) * self.sequence
         return codes, begins
 
-    def drawn(self, domain: str, phases: int) -> int:
+    def draws(self, domain: str, phases: int) -> int:
         """Sequences of a domain drawn in the first `phases` phases."""
         done = (phase for phase in self.orders[:phases] if domain in phase.names)
         return sum(int(phase.counts(len(phase))[phase.names.index(domain)]) for phase in done)
@@ -141,4 +142,4 @@ class Batches:
 
     def epochs(self) -> dict[str, float]:
         """Times each domain's windows were seen over the whole recipe."""
-        return {name: self.drawn(name, len(self.orders)) / size for name, size in self.windows.items()}
+        return {name: self.draws(name, len(self.orders)) / size for name, size in self.windows.items()}

@@ -23,7 +23,7 @@ class Order:
     Pfair property (Baruah et al. 1996, "Proportionate progress"): the m-th sequence of a domain with share s gets the
     window of slots floor((m-1)/s)+1 .. ceil(m/s), and taking the earliest deadline first always meets all windows.
 
-    It is worked out as far as somebody asks: a phase of 100 million sequences begins at once.
+    It is computed only as far as it is read: a phase of 100 million sequences begins at once.
 
     Attributes:
         names: domains with a share, sorted; their positions are the codes.
@@ -32,8 +32,8 @@ class Order:
     def __init__(self, shares: Mapping[str, float], length: int) -> None:
         self.names = tuple(sorted(name for name, share in shares.items() if share > 0))
         self._codes = np.empty(length, np.uint16)
-        self._known = 0  # codes that are worked out
-        self._before = [np.zeros(len(self.names), np.int64)]  # counts before every block that is begun
+        self._known = 0  # codes computed so far
+        self._before = [np.zeros(len(self.names), np.int64)]  # counts before each block computed so far, and the next
         self._rest = _earliest_deadline_first([shares[name] for name in self.names])
 
     def __len__(self) -> int:
@@ -64,7 +64,7 @@ class Order:
 
 @lru_cache(maxsize=64)
 def order(shares: tuple[tuple[str, float], ...], length: int) -> Order:
-    """The order of a phase; the same mixture and length are computed once per process."""
+    """The order of a phase, cached per process by mixture and length."""
     return Order(dict(shares), length)
 
 
@@ -75,7 +75,7 @@ def _earliest_deadline_first(shares: Sequence[float]) -> Iterator[int]:
     waiting = [(1, code) for code in range(len(steps))]  # (slot from which the domain's next sequence may come, code)
     ready: list[tuple[int, int]] = []  # (slot until which it must come, code)
     for slot in itertools.count(1):
-        # Rounding can leave nobody released when the shares sum to a hair below one: take the next in line.
+        # Rounding can leave no domain due if the shares sum to a hair below one: take the next in line.
         while waiting and (waiting[0][0] <= slot or not ready):
             _, code = heapq.heappop(waiting)
             heapq.heappush(ready, (math.ceil((done[code] + 1) * steps[code]), code))

@@ -198,7 +198,7 @@ def connect(address: str) -> None:
 
 
 def _probe(address: str) -> None:
-    """Raise OSError within seconds if no one listens at the address: Ray itself tries for minutes."""
+    """Raise OSError within seconds if nothing listens at the address: Ray itself tries for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal():
         socket.create_connection((host, int(port)), timeout=10).close()

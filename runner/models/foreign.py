@@ -1,4 +1,4 @@
-"""Someone else's checkpoint that recipes go on from: continued pretraining, or a cooldown of a foreign model."""
+"""A pretrained checkpoint to start from: for continued pretraining, or a cooldown of another team's model."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 OPTIMIZER = "optimizer.safetensors"
-#: Two tokenizers that cut this alike, with one vocabulary, are taken to be the same.
+#: Two tokenizers with one vocabulary that encode this alike are considered the same.
 PROBE = "The year 1984:\n\tdef f(x_1):  return 'naïve' + \"x\" * 17  # Größe, 中文, ∑ ½ 😀\r\n"
 
 
 @dataclass(frozen=True)
 class InitialCheckpoint:
-    """A Hugging Face directory with safetensors weights, known by its content.
+    """A Hugging Face directory with safetensors weights, identified by its content.
 
     Attributes:
         path: the directory.
-        hash: of configuration and weights, and of the optimizer's state where that is loaded.
+        hash: of configuration and weights, and of the optimizer's state if that is loaded.
         params: non-embedding parameters.
         weights: all parameters.
         flops_per_token: of training, at the study's sequence length.
-        optimizer: whether AdamW's moments are loaded too, from its optimizer.safetensors.
+        optimizer: whether AdamW's moments are loaded as well, from optimizer.safetensors.
     """
 
     path: str
@@ -42,54 +42,53 @@ class InitialCheckpoint:
 
 
 def read_start(
-    given: str, root: Path, *, optimizer: bool, tokenizer: Path, vocabulary: int, sequence: int
+    name: str, root: Path, *, optimizer: bool, tokenizer: Path, vocabulary: int, sequence: int
 ) -> InitialCheckpoint:
-    """Look at a checkpoint without loading its weights.
+    """Inspect a checkpoint without loading its weights.
 
     Args:
-        given: directory, relative to `root` or absolute, or the id of a model on the Hugging Face hub.
+        name: directory, relative to `root` or absolute, or the id of a model on the Hugging Face hub.
         optimizer: whether its optimizer's state is to be loaded.
-        tokenizer: folder of the tokenizer that the study's shards were made with.
+        tokenizer: folder of the tokenizer of the study's shards.
         vocabulary, sequence: of the shards and of training.
 
     Raises:
-        InputError: there is no such model, its weights are no safetensors or not all there, it is no causal language
-            model, its tokenizer is another, its context is too short, or it brings no optimizer state that can be read
-            without unpickling.
+        InputError: there is no such model, its weights are incomplete or not safetensors, it is not a causal language
+            model, it has another tokenizer, its context is too short, or its optimizer state is missing or a pickle.
     """
-    folder = _folder(given, root)
+    folder = _folder(name, root)
     hashed = _hashed(folder, optimizer)
     if len(hashed) < 2 + optimizer or not hashed[0].exists():
         raise InputError(
-            f"{folder} is no Hugging Face directory with config.json and *.safetensors; pickled weights are not read: "
-            "load them once in transformers and save_pretrained() them"
+            f"{folder} is not a Hugging Face directory with config.json and *.safetensors; "
+            "pickled weights are not read: load them in transformers once and save_pretrained() them"
         )
-    _is_whole(folder)
+    _check_complete(folder)
     if optimizer and not (folder / OPTIMIZER).exists():
         raise InputError(
-            f'{folder} has no {OPTIMIZER}; take training.optimizer = "fresh", or write one with the tensors '
+            f'{folder} has no {OPTIMIZER}; set training.optimizer = "fresh", or write one with the tensors '
             "step.NAME, exp_avg.NAME and exp_avg_sq.NAME of every parameter (an optimizer.pt is a pickle and not read)"
         )
-    _same_tokenizer(folder, tokenizer)
-    model = _empty(folder)
+    _check_tokenizer(folder, tokenizer)
+    model = _on_meta(folder)
     if model.config.vocab_size < vocabulary:
         raise InputError(
             f"{folder} knows {model.config.vocab_size:,} token ids and the shards have {vocabulary:,}; "
             "make the shards with its tokenizer"
         )
-    if sequence > (most := getattr(model.config, "max_position_embeddings", None) or sequence):
-        raise InputError(f"{folder} has a context of {most} tokens; lower training.sequence = {sequence}")
+    if sequence > (longest := getattr(model.config, "max_position_embeddings", None) or sequence):
+        raise InputError(f"{folder} has a context of {longest} tokens; lower training.sequence = {sequence}")
     if optimizer:
-        _has_moments(folder, model)
+        _check_moments(folder, model)
     params, flops = _count(model, sequence)
     return InitialCheckpoint(str(folder), _hash(hashed), params, model.num_parameters(), flops, optimizer)
 
 
 def load_start(start: InitialCheckpoint) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
-    """The model, and its optimizer's moments where they are wanted.
+    """The model (fp32, CPU), and AdamW's moments by name if they are to be loaded, else none.
 
     Raises:
-        InputError: it is not what it was when the study looked at it.
+        InputError: it has changed since `read_start`.
     """
     from safetensors.torch import load_file
 
@@ -97,46 +96,46 @@ def load_start(start: InitialCheckpoint) -> tuple[PreTrainedModel, dict[str, tor
 
     folder = Path(start.path)
     if _hash(_hashed(folder, start.optimizer)) != start.hash:
-        raise InputError(f"{folder} has changed since the run began; restore it, or run again from what it is now")
+        raise InputError(f"{folder} has changed since the run began; restore it, or run again from the new one")
     return load_model(folder), load_file(folder / OPTIMIZER) if start.optimizer else {}
 
 
 def _hashed(folder: Path, optimizer: bool) -> list[Path]:
-    """The files that decide what training goes on from."""
+    """The files that define the model, and the optimizer's state."""
     files = [path for path in sorted(folder.glob("*.safetensors")) if path.name != OPTIMIZER]
     return [folder / "config.json", *files, *([folder / OPTIMIZER] if optimizer else [])]
 
 
-def _folder(given: str, root: Path) -> Path:
-    """The directory meant, from the hub's cache or the hub where it is none here."""
-    here = (root / given).expanduser()
+def _folder(name: str, root: Path) -> Path:
+    """The directory, or else the model of that id from the hub or its cache."""
+    here = (root / name).expanduser()
     if here.is_dir():
         return here.resolve()
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(given, allow_patterns=["*.json", "*.safetensors"]))
-    except Exception as error:  # what the hub's client raises has no common type
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except Exception as error:  # the hub's client raises unrelated types
         raise InputError(
-            f"training.start = {given!r} is neither a folder at {here} nor a model that the Hugging Face hub gives "
-            f"({type(error).__name__}); mend the path, or the id and the network"
+            f"training.start = {name!r} is neither a folder at {here} nor a model on the Hugging Face hub "
+            f"({type(error).__name__}); fix the path, or the id and the network"
         ) from error
 
 
-def _is_whole(folder: Path) -> None:
-    """Refuse a checkpoint of which files are missing, such as one that was copied in part."""
+def _check_complete(folder: Path) -> None:
+    """Refuse a checkpoint with missing files, such as one that was copied in part."""
     index = folder / "model.safetensors.index.json"
-    if index.exists() and not (folder / "model.safetensors").exists():  # which is read before the index is
+    if index.exists() and not (folder / "model.safetensors").exists():  # preferred over the index
         files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         missing = sorted(name for name in files if not (folder / name).exists())
         if missing:
             raise InputError(
                 f"{folder} lacks {len(missing)} of {len(files)} files of weights, such as {missing[0]}; "
-                "copy or download it whole"
+                "copy or download all of it"
             )
 
 
-def _same_tokenizer(folder: Path, tokenizer: Path) -> None:
+def _check_tokenizer(folder: Path, tokenizer: Path) -> None:
     from tokenizers import Tokenizer
 
     paths = [path / "tokenizer.json" for path in (folder, tokenizer)]
@@ -155,7 +154,7 @@ def _same_tokenizer(folder: Path, tokenizer: Path) -> None:
         )
 
 
-def _empty(folder: Path) -> PreTrainedModel:
+def _on_meta(folder: Path) -> PreTrainedModel:
     """The model without its weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -165,29 +164,32 @@ def _empty(folder: Path) -> PreTrainedModel:
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, KeyError) as error:
-        said = str(error).strip().splitlines()[0]
-        raise InputError(f"transformers makes no causal language model of {folder}: {said}; take another") from error
-    named = config.architectures or [type(model).__name__]
-    if type(model).__name__ not in named:  # such as one that sees the words to come: it loads, and knows them
-        raise InputError(f"{folder} is a {named[0]}, not a causal language model; take another")
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"transformers cannot build a causal language model from {folder}: {reason}; choose another"
+        ) from error
+    names = config.architectures or [type(model).__name__]
+    if type(model).__name__ not in names:  # a bidirectional model loads as well, and sees the tokens to predict
+        raise InputError(f"{folder} is a {names[0]}, not a causal language model; choose another")
     return model
 
 
-def _has_moments(folder: Path, model: PreTrainedModel) -> None:
-    """Refuse moments of other parameters: what has none would begin with none, and nobody would notice."""
+def _check_moments(folder: Path, model: PreTrainedModel) -> None:
+    """Refuse moments of other parameters: a parameter without moments would silently start with none."""
     from safetensors import safe_open
 
     from mixlaw.runner.models.llama import MOMENTS
 
     with safe_open(folder / OPTIMIZER, "pt") as file:
-        kept = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     for name, weight in model.named_parameters():
         for moment in MOMENTS:
             shape = () if moment == "step" else tuple(weight.shape)
-            if kept.get(f"{moment}.{name}") != shape:
+            if shapes.get(f"{moment}.{name}") != shape:
                 raise InputError(
-                    f"{folder / OPTIMIZER} has {kept.get(f'{moment}.{name}', 'nothing')} for {moment}.{name}, which is "
-                    f'of shape {shape}; write it anew from the parameters of this model, or take "fresh"'
+                    f"{folder / OPTIMIZER} has {shapes.get(f'{moment}.{name}', 'nothing')} for {moment}.{name}, which "
+                    f"has shape {shape}; write it again from the parameters of this model, or set "
+                    'training.optimizer = "fresh"'
                 )
 
 
@@ -195,7 +197,7 @@ def _count(model: PreTrainedModel, sequence: int) -> tuple[int, float]:
     """Non-embedding parameters, and training FLOPs per token as `Shape.flops_per_token` counts them."""
     from torch import nn
 
-    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]  # of positions, too
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]  # those of positions too
     heads = [model.get_output_embeddings()]  # type: ignore[no-untyped-call]
     sizes = {id(module.weight): module.weight.numel() for module in (*tables, *heads) if module is not None}
     params = model.num_parameters() - sum(sizes.values())

@@ -5,12 +5,12 @@ Rules, in one place:
 - shape: Llama decoder, SwiGLU of 8/3 the width, width over depth rising slowly with size (GPT-3: 64 at 125M, 80 at
   2.7B);
 - learning rate and batch: DeepSeek LLM (Bi et al. 2024, arXiv:2401.02954, eq. 1): lr = 0.3118 C^-0.1250 and
-  batch = 0.2920 C^0.3271 tokens, at the compute C = 6 N D of D = 20 N tokens, so that neither depends on how long a
-  recipe turns out to be and trunks can be shared;
-- another batch than that: lr scales with its square root (Malladi et al. 2022, arXiv:2205.10287, for Adam);
+  batch = 0.2920 C^0.3271 tokens, at the compute C = 6 N D of D = 20 N tokens, so that neither depends on how long
+  a recipe is and trunks can be shared;
+- for another batch, lr scales with its square root (Malladi et al. 2022, arXiv:2205.10287, for Adam);
 - warm-up: as many tokens as parameters (Porian et al. 2024, arXiv:2406.19146).
 
-`python -m mixlaw.runner.models.ladder [SIZES]` prints what they come to.
+`python -m mixlaw.runner.models.ladder [SIZES]` prints the results.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from functools import lru_cache
 from mixlaw.errors import InputError
 
 RULES = 1  # version of the rules below; part of every lineage, so that runs under other rules are never mixed up
-#: What the table shows where no sizes are named; there are more between them.
+#: Sizes of the printed table; the ladder has more between them.
 SIZES = ("0.02M", "0.1M", "0.5M", "1M", "5M", "10M", "30M", "70M", "160M", "470M", "1B", "2.8B", "7B", "13B", "70B")
 _UNITS = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9}
 _SIZE = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([KMB]?)", re.IGNORECASE)
@@ -126,7 +126,7 @@ class Hyperparameters:
 
 
 def hyperparameters(params: int, batch_tokens: int) -> Hyperparameters:
-    """Derive learning rate, warm-up and AdamW's memory from size and batch."""
+    """Derive learning rate and warm-up from size and batch; beta2 is constant."""
     scale = (batch_tokens / batch_rule(params)) ** 0.5
     return Hyperparameters(
         learning_rate=0.3118 * (120.0 * params**2) ** -0.1250 * scale,
@@ -145,11 +145,11 @@ def main(*sizes: str) -> None:
     line = "{:>6} {:>15} {:>6} {:>5} {:>5} {:>8} {:>10} {:>14}"
     print(line.format("size", "parameters", "width", "depth", "heads", "rate", "batch", "warm-up"))
     for size in sizes or SIZES:
-        found = shape(size)
-        batch = round(batch_rule(found.params))
-        rules = hyperparameters(found.params, batch)
-        told = (f"{found.params:,}", f"{found.width:,}", found.depth, found.heads, f"{rules.learning_rate:.2e}")
-        print(line.format(size, *told, f"{batch:,}", f"{rules.warmup_tokens:,}"))
+        model = shape(size)
+        batch = round(batch_rule(model.params))
+        rules = hyperparameters(model.params, batch)
+        cells = (f"{model.params:,}", f"{model.width:,}", model.depth, model.heads, f"{rules.learning_rate:.2e}")
+        print(line.format(size, *cells, f"{batch:,}", f"{rules.warmup_tokens:,}"))
 
 
 if __name__ == "__main__":

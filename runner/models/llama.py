@@ -15,7 +15,7 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of each para
 
 
 def config(shape: Shape, vocabulary: int, sequence: int, end: int = 0) -> LlamaConfig:
-    """Hugging Face configuration of a shape; `end` is the token that ends a text, and stands before the first one.
+    """Hugging Face configuration of a shape; `end` is the token that ends a text, also used before the first one.
 
     Input and output embeddings are one matrix. Weights start with standard deviation sqrt(2 / (5 width)), the small
     initialisation of Nguyen and Salazar 2019 (arXiv:1910.05895): 0.11 at width 32, 0.018 at width 1,280.

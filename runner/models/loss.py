@@ -1,9 +1,9 @@
-"""The loss of a language model, with the logits of a few tokens at a time and never all of them.
+"""The loss of a language model from the logits of a few tokens at a time, never of all of them.
 
-The gradient of cross-entropy with respect to the logits is softmax minus one-hot: it is known as soon as the logits
-are, so each block of rows gives its loss and its gradients at once and is overwritten by the next (as in Liger Kernel,
-Hsu et al. 2024, arXiv:2410.10989). The matrix products are those of the plain head; what goes is the traffic of a
-tokens x vocabulary matrix, and its memory.
+The gradient of cross-entropy with respect to the logits is softmax minus one-hot. It is known as soon as the logits
+are, so that each block of rows yields its loss and its gradients at once and is then overwritten by the next (as in
+Liger Kernel, Hsu et al. 2024, arXiv:2410.10989). The matrix products are those of the plain head; it saves the memory
+and the traffic of a tokens x vocabulary matrix.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ Gradient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 def loss_of_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Turn logits (tokens, vocabulary) in fp32 into the gradient of the summed loss, in place; return that loss."""
-    kept = (labels != IGNORED)[:, None]
+    counts = (labels != IGNORED)[:, None]
     label = labels.clamp_min(0)[:, None]
     top = logits.amax(1, keepdim=True)
     chosen = logits.gather(1, label) - top
     total = logits.sub_(top).exp_().sum(1, keepdim=True)
-    logits.mul_(kept / total)
-    logits.scatter_add_(1, label, -kept.to(logits.dtype))
-    return torch.where(kept, total.log() - chosen, 0.0).sum()
+    logits.mul_(counts / total)
+    logits.scatter_add_(1, label, -counts.to(logits.dtype))
+    return torch.where(counts, total.log() - chosen, 0.0).sum()
 
 
 class _Head(torch.autograd.Function):
-    """Summed cross-entropy of hidden @ weight.T, its gradients computed on the way."""
+    """Summed cross-entropy of hidden @ weight.T; forward computes the gradients as well."""
 
     @staticmethod
     def forward(
@@ -60,10 +60,10 @@ class _Head(torch.autograd.Function):
 
 
 class LossModule(torch.nn.Module):
-    """A causal language model that answers with the summed loss (nats) of the tokens it has to tell.
+    """Wraps a causal language model; forward returns the summed cross-entropy (nats) over labels != IGNORED.
 
-    The Llama models of the ladder go through the head above; a foreign architecture, which may scale or cap its logits,
-    through its own forward pass.
+    Llama models use the head above; other architectures, which may scale or cap their logits, use their own forward
+    pass.
 
     Args:
         model: any Hugging Face causal language model.
@@ -77,7 +77,7 @@ class LossModule(torch.nn.Module):
         self.gradient: Gradient = torch.compile(loss_of_logits) if compiled else loss_of_logits
 
     def forward(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Summed loss of labels (batch, sequence) after tokens of the same shape; labels of IGNORED do not count."""
+        """Summed loss of labels after tokens, both of shape (batch, sequence)."""
         if not self.plain:
             logits = self.model(input_ids=tokens, use_cache=False).logits.flatten(0, 1).float()
             return functional.cross_entropy(logits, labels.flatten(), reduction="sum", ignore_index=IGNORED)

@@ -1,4 +1,4 @@
-"""How a study trains: the ladder's rules with the study's overrides, as one value that travels to the workers."""
+"""How a study trains: the ladder's rules with the study's overrides, as one value that is sent to the workers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LINEAGE_FIELDS = ("data_hash", "vocabulary", "sequence", "batch", "learning_rate
 
 @dataclass(frozen=True)
 class Setup:
-    """Training settings of a study; None means the rule of `runner.ladder` for the size.
+    """Training settings of a study; None means the rule of `runner.models.ladder` for the size.
 
     Attributes:
         data: folder of tokenizer, shards and items.
-        data_hash: identity of what lies in it.
+        data_hash: identity of its content.
         vocabulary: token ids.
         end: token id that ends a text.
         sequence: tokens per sequence.
@@ -32,11 +32,11 @@ class Setup:
         tasks: names of the tasks to evaluate at the end of a run.
         measures: JSON of the measure of each task that the data folder does not have (`evaluate.run.read_measure`).
         checkpoint_seconds: seconds between the checkpoints that a killed segment resumes from.
-        compile: whether torch.compile is used; None takes it on accelerators.
-        micro_batch: sequences on a device at once; None takes what fits, and on a CPU what stays in its caches.
-        recompute: whether activations are computed again in the backward pass; None does where they do not fit.
-        sinks: where progress is logged beside training.jsonl: "tensorboard", "wandb".
-        start: the model that recipes go on from, in place of a fresh one.
+        compile: whether to use torch.compile; None: on GPUs.
+        micro_batch: sequences per device and forward pass; None: what fits, and on a CPU what stays in its caches.
+        recompute: whether to recompute activations in the backward pass; None: if they do not fit.
+        sinks: where training is logged besides a JSONL file: "tensorboard", "wandb".
+        start: the pretrained model that recipes start from; None: a fresh one.
     """
 
     data: str
@@ -59,15 +59,15 @@ class Setup:
 
     @property
     def identity(self) -> str:
-        """Hash of all that changes what a recipe trains to: shards, settings, rules, and the model begun with.
+        """Hash of everything that changes the result of training: shards, settings, rules, and the pretrained model.
 
-        Not of tasks, folders and the ways to compute the same sums; the end of a text stands in the shards, too. A
-        foreign start counts only where there is one, so that other studies keep their runs.
+        Tasks, folders and ways to compute the same sums do not count; the end-of-text token is part of the shards. The
+        pretrained model counts only if there is one, so that other studies keep their runs.
         """
-        decisive = {name: value for name, value in asdict(self).items() if name in LINEAGE_FIELDS}
+        fields = {name: value for name, value in asdict(self).items() if name in LINEAGE_FIELDS}
         if self.start is not None:
-            decisive["start"] = [self.start.hash, self.start.optimizer]
-        return hashlib.sha256(json.dumps([RULES, decisive], sort_keys=True).encode()).hexdigest()[:16]
+            fields["start"] = [self.start.hash, self.start.optimizer]
+        return hashlib.sha256(json.dumps([RULES, fields], sort_keys=True).encode()).hexdigest()[:16]
 
     def sequences(self, params: int) -> int:
         """Sequences per step for a size."""
@@ -78,7 +78,7 @@ class Setup:
         return self.sequences(params) * self.sequence
 
     def hyperparameters(self, params: int) -> Hyperparameters:
-        """Learning rate, warm-up and optimizer memory for a size."""
+        """Learning rate, warm-up and beta2 for a size."""
         rule = hyperparameters(params, self.step_tokens(params))
         return Hyperparameters(
             learning_rate=self.learning_rate or rule.learning_rate,
@@ -87,20 +87,20 @@ class Setup:
         )
 
     def flops(self, params: int, tokens: int) -> float:
-        """Training FLOPs of so many tokens at a size."""
+        """Training FLOPs of this many tokens at a size."""
         if self.start is not None:
             return self.start.flops_per_token * tokens
         return shape(params).flops_per_token(self.vocabulary, self.sequence) * tokens
 
     def weights(self, params: int) -> int:
-        """All parameters of a size, embeddings too."""
+        """All parameters of a size, including embeddings."""
         return self.start.weights if self.start else params + self.vocabulary * shape(params).width
 
     def adopt(self, recipe: Recipe) -> Recipe:
         """The recipe as it will be trained here: a size of the ladder, whole batches per phase, this data identity.
 
         Raises:
-            InputError: there is no such size, or the model to go on from has another.
+            InputError: there is no such size, or the pretrained model has another.
         """
         params = shape(recipe.params).params if self.start is None else self.start.params
         if abs(params - recipe.params) > params / 3:
@@ -130,5 +130,5 @@ class Setup:
 
     @property
     def tokenizer(self) -> Path:
-        """Folder of the tokenizer, which every checkpoint takes along."""
+        """Folder of the tokenizer, a copy of which is in every checkpoint."""
         return self.folder / "tokenizer"

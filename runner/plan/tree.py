@@ -1,4 +1,4 @@
-"""The segment tree: recipes that begin alike are trained once up to where they part."""
+"""The segment tree: the common beginning of recipes is trained once."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Segment:
     """The training between two branch points.
 
     Attributes:
-        lineage: of its end; the name of the checkpoint it leaves.
+        lineage: of its end; the name of its checkpoint.
         parent: lineage it starts from; None starts from the initialisation.
-        recipe: one of the recipes that pass through it, whole: schedule and mixtures are the same for all of them here.
+        recipe: one of the recipes that pass through it; all of them have the same schedule and mixture here.
         start, stop: tokens of the recipe before and after the segment.
-        phase: name of the phase it lies in.
+        phase: name of the phase it belongs to.
         runs: lineages of the recipes that pass through it.
     """
 
@@ -58,7 +58,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Tree:
-    """Segments in an order in which parents come before children, and the recipes they add up to."""
+    """Segments, parents before children, and the recipes that they make up."""
 
     segments: tuple[Segment, ...]
     recipes: tuple[Recipe, ...]
@@ -77,7 +77,7 @@ class Tree:
         return dict(below)
 
     def needed(self, measured: Collection[str], trained: Collection[str]) -> list[Segment]:
-        """Segments still to be worked on: runs without a record, and what they need that leaves no checkpoint yet."""
+        """Segments still to do: runs without a record, and untrained segments on the way to them."""
         keep: set[str] = set()
         for segment in reversed(self.segments):
             children = (child.lineage for child in self.children.get(segment.lineage, []))
@@ -88,7 +88,7 @@ class Tree:
         return [segment for segment in self.segments if segment.lineage in keep]
 
     def untrained(self, measured: Collection[str], trained: Collection[str]) -> list[Segment]:
-        """Those of the segments needed that are to be trained; the others are only evaluated."""
+        """The needed segments that must be trained; the others are only evaluated."""
         return [segment for segment in self.needed(measured, trained) if segment.lineage not in trained]
 
 
@@ -101,20 +101,22 @@ def plan(recipes: Sequence[Recipe]) -> Tree:
     """
     recipes = tuple(dict.fromkeys(recipes))
     lengths = _trunk_lengths(recipes)
-    found: dict[str, Segment] = {}
+    segments: dict[str, Segment] = {}
     for recipe in recipes:
         parent, done = None, 0
         for index, phase in enumerate(recipe.phases):
             begin = done
             for cut in _cuts(recipe, index, lengths):
                 lineage = recipe.prefix(index + 1, cut)
-                known = found.get(lineage)
+                known = segments.get(lineage)
                 if known is None:
-                    found[lineage] = Segment(lineage, parent, recipe, done, begin + cut, phase.name, (recipe.lineage,))
+                    segments[lineage] = Segment(
+                        lineage, parent, recipe, done, begin + cut, phase.name, (recipe.lineage,)
+                    )
                 else:
-                    found[lineage] = replace(known, runs=(*known.runs, recipe.lineage))
+                    segments[lineage] = replace(known, runs=(*known.runs, recipe.lineage))
                 parent, done = lineage, begin + cut
-    return Tree(tuple(found.values()), recipes)  # in the order found, so a parent comes before its children
+    return Tree(tuple(segments.values()), recipes)  # every parent was inserted before its children
 
 
 Trunk = tuple[str, int, str]
