@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
 from mixlaw.analysis.audit.held import Held
-from mixlaw.printable import Printable
+from mixlaw.printable import Printable, text_table
 
 #: A task moves with recipes if held-out errors are below this share of those of its mean.
 SIGNAL = 0.9
 OURS, LAW, DIRECT = "surfaces", "law alone", "without link"
-#: Figures of a method: width of the printed column and format.
-NUMBERS = {
-    "error": (9, ".2%"),
-    "spearman": (10, ".3f"),
-    "regret": (9, ".2%"),
-    "coverage": (10, ".0%"),
-    "width": (9, ".2%"),
-}
+#: Figures of a method, and their printed format.
+NUMBERS = {"error": ".2%", "spearman": ".3f", "regret": ".2%", "coverage": ".0%", "width": ".2%"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +56,15 @@ class Audit(Printable):
         for (kind,), part in self.table.group_by("fold", maintain_order=True):
             rows = int(part["rows"].max())  # type: ignore[arg-type]
             lines.append(f"  leave {kind} out ({rows} rows)")
-            lines.append(f"    {'':14}" + "".join(f"{name:>{width}}" for name, (width, _) in NUMBERS.items()))
-            lines += [f"    {line}" for line in _lines(part)]
+            compared = part.filter(pl.col("method") != DIRECT)  # it has rows of linked tasks alone
+            middle = compared.group_by("method", maintain_order=True).agg(pl.col(*NUMBERS).median())
+            cells = [[row["method"], *_cells(row)] for row in middle.iter_rows(named=True)]
+            lines += [f"    {line}" for line in text_table([["", *NUMBERS], *cells], numeric=True).splitlines()]
         return "\n".join(lines)
 
 
-def _lines(part: pl.DataFrame) -> list[str]:
-    compared = part.filter(pl.col("method") != DIRECT)  # it has rows of linked tasks alone
-    middle = compared.group_by("method", maintain_order=True).agg(pl.col(*NUMBERS).median())
-    return [
-        f"{row['method']:14}"
-        + "".join(f"{'' if row[n] is None else format(row[n], how):>{width}}" for n, (width, how) in NUMBERS.items())
-        for row in middle.iter_rows(named=True)
-    ]
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return ["" if row[name] is None else format(row[name], how) for name, how in NUMBERS.items()]
 
 
 def audit_table(rows: Sequence[dict[str, object]]) -> pl.DataFrame:

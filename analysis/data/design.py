@@ -82,7 +82,7 @@ class Design:
     def select(self, index: Sequence[int] | Tensor) -> Design:
         """Return the rows at `index`, in that order."""
         rows = torch.as_tensor(index, dtype=torch.long)
-        parts = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name in _TENSORS}
+        parts = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name in TENSORS}
         return replace(self, **parts, runs=tuple(self.runs[i] for i in rows.tolist()))
 
     def aligned(self, phases: tuple[str, ...], domains: tuple[str, ...]) -> Design:
@@ -174,7 +174,8 @@ def _number(rows: Tensor) -> Tensor:
     return number
 
 
-_TENSORS = ("params", "tokens", "progress", "lr_end", "unique")
+#: Fields of a design that have a row per recipe.
+TENSORS = ("params", "tokens", "progress", "lr_end", "unique")
 
 
 def axes(columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 
-from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.design import TENSORS, Design
 from mixlaw.recipe import Mixture, Phase, Recipe
 
 
@@ -24,16 +26,8 @@ def design_of(
         InputError: a recipe has a phase or domain that is not among the axes.
     """
     rows = [_row(recipe, unique).aligned(tuple(phases), tuple(domains)) for recipe in recipes]
-    return Design(
-        torch.cat([row.params for row in rows]),
-        torch.cat([row.tokens for row in rows]),
-        torch.cat([row.progress for row in rows]),
-        torch.cat([row.lr_end for row in rows]),
-        torch.cat([row.unique for row in rows]),
-        tuple(phases),
-        tuple(domains),
-        tuple(recipe.lineage for recipe in recipes),
-    )
+    parts: dict[str, Any] = {name: torch.cat([getattr(row, name) for row in rows]) for name in TENSORS}
+    return replace(rows[0], **parts, runs=tuple(recipe.lineage for recipe in recipes))
 
 
 def largest_run(design: Design) -> Recipe:

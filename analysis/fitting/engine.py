@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -24,7 +25,16 @@ NEAR = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Problems:
+class _Fits:
+    """Tensors whose first axis counts fits."""
+
+    def take(self, index: Tensor) -> Self:
+        """The fits at `index`."""
+        return replace(self, **{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+
+
+@dataclass(frozen=True, eq=False)
+class Problems(_Fits):
     """B fits of one form to the same R rows.
 
         cost = sum_r weight_r huber((target_r - f_r(theta)) / sigma_r) + 1/2 sum ((theta - mean) / spread)**2
@@ -43,10 +53,6 @@ class Problems:
     start: Tensor
     mean: Tensor
     spread: Tensor
-
-    def take(self, index: Tensor) -> Problems:
-        """The fits at `index`."""
-        return Problems(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +128,7 @@ def single_thread() -> Iterator[None]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Point:
+class _Point(_Fits):
     """A parameter vector with its cost, gradient and curvature."""
 
     theta: Tensor
@@ -134,10 +140,6 @@ class _Point:
         """Overwrite the fits at `index`."""
         for name in self.__dataclass_fields__:
             getattr(self, name)[index] = getattr(other, name)
-
-    def take(self, index: Tensor) -> _Point:
-        """The fits at `index`."""
-        return _Point(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True, eq=False)

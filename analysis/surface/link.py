@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -214,14 +214,20 @@ def _fit_link(
     known = float(observed.noise[t]) / float(binomial(observed.centre[t]))
     guess = SCATTER if math.isnan(known) else known
     prior, scatter, shape = first(form), 2 * guess, binomial(target)
-    start = _starts(form, prior, generator)
+    start = prior.perturbed((STARTS, 1), generator)[0][:, 0]
+    start[0] = prior.mean
     for _ in range(3):
         solution = solve(form, observed.design, _problems(target, prior, scatter * shape, start), tolerance=1e-6)
         start = solution.theta[solution.cost.argmin()][None]
         fitted = form.log_loss(start, observed.design)[0]
         shape = binomial(fitted)
         scatter = _scatter((target - fitted) / shape, len(form.free), scatter, guess)
-    draws = _draws(form, observed, target, rows, prior, scatter * shape, start, max(resamples, 1), generator)
+    # Posterior draws: runs reweighted by a Bayesian bootstrap under redrawn prior means.
+    count = max(resamples, 1)
+    weight = run_weights(observed.design, count, generator)[:, rows]
+    mean = prior.perturbed((count, 1), generator)[0][:, 0]
+    plain = _problems(target, prior, scatter * shape, start.expand(count, -1))
+    draws = solve(form, observed.design, replace(plain, weight=weight, mean=mean), tolerance=1e-6).theta
     return FittedLink(source, observed.units[s], form.natural(start[0]), form.natural(draws), scatter)
 
 
@@ -242,12 +248,6 @@ def _pair(observed: Observed, task: str, source: str) -> tuple[int, int]:
     return t, s
 
 
-def _starts(form: LinkCurve, prior: Prior, generator: torch.Generator) -> Tensor:
-    starts = prior.perturbed((STARTS, 1), generator)[0][:, 0]
-    starts[0] = prior.mean
-    return starts
-
-
 def _problems(target: Tensor, prior: Prior, sigma: Tensor, start: Tensor) -> Problems:
     count = len(start)
     return Problems(
@@ -265,28 +265,3 @@ def _scatter(residual: Tensor, used: int, before: float, guess: float) -> float:
     scatter = float(residual.abs().clamp(max=HUBER * before).square().sum()) / 0.7102  # mean square of a clipped normal
     freedom = max(len(residual) - used, 1)
     return max(math.sqrt((scatter + SCATTER_ROWS * guess**2) / (freedom + SCATTER_ROWS)), 1e-4)
-
-
-def _draws(
-    form: LinkCurve,
-    observed: Observed,
-    target: Tensor,
-    rows: Tensor,
-    prior: Prior,
-    sigma: Tensor,
-    start: Tensor,
-    count: int,
-    generator: torch.Generator,
-) -> Tensor:
-    """Posterior draws (S, 4): runs reweighted by a Bayesian bootstrap under redrawn prior means, warm starts."""
-    weight = run_weights(observed.design, count, generator)[:, rows]
-    mean, _ = prior.perturbed((count, 1), generator)
-    problems = Problems(
-        target=target.expand(count, -1),
-        weight=weight,
-        sigma=sigma.expand(count, -1),
-        start=start.expand(count, -1),
-        mean=mean[:, 0],
-        spread=prior.spread.expand(count, -1),
-    )
-    return solve(form, observed.design, problems, tolerance=1e-6).theta

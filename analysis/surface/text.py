@@ -13,6 +13,7 @@ from mixlaw.analysis.laws.base import Law
 from mixlaw.analysis.surface.link import AccuracyLink, FittedLink
 from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.model import ResponseModel
+from mixlaw.printable import text_table
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,8 @@ def as_text(surfaces: ResponseModel) -> str:
     rows = [_task_row(surfaces, i) for i in range(len(surfaces.tasks))]
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [names, *([row.get(name, "") for name in names] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     lines += [*_ready(surfaces), *_links(surfaces)]
-    lines += ["", *("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in cells)]
+    lines += ["", text_table(cells, numeric=True)]
     lines.append("spread = SD of the residuals; worth = relative value of a token, top two domains")
     return "\n".join([*lines, *(["", str(surfaces.audit)] if surfaces.audit is not None else [])])
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import plotly.graph_objects as go
-
 from mixlaw.optimizer.goal.values import Interval
-from mixlaw.plots.style import CYCLE, OTHER, Plain, figure_of
+from mixlaw.plots.style import CYCLE, OTHER, Plain, drawn
 
 #: Of the recipe at hand, and of what it is compared with.
 PAINT = (CYCLE[0], CYCLE[4])
 
 
-def gains(by_recipe: Mapping[str, Mapping[str, Interval]], against: str, unit: str, title: str = "") -> go.Figure:
+def plain_gains(by_recipe: Mapping[str, Mapping[str, Interval]], against: str, unit: str, title: str = "") -> Plain:
     """Gain of recipes over a baseline as a bar by task, with 90 % intervals; better to the right.
 
     Args:
@@ -23,11 +21,6 @@ def gains(by_recipe: Mapping[str, Mapping[str, Interval]], against: str, unit: s
         unit: of gains.
         title: over the figure.
     """
-    return figure_of(plain_gains(by_recipe, against, unit, title))
-
-
-def plain_gains(by_recipe: Mapping[str, Mapping[str, Interval]], against: str, unit: str, title: str = "") -> Plain:
-    """The same as plain data."""
     tasks, several = list(next(iter(by_recipe.values()))), len(by_recipe) > 1
     height = 96 + (14 + 17 * len(by_recipe)) * len(tasks)
     bars = zip(by_recipe.items(), PAINT, strict=False)
@@ -39,6 +32,9 @@ def plain_gains(by_recipe: Mapping[str, Mapping[str, Interval]], against: str, u
         "margin": {"t": 40 if title else 8, "b": 76 if several else 50},
     }  # fmt: skip
     return {"data": [_bars(name, gained, tasks, unit, paint) for (name, gained), paint in bars], "layout": layout}
+
+
+gains = drawn(plain_gains)
 
 
 def _bars(name: str, gained: Mapping[str, Interval], tasks: Sequence[str], unit: str, colour: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import plotly.graph_objects as go
 import torch
 from numpy.typing import NDArray
 from plotly.colors import get_colorscale
@@ -16,7 +15,7 @@ from mixlaw.analysis.data.design import Design, Floats
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.plots.hover import recipe_words, run_words
-from mixlaw.plots.style import CYCLE, OTHER, Plain, faded, figure_of, headline, scatter
+from mixlaw.plots.style import CYCLE, OTHER, Plain, drawn, faded, headline, scatter
 from mixlaw.recipe import Domain, Mixture, Recipe
 from mixlaw.records import Unit
 
@@ -25,7 +24,7 @@ HEIGHT = 3**0.5 / 2  # of a triangle of side one
 SCALE = "Viridis"
 
 
-def ternary(
+def plain_ternary(
     surfaces: Surfaces,
     task: str,
     reference: Recipe,
@@ -33,7 +32,7 @@ def ternary(
     corners: Sequence[str],
     domains: Sequence[Domain],
     points: int = 31,
-) -> go.Figure:
+) -> Plain:
     """One task over the shares of three domains in one phase, all else as in the reference, with measured runs.
 
     The three domains share what they have together in the reference's phase, or the whole phase where they have
@@ -48,19 +47,6 @@ def ternary(
         domains: all domains, with unique tokens.
         points: of the grid on each side.
     """
-    return figure_of(plain_ternary(surfaces, task, reference, phase, corners, domains, points))
-
-
-def plain_ternary(
-    surfaces: Surfaces,
-    task: str,
-    reference: Recipe,
-    phase: str,
-    corners: Sequence[str],
-    domains: Sequence[Domain],
-    points: int = 31,
-) -> Plain:
-    """The same as plain data."""
     mixture = next(p.mixture for p in reference.phases if p.name == phase)
     room = sum(mixture.share(name) for name in corners) or 1.0
     rest = {name: share for name, share in mixture.items() if name not in corners} if room < 1 else {}
@@ -76,7 +62,7 @@ def plain_ternary(
     places, times = np.unique(best, return_counts=True)
     there = np.array([[mixture.share(name) / room for name in corners]])
     here = _flat(there if there.sum() > 0 else np.full((1, 3), np.nan))
-    words = _hover(corners, task, surfaces.units[task])
+    words, title = _hover(corners, task, surfaces.units[task]), f"over three domains, {room:.0%} of {phase}"
     traces = [
         _carpet(top, right, x, y),
         {
@@ -96,41 +82,10 @@ def plain_ternary(
         _optima(x[places], y[places], times),
         _reference(*here, reference),
     ]  # fmt: skip
-    layout = {
-        "title": {"text": headline(task, f"over three domains, {room:.0%} of {phase}")},
-        "height": 520,
-        "autosize": True,
-        "xaxis": {"visible": False, "range": [-0.06, 1.06]},
-        "yaxis": {"visible": False, "range": [-0.07, HEIGHT + 0.08], "scaleanchor": "x"},
-        "annotations": _corners(corners, room),
-        "hovermode": "closest",
-        "legend": {"y": -0.02},
-        "margin": {"t": 48},
-    }
-    return {"data": traces, "layout": layout}
+    return {"data": traces, "layout": _triangle_layout(headline(task, title), corners, room)}
 
 
-def two_phases(
-    surfaces: Surfaces,
-    task: str,
-    reference: Recipe,
-    phases: tuple[str, str],
-    domains: Sequence[Domain],
-    points: int = 31,
-    samples: int = SAMPLES,
-) -> go.Figure:
-    """One task over the code shares of two phases, all else as in the reference, with optima of posterior samples.
-
-    Args:
-        surfaces: fitted tasks.
-        task: which one.
-        reference: the recipe that is changed.
-        phases: on the horizontal and on the vertical axis.
-        domains: all domains, with kinds and unique tokens.
-        points: of the grid on each side.
-        samples: how many posterior samples.
-    """
-    return figure_of(plain_two_phases(surfaces, task, reference, phases, domains, points, samples))
+ternary = drawn(plain_ternary)
 
 
 def plain_two_phases(
@@ -142,7 +97,17 @@ def plain_two_phases(
     points: int = 31,
     samples: int = SAMPLES,
 ) -> Plain:
-    """The same as plain data."""
+    """One task over the code shares of two phases, all else as in the reference, with optima of posterior samples.
+
+    Args:
+        surfaces: fitted tasks.
+        task: which one.
+        reference: the recipe that is changed.
+        phases: on the horizontal and on the vertical axis.
+        domains: all domains, with kinds and unique tokens.
+        points: of the grid on each side.
+        samples: how many posterior samples.
+    """
     grid, (across, up) = np.linspace(0, 1, points), phases
     mean, best = _means(surfaces, task, _plane(surfaces, reference, phases, domains, grid), samples)
     places, times = np.unique(best, return_counts=True)
@@ -168,6 +133,9 @@ def plain_two_phases(
     }
     runs = _runs_in_plane(surfaces, phases, domains, task)
     return {"data": [contour, *runs, optima, _reference(x, y, reference)], "layout": layout}
+
+
+two_phases = drawn(plain_two_phases)
 
 
 def _design(surfaces: Surfaces, recipes: Sequence[Recipe], domains: Sequence[Domain]) -> Design:
@@ -230,6 +198,15 @@ def _carpet(top: Floats, right: Floats, x: Floats, y: Floats) -> Plain:
     """The invisible grid that carries the contours."""
     hidden = {"showgrid": False, "showline": False, "showticklabels": "none", "startline": False, "endline": False}
     return {"type": "carpet", "a": top, "b": right, "x": x, "y": y, "aaxis": hidden, "baxis": hidden}
+
+
+def _triangle_layout(title: str, corners: Sequence[str], room: float) -> Plain:
+    return {
+        "title": {"text": title}, "height": 520, "autosize": True, "hovermode": "closest", "legend": {"y": -0.02},
+        "xaxis": {"visible": False, "range": [-0.06, 1.06]}, "margin": {"t": 48},
+        "yaxis": {"visible": False, "range": [-0.07, HEIGHT + 0.08], "scaleanchor": "x"},
+        "annotations": _corners(corners, room),
+    }  # fmt: skip
 
 
 def _corners(corners: Sequence[str], room: float) -> list[Plain]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from mixlaw.plots.style import OTHER, Plain, colours, count, domain_colours, faded, figure_of, on, scatter, styled
+from mixlaw.plots.style import OTHER, Plain, colours, count, domain_colours, drawn, faded, on, scatter, styled
 from mixlaw.recipe import Decay, Domain, Phase, Recipe, Schedule
 
 
@@ -43,7 +43,7 @@ class Node:
     mixture: str = ""
 
 
-def schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -> go.Figure:
+def plain_schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -> Plain:
     """Mixture of every phase over the tokens of a recipe, the learning rate above it.
 
     Args:
@@ -51,11 +51,6 @@ def schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -> go.F
         domains: all domains in the order of the stack; text in blues, code in oranges.
         title: over the figure.
     """
-    return figure_of(plain_schedule(recipe, domains, title))
-
-
-def plain_schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -> Plain:
-    """The same as plain data."""
     starts = list(accumulate((phase.tokens for phase in recipe.phases[:-1]), initial=0))
     paint = domain_colours(domains)
     shown = [d for d in sorted(domains, key=lambda d: d.kind.is_code) if recipe.domain_tokens(d.name) > 0]
@@ -74,6 +69,9 @@ def plain_schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -
     }  # fmt: skip
     bars = [_domain_bars(recipe, starts, domain, paint[domain.name]) for domain in shown]
     return {"data": [*bars, _learning_rate(recipe)], "layout": layout}
+
+
+schedule = drawn(plain_schedule)
 
 
 def _name(phase: Phase, start: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from mixlaw.plots.style import (
     OTHER,
     Plain,
     colours,
+    drawn,
     faded,
     figure_of,
     headline,
@@ -35,9 +36,9 @@ DODGE = 1.12  # between the intervals of recipes at one size, on a logarithmic a
 _ENDS = "<br>90 %: %{customdata[0]:.4g} to %{customdata[1]:.4g}"
 
 
-def response(
+def plain_response(
     surfaces: Surfaces, task: str, reference: Recipe, domains: Sequence[Domain], points: int = 41, runs: bool = True
-) -> go.Figure:
+) -> Plain:
     """One task against the code share of each phase, all else as in the reference recipe, with 90 % bands.
 
     The bands are of the difference from the reference (paired posterior samples), so they close at the reference; the
@@ -52,13 +53,6 @@ def response(
         points: of each curve.
         runs: whether to show measured runs.
     """
-    return figure_of(plain_response(surfaces, task, reference, domains, points, runs))
-
-
-def plain_response(
-    surfaces: Surfaces, task: str, reference: Recipe, domains: Sequence[Domain], points: int = 41, runs: bool = True
-) -> Plain:
-    """The same as plain data."""
     at = surfaces.predict(design_of([reference], surfaces.phases, surfaces.domains, _unique(domains)))
     t = surfaces.tasks.index(task)
     level = f"reference: {rounded(at.mean[0, t], at.lo90[0, t], at.hi90[0, t])}"
@@ -73,6 +67,9 @@ def plain_response(
         "yaxis": {"title": {"text": f"{task}, {surfaces.units[task]}"}},
     }  # fmt: skip
     return {"data": traces, "layout": layout}
+
+
+response = drawn(plain_response)
 
 
 def _phase_response(

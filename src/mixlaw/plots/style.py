@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec
 
 import plotly.graph_objects as go
 
 from mixlaw.recipe import Domain
 
 #: A figure as plain data, the way plotly.js takes it: {"data": traces, "layout": layout}. Pages that redraw
-#: interactively take this; `figure_of` makes the object that notebooks show.
+#: interactively take this; `drawn` makes the figures that notebooks show.
 Plain = dict[str, Any]
+P = ParamSpec("P")
 
 HEIGHT = 340  # pixels, of most plots
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -82,6 +84,16 @@ def styled(figure: go.Figure, title: str = "", height: int = HEIGHT) -> go.Figur
 def figure_of(plain: Plain) -> go.Figure:
     """The figure that plain data describe, checked by plotly, with the light template."""
     return go.Figure(plain).update_layout(template=TEMPLATES["light"])
+
+
+def drawn(plain: Callable[P, Plain]) -> Callable[P, go.Figure]:
+    """The same plot as a figure: notebooks show it, while pages take the plain data."""
+
+    @wraps(plain)
+    def figure(*args: P.args, **kwargs: P.kwargs) -> go.Figure:
+        return figure_of(plain(*args, **kwargs))
+
+    return figure
 
 
 def scatter(x: object, y: object, mode: str, **parts: object) -> Plain:
