@@ -22,8 +22,8 @@ class Block:
     Attributes:
         language, title, text: of the block.
         line: of the page where the text begins.
-        follows: nothing but empty lines stands between it and the block before it.
-        cut: "(and ... more.)" stands below it: it shows the beginning of something.
+        follows: only empty lines separate it from the block before it.
+        cut: "(and ... more.)" is below it: it shows the beginning of an output.
     """
 
     language: str
@@ -36,7 +36,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Story:
-    """Blocks that belong together: a page, or a section of README."""
+    """Blocks that run in one folder: those of a page, or of a section of README."""
 
     page: Path
     section: str
@@ -73,7 +73,7 @@ def stories() -> Iterator[Story]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The command lines of a shell block, as words; comments and the lines that they stand on alone are left out."""
+    """The command lines of a shell block, as words, without comments."""
     for line in text.replace("\\\n", " ").splitlines():
         if words := shlex.split(line, comments=True):
             yield words

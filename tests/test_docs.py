@@ -1,6 +1,6 @@
-"""README and docs do what they say: every command line and code block is executed, and the site builds.
+"""README and docs are executed: every command line and code block, with few exceptions; the site builds.
 
-A block of text directly below one that was run is what that one printed, to the last digit.
+A block of text directly below an executed one has to be its output, to the last digit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mixlaw.study import open_study
 SHELL = ("sh", "bash")
 SHOWN = ("text", "math")  # what a command prints, and formulas, which the site's build reads
 
-#: Command lines that are not run: pattern, why, and what is checked instead. An entry that matches nothing is an error.
+#: Command lines that are not run: pattern, and why or what is tested instead. Each must match something.
 NOT_RUN = {
     r"pip install .*": "packages come from an index",
     r"make \w+.*": "minutes; CI calls each by itself",
@@ -47,7 +47,7 @@ PROGRAMS_NOT_RUN = {
     ("evaluation.md", "from mixlaw.runner.evaluate.run import evaluate"): "BoolQ comes from the hub; test_harness.py",
     ("data.md", "from pathlib import Path"): "asks a model behind an endpoint; tests/test_teacher.py has one",
 }
-#: Pages whose STUDY is trained here; the others have imported runs, or make theirs.
+#: Pages with a trained STUDY; the others have one of imported runs, or make their own.
 TRAINED = {"data.md", "cluster.md", "evaluation.md", "training.md"}
 #: Pages that make their STUDY themselves.
 FRESH = {"index.md", "runs.md", "mappings/README.md"}
@@ -56,25 +56,25 @@ STORIES = [story for story in stories() if story.blocks]
 
 
 def reason(words: list[str]) -> str | None:
-    """The pattern by which a command line is not run."""
+    """The pattern of NOT_RUN that a command line matches."""
     line = shlex.join(words).replace("'", "")
     return next((pattern for pattern in NOT_RUN if re.fullmatch(pattern, line)), None)
 
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fitted study of imported runs from a known world, with what a reader would have at hand beside it."""
+    """A fitted study of simulated runs, with the files that a reader would have beside it."""
     return foreign_study(tmp_path_factory.mktemp("imported"))
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study that was trained, fitted and proposed for here, as the demo is."""
+    """A trained and fitted study with a proposal, like the demo's."""
     return train(tmp_path_factory.mktemp("trained"))
 
 
 def arrange(story: Story, imported: Path, trained: Path) -> None:
-    """What the reader of a page has in the folder: a study, tables of runs and recipes, and the files that it shows."""
+    """Prepare the folder of a page's reader: a study, tables of runs and recipes, and the files that the page shows."""
     if "out/demo" in story.page.read_text(encoding="utf-8"):
         shutil.copytree(trained, "out/demo")
     for name in ("runs.csv", "recipes.csv"):
@@ -87,8 +87,8 @@ def arrange(story: Story, imported: Path, trained: Path) -> None:
             Path(block.title).write_text(block.text)
 
 
-def settle(block: Block) -> None:
-    """Check a block of TOML by what reads it; one for a study that is there is written into it."""
+def check_toml(block: Block) -> None:
+    """Validate a block of TOML by its reader; settings of an existing study are written into it."""
     found = tomllib.loads(block.text)
     if block.title.endswith("/study.toml"):
         path = Path(block.title)
@@ -101,8 +101,8 @@ def settle(block: Block) -> None:
         validate(found, Path("STUDY"))
 
 
-def follow(words: list[str], trained: Path) -> None:
-    """Run one command line as it stands, the program itself in this process."""
+def run_line(words: list[str], trained: Path) -> None:
+    """Run one command line; `mixlaw` runs in this process."""
     if words[0] == "mixlaw":
         proposals = sorted(Path("STUDY/proposals").glob("*.json")) if "PROPOSAL" in words else []
         words = [proposals[-1].stem if word == "PROPOSAL" else word for word in words]
@@ -116,14 +116,14 @@ def follow(words: list[str], trained: Path) -> None:
         print(done.stdout, end="")
 
 
-def carry_out(story: Story, block: Block, program: dict[str, Any], trained: Path) -> bool:
-    """Do what a block says; whether it is one that was run, and whole."""
+def execute(story: Story, block: Block, program: dict[str, Any], trained: Path) -> bool:
+    """Execute or check a block; whether all of it was executed."""
     where = f"{story.file}:{block.line}"
     if block.language in SHELL:
         lines = [(words, reason(words)) for words in commands(block.text)]
         for words, why_not in lines:
             if not why_not:
-                follow(words, trained)
+                run_line(words, trained)
         return not any(why_not for _, why_not in lines)
     if block.language == "python":
         tree, whole = ast.parse("\n" * (block.line - 1) + block.text, where), True
@@ -132,14 +132,14 @@ def carry_out(story: Story, block: Block, program: dict[str, Any], trained: Path
         exec(compile(tree, where, "exec"), program)
         return whole
     if block.language == "toml":
-        settle(block)
+        check_toml(block)
     else:
-        assert block.language in (*SHOWN, "csv"), f"{where}: nothing is known of {block.language!r}"
+        assert block.language in (*SHOWN, "csv"), f"{where}: unknown language {block.language!r}"
     return False
 
 
 @pytest.mark.parametrize("story", STORIES, ids=[f"{s.file}:{s.section}" for s in STORIES])
-def test_a_page_does_what_it_says(
+def test_a_page_runs(
     story: Story,
     imported: Path,
     trained: Path,
@@ -156,7 +156,7 @@ def test_a_page_does_what_it_says(
             shown = printed[: len(block.text)] if block.cut else printed
             assert shown == block.text, f"{story.file}:{block.line}"
         capsys.readouterr()
-        printed = capsys.readouterr().out if carry_out(story, block, program, trained) else None
+        printed = capsys.readouterr().out if execute(story, block, program, trained) else None
 
 
 def test_what_programs_and_commands_print_stands_directly_below_some() -> None:
@@ -171,13 +171,13 @@ def first_line(block: Block) -> str:
 LINES = [(s, words) for s in STORIES for b in s.blocks if b.language in SHELL for words in commands(b.text)]
 
 
-def test_what_is_not_run_is_there() -> None:
+def test_every_exception_is_used() -> None:
     assert set(NOT_RUN) == {reason(words) for _, words in LINES} - {None}
     there = {(s.file, first_line(b)) for s in STORIES for b in s.blocks if b.language == "python"}
     assert set(PROGRAMS_NOT_RUN) <= there
 
 
-def test_what_is_not_run_exists() -> None:
+def test_commands_that_are_not_run_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     for _, words in LINES:
         if words[0] == "mixlaw":
@@ -195,7 +195,7 @@ def test_what_is_not_run_exists() -> None:
 
 
 def parse(words: list[str]) -> None:
-    """Whether the program knows the command with these arguments and options; nothing is done."""
+    """Parse a command with its arguments and options, without running it."""
     import typer.main
 
     group: Any = typer.main.get_command(app)
@@ -217,11 +217,11 @@ def test_commands_in_the_text_exist(page: Path) -> None:
             if words[0] == "python":
                 assert (ROOT / words[1]).is_file() or words[1] == "-m", part
             elif re.fullmatch("[a-z-]+", words[1]):
-                complete(words)
+                check_command(words)
 
 
-def complete(words: list[str]) -> None:
-    """Parse a command of running text: what it leaves out does not matter, what it names does."""
+def check_command(words: list[str]) -> None:
+    """Check a command in running text: its name and options exist; arguments may be left out."""
     import typer.main
 
     group: Any = typer.main.get_command(app)
@@ -281,12 +281,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_site_asks_nobody_else(site: Path) -> None:
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
     outside = re.compile(r"<(?:script|img|source|iframe)[^>]+src=\"?https?:|<link[^>]+href=\"?https?:[^>]+stylesheet")
     assert [page.name for page in site.rglob("*.html") if outside.search(page.read_text(encoding="utf-8"))] == []
 
 
-def test_every_command_and_option_stands_in_the_reference(site: Path) -> None:
+def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
     import typer.main
 
     page = (site / "commands.html").read_text(encoding="utf-8")
@@ -305,7 +305,7 @@ def test_every_law_has_a_section_and_its_reference(site: Path) -> None:
     assert "⟦" not in page
 
 
-def test_words_explain_themselves_where_they_stand(site: Path) -> None:
+def test_words_have_their_meaning_as_a_hint(site: Path) -> None:
     page = (site / "suggest.html").read_text(encoding="utf-8")
     meant = dict(re.findall(r'<abbr title="([^"]*)">([^<]*)</abbr>', page))
     assert "what a chosen recipe is worse by than the best one" in meant

@@ -1,4 +1,4 @@
-"""What the site makes while it is built: the reference of commands and code, formulas, words with their meaning."""
+"""Pages and text that the build adds: the reference of commands and code, formulas, meanings of words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 API: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "study": (
         "Python",
-        "`import mixlaw` has most of it under its own name: `mixlaw.open_study`, `mixlaw.fit`, `mixlaw.propose`, ...",
+        "`import mixlaw` has most of this under one name: `mixlaw.open_study`, `mixlaw.fit`, `mixlaw.propose`, ...",
         (
             *("mixlaw.study.open_study", "mixlaw.study.Study", "mixlaw.study.import_runs"),
             *("mixlaw.analysis.fit.fit", "mixlaw.optimizer.answers.propose.propose"),
@@ -100,7 +100,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Put marks where formulas stand, lead links to the log to its page, and give every page the words."""
+    """Replace formulas by marks, point links to the log to its page, and give every page the words."""
     page.meta["formulas"] = formulas = []
 
     def mark(display: str) -> Any:
@@ -116,7 +116,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, page: Any, **_: Any) -> str:
-    """Put formulas at their marks; keep a word's meaning where the word first stands under a heading."""
+    """Replace marks by formulas; keep the meaning of a word at its first place under a heading only."""
     for number, formula in enumerate(page.meta["formulas"]):
         html = html.replace(MARK.format(number), formula)
     return "".join(_first_only(part) for part in PART.split(html))
@@ -163,7 +163,7 @@ def api(name: str) -> str:
 
 
 def commands() -> str:
-    """The page of commands, as the program itself tells them."""
+    """The page of commands, from the program's own help."""
     from mixlaw.cli import app
 
     group: Any = typer.main.get_command(app)
@@ -190,9 +190,9 @@ def section(title: str, command: Any, context: Any) -> list[str]:
     pieces = (piece.strip("{}") for piece in command.collect_usage_pieces(context))
     rows = []
     for parameter in command.get_params(context):
-        told = parameter.get_help_record(context)
-        if told and "--help" not in parameter.opts:
-            name, meaning = (" ".join(cell.split()) for cell in told)
+        record = parameter.get_help_record(context)
+        if record and "--help" not in parameter.opts:
+            name, meaning = (" ".join(cell.split()) for cell in record)
             rows.append(f"| `{name}` | {meaning.replace('|', chr(92) + '|')} |")
     table = ["", "| | |", "| --- | --- |", *rows]
     usage = " ".join(["mixlaw", title, *pieces])
