@@ -27,7 +27,7 @@ from mixlaw.analysis.fit import fit
 from mixlaw.optimizer.answers.propose import propose
 from mixlaw.optimizer.next_runs.candidates import scaled
 from mixlaw.optimizer.next_runs.costs import Proxies
-from mixlaw.optimizer.next_runs.first_design import cold_start
+from mixlaw.optimizer.next_runs.first_design import first_design
 from mixlaw.optimizer.target.feasible import feasible
 from mixlaw.optimizer.target.target import FLOPS, Target
 from mixlaw.recipe import Domain, Kind, Recipe
@@ -98,7 +98,7 @@ class Trial:
 def ours(trial: Trial) -> dict[str, float]:
     """First design, fit, propose."""
     budget = BUDGET * flops_of_run(SMALL)
-    recipes = [c.recipe for c in cold_start(ALLOWED, PROXIES, budget, RUNS, seed=trial.number)]
+    recipes = [c.recipe for c in first_design(ALLOWED, PROXIES, budget, RUNS, seed=trial.number)]
     table = trial.world.measure(recipes, seed=trial.number)
     surfaces = fit(table, units=trial.world.units, unique=UNIQUE, resamples=32, seed=trial.number)
     found = propose(surfaces, TARGET, DOMAINS, draws=32, starts=12, sizes=[], seed=trial.number)
@@ -153,7 +153,7 @@ def inside(x: Floats) -> Floats:
     """Mixtures (R, V) drawn inside the limits of the target."""
     shares = torch.tensor(x).reshape(len(x), len(TARGET.phases), len(DOMAINS))
     lengths = torch.tensor([[0.425, 0.425, 0.15]], dtype=torch.float64).expand(len(x), -1)
-    return vectors(ALLOWED.drawn(ALLOWED.complete(shares, lengths)).shares.numpy())
+    return vectors(ALLOWED.project(ALLOWED.complete(shares, lengths)).shares.numpy())
 
 
 def recipe_of(x: Floats) -> Recipe:

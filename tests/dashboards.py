@@ -11,10 +11,10 @@ from mixlaw.dashboard.serve import server_of
 from mixlaw.dashboard.view import View
 from mixlaw.dashboard.watched import opened
 from mixlaw.folder import Folder
-from mixlaw.optimizer.answers.quick import weighed
+from mixlaw.optimizer.answers.quick import assess
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.values import PROPOSAL
-from mixlaw.optimizer.search.problem import ground_of
+from mixlaw.optimizer.search.problem import problem_of
 from mixlaw.recipe import Recipe
 from mixlaw.study import open_study
 from mixlaw.study.choosing import propose
@@ -137,5 +137,5 @@ class served:
 def expected(path: Path, recipe: Recipe, target: Any = None, goal: Goal | None = None) -> Any:
     """What the Python API says of a recipe."""
     study = open_study(path)
-    ground = ground_of(study.surfaces(), target or study.target(), study.domains, goal=goal)
-    return weighed(ground, {PROPOSAL: recipe})[PROPOSAL]
+    problem = problem_of(study.surfaces(), target or study.target(), study.domains, goal=goal)
+    return assess(problem, {PROPOSAL: recipe})[PROPOSAL]

@@ -17,9 +17,9 @@ from mixlaw.optimizer.next_runs.costs import Prices, Proxies
 from mixlaw.optimizer.next_runs.first_design import (
     REPEATS,
     centre,
-    cold_start,
     d_optimal,
     features,
+    first_design,
     log_det,
     short_of_runs,
 )
@@ -77,7 +77,7 @@ def test_what_is_there_already_counts() -> None:
 
 @pytest.fixture(scope="module")
 def design() -> list[Candidate]:
-    return cold_start(feasible(TARGET, DOMAINS), Proxies(SIZES), 4e12, 24)
+    return first_design(feasible(TARGET, DOMAINS), Proxies(SIZES), 4e12, 24)
 
 
 def test_a_pair_has_the_same_totals_in_the_other_order_of_phases(design: list[Candidate]) -> None:
@@ -141,7 +141,7 @@ SEVEN = (
 def wide() -> list[Recipe]:
     """Seven domains, three phases; FLOPs for 28 whole runs of the smaller size, and places for many more."""
     proxies, allowed = Proxies({47_000: 940_000, 94_000: 1_880_000}), feasible(Target(752_000, 15_040_000), SEVEN)
-    return [c.recipe for c in cold_start(allowed, proxies, 28 * 6.0 * 47_000 * 940_000, 64)]
+    return [c.recipe for c in first_design(allowed, proxies, 28 * 6.0 * 47_000 * 940_000, 64)]
 
 
 def test_sharing_halves_the_flops_of_a_design(wide: list[Recipe]) -> None:
@@ -180,7 +180,7 @@ def test_shared_trunks_leave_every_phase_to_be_told_apart(wide: list[Recipe]) ->
 def test_any_target_gets_a_design_that_keeps_its_limits(target: Target, domains: tuple[Domain, ...]) -> None:
     rich = [replace(d, unique_tokens=10_000_000) for d in domains]
     allowed, unit = feasible(target, rich), 6.0 * 47_000 * 940_000
-    found = [c.recipe for c in cold_start(allowed, Proxies({47_000: 940_000}), 10 * unit, 16)]
+    found = [c.recipe for c in first_design(allowed, Proxies({47_000: 940_000}), 10 * unit, 16)]
     assert 8 < len(found) <= 16
     assert sum(6.0 * s.recipe.params * s.tokens for s in plan(found).segments) <= 10 * unit
     low, high = allowed.cooldown
@@ -194,17 +194,17 @@ def test_any_target_gets_a_design_that_keeps_its_limits(target: Target, domains:
 def test_the_budget_is_kept_and_what_is_known_is_not_asked_again(design: list[Candidate]) -> None:
     allowed = feasible(TARGET, DOMAINS)
     known = tuple(c.recipe for c in design[:6])
-    small = cold_start(allowed, Proxies(SIZES, measured=known), 3e11, 12)
+    small = first_design(allowed, Proxies(SIZES, measured=known), 3e11, 12)
     proxies = Proxies(SIZES)
     recipes = [c.recipe for c in small]
     assert not {*recipes} & {*known}
     assert 0 < sum(proxies.cost(r, recipes[:i]) for i, r in enumerate(recipes)) <= 3e11
-    assert [c.recipe for c in cold_start(allowed, Proxies(SIZES, measured=known), 3e11, 12)] == recipes
+    assert [c.recipe for c in first_design(allowed, Proxies(SIZES, measured=known), 3e11, 12)] == recipes
 
 
 def test_one_phase_needs_no_pairs() -> None:
     target = Target(330_000, 6_600_000, phases=("all",))
-    found = cold_start(feasible(target, DOMAINS), Proxies({24_000: 480_000}), 1e13, 10)
+    found = first_design(feasible(target, DOMAINS), Proxies({24_000: 480_000}), 1e13, 10)
     assert len(found) == 10
     assert all(c.recipe.tokens == 480_000 for c in found)
 

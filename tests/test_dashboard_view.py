@@ -47,7 +47,7 @@ def test_an_address_that_makes_no_sense_is_refused_in_one_sentence(made: Path) -
 
 def test_a_view_comes_back_from_its_address(made: Path) -> None:
     study = opened(made)
-    recipe = study.ground(study.view).baselines[0]
+    recipe = study.problem(study.view).baselines[0]
     view = replace(
         study.view,
         params=123_456,

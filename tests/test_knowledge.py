@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixlaw.optimizer.next_runs.value import Outlook, choose_batch, expected_regret, plausible
+from mixlaw.optimizer.next_runs.value import Predictions, choose_batch, expected_regret, plausible
 
 WORLDS = 4000
 NORMAL = NormalDist()
@@ -34,7 +34,9 @@ def alike(noise: float, candidates: int) -> Tensor:
     return torch.full((candidates, 1), noise, dtype=torch.float64)
 
 
-def duel(behind: float, spread: float, shown: Sequence[tuple[float, int]], noise: float, columns: int = 4) -> Outlook:
+def duel(
+    behind: float, spread: float, shown: Sequence[tuple[float, int]], noise: float, columns: int = 4
+) -> Predictions:
     """Two contenders, the second behind by a normal amount; candidates show scale x column of the latent normals.
 
     The contest turns on column 0.
@@ -42,7 +44,7 @@ def duel(behind: float, spread: float, shown: Sequence[tuple[float, int]], noise
     z = latent(columns)
     gains = torch.stack([torch.zeros(WORLDS, dtype=torch.float64), spread * z[:, 0] - behind], 1)
     outcomes = torch.stack([scale * z[:, column] for scale, column in shown], 1)
-    return Outlook(outcomes[..., None], gains[..., None], alike(noise, len(shown)))
+    return Predictions(outcomes[..., None], gains[..., None], alike(noise, len(shown)))
 
 
 def worth(behind: float, slope: float) -> float:
@@ -58,7 +60,7 @@ def test_one_run_is_worth_what_the_closed_form_says(behind: float, spread: float
     slope = spread / math.sqrt(1 + noise**2)  # covariance spread, standard deviation of the outcome with its noise
     assert found.value == pytest.approx(worth(behind, slope), rel=0.04, abs=1e-3)
     assert found.regret == pytest.approx(worth(behind, spread), rel=0.04)
-    assert expected_regret(duel(behind, spread, [(1.0, 0)], noise).stakes.sum(-1)) == pytest.approx(found.regret)
+    assert expected_regret(duel(behind, spread, [(1.0, 0)], noise).task_gains.sum(-1)) == pytest.approx(found.regret)
 
 
 def test_two_runs_together_are_worth_what_their_mean_is() -> None:
@@ -89,28 +91,28 @@ def test_runs_that_show_the_same_are_not_bought_twice() -> None:
     z = latent(4)
     gains = torch.stack([torch.zeros(WORLDS, dtype=torch.float64), z[:, 0] + 0.8 * z[:, 3]], 1)
     outcomes = torch.stack([z[:, 0], z[:, 0], z[:, 3]], 1)
-    outlook = Outlook(outcomes[..., None], gains[..., None], alike(0.05, 3))
-    found = choose_batch(outlook, lambda _: flat(1.0, 1.0, 1.0), 2)
+    predictions = Predictions(outcomes[..., None], gains[..., None], alike(0.05, 3))
+    found = choose_batch(predictions, lambda _: flat(1.0, 1.0, 1.0), 2)
     assert {found.chosen[0] in (0, 1), found.chosen[1] == 2} == {True}
-    waiting = choose_batch(outlook, lambda _: flat(1.0, 1.0, 1.0), 1, pending=[0])
+    waiting = choose_batch(predictions, lambda _: flat(1.0, 1.0, 1.0), 1, pending=[0])
     assert waiting.chosen == (2,)
     assert waiting.regret < found.regret
 
 
 def test_value_is_weighed_against_cost_and_the_budget_is_kept() -> None:
-    outlook = duel(0.2, 1.0, [(1.0, 0), (1.0, 0), (1.0, 0)], 2.0)
-    dear = choose_batch(outlook, lambda _: flat(8.0, 2.0, 4.0), 1)
+    predictions = duel(0.2, 1.0, [(1.0, 0), (1.0, 0), (1.0, 0)], 2.0)
+    dear = choose_batch(predictions, lambda _: flat(8.0, 2.0, 4.0), 1)
     assert dear.chosen == (1,)
-    both = choose_batch(outlook, lambda _: flat(8.0, 2.0, 4.0), 3, budget=6.0)
+    both = choose_batch(predictions, lambda _: flat(8.0, 2.0, 4.0), 3, budget=6.0)
     assert sorted(both.chosen) == [1, 2]
     assert both.cost == 6.0
-    assert choose_batch(outlook, lambda _: flat(8.0, 2.0, 4.0), 3, budget=1.0).chosen == ()
+    assert choose_batch(predictions, lambda _: flat(8.0, 2.0, 4.0), 3, budget=1.0).chosen == ()
 
 
 def test_a_dear_run_is_bought_where_cheap_ones_tell_little() -> None:
     # One exact look for 10, or three noisy ones for 1 each: with three places the exact one is in the better batch.
-    outlook = duel(0.3, 1.0, [(1.0, 0), (0.05, 0), (0.05, 0), (0.05, 0)], 0.3)
-    found = choose_batch(outlook, lambda _: flat(10.0, 1.0, 1.0, 1.0), 3, budget=10.0)
+    predictions = duel(0.3, 1.0, [(1.0, 0), (0.05, 0), (0.05, 0), (0.05, 0)], 0.3)
+    found = choose_batch(predictions, lambda _: flat(10.0, 1.0, 1.0, 1.0), 3, budget=10.0)
     assert found.chosen[0] == 0
 
 
@@ -121,8 +123,8 @@ def test_a_price_that_falls_with_what_is_chosen_is_seen() -> None:
 
     z = latent(3)
     gains = torch.stack([torch.zeros(WORLDS, dtype=torch.float64), z.sum(1)], 1)
-    outlook = Outlook(z[..., None], gains[..., None], alike(0.1, 3))
-    found = choose_batch(outlook, prices, 2, budget=9.0)
+    predictions = Predictions(z[..., None], gains[..., None], alike(0.1, 3))
+    found = choose_batch(predictions, prices, 2, budget=9.0)
     assert found.chosen == (0, 1)
     assert found.costs == (4.0, 0.5)
 
@@ -132,9 +134,11 @@ def test_chance_correlations_of_few_worlds_are_not_sold_as_knowledge() -> None:
     generator = torch.Generator().manual_seed(3)
     gains = torch.randn(64, 2, 1, generator=generator, dtype=torch.float64)
     outcomes = torch.randn(64, 400, 1, generator=generator, dtype=torch.float64)
-    found = choose_batch(Outlook(outcomes, gains, alike(0.1, 400)), lambda _: torch.ones(400, dtype=torch.float64), 1)
+    found = choose_batch(
+        Predictions(outcomes, gains, alike(0.1, 400)), lambda _: torch.ones(400, dtype=torch.float64), 1
+    )
     truth = choose_batch(
-        Outlook(torch.cat([outcomes, gains[:, 1:] - gains[:, :1]], 1), gains, alike(0.1, 401)),
+        Predictions(torch.cat([outcomes, gains[:, 1:] - gains[:, :1]], 1), gains, alike(0.1, 401)),
         lambda _: torch.ones(401, dtype=torch.float64),
         1,
     )
@@ -145,9 +149,9 @@ def test_chance_correlations_of_few_worlds_are_not_sold_as_knowledge() -> None:
 def test_tasks_add_up_and_the_telling_one_is_named() -> None:
     # The contest is the sum of two tasks; the candidate shows the second three times as clearly.
     z = latent(2)
-    stakes = torch.stack([torch.zeros(WORLDS, 2, dtype=torch.float64), z - 0.2], 1)
-    outlook = Outlook(z[:, None], stakes, torch.tensor([[3.0, 0.5]], dtype=torch.float64))
-    found = choose_batch(outlook, lambda _: flat(1.0), 1)
+    task_gains = torch.stack([torch.zeros(WORLDS, 2, dtype=torch.float64), z - 0.2], 1)
+    predictions = Predictions(z[:, None], task_gains, torch.tensor([[3.0, 0.5]], dtype=torch.float64))
+    found = choose_batch(predictions, lambda _: flat(1.0), 1)
     slope = math.sqrt(1 / 10 + 1 / 1.25)  # squares of 1 / sqrt(1 + noise^2) add, for the tasks are independent
     assert found.value == pytest.approx(worth(0.4, slope), rel=0.06)
     assert found.tasks == (1,)

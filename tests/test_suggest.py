@@ -44,14 +44,14 @@ def expected_regret_after(world: World, runs: Sequence[Recipe], truths: int = 20
     """
     target = random_recipes([330_000], 20, DOMAINS, PHASES, count=150, seed=77)
     generator = torch.Generator().manual_seed(0)
-    shown, stakes = (
+    shown, task_gains = (
         world.draws(design_of(recipes, PHASES, world.domains, UNIQUE), 3000).log() for recipes in (runs, target)
     )
     noise = world.log_noise * torch.randn(truths, len(runs), 2, generator=generator, dtype=torch.float64)
     miss = (shown[None, truths:] - (shown[:truths] + noise)[:, None]) / world.log_noise
     weights = torch.softmax(-0.5 * miss.square().sum(2), 1)
-    chosen = torch.einsum("unt,nmt->um", weights, stakes[truths:]).argmin(1)
-    losses = stakes[:truths].sum(-1)
+    chosen = torch.einsum("unt,nmt->um", weights, task_gains[truths:]).argmin(1)
+    losses = task_gains[:truths].sum(-1)
     return float(50 * (losses[torch.arange(truths), chosen] - losses.amin(1)).mean())
 
 
@@ -264,7 +264,7 @@ def _runs_to_best(candidates: Design, seed: int) -> int:
         picked = torch.multinomial(weights, 64, replacement=True, generator=torch.Generator().manual_seed(len(seen)))
         beliefs = _Listed(worlds[picked], candidates.runs, noise)
         left = [i for i in range(60) if i not in seen]
-        chosen = choose(beliefs, candidates.select(left), [1.0] * len(left), 1, contenders=candidates)
+        chosen = choose(beliefs, candidates.select(left), [1.0] * len(left), 1, recommendations=candidates)
         seen.append(left[chosen.chosen[0]])
         miss = (worlds[:, seen] - shown[seen]) / (noise + 0.01)  # a little wider than the noise keeps worlds alive
         weights = torch.softmax(-0.5 * miss.square().sum(1), 0)

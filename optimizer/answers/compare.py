@@ -15,8 +15,8 @@ from torch import Tensor
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.optimizer.goal.gains import Gain, gain_of
-from mixlaw.optimizer.goal.goal import Goal, Measure, Worth, worth_of
-from mixlaw.optimizer.goal.posterior import Beliefs, log_losses
+from mixlaw.optimizer.goal.goal import Goal, Measure, Utility, utility_of
+from mixlaw.optimizer.goal.posterior import Posterior, log_losses
 from mixlaw.optimizer.goal.values import Forecast, Interval, interval, percent
 from mixlaw.optimizer.search.problem import distinct
 from mixlaw.printable import Printable, Rows, html_table, text_table
@@ -92,7 +92,7 @@ class WhatIf(Printable):
             rows.append(["all, by weight", "", "", self.gain.text()])
         return rows
 
-    def worth(self, tasks: Sequence[str]) -> Rows:
+    def per_point(self, tasks: Sequence[str]) -> Rows:
         """Cells of a table: what one more point of each domain in each phase is worth to tasks, percent of loss."""
         digits = self._digits()
         rows = [["one more point of", "in", *tasks]]
@@ -110,7 +110,7 @@ class WhatIf(Printable):
         yield self.values()
         tasks = [f.task for f in self.forecasts]
         if self.points:
-            yield from (self.worth(tasks[i : i + WIDE]) for i in range(0, len(tasks), WIDE))
+            yield from (self.per_point(tasks[i : i + WIDE]) for i in range(0, len(tasks), WIDE))
 
     def __str__(self) -> str:
         told = "\n\n".join(map(text_table, self._tables()))
@@ -133,7 +133,7 @@ def _signed(gain: Interval, digits: int) -> str:
 
 
 def what_if(
-    beliefs: Beliefs,
+    posterior: Posterior,
     recipe: Recipe,
     domains: Sequence[Domain],
     baseline: Recipe | None = None,
@@ -146,7 +146,7 @@ def what_if(
     """Predict a recipe and what one more point of every domain in every phase would change.
 
     Args:
-        beliefs: fitted surfaces.
+        posterior: fitted surfaces.
         recipe: any recipe of phases and domains that the surfaces know.
         domains: with the unique tokens there are.
         baseline: what gains refer to, in the same worlds.
@@ -158,41 +158,41 @@ def what_if(
     Raises:
         InputError: a phase or domain that was never measured.
     """
-    unique, draws = {domain.name: float(domain.unique_tokens) for domain in domains}, distinct(beliefs, draws)
+    unique, draws = {domain.name: float(domain.unique_tokens) for domain in domains}, distinct(posterior, draws)
     recipes = [recipe] if baseline is None else [recipe, baseline, *selected]
-    design = design_of(recipes, beliefs.phases, beliefs.domains, unique)
-    found = beliefs.predict(design)
+    design = design_of(recipes, posterior.phases, posterior.domains, unique)
+    found = posterior.predict(design)
     ends = (found.mean, found.lo90, found.hi90, found.law_only)
     forecasts = tuple(
-        Forecast("recipe", task, str(beliefs.units[task]), *(float(end[0, t]) for end in ends))
-        for t, task in enumerate(beliefs.tasks)
+        Forecast("recipe", task, str(posterior.units[task]), *(float(end[0, t]) for end in ends))
+        for t, task in enumerate(posterior.tasks)
     )
-    gain, worth = None, worth_of(goal or Goal(), beliefs)
+    gain, utility = None, utility_of(goal or Goal(), posterior)
     if baseline is not None:
-        gain = _gain(beliefs, worth, design, draws)
-    points = tuple(_points(beliefs, design.select([0]), draws))
+        gain = _gain(posterior, utility, design, draws)
+    points = tuple(_points(posterior, design.select([0]), draws))
     by_task, total = (gain.by_task, gain.total) if gain else ({}, None)
-    return WhatIf(recipe, forecasts, by_task, points, against, worth.goal.unit, total)
+    return WhatIf(recipe, forecasts, by_task, points, against, utility.goal.unit, total)
 
 
-def _gain(beliefs: Beliefs, worth: Worth, design: Design, draws: int) -> Gain:
+def _gain(posterior: Posterior, utility: Utility, design: Design, draws: int) -> Gain:
     """Of the first recipe of a design over the second; the others correct it, see `gain_of`."""
     with torch.no_grad():
-        mine, other, *selected = log_losses(beliefs, design, draws).unbind(1)
-    return gain_of(worth, mine, other, beliefs.tasks, selected)
+        mine, other, *selected = log_losses(posterior, design, draws).unbind(1)
+    return gain_of(utility, mine, other, posterior.tasks, selected)
 
 
-def _points(beliefs: Beliefs, design: Design, draws: int) -> Iterator[Worthwhile]:
+def _points(posterior: Posterior, design: Design, draws: int) -> Iterator[Worthwhile]:
     """Differences that a point makes in every world."""
     moves, points, names = _moves(design)
     rows = replace(
         design.select([0] * (1 + len(names))), tokens=torch.cat([design.tokens, (design.tokens + moves).clamp_min(0)])
     )
     with torch.no_grad():
-        losses = log_losses(beliefs, rows, draws)
+        losses = log_losses(posterior, rows, draws)
     gains = 100 * (losses[:, :1] - losses[:, 1:]) / points[:, None]
     for m, (phase, domain) in enumerate(names):
-        for t, task in enumerate(beliefs.tasks):
+        for t, task in enumerate(posterior.tasks):
             yield Worthwhile(phase, domain, task, interval(gains[:, m, t]))
 
 
@@ -271,7 +271,7 @@ class Comparison(Printable):
 
 
 def compare(
-    beliefs: Beliefs,
+    posterior: Posterior,
     recipes: tuple[Recipe, Recipe],
     domains: Sequence[Domain],
     *,
@@ -283,7 +283,7 @@ def compare(
     """Compare two recipes task by task, within each posterior sample.
 
     Args:
-        beliefs: fitted surfaces.
+        posterior: fitted surfaces.
         recipes: two recipes of phases and domains that the surfaces know.
         domains: with the unique tokens there are.
         names: what the recipes are called.
@@ -293,9 +293,9 @@ def compare(
     Raises:
         InputError: a phase or domain that was never measured.
     """
-    draws = distinct(beliefs, draws)
+    draws = distinct(posterior, draws)
     unique = {domain.name: float(domain.unique_tokens) for domain in domains}
-    design = design_of([*recipes, *selected], beliefs.phases, beliefs.domains, unique)
-    worth = worth_of(goal or Goal(), beliefs)
-    gain = _gain(beliefs, worth, design, draws)
-    return Comparison(names, recipes, gain.by_task, gain.better, gain.total, gain.probability, worth.goal.unit)
+    design = design_of([*recipes, *selected], posterior.phases, posterior.domains, unique)
+    utility = utility_of(goal or Goal(), posterior)
+    gain = _gain(posterior, utility, design, draws)
+    return Comparison(names, recipes, gain.by_task, gain.better, gain.total, gain.probability, utility.goal.unit)

@@ -19,11 +19,12 @@ from mixlaw.optimizer.answers.proposal import phase_lines
 from mixlaw.optimizer.goal.baselines import DEFAULTS
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal, Measure, task_weights
-from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.goal.values import Interval, interval
+from mixlaw.optimizer.policy import GUARD_TOLERANCE
 from mixlaw.optimizer.search.climb import candidates, one_thread, refine
-from mixlaw.optimizer.search.guards import TRIFLE, excess
-from mixlaw.optimizer.search.problem import ground_of
+from mixlaw.optimizer.search.guards import excess
+from mixlaw.optimizer.search.problem import problem_of
 from mixlaw.optimizer.target.feasible import Infeasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Target
@@ -114,7 +115,7 @@ class Front(Printable):
 
 
 def pareto(
-    beliefs: Beliefs,
+    posterior: Posterior,
     target: Target,
     domains: Sequence[Domain],
     groups: Mapping[str, Sequence[str]],
@@ -130,7 +131,7 @@ def pareto(
     """Find the Pareto front between groups of tasks: the best recipes for weighted sums of groups, by gradients.
 
     Args:
-        beliefs, target, domains, baselines, measured, draws, seed, progress: as in `propose`.
+        posterior, target, domains, baselines, measured, draws, seed, progress: as in `propose`.
         groups: name -> tasks, for instance language, knowledge and code; two or more.
         measure: unit of gains, and of the target's guard.
         evaluations: recipes to evaluate besides the measured ones, steps of gradients included.
@@ -139,23 +140,23 @@ def pareto(
         InputError: fewer than two groups, an empty one, or an unknown task.
         Infeasible: limits that contradict each other, or guards that no recipe of the front keeps.
     """
-    _check(groups, beliefs.tasks)
+    _check(groups, posterior.tasks)
     report = progress or (lambda _done, _what: None)
-    weights = group_weights(beliefs, groups)
+    weights = group_weights(posterior, groups)
     goal = Goal({task: 1.0 for tasks in groups.values() for task in tasks}, measure)
-    ground = ground_of(
-        beliefs, target, domains, goal=goal, baselines=baselines, measured=measured, draws=draws, caution=0.0
+    problem = problem_of(
+        posterior, target, domains, goal=goal, baselines=baselines, measured=measured, draws=draws, caution=0.0
     )
-    spaces = ground.objectives
+    spaces = problem.objectives
     found = []
     with one_thread():
         for done, space in enumerate(spaces):
             report(0.05 + 0.9 * done / len(spaces), "searching between groups")
-            starts = candidates(space, ground.baselines, 12, seed)
+            starts = candidates(space, problem.baselines, 12, seed)
             found.append((space, gradient_optima(space, weights, starts, evaluations // len(spaces))))
         points = sorted(compromises(found, weights, list(groups)), key=lambda p: -p.gains[next(iter(groups))].mean)
     named = {name: tuple(tasks) for name, tasks in groups.items()}
-    return Front(named, ground.rivals.best, tuple(points), evaluations, measure.value)
+    return Front(named, problem.references.best, tuple(points), evaluations, measure.value)
 
 
 def _check(groups: Mapping[str, Sequence[str]], tasks: Sequence[str]) -> None:
@@ -171,15 +172,15 @@ def _check(groups: Mapping[str, Sequence[str]], tasks: Sequence[str]) -> None:
             raise InputError(f"group {name!r} has a task {unknown[0]!r}, fitted are {', '.join(tasks)}; rename it")
 
 
-def group_weights(beliefs: Beliefs, groups: Mapping[str, Sequence[str]]) -> Tensor:
+def group_weights(posterior: Posterior, groups: Mapping[str, Sequence[str]]) -> Tensor:
     """Weights of the tasks in each group, equal within it, (G, T)."""
-    return torch.stack([task_weights(beliefs, dict.fromkeys(tasks, 1.0)) for tasks in groups.values()])
+    return torch.stack([task_weights(posterior, dict.fromkeys(tasks, 1.0)) for tasks in groups.values()])
 
 
 def group_values(objective: Objective, weights: Tensor, points: Points) -> Tensor:
     """Mean gain of every group in percent, less what leaving measured recipes and breaking guards costs, (R, G)."""
     losses, guarded = objective.losses(points), objective.guarded
-    gains = objective.worth.by_task(losses, objective.reference).mean(0) @ weights.T / objective.percent
+    gains = objective.utility.by_task(losses, objective.reference).mean(0) @ weights.T / objective.percent
     broken = guarded.bite * (objective.over_guard(losses) / objective.task_percent).sum(-1) if guarded else 0.0
     return gains - (objective.charges(points) + broken)[:, None]
 
@@ -242,7 +243,7 @@ def compromises(
     kept, values = [], []
     with torch.no_grad():
         for space, points in found:
-            holds = torch.nonzero(excess(space, points) <= TRIFLE).flatten()
+            holds = torch.nonzero(excess(space, points) <= GUARD_TOLERANCE).flatten()
             values.append(group_values(space, weights, points[holds]).numpy())
             kept += [(space, points[i[None]]) for i in holds]
         if not kept:

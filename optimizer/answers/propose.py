@@ -12,14 +12,15 @@ from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.optimizer.answers.proposal import Free, Proposal
 from mixlaw.optimizer.answers.sensitivity import flat_directions, sizes_on_the_way, spread, unconstrained, way
 from mixlaw.optimizer.goal.baselines import DEFAULTS, Entry
-from mixlaw.optimizer.goal.evidence import FAR, ROUNDING, SURE, forecasts_of, sentence_of
+from mixlaw.optimizer.goal.evidence import forecasts_of, sentence_of
 from mixlaw.optimizer.goal.gains import Objective, gain_of, halves, unselected
 from mixlaw.optimizer.goal.goal import Goal
-from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast
+from mixlaw.optimizer.policy import BEYOND_RADIUS, CAUTION, FAR, SURE
 from mixlaw.optimizer.search.climb import ENOUGH, best_points, on_ladder, one_thread
-from mixlaw.optimizer.search.guards import holding, kept
-from mixlaw.optimizer.search.problem import distinct, ground_of
+from mixlaw.optimizer.search.guards import keep_guard, kept
+from mixlaw.optimizer.search.problem import distinct, problem_of
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Target
 from mixlaw.progress import Progress
@@ -27,7 +28,7 @@ from mixlaw.recipe import Domain, Recipe
 
 
 def propose(
-    beliefs: Beliefs,
+    posterior: Posterior,
     target: Target,
     domains: Sequence[Domain],
     *,
@@ -35,7 +36,7 @@ def propose(
     baselines: Sequence[str] | Mapping[str, Recipe] = DEFAULTS,
     measured: Design | None = None,
     draws: int = 64,
-    caution: float = 1.0,
+    caution: float = CAUTION,
     starts: int = 12,
     sizes: Sequence[int] | None = None,
     seed: int = 0,
@@ -49,12 +50,12 @@ def propose(
     within a trust radius of measured recipes.
 
     Args:
-        beliefs: fitted surfaces.
+        posterior: fitted surfaces.
         target: size, tokens and limits.
         domains: what there is to train on; the order does not matter.
         goal: what counts as better; the mean gain of all tasks in percent where None.
         baselines: names, or whole recipes by name, for the target's size and tokens.
-        measured: runs behind the beliefs; surfaces know theirs. Without any the beliefs are trusted everywhere.
+        measured: runs behind the posterior; surfaces know theirs. Without any the posterior is trusted everywhere.
         draws: worlds to consult, at least 8; surfaces have only so many different ones.
         caution: see above; 0 is the plain mean.
         starts: points that the search starts from.
@@ -66,21 +67,21 @@ def propose(
         InputError: unknown tasks, phases or domains.
         Infeasible: limits that contradict each other, guards included.
     """
-    if measured is None and isinstance(beliefs, Surfaces):
-        measured = beliefs.observed.design
-    draws = distinct(beliefs, draws)
-    asked = _Asked(beliefs, target, tuple(domains), goal or Goal(), baselines, measured, draws, caution, starts, seed)
-    tell = progress or (lambda _done, _what: None)
-    tell(0.02, "searching")
+    if measured is None and isinstance(posterior, Surfaces):
+        measured = posterior.observed.design
+    draws = distinct(posterior, draws)
+    asked = _Asked(posterior, target, tuple(domains), goal or Goal(), baselines, measured, draws, caution, starts, seed)
+    report = progress or (lambda _done, _what: None)
+    report(0.02, "searching")
     with one_thread():
-        return _surveyed(asked, _choose(asked), sizes, tell)
+        return _surveyed(asked, _choose(asked), sizes, report)
 
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
     """The arguments of `propose`."""
 
-    beliefs: Beliefs
+    posterior: Posterior
     target: Target
     domains: tuple[Domain, ...]
     goal: Goal
@@ -107,8 +108,8 @@ class _Found:
 
 def _choose(asked: _Asked) -> _Found:
     """Search every branch of the target, and round a free size to the ladder."""
-    ground = ground_of(
-        asked.beliefs,
+    problem = problem_of(
+        asked.posterior,
         asked.target,
         asked.domains,
         goal=asked.goal,
@@ -117,19 +118,19 @@ def _choose(asked: _Asked) -> _Found:
         draws=asked.draws,
         caution=asked.caution,
     )
-    rivals, tried = ground.rivals, []
-    for objective, runs in zip(ground.objectives, ground.runs, strict=True):
+    references, tried = problem.references, []
+    for objective, runs in zip(problem.objectives, problem.runs, strict=True):
         search = objective.within(objective.worlds[:ENOUGH])
         parts = [search.worlds, *halves(search.worlds)]
-        (point, value), *parts_best = best_points(search, parts, ground.baselines, asked.starts, asked.seed)
+        (point, value), *parts_best = best_points(search, parts, problem.baselines, asked.starts, asked.seed)
         chosen = [half for half, _ in parts_best]
-        tried.append(_Found(search, point, value, chosen, rivals.entries, rivals.best, runs))
+        tried.append(_Found(search, point, value, chosen, references.entries, references.best, runs))
     best = max(tried, key=lambda each: each.value)
     objective, point = on_ladder(best.objective, best.point)
-    return replace(best, objective=objective, point=holding(objective, point))
+    return replace(best, objective=objective, point=keep_guard(objective, point))
 
 
-def _surveyed(asked: _Asked, found: _Found, sizes: Sequence[int] | None, tell: Progress) -> Proposal:
+def _surveyed(asked: _Asked, found: _Found, sizes: Sequence[int] | None, report: Progress) -> Proposal:
     """Judge what was found, and look around it."""
     search, measured, against = found.objective, asked.measured, found.against
     objective = search.within(torch.arange(asked.draws))
@@ -137,16 +138,16 @@ def _surveyed(asked: _Asked, found: _Found, sizes: Sequence[int] | None, tell: P
     point = replace(objective.allowed.read([recipe]), params=found.point.params)  # as it is after rounding
     halves = [objective.allowed.recipe(point) for point in found.halves]
     verdict = assessed(objective, recipe, halves, found.baselines, against, measured, found.runs)
-    tell(0.6, "finding the optimum of every world")
+    report(0.6, "finding the optimum of every world")
     ends, length = spread(search, point)
-    tell(0.8, "looking at other sizes and without limits")
+    report(0.8, "looking at other sizes and without limits")
     shown = sizes_on_the_way(objective.allowed.target, recipe.params, _sizes(measured)) if sizes is None else sizes
     smaller = [size for size in shown if size < recipe.params]
     steps = way(search, point, found.baselines[against].recipe, smaller) if smaller else ()
     free = _free(objective, point)
-    tell(0.95, "looking for flat directions")
+    report(0.95, "looking for flat directions")
     flat = flat_directions(search, point)
-    tell(1.0, "proposed")
+    report(1.0, "proposed")
     return replace(
         verdict,
         target=asked.target,
@@ -164,8 +165,8 @@ def _free(objective: Objective, point: Points) -> Free:
     bare, best = unconstrained(objective, point)
     recipe = bare.allowed.recipe(best)
     entry = Entry(recipe, bare.allowed)
-    losses = entry.losses(bare.beliefs, len(objective.worlds))
-    gain = float(objective.worth.total(losses[:, None], objective.reference).mean())
+    losses = entry.losses(bare.posterior, len(objective.worlds))
+    gain = float(objective.utility.total(losses[:, None], objective.reference).mean())
     broken = list(objective.allowed.violations(recipe))
     far = float(objective.distance(bare.allowed.read([recipe]))[0])
     if far > objective.radius + 1e-3:
@@ -194,36 +195,36 @@ def assessed(
         halves: recipes that the even and the odd draws alone have selected.
         baselines: recipes to beat.
         against: the best of them.
-        measured: the runs behind the beliefs, for warnings about extrapolation.
+        measured: the runs behind the posterior, for warnings about extrapolation.
         runs: names of the objective's measured neighbours.
     """
-    beliefs, allowed, worth = objective.beliefs, objective.allowed, objective.worth
+    posterior, allowed, utility = objective.posterior, objective.allowed, objective.utility
     entries = {PROPOSAL: Entry(recipe, allowed), **baselines}
     forecasts = tuple(
-        f for name, entry in entries.items() for f in forecasts_of(beliefs, entry.allowed, {name: entry.recipe})
+        f for name, entry in entries.items() for f in forecasts_of(posterior, entry.allowed, {name: entry.recipe})
     )
     count = len(objective.worlds)
-    losses = {name: entry.losses(beliefs, count) for name, entry in entries.items()}
-    selected = [Entry(half, allowed).losses(beliefs, count) for half in halves]
-    gains = {name: gain_of(worth, losses[PROPOSAL], losses[name], beliefs.tasks, selected) for name in baselines}
+    losses = {name: entry.losses(posterior, count) for name, entry in entries.items()}
+    selected = [Entry(half, allowed).losses(posterior, count) for half in halves]
+    gains = {name: gain_of(utility, losses[PROPOSAL], losses[name], posterior.tasks, selected) for name in baselines}
     gain, beats = gains[against], {name: found.probability for name, found in gains.items()}
     far, neighbour = (part[0] for part in objective.distance(allowed.read([recipe])))
     warnings = [*_warnings(recipe, baselines, measured), *_disagreements(forecasts)]
-    if float(far) > objective.radius + ROUNDING:
+    if float(far) > objective.radius + BEYOND_RADIUS:
         warnings.insert(0, f"{float(far):.0%} of its tokens differ from every measured run: there the law alone speaks")
-    supported = beats[against] >= SURE and float(far) <= objective.radius + ROUNDING
-    unit = f" {worth.goal.unit}"
+    supported = beats[against] >= SURE and float(far) <= objective.radius + BEYOND_RADIUS
+    unit = f" {utility.goal.unit}"
     return Proposal(
         target=allowed.target,
         recipe=recipe,
         supported=supported,
         sentence=sentence_of(supported, gain.total, unit, against, beats[against], len(baselines)),
         against=against,
-        unit=worth.goal.unit,
+        unit=utility.goal.unit,
         gain=gain.total,
-        plain=float(worth.total(losses[PROPOSAL][:, None], losses[against]).mean()),
+        plain=float(utility.total(losses[PROPOSAL][:, None], losses[against]).mean()),
         gains=gain.by_task,
-        weights=dict(zip(beliefs.tasks, worth.weights.tolist(), strict=True)),
+        weights=dict(zip(posterior.tasks, utility.weights.tolist(), strict=True)),
         beats=beats,
         baselines={name: entry.recipe for name, entry in baselines.items()},
         forecasts=forecasts,

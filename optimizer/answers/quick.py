@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mixlaw.optimizer.goal.evidence import ROUNDING, SURE, forecasts_of, sentence_of
+from mixlaw.optimizer.goal.evidence import forecasts_of, sentence_of
 from mixlaw.optimizer.goal.gains import Objective, gain_of, quick_draws, recipes_losses, unselected
 from mixlaw.optimizer.goal.values import Forecast, Interval
+from mixlaw.optimizer.policy import BEYOND_RADIUS, GUARD_TOLERANCE, SURE
 from mixlaw.optimizer.search.climb import best_points, on_ladder, one_thread
-from mixlaw.optimizer.search.guards import TRIFLE, excess, holding, kept
-from mixlaw.optimizer.search.problem import Ground
+from mixlaw.optimizer.search.guards import excess, keep_guard, kept
+from mixlaw.optimizer.search.problem import Problem
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.recipe import Recipe
 
@@ -21,7 +22,7 @@ STARTS = 6  # points that climb: steps cost little more for many of them than fo
 
 
 @dataclass(frozen=True)
-class Weighed:
+class Assessment:
     """What one recipe brings to a target.
 
     Attributes:
@@ -55,55 +56,55 @@ class Weighed:
     sentence: str
 
 
-def weighed(
-    ground: Ground, recipes: Mapping[str, Recipe], selected: Mapping[Recipe, Sequence[Recipe]] | None = None
-) -> dict[str, Weighed]:
+def assess(
+    problem: Problem, recipes: Mapping[str, Recipe], selected: Mapping[Recipe, Sequence[Recipe]] | None = None
+) -> dict[str, Assessment]:
     """Tell what recipes bring: those for the target, or any others of phases and domains that were measured.
 
     The first half of the worlds is what `revise` searches in, the others judge, so that a gain is not inflated by
     having been searched for.
 
     Args:
-        ground: of the target.
+        problem: of the target.
         recipes: by name.
         selected: of proposed recipes, those that halves of the draws have selected, see `Proposal.selected`.
     """
     found = {}
-    for index in sorted({_branch(ground, recipe) for recipe in recipes.values()}):
-        some = {name: recipe for name, recipe in recipes.items() if _branch(ground, recipe) == index}
-        objective = ground.objectives[index]
-        beliefs, names, allowed = objective.beliefs, list(some), objective.allowed
+    for index in sorted({_branch(problem, recipe) for recipe in recipes.values()}):
+        some = {name: recipe for name, recipe in recipes.items() if _branch(problem, recipe) == index}
+        objective = problem.objectives[index]
+        posterior, names, allowed = objective.posterior, list(some), objective.allowed
         parts = [(selected or {}).get(recipe, ()) for recipe in some.values()]
         with torch.no_grad():
             wanted = [*some.values(), *(half for part in parts for half in part)]
-            losses = list(recipes_losses(beliefs, allowed, wanted, len(objective.rival)).unbind(1))
+            losses = list(recipes_losses(posterior, allowed, wanted, len(objective.baseline)).unbind(1))
         rest = iter(losses[len(names) :])
-        forecasts, count = tuple(forecasts_of(beliefs, allowed, some)), len(beliefs.tasks)
+        forecasts, count = tuple(forecasts_of(posterior, allowed, some)), len(posterior.tasks)
         for r, name in enumerate(names):
             told = forecasts[r * count : (r + 1) * count]
             halves = [next(rest) for _ in parts[r]]
-            found[name] = _weighed(ground, objective, ground.runs[index], some[name], losses[r], halves, told)
+            found[name] = _weighed(problem, objective, problem.runs[index], some[name], losses[r], halves, told)
     return {name: found[name] for name in recipes}
 
 
 def _weighed(
-    ground: Ground,
+    problem: Problem,
     objective: Objective,
     runs: Sequence[str],
     recipe: Recipe,
     losses: Tensor,
     selected: Sequence[Tensor],
     forecasts: tuple[Forecast, ...],
-) -> Weighed:
+) -> Assessment:
     """One recipe of log losses (S, T) in all draws."""
-    allowed, against = objective.allowed, ground.rivals.best
-    gain = gain_of(objective.worth, losses, objective.rival, objective.beliefs.tasks, selected)
+    allowed, against = objective.allowed, problem.references.best
+    gain = gain_of(objective.utility, losses, objective.baseline, objective.posterior.tasks, selected)
     judging, draws = unselected(losses, selected)
     same = tuple(phase.name for phase in recipe.phases[-len(allowed.target.phases) :]) == allowed.target.phases
     far, neighbour = (float(part[0]) for part in objective.distance(allowed.read([recipe]))) if same else (None, 0)
-    beats, unit = gain.probability, objective.worth.goal.unit
-    supported = beats >= SURE and far is not None and far <= objective.radius + ROUNDING
-    return Weighed(
+    beats, unit = gain.probability, objective.utility.goal.unit
+    supported = beats >= SURE and far is not None and far <= objective.radius + BEYOND_RADIUS
+    return Assessment(
         recipe=recipe,
         against=against,
         unit=unit,
@@ -116,49 +117,51 @@ def _weighed(
         distance=far,
         nearest=runs[int(neighbour)] if runs and same else "",
         supported=supported,
-        sentence=sentence_of(supported, gain.total, f" {unit}", against, beats, len(ground.rivals.entries)),
+        sentence=sentence_of(supported, gain.total, f" {unit}", against, beats, len(problem.references.entries)),
     )
 
 
-def adapted(ground: Ground, recipe: Recipe) -> Recipe:
+def adapt_recipe(problem: Problem, recipe: Recipe) -> Recipe:
     """A recipe at the size, tokens and limits of a target: as it is where it keeps them all, else drawn inside.
 
     A guard is not looked at: that takes a search.
     """
-    allowed = ground.objectives[_branch(ground, recipe)].allowed
+    allowed = problem.objectives[_branch(problem, recipe)].allowed
     if _fits(allowed, recipe):
         return recipe
     names = tuple(phase.name for phase in recipe.phases[-len(allowed.target.phases) :])
     if names != allowed.target.phases:
-        recipe = ground.rivals.entries[ground.rivals.best].recipe
-    return allowed.recipe(allowed.drawn(allowed.read([recipe])))
+        recipe = problem.references.entries[problem.references.best].recipe
+    return allowed.recipe(allowed.project(allowed.read([recipe])))
 
 
-def revise(ground: Ground, start: Recipe, *, seed: int = 0, heed: Callable[[], None] = lambda: None) -> Recipe:
+def quick_search(
+    problem: Problem, start: Recipe, *, seed: int = 0, on_step: Callable[[], None] = lambda: None
+) -> Recipe:
     """The best recipe for a target, searched for in few worlds from one that is at hand: a quick `propose`.
 
     Limits, guard and trust radius are kept as there. What is within 0.01 % of the best that is found is left alone, so
     that asking again gives the same recipe.
 
     Args:
-        ground: of the target.
+        problem: of the target.
         start: a recipe of the target's phases, for any size and tokens.
         seed: of the random points that are tried besides it, the baselines and the measured recipes.
-        heed: called at every step; what it raises ends the search.
+        on_step: called at every step; what it raises ends the search.
 
     Raises:
         Infeasible: the guard cannot be kept.
     """
-    start, tried = adapted(ground, start), []
+    start, tried = adapt_recipe(problem, start), []
     with one_thread():
-        for objective in ground.objectives:
-            search = replace(objective.within(objective.worlds[: quick_draws(len(objective.worlds))]), heed=heed)
-            recipes = [start, *ground.baselines]
+        for objective in problem.objectives:
+            search = replace(objective.within(objective.worlds[: quick_draws(len(objective.worlds))]), on_step=on_step)
+            recipes = [start, *problem.baselines]
             point, value = best_points(search, [search.worlds], recipes, STARTS, seed)[0]
             tried.append((value, search, point))
         value, search, point = max(tried, key=lambda each: each[0])
         search, point = on_ladder(search, point)
-        return start if _as_good(search, start, value) else search.allowed.recipe(holding(search, point))
+        return start if _as_good(search, start, value) else search.allowed.recipe(keep_guard(search, point))
 
 
 def _as_good(objective: Objective, recipe: Recipe, value: float) -> bool:
@@ -167,13 +170,16 @@ def _as_good(objective: Objective, recipe: Recipe, value: float) -> bool:
         return False
     point = objective.allowed.read([recipe])
     with torch.no_grad():
-        return float(objective.value(point)) >= value - TRIFLE and float(excess(objective, point)) <= TRIFLE
+        return (
+            float(objective.value(point)) >= value - GUARD_TOLERANCE
+            and float(excess(objective, point)) <= GUARD_TOLERANCE
+        )
 
 
 def _fits(allowed: Feasible, recipe: Recipe) -> bool:
     """Whether a recipe is one of the target: its size and tokens, its phases, its limits."""
-    past = () if allowed.target.known else tuple(part.phase for part in allowed.target.prefix)
-    if (*past, *(phase.name for phase in recipe.phases)) != allowed.target.all_phases:
+    history = () if allowed.target.known else tuple(part.phase for part in allowed.target.prefix)
+    if (*history, *(phase.name for phase in recipe.phases)) != allowed.target.all_phases:
         return False
     low, high = allowed.sizes
     if not low - 0.5 <= recipe.params <= high + 0.5:
@@ -183,9 +189,9 @@ def _fits(allowed: Feasible, recipe: Recipe) -> bool:
     return tokens == target.tokens and not allowed.violations(recipe)
 
 
-def _branch(ground: Ground, recipe: Recipe) -> int:
+def _branch(problem: Problem, recipe: Recipe) -> int:
     """The branch of the target that a recipe goes on from; the first where that cannot be told."""
-    for index, objective in enumerate(ground.objectives):
+    for index, objective in enumerate(problem.objectives):
         prefix = objective.allowed.target.prefix
         known = objective.allowed.target.known
         if known and recipe.phases[: len(prefix)] == tuple(part.as_phase() for part in prefix):

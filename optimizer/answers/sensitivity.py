@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mixlaw.optimizer.answers.proposal import Flat, Step
 from mixlaw.optimizer.goal.gains import Objective, recipes_losses
+from mixlaw.optimizer.policy import EQUIVALENT, NEGLIGIBLE
 from mixlaw.optimizer.search.climb import refine, refine_each
 from mixlaw.optimizer.target.feasible import Feasible, feasible
 from mixlaw.optimizer.target.points import Points
@@ -24,8 +25,6 @@ Floats = NDArray[np.float64]
 
 GRID = 26  # points of a share between 0 and 1
 WIDE = 0.08  # narrower ranges are not worth a sentence
-TRIFLE = 0.05  # percent of loss that nobody would pay for
-WORTH = 0.25  # share of the gain that a move within noise may cost at most
 
 
 def flat_directions(objective: Objective, point: Points, most: int = 3) -> tuple[Flat, ...]:
@@ -97,8 +96,8 @@ def _around(objective: Objective, point: Points, moved: Points, here: int) -> tu
     with torch.no_grad():
         gains = objective.gains(Points.cat([point, moved]))
     loss = gains[:, :1] - gains[:, 1:]
-    worth = WORTH * gains[:, 0].mean()  # what the data cannot tell may still be worth telling
-    noise = loss.std(0).minimum(worth).clamp_min(TRIFLE * objective.percent)
+    utility = EQUIVALENT * gains[:, 0].mean()  # what the data cannot tell may still be worth telling
+    noise = loss.std(0).minimum(utility).clamp_min(NEGLIGIBLE * objective.percent)
     fine = (loss.mean(0) <= noise) & objective.allowed.keeps(moved)
     low = high = here
     while low > 0 and bool(fine[low - 1]):
@@ -137,20 +136,20 @@ def unconstrained(objective: Objective, point: Points) -> tuple[Objective, Point
     free = target.changed(floors={}, caps={}, max_epochs=1e9, domain_epochs={}, phase_epochs={}, guard=None)
     allowed = feasible(free, objective.allowed.domains)
     bare = replace(objective.within(objective.worlds[:WORLDS]), allowed=allowed, radius=math.inf, guarded=None)
-    found, _ = refine(bare.value, allowed, allowed.drawn(point))
+    found, _ = refine(bare.value, allowed, allowed.project(point))
     return bare, found
 
 
-def way(objective: Objective, point: Points, rival: Recipe, sizes: Sequence[int]) -> tuple[Step, ...]:
+def way(objective: Objective, point: Points, baseline: Recipe, sizes: Sequence[int]) -> tuple[Step, ...]:
     """How the optimum moves with size: the best recipe at every size and at the target, in order of size."""
     target, few = objective.allowed.target, objective.within(objective.worlds[:WORLDS])
     size = float(point.params[0])
     found, here = [], point
     for params in sorted(sizes, reverse=True):
         scale = params / size
-        smaller = _scaled(few, target.at(size), rival, scale)
+        smaller = _scaled(few, target.at(size), baseline, scale)
         start = replace(here, params=torch.full((1,), float(params), dtype=torch.float64))
-        here, _ = refine(smaller.value, smaller.allowed, smaller.allowed.drawn(start))
+        here, _ = refine(smaller.value, smaller.allowed, smaller.allowed.project(start))
         found.append(_step(smaller.allowed, smaller.allowed.recipe(here)))
     return (*reversed(found), _step(objective.allowed, objective.allowed.recipe(point)))
 
@@ -164,16 +163,16 @@ def sizes_on_the_way(target: Target, size: int, measured: Sequence[float]) -> tu
     return tuple(paper or ([max(smaller)] if smaller else []))
 
 
-def _scaled(objective: Objective, target: Target, rival: Recipe, scale: float) -> Objective:
+def _scaled(objective: Objective, target: Target, baseline: Recipe, scale: float) -> Objective:
     """The objective for a smaller model and as many fewer tokens, unique ones too."""
     domains = [replace(d, unique_tokens=max(1, round(d.unique_tokens * scale))) for d in objective.allowed.domains]
     size = max(1, round(target.params * scale))
     allowed = feasible(target.changed(params=size, tokens=round(target.tokens * scale), guard=None), domains)
-    phases = tuple(replace(phase, tokens=max(1, round(phase.tokens * scale))) for phase in rival.phases)
+    phases = tuple(replace(phase, tokens=max(1, round(phase.tokens * scale))) for phase in baseline.phases)
     losses = recipes_losses(
-        objective.beliefs, allowed, [replace(rival, params=size, phases=phases)], len(objective.rival)
+        objective.posterior, allowed, [replace(baseline, params=size, phases=phases)], len(objective.baseline)
     )
-    return replace(objective, allowed=allowed, rival=losses[:, 0], guarded=None)
+    return replace(objective, allowed=allowed, baseline=losses[:, 0], guarded=None)
 
 
 def _step(allowed: Feasible, recipe: Recipe) -> Step:

@@ -15,10 +15,9 @@ from mixlaw.analysis.data.recipes import design_of
 from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.goal.gains import apart
 from mixlaw.optimizer.goal.values import Forecast, Interval
+from mixlaw.optimizer.policy import SAME
 from mixlaw.printable import Printable, html_table, text_table
 from mixlaw.recipe import Recipe
-
-SAME = 0.01  # difference in size, tokens and mixture below which a run is the recipe: data come in whole sequences
 
 
 @dataclass(frozen=True)

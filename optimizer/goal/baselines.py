@@ -16,8 +16,8 @@ from torch import Tensor
 
 from mixlaw.errors import InputError
 from mixlaw.optimizer.goal.gains import recipes_losses
-from mixlaw.optimizer.goal.goal import Worth
-from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.goal.goal import Utility
+from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.goal.values import PROPOSAL
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.optimizer.target.history import text_and_code
@@ -234,13 +234,13 @@ class Entry:
     recipe: Recipe
     allowed: Feasible
 
-    def losses(self, beliefs: Beliefs, count: int) -> Tensor:
+    def losses(self, posterior: Posterior, count: int) -> Tensor:
         """Log losses in every draw, (count, T)."""
-        return recipes_losses(beliefs, self.allowed, [self.recipe], count)[:, 0]
+        return recipes_losses(posterior, self.allowed, [self.recipe], count)[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
-class Rivals:
+class Baselines:
     """Baselines with what they are expected to measure.
 
     Attributes:
@@ -254,13 +254,13 @@ class Rivals:
     best: str
 
 
-def rivals_of(
-    beliefs: Beliefs,
+def baselines_of(
+    posterior: Posterior,
     variants: Sequence[Feasible],
-    worth: Worth,
+    utility: Utility,
     wanted: Sequence[str] | Mapping[str, Recipe],
     draws: int,
-) -> Rivals:
+) -> Baselines:
     """Build baselines for a target: for each name the best of its branches and sizes.
 
     Raises:
@@ -270,22 +270,22 @@ def rivals_of(
         raise InputError(f"give at least one baseline, none called {PROPOSAL!r}; got {list(wanted)}")
     tried = [(name, entry) for allowed in variants for name in wanted for entry in _entries(name, wanted, allowed)]
     every = torch.cat(
-        [_losses(beliefs, allowed, [e for _, e in tried if e.allowed is allowed], draws) for allowed in variants], 1
+        [_losses(posterior, allowed, [e for _, e in tried if e.allowed is allowed], draws) for allowed in variants], 1
     )
     entries, losses = {}, {}
     for name in wanted:
         mine = [i for i, (of, _) in enumerate(tried) if of == name]
         found = every[:, mine]  # (S, entries, T)
-        best = mine[int(worth.total(found, found[:, 0]).mean(0).argmax())]
+        best = mine[int(utility.total(found, found[:, 0]).mean(0).argmax())]
         entries[name], losses[name] = tried[best][1], every[:, best]
     every = torch.stack(list(losses.values()), 1)
-    best = int(worth.total(every, every.mean(1)).mean(0).argmax())
-    return Rivals(entries, losses, list(wanted)[best])
+    best = int(utility.total(every, every.mean(1)).mean(0).argmax())
+    return Baselines(entries, losses, list(wanted)[best])
 
 
-def _losses(beliefs: Beliefs, allowed: Feasible, entries: Sequence[Entry], draws: int) -> Tensor:
+def _losses(posterior: Posterior, allowed: Feasible, entries: Sequence[Entry], draws: int) -> Tensor:
     """Log losses of entries of one branch, (draws, entries, T)."""
-    return recipes_losses(beliefs, allowed, [entry.recipe for entry in entries], draws)
+    return recipes_losses(posterior, allowed, [entry.recipe for entry in entries], draws)
 
 
 def _entries(name: str, wanted: Sequence[str] | Mapping[str, Recipe], allowed: Feasible) -> list[Entry]:
@@ -303,9 +303,9 @@ def _baseline(name: str, target: Target, allowed: Feasible) -> Recipe:
     """A named baseline with lengths in the middle of what is allowed, going on from the target's prefix."""
     tokens = {part.phase: part.tokens for part in target.prefix} | phase_tokens(target, sum(allowed.cooldown) / 2)
     whole = named(name)(target.params, tokens, allowed.domains, sum(target.lr_range) / 2)
-    past = tuple(part.as_phase() for part in target.prefix) if target.known else ()
+    history = tuple(part.as_phase() for part in target.prefix) if target.known else ()
     first, *later = whole.phases[len(target.prefix) :]
-    return Recipe(target.params, (*past, _gone_on(first, target.under_way), *later))
+    return Recipe(target.params, (*history, _gone_on(first, target.under_way), *later))
 
 
 def _gone_on(phase: Phase, begun: Trained | None) -> Phase:

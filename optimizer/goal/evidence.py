@@ -11,13 +11,11 @@ from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.optimizer.goal.gains import apart, recipes_design
-from mixlaw.optimizer.goal.posterior import Beliefs
-from mixlaw.optimizer.goal.values import Forecast, Interval, percent
+from mixlaw.optimizer.goal.posterior import Posterior
+from mixlaw.optimizer.goal.values import Z90, Forecast, Interval, percent
+from mixlaw.optimizer.policy import LEAST_RADIUS, SURE
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.recipe import Recipe
-
-#: Recipes that share this much of their tokens are taken to speak for each other, however dense the design is.
-LEAST_RADIUS = 0.2
 
 
 def radius_of(near: Tensor) -> float:
@@ -47,25 +45,19 @@ def near_runs(allowed: Feasible, measured: Design | None) -> tuple[Tensor, list[
     return x[rows], [measured.runs[i] for i in rows.tolist()]
 
 
-SURE = 0.9  # chance to beat the best baseline from which a recommendation is supported
-Z90 = 1.645  # half width of a normal 90 % interval in standard deviations
-ROUNDING = 0.02  # share of tokens by which a recipe may pass the trust radius: the search is held back, not walled in
-FAR = 10.0  # times the largest measured size, or its tokens, beyond which a warning says so
-
-
-def forecasts_of(beliefs: Beliefs, allowed: Feasible, recipes: Mapping[str, Recipe]) -> Iterator[Forecast]:
+def forecasts_of(posterior: Posterior, allowed: Feasible, recipes: Mapping[str, Recipe]) -> Iterator[Forecast]:
     """What a run of each recipe will measure, recipe by recipe; unknown histories widen the interval."""
-    found = beliefs.predict(recipes_design(beliefs, allowed, list(recipes.values())))
-    by_history = (len(found.mean) // len(recipes), len(recipes), len(beliefs.tasks))
+    found = posterior.predict(recipes_design(posterior, allowed, list(recipes.values())))
+    by_history = (len(found.mean) // len(recipes), len(recipes), len(posterior.tasks))
     mean, low, high, law = (x.reshape(by_history) for x in (found.mean, found.lo90, found.hi90, found.law_only))
     between = Z90 * mean.std(0)
     for r, name in enumerate(recipes):
-        for t, task in enumerate(beliefs.tasks):
+        for t, task in enumerate(posterior.tasks):
             ends = [
                 sign * float(np.sqrt(((end[:, r, t] - mean[:, r, t]) ** 2).mean() + between[r, t] ** 2))
                 for sign, end in ((-1.0, low), (1.0, high))
             ]
-            middle, unit = float(mean[:, r, t].mean()), str(beliefs.units[task])
+            middle, unit = float(mean[:, r, t].mean()), str(posterior.units[task])
             yield Forecast(name, task, unit, middle, middle + ends[0], middle + ends[1], float(law[:, r, t].mean()))
 
 

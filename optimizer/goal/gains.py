@@ -12,19 +12,14 @@ from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
-from mixlaw.optimizer.goal.goal import Worth
-from mixlaw.optimizer.goal.posterior import Beliefs, log_losses
+from mixlaw.optimizer.goal.goal import Utility
+from mixlaw.optimizer.goal.posterior import Posterior, log_losses
 from mixlaw.optimizer.goal.values import Interval, interval, probability
+from mixlaw.optimizer.policy import GUARD_PRICE, RADIUS_PRICE
 from mixlaw.optimizer.target.feasible import Feasible
-from mixlaw.optimizer.target.history import Past, past_of, with_histories
+from mixlaw.optimizer.target.history import PrefixHistory, history_of, with_histories
 from mixlaw.optimizer.target.points import Points
 from mixlaw.recipe import Recipe
-
-#: Percent of gain that one unit of distance beyond the trust radius costs: enough to turn the search around.
-LEASH = 50.0
-#: Percent of gain that a percent of loss beyond a guard costs: more than it can be worth.
-BITE = 20.0
-
 
 #: Draws that a quick search uses: enough to tell good recipes from bad ones.
 QUICK = 24
@@ -46,7 +41,7 @@ class Guarded:
     most: Tensor
     sure: float
     than: str
-    bite: float = BITE
+    bite: float = GUARD_PRICE
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,69 +49,69 @@ class Objective:
     """Gains over a reference, in the unit of the goal.
 
     Attributes:
-        beliefs: what predicts.
+        posterior: what predicts.
         allowed: the recipes of the target.
-        worth: what gains are worth.
-        rival: log losses of the recipe to beat in every draw, (count, T).
+        utility: what gains count together.
+        baseline: log losses of the recipe to beat in every draw, (count, T).
         worlds: indices of the draws that count, (S,).
         caution: standard deviations of the gain over worlds that are taken off its mean.
         near: token shares of measured recipes over all phases of the target, (M, P, K); empty where none is known.
         radius: distance from them that is free of charge.
         guarded: what no task may lose.
-        heed: called before every look at the worlds; what it raises ends a search.
+        on_step: called before every look at the worlds; what it raises ends a search.
     """
 
-    beliefs: Beliefs
+    posterior: Posterior
     allowed: Feasible
-    worth: Worth
-    rival: Tensor
+    utility: Utility
+    baseline: Tensor
     worlds: Tensor
     caution: float
     near: Tensor
     radius: float
     guarded: Guarded | None = None
-    heed: Callable[[], None] = lambda: None
+    on_step: Callable[[], None] = lambda: None
 
     @cached_property
     def percent(self) -> float:
         """What it is worth to be better by 1 % of loss at every task, in the unit of the goal."""
-        better = (self.rival - 0.01)[:, None]
-        return float(self.worth.total(better, self.rival).abs().mean())
+        better = (self.baseline - 0.01)[:, None]
+        return float(self.utility.total(better, self.baseline).abs().mean())
 
     @cached_property
     def task_percent(self) -> Tensor:
         """What 1 % of loss is in the unit of each task's gains, (T,)."""
-        better = (self.rival - 0.01)[:, None]
-        return self.worth.by_task(better, self.rival).mean((0, 1)).clamp_min(1e-9)
+        better = (self.baseline - 0.01)[:, None]
+        return self.utility.by_task(better, self.baseline).mean((0, 1)).clamp_min(1e-9)
 
     def within(self, worlds: Tensor) -> Objective:
         """The same in other worlds."""
         return replace(self, worlds=worlds)
 
     @cached_property
-    def past(self) -> Past:
+    def history(self) -> PrefixHistory:
         """What has been trained already."""
-        return past_of(self.allowed)
+        return history_of(self.allowed)
 
     @property
     def reference(self) -> Tensor:
         """Log losses of the recipe to beat in the worlds that count, (S, T)."""
-        return self.rival[self.worlds]
+        return self.baseline[self.worlds]
 
     def losses(self, points: Points) -> Tensor:
         """Log losses in the worlds that count, (S, R, T)."""
-        self.heed()
+        self.on_step()
         count = int(self.worlds.max()) + 1
-        design = self.past.design(self.allowed, points)
-        return self.past.believed(log_losses(self.beliefs, design, count))[self.worlds]
+        design = self.history.design(self.allowed, points)
+        return self.history.by_draw(log_losses(self.posterior, design, count))[self.worlds]
 
     def by_task(self, points: Points) -> Tensor:
         """Gain of every task in every world, (S, R, T)."""
-        return self.worth.by_task(self.losses(points), self.reference)
+        return self.utility.by_task(self.losses(points), self.reference)
 
     def gains(self, points: Points) -> Tensor:
         """What the gains are worth in every world, (S, R)."""
-        return self.worth.total(self.losses(points), self.reference)
+        return self.utility.total(self.losses(points), self.reference)
 
     def value(self, points: Points) -> Tensor:
         """Lower confidence bound of the gain in percent, less what the trust radius and the guard charge, (R,)."""
@@ -124,14 +119,14 @@ class Objective:
 
     def own(self, points: Points) -> Tensor:
         """Gain of each recipe in a world of its own, the r-th in world r, less what the trust radius charges, (R,)."""
-        self.heed()
-        rows, design = torch.arange(len(points)), self.past.design(self.allowed, points)
-        losses = self.past.believed(log_losses(self.beliefs, design, len(points), running=True))[rows, rows]
-        return self.worth.total(losses[:, None], self.rival[rows])[:, 0] / self.percent - self.charges(points)
+        self.on_step()
+        rows, design = torch.arange(len(points)), self.history.design(self.allowed, points)
+        losses = self.history.by_draw(log_losses(self.posterior, design, len(points), running=True))[rows, rows]
+        return self.utility.total(losses[:, None], self.baseline[rows])[:, 0] / self.percent - self.charges(points)
 
     def judge(self, points: Points, losses: Tensor) -> Tensor:
         """The same where the log losses in the worlds that count (S, R, T) are at hand, (R,)."""
-        bound = lower_bound(self.worth.total(losses, self.reference), self.caution) / self.percent
+        bound = lower_bound(self.utility.total(losses, self.reference), self.caution) / self.percent
         bite = self.guarded.bite if self.guarded else 0.0
         return bound - self.charges(points) - bite * (self.over_guard(losses) / self.task_percent).sum(-1)
 
@@ -139,13 +134,13 @@ class Objective:
         """Price of the distance beyond the trust radius, (R,)."""
         if not len(self.near):
             return torch.zeros(len(points), dtype=torch.float64)
-        return LEASH * (self.distance(points)[0] - self.radius).clamp_min(0)
+        return RADIUS_PRICE * (self.distance(points)[0] - self.radius).clamp_min(0)
 
     def over_guard(self, losses: Tensor) -> Tensor:
         """By how much tasks of log losses (S, R, T) are worse than a guard allows, (R, T)."""
         if self.guarded is None:
             return torch.zeros(losses.shape[1:], dtype=torch.float64)
-        gains = self.worth.by_task(losses, self.guarded.losses[self.worlds])
+        gains = self.utility.by_task(losses, self.guarded.losses[self.worlds])
         worse = -lower_bound(gains, NormalDist().inv_cdf(self.guarded.sure))
         return (worse - self.guarded.most).clamp_min(0)
 
@@ -159,7 +154,7 @@ class Objective:
     def whole(self, points: Points) -> Tensor:
         """Share of each phase, those of the prefix first, and domain in all tokens, (R, P, K)."""
         rest = self.allowed.tokens(points.params)
-        before = self.past.tokens.mean(0).expand(len(points), -1, -1)
+        before = self.history.tokens.mean(0).expand(len(points), -1, -1)
         tokens = torch.cat([before, rest[:, None, None] * points.tokens], 1)
         return tokens / tokens.sum((1, 2), keepdim=True)
 
@@ -176,20 +171,20 @@ def apart(one: Tensor, other: Tensor) -> Tensor:
     return 0.5 * torch.cdist(one.flatten(1), other.flatten(1), p=1)
 
 
-def recipes_losses(beliefs: Beliefs, allowed: Feasible, recipes: Sequence[Recipe], count: int) -> Tensor:
+def recipes_losses(posterior: Posterior, allowed: Feasible, recipes: Sequence[Recipe], count: int) -> Tensor:
     """Log losses of whole recipes in `count` worlds, each with the history it believes in, (count, R, T)."""
-    past = past_of(allowed)
-    return past.believed(log_losses(beliefs, recipes_design(beliefs, allowed, recipes), count))
+    history = history_of(allowed)
+    return history.by_draw(log_losses(posterior, recipes_design(posterior, allowed, recipes), count))
 
 
-def recipes_design(beliefs: Beliefs, allowed: Feasible, recipes: Sequence[Recipe]) -> Design:
-    """Recipes on the axes of the beliefs, with the unique tokens of the target's domains; a row per history and recipe.
+def recipes_design(posterior: Posterior, allowed: Feasible, recipes: Sequence[Recipe]) -> Design:
+    """Recipes on the axes of the posterior, with the unique tokens of the target; a row per history and recipe.
 
     Where the mixture of the prefix is not known, recipes are what is still to be trained, and every history is put
     before it.
     """
     unique = {domain.name: float(domain.unique_tokens) for domain in allowed.domains}
-    return design_of(with_histories(allowed, recipes), beliefs.phases, beliefs.domains, unique)
+    return design_of(with_histories(allowed, recipes), posterior.phases, posterior.domains, unique)
 
 
 def cross_fitted(own: Tensor, parts: Sequence[Tensor], chosen: Sequence[Tensor]) -> Tensor:
@@ -226,18 +221,20 @@ class Gain:
     better: Mapping[str, float]
 
 
-def gain_of(worth: Worth, losses: Tensor, baseline: Tensor, tasks: Sequence[str], selected: Sequence[Tensor]) -> Gain:
+def gain_of(
+    utility: Utility, losses: Tensor, baseline: Tensor, tasks: Sequence[str], selected: Sequence[Tensor]
+) -> Gain:
     """The gain of one recipe over another in the same posterior draws.
 
     Args:
-        worth: the goal on the axes of the tasks.
+        utility: the goal on the axes of the tasks.
         losses, baseline: log losses of both recipes in every draw, (S, T).
         tasks: names, T.
         selected: as in `unselected`.
     """
     mine, draws = unselected(losses, selected)
     reference = baseline[draws]
-    total, by_task = worth.total(mine[:, None], reference)[:, 0], worth.by_task(mine[:, None], reference)[:, 0]
+    total, by_task = utility.total(mine[:, None], reference)[:, 0], utility.by_task(mine[:, None], reference)[:, 0]
     each = {task: interval(by_task[:, t]) for t, task in enumerate(tasks)}
     better = {task: probability(by_task[:, t]) for t, task in enumerate(tasks)}
     return Gain(interval(total), each, probability(total), better)

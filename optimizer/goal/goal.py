@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mixlaw.analysis.data.observed import from_log_loss, higher_is_better
 from mixlaw.errors import InputError
-from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.goal.posterior import Posterior
 
-#: Predicted values (S, R, T) in the tasks' units, tasks in the order of the beliefs -> (S, R), more is better.
+#: Predicted values (S, R, T) in the tasks' units, tasks in the order of the posterior -> (S, R), more is better.
 Value = Callable[[Tensor], Tensor]
 
 
@@ -48,8 +48,8 @@ class Goal:
 
 
 @dataclass(frozen=True, eq=False)
-class Worth:
-    """A goal on the axes of some beliefs.
+class Utility:
+    """A goal on the axes of a posterior.
 
     Attributes:
         goal: what it was made from.
@@ -87,34 +87,36 @@ class Worth:
         return self._values(losses) * score
 
 
-def worth_of(goal: Goal, beliefs: Beliefs) -> Worth:
-    """Put a goal on the axes of some beliefs.
+def utility_of(goal: Goal, posterior: Posterior) -> Utility:
+    """Put a goal on the axes of a posterior.
 
     Raises:
         InputError: an unknown task, weights that are negative or all zero, or points asked of a loss.
     """
-    units, weights = tuple(beliefs.units[task] for task in beliefs.tasks), task_weights(beliefs, goal.weights)
-    losses = [t for t, u, w in zip(beliefs.tasks, units, weights, strict=True) if w > 0 and not higher_is_better(u)]
+    units, weights = tuple(posterior.units[task] for task in posterior.tasks), task_weights(posterior, goal.weights)
+    losses = [t for t, u, w in zip(posterior.tasks, units, weights, strict=True) if w > 0 and not higher_is_better(u)]
     if goal.measure is Measure.POINTS and losses:
         raise InputError(
-            f"gains of {losses[0]!r} have no accuracy points, it is a loss in {beliefs.units[losses[0]]}; "
+            f"gains of {losses[0]!r} have no accuracy points, it is a loss in {posterior.units[losses[0]]}; "
             "ask for percent or noise units, or give weights to scores alone"
         )
-    return Worth(goal, units, weights, beliefs.log_noise)
+    return Utility(goal, units, weights, posterior.log_noise)
 
 
-def task_weights(beliefs: Beliefs, weights: Mapping[str, float] | None) -> Tensor:
+def task_weights(posterior: Posterior, weights: Mapping[str, float] | None) -> Tensor:
     """Weights of all tasks, equal where none are given, summing to 1, (T,).
 
     Raises:
         InputError: an unknown task, or weights that are negative or all zero.
     """
     if weights is None:
-        weights = dict.fromkeys(beliefs.tasks, 1.0)
-    unknown = [task for task in weights if task not in beliefs.tasks]
+        weights = dict.fromkeys(posterior.tasks, 1.0)
+    unknown = [task for task in weights if task not in posterior.tasks]
     if unknown:
-        raise InputError(f"no task is called {unknown[0]!r}, fitted are {', '.join(beliefs.tasks)}; rename the weight")
+        raise InputError(
+            f"no task is called {unknown[0]!r}, fitted are {', '.join(posterior.tasks)}; rename the weight"
+        )
     if min(weights.values()) < 0 or sum(weights.values()) <= 0:
         raise InputError(f"weights must be >= 0 and not all 0, got {dict(weights)}; leave a task out to ignore it")
-    raw = torch.tensor([float(weights.get(task, 0.0)) for task in beliefs.tasks], dtype=torch.float64)
+    raw = torch.tensor([float(weights.get(task, 0.0)) for task in posterior.tasks], dtype=torch.float64)
     return raw / raw.sum()

@@ -38,7 +38,7 @@ class Predicted(Protocol):
         """Distance to the nearest measured run, (R,)."""
 
 
-class Beliefs(Protocol):
+class Posterior(Protocol):
     """Predicts values of tasks for recipes; `draws` are worlds that the data allow."""
 
     @property
@@ -75,13 +75,13 @@ class Beliefs(Protocol):
         """Values in `count` worlds, (S, R, T), differentiable; the same index is the same world in every call."""
 
 
-def log_losses(beliefs: Beliefs, design: Design, count: int, running: bool = False) -> Tensor:
+def log_losses(posterior: Posterior, design: Design, count: int, running: bool = False) -> Tensor:
     """Draws on the scale of log losses, as far apart as held-out runs have shown them to be, (S, R, T).
 
     They move away from the mean of all of them, or from that of each one and those before it where it is `running`.
     """
-    values = beliefs.draws(design.aligned(beliefs.phases, beliefs.domains), count)
-    parts = [to_log_loss(values[..., t], beliefs.units[task]) for t, task in enumerate(beliefs.tasks)]
+    values = posterior.draws(design.aligned(posterior.phases, posterior.domains), count)
+    parts = [to_log_loss(values[..., t], posterior.units[task]) for t, task in enumerate(posterior.tasks)]
     losses = torch.stack(parts, -1)
     middle = losses.cumsum(0) / torch.arange(1, count + 1)[:, None, None] if running else losses.mean(0)
-    return middle + beliefs.calibration * (losses - middle)
+    return middle + posterior.calibration * (losses - middle)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mixlaw.optimizer.next_runs.candidates import Candidate, branched, scaled, swapped_pairs
 from mixlaw.optimizer.next_runs.costs import Prices, Proxies
+from mixlaw.optimizer.policy import LARGEST
 from mixlaw.optimizer.search.climb import random_starts
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.recipe import Recipe
@@ -123,8 +124,6 @@ SPREAD, KNOWN = 24, 24
 EARLY = 6
 #: One repeat, and one pair in the other order, for so many runs; most repeats.
 EVERY, REPEATS = 8, 2
-#: Share of the budget that the same recipe at the largest size may take.
-LARGEST = 0.3
 #: Points whose mean is the centre, and steps and rate of the search for their weights.
 MEAN, STEPS, RATE = 512, 300, 1.0
 
@@ -135,7 +134,7 @@ def short_of_runs(measured: Sequence[Recipe], phases: Sequence[str], domains: Se
     return len(different) <= len(phases) * (len(domains) - 1) + 1
 
 
-def cold_start(allowed: Feasible, proxies: Proxies, budget: float, count: int, seed: int = 0) -> list[Candidate]:
+def first_design(allowed: Feasible, proxies: Proxies, budget: float, count: int, seed: int = 0) -> list[Candidate]:
     """Choose up to `count` first proxies within a budget in FLOPs, the most useful first.
 
     What is measured or queued already counts as chosen. Runs share their first phases wherever that teaches more per

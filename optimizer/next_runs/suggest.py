@@ -13,13 +13,14 @@ from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal
-from mixlaw.optimizer.goal.posterior import Beliefs, log_losses
+from mixlaw.optimizer.goal.posterior import Posterior, log_losses
 from mixlaw.optimizer.next_runs.candidates import Candidate, pool_of
-from mixlaw.optimizer.next_runs.contenders import Contest, contest_of, gains_of
 from mixlaw.optimizer.next_runs.costs import Prices, Proxies
-from mixlaw.optimizer.next_runs.first_design import cold_start
+from mixlaw.optimizer.next_runs.first_design import first_design
+from mixlaw.optimizer.next_runs.recommendations import Recommendations, gains_by_draw, recommendations_of
 from mixlaw.optimizer.next_runs.suggestion import Job, Suggestion, Value
-from mixlaw.optimizer.next_runs.value import TRIFLE, WORLDS, Batch, Outlook, choose_batch, plausible
+from mixlaw.optimizer.next_runs.value import WORLDS, Batch, Predictions, choose_batch, plausible
+from mixlaw.optimizer.policy import NEGLIGIBLE, UNLIKELY
 from mixlaw.optimizer.target.feasible import Feasible, feasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Target
@@ -28,14 +29,12 @@ from mixlaw.recipe import Domain, Recipe
 
 #: Recipes for the target that proxies are made from: optima of worlds, points between them and others, spread points.
 OPTIMA, BETWEEN, OTHERS = 12, 8, 12
-#: Chance below which a change of the recommendation is not worth waiting for.
-UNLIKELY = 0.05
 #: Tokens of the target are lengthened by this share, to see what FLOPs bring there.
 LONGER = 0.1
 
 
 def suggest(
-    beliefs: Beliefs | None,
+    posterior: Posterior | None,
     target: Target,
     domains: Sequence[Domain],
     proxies: Proxies,
@@ -49,11 +48,11 @@ def suggest(
 ) -> Suggestion:
     """Suggest up to `count` runs within a budget, best first.
 
-    Without beliefs it is a first design. With them, runs are chosen that are expected to take most off the regret of
-    the recommendation per FLOP, where training that is done or queued already costs nothing.
+    Without a posterior it is a first design. With one, runs are chosen that are expected to lower the regret of the
+    recommendation most per FLOP, where training that is done or queued already costs nothing.
 
     Args:
-        beliefs: fitted surfaces; None where nothing is measured, or too little.
+        posterior: fitted surfaces; None where nothing is measured, or too little.
         target: what will be trained, its guard included; a first design shares itself out among branches.
         domains: what there is to train on.
         proxies: sizes, what is trained already, and what training costs.
@@ -71,28 +70,28 @@ def suggest(
         raise InputError(
             f"suggest needs a finite budget above 0 and at least 1 run, got {budget:g} and {count}; give both"
         )
-    tell = progress or (lambda _done, _what: None)
+    report = progress or (lambda _done, _what: None)
     variants = [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
-    if beliefs is None:
-        tell(0.1, "spreading a first design")
+    if posterior is None:
+        report(0.1, "spreading a first design")
         first = _first(variants, proxies, budget, count, seed)
         return _checked(Suggestion(target, budget, tuple(_jobs(first, proxies))), proxies)
-    tell(0.05, "finding the optimum of every world")
-    contest = contest_of(beliefs, variants, goal or Goal(), worlds, seed)
-    tell(0.6, "gathering candidates")
-    pool = _pool(contest, proxies)
-    tell(0.7, "weighing candidates")
-    counts = contest.stakes.abs().amax((0, 1)) > 0
-    batch = _batch(beliefs, pool, proxies, domains, contest, counts, budget, count, seed)
-    tasks = [name for name, counted in zip(beliefs.tasks, counts, strict=True) if counted]
+    report(0.05, "finding the optimum of every world")
+    recommendations = recommendations_of(posterior, variants, goal or Goal(), worlds, seed)
+    report(0.6, "gathering candidates")
+    pool = _pool(recommendations, proxies)
+    report(0.7, "weighing candidates")
+    counts = recommendations.task_gains.abs().amax((0, 1)) > 0
+    batch = _batch(posterior, pool, proxies, domains, recommendations, counts, budget, count, seed)
+    tasks = [name for name, counted in zip(posterior.tasks, counts, strict=True) if counted]
     jobs = tuple(
         replace(job, brings=value, task=tasks[number])
         for job, value, number in zip(
             _jobs([pool[i] for i in batch.chosen], proxies), batch.values, batch.tasks, strict=True
         )
     )
-    tell(1.0, "suggested")
-    return _checked(Suggestion(target, budget, jobs, _value(contest, batch)), proxies)
+    report(1.0, "suggested")
+    return _checked(Suggestion(target, budget, jobs, _value(recommendations, batch)), proxies)
 
 
 def _first(variants: Sequence[Feasible], proxies: Proxies, budget: float, count: int, seed: int) -> list[Candidate]:
@@ -101,57 +100,59 @@ def _first(variants: Sequence[Feasible], proxies: Proxies, budget: float, count:
     for i, allowed in enumerate(variants):
         places = (count - len(found)) // (len(variants) - i)
         known = replace(proxies, queued=(*proxies.queued, *(c.recipe for c in found)))
-        found += cold_start(allowed, known, budget * places / count, places, seed)
+        found += first_design(allowed, known, budget * places / count, places, seed)
     return found
 
 
-def _pool(contest: Contest, proxies: Proxies) -> list[Candidate]:
+def _pool(recommendations: Recommendations, proxies: Proxies) -> list[Candidate]:
     """Candidates made from contenders of every branch, those of the recommendation's first."""
     found: dict[Recipe, Candidate] = {}
-    for space in sorted(contest.spaces, key=lambda space: space is not contest.space(contest.leader)):
-        for candidate in pool_of(space.allowed, proxies, list(_wanted(contest, space))):
+    for space in sorted(
+        recommendations.spaces, key=lambda space: space is not recommendations.space(recommendations.leader)
+    ):
+        for candidate in pool_of(space.allowed, proxies, list(_wanted(recommendations, space))):
             found.setdefault(candidate.recipe, candidate)
     return list(found.values())
 
 
 def _batch(
-    beliefs: Beliefs,
+    posterior: Posterior,
     pool: Sequence[Candidate],
     proxies: Proxies,
     domains: Sequence[Domain],
-    contest: Contest,
+    recommendations: Recommendations,
     counts: Tensor,
     budget: float,
     count: int,
     seed: int,
 ) -> Batch:
     """Choose among the candidates, in the knowledge of what the queue will show on the tasks that count (T,)."""
-    queued = [recipe for recipe in proxies.queued if _foretold(beliefs, recipe)]
+    queued = [recipe for recipe in proxies.queued if _foretold(posterior, recipe)]
     recipes = [*(candidate.recipe for candidate in pool), *queued]
-    outlook = _outlook(beliefs, recipes, domains, contest, counts)
+    predictions = _outlook(posterior, recipes, domains, recommendations, counts)
     pending = range(len(pool), len(recipes))
-    return choose_batch(outlook, Prices(proxies, recipes), count, budget=budget, pending=pending, seed=seed)
+    return choose_batch(predictions, Prices(proxies, recipes), count, budget=budget, pending=pending, seed=seed)
 
 
-def _wanted(contest: Contest, space: Objective) -> Iterator[Candidate]:
+def _wanted(recommendations: Recommendations, space: Objective) -> Iterator[Candidate]:
     """Recipes of one branch that are worth trying in small: the recommendation first, where it is one of them."""
-    leader, chances, allowed = contest.leader, contest.chances, space.allowed
-    here = [i for i in range(len(contest.points)) if contest.space(i) is space]
+    leader, chances, allowed = recommendations.leader, recommendations.chances, space.allowed
+    here = [i for i in range(len(recommendations.points)) if recommendations.space(i) is space]
     if leader in here:
-        yield Candidate(allowed.recipe(contest.point(leader)), "the recommendation in small")
+        yield Candidate(allowed.recipe(recommendations.point(leader)), "the recommendation in small")
     else:
-        best = max(here, key=lambda i: float(contest.gains[:, i].mean()))
-        yield Candidate(allowed.recipe(contest.point(best)), "the best of another branch, in small")
+        best = max(here, key=lambda i: float(recommendations.gains[:, i].mean()))
+        yield Candidate(allowed.recipe(recommendations.point(best)), "the best of another branch, in small")
     optima = [i for i in chances.argsort(descending=True).tolist() if chances[i] > 0 and i != leader and i in here]
     for i in optima[:OPTIMA]:
         why = f"the best recipe in {float(chances[i]):.0%} of worlds, in small"
-        yield Candidate(allowed.recipe(contest.point(i)), why)
-    spread = here[-OTHERS // len(contest.spaces) - BETWEEN :]
+        yield Candidate(allowed.recipe(recommendations.point(i)), why)
+    spread = here[-OTHERS // len(recommendations.spaces) - BETWEEN :]
     for i in spread[:BETWEEN] if leader in here else ():
-        point = between(contest.point(leader), contest.point(i))
+        point = between(recommendations.point(leader), recommendations.point(i))
         yield Candidate(allowed.recipe(point), "halfway from the recommendation to elsewhere")
     for i in spread[BETWEEN:]:
-        yield Candidate(allowed.recipe(contest.point(i)), "far from the recommendation")
+        yield Candidate(allowed.recipe(recommendations.point(i)), "far from the recommendation")
 
 
 def between(one: Points, other: Points) -> Points:
@@ -162,21 +163,27 @@ def between(one: Points, other: Points) -> Points:
 
 
 def _outlook(
-    beliefs: Beliefs, recipes: Sequence[Recipe], domains: Sequence[Domain], contest: Contest, counts: Tensor
-) -> Outlook:
-    """What the beliefs foretell of the candidates, and of the contenders that matter, on the tasks that count (T,)."""
+    posterior: Posterior,
+    recipes: Sequence[Recipe],
+    domains: Sequence[Domain],
+    recommendations: Recommendations,
+    counts: Tensor,
+) -> Predictions:
+    """Draws of the candidates and of the recommendations that may turn out best, on the tasks that count (T,)."""
     unique = {domain.name: float(domain.unique_tokens) for domain in domains}
-    design = design_of(recipes, beliefs.phases, beliefs.domains, unique)
+    design = design_of(recipes, posterior.phases, posterior.domains, unique)
     with torch.no_grad():
-        outcomes = log_losses(beliefs, design, len(contest.gains))[..., counts]
-        noise = beliefs.spread(design)[:, counts]
-    kept = plausible(contest.gains)
-    return Outlook(outcomes, contest.stakes[:, kept][..., counts], noise, contest.gains[:, kept])
+        outcomes = log_losses(posterior, design, len(recommendations.gains))[..., counts]
+        noise = posterior.spread(design)[:, counts]
+    kept = plausible(recommendations.gains)
+    return Predictions(
+        outcomes, recommendations.task_gains[:, kept][..., counts], noise, recommendations.gains[:, kept]
+    )
 
 
-def _foretold(beliefs: Beliefs, recipe: Recipe) -> bool:
-    """Whether the beliefs know all phases and domains of a recipe."""
-    return {p.name for p in recipe.phases} <= {*beliefs.phases} and {*recipe.domains} <= {*beliefs.domains}
+def _foretold(posterior: Posterior, recipe: Recipe) -> bool:
+    """Whether the posterior know all phases and domains of a recipe."""
+    return {p.name for p in recipe.phases} <= {*posterior.phases} and {*recipe.domains} <= {*posterior.domains}
 
 
 def _jobs(chosen: Sequence[Candidate], proxies: Proxies) -> list[Job]:
@@ -190,17 +197,17 @@ def _jobs(chosen: Sequence[Candidate], proxies: Proxies) -> list[Job]:
     return jobs
 
 
-def _value(contest: Contest, batch: Batch) -> Value:
+def _value(recommendations: Recommendations, batch: Batch) -> Value:
     """Compare what a batch brings with what its FLOPs would bring in a longer training of the target."""
-    space, point = contest.space(contest.leader), contest.point(contest.leader)
+    space, point = recommendations.space(recommendations.leader), recommendations.point(recommendations.leader)
     target = space.allowed.target
     more = replace(space.allowed, target=target.changed(tokens=round(target.tokens * (1 + LONGER))))
     with torch.no_grad():
-        now, then = (gains_of(s, s.losses(point)).mean() for s in (space, replace(space, allowed=more)))
+        now, then = (gains_by_draw(s, s.losses(point)).mean() for s in (space, replace(space, allowed=more)))
     rate = float(then - now) / math.log1p(LONGER)  # percent per factor e of tokens
-    worth = math.inf if rate <= 0 else target.flops * math.expm1(min(batch.value / rate, 50.0))
-    stop = batch.value < TRIFLE and batch.changes < UNLIKELY
-    return Value(batch.regret, batch.value, batch.changes, worth, stop)
+    equivalent_flops = math.inf if rate <= 0 else target.flops * math.expm1(min(batch.value / rate, 50.0))
+    stop = batch.value < NEGLIGIBLE and batch.changes < UNLIKELY
+    return Value(batch.regret, batch.value, batch.changes, equivalent_flops, stop)
 
 
 def _checked(suggestion: Suggestion, proxies: Proxies) -> Suggestion:

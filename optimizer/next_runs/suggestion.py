@@ -77,7 +77,7 @@ class Value:
     regret: float
     gain: float
     changes: float
-    worth: float
+    equivalent_flops: float
     stop: bool
 
 
@@ -120,7 +120,7 @@ class Suggestion(Printable):
     @property
     def pays(self) -> bool | None:
         """Whether the jobs bring more than the target's training would bring for the same FLOPs; None if not known."""
-        return None if self.value is None else not self.stop and self.value.worth >= self.cost
+        return None if self.value is None else not self.stop and self.value.equivalent_flops >= self.cost
 
     @property
     def sentence(self) -> str:
@@ -144,7 +144,7 @@ class Suggestion(Printable):
         return f"{len(self.jobs)} run" + ("s" if len(self.jobs) != 1 else "")
 
     def _verdict(self, value: Value) -> str:
-        times = value.worth / self.cost if self.cost else math.inf
+        times = value.equivalent_flops / self.cost if self.cost else math.inf
         how = f"{times:.2g} times these FLOPs" if times < 1000 else "more than 1,000 times these FLOPs"
         verdict = "It pays" if self.pays else "For this target alone it does not pay"
         return f"{verdict}: to gain as much by training the target longer would take {how}."
@@ -163,7 +163,7 @@ class Suggestion(Printable):
             "regret": value and value.regret,
             "gain": value and value.gain,
             "changes": value and value.changes,
-            "worth_flops": value.worth if value and math.isfinite(value.worth) else None,
+            "worth_flops": value.equivalent_flops if value and math.isfinite(value.equivalent_flops) else None,
             "job_file": self.job_file or None,
             "recipe_files": list(self.recipe_files),
             "jobs": [job.as_json() for job in self.jobs],

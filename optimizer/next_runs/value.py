@@ -23,7 +23,8 @@ from torch import Tensor
 from mixlaw.analysis.data.design import Design
 from mixlaw.errors import InputError
 from mixlaw.optimizer.goal.goal import task_weights
-from mixlaw.optimizer.goal.posterior import Beliefs, log_losses
+from mixlaw.optimizer.goal.posterior import Posterior, log_losses
+from mixlaw.optimizer.policy import CLEARLY, CURIOSITY, NEGLIGIBLE
 
 #: FLOPs of every candidate (C,), given the candidates chosen before it.
 Prices = Callable[[Sequence[int]], Tensor]
@@ -32,30 +33,24 @@ Prices = Callable[[Sequence[int]], Tensor]
 PATHS = 256
 #: Contenders beyond the best one of every world.
 OTHERS = 32
-#: Share of the spread it resolves that a run counts for where it cannot change the decision alone: ends ties.
-CURIOSITY = 1e-3
-#: Percent of loss that nobody would pay for.
-TRIFLE = 0.05
-#: How many times the value of the thrifty batch one that looks at value alone must have.
-CLEARLY = 1.25
 #: Entries of (candidates x contenders x paths) held at once.
 BLOCK = 2**22
 
 
 @dataclass(frozen=True, eq=False)
-class Outlook:
+class Predictions:
     """What S worlds foretell.
 
     Attributes:
         outcomes: log losses of C candidate runs on T tasks, (S, C, T).
-        stakes: part of every task in the gain of M contenders, percent, (S, M, T).
+        task_gains: part of every task in the gain of M contenders, percent, (S, M, T).
         noise: standard deviation over seeds of each candidate in log loss, (C, T).
         gains: of the contenders, percent, (S, M); their stakes' sum over tasks where None. They are given where they
             are not linear in the tasks: then stakes are what in them is.
     """
 
     outcomes: Tensor
-    stakes: Tensor
+    task_gains: Tensor
     noise: Tensor
     gains: Tensor | None = None
 
@@ -70,7 +65,7 @@ class Batch:
         costs: of each, after those before it.
         tasks: index of the task on which each tells most.
         regret: expected regret before the batch, percent.
-        changes: chance that the batch moves the recommendation to a contender better by more than `TRIFLE`.
+        changes: chance that the batch moves the recommendation to a contender better by more than `NEGLIGIBLE`.
     """
 
     chosen: tuple[int, ...]
@@ -92,7 +87,7 @@ class Batch:
 
 
 def choose_batch(
-    outlook: Outlook,
+    predictions: Predictions,
     prices: Prices,
     count: int,
     *,
@@ -106,14 +101,14 @@ def choose_batch(
     doi:10.1145/1281192.1281239).
 
     Args:
-        outlook: on candidates and contenders.
+        predictions: on candidates and contenders.
         prices: of the candidates, after those chosen.
         count: most candidates to choose; each is chosen once.
         budget: most that they may cost together.
         pending: candidates whose outcomes will be known anyway.
         seed: of the outcomes that are imagined.
     """
-    start = _State.of(outlook, seed)
+    start = _State.of(predictions, seed)
     for candidate in pending:
         start = start.after(candidate)
     orders = (True, False) if count > 1 and len(torch.unique(prices([]))) > 1 else (True,)
@@ -150,7 +145,7 @@ def _greedy(state: _State, prices: Prices, count: int, budget: float, taken: Seq
         costs.append(float(price[best]))
         tasks.append(int(task[best]))
         state = state.after(best)
-    moved = float((state.paths.amax(1) > state.paths[:, state.leader] + TRIFLE).double().mean())
+    moved = float((state.paths.amax(1) > state.paths[:, state.leader] + NEGLIGIBLE).double().mean())
     most = min(1.0, first.left / max(sum(values), _TINY))  # no more can be won back than is lost
     told = tuple(value * most for value in values)
     return Batch(tuple(chosen), told, tuple(costs), tuple(tasks), first.left, moved)
@@ -171,7 +166,7 @@ class _State:
     """
 
     outcomes: Tensor
-    stakes: Tensor
+    task_gains: Tensor
     paths: Tensor
     noise: Tensor
     leader: int
@@ -180,17 +175,17 @@ class _State:
     step: int = 0
 
     @classmethod
-    def of(cls, outlook: Outlook, seed: int) -> _State:
+    def of(cls, predictions: Predictions, seed: int) -> _State:
         """Nothing imagined yet."""
-        gains = outlook.stakes.sum(-1) if outlook.gains is None else outlook.gains
+        gains = predictions.task_gains.sum(-1) if predictions.gains is None else predictions.gains
         mean = gains.mean(0)
         leader = int(mean.argmax())
-        ahead = outlook.stakes - outlook.stakes[:, leader : leader + 1]
+        ahead = predictions.task_gains - predictions.task_gains[:, leader : leader + 1]
         return cls(
-            outcomes=outlook.outcomes - outlook.outcomes.mean(0),
-            stakes=ahead - ahead.mean(0),
+            outcomes=predictions.outcomes - predictions.outcomes.mean(0),
+            task_gains=ahead - ahead.mean(0),
             paths=(mean - mean[leader]).expand(PATHS, -1),
-            noise=outlook.noise,
+            noise=predictions.noise,
             leader=leader,
             regret=expected_regret(gains),
             seed=seed,
@@ -203,7 +198,7 @@ class _State:
 
     def values(self) -> tuple[Tensor, Tensor, Tensor]:
         """Worth of each candidate, spread of the contest that it resolves, and task on which it tells most; (C,)."""
-        slopes = self._slopes(self.outcomes, self.stakes, self.noise)
+        slopes = self._slopes(self.outcomes, self.task_gains, self.noise)
         z = self._normal(len(self.paths), 0)
         block = max(1, BLOCK // self.paths.numel())
         parts = torch.split(slopes, block)
@@ -216,11 +211,11 @@ class _State:
         outcome, noise = self.outcomes[:, [candidate]], self.noise[[candidate]]
         shown = outcome + noise * self._normal(len(outcome), 1)[:, None]
         surprise = (shown - shown.mean(0)) / torch.sqrt(outcome.var(0) + noise**2).clamp_min(_TINY)
-        moved = self._slopes(outcome, self.stakes, noise)[0]
+        moved = self._slopes(outcome, self.task_gains, noise)[0]
         return replace(
             self,
             outcomes=self.outcomes - self._slopes(outcome, self.outcomes, noise)[0] * surprise,
-            stakes=self.stakes - moved * surprise,
+            task_gains=self.task_gains - moved * surprise,
             paths=self.paths + self._normal(len(self.paths), 0) @ moved.T,
             step=self.step + 1,
         )
@@ -252,12 +247,12 @@ WORLDS = 64
 
 
 def choose(
-    beliefs: Beliefs,
+    posterior: Posterior,
     candidates: Design,
     costs: Sequence[float],
     count: int,
     *,
-    contenders: Design | None = None,
+    recommendations: Design | None = None,
     weights: Mapping[str, float] | None = None,
     budget: float = math.inf,
     worlds: int = WORLDS,
@@ -266,11 +261,11 @@ def choose(
     """Choose the runs of a finite list that most reduce the expected regret of the recommendation per cost.
 
     Args:
-        beliefs: fitted surfaces, or a simulated world.
+        posterior: fitted surfaces, or a simulated world.
         candidates: C runs that could be trained.
         costs: of each, in any one unit, (C,).
         count: most runs to choose.
-        contenders: recipes that could be recommended in the end; the candidates where None.
+        recommendations: recipes that could be recommended in the end; the candidates where None.
         weights: of tasks in the gain, equal where None.
         budget: most that the chosen runs may cost together.
         worlds: posterior draws to consult.
@@ -288,16 +283,20 @@ def choose(
             f"choose needs candidates with a positive cost each, got {len(candidates)} candidates and costs of shape "
             f"{tuple(price.shape)}; give one cost per row"
         )
-    task = task_weights(beliefs, weights)
-    outlook = outlook_of(beliefs, candidates, contenders, task, worlds)
-    return choose_batch(outlook, lambda _chosen: price, count, budget=budget, seed=seed)
+    task = task_weights(posterior, weights)
+    predictions = predictions_of(posterior, candidates, recommendations, task, worlds)
+    return choose_batch(predictions, lambda _chosen: price, count, budget=budget, seed=seed)
 
 
-def outlook_of(beliefs: Beliefs, candidates: Design, contenders: Design | None, task: Tensor, worlds: int) -> Outlook:
-    """What the beliefs foretell of candidates and contenders, on the tasks that count; weights `task` (T,)."""
+def predictions_of(
+    posterior: Posterior, candidates: Design, recommendations: Design | None, task: Tensor, worlds: int
+) -> Predictions:
+    """What the posterior foretell of candidates and contenders, on the tasks that count; weights `task` (T,)."""
     counts = task > 0
     with torch.no_grad():
-        outcomes = log_losses(beliefs, candidates, worlds)[..., counts]
-        losses = outcomes if contenders is None else log_losses(beliefs, contenders, worlds)[..., counts]
-        stakes = -100 * losses * task[counts]
-        return Outlook(outcomes, stakes[:, plausible(stakes.sum(-1))], beliefs.spread(candidates)[:, counts])
+        outcomes = log_losses(posterior, candidates, worlds)[..., counts]
+        losses = outcomes if recommendations is None else log_losses(posterior, recommendations, worlds)[..., counts]
+        task_gains = -100 * losses * task[counts]
+        return Predictions(
+            outcomes, task_gains[:, plausible(task_gains.sum(-1))], posterior.spread(candidates)[:, counts]
+        )

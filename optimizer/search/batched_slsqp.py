@@ -25,7 +25,7 @@ class _Ended(Exception):
     """Another walk failed, or the look did."""
 
 
-def in_step(look: Callable[[Floats], list[Any]], walk: Callable[[Asked, Floats], Floats], starts: Floats) -> Floats:
+def run_batched(look: Callable[[Floats], list[Any]], walk: Callable[[Asked, Floats], Floats], starts: Floats) -> Floats:
     """Where walks from starts (R, n) end, (R, n).
 
     Args:
@@ -87,7 +87,7 @@ LEAST = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
-class Chart:
+class Coordinates:
     """Variables u = (token shares x, free lengths g, learning rate at the end, size over the target's)."""
 
     allowed: Feasible
@@ -99,11 +99,11 @@ class Chart:
         sums = x.sum(-1, keepdim=True).clamp_min(1e-12)
         return Points(x / sums, self.allowed.lengths(g), end, size * self.allowed.target.params)
 
-    def drawn_inside(self, u: Tensor) -> Points:
+    def project(self, u: Tensor) -> Points:
         """The same, and inside all limits to the last digit."""
         rough, (_, g, _, _) = self.points(u), self._parts(u)
         x = rough.shares * rough.lengths[..., None]
-        x, g = self.allowed.drawn_back(x, g, rough.params)
+        x, g = self.allowed.pull_to_centre(x, g, rough.params)
         return Points(x / x.sum(-1, keepdim=True), self.allowed.lengths(g), rough.lr_end, rough.params)
 
     def start(self, point: Points) -> Floats:

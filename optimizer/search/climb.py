@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from mixlaw.optimizer.goal.gains import Objective
-from mixlaw.optimizer.search.batched_slsqp import Asked, Chart, in_step
+from mixlaw.optimizer.search.batched_slsqp import Asked, Coordinates, run_batched
 from mixlaw.optimizer.target.feasible import Feasible, feasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.recipe import Recipe
@@ -92,7 +92,7 @@ def refine_each(value: Value, allowed: Feasible, starts: Points, steps: int = 60
     Returns:
         R recipes and their values, (R,).
     """
-    chart = Chart(allowed)
+    chart = Coordinates(allowed)
 
     def look(u: Floats) -> list[tuple[float, Floats]]:
         at = torch.tensor(u).requires_grad_()
@@ -102,17 +102,17 @@ def refine_each(value: Value, allowed: Feasible, starts: Points, steps: int = 60
 
     rows = [starts[row : row + 1] for row in range(len(starts))]
     first = np.stack([chart.start(row) for row in rows])
-    found = torch.tensor(in_step(look, partial(_walk, chart, steps), first))
+    found = torch.tensor(run_batched(look, partial(_walk, chart, steps), first))
     with torch.no_grad():
         most = value(starts)
         sound = found.isfinite().all(1)
-        ends = chart.drawn_inside(torch.where(sound[:, None], found, torch.tensor(first)))
+        ends = chart.project(torch.where(sound[:, None], found, torch.tensor(first)))
         reached = value(ends)
     better = sound & (reached > most)
     return ends.where(better, starts), torch.where(better, reached, most)
 
 
-def _walk(chart: Chart, steps: int, loss: Asked, start: Floats) -> Floats:
+def _walk(chart: Coordinates, steps: int, loss: Asked, start: Floats) -> Floats:
     found = minimize(  # type: ignore[call-overload]
         loss,
         start,
@@ -214,7 +214,7 @@ def candidates(objective: Objective, baselines: Sequence[Recipe], starts: int, s
     names = allowed.target.phases
     same = [recipe for recipe in baselines if tuple(p.name for p in recipe.phases[-len(names) :]) == names]
     groups += [allowed.read(same)] if same else []
-    return allowed.drawn(Points.cat(groups))
+    return allowed.project(Points.cat(groups))
 
 
 def on_ladder(objective: Objective, point: Points) -> tuple[Objective, Points]:
@@ -233,7 +233,7 @@ def on_ladder(objective: Objective, point: Points) -> tuple[Objective, Points]:
     for step in dict.fromkeys(around):
         fixed = replace(objective, allowed=feasible(target.at(step), objective.allowed.domains))
         start = replace(point, params=torch.full((1,), float(step), dtype=torch.float64))
-        found, value = refine(fixed.value, fixed.allowed, fixed.allowed.drawn(start))
+        found, value = refine(fixed.value, fixed.allowed, fixed.allowed.project(start))
         tried.append((value, fixed, found))
     _, best, found = max(tried, key=lambda each: each[0] if math.isfinite(each[0]) else -math.inf)
     return best, found

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.values import probability
+from mixlaw.optimizer.policy import GUARD_TOLERANCE
 from mixlaw.optimizer.search.climb import Value, candidates, refine_each
 from mixlaw.optimizer.target.feasible import Infeasible, feasible
 from mixlaw.optimizer.target.limits import Limit, without
 from mixlaw.optimizer.target.points import Points
 
-#: Excess over a guard, in percent of loss, that is put down to the search.
-TRIFLE = 0.01
 #: Recipes that are tried where the best one breaks a guard, and how many of them a search starts from besides it.
 TRIED, STARTS = 128, 3
 
@@ -27,23 +26,23 @@ def kept(objective: Objective, losses: Tensor) -> dict[str, float]:
     guarded = objective.guarded
     if guarded is None:
         return {}
-    gains = objective.worth.by_task(losses[:, None], guarded.losses[objective.worlds])[:, 0] + guarded.most
-    tasks = enumerate(objective.beliefs.tasks)
+    gains = objective.utility.by_task(losses[:, None], guarded.losses[objective.worlds])[:, 0] + guarded.most
+    tasks = enumerate(objective.posterior.tasks)
     return {task: probability(gains[:, t]) for t, task in tasks if bool(guarded.most[t].isfinite())}
 
 
-def holding(objective: Objective, point: Points) -> Points:
+def keep_guard(objective: Objective, point: Points) -> Points:
     """The point where it keeps the guard, else the best one that does, of those that a few searches find.
 
     Raises:
         Infeasible: the guard cannot be kept; a smallest set of guarded tasks and limits that contradict each other.
     """
     guarded = objective.guarded
-    if guarded is None or float(excess(objective, point)) <= TRIFLE:
+    if guarded is None or float(excess(objective, point)) <= GUARD_TOLERANCE:
         return point
     starts = _starts(objective, point)
     safe = _least_excess(objective, starts)
-    if not len(kept := safe[excess(objective, safe) <= TRIFLE]):
+    if not len(kept := safe[excess(objective, safe) <= GUARD_TOLERANCE]):
         objective = _fewest_tasks(objective, safe)
         words = [*_words(objective), *(limit.words for limit in _needed_limits(objective, safe))]
         raise Infeasible(f"no recipe keeps all of: {'; '.join(words)}; loosen one of them")
@@ -51,7 +50,7 @@ def holding(objective: Objective, point: Points) -> Points:
     strict = replace(objective, guarded=replace(guarded, bite=10 * guarded.bite))
     plain = _refined(objective, objective.value, Points.cat([starts[:1], kept]))
     found = Points.cat([kept, plain, _refined(strict, strict.value, plain)])
-    found = found[excess(objective, found) <= TRIFLE]
+    found = found[excess(objective, found) <= GUARD_TOLERANCE]
     with torch.no_grad():
         return found[objective.value(found).argmax()[None]]
 
@@ -61,12 +60,12 @@ def _starts(objective: Objective, point: Points) -> Points:
     others = candidates(objective, [], TRIED, 0)
     with torch.no_grad():
         value = _harmless(objective, others)
-    return Points.cat([objective.allowed.drawn(point), others[value.argsort(descending=True)[:STARTS]]])
+    return Points.cat([objective.allowed.project(point), others[value.argsort(descending=True)[:STARTS]]])
 
 
 def _fewest_tasks(objective: Objective, points: Points) -> Objective:
     """Deletion filter (Chinneck 1991) over guarded tasks."""
-    for t in range(len(objective.beliefs.tasks)):
+    for t in range(len(objective.posterior.tasks)):
         assert objective.guarded is not None
         most = objective.guarded.most.clone()
         most[t] = math.inf
@@ -97,8 +96,8 @@ def excess(objective: Objective, points: Points) -> Tensor:
 
 
 def _can_hold(objective: Objective, points: Points) -> bool:
-    found = _least_excess(objective, objective.allowed.drawn(points))
-    return bool((excess(objective, found) <= TRIFLE).any())
+    found = _least_excess(objective, objective.allowed.project(points))
+    return bool((excess(objective, found) <= GUARD_TOLERANCE).any())
 
 
 def _least_excess(objective: Objective, starts: Points) -> Points:
@@ -118,10 +117,10 @@ def _refined(objective: Objective, value: Value, starts: Points) -> Points:
 
 
 def _words(objective: Objective) -> list[str]:
-    guarded, unit = objective.guarded, objective.worth.goal.measure.value
+    guarded, unit = objective.guarded, objective.utility.goal.measure.value
     assert guarded is not None
     return [
         f"{task} at most {most:g} {unit} worse than {guarded.than} with {guarded.sure:.0%}"
-        for task, most in zip(objective.beliefs.tasks, guarded.most.tolist(), strict=True)
+        for task, most in zip(objective.posterior.tasks, guarded.most.tolist(), strict=True)
         if math.isfinite(most)
     ]

@@ -77,9 +77,9 @@ class Feasible:
         floor, movable = self._floors
         logits = numbers[:, :cells].reshape(-1, *self.shape).masked_fill(~movable, -torch.inf)
         params = self._params(size)
-        g = self._drawn_lengths(torch.sigmoid(dials))
+        g = self._lengths_inside(torch.sigmoid(dials))
         wanted = floor + (1 - floor.sum(-1, keepdim=True)) * torch.softmax(logits, -1)
-        x, g = self.drawn_back(wanted * self.lengths(g)[..., None], g, params)
+        x, g = self.pull_to_centre(wanted * self.lengths(g)[..., None], g, params)
         low, high = self.target.lr_range
         ends = low + (high - low) * torch.sigmoid(end)
         return Points(x / x.sum(-1, keepdim=True), self.lengths(g), ends, params)
@@ -95,8 +95,8 @@ class Feasible:
         rest = [_dial(points.lr_end, self.target.lr_range), _dial(points.params.log(), logs)]
         return torch.cat([logits.flatten(1), torch.stack([*dials, *rest], 1)], 1)
 
-    def drawn(self, points: Points) -> Points:
-        """Recipes of any kind drawn inside the limits."""
+    def project(self, points: Points) -> Points:
+        """The recipes within the limits that are closest to these, up to the ends of sigmoids."""
         return self.points(self.numbers(points)).detach()
 
     @property
@@ -152,17 +152,17 @@ class Feasible:
         The known part of the prefix comes first; where its mixture is not known, the recipe is what is to be trained.
         """
         at = self if self.target.sizes is None else feasible(self.target.at(float(point.params[0])), self.domains)
-        shares, tokens = at._rounded(point)
+        shares, tokens = at._round(point)
         names = [d.name for d in self.domains]
         ends = [1.0] * (len(tokens) - 1) + [round(float(point.lr_end[0]), 3)]
         phases = [
             Phase(name, count, Mixture.normalised(dict(zip(names, row.tolist(), strict=True))), end)
             for (name, count), row, end in zip(tokens.items(), shares, ends, strict=True)
         ]
-        past = [part.as_phase() for part in self.target.prefix] if self.target.known else []
-        return Recipe(at.target.params, (*past, *phases))
+        history = [part.as_phase() for part in self.target.prefix] if self.target.known else []
+        return Recipe(at.target.params, (*history, *phases))
 
-    def _rounded(self, point: Points) -> tuple[Floats, dict[str, int]]:
+    def _round(self, point: Points) -> tuple[Floats, dict[str, int]]:
         """Clean shares (P, K) and whole tokens of one point, at one size."""
         rest = self.target.rest
         free = point.lengths[0, list(self.affine.free)].tolist()
@@ -174,9 +174,9 @@ class Feasible:
         g, params = torch.tensor(whole)[None], torch.tensor([float(self.target.params)], dtype=torch.float64)
         beyond = self._beyond(self.limits, torch.tensor(clean) * lengths[:, None], g, params)
         if bool((beyond > 0).any()):
-            fixed = _centred(self.target, self.domains, tuple((v, v) for v in whole.tolist()), self.sizes)
+            fixed = _with_centre(self.target, self.domains, tuple((v, v) for v in whole.tolist()), self.sizes)
             x = torch.tensor(shares) * lengths[:, None]
-            clean = (fixed or self).drawn_back(x[None], g, params)[0][0].numpy()
+            clean = (fixed or self).pull_to_centre(x[None], g, params)[0][0].numpy()
             clean = clean / clean.sum(1, keepdims=True)
         return clean, self.target.split(lengths.tolist())
 
@@ -194,7 +194,7 @@ class Feasible:
         return torch.tensor(floor), torch.tensor(free)
 
     @cached_property
-    def _drawn(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _other_limits(self) -> tuple[Tensor, Tensor, Tensor]:
         """Rows, bounds and amounts of the limits that the map does not keep by itself."""
         return _matrix([limit for limit in self.limits if limit.rule not in _MAPPED], self.size - 2)
 
@@ -206,7 +206,7 @@ class Feasible:
         """Length of each phase, (..., P), for free lengths (..., G)."""
         return torch.tensor(self.affine.base) + g @ torch.tensor(self.affine.step).T
 
-    def _drawn_lengths(self, part: Tensor) -> Tensor:
+    def _lengths_inside(self, part: Tensor) -> Tensor:
         """Free lengths (R, G) at a part of the way through their ranges, drawn back to leave enough for the others."""
         low, high = torch.tensor(self.ranges, dtype=torch.float64).reshape(-1, 2).unbind(1)
         g = low + (high - low) * part
@@ -216,9 +216,9 @@ class Feasible:
         rows, bounds, _ = _matrix([x for x in self.limits if x.rule is Rule.LENGTH], self.size - 2)
         return _ray(g, torch.tensor(self.centre[1]), rows[:, cells:], bounds)
 
-    def drawn_back(self, x: Tensor, g: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+    def pull_to_centre(self, x: Tensor, g: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """Pull token shares (R, P, K) and lengths (R, G) along the ray to the centre until all limits hold."""
-        rows, bounds, amounts = self._drawn
+        rows, bounds, amounts = self._other_limits
         if not len(rows):
             return x, g
         inner = torch.tensor(np.append(self.centre[0], self.centre[1]))
@@ -253,13 +253,13 @@ def feasible(target: Target, domains: Sequence[Domain]) -> Feasible:
         names = "; ".join(limit.words for limit in conflict(limits, target, count))
         raise Infeasible(f"no recipe keeps all of: {names}; loosen one of them, or give fewer tokens")
     free = range(len(Lengths.of(target).free))
-    inner = _tightened(target, domains)
+    inner = _with_margin(target, domains)
     if extreme(inner, target, count) is None:  # limits that touch leave no room for a margin
         inner = limits
     ends = [[extreme(inner, target, count, i, sign) for sign in (1.0, -1.0)] for i in free]
     first = len(target.phases) * count
     ranges = tuple((float(low[first + i]), float(high[first + i])) for i, (low, high) in enumerate(ends))  # type: ignore[index]
-    found = _centred(target, domains, ranges, sizes)
+    found = _with_centre(target, domains, ranges, sizes)
     assert found is not None, "the ranges have been found possible"
     return found
 
@@ -283,7 +283,7 @@ def _sizes(target: Target, domains: Sequence[Domain]) -> Span:
     return math.exp(good), high
 
 
-def _tightened(target: Target, domains: Sequence[Domain]) -> list[Limit]:
+def _with_margin(target: Target, domains: Sequence[Domain]) -> list[Limit]:
     """All limits, caps a hair inside; those on repetition by one more token for each phase that is rounded.
 
     What no share can move stays as it is.
@@ -299,10 +299,10 @@ def _tightened(target: Target, domains: Sequence[Domain]) -> list[Limit]:
     return found
 
 
-def _centred(target: Target, domains: Sequence[Domain], ranges: tuple[Span, ...], sizes: Span) -> Feasible | None:
+def _with_centre(target: Target, domains: Sequence[Domain], ranges: tuple[Span, ...], sizes: Span) -> Feasible | None:
     """The feasible set for ranges of the free lengths, with its centre; None where there is nothing."""
     floor, cap = bounds_of(target, domains)
-    lengths, limits = Lengths.of(target), tuple(_tightened(target, domains))
+    lengths, limits = Lengths.of(target), tuple(_with_margin(target, domains))
     tokens = target.rest if target.sizes is None else target.at(sizes[0]).rest
     point = centre_of(_polytope(lengths, floor, cap, limits, ranges, tokens))
     if point is None:  # limits that touch

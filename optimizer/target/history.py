@@ -23,7 +23,7 @@ HISTORIES = (0.0, 0.17, 0.5)
 
 
 @dataclass(frozen=True, eq=False)
-class Past:
+class PrefixHistory:
     """Tokens of the prefix under H histories; every world believes in one of them.
 
     Attributes:
@@ -60,7 +60,7 @@ class Past:
             runs=("",) * (rows * count),
         )
 
-    def believed(self, values: Tensor) -> Tensor:
+    def by_draw(self, values: Tensor) -> Tensor:
         """Of values (S, H R, T) those of the history that each world believes in, (S, R, T)."""
         if len(self) == 1:
             return values
@@ -69,22 +69,22 @@ class Past:
         return by_history[worlds, worlds % len(self)]
 
 
-def past_of(allowed: Feasible) -> Past:
+def history_of(allowed: Feasible) -> PrefixHistory:
     """Histories of a target's prefix: one where it is known or empty."""
     names, told = [d.name for d in allowed.domains], _histories(allowed)
-    found = [[[phase.tokens * phase.mixture.share(name) for name in names] for phase in past] for past in told]
-    past = torch.tensor(found, dtype=torch.float64).reshape(len(told), len(allowed.target.prefix), len(names))
+    found = [[[phase.tokens * phase.mixture.share(name) for name in names] for phase in history] for history in told]
+    history = torch.tensor(found, dtype=torch.float64).reshape(len(told), len(allowed.target.prefix), len(names))
     foreign = torch.tensor([part.mixture is None for part in allowed.target.prefix], dtype=torch.float64)
     ends = torch.tensor([part.lr_end for part in allowed.target.prefix], dtype=torch.float64)
-    return Past(past, ends, (past * foreign[:, None]).sum(1))
+    return PrefixHistory(history, ends, (history * foreign[:, None]).sum(1))
 
 
 def with_histories(allowed: Feasible, recipes: Sequence[Recipe]) -> list[Recipe]:
     """Whole recipes: as they are where the prefix is known, else with every history before them."""
     if allowed.target.known:
         return list(recipes)
-    past, found = past_of(allowed), []
-    for phases, fresh in zip(_histories(allowed), past.fresh.tolist(), strict=True):
+    history, found = history_of(allowed), []
+    for phases, fresh in zip(_histories(allowed), history.fresh.tolist(), strict=True):
         unique = {d.name: d.unique_tokens + round(more) for d, more in zip(allowed.domains, fresh, strict=True)}
         found += [replace(recipe, phases=(*phases, *recipe.phases), unique=unique) for recipe in recipes]
     return found

@@ -143,7 +143,7 @@ def _shares(target: Target, domains: Sequence[Domain], lengths: Lengths) -> Iter
 
 def _whole(target: Target, domains: Sequence[Domain], lengths: Lengths) -> Iterator[Limit]:
     """Floors and caps over the whole recipe, a known prefix included."""
-    past = spent(target, domains) if target.known else np.zeros(len(domains))
+    history = spent(target, domains) if target.known else np.zeros(len(domains))
     for field, sign, bounds in (("floors", -1.0, target.floors), ("caps", 1.0, target.caps)):
         for name, share in bounds.get(WHOLE, {}).items():
             which = members(name, domains)
@@ -151,17 +151,17 @@ def _whole(target: Target, domains: Sequence[Domain], lengths: Lengths) -> Itera
             row[:, which] = sign
             rule, word = (Rule.GROUP_FLOOR, "least") if sign < 0 else (Rule.GROUP_CAP, "most")
             whole = np.append(row, np.zeros(len(lengths.free)))
-            behind = sign * (share * past.sum() - past[which].sum())  # shares are of the prefix, too
+            behind = sign * (share * history.sum() - history[which].sum())  # shares are of the prefix, too
             words = f"at {word} {share:.3g} {name} in the {WHOLE}"
             yield Limit(rule, words, whole, sign * share, behind, key=(field, WHOLE, name))
 
 
 def _epochs(target: Target, domains: Sequence[Domain], lengths: Lengths) -> Iterator[Limit]:
     """Repetition over all phases, and within single ones."""
-    shape, past = (len(target.phases), len(domains)), spent(target, domains)
+    shape, history = (len(target.phases), len(domains)), spent(target, domains)
     tokens = _most_tokens(target)
     for j, domain in enumerate(domains):
-        most = target.epochs(domain) * domain.unique_tokens - past[j]
+        most = target.epochs(domain) * domain.unique_tokens - history[j]
         if most / tokens < 1:
             row = np.zeros(shape)
             row[:, j] = 1.0

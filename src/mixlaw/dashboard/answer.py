@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from mixlaw.analysis.data.code_share import code_share
 from mixlaw.dashboard.view import View
 from mixlaw.dashboard.watched import Opened
-from mixlaw.optimizer.answers.quick import Weighed, weighed
+from mixlaw.optimizer.answers.quick import Assessment, assess
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, percent
 from mixlaw.plots.gain_bars import plain_gains
 from mixlaw.plots.landscapes import plain_ternary, plain_two_phases
@@ -37,23 +37,25 @@ class Answer:
 
     study: Opened
     view: View
-    recipes: Mapping[str, Weighed]
+    recipes: Mapping[str, Assessment]
 
     @classmethod
     def of(cls, study: Opened, view: View) -> Answer:
         """Weigh the recipes of a view; it has one at hand."""
-        ground, wanted = study.ground(view), {HERE: view.recipe, PINNED: view.pinned}
+        problem, wanted = study.problem(view), {HERE: view.recipe, PINNED: view.pinned}
         recipes = {name: recipe for name, recipe in wanted.items() if recipe is not None}
-        best = ground.rivals.best
-        return cls(study, view, weighed(ground, {**recipes, best: ground.rivals.entries[best].recipe}, study.selected))
+        best = problem.references.best
+        return cls(
+            study, view, assess(problem, {**recipes, best: problem.references.entries[best].recipe}, study.selected)
+        )
 
     @property
-    def here(self) -> Weighed:
+    def here(self) -> Assessment:
         """The recipe at hand."""
         return self.recipes[HERE]
 
     @property
-    def both(self) -> dict[str, Weighed]:
+    def both(self) -> dict[str, Assessment]:
         """The recipe at hand, and the pinned one where there is one."""
         return {name: self.recipes[name] for name in (HERE, PINNED) if name in self.recipes}
 

@@ -21,7 +21,7 @@ from mixlaw.dashboard.answer import Answer
 from mixlaw.dashboard.view import View, packed, unpacked
 from mixlaw.dashboard.watched import Job, Opened, Watched
 from mixlaw.errors import InputError
-from mixlaw.optimizer.answers.quick import adapted, revise
+from mixlaw.optimizer.answers.quick import adapt_recipe, quick_search
 from mixlaw.optimizer.target.target import WHOLE
 from mixlaw.plots.style import TEMPLATES
 from mixlaw.report.page import PALETTE
@@ -128,7 +128,7 @@ class Callbacks:
             known = best is not None and best["question"] == view.question
             view = replace(view, recipe=None if best is None else unpacked(best["recipe"]))
             if not known:
-                view = replace(view, recipe=adapted(study.ground(view), study.start(view)))
+                view = replace(view, recipe=adapt_recipe(study.problem(view), study.start(view)))
             query, shown = view.query(study.view), page.filled(Answer.of(study, view), DONE if known else SEARCHING)
         except Exception as error:
             return {"shown": _failed(error), "query": no_update, "search": no_update}
@@ -147,7 +147,7 @@ class Callbacks:
             study = self.watched.now()
             view = View.read(asked["query"], study.view)
             assert view.recipe is not None
-            view = replace(view, recipe=revise(study.ground(view), view.recipe, heed=stop_if_outdated))
+            view = replace(view, recipe=quick_search(study.problem(view), view.recipe, on_step=stop_if_outdated))
             shown = page.filled(Answer.of(study, view), DONE)
             stop_if_outdated()
             return {"shown": shown, "query": view.query(study.view), "best": _best(view)}

@@ -15,7 +15,7 @@ from mixlaw.dashboard.view import View
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
 from mixlaw.optimizer.goal.goal import Goal
-from mixlaw.optimizer.search.problem import Ground, ground_of
+from mixlaw.optimizer.search.problem import Problem, problem_of
 from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import read_record
@@ -44,7 +44,7 @@ class Opened:
     measured: Design | None
     last: Recipe | None
     selected: Mapping[Recipe, tuple[Recipe, ...]]
-    _grounds: dict[str, Ground] = field(default_factory=dict)
+    _grounds: dict[str, Problem] = field(default_factory=dict)
 
     @cached_property
     def view(self) -> View:
@@ -58,11 +58,11 @@ class Opened:
         values = {"params": design.params, "tokens": design.total}
         return {name: (float(v.min()), float(v.max())) for name, v in values.items()}
 
-    def ground(self, view: View) -> Ground:
+    def problem(self, view: View) -> Problem:
         """Where recipes for a view are compared; those of the last views are at hand."""
         key = view.question
         if key not in self._grounds:
-            made = ground_of(
+            made = problem_of(
                 self.surfaces,
                 view.target(self.target),
                 self.domains,
@@ -76,8 +76,8 @@ class Opened:
 
     def start(self, view: View) -> Recipe:
         """The recipe to begin with: at hand, else of the last proposal, else the best baseline."""
-        rivals = self.ground(view).rivals
-        return view.recipe or self.last or rivals.entries[rivals.best].recipe
+        references = self.problem(view).references
+        return view.recipe or self.last or references.entries[references.best].recipe
 
 
 def opened(path: Path) -> Opened:

@@ -77,7 +77,7 @@ def _check_size(study: Folder, target: Target) -> None:
     Raises:
         InputError: the nearest model has another size.
     """
-    from mixlaw.optimizer.answers.verify import SAME
+    from mixlaw.optimizer.policy import SAME
     from mixlaw.runner.models.ladder import shape
 
     if target.sizes is not None:  # free, and found among the models there are

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from mixlaw.optimizer.answers.front import compromises, dominated_by, group_values, group_weights
 from mixlaw.optimizer.goal.goal import Goal
-from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.search.climb import candidates
-from mixlaw.optimizer.search.problem import ground_of
+from mixlaw.optimizer.search.problem import problem_of
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Target
@@ -43,7 +43,7 @@ def hypervolume(values: Floats, floor: Floats) -> float:
 
 
 def nsga2_gains(
-    beliefs: Beliefs,
+    posterior: Posterior,
     target: Target,
     domains: Sequence[Domain],
     groups: Mapping[str, Sequence[str]],
@@ -54,9 +54,9 @@ def nsga2_gains(
 ) -> Floats:
     """Mean gains of the recipes that NSGA-II shows for the same question as `pareto`, (R, G)."""
     goal = Goal({task: 1.0 for tasks in groups.values() for task in tasks})
-    ground = ground_of(beliefs, target, domains, goal=goal, draws=draws, caution=0.0)
-    space, weights = ground.objectives[0], group_weights(beliefs, groups)
-    known = candidates(space, ground.baselines, 12, seed)
+    problem = problem_of(posterior, target, domains, goal=goal, draws=draws, caution=0.0)
+    space, weights = problem.objectives[0], group_weights(posterior, groups)
+    known = candidates(space, problem.baselines, 12, seed)
     points = evolved(space.allowed, partial(group_values, space, weights), known, evaluations, seed)
     shown = compromises([(space, points)], weights, list(groups))
     return np.array([[point.gains[name].mean for name in groups] for point in shown])

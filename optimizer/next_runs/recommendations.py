@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixlaw.optimizer.goal.baselines import DEFAULTS, rivals_of
+from mixlaw.optimizer.goal.baselines import DEFAULTS, baselines_of
 from mixlaw.optimizer.goal.evidence import near_runs
 from mixlaw.optimizer.goal.gains import Objective
-from mixlaw.optimizer.goal.goal import Goal, worth_of
-from mixlaw.optimizer.goal.posterior import Beliefs
+from mixlaw.optimizer.goal.goal import Goal, utility_of
+from mixlaw.optimizer.goal.posterior import Posterior
+from mixlaw.optimizer.policy import DRAW_GUARD_PRICE
 from mixlaw.optimizer.search.climb import climb, random_starts
 from mixlaw.optimizer.search.problem import guarded_by
 from mixlaw.optimizer.target.feasible import Feasible
@@ -26,13 +27,10 @@ SPREAD = 160
 #: Starts of the search for the optimum on average.
 MIDDLE = 3
 STEPS = 40
-#: Percent of gain that a percent of loss beyond a guard costs, for a guard that has to hold in every second world; who
-#: pays this in the worlds in which it breaks makes them rare enough.
-PRICE = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Contest:
+class Recommendations:
     """M recipes for a target in S worlds.
 
     Attributes:
@@ -40,14 +38,14 @@ class Contest:
         branch: index of the space that each recipe is in, (M,).
         points: the recipes.
         gains: see `gains_of`, (S, M).
-        stakes: what the gain of each owes to its log loss at every task, (S, M, T); see `stakes_of`.
+        task_gains: what the gain of each owes to its log loss at every task, (S, M, T); see `stakes_of`.
     """
 
     spaces: tuple[Objective, ...]
     branch: Tensor
     points: Points
     gains: Tensor
-    stakes: Tensor
+    task_gains: Tensor
 
     @property
     def leader(self) -> int:
@@ -68,62 +66,67 @@ class Contest:
         return self.points[torch.tensor([index])]
 
 
-def contest_of(beliefs: Beliefs, variants: Sequence[Feasible], goal: Goal, worlds: int, seed: int) -> Contest:
+def recommendations_of(
+    posterior: Posterior, variants: Sequence[Feasible], goal: Goal, worlds: int, seed: int
+) -> Recommendations:
     """Find in every branch the optimum of many worlds, the optimum on average, and points spread over what is allowed.
 
     Raises:
         InputError: an unknown task or baseline in the goal or the guard.
     """
-    worth = worth_of(goal, beliefs)
-    rivals = rivals_of(beliefs, variants, worth, DEFAULTS, worlds)
-    rival, guarded = rivals.losses[rivals.best], guarded_by(variants[0].target.guard, rivals, beliefs.tasks)
+    utility = utility_of(goal, posterior)
+    references = baselines_of(posterior, variants, utility, DEFAULTS, worlds)
+    baseline, guarded = (
+        references.losses[references.best],
+        guarded_by(variants[0].target.guard, references, posterior.tasks),
+    )
     every, (none, _) = torch.arange(worlds), near_runs(variants[0], None)  # proxies may go where no run has been
-    spaces = tuple(Objective(beliefs, a, worth, rival, every, 0.0, none, math.inf, guarded) for a in variants)
-    found = [_contenders(space, seed) for space in spaces]
+    spaces = tuple(Objective(posterior, a, utility, baseline, every, 0.0, none, math.inf, guarded) for a in variants)
+    found = [_candidates_of(space, seed) for space in spaces]
     branch = torch.cat([torch.full((len(points),), i) for i, points in enumerate(found)])
     with torch.no_grad():
         losses = [space.losses(points) for space, points in zip(spaces, found, strict=True)]
-    gains = torch.cat([gains_of(*pair) for pair in zip(spaces, losses, strict=True)], 1)
-    stakes = torch.cat([stakes_of(*pair) for pair in zip(spaces, losses, strict=True)], 1)
-    return Contest(spaces, branch, Points.cat(found), gains, stakes)
+    gains = torch.cat([gains_by_draw(*pair) for pair in zip(spaces, losses, strict=True)], 1)
+    task_gains = torch.cat([task_gains_of(*pair) for pair in zip(spaces, losses, strict=True)], 1)
+    return Recommendations(spaces, branch, Points.cat(found), gains, task_gains)
 
 
-def gains_of(space: Objective, losses: Tensor) -> Tensor:
+def gains_by_draw(space: Objective, losses: Tensor) -> Tensor:
     """Gain of recipes in every world, in percent of loss at all tasks, from their log losses (S, R, T), (S, R).
 
     A guard holds with a probability over worlds; in a single world, what a task loses beyond it has a price, so high
     that it is not worth paying in more than the worlds in which the guard may break.
     """
-    gains = space.worth.total(losses, space.reference) / space.percent
+    gains = space.utility.total(losses, space.reference) / space.percent
     if space.guarded is None:
         return gains
     guard = space.guarded
-    beyond = -space.worth.by_task(losses, guard.losses[space.worlds]) - guard.most
-    return gains - PRICE / (1 - guard.sure) * (beyond.clamp_min(0) / space.task_percent).sum(-1)
+    beyond = -space.utility.by_task(losses, guard.losses[space.worlds]) - guard.most
+    return gains - DRAW_GUARD_PRICE / (1 - guard.sure) * (beyond.clamp_min(0) / space.task_percent).sum(-1)
 
 
-def stakes_of(space: Objective, losses: Tensor) -> Tensor:
+def task_gains_of(space: Objective, losses: Tensor) -> Tensor:
     """Linear part of every task in the gains that log losses (S, R, T) bring, percent, up to a constant, (S, R, T).
 
     Mean slope over worlds times log loss: its covariance with anything normal is that of the gain (Stein 1981,
     doi:10.1214/aos/1176345632), whether the gain is a weighted sum, the worst task, guarded or a user's function.
     """
     losses = losses.detach().requires_grad_()
-    (slopes,) = torch.autograd.grad(gains_of(space, losses).sum(), losses)
+    (slopes,) = torch.autograd.grad(gains_by_draw(space, losses).sum(), losses)
     return slopes.mean(0) * losses.detach()
 
 
-def _contenders(space: Objective, seed: int) -> Points:
+def _candidates_of(space: Objective, seed: int) -> Points:
     """Optima of the first worlds and on average, then the points they were found from."""
     spread = random_starts(space.allowed, SPREAD, seed)
     with torch.no_grad():
-        gains = gains_of(space, space.losses(spread))
+        gains = gains_by_draw(space, space.losses(spread))
     few = min(CLIMBED, len(gains))
     starts = torch.cat([gains[:few].argmax(1), gains.mean(0).argsort(descending=True)[:MIDDLE]])
     some = space.within(torch.arange(few))
 
     def value(points: Points) -> Tensor:
-        own = gains_of(some, some.losses(points))
+        own = gains_by_draw(some, some.losses(points))
         return torch.cat([own[:, :few].diagonal(), own[:, few:].mean(0)])
 
     best, _ = climb(value, space.allowed, spread[starts], steps=STEPS)

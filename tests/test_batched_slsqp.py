@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixlaw.optimizer.search.batched_slsqp import Asked, in_step
+from mixlaw.optimizer.search.batched_slsqp import Asked, run_batched
 from mixlaw.optimizer.search.climb import random_starts, refine, refine_each
 from mixlaw.optimizer.target.feasible import feasible
 from mixlaw.optimizer.target.points import Points
@@ -38,7 +38,7 @@ def test_every_walk_ends_where_it_does_alone_and_one_look_serves_all() -> None:
         looks += 1
         return [float(x + goal / x) / 2 for (x,), goal in zip(points, GOALS, strict=True)]
 
-    together = in_step(look, heron, np.full((4, 1), 20.0))
+    together = run_batched(look, heron, np.full((4, 1), 20.0))
     assert together[:, 0].tolist() == [1.0, 2.0, 3.0, 4.0]
     longest, x = 1, 20.0
     while (after := (x + 1.0 / x) / 2) != x:
@@ -57,7 +57,7 @@ def test_a_look_that_fails_ends_every_walk() -> None:
         return [float(x + 1) for (x,) in points]
 
     with pytest.raises(KeyboardInterrupt):
-        in_step(look, heron, np.zeros((3, 1)))
+        run_batched(look, heron, np.zeros((3, 1)))
     assert threading.active_count() == before
 
 
@@ -68,7 +68,7 @@ def test_a_walk_that_fails_fails_here() -> None:
         return heron(ask, start)
 
     with pytest.raises(ZeroDivisionError):
-        in_step(lambda points: [float(x) for (x,) in points], walk, np.array([[2.0], [1.0], [3.0]]))
+        run_batched(lambda points: [float(x) for (x,) in points], walk, np.array([[2.0], [1.0], [3.0]]))
 
 
 def test_each_start_is_refined_as_it_would_be_alone() -> None:

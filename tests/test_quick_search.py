@@ -7,10 +7,10 @@ import torch
 
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.optimizer.answers.propose import propose
-from mixlaw.optimizer.answers.quick import adapted, revise, weighed
+from mixlaw.optimizer.answers.quick import adapt_recipe, assess, quick_search
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.values import PROPOSAL
-from mixlaw.optimizer.search.problem import Ground, ground_of
+from mixlaw.optimizer.search.problem import Problem, problem_of
 from mixlaw.optimizer.target.feasible import Infeasible
 from mixlaw.optimizer.target.target import Guard, Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Recipe
@@ -36,13 +36,13 @@ def believed(world: World) -> World:
 
 
 @pytest.fixture(scope="module")
-def ground(believed: World) -> Ground:
-    return ground_of(believed, TARGET, DOMAINS)
+def problem(believed: World) -> Problem:
+    return problem_of(believed, TARGET, DOMAINS)
 
 
 @pytest.fixture(scope="module")
-def revised(ground: Ground) -> Recipe:
-    return revise(ground, ground.baselines[0])
+def revised(problem: Problem) -> Recipe:
+    return quick_search(problem, problem.baselines[0])
 
 
 def true_gain(world: World, recipe: Recipe, other: Recipe) -> float:
@@ -60,16 +60,16 @@ def test_it_is_as_good_as_a_proposal_in_the_world_that_is_true(world: World, bel
     assert mine > best - sd
 
 
-def test_asking_again_gives_the_same_recipe(ground: Ground, revised: Recipe) -> None:
-    assert revise(ground, revised) == revised
-    assert adapted(ground, revised) is revised
+def test_asking_again_gives_the_same_recipe(problem: Problem, revised: Recipe) -> None:
+    assert quick_search(problem, revised) == revised
+    assert adapt_recipe(problem, revised) is revised
 
 
-def test_its_gain_is_that_of_worlds_that_no_search_has_asked(ground: Ground, revised: Recipe) -> None:
-    told = weighed(ground, {"it": revised})["it"]
-    (objective,), base = ground.objectives, ground.rivals.losses[ground.rivals.best]
-    design = design_of([revised], objective.beliefs.phases, objective.beliefs.domains, UNIQUE)
-    losses = objective.beliefs.draws(design, 64)[24:, 0].log()
+def test_its_gain_is_that_of_worlds_that_no_search_has_asked(problem: Problem, revised: Recipe) -> None:
+    told = assess(problem, {"it": revised})["it"]
+    (objective,), base = problem.objectives, problem.references.losses[problem.references.best]
+    design = design_of([revised], objective.posterior.phases, objective.posterior.domains, UNIQUE)
+    losses = objective.posterior.draws(design, 64)[24:, 0].log()
     gains = 100 * (base[24:] - losses)
     assert told.gain.mean == pytest.approx(float(gains.mean()))
     half = 1.645 * float(gains.mean(1).std())
@@ -77,11 +77,11 @@ def test_its_gain_is_that_of_worlds_that_no_search_has_asked(ground: Ground, rev
     assert told.gains["task1"].mean == pytest.approx(float(gains[:, 1].mean()))
 
 
-def test_forecasts_are_those_of_a_proposal(believed: World, ground: Ground) -> None:
+def test_forecasts_are_those_of_a_proposal(believed: World, problem: Problem) -> None:
     proposal = propose(believed, TARGET, DOMAINS, draws=8, starts=2)
-    told = weighed(ground, {PROPOSAL: proposal.recipe, **proposal.baselines})
+    told = assess(problem, {PROPOSAL: proposal.recipe, **proposal.baselines})
     assert tuple(f for one in told.values() for f in one.forecasts) == proposal.forecasts
-    assert told[ground.rivals.best].gain.mean == 0
+    assert told[problem.references.best].gain.mean == 0
 
 
 def test_limits_and_guards_are_kept(believed: World) -> None:
@@ -92,9 +92,9 @@ def test_limits_and_guards_are_kept(believed: World) -> None:
         caps={"recipe": {"books": 0.1}},
         guard=Guard(0.5),
     )
-    ground = ground_of(believed, limited, DOMAINS)
-    recipe = revise(ground, ground.baselines[1])
-    told = weighed(ground, {"it": recipe})["it"]
+    problem = problem_of(believed, limited, DOMAINS)
+    recipe = quick_search(problem, problem.baselines[1])
+    told = assess(problem, {"it": recipe})["it"]
     assert told.broken == ()
     assert recipe.tokens == 9_000_000
     assert 0.3 <= recipe.phases[-1].tokens / recipe.tokens <= 0.35
@@ -105,12 +105,12 @@ def test_limits_and_guards_are_kept(believed: World) -> None:
 
 def test_a_recipe_at_hand_is_drawn_inside_new_limits_at_once(believed: World, revised: Recipe) -> None:
     moved = TARGET.changed(params=500_000, tokens=8_000_000, caps={"cooldown": {"python": 0.05}})
-    ground = ground_of(believed, moved, DOMAINS)
-    recipe = adapted(ground, revised)
+    problem = problem_of(believed, moved, DOMAINS)
+    recipe = adapt_recipe(problem, revised)
     assert (recipe.params, recipe.tokens) == (500_000, 8_000_000)
     assert recipe.phases[-1].mixture.share("python") <= 0.05
-    assert weighed(ground, {"it": recipe})["it"].broken == ()
-    broken = weighed(ground, {"it": revised})["it"].broken
+    assert assess(problem, {"it": recipe})["it"].broken == ()
+    broken = assess(problem, {"it": revised})["it"].broken
     assert any("0.05 python in cooldown" in words for words in broken) == (
         revised.phases[-1].mixture.share("python") > 0.05
     )
@@ -119,13 +119,13 @@ def test_a_recipe_at_hand_is_drawn_inside_new_limits_at_once(believed: World, re
 def test_limits_that_contradict_each_other_are_named(believed: World) -> None:
     impossible = TARGET.changed(floors={"init": {"web": 0.7}}, caps={"recipe": {"web": 0.1}})
     with pytest.raises(Infeasible, match="web in init"):
-        ground_of(believed, impossible, DOMAINS)
+        problem_of(believed, impossible, DOMAINS)
 
 
 def test_weights_decide_what_is_looked_for(world: World, believed: World) -> None:
     def best(task: str) -> float:
-        ground = ground_of(believed, TARGET, DOMAINS, goal=Goal({task: 1.0}))
-        recipe = revise(ground, ground.baselines[0])
+        problem = problem_of(believed, TARGET, DOMAINS, goal=Goal({task: 1.0}))
+        recipe = quick_search(problem, problem.baselines[0])
         losses = world.mean(design_of([recipe], world.phases, world.domains, UNIQUE))
         return float(losses[0, 0])
 
@@ -136,17 +136,17 @@ def test_it_goes_on_from_the_best_branch(believed: World) -> None:
     text, mixed = Mixture({"web": 1.0}), Mixture({"web": 0.5, "python": 0.5})
     branches = tuple((Trained("init", 3_000_000, mixture),) for mixture in (text, mixed))
     target = TARGET.changed(phases=("continue", "cooldown"), branches=branches)
-    ground = ground_of(believed, target, DOMAINS)
-    recipe = revise(ground, ground.baselines[0])
+    problem = problem_of(believed, target, DOMAINS)
+    recipe = quick_search(problem, problem.baselines[0])
     assert recipe.phases[0].mixture in (text, mixed)
     gains = []
     for branch in branches:
-        alone = ground_of(believed, target.on(branch), DOMAINS)
-        gains.append(weighed(ground, {"it": revise(alone, alone.baselines[0])})["it"].gain.mean)
-    assert weighed(ground, {"it": recipe})["it"].gain.mean > max(gains) - 0.3
+        alone = problem_of(believed, target.on(branch), DOMAINS)
+        gains.append(assess(problem, {"it": quick_search(alone, alone.baselines[0])})["it"].gain.mean)
+    assert assess(problem, {"it": recipe})["it"].gain.mean > max(gains) - 0.3
 
 
-def test_a_search_can_be_stopped_between_two_steps(ground: Ground) -> None:
+def test_a_search_can_be_stopped_between_two_steps(problem: Problem) -> None:
     calls = []
 
     def heed() -> None:
@@ -155,6 +155,6 @@ def test_a_search_can_be_stopped_between_two_steps(ground: Ground) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        revise(ground, ground.baselines[0], heed=heed)
+        quick_search(problem, problem.baselines[0], on_step=heed)
     assert len(calls) == 5
     assert torch.get_num_threads() == 1

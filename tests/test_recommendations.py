@@ -11,14 +11,14 @@ from scipy.integrate import quad
 from torch import Tensor
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.goal.baselines import rivals_of
+from mixlaw.optimizer.goal.baselines import baselines_of
 from mixlaw.optimizer.goal.evidence import near_runs
 from mixlaw.optimizer.goal.gains import Guarded, Objective
-from mixlaw.optimizer.goal.goal import Goal, worth_of
-from mixlaw.optimizer.next_runs.contenders import Contest, contest_of, gains_of, stakes_of
+from mixlaw.optimizer.goal.goal import Goal, utility_of
 from mixlaw.optimizer.next_runs.costs import Proxies
+from mixlaw.optimizer.next_runs.recommendations import Recommendations, gains_by_draw, recommendations_of, task_gains_of
 from mixlaw.optimizer.next_runs.suggest import suggest
-from mixlaw.optimizer.next_runs.value import Outlook, choose_batch
+from mixlaw.optimizer.next_runs.value import Predictions, choose_batch
 from mixlaw.optimizer.target.feasible import feasible
 from mixlaw.optimizer.target.target import Guard, Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture
@@ -41,10 +41,10 @@ def world() -> World:
 
 def space(world: World, goal: Goal, guarded: Guarded | None = None) -> Objective:
     """An objective whose reference has log losses of 0 in every world."""
-    rival, every = torch.zeros(WORLDS, 2, dtype=torch.float64), torch.arange(WORLDS)
+    baseline, every = torch.zeros(WORLDS, 2, dtype=torch.float64), torch.arange(WORLDS)
     allowed = feasible(TARGET, DOMAINS)
     none, _ = near_runs(allowed, None)
-    return Objective(world, allowed, worth_of(goal, world), rival, every, 0.0, none, math.inf, guarded)
+    return Objective(world, allowed, utility_of(goal, world), baseline, every, 0.0, none, math.inf, guarded)
 
 
 def latent(columns: int, seed: int = 0) -> Tensor:
@@ -65,13 +65,13 @@ def test_a_run_is_worth_what_the_closed_form_says_where_the_worst_task_counts(wo
     z = latent(2)
     worst = space(world, Goal(worst=True))
     losses = two(-0.01 * z - 0.01 / math.sqrt(math.pi))
-    outlook = Outlook(
+    predictions = Predictions(
         outcomes=0.01 * z[:, None],
-        stakes=stakes_of(worst, losses),
+        task_gains=task_gains_of(worst, losses),
         noise=torch.full((1, 2), 0.01 * noise, dtype=torch.float64),
-        gains=gains_of(worst, losses),
+        gains=gains_by_draw(worst, losses),
     )
-    found = choose_batch(outlook, lambda _: torch.ones(1, dtype=torch.float64), 1)
+    found = choose_batch(predictions, lambda _: torch.ones(1, dtype=torch.float64), 1)
     slope = math.sqrt(2) * 0.5 / math.sqrt(1 + noise**2)  # squares of the tasks' slopes add
     assert found.value == pytest.approx(slope * NORMAL.pdf(0), rel=0.04)
     shift = 1 / math.sqrt(math.pi)
@@ -91,12 +91,12 @@ def test_a_run_is_worth_what_the_closed_form_says_where_the_worst_task_counts(wo
 @pytest.mark.parametrize("guard", [False, True])
 def test_stakes_vary_with_an_outcome_as_gains_do(world: World, goal: Goal, guard: bool) -> None:
     z, most = latent(2, seed=3), torch.tensor([0.2, math.inf], dtype=torch.float64)
-    rival = torch.zeros(WORLDS, 2, dtype=torch.float64)
-    judged = space(world, goal, Guarded(rival, most, 0.8, "reference") if guard else None)
+    baseline = torch.zeros(WORLDS, 2, dtype=torch.float64)
+    judged = space(world, goal, Guarded(baseline, most, 0.8, "reference") if guard else None)
     losses = two(0.01 * z * torch.tensor([1.0, 0.5], dtype=torch.float64) - 0.003)
-    gains, stakes = gains_of(judged, losses)[:, 1], stakes_of(judged, losses)[:, 1]
+    gains, task_gains = gains_by_draw(judged, losses)[:, 1], task_gains_of(judged, losses)[:, 1]
     for t in range(2):
-        truth, ours = (float(torch.cov(torch.stack([z[:, t], other]))[0, 1]) for other in (gains, stakes[:, t]))
+        truth, ours = (float(torch.cov(torch.stack([z[:, t], other]))[0, 1]) for other in (gains, task_gains[:, t]))
         error = float((z[:, t] * (gains - gains.mean())).std()) / math.sqrt(WORLDS)
         assert ours == pytest.approx(truth, abs=4 * error)
         assert abs(truth) > 5 * error
@@ -105,20 +105,20 @@ def test_stakes_vary_with_an_outcome_as_gains_do(world: World, goal: Goal, guard
 def test_a_guard_is_priced_so_that_it_is_broken_no_more_often_than_it_may_be(world: World) -> None:
     # To lower the loss at task 1 by 1 % costs 1 % at task 0: sold until the guard breaks in one of ten worlds.
     z = latent(1)[:, 0]
-    rival, most = torch.zeros(WORLDS, 2, dtype=torch.float64), torch.tensor([math.inf, 0.0], dtype=torch.float64)
-    judged = space(world, Goal({"task0": 1.0}), Guarded(rival, most, 0.9, "reference"))
+    baseline, most = torch.zeros(WORLDS, 2, dtype=torch.float64), torch.tensor([math.inf, 0.0], dtype=torch.float64)
+    judged = space(world, Goal({"task0": 1.0}), Guarded(baseline, most, 0.9, "reference"))
     shift = torch.linspace(0, 0.03, 301, dtype=torch.float64)
     losses = torch.stack([shift.expand(WORLDS, -1), 0.01 * z[:, None] - shift], -1)
-    best = int(gains_of(judged, losses).mean(0).argmax())
+    best = int(gains_by_draw(judged, losses).mean(0).argmax())
     assert float(shift[best]) == pytest.approx(0.01 * NORMAL.inv_cdf(0.9), abs=2e-4)
 
 
-def keeping(contest: Contest, world: World) -> float:
+def keeping(recommendations: Recommendations, world: World) -> float:
     """Least share of worlds in which a task of the recommendation is no worse than proportional."""
-    allowed = contest.space(contest.leader).allowed
-    rivals = rivals_of(world, [allowed], worth_of(Goal(), world), ["proportional"], 64)
-    losses = contest.space(contest.leader).losses(contest.point(contest.leader))[:, 0]
-    return float((losses < rivals.losses["proportional"] + 5e-4).double().mean(0).amin())
+    allowed = recommendations.space(recommendations.leader).allowed
+    references = baselines_of(world, [allowed], utility_of(Goal(), world), ["proportional"], 64)
+    losses = recommendations.space(recommendations.leader).losses(recommendations.point(recommendations.leader))[:, 0]
+    return float((losses < references.losses["proportional"] + 5e-4).double().mean(0).amin())
 
 
 @pytest.mark.parametrize(("seed", "task"), [(3, "task1"), (7, "task0")])
@@ -126,7 +126,8 @@ def test_the_recommendation_of_a_contest_keeps_the_guard_that_propose_keeps(seed
     unsure = random_world(DOMAINS, TARGET.phases, tasks=2, seed=seed).uncertain(0.2, seed=1)
     guarded = TARGET.changed(guard=Guard(0.0, than="proportional", sure=0.9))
     free, held = (
-        contest_of(unsure, [feasible(target, DOMAINS)], Goal({task: 1.0}), 64, 0) for target in (TARGET, guarded)
+        recommendations_of(unsure, [feasible(target, DOMAINS)], Goal({task: 1.0}), 64, 0)
+        for target in (TARGET, guarded)
     )
     assert keeping(free, unsure) < 0.1  # what is good for one task is bad for the other
     assert keeping(held, unsure) >= 0.85
@@ -137,9 +138,11 @@ def test_the_worst_task_of_a_contest_for_the_worst_task_is_better_off(world: Wor
     allowed = [feasible(TARGET, DOMAINS)]
     least = []
     for goal in (Goal({"task0": 1.0}), Goal(worst=True)):
-        contest = contest_of(world, allowed, goal, 8, 0)
-        space = contest.space(contest.leader)
-        least.append(float((space.reference[:, None] - space.losses(contest.point(contest.leader))).amin()))
+        recommendations = recommendations_of(world, allowed, goal, 8, 0)
+        space = recommendations.space(recommendations.leader)
+        least.append(
+            float((space.reference[:, None] - space.losses(recommendations.point(recommendations.leader))).amin())
+        )
     assert least[0] < least[1]
     assert least[1] > 0
 
@@ -157,8 +160,8 @@ def test_the_recommendation_goes_on_from_the_better_branch_wherever_it_stands(
 ) -> None:
     unsure = world.uncertain(0.3, seed=1)
     branches = [feasible(GOING.changed(prefix=(part,)), DOMAINS) for part in order]
-    best = [float(contest_of(unsure, [one], Goal(), 32, 0).gains.mean(0).max()) for one in branches]
-    both = contest_of(unsure, branches, Goal(), 32, 0)
+    best = [float(recommendations_of(unsure, [one], Goal(), 32, 0).gains.mean(0).max()) for one in branches]
+    both = recommendations_of(unsure, branches, Goal(), 32, 0)
     assert both.space(both.leader).allowed is branches[best.index(max(best))]
     # A baseline may be better on one branch than on the other, so gains are told from the better of them.
     assert float(both.gains.mean(0).max()) <= max(best) + 1e-9

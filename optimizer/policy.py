@@ -1,0 +1,52 @@
+"""Every number that decides what is recommended, supported or stopped, each with its reason.
+
+Numbers that only save time (steps, starts, sizes of batches) stand where they are used.
+"""
+
+from __future__ import annotations
+
+# --- what is searched for -------------------------------------------------------------------------------------------
+
+#: Standard deviations of the gain over posterior draws that `propose` takes off its mean: a lower confidence bound.
+CAUTION = 1.0
+#: Recipes that differ in no more than this share of their tokens speak for each other, however dense the design is.
+LEAST_RADIUS = 0.2
+#: Percent of gain that one unit of distance beyond the trust radius costs: enough to turn the search around.
+RADIUS_PRICE = 50.0
+#: Percent of gain that a percent of loss beyond a guard costs: more than it can be worth.
+GUARD_PRICE = 20.0
+#: The same in a single posterior draw, for a guard that has to hold in every second one; who pays this in the draws in
+#: which the guard breaks makes them rare enough.
+DRAW_GUARD_PRICE = 1.0
+#: Excess over a guard, in percent of loss, that is put down to the search.
+GUARD_TOLERANCE = 0.01
+
+# --- what is supported ----------------------------------------------------------------------------------------------
+
+#: Probability to beat the best baseline from which a recommendation is supported.
+SURE = 0.9
+#: Share of tokens by which a supported recipe may exceed the trust radius: the search is held back, not walled in.
+BEYOND_RADIUS = 0.02
+#: Times the largest measured size, or its tokens, beyond which a warning says so.
+FAR = 10.0
+
+# --- what makes no difference ---------------------------------------------------------------------------------------
+
+#: Percent of loss below which recipes are equivalent, whatever the data say.
+NEGLIGIBLE = 0.05
+#: Share of the gain that a move within one standard deviation of noise may cost at most to count as equivalent.
+EQUIVALENT = 0.25
+#: Relative difference in size and tokens, and share of the tokens that differ, below which a run is the recipe: data
+#: come in whole sequences.
+SAME = 0.01
+
+# --- which runs are next, and when to stop --------------------------------------------------------------------------
+
+#: Chance that the recommendation changes below which more runs are not worth their cost.
+UNLIKELY = 0.05
+#: How many times the value of the batch chosen per cost one chosen by value alone must have.
+CLEARLY = 1.25
+#: Share of the spread it resolves that a run counts for where it cannot change the decision alone: ends ties.
+CURIOSITY = 1e-3
+#: Share of the budget of a first design that one recipe at the largest size may take.
+LARGEST = 0.3
