@@ -72,7 +72,8 @@ def _continue(
         input_ids=inputs.to(model.device),
         attention_mask=mask.to(model.device),
         max_new_tokens=room,
-        stopping_criteria=[_stopping(tokenizer, stops, longest)] if stops else None,
+        stop_strings=list(stops) or None,
+        tokenizer=tokenizer,
         eos_token_id=end,
         pad_token_id=0 if end is None else end,
         **(drawn or {"do_sample": False}),
@@ -85,20 +86,3 @@ def _cut(tokenizer: Any, ids: list[int], end: int | None, stops: Sequence[str]) 
     text = str(tokenizer.decode(kept, clean_up_tokenization_spaces=False))
     places = [place for place in (text.find(stop) for stop in stops) if place >= 0]
     return text[: min(places, default=len(text))]
-
-
-def _stopping(tokenizer: Any, stops: Sequence[str], start: int) -> Any:
-    """A criterion of transformers: rows whose last tokens hold a stop are done."""
-    import torch
-    from transformers import StoppingCriteria
-
-    longest = max(len(stop.encode()) for stop in stops)  # a token is a byte at least
-
-    class Stop(StoppingCriteria):
-        def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-            tails = input_ids[:, max(start, input_ids.shape[1] - longest) :]
-            texts = tokenizer.batch_decode(tails, clean_up_tokenization_spaces=False)
-            found = [any(stop in text for stop in stops) for text in texts]
-            return torch.tensor(found, device=input_ids.device)
-
-    return Stop()

@@ -56,33 +56,19 @@ def _filter(machine: str) -> bytes:
 
 def _command(folder: Path, fd: int, arguments: list[str]) -> list[str]:
     executable, prefix = os.path.realpath(sys.executable), Path(sys.base_prefix)
-    command = [_bwrap(), "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
-    command += [
-        "--unshare-cgroup-try",
-        "--uid",
-        "65534",
-        "--gid",
-        "65534",
-        "--cap-drop",
-        "ALL",
-        "--hostname",
-        "sandbox",
-    ]
-    command += ["--die-with-parent", "--new-session", "--seccomp", str(fd)]
-    for path in LIBRARIES:
-        command += ["--ro-bind-try", path, path]
-    for name in ("lib", "lib64"):
-        command += ["--ro-bind-try", str(prefix / name), f"{HOME}/{name}"]
-    command += [
-        "--ro-bind",
-        executable,
-        f"{HOME}/bin/python",
-        "--setenv",
-        "LD_LIBRARY_PATH",
-        f"{HOME}/lib:{HOME}/lib64",
-    ]
+    limits = (
+        "--unshare-user --unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try --uid 65534 "
+        f"--gid 65534 --cap-drop ALL --hostname sandbox --die-with-parent --new-session --seccomp {fd}"
+    )
+    command = [_bwrap(), *limits.split(), "--ro-bind", executable, f"{HOME}/bin/python"]
+    for path, inside in [
+        *((path, path) for path in LIBRARIES),
+        *((prefix / n, f"{HOME}/{n}") for n in ("lib", "lib64")),
+    ]:
+        command += ["--ro-bind-try", str(path), inside]
     for path in DEVICES:
         command += ["--dev-bind", path, path]
+    command += ["--setenv", "LD_LIBRARY_PATH", f"{HOME}/lib:{HOME}/lib64"]
     command += ["--ro-bind", str(folder), WORK, "--chdir", WORK, "--remount-ro", "/"]
     return [*command, "--", f"{HOME}/bin/python", "-I", "-S", *arguments]
 
