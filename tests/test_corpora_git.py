@@ -112,7 +112,7 @@ def test_a_bare_clone_gives_the_same_and_a_glob_gives_all(root: Path, tmp_path: 
 def test_identity_is_the_commit_at_the_head(root: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "-q", str(root / "project"), "copy")
     before = identity("git:copy", tmp_path)
-    assert before["found"] == {"heads": {"copy": git(root / "project", "rev-parse", "HEAD")}}
+    assert before["state"] == {"heads": {"copy": git(root / "project", "rev-parse", "HEAD")}}
     (tmp_path / "copy" / "new.txt").write_text("not committed")
     assert identity("git:copy", tmp_path) == before
     commit(tmp_path / "copy", "New")

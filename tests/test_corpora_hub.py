@@ -96,7 +96,7 @@ found = []
 for source in sys.argv[1:]:
     try:
         parts = pickle.loads(pickle.dumps(partitions(source, Path("."))))
-        found.append([identity(source, Path("."))["found"], [[d.text for d in part.read()] for part in parts]])
+        found.append([identity(source, Path("."))["state"], [[d.text for d in part.read()] for part in parts]])
     except InputError as error:
         found.append(str(error))
 print(json.dumps(found))

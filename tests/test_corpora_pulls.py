@@ -146,7 +146,7 @@ def test_damaged_and_missing_exports_are_named(root: Path) -> None:
     (root / "nothing").mkdir()
     with pytest.raises(InputError, match=r"holds no .json file: export the answers"):
         partitions("pulls:nothing", root)
-    assert identity("pulls:hello", root)["found"]
+    assert identity("pulls:hello", root)["state"]
 
 
 def test_memory_holds_a_few_of_many_pull_requests(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_a_glob_or_a_folder_is_its_files_in_sorted_order_a_document_each(tmp_pat
         ("python:json:dumps", r"cannot set the parameter 'obj' .*: give it a text or a whole number as default"),
         ("python:numbers.py", r"yielded 7 as document 1: yield str or Document"),
         ("python:mixlaw.demo.prose?documents=3", "unknown option 'documents': python:mixlaw.demo.prose knows none"),
-        ("python:mixlaw.demo.synthetic?documents=many", "sets documents to 'many': it takes a whole number"),
+        ("python:mixlaw.demo.synthetic?documents=many", "sets documents to 'many': it must be a whole number"),
         ("missing/*.txt", "no file matches the source 'missing/"),
         ("broken.jsonl", "broken.jsonl line 2 is no JSON object with a field 'text'"),
         ("number.jsonl", "holds 7 instead of text"),
@@ -177,7 +177,7 @@ def test_a_python_source_changes_with_its_options_its_code_and_what_it_reads(
 ) -> None:
     (tmp_path / "corpus.py").write_text(CORPUS)
     seen = [identity(f"python:corpus.py{options}", tmp_path) for options in ("", "?count=2", "?count=3")]
-    assert seen[0]["found"] == seen[1]["found"] != seen[2]["found"]
+    assert seen[0]["state"] == seen[1]["state"] != seen[2]["state"]
     os.utime(tmp_path / "corpus.py", (1, 1))
     assert identity("python:corpus.py", tmp_path) == seen[0]
     (tmp_path / "corpus.py").write_text(f"{CORPUS}\n# changed\n")

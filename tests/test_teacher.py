@@ -16,7 +16,7 @@ import pytest
 
 from chat_server import Server, memorised, serve
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.sources.answers import Answer, NoAnswer, taken_apart
+from mixlaw.runner.corpora.sources.answers import Answer, NoAnswer, parse_answer
 from mixlaw.runner.corpora.sources.registry import identity, partitions, read
 from mixlaw.runner.corpora.sources.teacher import Synthesis, synthesise
 from mixlaw.runner.evaluate.sandbox.run import Status, run_untrusted
@@ -195,17 +195,17 @@ def test_an_endpoint_that_is_gone_and_wrong_settings_are_told(server: Server, tm
         synthesise(file)
 
 
-def test_an_answer_is_taken_apart_by_what_its_statements_are() -> None:
+def test_an_answer_is_parse_answer_by_what_its_statements_are() -> None:
     text = (
         "Here:\n```python\nimport math\nfrom os import sep\nPI = 3  # about\n\n@staticmethod\ndef area(r):\n"
         "    # of a disc\n    return PI * r\n\nprint(area(1))\n```\nand\n```\nassert area(1) == 3\n\ndef test_area():\n"
         "    assert area(2) == 6\n\nif __name__ == '__main__':\n    test_area()\n```\n"
     )
-    assert taken_apart(text) == Answer(
+    assert parse_answer(text) == Answer(
         "import math\nfrom os import sep\n\n\nPI = 3  # about\n\n\n"
         "@staticmethod\ndef area(r):\n    # of a disc\n    return PI * r",
         "assert area(1) == 3\ndef test_area():\n    assert area(2) == 6\ntest_area()",
     )
     assert Answer("def f(x):\n    '''Doc.'''\n    return x", "").emptied == "def f(x):\n    return None"
     with pytest.raises(NoAnswer, match="no code"):
-        taken_apart("def f(): pass")
+        parse_answer("def f(): pass")

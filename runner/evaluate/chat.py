@@ -1,4 +1,4 @@
-"""A client of chat endpoints that speak OpenAI's protocol; what was asked and answered is kept, line by line."""
+"""A client for chat endpoints with OpenAI's protocol, and a transcript of every request and response."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mixlaw.errors import InputError
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where chat completions are asked for.
+    """A server of chat completions.
 
     Attributes:
         url: up to the version, such as http://localhost:8000/v1.
         model: name of the model there.
-        key: environment variable that holds the API key; servers of one's own often want none.
-        retries: repetitions of a request that met a full, failing or silent server, with growing pauses.
+        key: environment variable that holds the API key; a local server often needs none.
+        retries: retries of a request that the server did not answer, with growing pauses.
         seconds: limit on one answer.
-        parallel: requests under way at once.
+        parallel: concurrent requests.
     """
 
     url: str
@@ -39,18 +39,18 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Request:
-    """A conversation to be continued.
+    """A conversation for the model to continue.
 
     Attributes:
         messages: (role, text) in order; roles are system, user and assistant.
-        options: what else the protocol knows: temperature, max_tokens, seed, stop, ...
+        options: other fields of the protocol: temperature, max_tokens, seed, stop, ...
     """
 
     messages: tuple[tuple[str, str], ...]
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def body(self, model: str) -> dict[str, Any]:
-        """All that is sent."""
+        """The JSON body of the request."""
         messages = [{"role": role, "content": text} for role, text in self.messages]
         return {"model": model, "messages": messages, **self.options}
 
@@ -64,10 +64,10 @@ class Reply:
 
 
 class Chat:
-    """An endpoint with a transcript: a request that was answered before is not asked again.
+    """An endpoint with a transcript: a request that has an answer there is not sent again.
 
-    A line of the transcript holds the url, the whole request and the whole response: what is needed to repeat it. To
-    ask the same again, for another sample, give another `seed` in the options.
+    A line of the transcript holds the url, the request and the response. To sample another answer to the same
+    request, change `seed` in the options.
     """
 
     def __init__(self, endpoint: Endpoint, transcript: Path) -> None:
@@ -82,22 +82,22 @@ class Chat:
         self._lock = threading.Lock()
 
     def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        """Replies in the order of the requests, several being asked at once.
+        """Replies in the order of the requests, which are sent concurrently.
 
         Raises:
             InputError: the endpoint cannot be reached, does not know the model, or refuses key or request.
         """
-        asked: dict[str, Future[Reply]] = {}
+        futures: dict[str, Future[Reply]] = {}
         pool = ThreadPoolExecutor(self.endpoint.parallel)
         try:
             bodies = [request.body(self.endpoint.model) for request in requests]
             keys = [_key(self.endpoint.url, body) for body in bodies]
             for key, body in zip(keys, bodies, strict=True):
-                if key not in asked:
-                    asked[key] = pool.submit(self._answer, key, body)
+                if key not in futures:
+                    futures[key] = pool.submit(self._answer, key, body)
             for key in keys:
-                yield asked[key].result()
-        finally:  # also where the caller stops early: what is under way is answered and kept, the rest is not asked
+                yield futures[key].result()
+        finally:  # also where the caller stops early: running requests finish and enter the transcript
             pool.shutdown(cancel_futures=True)
 
     def _answer(self, key: str, body: dict[str, Any]) -> Reply:
@@ -114,14 +114,14 @@ class Chat:
 
         where = f"{self.endpoint.url} (model {self.endpoint.model!r})"
         try:
-            found = self._client.chat.completions.create(**body)
+            completion = self._client.chat.completions.create(**body)
         except openai.APIConnectionError as error:
             raise InputError(f"no answer from {where}: {error}; is the server running at that address?") from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise InputError(f"{where} refuses the key in ${self.endpoint.key}: {error}; set it") from error
         except openai.APIStatusError as error:
-            raise InputError(f"{where} refuses a request: {error}; mend model, messages or options") from error
-        response: dict[str, Any] = found.model_dump(mode="json", exclude_none=True)
+            raise InputError(f"{where} refuses a request: {error}; correct the model, messages or options") from error
+        response: dict[str, Any] = completion.model_dump(mode="json", exclude_none=True)
         return response
 
     def _keep(self, line: dict[str, Any]) -> None:
@@ -135,7 +135,7 @@ def _client(endpoint: Endpoint) -> Any:
     try:
         from openai import OpenAI
     except ImportError as error:
-        raise InputError("chat endpoints take the package openai; pip install 'mixlaw[train]'") from error
+        raise InputError("chat endpoints need the package openai; pip install 'mixlaw[train]'") from error
     key = os.environ.get(endpoint.key) or "none"
     return OpenAI(base_url=endpoint.url, api_key=key, max_retries=endpoint.retries, timeout=endpoint.seconds)
 

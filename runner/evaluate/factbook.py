@@ -26,7 +26,7 @@ class Country:
 
     Attributes:
         name: its short name.
-        capital: its capital, None where there is none, several, or where the country's name already tells it.
+        capital: its capital, None where there is none, several, or where the country's name already contains it.
         sections: the raw sections by title.
         origin: package, version and file.
     """
@@ -64,8 +64,8 @@ def _capital(raw: str, country: str) -> str | None:
         return None
     text = re.sub(r"\(.*?\)", "", plain(raw).partition("; note")[0])
     name = text.partition(" in ")[0].strip()
-    tells = any(word in country for word in name.split() if len(word) > 3 and word != "City")
-    return name if _PLAIN_NAME.fullmatch(name) and not tells and len(name) < 30 else None
+    revealed = any(word in country for word in name.split() if len(word) > 3 and word != "City")
+    return name if _PLAIN_NAME.fullmatch(name) and not revealed and len(name) < 30 else None
 
 
 def plain(text: str) -> str:

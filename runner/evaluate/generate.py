@@ -1,4 +1,4 @@
-"""Text that a model continues prompts with: in batches, with a cache of keys and values, until it ends or must stop."""
+"""Generation: continuations of prompts, in batches with a key-value cache, up to an end of text or a stop string."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from mixlaw.runner.evaluate.measure import Subject
 
-ROOM = 4  # a batch of answers is so much larger than one that is scored: a step has logits of one token a row
+ROOM = 4  # tokens of a batch, over those of a batch that is scored: a step computes logits for one token of each row
 
 
 def generate(
@@ -19,15 +19,15 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> list[str]:
-    """Continue every prompt, as a document that begins with it.
+    """Continue every prompt as a document that begins with it.
 
     Args:
-        subject: the model; a prompt keeps the end that leaves room for the answer in its context.
+        subject: the model; a long prompt is cut at its beginning, to leave room for the answer in the context.
         prompts: texts.
-        tokens: most tokens of an answer; half of the model's context where that is less.
+        tokens: limit on the tokens of an answer; half of the model's context where that is less.
         stops: an answer ends before the first of these.
         temperature: 0 takes the likeliest token each time; above, tokens are drawn from the whole distribution.
-        seed: of the draws.
+        seed: of the sampling.
     """
     import torch
 
@@ -47,7 +47,7 @@ def generate(
 
 
 def _batches(encoded: Sequence[list[int]], room: int, most: int) -> Iterator[list[int]]:
-    """Numbers of prompts of like length, the longest first: what does not fit in memory fails at once."""
+    """Numbers of prompts of like length, the longest first, so that a batch too large for memory fails at once."""
     order = sorted(range(len(encoded)), key=lambda number: (-len(encoded[number]), number))
     while order:
         count = max(1, most // (len(encoded[order[0]]) + room))
@@ -64,11 +64,11 @@ def _continue(
     longest = max(map(len, encoded))
     inputs = torch.full((len(encoded), longest), 0 if end is None else end)
     mask = torch.zeros_like(inputs)
-    for row, ids in enumerate(encoded):  # padding stands to the left: every answer begins at the same place
+    for row, ids in enumerate(encoded):  # padding to the left, so that every answer begins at the same place
         inputs[row, longest - len(ids) :] = torch.tensor(ids)
         mask[row, longest - len(ids) :] = 1
-    drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
-    made = model.generate(
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    output = model.generate(
         input_ids=inputs.to(model.device),
         attention_mask=mask.to(model.device),
         max_new_tokens=room,
@@ -76,13 +76,13 @@ def _continue(
         tokenizer=tokenizer,
         eos_token_id=end,
         pad_token_id=0 if end is None else end,
-        **(drawn or {"do_sample": False}),
+        **(sampling or {"do_sample": False}),
     )
-    return [_cut(tokenizer, ids, end, stops) for ids in made[:, longest:].tolist()]
+    return [_cut(tokenizer, ids, end, stops) for ids in output[:, longest:].tolist()]
 
 
 def _cut(tokenizer: Any, ids: list[int], end: int | None, stops: Sequence[str]) -> str:
-    kept = ids[: ids.index(end)] if end in ids else ids
-    text = str(tokenizer.decode(kept, clean_up_tokenization_spaces=False))
+    answer = ids[: ids.index(end)] if end in ids else ids
+    text = str(tokenizer.decode(answer, clean_up_tokenization_spaces=False))
     places = [place for place in (text.find(stop) for stop in stops) if place >= 0]
     return text[: min(places, default=len(text))]

@@ -17,7 +17,7 @@ from mixlaw.errors import InputError
 from mixlaw.records import Unit
 from mixlaw.runner.evaluate.measure import Measure, Measured, Subject
 
-#: Taken, in this order, where study.toml names no metric.
+#: The first of these that the task has, where study.toml names no metric.
 METRICS = ("acc_norm", "acc", "exact_match", "em", "f1", "bits_per_byte")
 BOOTSTRAP = 1000  # resamples for standard errors that have no formula
 
@@ -32,8 +32,8 @@ class Harness(Measure):
         metric: name of the metric there, with ",filter" where a task has several filters; by default the first of
             acc_norm, acc, exact_match, em, f1, bits_per_byte that the task has.
         shots: examples in the prompt; by default what the task says.
-        limit: only so many items, the first ones.
-        include: a folder of tasks of one's own, in YAML.
+        limit: number of items, the first ones; by default all.
+        include: a folder with your own tasks, in YAML.
     """
 
     kind: ClassVar[str] = "harness"
@@ -72,10 +72,10 @@ class Harness(Measure):
         try:
             return manager.load([self.task])
         except Exception as error:  # whatever data sets, the hub's client or the task's own code raise
-            said = str(error).strip().splitlines() or [""]
+            message = str(error).strip().splitlines() or [""]
             raise InputError(
-                f"{self.task!r} of lm-evaluation-harness cannot be loaded ({type(error).__name__}: {said[0]}); "
-                "where its data are on the hub, load them once where there is network"
+                f"{self.task!r} of lm-evaluation-harness cannot be loaded ({type(error).__name__}: {message[0]}); "
+                "if its data are on the hub, load them once with network access"
             ) from error
 
     def measure(self, task: str, subject: Subject) -> Measured:
@@ -99,8 +99,8 @@ class Harness(Measure):
         return self._read(results)
 
     def _read(self, results: Mapping[str, Any]) -> Measured:
-        found = results["results"][self.task]
-        metric = self._metric(found)
+        values = results["results"][self.task]
+        metric = self._metric(values)
         name, _, filtered = metric.partition(",")
         names = results.get("group_subtasks", {}).get(self.task) or [self.task]
         better = {results["higher_is_better"].get(part, {}).get(name) for part in (self.task, *names)} - {None}
@@ -109,7 +109,7 @@ class Harness(Measure):
                 f"{name} of {self.task} is better when it is {'higher' if True in better else 'lower'}, "
                 f"and {self.unit} is not; correct the unit or the metric"
             )
-        error = found.get(f"{name}_stderr,{filtered}")
+        error = values.get(f"{name}_stderr,{filtered}")
         counts = [results["n-samples"][part]["effective"] for part in _leaves(self.task, results)]
         details = {
             "harness": _version(),
@@ -120,16 +120,16 @@ class Harness(Measure):
             "limit": self.limit,
         }
         stderr = float(error) if isinstance(error, int | float) and math.isfinite(error) else None
-        return Measured(float(found[metric]), stderr, sum(counts), details)
+        return Measured(float(values[metric]), stderr, sum(counts), details)
 
-    def _metric(self, found: Mapping[str, Any]) -> str:
-        metrics = [name for name in found if "," in name and "_stderr," not in name]
+    def _metric(self, values: Mapping[str, Any]) -> str:
+        metrics = [name for name in values if "," in name and "_stderr," not in name]
         for wanted in METRICS if self.metric is None else (self.metric,):
             for name in metrics:
                 if wanted in (name, name.partition(",")[0]):
                     return name
-        said = "none of the usual metrics" if self.metric is None else f"no metric {self.metric!r}"
-        raise InputError(f"the task {self.task!r} of the harness has {said}; choose one of {', '.join(metrics)}")
+        lack = "none of the usual metrics" if self.metric is None else f"no metric {self.metric!r}"
+        raise InputError(f"the task {self.task!r} of the harness has {lack}; choose one of {', '.join(metrics)}")
 
 
 def _leaves(task: str, results: Mapping[str, Any]) -> Iterator[str]:
@@ -165,7 +165,7 @@ def _index(*folders: str, all_tasks: bool = False) -> Any:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
         raise InputError(
-            "tasks of lm-evaluation-harness take the packages lm-eval and accelerate; pip install 'mixlaw[eval]'"
+            "tasks of lm-evaluation-harness need the packages lm-eval and accelerate; pip install 'mixlaw[eval]'"
         ) from error
     with _quiet():
         return TaskManager(include_path=list(folders), include_defaults=all_tasks)

@@ -1,4 +1,4 @@
-"""Tasks asked besides held-out text, and their items: built once from packages and held-out prose, kept as JSON."""
+"""Tasks besides held-out text, and their items: built once from packages and held-out prose, stored as JSON."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from mixlaw.runner.evaluate.factbook import countries
 from mixlaw.runner.packages import required_folder
 
 MOST = 300  # items of a task: an evaluation stays a matter of seconds
-FEWEST = 20  # below, a task says nothing
+FEWEST = 20  # a task with fewer is left out
 DISTRACTORS = 4
 CONTEXT = 300  # characters of context before a cloze word
 
 
 @dataclass(frozen=True)
 class Task:
-    """A measured quantity; its unit tells the direction."""
+    """A measured quantity; its unit gives the direction."""
 
     name: str
     unit: Unit
@@ -59,7 +59,7 @@ TASKS = {
 
 
 def build_items(folder: Path, prose: Iterable[str] | None, seed: int) -> dict[str, ItemsManifest]:
-    """Write `<task>.json` for every task that can be built; the manifest says why another cannot.
+    """Write `<task>.json` for every task that can be built; the manifest gives the reason for any other.
 
     Args:
         folder: where the files go.
@@ -127,8 +127,8 @@ def humaneval() -> list[Item]:
 
 def _item(context: str, *choices: str) -> Item:
     """An item whose context does not end in white space."""
-    kept = context.rstrip()
-    return Item(kept, tuple(context[len(kept) :] + choice for choice in choices))
+    stripped = context.rstrip()
+    return Item(stripped, tuple(context[len(stripped) :] + choice for choice in choices))
 
 
 def capitals() -> list[Item]:
@@ -154,7 +154,7 @@ def _capital(country: str, right: str, others: Sequence[str]) -> Item:
 def _passages(pieces: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Sentences with the sentence before them, white space made single; a piece's ragged first and last left out."""
     for piece in pieces:
-        sentences = [" ".join(found.split()) for found in re.split(r"(?<=[.!?])\s+", piece)]
+        sentences = [" ".join(sentence.split()) for sentence in re.split(r"(?<=[.!?])\s+", piece)]
         yield from pairwise(sentences[1:-1])
 
 
@@ -171,11 +171,11 @@ def cloze(passages: Iterable[tuple[str, str]], seed: int) -> list[Item]:
 
 
 def _cloze(before: str, sentence: str) -> Iterator[Item]:
-    found = re.fullmatch(r"([A-Z].*[a-z,]) ([a-z]{4,})\.", sentence)
-    if found and 8 <= len(sentence.split()) <= 50:
-        context = f"{before} {found[1]}"
+    match = re.fullmatch(r"([A-Z].*[a-z,]) ([a-z]{4,})\.", sentence)
+    if match and 8 <= len(sentence.split()) <= 50:
+        context = f"{before} {match[1]}"
         clipped = context[-CONTEXT:] if len(context) <= CONTEXT else context[-CONTEXT:].partition(" ")[2]
-        yield _item(f"{clipped} ", found[2])
+        yield _item(f"{clipped} ", match[2])
 
 
 #: Verb forms and the same verb in the other number.
@@ -190,7 +190,7 @@ _SUBJUNCTIVE = re.compile(r"\b(if|though|were|wish|lest|that)\b", re.IGNORECASE)
 
 
 def agreement(passages: Iterable[tuple[str, str]], seed: int) -> list[Item]:
-    """Minimal pairs (Linzen et al. 2016): a sentence up to its verb, then the verb as it stood or in the other number.
+    """Minimal pairs (Linzen et al. 2016): a sentence up to its verb, then the verb as written or in the other number.
 
     The word after the verb belongs to both choices, so that `do` is not counted as the beginning of `does`. Each form
     and its counterpart are equally frequent: without the context the probability is one half on average.
@@ -205,9 +205,9 @@ def agreement(passages: Iterable[tuple[str, str]], seed: int) -> list[Item]:
 
 
 def _pair(sentence: str) -> Iterator[tuple[str, Item]]:
-    found = _VERB.match(sentence)
-    if found is None or _UNMARKED.fullmatch(found[1].split()[-1]):
+    match = _VERB.match(sentence)
+    if match is None or _UNMARKED.fullmatch(match[1].split()[-1]):
         return
-    context, form, after = found.groups()
+    context, form, after = match.groups()
     if form not in ("was", "were") or not _SUBJUNCTIVE.search(context):
         yield form, _item(f"{context} ", f"{form} {after}", f"{SWAPS[form]} {after}")

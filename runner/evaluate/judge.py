@@ -1,4 +1,4 @@
-"""Win rate: a model's answers against those of a reference model, judged by a third one behind an endpoint."""
+"""Win rate: a model's answers against those of a reference model, judged by a third model behind an endpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mixlaw.runner.evaluate.chat import Chat, Endpoint, Request
 from mixlaw.runner.evaluate.generate import generate
 from mixlaw.runner.evaluate.measure import Measure, Measured, Subject, mean
 
-UNREAD = 0.1  # share of judgements without a verdict that is put up with
+UNREAD = 0.1  # tolerated share of judgements without a verdict
 
 QUESTION = """Two writers were given the same beginning of a text and went on from it. Judge which continuation serves \
 somebody who wrote that beginning better: it should be to the point, correct, helpful and well written. Neither the \
@@ -44,9 +44,9 @@ class Judged(Measure):
         url, model, key: the judge's endpoint: `mixlaw.runner.evaluate.chat.Endpoint`.
         reference: folder of the checkpoint that the model is compared with.
         prompts: a JSONL file of {"prompt": ...}; absent, the built-in ones.
-        tokens: most tokens of an answer.
-        parallel: judgements under way at once.
-        options: what the judge is asked with.
+        tokens: limit on the tokens of an answer.
+        parallel: concurrent judgements.
+        options: of the requests to the judge, as the protocol names them.
     """
 
     kind: ClassVar[str] = "judge"
@@ -62,7 +62,7 @@ class Judged(Measure):
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where the judge is asked."""
+        """The judge's endpoint."""
         return Endpoint(self.url, self.model, self.key, parallel=self.parallel)
 
     def check(self) -> None:
@@ -83,17 +83,17 @@ class Judged(Measure):
     def measure(self, task: str, subject: Subject) -> Measured:
         """Mean score over prompts, with the standard error over prompts: the two orders of one are not independent.
 
-        Both answers, the judge's words and verdicts are in `<task>.jsonl`, the requests as sent in `<task>.chat.jsonl`:
-        what is in there is not asked again.
+        Both answers and the verdicts are in `<task>.jsonl`, the requests as sent in `<task>.chat.jsonl`:
+        requests with an answer there are not sent again.
         """
         prompts = read_prompts(self.prompts)
         ours = generate(subject, prompts, tokens=self.tokens)
         theirs = _answers(self.reference, prompts, self.tokens, str(subject.model.device))
         pairs = [(o, t) for o, t in zip(ours, theirs, strict=True)]
-        asked = [n for n, (o, t) in enumerate(pairs) if o != t]  # equal answers are a tie
-        requests = [self._request(prompts[n], *order) for n in asked for order in (pairs[n], pairs[n][::-1])]
+        differing = [n for n, (o, t) in enumerate(pairs) if o != t]  # equal answers are a tie
+        requests = [self._request(prompts[n], *order) for n in differing for order in (pairs[n], pairs[n][::-1])]
         replies = [r.text for r in Chat(self.endpoint, subject.folder / f"{task}.chat.jsonl").ask(requests)]
-        verdicts = {n: (_verdict(replies[2 * i]), _verdict(replies[2 * i + 1])) for i, n in enumerate(asked)}
+        verdicts = {n: (_verdict(replies[2 * i]), _verdict(replies[2 * i + 1])) for i, n in enumerate(differing)}
         subject.keep(task, [
             {"prompt": prompts[n], "ours": o, "reference": t, "verdicts": verdicts.get(n, ("C", "C"))}
             for n, (o, t) in enumerate(pairs)
@@ -107,12 +107,12 @@ class Judged(Measure):
     def _read(self, verdicts: Sequence[tuple[str, str] | None]) -> Measured:
         """Score of each prompt: the first verdict has our answer as A, the second as B."""
         judged = [pair for pair in verdicts if pair is not None]
-        told = [verdict for pair in judged for verdict in pair]
-        unread, decided = told.count(""), [verdict for verdict in told if verdict in "AB" and verdict]
-        if unread > UNREAD * len(told):
+        given = [verdict for pair in judged for verdict in pair]
+        unread, decided = given.count(""), [verdict for verdict in given if verdict in "AB" and verdict]
+        if unread > UNREAD * len(given):
             raise InputError(
-                f"{self.model} at {self.url} gave no [[A]], [[B]] or [[C]] in {unread} of {len(told)} judgements; "
-                "take a judge that follows instructions, or let it write more with options = { max_tokens = ... }"
+                f"{self.model} at {self.url} gave no [[A]], [[B]] or [[C]] in {unread} of {len(given)} judgements; "
+                "choose a judge that follows instructions, or let it write more with options = { max_tokens = ... }"
             )
         scores = [(_POINTS[a] + 1 - _POINTS[b]) / 2 for a, b in (pair or ("C", "C") for pair in verdicts)]
         first = decided.count("A") / len(decided) if decided else None
@@ -120,8 +120,8 @@ class Judged(Measure):
         details = {
             "judge": self.model,
             "reference": self.reference,
-            "judgements": len(told),
-            "ties": told.count("C"),
+            "judgements": len(given),
+            "ties": given.count("C"),
             "unread": unread,
             "equal": len(verdicts) - len(judged),
             "first wins": first,  # one half, where the order does not matter to the judge
@@ -134,9 +134,9 @@ _POINTS = {"A": 1.0, "B": 0.0, "C": 0.5, "": 0.5}
 
 
 def _verdict(reply: str) -> str:
-    """The last verdict of a reply; nothing where there is none."""
-    found = re.findall(r"\[\[([ABC])\]\]", reply)
-    return found[-1] if found else ""
+    """The last verdict of a reply, or an empty string."""
+    verdicts = re.findall(r"\[\[([ABC])\]\]", reply)
+    return verdicts[-1] if verdicts else ""
 
 
 @lru_cache(maxsize=2)
@@ -203,9 +203,9 @@ def read_prompts(source: str | None) -> tuple[str, ...]:
         return PROMPTS
     try:
         lines = Path(source).read_text(encoding="utf-8").split("\n")
-        found = tuple(str(json.loads(line)["prompt"]) for line in lines if line.strip())
+        prompts = tuple(str(json.loads(line)["prompt"]) for line in lines if line.strip())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f'{source} cannot be read as prompts: {error}; write {{"prompt": "..."}} per line') from error
-    if not found:
+    if not prompts:
         raise InputError(f'{source} holds no prompts; write {{"prompt": "..."}} per line')
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(prompts))

@@ -1,4 +1,4 @@
-"""What measures a task on a model: the interface, and what it is given."""
+"""Measures of a task on a model: the interface, and the model under evaluation."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def batch_tokens(model: Any) -> int:
 
 @dataclass(frozen=True)
 class Measured(Measurement):
-    """A measurement, and what else is worth keeping of it: versions, settings, how often the judge could not tell."""
+    """A measurement with its details: versions, settings, judgements without a verdict, ..."""
 
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to be measured.
+    """A model under evaluation.
 
     Attributes:
-        model: a causal language model of transformers, on the device that it is measured on.
+        model: a causal language model of transformers, on the device of the evaluation.
         tokens: folder of its tokenizer's files.
-        length: tokens of context that it is given.
-        folder: where transcripts and samples are kept.
-        data: data folder of the study that it belongs to.
+        length: tokens of context.
+        folder: where transcripts and samples are written.
+        data: data folder of its study.
     """
 
     model: Any
@@ -56,10 +56,10 @@ class Subject:
 
     @classmethod
     def load(cls, checkpoint: str | Path, folder: Path) -> Subject:
-        """A checkpoint, ours or anybody's, in the layout of Hugging Face.
+        """Load a checkpoint in the layout of Hugging Face, trained here or elsewhere.
 
         Raises:
-            InputError: there is none that transformers can load.
+            InputError: transformers cannot load it, or it does not exist.
         """
         from transformers import AutoModelForCausalLM
 
@@ -103,7 +103,7 @@ class Subject:
             np.random.set_state(states[1])  # noqa: NPY002
 
     def keep(self, task: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write what a value was counted from, a JSON document per line, to `<task>.jsonl`."""
+        """Write the rows that a value was computed from to `<task>.jsonl`, a JSON document a line."""
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         write_text(self.folder / f"{task}.jsonl", "".join(lines))
 
@@ -116,15 +116,15 @@ class Measure(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Find out whether this can be measured here, before a model is trained for it.
+        """Check that this can be measured here, before a model is trained for it.
 
         Raises:
-            InputError: what is missing, and where to get it.
+            InputError: something is missing; the message says where to get it.
         """
 
     @abstractmethod
     def measure(self, task: str, subject: Subject) -> Measured:
-        """Measure a model; the same model gives the same value, as far as its judge does.
+        """Measure a model; the same model gives the same value, unless a judge or a time limit decides otherwise.
 
         Raises:
             InputError: as for `check`.

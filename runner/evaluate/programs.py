@@ -1,6 +1,6 @@
 """pass@1: the share of programming problems that a model's programs solve, run in the sandbox.
 
-`python -m mixlaw.runner.evaluate.programs [PROBLEMS]` tells how many published solutions and
+`python -m mixlaw.runner.evaluate.programs [PROBLEMS]` prints how many published solutions and
 how many empty ones pass.
 """
 
@@ -54,8 +54,8 @@ class Programs(Measure):
     Attributes:
         problems: "human-eval", "mbpp" or a JSONL file in the format of either.
         samples: programs per problem.
-        temperature: of the draws; 0, one sample: the likeliest token each time.
-        tokens: most tokens of a program.
+        temperature: of the sampling; 0 takes the likeliest token each time, for one sample.
+        tokens: limit on the tokens of a program.
         seconds: limit on running a program and its tests.
     """
 
@@ -71,7 +71,7 @@ class Programs(Measure):
         """The problems can be read, and bubblewrap works here.
 
         Raises:
-            InputError: one of these fails, or several samples are wanted at temperature 0.
+            InputError: one of these fails, or several samples are requested at temperature 0.
         """
         if self.samples > 1 and not self.temperature:
             raise InputError(
@@ -81,41 +81,41 @@ class Programs(Measure):
         jail.require()
 
     def measure(self, task: str, subject: Subject) -> Measured:
-        """Mean share of right programs; the samples and their verdicts are kept in `<task>.jsonl`.
+        """Mean share of right programs; the samples and their verdicts are written to `<task>.jsonl`.
 
-        Deterministic but for programs that end about when their time does.
+        Deterministic, except for programs that run about as long as the time limit.
         """
         import torch
 
         self.check()
         problems = read_problems(self.problems)
-        asked = [problem for problem in problems for _ in range(self.samples)]
-        answers = self._answers(subject, asked)
-        programs = [problem.prompt + answer for problem, answer in zip(asked, answers, strict=True)]
+        repeated = [problem for problem in problems for _ in range(self.samples)]
+        answers = self._answers(subject, repeated)
+        programs = [problem.prompt + answer for problem, answer in zip(repeated, answers, strict=True)]
         workers = torch.get_num_threads()  # the cores that are ours
-        verdicts = passing(programs, [problem.check for problem in asked], workers, self.seconds)
+        verdicts = passing(programs, [problem.check for problem in repeated], workers, self.seconds)
         rows: list[dict[str, Any]] = [
             {"problem": problem.name, "program": program, "passed": verdict.passed, "reason": verdict.reason}
-            for problem, program, verdict in zip(asked, programs, verdicts, strict=True)
+            for problem, program, verdict in zip(repeated, programs, verdicts, strict=True)
         ]
         subject.keep(task, rows)
         right = np.array([verdict.passed for verdict in verdicts]).reshape(-1, self.samples).sum(1)
         return mean([pass_at_k(self.samples, int(count), 1) for count in right], self._details(right.tolist()))
 
-    def _answers(self, subject: Subject, asked: Sequence[Problem]) -> list[str]:
-        answers = [""] * len(asked)
-        for stops in dict.fromkeys(problem.stops for problem in asked):
-            places = [number for number, problem in enumerate(asked) if problem.stops == stops]
-            prompts, heat = [asked[number].prompt for number in places], self.temperature
-            found = generate(subject, prompts, tokens=self.tokens, stops=stops, temperature=heat)
-            for number, answer in zip(places, found, strict=True):
+    def _answers(self, subject: Subject, repeated: Sequence[Problem]) -> list[str]:
+        answers = [""] * len(repeated)
+        for stops in dict.fromkeys(problem.stops for problem in repeated):
+            places = [number for number, problem in enumerate(repeated) if problem.stops == stops]
+            prompts, heat = [repeated[number].prompt for number in places], self.temperature
+            texts = generate(subject, prompts, tokens=self.tokens, stops=stops, temperature=heat)
+            for number, answer in zip(places, texts, strict=True):
                 answers[number] = answer
         return answers
 
     def _details(self, right: Sequence[int]) -> dict[str, Any]:
         ks = [k for k in (1, 10, 100) if k <= self.samples]
-        found = {f"pass@{k}": float(np.mean([pass_at_k(self.samples, c, k) for c in right])) for k in ks}
-        return {"problems": self.problems, "samples": self.samples, "temperature": self.temperature, **found}
+        shares = {f"pass@{k}": float(np.mean([pass_at_k(self.samples, c, k) for c in right])) for k in ks}
+        return {"problems": self.problems, "samples": self.samples, "temperature": self.temperature, **shares}
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,10 @@ class Problem:
 
     Attributes:
         name: of the problem in its collection.
-        prompt: what the model continues, and what its program begins with; no white space at its end.
+        prompt: the beginning of the program, for the model to continue; no white space at its end.
         check: the tests.
-        stops: texts before which an answer ends.
-        solution: what was published with it to go on from the prompt; nothing where it is not told.
+        stops: strings that end an answer, not part of it.
+        solution: the published continuation of the prompt; empty if there is none.
     """
 
     name: str
@@ -178,18 +178,18 @@ def _mbpp() -> Iterable[dict[str, Any]]:
 
 
 def _problems(rows: Iterable[Mapping[str, Any]], source: str) -> list[Problem]:
-    found = []
+    problems = []
     for number, row in enumerate(rows, 1):
         try:
-            found.append(_humaneval(row) if "entry_point" in row else _of_mbpp(row))
+            problems.append(_humaneval(row) if "entry_point" in row else _of_mbpp(row))
         except (KeyError, TypeError, AttributeError, SyntaxError) as error:
             raise InputError(
                 f"{source}, problem {number}: {type(error).__name__}: {error}; a problem has prompt, entry_point and "
                 "test, or text and test_list"
             ) from error
-    if not found:
+    if not problems:
         raise InputError(f"{source} holds no programming problems")
-    return found
+    return problems
 
 
 def _humaneval(row: Mapping[str, Any]) -> Problem:
@@ -218,7 +218,7 @@ def _of_mbpp(row: Mapping[str, Any]) -> Problem:
 
 
 def main(source: str = "human-eval") -> None:
-    """Run the published solutions of a collection, and empty ones, and tell how many pass."""
+    """Run the published solutions of a collection, and empty ones, and print how many pass."""
     problems, workers = read_problems(source), cores()
     checks = [problem.check for problem in problems]
     solved = passing([problem.prompt + problem.solution for problem in problems], checks, workers)

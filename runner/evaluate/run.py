@@ -1,4 +1,4 @@
-"""Evaluation of a model on the tasks of a study: what its data folder measures, and what study.toml names besides."""
+"""Evaluation of a model on the tasks of a study: those of its data folder, and those defined in study.toml."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 HELD_OUT_TOKENS = 24_576  # of each domain, spread evenly over its held-out documents
 
-#: What measures a task, by the name that travels to the workers. A new kind is a file with a `Measure`, and an entry.
+#: Measures by the name under which they travel to the workers. A new kind is a file with a `Measure`, and an entry here.
 KINDS: Mapping[str, type[Measure]] = {kind.kind: kind for kind in (Items, Harness, Programs, Judged)}
 
 
@@ -58,37 +58,37 @@ def evaluate(
     folder: Path = Path("evaluation"),
     progress: Callable[[float, str], None] = lambda share, what: None,
 ) -> dict[str, Measurement]:
-    """Measure tasks on a causal language model of transformers, on the device it is on.
+    """Measure tasks on a causal language model of transformers, on its device.
 
-    Deterministic: same weights, same number of threads, same bits; a judge and limits on time are as they are.
+    Deterministic: same weights and number of threads, same bits, except where a judge or a time limit decides.
 
     Args:
         model: the model, whose training mode is left as it was, or the folder of a checkpoint.
-        data: data folder of the study that the model was trained in; None where `measures` say all.
+        data: data folder of the study that the model was trained in; None if `measures` has all tasks.
         tasks: names out of `tasks_of(data)` and of `measures`.
-        sequence: tokens of context, the training sequence length; by default what the model's configuration says.
+        sequence: tokens of context, the training sequence length; by default that of the model's configuration.
         held_out_tokens: tokens of held-out text scored per domain.
-        measures: what measures tasks that the data folder does not have, or in another unit.
-        folder: where samples of programs and transcripts of judges are kept.
-        progress: told the share of the tasks done and the task at hand.
+        measures: measures of tasks that the data folder does not have, or of its items in another unit.
+        folder: for the samples of programs and the transcripts of judges.
+        progress: called with the share of the tasks done and the name of the task under way.
 
     Raises:
-        InputError: a task is unknown, its items could not be built, or what it takes is not there.
+        InputError: a task is unknown, its items could not be built, or something that it needs is missing.
     """
     measures = measures or {}
     own = [task for task in tasks if task not in measures]
     shards = None if data is None else open_shards(data)
     _check(own, shards)
     subject = _subject(model, shards, sequence, folder)
-    found: dict[str, Measurement] = {}
+    values: dict[str, Measurement] = {}
     if own and shards is not None:
         progress(0.0, ", ".join(own))
-        found = _on_data(subject, shards, own, held_out_tokens)
+        values = _on_data(subject, shards, own, held_out_tokens)
     for task in tasks:
         if task in measures:
-            progress(len(found) / len(tasks), task)
-            found[task] = measures[task].measure(task, subject)
-    return {task: found[task] for task in tasks}
+            progress(len(values) / len(tasks), task)
+            values[task] = measures[task].measure(task, subject)
+    return {task: values[task] for task in tasks}
 
 
 def _subject(model: Any, shards: Shards | None, sequence: int | None, folder: Path) -> Subject:

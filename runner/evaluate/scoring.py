@@ -28,7 +28,7 @@ Ints = NDArray[np.int64]
 class Window:
     """Tokens for one forward pass, of which those from index `start` (at least 1) on are scored.
 
-    `bytes` is the text that the scored tokens stand for; `group` the document or choice it counts for.
+    `bytes` is the size of the text of the scored tokens; `group` the document or item that they belong to.
     """
 
     tokens: Ints
@@ -55,7 +55,7 @@ def held_out_windows(domain: DomainShards, sizes: Ints, length: int, most: int) 
 
 
 def _share_of(document: HeldOut, sizes: Ints, first: int, last: int) -> int:
-    """Bytes of the document's text that tokens first to last - 1 stand for; all windows together have all bytes.
+    """Bytes of the document's text in tokens first to last - 1; all windows together have all bytes.
 
     Where the tokens' lengths add up to the text, as those of byte-level tokenizers do, it is the sum of the lengths;
     else the text's bytes in proportion to them.
@@ -127,7 +127,7 @@ def _batches(windows: Sequence[Window], most: int) -> Iterator[list[int]]:
 def _score_batch(model: Any, windows: Sequence[Window]) -> Floats:
     import torch
 
-    # Padding stands to the right, where a causal model cannot see it, and its predictions are not scored:
+    # Padding is on the right, where a causal model cannot see it, and its predictions are not scored:
     # no attention mask is needed, and the fast causal kernel is used.
     longest = max(window.tokens.size for window in windows)
     inputs = np.zeros((len(windows), longest - 1), np.int64)
@@ -192,9 +192,9 @@ def choice_accuracy(nats: Floats, sizes: Floats, groups: Ints) -> Measured:
     """
     choice = np.cumsum(sizes > 0) - 1
     total, item = np.bincount(choice, nats), groups[sizes > 0]
-    each = [total[item == number] for number in np.unique(item)]
-    right = [float(found[0] == found.min()) / int((found == found.min()).sum()) for found in each]
-    return mean(right, {"chance": chance([found.size for found in each])})
+    items = [total[item == number] for number in np.unique(item)]
+    right = [float(nats[0] == nats.min()) / int((nats == nats.min()).sum()) for nats in items]
+    return mean(right, {"chance": chance([nats.size for nats in items])})
 
 
 def chance(choices: list[int]) -> float:
@@ -235,7 +235,7 @@ class Items(Measure):
             InputError: there are none, or they have one choice and several are needed.
         """
         if subject.data is None:
-            raise InputError(f"the items {self.items!r} lie in a data folder; give one")
+            raise InputError(f"the items {self.items!r} are part of a data folder, and none was given: pass data=")
         items = read_items(subject.data, self.items)
         if Unit(self.unit) is Unit.BITS_PER_BYTE:
             return tuple(Item(item.context, item.choices[:1]) for item in items)

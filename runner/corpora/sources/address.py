@@ -1,4 +1,4 @@
-"""Source strings taken apart: `scheme:place?option=value&option=value`, a place being a path, a glob or a name."""
+"""The parts of source strings, `scheme:place?option=value&option=value`; a place is a path, a glob or a name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Address:
 
     Attributes:
         source: the whole string, for messages.
-        place: what stands between the scheme and the options.
+        place: the text between the scheme and the options.
         options: all options that the scheme knows, given or by default.
         root: folder that paths are relative to.
     """
@@ -35,7 +35,7 @@ class Address:
         return str(self.options[option])
 
     def words(self, option: str) -> tuple[str, ...]:
-        """The words of an option, which commas part."""
+        """The words of an option, separated by commas."""
         return tuple(word for word in self.text(option).split(",") if word)
 
     def number(self, option: str) -> int:
@@ -43,7 +43,7 @@ class Address:
         return int(self.options[option])
 
     def paths(self) -> list[Path]:
-        """What the place names, sorted.
+        """Files and folders of the place, sorted.
 
         Raises:
             InputError: there is nothing.
@@ -57,7 +57,7 @@ class Scheme:
 
     Attributes:
         parts: parts of a source of this kind.
-        identity: what decides whether it has changed, found without reading it; JSON.
+        identity: JSON that changes when the source does, computed without reading it.
         options: option -> default; where that is a number the option takes a whole number. A function of place and
             root where they depend on the place.
         packages: version by name of the distributions that decide what is read.
@@ -94,7 +94,7 @@ def _value(source: str, option: str, value: str, default: Value) -> Value:
     if isinstance(default, str):
         return value
     if not value.isdecimal():
-        raise InputError(f"the source {source!r} sets {option} to {value!r}: it takes a whole number")
+        raise InputError(f"the source {source!r} sets {option} to {value!r}: it must be a whole number")
     return int(value)
 
 
@@ -110,10 +110,10 @@ def named(pattern: str, root: Path) -> list[Path]:
         if absolute.is_absolute()
         else (root, pattern)
     )
-    found = [base / relative] if (base / relative).exists() else sorted(base.glob(relative or "."))
-    if not found:
+    paths = [base / relative] if (base / relative).exists() else sorted(base.glob(relative or "."))
+    if not paths:
         raise InputError(f"no file matches the source {pattern!r} below {root}: name an existing path or glob")
-    return found
+    return paths
 
 
 def below(paths: Sequence[Path]) -> list[Path]:
@@ -122,5 +122,5 @@ def below(paths: Sequence[Path]) -> list[Path]:
 
 
 def stats(files: Sequence[Path]) -> list[list[Value]]:
-    """Path, size and time of files: what tells, without reading them, that they have not changed."""
+    """Path, size and time of files, which show without reading them whether they have changed."""
     return [[str(file), stat.st_size, stat.st_mtime_ns] for file in files for stat in (file.stat(),)]

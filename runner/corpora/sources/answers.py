@@ -1,4 +1,4 @@
-"""What a teacher answered to a problem, taken apart: the solution, its tests, and whether the tests can fail at all."""
+"""A teacher's answer to a problem, parsed: its solution, its tests, and the emptied solution that tests must refuse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 class NoAnswer(ValueError):
-    """An answer that holds no solution with tests; the message says what is lacking, in a word or two."""
+    """An answer that holds no solution with tests; the message names what is missing, in a word or two."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Answer:
 
     def document(self, statement: str) -> str:
         """Statement as a comment, solution and tests: a program that ends without an error."""
-        told = "\n".join(textwrap.fill(line, 88) for line in statement.strip().splitlines())
-        return f"{textwrap.indent(told, '# ', lambda _: True)}\n\n{self.solution}\n\n{self.tests}\n"
+        comment = "\n".join(textwrap.fill(line, 88) for line in statement.strip().splitlines())
+        return f"{textwrap.indent(comment, '# ', lambda _: True)}\n\n{self.solution}\n\n{self.tests}\n"
 
     @property
     def emptied(self) -> str:
-        """The solution with every function returning None: what tests that are worth anything refuse."""
+        """The solution with every function returning None: tests that pass with it prove nothing."""
         tree = _parsed(self.solution)
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -44,7 +44,7 @@ class Answer:
         return ast.unparse(_parsed(self.solution))
 
 
-def taken_apart(text: str) -> Answer:
+def parse_answer(text: str) -> Answer:
     """The solution and the tests in the fenced blocks of an answer.
 
     At the top level, assertions and functions whose names begin with `test` are tests; imports, other definitions and
@@ -53,7 +53,7 @@ def taken_apart(text: str) -> Answer:
     Raises:
         NoAnswer: there is no code, it is not Python, or it lacks a solution or tests.
     """
-    code = "\n\n".join(found.strip("\n") for found in _BLOCK.findall(text))
+    code = "\n\n".join(match.strip("\n") for match in _BLOCK.findall(text))
     if not code.strip():
         raise NoAnswer("no code")
     try:
@@ -83,7 +83,7 @@ def _is_test(node: ast.stmt) -> bool:
 
 
 def _joined(sources: list[str]) -> str:
-    """Definitions two blank lines apart, as they are written; what stands before them together."""
+    """Definitions two blank lines apart, and imports together, as they are written."""
     text = ""
     for source in sources:
         first = source.lstrip("\n").startswith(("import ", "from "))

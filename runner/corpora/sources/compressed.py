@@ -45,7 +45,7 @@ def _raw(path: Path) -> IO[bytes]:
 
 
 class _Zstandard(io.RawIOBase):
-    """All frames of a zstandard file one after another; unlike the package's own reader it tells a file cut off."""
+    """All frames of a zstandard file in turn; unlike the package's own reader, it detects a truncated file."""
 
     def __init__(self, path: Path) -> None:
         try:

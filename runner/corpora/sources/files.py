@@ -1,4 +1,4 @@
-"""Corpora of one's own: text files, JSON lines (plain, gzip, zstandard) and Parquet, by path or glob."""
+"""Files: text, JSON lines (plain, gzip, zstandard) and Parquet, by path or glob."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SLICE = 2**28  # bytes of a plain JSONL or Parquet file that make a part of thei
 
 
 def matching(pattern: str, root: Path) -> list[Path]:
-    """Files that a path or glob names, relative to `root`, sorted; a folder stands for all files below it.
+    """Files that a path or glob names, relative to `root`, sorted; a folder means all files below it.
 
     Raises:
         InputError: there is no such file.
@@ -34,7 +34,7 @@ def file_parts(source: str, root: Path) -> list[Part]:
     """Parts of a source `path` or `path#column`: a batch of small files, or a slice of a large one.
 
     Raises:
-        InputError: no file matches; when read, a file that is not what its suffix says.
+        InputError: no file matches; when read, the content of a file does not fit its suffix.
     """
     pattern, _, column = source.partition("#")
     return [

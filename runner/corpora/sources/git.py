@@ -41,7 +41,7 @@ class _Commit:
     wanted: bool = False
 
     def add(self, line: bytes) -> None:
-        """Add a line of the diff; what is too much is counted and not kept."""
+        """Add a line of the diff; beyond the limit, lines are only counted."""
         if line.startswith(HEAD.encode()):
             self.sections.append(bytearray())
             self.wanted = is_wanted(name_in(line.decode("utf-8", "replace")))
@@ -62,22 +62,22 @@ class _Commit:
             diff = b"".join(self.sections).decode("utf-8")
         except UnicodeDecodeError:
             return None
-        kept = diff.strip() and message and self.size <= self.limit
-        return Document(f"{message}\n\n{diff}", f"{where} {self.hash}") if kept else None
+        complete = diff.strip() and message and self.size <= self.limit
+        return Document(f"{message}\n\n{diff}", f"{where} {self.hash}") if complete else None
 
 
 def _commits(lines: IO[bytes], limit: int) -> Iterator[_Commit]:
     """Commits of the output of git; memory holds one, up to its limit."""
-    commit, telling, fresh = _Commit(limit), False, True
+    commit, in_message, fresh = _Commit(limit), False, True
     while line := lines.readline(LONGEST):
         if fresh and line.startswith(b"\0"):
-            if not telling:
+            if not in_message:
                 yield commit
                 commit = _Commit(limit, line[1:].decode().strip())
-            telling = not telling
-        elif telling and len(commit.message) < limit:
+            in_message = not in_message
+        elif in_message and len(commit.message) < limit:
             commit.message += line
-        elif not telling:
+        elif not in_message:
             commit.add(line)
         fresh = line.endswith(b"\n")
     yield commit
@@ -95,7 +95,7 @@ def _output(repository: Path, *arguments: str) -> Iterator[IO[bytes]]:
     """What git prints.
 
     Raises:
-        InputError: git is not installed, or it fails; its own words are passed on.
+        InputError: git is not installed, or it fails; the message quotes it.
     """
     command = ["git", "--no-pager", "-c", "core.quotePath=false", "-C", str(repository), *arguments]
     environment = {**os.environ, "GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
@@ -113,31 +113,31 @@ def _output(repository: Path, *arguments: str) -> Iterator[IO[bytes]]:
                 yield lines
                 finished = not lines.read(1)
         finally:
-            if not finished:  # whoever reads has enough
+            if not finished:  # the reader stopped early
                 process.kill()
             code = process.wait()
         if finished and code:
             errors.seek(0)
-            told = " ".join(errors.read().decode("utf-8", "replace").split())
-            raise InputError(f"git cannot read {repository}: {told}")
+            message = " ".join(errors.read().decode("utf-8", "replace").split())
+            raise InputError(f"git cannot read {repository}: {message}")
 
 
-def _said(repository: Path, *arguments: str) -> str:
+def _line_of(repository: Path, *arguments: str) -> str:
     with _output(repository, *arguments) as lines:
         return lines.read().decode().strip()
 
 
 def _repositories(address: Address) -> dict[Path, str]:
-    """Repositories and the commits that they stand at.
+    """Repositories and the commit of the HEAD of each.
 
     Raises:
-        InputError: what the place names is no repository, or one without a commit.
+        InputError: the place is not a repository, or has no commit.
     """
     heads = {}
     for path in address.paths():
         if not (path / ".git").exists() and not (path / "objects").is_dir():
             raise InputError(f"{path} (source {address.source!r}) is no git repository: name one, or a glob of several")
-        heads[path] = _said(path, "rev-parse", "--verify", "HEAD")
+        heads[path] = _line_of(path, "rev-parse", "--verify", "HEAD")
     return heads
 
 
@@ -146,12 +146,12 @@ def _parts(address: Address) -> list[Part]:
     parts = []
     for path, head in _repositories(address).items():
         where = name_of(path, address.root)
-        count = int(_said(path, "rev-list", "--count", "--no-merges", head, "--", *paths))
+        count = int(_line_of(path, "rev-list", "--count", "--no-merges", head, "--", *paths))
         for begin in range(0, count, SLICE):
             slice_of = (*_LOG, f"--skip={begin}", f"--max-count={SLICE}", head, "--", *paths)
             parts.append(Part(f"{where}@{begin}", partial(_read, path, where, slice_of, limit)))
     if not parts:
-        raise InputError(f"{address.source!r} gives no commit: mend the place or paths=")
+        raise InputError(f"{address.source!r} gives no commit: correct the place or paths=")
     return parts
 
 

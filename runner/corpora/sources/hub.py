@@ -50,12 +50,14 @@ def _local(address: Address) -> Path | None:
     if path.exists():
         return path
     if address.place.startswith((".", "/", "~")) or address.place.count("/") > 1:
-        raise InputError(f"{address.source!r} names no folder below {address.root} and no dataset of the hub: mend it")
+        raise InputError(
+            f"{address.source!r} names no folder below {address.root} and no dataset of the hub: correct it"
+        )
     return None
 
 
 def _saved(folder: Path, address: Address) -> Path | None:
-    """Folder of the split where `save_to_disk` wrote the dataset, None where others did."""
+    """Folder of the split if `save_to_disk` wrote the dataset, else None."""
     if not (folder / "dataset_dict.json").exists():
         return folder if (folder / "state.json").exists() else None
     splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
@@ -97,7 +99,7 @@ def _stream(address: Address, folder: Path | None) -> Any:
         raise
     except Exception as error:  # the hub, its client and every builder have errors of their own
         raise InputError(
-            f"{address.source!r} cannot be opened: {error}; mend id, config=, data_dir=, split= or revision="
+            f"{address.source!r} cannot be opened: {error}; correct the id, config=, data_dir=, split= or revision="
         ) from error
 
 
@@ -114,7 +116,7 @@ def _revision(address: Address) -> str:
     except Exception as error:  # unreachable, offline, unknown, gated: each a class of its own
         raise InputError(
             f"{address.source!r} is no folder below {address.root}, and the hub does not give it: "
-            f"{' '.join(str(error).split())}; mend the id, go online, or fetch the dataset and name its folder"
+            f"{' '.join(str(error).split())}; correct the id, go online, or fetch the dataset and name its folder"
         ) from error
 
 
@@ -123,7 +125,7 @@ def _datasets() -> Any:
         import datasets
     except ImportError as error:
         raise InputError(
-            "sources that begin with hf: take the package datasets: pip install 'mixlaw[train]'"
+            "sources that begin with hf: need the package datasets: pip install 'mixlaw[train]'"
         ) from error
     return datasets
 
@@ -137,7 +139,7 @@ def _identity(address: Address) -> object:
     return {
         **known,
         "files": stats(below([saved or folder])),
-    }  # a fingerprint may outlive a change of what it came from
+    }  # the fingerprint may stay the same when the files change
 
 
 HUB = Scheme(_parts, _identity, OPTIONS, lambda _: versions(("datasets",)))

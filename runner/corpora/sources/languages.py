@@ -9,13 +9,13 @@ from pathlib import PurePath
 
 from mixlaw.errors import InputError
 
-#: Suffixes that Pygments gives to several languages, and what nearly all such files are.
+#: Suffixes that Pygments gives to several languages, and the language of nearly all such files.
 USUAL = {
     **{".pl": "perl", ".pm": "perl", ".t": "perl", ".r": "r", ".sql": "sql", ".fs": "fsharp", ".m": "objective-c"},
     **{".h": "c", ".v": "verilog", ".inc": "php", ".cls": "tex", ".md": "markdown", ".cl": "opencl"},
 }
 
-#: Languages that are data or prose, by Pygments' names: no code unless they are asked for, as on GitHub, whose
+#: Languages that are data or prose, by Pygments' names: not code unless requested, as on GitHub, whose
 #: statistics of languages leave both out.
 NO_CODE = {
     *("JSON", "JSON-LD", "JSON5", "JSONBareObject", "YAML", "TOML", "INI", "XML", "Properties", "Gettext Catalog"),
@@ -54,8 +54,8 @@ def _by_suffix(suffix: str) -> str | None:
 def _by_name(name: str) -> str | None:
     from pygments.lexers import find_lexer_class_for_filename
 
-    found = find_lexer_class_for_filename(name)
-    return None if found is None else str(found.name)
+    lexer = find_lexer_class_for_filename(name)
+    return None if lexer is None else str(lexer.name)
 
 
 def named_languages(aliases: Iterable[str], source: str) -> frozenset[str]:
@@ -67,19 +67,19 @@ def named_languages(aliases: Iterable[str], source: str) -> frozenset[str]:
     from pygments.lexers import find_lexer_class_by_name
     from pygments.util import ClassNotFound
 
-    found = set()
+    names = set()
     for alias in aliases:
         try:
-            found.add(str(find_lexer_class_by_name(alias).name))
+            names.add(str(find_lexer_class_by_name(alias).name))
         except ClassNotFound as error:
             raise InputError(
                 f"{source!r} asks for the unknown language {alias!r}: write python, cpp, javascript, ...; "
                 "`pygmentize -L lexers` lists all"
             ) from error
-    return frozenset(found)
+    return frozenset(names)
 
 
-#: Files of other people's making, by the folder or name that they are kept under.
+#: Third-party files, by their folder or name.
 VENDORED = re.compile(
     r"(^|/)(node_modules|bower_components|vendors?|_vendor|third[_-]?party|3rd[_-]?party|externals?|site-packages|"
     r"dist-packages|__pycache__|Godeps|Carthage|Pods|jspm_packages|\.[^/]+)/|"

@@ -1,6 +1,6 @@
 """Jupyter notebooks as interleaved Markdown and code, formats 3 and 4; outputs are left out.
 
-The two formats are plain JSON of a dozen keys, so that they are read without nbformat and the eight packages it takes.
+The two formats are plain JSON of a dozen keys, so they are read without nbformat and the eight packages that it needs.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from mixlaw.runner.corpora.sources.part import Part, batches, name_of
 
 
 def written(notebook: Mapping[str, Any]) -> str:
-    """A notebook as one text: Markdown as it stands, code in fences; empty where it has neither.
+    """A notebook as one text: Markdown unchanged, code in fences; empty if it has neither.
 
     Raises:
-        ValueError: it is no notebook of format 3 or 4.
+        ValueError: it is not a notebook of format 3 or 4.
     """
     version = notebook.get("nbformat")
     if version not in (3, 4):
@@ -33,8 +33,8 @@ def written(notebook: Mapping[str, Any]) -> str:
 
 
 def _language(metadata: Mapping[str, Any]) -> str:
-    told = (metadata.get("language_info") or {}).get("name") or (metadata.get("kernelspec") or {}).get("language")
-    return str(told or "python").lower()
+    name = (metadata.get("language_info") or {}).get("name") or (metadata.get("kernelspec") or {}).get("language")
+    return str(name or "python").lower()
 
 
 def _cell(cell: Mapping[str, Any], language: str) -> str:
@@ -53,7 +53,7 @@ def _joined(source: str | Sequence[str]) -> str:
 
 def _fenced(code: str, language: str) -> str:
     """Code in a fence longer than any inside."""
-    longest = max((len(found) for found in re.findall(r"`{3,}", code)), default=2)
+    longest = max((len(ticks) for ticks in re.findall(r"`{3,}", code)), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}{language}\n{code}\n{fence}"
 
@@ -72,12 +72,12 @@ def _read(files: Sequence[Path], root: Path) -> Iterator[Document]:
 
 
 def _files(address: Address) -> list[Path]:
-    found = [
+    files = [
         file for file in below(address.paths()) if file.suffix == ".ipynb" and ".ipynb_checkpoints" not in file.parts
     ]
-    if not found:
-        raise InputError(f"{address.source!r} holds no .ipynb file: name a folder or files that are notebooks")
-    return found
+    if not files:
+        raise InputError(f"{address.source!r} holds no .ipynb file: name notebooks or a folder that holds some")
+    return files
 
 
 def _parts(address: Address) -> list[Part]:

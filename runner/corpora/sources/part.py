@@ -1,4 +1,4 @@
-"""A part of a source: what one process reads on its own."""
+"""A part of a source, which one process reads on its own."""
 
 from __future__ import annotations
 

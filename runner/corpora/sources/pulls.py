@@ -1,7 +1,7 @@
-"""Pull requests out of files that hold what GitHub's REST API answers: title, discussion, diff; nothing is fetched.
+"""Pull requests from saved answers of GitHub's REST API: title, discussion, diff; nothing is fetched.
 
-A folder holds the export of one repository. Its JSON files (arrays, an object a line, or pages one after another) are
-told apart by their objects: pull requests, comments on them as issues, review comments, reviews, and changed files. The
+A folder holds the export of one repository. The objects of its JSON files (arrays, an object a line, or pages one after
+another) are pull requests, comments on them as issues, review comments, reviews, or changed files, in any file. The
 diff of pull request 12 is `12.diff`, or the answer about its changed files in `12.json` or `12/files.json`.
 """
 
@@ -23,7 +23,7 @@ from mixlaw.runner.corpora.sources.document import Document
 from mixlaw.runner.corpora.sources.groups import Groups, Order
 from mixlaw.runner.corpora.sources.part import Part, name_of
 
-PULL, SAID, DIFF, PATCH = range(4)  # what a row is, in the order in which a group is read
+PULL, COMMENT, DIFF, PATCH = range(4)  # kinds of rows, in the order in which a group is read
 BLOCK = 2**16
 LARGEST = 2**24  # bytes of a .diff file that is looked at
 _PULL = re.compile(r"/repos/([^/]+/[^/]+)/pulls/(\d+)$")
@@ -63,8 +63,8 @@ def _rows(file: Path, repositories: set[str]) -> Iterator[Row]:
 
 def _number(file: Path) -> int | None:
     """Number of the pull request that a file is about, by its name or its folder's."""
-    found = re.search(r"\d+", file.name) or re.fullmatch(r"\d+", file.parent.name)
-    return int(found[0]) if found else None
+    number = re.search(r"\d+", file.name) or re.fullmatch(r"\d+", file.parent.name)
+    return int(number[0]) if number else None
 
 
 def _values(stream: IO[bytes], file: Path) -> Iterator[dict[str, Any]]:
@@ -88,18 +88,18 @@ def _values(stream: IO[bytes], file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _row(value: Mapping[str, Any], number: int | None, place: int, repositories: set[str]) -> Row | None:
-    """What an object tells of a pull request, None where it is none of the kinds that are read or a bot's."""
+    """The row of an object, None if it is a bot's or of no kind that is read."""
     by_bot = (value.get("user") or {}).get("type") == "Bot"
-    if found := _PULL.search(str(value.get("url", ""))):
-        repositories.add(found[1])
+    if pull := _PULL.search(str(value.get("url", ""))):
+        repositories.add(pull[1])
         if by_bot:
             return None
-        return int(found[2]), (PULL, 0, 0), {"title": value.get("title") or "", "text": value.get("body") or ""}
+        return int(pull[2]), (PULL, 0, 0), {"title": value.get("title") or "", "text": value.get("body") or ""}
     about = _PULL.search(str(value.get("pull_request_url", ""))) or _ISSUE.search(str(value.get("issue_url", "")))
     if about:
         repositories.add(about[1])
-        said = None if by_bot else _said(value)
-        return None if said is None else (int(about[2]), (SAID, _time(value), int(value.get("id", 0))), said)
+        comment = None if by_bot else _comment_of(value)
+        return None if comment is None else (int(about[2]), (COMMENT, _time(value), int(value.get("id", 0))), comment)
     if number is not None and "filename" in value and is_wanted(str(value["filename"])):
         name = value["filename"]
         patch = value.get("patch") or ""  # binary files have none
@@ -109,8 +109,8 @@ def _row(value: Mapping[str, Any], number: int | None, place: int, repositories:
     return None
 
 
-def _said(value: Mapping[str, Any]) -> dict[str, str] | None:
-    """A comment; the hunk that it stands at, unless it answers another comment there."""
+def _comment_of(value: Mapping[str, Any]) -> dict[str, str] | None:
+    """A comment with the hunk that it is about, unless it answers another comment there."""
     if not (value.get("body") or "").strip():
         return None
     first = value.get("in_reply_to_id") is None

@@ -51,25 +51,25 @@ def read(source: str, root: Path) -> Iterator[Document]:
     """Documents of a source, part after part.
 
     Raises:
-        InputError: as `partitions`; or a file is not what its suffix says.
+        InputError: as `partitions`; or the content of a file does not fit its suffix.
     """
     return (document for part in partitions(source, root) for document in part.read())
 
 
 def identity(source: str, root: Path) -> dict[str, object]:
-    """What decides whether a source has changed, without reading it: versions and options, or sizes and times of files.
+    """Plain data that change when a source does, without reading it: versions, options, sizes and times of files.
 
     Raises:
         InputError: as `partitions`.
     """
     if (scheme := _scheme(source, root)) is not None:
         address = _address(source, scheme, root)
-        return {"source": source, "found": scheme.identity(address), "packages": scheme.packages(address)}
+        return {"source": source, "state": scheme.identity(address), "packages": scheme.packages(address)}
     return {"source": source, "files": stats(matching(source.partition("#")[0], root))}
 
 
 def packages(source: str, root: Path) -> dict[str, str]:
-    """Version by name of the distributions that a source is read from, or that decide what is read.
+    """Version by name of the distributions that decide what is read.
 
     Raises:
         InputError: as `partitions`.

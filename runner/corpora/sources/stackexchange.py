@@ -1,7 +1,7 @@
-"""Dumps of Stack Exchange: a document a question with its answers, best first.
+"""Dumps of Stack Exchange: each document is a question with its answers, best first.
 
-`Posts.xml` of a dump has a `<row/>` a post; an answer stands where it was written, years after its question. The file
-is read once, posts are gathered on disk by question, and memory holds the positions of one part in 256 of them.
+`Posts.xml` of a dump has a `<row/>` for each post, in order of time, so that answers are far from their questions. The
+file is read once, and posts are sorted on disk by question.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _read(file: Path, where: str) -> Iterator[Document]:
 
 
 def _rows(file: Path) -> Iterator[Mapping[str, str]]:
-    """Attributes of the rows, one at a time; what was read is dropped."""
+    """Attributes of the rows, one at a time; memory holds one."""
     with opened(file) as stream:
         try:
             events = iterparse(stream, events=("start", "end"))
@@ -72,8 +72,8 @@ def _written(posts: list[Any]) -> str:
 
 
 def _files(address: Address) -> list[Path]:
-    found = [file for path in address.paths() for file in ([path] if path.is_file() else map(path.joinpath, NAMES))]
-    dumps = [file for file in found if file.is_file()]
+    files = [file for path in address.paths() for file in ([path] if path.is_file() else map(path.joinpath, NAMES))]
+    dumps = [file for file in files if file.is_file()]
     if not dumps:
         raise InputError(f"{address.source!r} holds no Posts.xml: unpack the dump of a site (7z x) and name its folder")
     return dumps

@@ -1,9 +1,9 @@
-"""Verified synthetic code from a teacher: a model is asked for solutions with tests, and what passes is kept.
+"""Verified synthetic code from a teacher: a model writes solutions with tests, and those that pass are documents.
 
-A source `teacher:FILE.toml`. Reading it asks what is not answered yet, runs the tests in the sandbox, and gives what
-passed. Beside FILE.toml it keeps `FILE.transcript.jsonl` (requests and responses), `FILE.attempts.jsonl` (every answer
-with its verdict and all that it came from) and `FILE.kept.jsonl` (those that passed, no solution twice), which is a
-source of its own. It is safe to kill and repeat; once all is answered, no endpoint is needed.
+A source `teacher:FILE.toml`. Reading it requests the missing answers, runs their tests in the sandbox, and yields those
+that passed. Beside FILE.toml it writes `FILE.transcript.jsonl` (requests and responses), `FILE.attempts.jsonl` (every
+answer with its verdict and provenance) and `FILE.kept.jsonl` (those that passed, no solution twice), which is a source
+of its own. It is safe to kill and repeat; once every answer is there, no endpoint is needed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from mixlaw.machine import cores
 from mixlaw.printable import Printable
 from mixlaw.progress import Progress
 from mixlaw.runner.corpora.sources.address import Address, Scheme, stats
-from mixlaw.runner.corpora.sources.answers import Answer, NoAnswer, taken_apart
+from mixlaw.runner.corpora.sources.answers import Answer, NoAnswer, parse_answer
 from mixlaw.runner.corpora.sources.document import Document
 from mixlaw.runner.corpora.sources.part import Part, name_of
-from mixlaw.runner.corpora.sources.teacher_settings import Attempt, Settings, planned, read_settings
+from mixlaw.runner.corpora.sources.teacher_settings import Attempt, TeacherSettings, plan_attempts, read_settings
 from mixlaw.runner.evaluate.chat import Chat, Endpoint, Reply
 from mixlaw.runner.evaluate.sandbox.verdict import Check, Verdict, passing
 
@@ -44,10 +44,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Synthesis(Printable):
-    """What came of the attempts: how many there are, how many were kept, and why not the others.
+    """Result of the attempts: how many there are, how many passed, and why the others did not.
 
     Attributes:
-        kept: file of the documents that were kept.
+        kept: file of the documents.
         verdicts: attempts by verdict, the most frequent first.
     """
 
@@ -62,34 +62,34 @@ class Synthesis(Printable):
 
 
 def synthesise(file: Path, progress: Progress | None = None) -> Synthesis:
-    """Ask a teacher for solutions with tests, run the tests in the sandbox, and keep what passes.
+    """Request solutions with tests from a teacher, run the tests in the sandbox, and keep those that pass.
 
     An answer is kept where it holds a solution and tests, where all tests pass (its own, and those given with the
     problem), where its own fail once every function of the solution returns None, and where no earlier attempt gave
     the same solution.
 
     Args:
-        file: the settings, TOML; `Settings` says what they are.
-        progress: called with the share done, 0 to 1, and what is being done; lines on stderr where None.
+        file: the settings, TOML; see `TeacherSettings`.
+        progress: called with the share done, 0 to 1, and a description; by default prints lines to stderr.
 
     Raises:
         InputError: the settings or the problems are wrong, the endpoint does not answer, or there is no bubblewrap.
     """
     settings = read_settings(file)
-    attempts = planned(settings, file)
+    attempts = plan_attempts(settings, file)
     with _ledger(_beside(file, "attempts")) as (ledger, done):
         missing = [attempt for attempt in attempts if attempt.key not in done]
         if missing:
             _fill(ledger, done, settings, missing, file, progress or _Lines(file.name))
         rows = [done[attempt.key] for attempt in attempts]
-        kept = list(_kept(rows))
-        _write(_beside(file, "kept"), kept)
+        documents = list(_documents(rows))
+        _write(_beside(file, "kept"), documents)
     verdicts = Counter(row["verdict"] for row in rows)
-    return Synthesis(_beside(file, "kept"), len(rows), len(kept), dict(verdicts.most_common()))
+    return Synthesis(_beside(file, "kept"), len(rows), len(documents), dict(verdicts.most_common()))
 
 
-def _beside(file: Path, what: str) -> Path:
-    return file.with_name(f"{file.stem}.{what}.jsonl")
+def _beside(file: Path, name: str) -> Path:
+    return file.with_name(f"{file.stem}.{name}.jsonl")
 
 
 @contextmanager
@@ -110,7 +110,12 @@ def _ledger(path: Path) -> Iterator[tuple[IO[bytes], dict[str, Row]]]:
 
 
 def _fill(
-    ledger: IO[bytes], done: dict[str, Row], settings: Settings, missing: Sequence[Attempt], file: Path, tell: Progress
+    ledger: IO[bytes],
+    done: dict[str, Row],
+    settings: TeacherSettings,
+    missing: Sequence[Attempt],
+    file: Path,
+    progress: Progress,
 ) -> None:
     """Make the missing attempts, some at a time, and write each of them down with its verdict."""
     endpoint = Endpoint(settings.endpoint, settings.model, key=settings.key, parallel=settings.parallel)
@@ -120,14 +125,14 @@ def _fill(
         batch = missing[begin : begin + step]
         replies = list(chat.ask([attempt.request for attempt in batch]))
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        for attempt, found in zip(batch, _judged(batch, replies, settings.seconds), strict=True):
-            row = {**found, **attempt.provenance(settings), "date": now}
+        for attempt, judged in zip(batch, _judged(batch, replies, settings.seconds), strict=True):
+            row = {**judged, **attempt.provenance(settings), "date": now}
             ledger.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
             done[attempt.key] = row
             passed += row["verdict"] == PASSED
         ledger.flush()
         count = begin + len(batch)
-        tell(count / len(missing), f"{passed} of {count} answers passed their tests, {len(missing)} to ask")
+        progress(count / len(missing), f"{passed} of {count} answers passed their tests, {len(missing)} in all")
 
 
 def _judged(attempts: Sequence[Attempt], replies: Sequence[Reply], seconds: float) -> list[Row]:
@@ -139,7 +144,7 @@ def _judged(attempts: Sequence[Attempt], replies: Sequence[Reply], seconds: floa
         try:
             if reply.finish == "length":
                 raise NoAnswer("cut off at max_tokens")
-            answer = taken_apart(reply.text)
+            answer = parse_answer(reply.text)
             runs.append((len(rows), answer))
             rows.append({**row, "solution": answer.solution, "tests": answer.tests})
         except NoAnswer as error:
@@ -157,12 +162,12 @@ def _verdicts(runs: Sequence[tuple[int, Answer]], attempts: Sequence[Attempt], s
         Check.of("\n".join(filter(None, [answer.tests, more]))) for (_, answer), more in zip(runs, given, strict=True)
     ]
     checks += [Check.of(answer.tests) for _, answer in runs]
-    found = passing(programs, checks, cores(), seconds)
-    for verdict, empty in zip(found[: len(runs)], found[len(runs) :], strict=True):
-        yield _told(verdict, empty)
+    verdicts = passing(programs, checks, cores(), seconds)
+    for verdict, empty in zip(verdicts[: len(runs)], verdicts[len(runs) :], strict=True):
+        yield _row_of(verdict, empty)
 
 
-def _told(verdict: Verdict, empty: Verdict) -> Row:
+def _row_of(verdict: Verdict, empty: Verdict) -> Row:
     if not verdict.passed:
         return {"verdict": "failed", "reason": verdict.reason}
     if empty.passed:
@@ -170,7 +175,7 @@ def _told(verdict: Verdict, empty: Verdict) -> Row:
     return {"verdict": PASSED, "reason": ""}
 
 
-def _kept(rows: Sequence[Row]) -> Iterator[Row]:
+def _documents(rows: Sequence[Row]) -> Iterator[Row]:
     """Rows that passed, the first of each solution, with the text of the document."""
     seen: set[str] = set()
     for row in rows:
@@ -196,18 +201,18 @@ class _Lines:
     def __init__(self, title: str) -> None:
         self.title, self.began, self.last = title, time.monotonic(), time.monotonic()
 
-    def __call__(self, share: float, what: str) -> None:
+    def __call__(self, share: float, description: str) -> None:
         now = time.monotonic()
         if now - self.last > SILENCE:
             self.last = now
             left = (now - self.began) * (1 - share) / share
-            print(f"{self.title}: {share:.0%}, about {left:.0f} s left: {what}", file=sys.stderr, flush=True)
+            print(f"{self.title}: {share:.0%}, about {left:.0f} s left: {description}", file=sys.stderr, flush=True)
 
 
 def _read(file: Path, where: str) -> Iterator[Document]:
     done = synthesise(file)
     if not done.documents:
-        raise InputError(f"{file}: none of the answers was kept: {done}")
+        raise InputError(f"{file}: none of the answers passed: {done}")
     with done.kept.open("rb") as lines:
         for line in lines:
             row = json.loads(line)
@@ -216,10 +221,10 @@ def _read(file: Path, where: str) -> Iterator[Document]:
 
 def _files(address: Address) -> list[Path]:
     """The settings and the problems, both checked."""
-    found = address.paths()
-    for file in found:
-        planned(read_settings(file), file)
-    return found
+    files = address.paths()
+    for file in files:
+        plan_attempts(read_settings(file), file)
+    return files
 
 
 def _parts(address: Address) -> list[Part]:

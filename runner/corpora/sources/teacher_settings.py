@@ -1,4 +1,4 @@
-"""What is asked of a teacher: its settings, the problems, and the attempts that follow from them."""
+"""Requests to a teacher: its settings, the problems, and the attempts that follow from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ output. The second holds tests: at least three assert statements that use the so
 """
 
 
-class Settings(BaseModel):
+class TeacherSettings(BaseModel):
     """A TOML file that describes a teacher.
 
     Attributes:
@@ -34,10 +34,10 @@ class Settings(BaseModel):
             must pass besides its own tests, which names the functions that the statement asks for.
         samples: answers to each problem; they differ in their seed.
         temperature, top_p, max_tokens, seed: of the sampling.
-        prompt: what is asked; {statement} stands for the problem.
+        prompt: of the request; {statement} is replaced by the problem.
         key: environment variable that holds the API key, where the endpoint wants one.
-        parallel: requests under way at once.
-        seconds: that the tests of a solution may take.
+        parallel: concurrent requests.
+        seconds: limit on the tests of a solution.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,7 +59,7 @@ class Settings(BaseModel):
     @classmethod
     def _has_place(cls, prompt: str) -> str:
         if STATEMENT not in prompt:
-            raise ValueError("the prompt lacks {statement}, which stands for the problem")
+            raise ValueError("the prompt lacks {statement}, the place of the problem")
         return prompt
 
     def problems_of(self, file: Path) -> Path:
@@ -72,27 +72,29 @@ class Settings(BaseModel):
         return {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
 
 
-def read_settings(file: Path) -> Settings:
+def read_settings(file: Path) -> TeacherSettings:
     """Read the settings of a teacher.
 
     Raises:
         InputError: there is no such file, or a key is missing, unknown or wrong.
     """
     try:
-        return Settings.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        return TeacherSettings.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"there are no settings of a teacher at {file}: write endpoint, model and problems") from error
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{file} is no TOML ({error}): mend that line") from error
+        raise InputError(f"{file} is not TOML ({error}): correct that line") from error
     except ValidationError as error:
         first = error.errors()[0]
         key, seen = ".".join(map(str, first["loc"])), "" if first["type"] == "missing" else f" (is {first['input']!r})"
-        raise InputError(f"{file}: {key}{seen}: {first['msg']}; keys are {', '.join(Settings.model_fields)}") from error
+        raise InputError(
+            f"{file}: {key}{seen}: {first['msg']}; keys are {', '.join(TeacherSettings.model_fields)}"
+        ) from error
 
 
 @dataclass(frozen=True)
 class TeacherProblem:
-    """A problem: its place in the file, what is to be done, and tests that every solution must pass, if any."""
+    """A problem: its place in the file, its statement, and tests that every solution must pass, if any."""
 
     number: int
     statement: str
@@ -101,14 +103,14 @@ class TeacherProblem:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A request for one problem, with the seed of the sample; `key` tells it from every other."""
+    """A request for one problem, with the seed of the sample; `key` identifies it."""
 
     problem: TeacherProblem
     sample: int
     request: Request
     key: str
 
-    def provenance(self, settings: Settings) -> dict[str, Any]:
+    def provenance(self, settings: TeacherSettings) -> dict[str, Any]:
         """All that an answer comes from, but for the date."""
         return {
             "key": self.key,
@@ -123,7 +125,7 @@ class Attempt:
         }
 
 
-def planned(settings: Settings, file: Path) -> list[Attempt]:
+def plan_attempts(settings: TeacherSettings, file: Path) -> list[Attempt]:
     """All attempts, problem by problem.
 
     Raises:
@@ -133,7 +135,7 @@ def planned(settings: Settings, file: Path) -> list[Attempt]:
     return [_attempt(settings, problem, sample) for problem in problems for sample in range(settings.samples)]
 
 
-def _attempt(settings: Settings, problem: TeacherProblem, sample: int) -> Attempt:
+def _attempt(settings: TeacherSettings, problem: TeacherProblem, sample: int) -> Attempt:
     options = {**settings.sampling, "seed": settings.seed + sample}
     request = Request((("user", settings.prompt.replace(STATEMENT, problem.statement)),), options)
     known = [settings.endpoint, request.body(settings.model), problem.statement, problem.tests]
@@ -154,14 +156,14 @@ def read_teacher_problems(path: Path) -> list[TeacherProblem]:
         raise InputError(
             f"{path} cannot be read as problems ({error}): write a JSON object with a statement a line"
         ) from error
-    found: dict[str, TeacherProblem] = {}
+    problems: dict[str, TeacherProblem] = {}
     for number, line in enumerate(lines, 1):
         if line.strip():
             problem = _problem(number, line, path)
-            found.setdefault(problem.statement, problem)
-    if not found:
+            problems.setdefault(problem.statement, problem)
+    if not problems:
         raise InputError(f"{path} holds no problem: write a JSON object with a statement a line")
-    return list(found.values())
+    return list(problems.values())
 
 
 def _problem(number: int, line: str, path: Path) -> TeacherProblem:

@@ -1,4 +1,4 @@
-"""Bubblewrap around a Python of its own: what a program written by a model may see and do, which is next to nothing.
+"""Bubblewrap around a Python of its own: a program written by a model can see and do next to nothing.
 
 Namespaces of its own for users, processes, network, host name and messages; a root folder that holds Python, the
 system's libraries and the program, all read-only, and no place to write; no capabilities; and a filter on system calls,
@@ -21,8 +21,8 @@ from pathlib import Path
 
 from mixlaw.errors import InputError
 
-HOME = "/python"  # where the interpreter stands inside
-WORK = "/program"  # where the program stands inside, and the working folder
+HOME = "/python"  # folder of the interpreter inside
+WORK = "/program"  # folder of the program inside, and the working folder
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
@@ -79,7 +79,7 @@ def start(
     """Start Python inside, with the files of a folder in its working folder; killing it kills all that it started.
 
     Args:
-        folder: what lies in it can be read inside, and nothing else of this machine's files but Python itself.
+        folder: its files can be read inside; of this machine's other files only Python itself can.
         arguments: of the interpreter, such as the program's name.
         stdin, stdout, stderr, pass_fds: file descriptors that go along; nothing else does, nor does the environment.
     """
@@ -96,18 +96,18 @@ def start(
 
 
 def _bwrap() -> str:
-    found = shutil.which("bwrap")
-    if found is None:
+    path = shutil.which("bwrap")
+    if path is None:
         raise InputError(
             "programs written by models run only in bubblewrap, which is not installed here: "
             "`apt-get install bubblewrap` (Debian, Ubuntu) or `dnf install bubblewrap` (Fedora)"
         )
-    return found
+    return path
 
 
 @cache
 def require() -> None:
-    """Find out, once, whether bubblewrap works here.
+    """Check, once, that bubblewrap works here.
 
     Raises:
         InputError: it is not installed, or the system does not let it make namespaces.
@@ -121,9 +121,9 @@ def require() -> None:
         process = start(Path(folder), ["-c", "print(6 * 7)"], stdin=null, stdout=pipe, stderr=pipe)
         out, err = process.communicate()
     if out != b"42\n":
-        said = err.decode(errors="replace").strip().splitlines()
+        lines = err.decode(errors="replace").strip().splitlines()
         raise InputError(
             f"programs written by models run only in bubblewrap, and {bwrap} does not work here: "
-            f"{said[-1] if said else f'exit code {process.returncode}'}; allow user namespaces "
+            f"{lines[-1] if lines else f'exit code {process.returncode}'}; allow user namespaces "
             "(kernel.unprivileged_userns_clone, AppArmor; in a container, its seccomp profile), or evaluate elsewhere"
         )

@@ -1,4 +1,4 @@
-"""Both ends of a pipe between a program that nobody trusts and its tests; each runs in a sandbox of its own.
+"""Both ends of a pipe between an untrusted program and its tests; each runs in a sandbox of its own.
 
 Functions are called across the pipe, and plain values alone come back: the program never sees the tests, and the tests
 compare values of their own interpreter, which the program cannot touch. To pass, it has to give the right answers.
@@ -21,11 +21,11 @@ PASSED = b"passed"
 
 
 def pack(value: Any, keep: Callable[[Any], int]) -> Any:
-    """Plain data as JSON that tells the type; what is not plain stays here and goes by number.
+    """Plain data as JSON with its type; other objects stay here and are sent as a number.
 
     Args:
-        value: anything; of subclasses, such as named tuples and counters, the plain value goes.
-        keep: called with what stays here, gives its number.
+        value: anything; instances of subclasses, such as named tuples and counters, are sent as the plain value.
+        keep: called with an object that stays here, returns its number.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -47,7 +47,7 @@ def pack(value: Any, keep: Callable[[Any], int]) -> Any:
 
 
 def unpack(data: Any, get: Callable[[int], Any]) -> Any:
-    """The inverse of `pack`; `get` gives what goes by number."""
+    """The inverse of `pack`; `get` returns the object of a number."""
     if not isinstance(data, dict):
         return data
     ((kind, inner),) = data.items()
@@ -82,7 +82,7 @@ class Remote:
 
 
 def check(task: Mapping[str, Any], answers: Iterator[bytes], send: Callable[[bytes], Any]) -> None:
-    """Run tests on a program at the other end; whoever comes back from here has passed.
+    """Run tests on a program at the other end; returning means that it has passed.
 
     Args:
         task: `before`, code that the tests need; `names` of the program that they use; the `tests`.
@@ -113,26 +113,26 @@ def check(task: Mapping[str, Any], answers: Iterator[bytes], send: Callable[[byt
 def serve(source: str, requests: Iterable[bytes], send: Callable[[bytes], Any]) -> None:
     """Run a program and answer the tests' requests with plain values, until there are no more."""
     space: dict[str, Any] = {"__name__": "program"}
-    kept: list[Any] = []
+    objects: list[Any] = []
 
     def keep(value: Any) -> int:
-        kept.append(value)
-        return len(kept) - 1
+        objects.append(value)
+        return len(objects) - 1
 
     failure = _failure(lambda: exec(source, space))
     for line in requests:
         answer: list[Any] = []
-        request = unpack(json.loads(line), kept.__getitem__)
-        told = failure or _failure(lambda: answer.append(pack(_done(space, kept, *request), keep)))  # noqa: B023
-        send(json.dumps(told or answer).encode() + b"\n")
+        request = unpack(json.loads(line), objects.__getitem__)
+        outcome = failure or _failure(lambda: answer.append(pack(_done(space, objects, *request), keep)))  # noqa: B023
+        send(json.dumps(outcome or answer).encode() + b"\n")
 
 
-def _done(space: dict[str, Any], kept: list[Any], what: str, number: int | None, *more: Any) -> Any:
+def _done(space: dict[str, Any], objects: list[Any], what: str, number: int | None, *more: Any) -> Any:
     if number is None:
         return space[more[0]]
     if what == "call":
-        return kept[number](*more[0], **more[1])
-    return getattr(kept[number], more[0]) if what == "get" else setattr(kept[number], *more)
+        return objects[number](*more[0], **more[1])
+    return getattr(objects[number], more[0]) if what == "get" else setattr(objects[number], *more)
 
 
 def _failure(run: Callable[[], Any]) -> list[str]:

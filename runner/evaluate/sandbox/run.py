@@ -1,8 +1,8 @@
 """Run Python in a process of its own, with limits on time, memory, files and processes.
 
 `run_python` is for programs of our own making and bounds accidents: endless loops, runaway memory, stray files. It is
-no wall against code that means harm, which could read what the user can read and reach the network. What a model wrote
-goes to `run_untrusted`, which puts bubblewrap around it and refuses to run where there is none.
+no protection against malicious code, which could read what the user can read and reach the network. Programs written by
+a model go to `run_untrusted`, which runs them in bubblewrap or not at all.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class ProgramResult:
-    """What a run left: how it ended, its exit code, what it wrote, and its seconds.
+    """Result of a program: how it ended, its exit code, its output, and the seconds it took.
 
-    A code that is negative, or in bubblewrap over 128, tells the signal that ended it.
+    A code that is negative, or in bubblewrap over 128, is that of the signal that ended it.
     """
 
     status: Status
@@ -91,8 +91,8 @@ def run_untrusted(
     What it may do is set in `mixlaw.runner.evaluate.sandbox.jail`.
 
     It can read its own files, which cannot be written, and its output is kept; it has no network, no other process or
-    thread, no environment and no packages but the standard library. What it prints proves nothing: where a verdict is
-    wanted, see `mixlaw.runner.evaluate.sandbox.verdict`.
+    thread, no environment and no packages but the standard library. Its output proves nothing: for a verdict,
+    see `mixlaw.runner.evaluate.sandbox.verdict`.
 
     Args:
         code, seconds, memory, files: as for `run_python`.

@@ -1,4 +1,4 @@
-"""Whether a program that a model wrote passes its tests, told by a process that the program cannot reach."""
+"""Whether a program written by a model passes its tests, decided in a process that the program cannot reach."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _free(code: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a program passed; where not, why, in a line."""
+    """Whether a program passed, and if not, the reason in a line."""
 
     passed: bool
     reason: str = ""
@@ -95,10 +95,13 @@ def verdict(program: str, check: Check, seconds: float = SECONDS, memory: int = 
             for number in (to_read, to_write, from_read, from_write):
                 os.close(number)
         returned = wait(tests, seconds)
-        said = Path(name, "out").read_bytes(), Path(name, "err").read_text(encoding="utf-8", errors="replace")
-    if returned == 0 and said[0] == remote.PASSED:
+        out_bytes, err_text = (
+            Path(name, "out").read_bytes(),
+            Path(name, "err").read_text(encoding="utf-8", errors="replace"),
+        )
+    if returned == 0 and out_bytes == remote.PASSED:
         return Verdict(True)
-    return Verdict(False, "ran out of time" if returned is None else (said[1].strip().splitlines() or ["ended"])[-1])
+    return Verdict(False, "ran out of time" if returned is None else (err_text.strip().splitlines() or ["ended"])[-1])
 
 
 def _folder(folder: Path, name: str, text: str) -> Path:
@@ -109,10 +112,10 @@ def _folder(folder: Path, name: str, text: str) -> Path:
 
 
 def passing(programs: Sequence[str], checks: Sequence[Check], workers: int, seconds: float = SECONDS) -> list[Verdict]:
-    """Verdicts on many programs, so many at a time; the same program with the same tests is run once."""
+    """Verdicts on many programs, `workers` at a time; the same program with the same tests is run once."""
     from concurrent.futures import ThreadPoolExecutor
 
     pairs = list(zip(programs, checks, strict=True))
     with ThreadPoolExecutor(workers) as pool:
-        found = {pair: pool.submit(verdict, *pair, seconds) for pair in dict.fromkeys(pairs)}
-        return [found[pair].result() for pair in pairs]
+        futures = {pair: pool.submit(verdict, *pair, seconds) for pair in dict.fromkeys(pairs)}
+        return [futures[pair].result() for pair in pairs]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Demo(Printable):
-    """What the demo found: its proposal, and predicted against measured values for it and the best baseline.
+    """Result of the demo: its proposal, and predicted against measured values for it and the best baseline.
 
     Attributes:
         study: folder of the study.

@@ -72,7 +72,7 @@ def _modules() -> tuple[Module, ...]:
 
 def _paths() -> Iterator[tuple[str, Path]]:
     roots = [("python", standard_library())]
-    roots += [(name, found) for name in READ if (found := folder(LIBRARIES[name])) is not None]
+    roots += [(name, root) for name in READ if (root := folder(LIBRARIES[name])) is not None]
     for name, root in roots:
         for path in _python_files(root):
             yield f"{name} {version(name)} {path.relative_to(root).as_posix()}", path

@@ -56,7 +56,9 @@ def documents(documents: int = 5000, seed: int = 0) -> Iterator[Document]:
         fresh = [problem for problem in generate(rng, BATCH) if _is_new(problem, seen)]
         stale = 0 if fresh else stale + 1
         if stale > STALE:
-            raise InputError(f"only {made} different synthetic problems could be made, {documents} were asked for")
+            raise InputError(
+                f"only {made} different synthetic problems could be made of {documents}: lower the option documents"
+            )
         for problem, right in zip(fresh, verify(fresh), strict=True):
             if right and made < documents:
                 made += 1
@@ -105,13 +107,11 @@ def _comments(problem: SyntheticProblem) -> str:
 
 
 def _docstring(problem: SyntheticProblem) -> str:
-    last = problem.solution.rfind("\ndef ") + 1  # helpers stand before the function that is asked for
-    head, _, body = problem.solution[last:].partition(":\n")
-    head = problem.solution[:last] + head
-    told = _wrapped(f'"""{problem.statement}', "    ").rstrip()
-    ending = "" if "\n" not in told else "\n    "
+    head, _, body = problem.solution.partition(":\n")
+    statement = _wrapped(f'"""{problem.statement}', "    ").rstrip()
+    ending = "" if "\n" not in statement else "\n    "
     checks = "\n".join(problem.checks)
-    return f'{head}:\n{told}{ending}"""\n{body}\n\n{checks}\n'
+    return f'{head}:\n{statement}{ending}"""\n{body}\n\n{checks}\n'
 
 
 def _markdown(problem: SyntheticProblem) -> str:
