@@ -142,8 +142,8 @@ def test_nothing_that_a_repository_or_a_user_configures_changes_what_is_read(roo
         ("git:plain", "plain .* is no git repository: name one, or a glob"),
         ("git:empty", "git cannot read .*empty: fatal: Needed a single revision"),
         ("git:missing", "no file matches the source 'missing'"),
-        ("git:empty?branch=main", "unknown option 'branch': git: knows paths, max_bytes"),
-        ("git:empty?max_bytes=1e5", "sets max_bytes to '1e5': it takes a whole number"),
+        ("git:empty?branch=main", "unknown option 'branch': git:empty knows paths, max_bytes"),
+        ("git:empty?max_bytes=1e5", "sets max_bytes to '1e5': it must be a whole number"),
     ],
 )
 def test_a_wrong_repository_says_what_is_wrong(source: str, message: str, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_the_identity_of_a_local_dataset_changes_when_it_is_saved_again(root: Pa
         ("hf:saved?column=body", "has no column 'body': write column= one of text, id"),
         ("hf:saved?column=id", "the column 'id' holds 0 instead of text; name another"),
         ("hf:dict?split=dev", "has no split 'dev': write split= one of train, test"),
-        ("hf:lines?split=dev", "cannot be opened: Bad split: dev. Available splits: .*; mend id"),
+        ("hf:lines?split=dev", "cannot be opened: Bad split: dev. Available splits: .*; correct the id"),
         ("hf:lines?config=en", "cannot be opened: BuilderConfig 'en' not found"),
         ("hf:./nowhere", "names no folder below .* and no dataset of the hub"),
         ("hf:saved?subset=en", "unknown option 'subset': hf:saved knows split, column, config, data_dir, revision"),
@@ -136,4 +136,4 @@ def test_offline_the_error_says_so_and_what_to_do(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     (told,) = client(tmp_path, "hf:org/set", HF_HUB_OFFLINE="1")
     assert "offline mode is enabled" in told
-    assert told.endswith("mend the id, go online, or fetch the dataset and name its folder")
+    assert told.endswith("correct the id, go online, or fetch the dataset and name its folder")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 HELD_OUT_TOKENS = 24_576  # of each domain, spread evenly over its held-out documents
 
-#: Measures by the name under which they travel to the workers. A new kind is a file with a `Measure`, and an entry here.
+#: Measures by the name under which they travel to workers. A new kind is a file with a `Measure`, and an entry here.
 KINDS: Mapping[str, type[Measure]] = {kind.kind: kind for kind in (Items, Harness, Programs, Judged)}
 
 
