@@ -81,7 +81,7 @@ def test_a_repeated_row_counts_once_and_a_copy_under_another_name_is_said() -> N
     units = {"loss": "nats/token", "other": "bits/byte"}
     twice = understand(pl.concat([frame, frame[:2]]), units)
     assert (len(twice.records), twice.runs) == (RUNS, RUNS)
-    assert twice.warnings == ("2 rows are there twice and count once: row 61 repeats row 1; row 62 repeats row 2",)
+    assert twice.warnings == ("ignored 2 duplicate rows: row 61 repeats row 1; row 62 repeats row 2",)
     copy = frame[:1].with_columns(run=pl.lit("again"))
     assert understand(pl.concat([frame, copy]), units).warnings == (
         "1 rows repeat the numbers of another row under another name: row 1 and row 61",

@@ -186,7 +186,7 @@ percent = true
     one, two = understood(tmp_path, runs, mapping).records
     assert {task: m.value for task, m in one.values.items()} == {"ARC": pytest.approx(-0.035), "COPA": 0.1}
     assert (set(two.values), dict(two.noise), two.recipe.mixture["code"]) == ({"ARC"}, {"ARC": 0.02}, 0.5)
-    with pytest.raises(InputError, match="row 1: task 'ARC' of this run is there twice"):
+    with pytest.raises(InputError, match="row 1: task 'ARC' of this run occurs twice"):
         understood(tmp_path, runs + "2.8B,C4,0,ARC,1,\n", mapping)
 
 

@@ -131,6 +131,6 @@ def collect_rarely() -> None:
 
 
 def collect_as_usual() -> None:
-    """Back to Python's own pace, sparing what is loaded: for a process that goes on after its imports."""
+    """Back to Python's own pace, sparing loaded modules: for a process that lives on after its imports."""
     gc.freeze()
     gc.set_threshold(*_USUAL)

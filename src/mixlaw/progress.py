@@ -1,6 +1,6 @@
 """Progress: bars with an ETA in a terminal and in a notebook, a line now and then elsewhere.
 
-It goes to stderr, or into a cell's output while the work lasts; stdout stays free for results.
+It goes to stderr, or into a cell's output while the work lasts; stdout is for results.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
 
-Progress = Callable[[float, str], None]  # share done, 0..1, and what is being done
+Progress = Callable[[float, str], None]  # share done, 0..1, and the current step
 SILENCE = 15.0  # seconds between lines where there is no terminal
 BLINK = 0.2  # seconds between two pictures of a bar in a notebook
 
 
 @contextmanager
 def progress_or_bar(title: str, progress: Progress | None) -> Iterator[Progress]:
-    """Where work tells its share done: to whom the caller said, else to a bar where a person sits at a prompt."""
+    """Where work reports its progress: the caller's function, else a bar if a person sits at a prompt."""
     if progress is not None:
         yield progress
     elif at_prompt():
-        with progress_bar(title) as tell:
-            yield tell
+        with progress_bar(title) as report:
+            yield report
     else:
         yield lambda share, what: None
 
 
 def at_prompt() -> bool:
-    """Whether a person waits: in IPython, a notebook, or Python's own prompt."""
+    """Whether a person is waiting: in IPython, a notebook, or Python's own prompt."""
     return "get_ipython" in vars(builtins) or hasattr(sys, "ps1")
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
-    """A bar for work that tells its share done, 0..1, and what it is doing."""
+    """A progress bar; what is yielded takes the share done, 0..1, and the current step."""
     from rich import progress as rich_progress
     from rich.console import Console
 
@@ -52,12 +52,12 @@ def progress_bar(title: str) -> Iterator[Progress]:
         task = bar.add_task("", total=1.0, title=title)
         lines = _Lines(title)
 
-        def tell(share: float, what: str) -> None:
+        def report(share: float, what: str) -> None:
             bar.update(task, completed=share, description=what)
             if not console.is_terminal:
-                lines.tell(share, what)
+                lines.report(share, what)
 
-        yield tell
+        yield report
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def _cell(title: str) -> Iterator[Progress]:
     began, last = time.monotonic(), -1.0
     shown = display({"text/plain": ""}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
-    def tell(share: float, what: str) -> None:
+    def report(share: float, what: str) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last < BLINK and share < 1:
@@ -80,7 +80,7 @@ def _cell(title: str) -> Iterator[Progress]:
         shown.update({"text/html": bar, "text/plain": words}, raw=True)
 
     try:
-        yield tell
+        yield report
     finally:
         shown.update({"text/html": "", "text/plain": ""}, raw=True)
 
@@ -91,7 +91,7 @@ class _Lines:
     def __init__(self, title: str) -> None:
         self.title, self.began, self.last = title, time.monotonic(), time.monotonic()
 
-    def tell(self, share: float, what: str) -> None:
+    def report(self, share: float, what: str) -> None:
         """Print a line if the last one is long enough ago."""
         now = time.monotonic()
         if now - self.last > SILENCE:

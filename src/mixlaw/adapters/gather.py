@@ -16,7 +16,7 @@ from mixlaw.adapters.sheet import Sheet, together
 from mixlaw.adapters.tables import Source, Table, joined, read_source
 from mixlaw.errors import InputError
 
-FRAME = Path("data frame")  # stands for the name of a table that is no file
+FRAME = Path("data frame")  # in place of a path where the table is no file
 
 
 def gather(table: Table, mapping: Path | None = None, measured: bool = True) -> tuple[Sheet, TableMap]:
@@ -113,8 +113,8 @@ def _pivoted(source: Source, pivot: Pivot) -> Source:
     if keys.is_duplicated().any():
         row = int(keys.is_duplicated().arg_max() or 0)
         raise InputError(
-            f"{source.places[row]}: task {keys[pivot.task][row]!r} of this run is there twice; "
-            "keep one, or name its runs apart in pivot.by"
+            f"{source.places[row]}: task {keys[pivot.task][row]!r} of this run occurs twice; "
+            "keep one, or add the columns that distinguish its runs to pivot.by"
         )
     if pivot.noise and pivot.seeds:
         source = replace(source, frame=_of_means(source.frame, pivot.noise, pivot.seeds))
@@ -132,5 +132,5 @@ def _pivoted(source: Source, pivot: Pivot) -> Source:
 def _of_means(frame: pl.DataFrame, noise: str, seeds: str) -> pl.DataFrame:
     """The table with the noise of means over seeds in place of that of one seed."""
     if bad := [name for name in (noise, seeds) if not frame[name].dtype.is_numeric()]:
-        raise InputError(f"pivot: column {bad[0]!r} does not hold numbers alone; mend it, or take seeds out")
+        raise InputError(f"pivot: column {bad[0]!r} does not hold numbers only; fix it, or remove seeds")
     return frame.with_columns(pl.col(noise) / pl.col(seeds).sqrt())

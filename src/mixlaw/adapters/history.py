@@ -80,7 +80,7 @@ def _chart(frame: pl.DataFrame, values: Sequence[str], places: Sequence[str]) ->
 
 
 def _numbers(cells: pl.Series) -> pl.Series:
-    """Cells as numbers; what is not finite was not logged, or diverged, and is empty."""
+    """Cells as numbers; values that are not finite were not logged, or diverged, and are empty."""
     found = cells.cast(pl.Float64, strict=False)
     return found.set(~found.is_finite().fill_null(False), None)
 

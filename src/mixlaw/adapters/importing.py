@@ -13,10 +13,10 @@ import polars as pl
 
 from mixlaw.adapters.audit import audit
 from mixlaw.adapters.gather import gather
-from mixlaw.adapters.learn import learned, read_domains
+from mixlaw.adapters.learn import read_domains, updated_settings
 from mixlaw.adapters.lm_eval import add_results
 from mixlaw.adapters.mapping import scores
-from mixlaw.adapters.rows import axes, records, settle
+from mixlaw.adapters.rows import axes_of, drop_repeats, records
 from mixlaw.adapters.sheet import Sheet
 from mixlaw.adapters.tables import Table
 from mixlaw.errors import InputError
@@ -37,10 +37,10 @@ class Understood(Printable):
         tasks: name -> unit.
         params: smallest and largest model.
         tokens: fewest and most tokens of a row.
-        ignored: columns that mean nothing to mixlaw.
-        empty: cells of tasks that were not measured.
-        notes: what was done to the table on the way.
-        warnings: what makes rows hard to compare; nothing of it stopped the import.
+        ignored: columns that mixlaw does not use.
+        empty: number of cells without a measurement.
+        notes: changes and assumptions made on the way.
+        warnings: what makes rows hard to compare, though it did not stop the import.
     """
 
     records: tuple[Record, ...]
@@ -63,7 +63,7 @@ class Understood(Printable):
             f"{_counted(self.domains, 'domain')}: {_few(self.domains)}",
             f"{_counted(self.tasks, 'task')}: {_few([f'{task} [{unit}]' for task, unit in self.tasks.items()])}",
         ]
-        lines += [f"{self.empty} cells of tasks are empty: not measured"] if self.empty else []
+        lines += [f"{self.empty} empty cells: not measured"] if self.empty else []
         lines += [f"ignored columns: {_few(self.ignored)}"] if self.ignored else []
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes), *(f"warning: {w}" for w in self.warnings)])
 
@@ -105,27 +105,27 @@ def understand(table: pl.DataFrame | Sheet, units: Mapping[str, str], unit: str 
         InputError: a column is missing, or a value contradicts another or itself; names row and column.
     """
     sheet = table if isinstance(table, Sheet) else Sheet.plain(table)
-    found = axes(sheet)
+    axes = axes_of(sheet)
     if sheet.frame.is_empty():
         raise InputError("the table has no rows; give at least one run")
-    known = {task: _unit(task, units, sheet.units, unit) for task in found.tasks}
-    rows = records(sheet, found, known)
-    kept, warnings = settle(rows, sheet.places)
+    known = {task: _unit(task, units, sheet.units, unit) for task in axes.tasks}
+    rows = records(sheet, axes, known)
+    kept, warnings = drop_repeats(rows, sheet.places)
     kept_rows = [rows[row] for row in kept]
-    notes, doubts = audit(kept_rows, [sheet.places[row] for row in kept], sheet.labels_of(kept), known)
+    notes, comparability = audit(kept_rows, [sheet.places[row] for row in kept], sheet.labels_of(kept), known)
     sizes, tokens = [r.recipe.params for r in kept_rows], [r.recipe.tokens for r in kept_rows]
     return Understood(
         records=tuple(kept_rows),
         runs=len({r.run for r in kept_rows}),
-        phases=found.phases,
-        domains=found.domains,
+        phases=axes.phases,
+        domains=axes.domains,
         tasks={task: value.value for task, value in known.items()},
         params=(min(sizes), max(sizes)),
         tokens=(min(tokens), max(tokens)),
         ignored=sheet.ignored,
         empty=len(kept_rows) * len(known) - sum(len(r.values) for r in kept_rows),
         notes=(*sheet.notes, *notes),
-        warnings=(*sheet.warnings, *warnings, *doubts),
+        warnings=(*sheet.warnings, *warnings, *comparability),
     )
 
 
@@ -170,8 +170,10 @@ def store(
     Raises:
         InputError: a run is there already with other contents, or study.toml would become invalid. Nothing is written.
     """
-    told = {name: domains.get(name, {}) for name in understood.domains}
-    text = learned(folder / "study.toml", understood.records, understood.phases, told, understood.tasks, linked)
+    given = {name: domains.get(name, {}) for name in understood.domains}
+    text = updated_settings(
+        folder / "study.toml", understood.records, understood.phases, given, understood.tasks, linked
+    )
     runs = folder / "runs"
     files = {runs / record.key / "record.json": record for record in understood.records}
     fresh = {path: _text(record) for path, record in files.items() if not _there(path, record, folder)}
@@ -193,7 +195,7 @@ def _text(record: Record) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write one record, whole or not at all, with as few system calls as thousands of files want."""
+    """Write one record, whole or not at all, with few system calls, as there may be thousands."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
@@ -236,9 +238,9 @@ def import_into(
     sheet, mapped = gather(table, Path(mapping) if mapping else None)
     if results:
         sheet = add_results(sheet, [Path(result) for result in results], mapped.results)
-    told = {**sheet.domains, **(read_domains(Path(domains)) if domains else {})}
+    given = {**sheet.domains, **(read_domains(Path(domains)) if domains else {})}
     understood = understand(sheet, units, unit)
     known = read_settings(path).domains if path.exists() else {}
-    understood = replace(understood, notes=(*understood.notes, *_assumptions(understood, known, told)))
-    store(understood, folder, told, scores(mapped, understood.tasks))
+    understood = replace(understood, notes=(*understood.notes, *_assumptions(understood, known, given)))
+    store(understood, folder, given, scores(mapped, understood.tasks))
     return understood

@@ -15,7 +15,7 @@ from mixlaw.records import Record
 from mixlaw.settings import VERSION, read_settings, validate
 
 
-def learned(
+def updated_settings(
     path: Path,
     records: Sequence[Record],
     phases: Sequence[str],
@@ -42,8 +42,8 @@ def learned(
     document.setdefault("version", VERSION)
     document.setdefault("name", path.parent.resolve().name)
     known = document.setdefault("domains", tomlkit.table())
-    for name, told in domains.items():
-        entry = {"kind": Kind.TEXT.value, **known.get(name, {}), **told}
+    for name, given in domains.items():
+        entry = {"kind": Kind.TEXT.value, **known.get(name, {}), **given}
         if name not in known or dict(known[name]) != entry:
             table = tomlkit.inline_table()
             table.update(entry)

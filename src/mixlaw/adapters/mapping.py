@@ -1,7 +1,7 @@
 """The mapping file: which columns of a foreign table are its runs, sizes, phases, mixtures and tasks, in TOML.
 
 A value is a number (the same for every row), the name of a column, or `{ column, scale, over, offset, empty }`. A glob
-has stars; in a new name, a star stands for what the star of the glob matched. Of several globs the first that matches a
+has stars; in a new name, a star is what the star of the glob matched. Of several globs the first that matches a
 column has it. `docs/mappings` has one for each of six public tables.
 """
 
@@ -47,7 +47,7 @@ class TaskMap(_Strict):
         name: of the task; empty, that of the column.
         noise, stderr: columns with its standard deviation over seeds, and its standard error.
         scale, offset: value = cell * scale + offset.
-        link: of a score, the loss on the same task that it is predicted through; a star stands for that of the name.
+        link: of a score, the loss on the same task that it is predicted through; a star is that of the name.
         chance: of a score, that of guessing.
     """
 
@@ -211,7 +211,7 @@ def read_mapping(path: Path) -> list[TableMap]:
     try:
         return [TableMap.model_validate({**data, **table}) for table in tables or [{}]]
     except ValidationError as error:
-        raise InputError(f"{path}: {_sentence(error)}; mend the mapping") from error
+        raise InputError(f"{path}: {_sentence(error)}; fix the mapping") from error
 
 
 def _sentence(error: ValidationError) -> str:
@@ -238,13 +238,13 @@ def starred(pattern: str, found: Iterable[str]) -> str:
 
 def scores(mapping: TableMap, tasks: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Link and chance of each task for which the mapping has them, by the first name that fits."""
-    maps = {told.name or glob: told for glob, told in mapping.tasks.items() if isinstance(told, TaskMap)}
+    maps = {entry.name or glob: entry for glob, entry in mapping.tasks.items() if isinstance(entry, TaskMap)}
     names, found = list(tasks), {}
     for task in names:
-        told, parts = next(((t, p) for n, t in maps.items() if (p := captures(n, task)) is not None), (None, []))
-        if told is not None:
-            link = starred(told.link, parts) if told.link else None
-            known = {"link": link if link in names else None, "chance": told.chance}
+        entry, parts = next(((t, p) for n, t in maps.items() if (p := captures(n, task)) is not None), (None, []))
+        if entry is not None:
+            link = starred(entry.link, parts) if entry.link else None
+            known = {"link": link if link in names else None, "chance": entry.chance}
             found[task] = {key: value for key, value in known.items() if value is not None}
     return found
 
@@ -260,7 +260,7 @@ def claimed(globs: Mapping[str, Any], columns: Iterable[str], what: str) -> dict
     for glob in globs:
         hits = [(name, parts) for name in names if (parts := captures(glob, name)) is not None]
         if not hits:
-            raise InputError(f"{what} {glob!r} matches no column; there are {', '.join(names[:12])}: mend the mapping")
+            raise InputError(f"{what} {glob!r} matches no column; there are {', '.join(names[:12])}: fix the mapping")
         for name, parts in hits:
             found.setdefault(name, (glob, parts))
     return found

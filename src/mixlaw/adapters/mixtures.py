@@ -97,7 +97,7 @@ def _refuse_negative(mapped: Mapped, parts: Floats, columns: Sequence[str]) -> N
         row, column = negative[0]
         raise InputError(
             f"{mapped.source.places[row]}, column {columns[column]!r}: a share of {parts[row, column]:g} is negative; "
-            "mend the cell"
+            "correct the cell"
         )
 
 

@@ -38,12 +38,12 @@ class Axes:
         return tuple(dict.fromkeys(domain for _, domain in self.pairs.values()))
 
 
-def axes(sheet: Sheet) -> Axes:
+def axes_of(sheet: Sheet) -> Axes:
     """Phases, domains and tasks of a sheet.
 
     Raises:
-        InputError: a column that every table needs is missing, or one belongs to a task, domain or phase that is not
-            there.
+        InputError: a column that every table needs is missing, or one belongs to a task, domain or phase that does not
+            exist.
     """
     columns = sheet.frame.columns
     there = ", ".join([*columns, *sheet.ignored][:12])
@@ -55,33 +55,35 @@ def axes(sheet: Sheet) -> Axes:
     if not pairs or not tasks:
         what = "tokens:<phase>:<domain>" if not pairs else "metric:<task>"
         raise InputError(f"no column {what}; there are {there}: rename or add them, or give a --mapping")
-    found = Axes(pairs, tasks)
-    owners = {"lr_end": found.phases, "unique": found.domains, **dict.fromkeys(("noise", "stderr", "count"), tasks)}
+    axes = Axes(pairs, tasks)
+    owners = {"lr_end": axes.phases, "unique": axes.domains, **dict.fromkeys(("noise", "stderr", "count"), tasks)}
     for name in columns:
         kind, _, owner = name.partition(":")
         if name not in pairs and name.startswith(PREFIXES) and kind in owners and owner not in owners[kind]:
-            raise InputError(f"column {name!r} belongs to nothing: there is no {owner!r}; mend the name or remove it")
+            raise InputError(
+                f"column {name!r} refers to {owner!r}, which no tokens: or metric: column has; rename or remove it"
+            )
         if (kind == "tokens" and name not in pairs) or ":" in pairs.get(name, ("", ""))[1]:
             raise InputError(f"column {name!r} is not tokens:<phase>:<domain>; a name has no colon: rename it")
-    return found
+    return axes
 
 
-def records(sheet: Sheet, found: Axes, units: Mapping[str, Unit]) -> list[Record]:
+def records(sheet: Sheet, axes: Axes, units: Mapping[str, Unit]) -> list[Record]:
     """One record per row.
 
     Raises:
         InputError: a cell is not what it should be; names row and column.
     """
-    tokens = {column: sheet.column(column, low=0) for column in found.pairs}
-    ends = {phase: sheet.column(f"lr_end:{phase}", 0, 1) for phase in found.phases}
-    unique = {domain: sheet.column(f"unique:{domain}", low=1) for domain in found.domains}
+    tokens = {column: sheet.column(column, low=0) for column in axes.pairs}
+    ends = {phase: sheet.column(f"lr_end:{phase}", 0, 1) for phase in axes.phases}
+    unique = {domain: sheet.column(f"unique:{domain}", low=1) for domain in axes.domains}
     seeds, progress = sheet.column("seed", low=0), sheet.column("progress", 0, 1)
     recipes = [
-        _recipe(row, sheet.places[row], params, found, tokens, ends, unique, seeds[row])
+        _recipe(row, sheet.places[row], params, axes, tokens, ends, unique, seeds[row])
         for row, params in enumerate(_params(sheet))
     ]
-    values = _values(sheet, found.tasks, units)
-    noise = _by_row(sheet.frame.height, {task: sheet.column(f"noise:{task}", low=0) for task in found.tasks})
+    values = _values(sheet, axes.tasks, units)
+    noise = _by_row(sheet.frame.height, {task: sheet.column(f"noise:{task}", low=0) for task in axes.tasks})
     names = _names(sheet)
     return [
         Record(
@@ -105,18 +107,18 @@ def _names(sheet: Sheet) -> list[str]:
 
 
 def _params(sheet: Sheet) -> list[float]:
-    found = sheet.column("params", low=1)
-    for place, params in zip(sheet.places, found, strict=True):
+    cells = sheet.column("params", low=1)
+    for place, params in zip(sheet.places, cells, strict=True):
         if params is None:
             raise InputError(f"{place}, column {sheet.sources.get('params', 'params')!r}: the cell is empty; fill it")
-    return [params for params in found if params is not None]
+    return [params for params in cells if params is not None]
 
 
 def _recipe(
     row: int,
     place: str,
     params: float,
-    found: Axes,
+    axes: Axes,
     tokens: Mapping[str, Column],
     ends: Mapping[str, Column],
     unique: Mapping[str, Column],
@@ -124,7 +126,7 @@ def _recipe(
 ) -> tuple[Recipe, dict[str, dict[str, float]]]:
     """Recipe of a row, and tokens by phase and domain."""
     drawn: dict[str, dict[str, float]] = {}
-    for column, (phase, domain) in found.pairs.items():
+    for column, (phase, domain) in axes.pairs.items():
         if amount := tokens[column][row]:
             drawn.setdefault(phase, {})[domain] = amount
     if not drawn:
@@ -139,8 +141,8 @@ def _recipe(
     recipe = Recipe(round(params), tuple(phases), round(seed or 0), pool)
     if recipe.tokens * MOST_PARAMS < params:
         raise InputError(
-            f"{place}: {recipe.tokens:,} tokens in all for {recipe.params:,} params; give tokens, one by one: no "
-            "percent, no shares, no billions (a --mapping can scale, and take shares with a total)"
+            f"{place}: {recipe.tokens:,} tokens in all for {recipe.params:,} params; give absolute "
+            "token counts, not percentages, shares or billions (a --mapping can scale, and take shares of a total)"
         )
     return recipe, drawn
 
@@ -160,15 +162,15 @@ def _values(sheet: Sheet, tasks: Sequence[str], units: Mapping[str, Unit]) -> li
 
 
 def _plausible(sheet: Sheet, task: str, cells: Column, unit: Unit) -> None:
-    """Refuse a value that its unit cannot have."""
+    """Refuse a value that is impossible in its unit."""
     lower = unit.lower_is_better
     for place, value in zip(sheet.places, cells, strict=True):
         if value is None or (value > 0 if lower else value <= 1):
             continue
         column = sheet.sources.get(f"metric:{task}", f"metric:{task}")
         what = "above 0" if lower else "at most 1"
-        hint = "empty the cell if it was not measured" if lower else "give percent with scale = 0.01"
-        raise InputError(f"{place}, column {column!r}: {value:g} in {unit.value} must be {what}; mend it, or {hint}")
+        hint = "leave the cell empty if it was not measured" if lower else "give percent with scale = 0.01"
+        raise InputError(f"{place}, column {column!r}: {value:g} in {unit.value} must be {what}; fix it, or {hint}")
 
 
 def _by_row(height: int, columns: Mapping[str, Column]) -> list[dict[str, float]]:
@@ -180,45 +182,45 @@ def _by_row(height: int, columns: Mapping[str, Column]) -> list[dict[str, float]
     return rows
 
 
-def settle(found: Sequence[Record], places: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Rows to keep and what to warn of: the same checkpoint listed twice counts once.
+def drop_repeats(rows: Sequence[Record], places: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Indices of the rows to keep, and warnings: the same checkpoint listed twice counts once.
 
     Raises:
         InputError: rows of one run contradict each other; names them.
     """
     first: dict[tuple[str, float], int] = {}
     kept, repeated = [], []
-    for row, record in enumerate(found):
+    for row, record in enumerate(rows):
         before = first.setdefault((record.run, record.progress), row)
         if before == row:
             kept.append(row)
-        elif found[before] == record:
+        elif rows[before] == record:
             repeated.append(f"{places[row]} repeats {places[before]}")
         else:
             raise InputError(
                 f"{_rows(places[before], places[row])}: run {record.run!r} is listed 2 times at progress "
                 f"{record.progress:g} with different contents; keep one, or give repeated seeds names of their own"
             )
-    _agree([found[row] for row in kept], [places[row] for row in kept])
-    said = [f"{len(repeated)} rows are there twice and count once: {'; '.join(repeated[:3])}"] if repeated else []
-    return kept, said
+    _agree([rows[row] for row in kept], [places[row] for row in kept])
+    plural = "s" * (len(repeated) != 1)
+    return kept, [f"ignored {len(repeated)} duplicate row{plural}: {'; '.join(repeated[:3])}"] if repeated else []
 
 
 def _rows(one: str, other: str) -> str:
-    """Two places, shortly."""
+    """Two places, in short."""
     a, b = one.removeprefix("row "), other.removeprefix("row ")
     return f"rows [{a}, {b}]" if a.isdigit() and b.isdigit() else f"{one} and {other}"
 
 
-def _agree(found: Sequence[Record], places: Sequence[str]) -> None:
-    """Checkpoints of one run are of one size, and later ones have seen no fewer tokens."""
+def _agree(records: Sequence[Record], places: Sequence[str]) -> None:
+    """Check that checkpoints of a run have one size, and that later ones have seen no fewer tokens."""
     runs: dict[str, list[int]] = {}
-    for row, record in enumerate(found):
+    for row, record in enumerate(records):
         runs.setdefault(record.run, []).append(row)
     for run, rows in runs.items():
-        ordered = sorted(rows, key=lambda row: found[row].progress)
+        ordered = sorted(rows, key=lambda row: records[row].progress)
         for before, after in pairwise(ordered):
-            a, b = found[before].recipe, found[after].recipe
+            a, b = records[before].recipe, records[after].recipe
             where = _rows(places[before], places[after])
             if a.params != b.params:
                 raise InputError(
@@ -227,5 +229,5 @@ def _agree(found: Sequence[Record], places: Sequence[str]) -> None:
             if b.tokens < a.tokens:
                 raise InputError(
                     f"{where}, column 'progress': run {run!r} has {a.tokens:,} tokens at progress "
-                    f"{found[before].progress:g} and {b.tokens:,} at {found[after].progress:g}; mend one of them"
+                    f"{records[before].progress:g} and {b.tokens:,} at {records[after].progress:g}; correct one of them"
                 )

@@ -26,7 +26,7 @@ class Label:
 
     Attributes:
         name: what it is called.
-        cells: its value per row, None where nobody knows.
+        cells: its value per row, None where unknown.
         tasks: the tasks it belongs to; None, all of them.
     """
 
@@ -40,13 +40,13 @@ class Sheet:
     """A table in the contract's columns, and where it came from.
 
     Attributes:
-        frame: columns as in `mixlaw.records`, and `stderr:<task>`, `count:<task>` where an evaluation tells them.
+        frame: columns as in `mixlaw.records`, and `stderr:<task>`, `count:<task>` if the evaluation gives them.
         places: what to call each row in a message.
-        sources: column of the frame -> what its author called it, where the names differ.
-        units: task -> unit, where the source tells it.
-        domains: domain -> kind and unique tokens, where the source tells them.
+        sources: column of the frame -> its original name, where they differ.
+        units: task -> unit, if the source gives it.
+        domains: domain -> kind and unique tokens, if the source gives them.
         labels: what should not differ between rows.
-        notes: what was done to the table; warnings: what its author should look at.
+        notes: changes made to the table; warnings: what to check.
         rest: columns that mean nothing to mixlaw.
     """
 
@@ -132,9 +132,13 @@ def numbers(
         if number is None:
             continue
         if isinstance(number, str):
-            raise InputError(f"{place}, column {column!r}: {cell!r} is not a number; mend or empty the cell")
+            raise InputError(
+                f"{place}, column {column!r}: {cell!r} is not a number; correct the cell or leave it empty"
+            )
         if not (math.isfinite(number) and low <= number <= high):
-            raise InputError(f"{place}, column {column!r}: {cell} must be {_span(low, high)}; mend or empty the cell")
+            raise InputError(
+                f"{place}, column {column!r}: {cell} must be {_span(low, high)}; correct the cell or leave it empty"
+            )
     return [None if number is None else float(number) for number in found]
 
 
@@ -159,7 +163,7 @@ def _span(low: float, high: float) -> str:
 
 
 def together(sheets: Sequence[Sheet]) -> Sheet:
-    """Several sheets as one, a column that one of them lacks being empty there.
+    """Several sheets as one; a column that a sheet lacks is empty there.
 
     Raises:
         InputError: they disagree on the unit of a task or on a domain.

@@ -65,7 +65,7 @@ def unfold(frame: pl.DataFrame, places: Sequence[str]) -> Unfolded | None:
 
 
 def _finish(frame: pl.DataFrame, state: str, identity: str, how: str) -> Unfolded:
-    """Drop what is about the page, empty what is not a number, mark the runs that ended as they should."""
+    """Drop columns about the page, empty cells that are no numbers, mark the runs that finished."""
     notes = [f"an export of Weights & Biases, as {how} writes it"]
     warnings = []
     if identity in frame.columns and frame["run"].n_unique() < frame.height:

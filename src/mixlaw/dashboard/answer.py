@@ -76,8 +76,8 @@ class Answer:
 
     def rows(self) -> Rows:
         """Cells of the table of predictions."""
-        told = [f"gain of {name}, {self.here.unit}" for name in self.both]
-        rows = [["task", "unit", *self.recipes, *told]]
+        gains = [f"gain of {name}, {self.here.unit}" for name in self.both]
+        rows = [["task", "unit", *self.recipes, *gains]]
         for i, base in enumerate(self.here.forecasts):
             values = [_text(one.forecasts[i]) for one in self.recipes.values()]
             rows.append([base.task, base.unit, *values, *(one.gains[base.task].text() for one in self.both.values())])

@@ -1,4 +1,4 @@
-"""The server behind the page: on this machine alone unless told otherwise."""
+"""The server behind the page; by default it listens to this machine only."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mixlaw.printable import Printable
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
 
-#: Names under which a browser on this machine may ask; any other one has been led here by somebody else's page.
+#: Names under which a browser on this machine may ask; any other name comes from a foreign page.
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
 @dataclass(frozen=True)
 class Listening(Printable):
-    """Where a dashboard is to be found."""
+    """The address of a dashboard."""
 
     address: str
 

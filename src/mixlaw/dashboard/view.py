@@ -110,11 +110,11 @@ class View:
 
     @property
     def question(self) -> str:
-        """What the best recipe depends on, as text: all but how it is drawn and what is at hand."""
+        """All that the best recipe depends on, as text: not the current recipe, nor how it is drawn."""
         return replace(self, task="", plane=(), recipe=None, pinned=None).query()
 
     def query(self, default: View | None = None) -> str:
-        """The query of the address that leads back to this view; what is as in `default` is left out."""
+        """The URL query of this view; fields as in `default` are left out."""
         parts = [f"{name}={quote(text, safe=',:')}" for name, text in self._texts(default).items()]
         return f"?{'&'.join(parts)}" if parts else ""
 

@@ -48,7 +48,7 @@ class Opened:
 
     @cached_property
     def view(self) -> View:
-        """Where the sliders stand at first."""
+        """Initial positions of the sliders."""
         return View.of(self.target, self.goal, self.surfaces.tasks, [d.name for d in self.domains])
 
     @cached_property
@@ -133,7 +133,7 @@ class Watched:
         """The study as it is; read only where its files have changed.
 
         Raises:
-            InputError: what is wrong with it.
+            InputError: it is wrong or damaged.
         """
         with self._lock:
             stamp = stamp_of(self.path)

@@ -1,4 +1,4 @@
-"""What a trainer has to be told about one phase: where each domain lies, and its share in the trainer's unit."""
+"""What a trainer needs to know about one phase: the path of each domain, and its share in the trainer's unit."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Source:
     Attributes:
         share: of the phase's tokens.
         path: where it lies: a file, a glob, a prefix or a hub id, as the trainer wants it.
-        unique_tokens: different tokens there are, None where nobody knows.
-        tokens_per_document: mean length, None where nobody knows.
+        unique_tokens: number of different tokens, None if unknown.
+        tokens_per_document: mean length, None if unknown.
     """
 
     name: str
@@ -96,7 +96,7 @@ def blends(
     """The phases of a recipe, in order.
 
     Args:
-        recipe: what is to be trained.
+        recipe: the recipe to train.
         paths: domain -> where it lies; a domain without one gets `data/<domain>`.
         unique: domain -> unique tokens, where known.
         lengths: domain -> tokens per document, where known.

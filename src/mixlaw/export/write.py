@@ -1,4 +1,4 @@
-"""Write a recipe of a study for trainers: a folder per trainer, a file per phase, and a page that says what is what."""
+"""Write a recipe of a study for trainers: a folder per trainer, a file per phase, and a README."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Exported(Printable):
     """What was written, and for which trainers that was not possible.
 
     Attributes:
-        recipe: what is to be trained.
+        recipe: the recipe to train.
         folder: where the files are.
         files: trainer -> files, a phase each, in order.
         left_out: trainer -> why it has none.
-        placed: domains whose place is not known to every trainer: `data/<domain>` stands there.
+        placed: domains whose path is unknown for some trainer; `data/<domain>` is written instead.
     """
 
     recipe: Recipe
@@ -57,8 +57,8 @@ class Exported(Printable):
         lines += [f"  {name:<{wide}}  left out: {why}" for name, why in self.left_out.items()]
         if self.placed:
             lines.append(
-                f"paths are not known for {', '.join(self.placed)}: data/<domain> stands in their place; give --paths "
-                "a file with [paths]"
+                f"no paths given for {', '.join(self.placed)}: wrote data/<domain> instead; set them with "
+                "--paths, a TOML file with [paths]"
             )
         return "\n".join(lines)
 
@@ -116,7 +116,7 @@ def _given(paths: Path | None, study: Folder) -> dict[str, dict[str, Any]]:
     try:
         data = tomllib.loads(paths.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{paths} cannot be read as TOML: {error}; mend it") from error
+        raise InputError(f"{paths} is not TOML: {error}; fix it") from error
     for table, entries in data.items():
         if table not in TABLES or not isinstance(entries, dict):
             raise InputError(f"{paths}: unknown key {table!r}; there are the tables {' and '.join(TABLES)}")
@@ -132,7 +132,7 @@ _WANTED = {"paths": "text", "tokens_per_document": "positive number"}
 
 
 def _sources(study: Folder) -> dict[str, str]:
-    """Files of text that domains of the study are read from, where the text stands in the field `text`."""
+    """Files of text that domains of the study are read from, whose text is in the field `text`."""
     plain = {n: d.source for n, d in study.settings.domains.items() if d.source and not set(":#") & set(d.source)}
     return {name: str((study.path / source).resolve()) for name, source in plain.items()}
 

@@ -41,7 +41,7 @@ from mixlaw.report.front import front_part
 from mixlaw.report.page import HoverTexts, bullets, page, plot, section, table, words
 
 MOST_TASKS = 12  # with plots of their own: more would make the page too large to attach
-MOST_SEGMENTS = 300  # that can be told apart in a plot
+MOST_SEGMENTS = 300  # that can be distinguished in a plot
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,8 +256,8 @@ def _sizes(
     figures = ((task, extrapolation(data.surfaces, task, recipes, data.domains, measured.get(task))) for task in tasks)
     plots = (plot(figure, f"{task} over size", texts) for task, figure in figures)
     note = (
-        "Lines scale a recipe to other sizes at its own tokens per parameter; intervals at the target stand side by "
-        "side. Dots: all measured runs, of any mixture."
+        "Lines scale a recipe to other sizes at its own tokens per parameter; intervals at the target are side "
+        "by side. Dots: all measured runs, of any mixture."
     )
     return f"<p>{note}</p>{_grid(plots, data.surfaces, tasks, 'extrapolation')}"
 

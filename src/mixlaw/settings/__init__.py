@@ -28,7 +28,7 @@ VERSION = 1  # of the study folder
 
 
 class TrainedSettings(Strict):
-    """A phase that is over, or goes on; without a mixture nobody knows what it was trained on."""
+    """A phase that is finished, or under way; without a mixture its data are unknown."""
 
     phase: str
     tokens: Tokens
@@ -41,7 +41,7 @@ class TargetSettings(Limits):
     """The target as study.toml writes it: its limits, and what only a study knows.
 
     Either params and tokens, or flops and sizes: then the size is free within them. What gains are measured in, and
-    whether the worst task counts instead of the weighted mean, stand here, too.
+    whether the worst task counts instead of the weighted mean, are set here, too.
     """
 
     params: str | int | None = None
@@ -109,13 +109,13 @@ class Settings(Strict):
 
     @model_validator(mode="after")
     def _tasks_refer(self) -> Settings:
-        units = {task: Unit.parse(told.unit, task) for task, told in self.tasks.items()}
+        units = {task: Unit.parse(settings.unit, task) for task, settings in self.tasks.items()}
         losses = [task for task, unit in units.items() if unit.lower_is_better]
-        for task, told in self.tasks.items():
-            if units[task].lower_is_better and (told.link or told.chance is not None):
-                raise ValueError(f"tasks.{task}: link and chance belong to a score, its unit is {told.unit}")
-            if told.link is not None:
-                _known(f"tasks.{task}.link", [told.link], losses, "loss")
+        for task, settings in self.tasks.items():
+            if units[task].lower_is_better and (settings.link or settings.chance is not None):
+                raise ValueError(f"tasks.{task}: link and chance belong to a score, its unit is {settings.unit}")
+            if settings.link is not None:
+                _known(f"tasks.{task}.link", [settings.link], losses, "loss")
         for name, group in self.groups.items() if self.tasks else ():
             _known(f"groups.{name}", group, self.tasks, "task")
         return self
@@ -133,7 +133,7 @@ class Settings(Strict):
         names = [phase.name for phase in self.phases]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise ValueError(f"phases: {twice[0]!r} stands there twice; give a returning phase another name")
+            raise ValueError(f"phases: {twice[0]!r} occurs twice; give a returning phase another name")
         if self.phases and abs(sum(p.share for p in self.phases) - 1) > 1e-6:
             raise ValueError(f"phases: the shares must sum to 1, got {sum(p.share for p in self.phases):g}")
         if self.training.simulate_epochs and self.target is None:
@@ -183,15 +183,15 @@ class Settings(Strict):
 
     def units(self) -> dict[str, str]:
         """Unit of each task."""
-        return {task: told.unit for task, told in self.tasks.items()}
+        return {task: settings.unit for task, settings in self.tasks.items()}
 
     def links(self) -> dict[str, str]:
         """Score -> the loss that it is predicted through."""
-        return {task: told.link for task, told in self.tasks.items() if told.link is not None}
+        return {task: settings.link for task, settings in self.tasks.items() if settings.link is not None}
 
     def chance(self) -> dict[str, float]:
         """Score of guessing, where it is known."""
-        return {task: told.chance for task, told in self.tasks.items() if told.chance is not None}
+        return {task: settings.chance for task, settings in self.tasks.items() if settings.chance is not None}
 
     def domain_values(self, counted: Mapping[str, int] | None = None) -> list[Domain]:
         """Domains with their unique tokens: as written in study.toml, else as counted in the shards.
@@ -312,7 +312,7 @@ def _sentence(error: ValidationError) -> str:
     if not key:
         return message + more
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; take it out or mend its spelling{more}"
+        return f"unknown key {key!r}; remove it or fix its spelling{more}"
     if first["type"] == "missing":
         return f"{key} is missing; add it{more}"
     if (

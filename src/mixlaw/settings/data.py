@@ -15,7 +15,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
 def parse_tokens(value: Any) -> Any:
-    """Tokens from `"20B"`, with K, M, B or T behind the number; what is no text stays as it is."""
+    """Tokens from `"20B"`, with K, M, B or T behind the number; other values are returned as they are."""
     if not isinstance(value, str):
         return value
     match = _COUNT.fullmatch(value.strip().replace("_", ""))

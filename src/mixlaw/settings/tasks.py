@@ -61,7 +61,7 @@ class TaskSettings(Strict):
     """A task; a text in its place is its unit.
 
     Attributes:
-        unit: bits/byte, nats/token, accuracy, choice-prob, pass@1 or win-rate; it tells which direction is better.
+        unit: bits/byte, nats/token, accuracy, choice-prob, pass@1 or win-rate; it says which direction is better.
         link: of a score, the loss on the same task that it is predicted through, in place of its own fit.
         chance: of a score, that of guessing.
         items, harness, programs, judge: what measures it, where it is not what the data folder has under its name:
@@ -103,21 +103,21 @@ class TaskSettings(Strict):
             return {"kind": "items", "items": self.items, "unit": self.unit}
         if self.harness is not None:
             return {"kind": "harness", "unit": self.unit, **self.harness.model_dump()}
-        told = self.programs or self.judge
-        return None if told is None else {"kind": "programs" if self.programs else "judge", **told.model_dump()}
+        measure = self.programs or self.judge
+        return None if measure is None else {"kind": "programs" if self.programs else "judge", **measure.model_dump()}
 
 
 def expanded(value: Any) -> Any:
     """The content of study.toml with units written out as tables, and tasks and groups of the suites added.
 
-    What stands there by itself goes before the suite's task of that name; groups are the suite's where there are none.
+    A task of study.toml replaces the suite's task of that name; groups are the suite's if there are none.
     """
     if not isinstance(value, Mapping):
         return value
     tasks, groups = value.get("tasks", {}), value.get("groups")
     if not isinstance(tasks, Mapping):
         return value
-    written = {name: {"unit": told} if isinstance(told, str) else told for name, told in tasks.items()}
+    written = {name: {"unit": task} if isinstance(task, str) else task for name, task in tasks.items()}
     known = [SUITES[name] for name in value.get("suites", ()) if name in SUITES]
     for more, named in known:
         written = {**written, **{name: dict(task) for name, task in more.items() if name not in written}}

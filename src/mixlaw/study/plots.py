@@ -32,14 +32,14 @@ CORNERS = 3  # of a triangle
 
 @dataclass(frozen=True)
 class Plots(Printable):
-    """What there is to draw of a study; a task that is not named is the first one.
+    """The plots of a study; without a task, the first one is drawn.
 
-    Where a recipe may be named, it is a recipe, its file, the name of a run or the id of a proposal; the last proposal
-    where none is, or the largest measured run before there is one.
+    A recipe may be given as itself, its file, the name of a run or the id of a proposal; by default it is the last
+    proposal, or the largest measured run before there is one.
 
     Attributes:
         study: whose results are drawn.
-        mode: `light` or `dark`, the page that figures will stand on.
+        mode: `light` or `dark`, the background of the page.
     """
 
     study: Folder
@@ -124,7 +124,7 @@ class Plots(Printable):
         )
 
     def worth(self, recipe: RecipeLike | None = None) -> go.Figure:
-        """What one more point of each domain in each phase is worth to each task, as a heat map."""
+        """Change of each task per extra point of each domain in each phase, as a heat map."""
         return self._themed(plots.worth(what_if(self.study, self._recipe(recipe)).points))
 
     # --- how well it is known ----------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class Plots(Printable):
         return self._themed(plots.residuals(plots.checked(self._surfaces, self._task(task))))
 
     def calibration(self) -> go.Figure:
-        """How often measured values lie inside intervals of every width, a line per task."""
+        """Observed against nominal coverage of intervals, a line per task."""
         return self._themed(plots.calibration([plots.checked(self._surfaces, task) for task in self._surfaces.tasks]))
 
     # --- what to train -----------------------------------------------------------------------------------------------
@@ -157,13 +157,13 @@ class Plots(Printable):
         return self._themed(plots.comparison(proposal.forecasts, proposal.against, measured, proposal.recipes))
 
     def spread(self) -> go.Figure:
-        """Where the best share of each domain lies in 90 % of the worlds that the data allow, a panel per phase."""
+        """90 % range of the best share of each domain over posterior samples, a panel per phase."""
         proposal = self._proposal()
         free = proposal.free.recipe if proposal.free else None
         return self._themed(plots.spread(proposal.recipe, proposal.spread, self.study.domains_or_unlimited, free))
 
     def flat_directions(self) -> go.Figure:
-        """Ranges of shares and lengths in which the last proposal loses nothing that the data can tell."""
+        """Ranges of shares and lengths that are statistically equivalent to the last proposal."""
         return self._themed(plots.flat_directions(self._proposal().flat))
 
     def over_sizes(self) -> go.Figure:
@@ -171,7 +171,7 @@ class Plots(Printable):
         return self._themed(plots.over_sizes(self._proposal().way))
 
     def front(self, front: Front | None = None) -> go.Figure:
-        """The Pareto front between the first two groups of tasks; searched for where none is given.
+        """The Pareto front between the first two groups of tasks; computed if not given.
 
         Raises:
             InputError: the study has no groups of tasks.
@@ -182,7 +182,7 @@ class Plots(Printable):
         return self._themed(front_figure(front or pareto(self.study), proposal))
 
     def value_of_runs(self, suggestion: Suggestion | float) -> go.Figure:
-        """What suggested runs are expected to win back against what they cost.
+        """Expected gain of suggested runs against their cost.
 
         Args:
             suggestion: what `study.suggest` returned; or a budget in FLOPs to ask it for.
@@ -206,10 +206,10 @@ class Plots(Printable):
         """
         from mixlaw.report.evidence import nodes
 
-        found = nodes(self.study)
-        if not found:
-            raise InputError("the study trains nothing itself, so there are no segments to draw")
-        return self._themed(plots.segment_tree(found))
+        segments = nodes(self.study)
+        if not segments:
+            raise InputError("the study trains nothing itself, so there are no segments to plot")
+        return self._themed(plots.segment_tree(segments))
 
     def losses(self, runs: Sequence[str] = ()) -> go.Figure:
         """Training loss against tokens, as logged in runs/*.training.jsonl; of all runs, or of those named.
@@ -219,13 +219,13 @@ class Plots(Printable):
         """
         from mixlaw.report.evidence import curves
 
-        found = curves(self.study, runs)
-        if not found:
+        logged = curves(self.study, runs)
+        if not logged:
             what = f"of {', '.join(runs)} " if runs else ""
             raise InputError(f"{self.study.runs} has no training log {what}to draw; `mixlaw run` writes them")
-        return self._themed(plots.losses(found))
+        return self._themed(plots.losses(logged))
 
-    # --- what they share ---------------------------------------------------------------------------------------------
+    # --- shared ---------------------------------------------------------------------------------------------
 
     def _themed(self, figure: go.Figure) -> go.Figure:
         return themed(figure, self.mode)
@@ -246,10 +246,10 @@ class Plots(Printable):
     def _proposal(self) -> Proposal:
         proposals = self.study.proposals()
         if not proposals:
-            raise InputError("there is no proposal to draw yet; run `mixlaw propose`")
+            raise InputError("there is no proposal to plot yet; run `mixlaw propose`")
         return proposals[-1]
 
     def _has_code(self) -> None:
         kinds = {domain.kind.is_code for domain in self.study.domains_or_unlimited}
         if len(kinds) < 2:
-            raise InputError("the study has only code or only text, so there is no code share to move; use ternary")
+            raise InputError("the study has only code or only text, so there is no code share to vary; use ternary")

@@ -1,4 +1,4 @@
-"""How a study prints itself: how far it is and what comes next, then what it holds; nothing is computed for it."""
+"""How a study prints itself: its state and the next step, then its content; nothing is computed for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mixlaw.folder import Folder
 
 
 def text(study: Folder) -> str:
-    """One sentence on where the study stands, then a row for each thing it has; a damaged one says what is wrong."""
+    """One sentence on the state of the study, then a row for each of its parts; of a damaged one, the error."""
     try:
         head, rows = f"study {study.settings.name}: {state(study)}", _rows(study)
     except InputError as error:
@@ -25,7 +25,7 @@ def state(study: Folder) -> str:
     if not measured:
         ready = study.has_data
         own = "run() trains its recipes" if ready else "prepare() makes its data, then run() trains its recipes"
-        return f"nothing is measured yet; {own}, `mixlaw import` brings runs of your own"
+        return f"nothing is measured yet; {own}, import_runs() takes runs of your own"
     if not fitted:
         return f"{done}; next: fit()"
     late = f", {measured - fitted} of them not in the fit" if measured > fitted else ""
@@ -51,19 +51,19 @@ def _rows(study: Folder) -> list[tuple[str, str]]:
     units: dict[str, list[str]] = {}
     for task, unit in study.units.items():
         units.setdefault(unit, []).append(task)
-    wanted = str(study.target()) if settings.target else "none"
+    target = str(study.target()) if settings.target else "none"
     return [
         ("folder", str(study.path)),
         ("domains", ", ".join(sizes)),
         ("tasks", "; ".join(f"{', '.join(tasks)} in {unit}" for unit, tasks in units.items()) or "none"),
         ("phases", ", ".join(phase.name for phase in settings.phases)),
-        ("target", wanted),
+        ("target", target),
         *([("proposal", proposals[-1].sentence)] if proposals else []),
     ]
 
 
 def _tokens(count: float | None) -> str:
-    return "unique tokens not known" if count is None else f"{count:,.0f} unique tokens"
+    return "unique tokens unknown" if count is None else f"{count:,.0f} unique tokens"
 
 
 def _count(number: int, what: str) -> str:

@@ -109,13 +109,13 @@
   window.dash_clientside = Object.assign({}, window.dash_clientside, {mixlaw: {
     say(value, drag, id, most) {
       const box = field(id.name);
-      const told = window.dash_clientside.callback_context.triggered.map(t => t.prop_id.split('.').pop());
-      const moving = told.includes('drag_value');
+      const changed = window.dash_clientside.callback_context.triggered.map(t => t.prop_id.split('.').pop());
+      const moving = changed.includes('drag_value');
       const now = moving && drag !== undefined && drag !== null ? drag : value;
       if (!box || now === undefined || now === null) return none();
       const text = forms[box.dataset.kind](now, most, Number(box.dataset.usual));
       each(box, Array.isArray(now) ? now : text);
-      if (told.includes('value')) document.getElementById('state').textContent = 'redrawing …';
+      if (changed.includes('value')) document.getElementById('state').textContent = 'redrawing …';
       return text;
     },
     asked(payload) {  // moves are numbered here: requests may overtake each other on the way to the server
