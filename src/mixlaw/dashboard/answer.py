@@ -20,8 +20,8 @@ from mixlaw.plots.responses import plain_response
 from mixlaw.plots.style import Plain, count
 from mixlaw.printable import Rows
 
-#: Of the landscape: points on a side, and worlds whose optima are shown; few, as it is drawn at every move.
-POINTS, WORLDS = 11, 16
+#: Of the landscape: points on a side, and posterior samples whose optima are shown; few, as it is drawn at every move.
+POINTS, SAMPLES = 11, 16
 HERE, PINNED = PROPOSAL, "pinned"
 
 
@@ -135,7 +135,7 @@ def landscape(study: Opened, view: View) -> Plain | None:
     coded = {d.kind.is_code for d in domains}
     if len(coded) == 2 and len(view.plane) == 2:
         across, up = view.plane
-        figure = plain_two_phases(surfaces, task, recipe, (across, up), domains, POINTS, WORLDS)
+        figure = plain_two_phases(surfaces, task, recipe, (across, up), domains, POINTS, SAMPLES)
         figure["layout"] |= {"title": {"text": ""}, "margin": {"t": 12}}
         return figure
     if len(coded) == 2:

@@ -73,7 +73,7 @@ def import_runs(
 
 
 class Study(Folder, Printable):
-    """A study on disk; every verb reads what is there and writes whole files, so many processes may share one.
+    """A study on disk; every verb reads files anew and writes whole ones, so several processes may share it.
 
     Attributes:
         path: its folder.
