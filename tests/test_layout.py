@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "mixlaw"
@@ -206,3 +208,17 @@ def test_errors_name_the_extras_that_there_are() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     texts = (path.read_text(encoding="utf-8") for path in MODULES)
     assert {name for text in texts for name in re.findall(r"pip install [\"']mixlaw\[(\w+)\]", text)} == set(extras)
+
+
+def test_constraints_name_a_version_of_everything_that_is_asked_for() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, groups = settings["project"], settings["dependency-groups"]
+    lists = (project["dependencies"], *project["optional-dependencies"].values(), groups["dev"], groups["docs"])
+    asked = [Requirement(line) for one in lists for line in one if not line.startswith("setuptools")]
+    pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[1:]]
+    versions = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
+    assert versions.pop("torch") == next(str(one.specifier) for one in asked if one.name == "torch")
+    wrong = [
+        str(one) for one in asked if one.name != "torch" and versions[canonicalize_name(one.name)] not in one.specifier
+    ]
+    assert not wrong
