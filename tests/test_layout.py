@@ -214,11 +214,10 @@ def test_constraints_name_a_version_of_everything_that_is_asked_for() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project, groups = settings["project"], settings["dependency-groups"]
     lists = (project["dependencies"], *project["optional-dependencies"].values(), groups["dev"], groups["docs"])
-    asked = [Requirement(line) for one in lists for line in one if not line.startswith("setuptools")]
-    pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[1:]]
+    asked = {canonicalize_name(one.name): one for lines in lists for one in map(Requirement, lines)}
+    del asked[canonicalize_name("setuptools")]  # the one that builds, which every environment has
+    pins = map(Requirement, (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[1:])
     versions = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
-    assert versions.pop("torch") == next(str(one.specifier) for one in asked if one.name == "torch")
-    wrong = [
-        str(one) for one in asked if one.name != "torch" and versions[canonicalize_name(one.name)] not in one.specifier
-    ]
-    assert not wrong
+    torch = canonicalize_name("torch")
+    assert versions[torch] == str(asked.pop(torch).specifier)
+    assert not {name for name, one in asked.items() if versions[name] not in one.specifier}
