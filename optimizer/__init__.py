@@ -1,4 +1,4 @@
-"""Surfaces in, recipes out: constraints, baselines, proposals, their verification, and simulated worlds."""
+"""Surfaces in, recipes out: targets, baselines, proposals, their verification, and the next runs."""
 
 if __name__ == "optimizer":
     raise ImportError("import mixlaw.optimizer, not optimizer")

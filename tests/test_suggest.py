@@ -170,7 +170,7 @@ def test_where_the_target_is_small_it_says_that_more_runs_do_not_pay(
     small = suggest(world, TARGET.changed(params=24_000, tokens=480_000), DOMAINS, proxies, budget=9 * SMALL, count=8)
     large = suggest(world, TARGET.changed(params=94_000_000), DOMAINS, proxies, budget=9 * SMALL, count=8)
     assert (small.pays, large.pays) == (False, True)
-    assert "does not pay" in small.sentence
+    assert "Not worth it" in small.sentence
 
 
 def test_what_is_queued_is_not_suggested_again(world: World, measured: tuple[Recipe, ...], found: Suggestion) -> None:

@@ -24,7 +24,7 @@ from mixlaw.recipe import Domain, Recipe
 
 POINT = 0.01  # share of a recipe's tokens
 LEAST = 1e-6  # of a point that the others of a phase must have to give
-WIDE = 6  # tasks that stand beside each other in a printed table
+WIDE = 6  # tasks side by side in a printed table
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,11 @@ def what_if(
         posterior: fitted surfaces.
         recipe: any recipe of phases and domains that the surfaces know.
         domains: with the unique tokens there are.
-        baseline: what gains refer to, in the same worlds.
+        baseline: what gains refer to, in the same draws.
         against: its name.
         goal: what gains are measured in, and which tasks count in the total; all in percent of loss where None.
         selected: of a proposed recipe, those that halves of the draws have selected, see `Proposal.selected`.
-        draws: worlds behind the intervals.
+        draws: draws behind the intervals.
 
     Raises:
         InputError: a phase or domain that was never measured.
@@ -183,7 +183,7 @@ def _gain(posterior: Posterior, utility: Utility, design: Design, draws: int) ->
 
 
 def _points(posterior: Posterior, design: Design, draws: int) -> Iterator[Worthwhile]:
-    """Differences that a point makes in every world."""
+    """Differences that a point makes in every draw."""
     moves, points, names = _moves(design)
     rows = replace(
         design.select([0] * (1 + len(names))), tokens=torch.cat([design.tokens, (design.tokens + moves).clamp_min(0)])

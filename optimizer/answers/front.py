@@ -210,7 +210,7 @@ def gradient_optima(objective: Objective, weights: Tensor, starts: Points, evalu
 
 
 def _lattice(groups: int, most: int) -> Tensor:
-    """Weights of groups with equal steps between them, at most so many of them, (L, G)."""
+    """Weights of groups with equal steps between them, at most `most` of them, (L, G)."""
     steps = 1
     while len(_compositions(groups, steps + 1)) <= max(most, groups) and steps < 20:
         steps += 1
@@ -235,7 +235,7 @@ def leading(values: Floats) -> list[int]:
 def compromises(
     found: Sequence[tuple[Objective, Points]], weights: Tensor, names: Sequence[str]
 ) -> Iterator[Compromise]:
-    """The recipes that lead, as whole recipes in all worlds, no more of them than a person can look at.
+    """The recipes that lead, as whole recipes in all draws, no more of them than a person can look at.
 
     Raises:
         Infeasible: no recipe that was tried keeps the guard.

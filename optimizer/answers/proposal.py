@@ -33,8 +33,10 @@ class Flat:
 
     def __str__(self) -> str:
         if self.what == "length":
-            return f"`{self.phase}` may take anything from {self.low:.0%} to {self.high:.0%} of the tokens"
-        return f"anything from {self.low:.0%} to {self.high:.0%} {self.what} in `{self.phase}` is within noise"
+            return f"{self.phase}: any length from {self.low:.0%} to {self.high:.0%} is statistically equivalent"
+        return (
+            f"{self.what} in {self.phase}: any share from {self.low:.0%} to {self.high:.0%} is statistically equivalent"
+        )
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,14 @@ class Proposal(Printable):
         sentence: the one that matters.
         against: the best baseline, which gains refer to.
         unit: of gains.
-        gain: what the gains over it are worth together, cross-fitted: in worlds that did not choose the recipe.
-        plain: the same in the worlds that chose it, flattered by the search.
+        gain: of all tasks together over it, cross-fitted: two parts of three from draws that did not choose the recipe.
+        plain: the same before correcting for selection.
         gains: cross-fitted, by task.
         weights: of the tasks.
         beats: probability that it beats each baseline.
         baselines: recipes to beat, by name.
         forecasts: for the proposal and every baseline, by task.
-        spread: 5 % and 95 % point over worlds of the best share, phase -> domain.
+        spread: 5 % and 95 % point over draws of the best share, phase -> domain.
         length: the same for the last phase's share of the tokens.
         flat: ranges within noise.
         distance: share of the tokens that differ from the nearest measured recipe, in mixture and phase.
@@ -217,7 +219,7 @@ class Proposal(Printable):
         )
 
     def freeze(self, folder: Path) -> Path:
-        """Write `<id>.json` into the folder, once; what stands there under that name already is the same proposal."""
+        """Write `<id>.json` into the folder, once; a file of that name is the same proposal."""
         path = folder / f"{self.id}.json"
         if not path.exists():
             write_json(path, {**self.as_json(), "created": datetime.now(UTC).isoformat(timespec="microseconds")})
@@ -257,10 +259,10 @@ class Proposal(Printable):
         kept = ", ".join(f"{task} {percent(p)}" for task, p in self.guarded.items())
         rest = self.target.to_come(self.recipe)
         return [
-            *([f"goes on from {_begun(self.begun)}"] if self.begun else []),
+            *([f"resumes from {_begun(self.begun)}"] if self.begun else []),
             *([f"of {rest.name} from here on: {rest.tokens:,} tokens of {rest.mixture}"] if rest else []),
             f"chance to beat: {beaten}",
-            f"the same gain in the worlds that chose it: {self.plain:.3g} {self.unit}",
+            f"before correcting for selection: {self.plain:.3g} {self.unit}",
             *([f"chance that the guard holds: {kept}"] if kept else []),
             *(str(flat) for flat in self.flat),
             *([self._free()] if self.free else []),
@@ -273,7 +275,7 @@ class Proposal(Printable):
         assert self.free is not None
         broken = "; ".join(self.free.breaks) or "no limit"
         phases = "; ".join(f"{p.name} {p.mixture}" for p in self.free.recipe.phases[-len(self.target.phases) :])
-        return f"without limits {phases}, for {self.free.gain:.3g} {self.unit}; it would break {broken}"
+        return f"without limits: {self.free.gain:+.3g} {self.unit} ({phases}), but it violates: {broken}"
 
 
 def frozen_baseline(proposals: Sequence[Proposal], recipe: Recipe, name: str) -> Recipe | None:

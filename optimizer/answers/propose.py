@@ -56,7 +56,7 @@ def propose(
         goal: what counts as better; the mean gain of all tasks in percent where None.
         baselines: names, or whole recipes by name, for the target's size and tokens.
         measured: runs behind the posterior; surfaces know theirs. Without any the posterior is trusted everywhere.
-        draws: worlds to consult, at least 8; surfaces have only so many different ones.
+        draws: draws to consult, at least 8; no more than the surfaces have.
         caution: see above; 0 is the plain mean.
         starts: points that the search starts from.
         sizes: at which to show the optimum as well; the paper's or the largest measured one where None.
@@ -95,7 +95,7 @@ class _Asked:
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """The best variant of a target, its best point, those of both halves of the worlds, and what was compared."""
+    """The best variant of a target, its best point, those of both halves of the draws, and what was compared."""
 
     objective: Objective
     point: Points
@@ -120,8 +120,8 @@ def _choose(asked: _Asked) -> _Found:
     )
     references, tried = problem.references, []
     for objective, runs in zip(problem.objectives, problem.runs, strict=True):
-        search = objective.within(objective.worlds[:ENOUGH])
-        parts = [search.worlds, *halves(search.worlds)]
+        search = objective.within(objective.draws[:ENOUGH])
+        parts = [search.draws, *halves(search.draws)]
         (point, value), *parts_best = best_points(search, parts, problem.baselines, asked.starts, asked.seed)
         chosen = [half for half, _ in parts_best]
         tried.append(_Found(search, point, value, chosen, references.entries, references.best, runs))
@@ -138,7 +138,7 @@ def _surveyed(asked: _Asked, found: _Found, sizes: Sequence[int] | None, report:
     point = replace(objective.allowed.read([recipe]), params=found.point.params)  # as it is after rounding
     halves = [objective.allowed.recipe(point) for point in found.halves]
     verdict = assessed(objective, recipe, halves, found.baselines, against, measured, found.runs)
-    report(0.6, "finding the optimum of every world")
+    report(0.6, "finding the optimum of every posterior draw")
     ends, length = spread(search, point)
     report(0.8, "looking at other sizes and without limits")
     shown = sizes_on_the_way(objective.allowed.target, recipe.params, _sizes(measured)) if sizes is None else sizes
@@ -165,7 +165,7 @@ def _free(objective: Objective, point: Points) -> Free:
     bare, best = unconstrained(objective, point)
     recipe = bare.allowed.recipe(best)
     entry = Entry(recipe, bare.allowed)
-    losses = entry.losses(bare.posterior, len(objective.worlds))
+    losses = entry.losses(bare.posterior, len(objective.draws))
     gain = float(objective.utility.total(losses[:, None], objective.reference).mean())
     broken = list(objective.allowed.violations(recipe))
     far = float(objective.distance(bare.allowed.read([recipe]))[0])
@@ -190,7 +190,7 @@ def assessed(
     """Predict what a recipe gains, and whether the data support recommending it.
 
     Args:
-        objective: of the target; in all its worlds.
+        objective: of the target; in all its draws.
         recipe: the recommendation.
         halves: recipes that the even and the odd draws alone have selected.
         baselines: recipes to beat.
@@ -203,7 +203,7 @@ def assessed(
     forecasts = tuple(
         f for name, entry in entries.items() for f in forecasts_of(posterior, entry.allowed, {name: entry.recipe})
     )
-    count = len(objective.worlds)
+    count = len(objective.draws)
     losses = {name: entry.losses(posterior, count) for name, entry in entries.items()}
     selected = [Entry(half, allowed).losses(posterior, count) for half in halves]
     gains = {name: gain_of(utility, losses[PROPOSAL], losses[name], posterior.tasks, selected) for name in baselines}

@@ -29,7 +29,7 @@ class Assessment:
         recipe: what was weighed.
         against: the best baseline, which gains refer to.
         unit: of gains.
-        gain: what the gains over it are worth together, in worlds that no search has asked.
+        gain: what the gains over it are worth together, in draws that no search has asked.
         gains: the same by task.
         beats: probability that it beats the best baseline.
         forecasts: what one run of it would measure, by task.
@@ -61,7 +61,7 @@ def assess(
 ) -> dict[str, Assessment]:
     """Tell what recipes bring: those for the target, or any others of phases and domains that were measured.
 
-    The first half of the worlds is what `revise` searches in, the others judge, so that a gain is not inflated by
+    The first half of the draws is what `revise` searches in, the others judge, so that a gain is not inflated by
     having been searched for.
 
     Args:
@@ -138,7 +138,7 @@ def adapt_recipe(problem: Problem, recipe: Recipe) -> Recipe:
 def quick_search(
     problem: Problem, start: Recipe, *, seed: int = 0, on_step: Callable[[], None] = lambda: None
 ) -> Recipe:
-    """The best recipe for a target, searched for in few worlds from one that is at hand: a quick `propose`.
+    """The best recipe for a target, searched for in few draws from one that is at hand: a quick `propose`.
 
     Limits, guard and trust radius are kept as there. What is within 0.01 % of the best that is found is left alone, so
     that asking again gives the same recipe.
@@ -155,9 +155,9 @@ def quick_search(
     start, tried = adapt_recipe(problem, start), []
     with one_thread():
         for objective in problem.objectives:
-            search = replace(objective.within(objective.worlds[: quick_draws(len(objective.worlds))]), on_step=on_step)
+            search = replace(objective.within(objective.draws[: quick_draws(len(objective.draws))]), on_step=on_step)
             recipes = [start, *problem.baselines]
-            point, value = best_points(search, [search.worlds], recipes, STARTS, seed)[0]
+            point, value = best_points(search, [search.draws], recipes, STARTS, seed)[0]
             tried.append((value, search, point))
         value, search, point = max(tried, key=lambda each: each[0])
         search, point = on_ladder(search, point)
@@ -190,7 +190,7 @@ def _fits(allowed: Feasible, recipe: Recipe) -> bool:
 
 
 def _branch(problem: Problem, recipe: Recipe) -> int:
-    """The branch of the target that a recipe goes on from; the first where that cannot be told."""
+    """The branch of the target that a recipe resumes from; the first where that cannot be told."""
     for index, objective in enumerate(problem.objectives):
         prefix = objective.allowed.target.prefix
         known = objective.allowed.target.known

@@ -30,7 +30,7 @@ WIDE = 0.08  # narrower ranges are not worth a sentence
 def flat_directions(objective: Objective, point: Points, most: int = 3) -> tuple[Flat, ...]:
     """Ranges of a share within noise of a recommendation, one point: code by phase, length, domains.
 
-    Noise is one standard deviation of the paired difference over worlds, and a quarter of the gain at most. All else
+    Noise is one standard deviation of the paired difference over draws, and a quarter of the gain at most. All else
     stays in proportion and limits are kept. Of single domains only the `most` widest are told.
     """
     allowed = objective.allowed
@@ -111,15 +111,15 @@ Spread = dict[str, dict[str, Span]]
 
 #: Sizes of Aryabumi et al. 2024 (arXiv:2408.10914), the first two steps on the way to a large target.
 PAPER_SIZES = (470_000_000, 2_800_000_000)
-WORLDS = 24  # that are asked about other sizes and a free hand
-OWN = 12  # worlds whose own optima are looked for, in a few steps from the recommendation
+DRAWS = 24  # that are asked about other sizes and a free hand
+OWN = 12  # draws whose own optima are looked for, in a few steps from the recommendation
 FEW_STEPS = 8
 
 
 def spread(objective: Objective, point: Points) -> tuple[Spread, Span]:
-    """Where single worlds have their optima: 5 % and 95 % points of shares by phase and domain, and of the cooldown."""
-    worlds = len(objective.worlds[:OWN])
-    best, _ = refine_each(objective.own, objective.allowed, point.repeat(worlds), FEW_STEPS)
+    """Where single draws have their optima: 5 % and 95 % points of shares by phase and domain, and of the cooldown."""
+    draws = len(objective.draws[:OWN])
+    best, _ = refine_each(objective.own, objective.allowed, point.repeat(draws), FEW_STEPS)
     levels = torch.tensor([0.05, 0.95], dtype=torch.float64)
     ends, length = torch.quantile(best.shares, levels, dim=0), torch.quantile(best.lengths[:, -1], levels)
     names, phases = [d.name for d in objective.allowed.domains], objective.allowed.target.phases
@@ -135,14 +135,14 @@ def unconstrained(objective: Objective, point: Points) -> tuple[Objective, Point
     target = objective.allowed.target
     free = target.changed(floors={}, caps={}, max_epochs=1e9, domain_epochs={}, phase_epochs={}, guard=None)
     allowed = feasible(free, objective.allowed.domains)
-    bare = replace(objective.within(objective.worlds[:WORLDS]), allowed=allowed, radius=math.inf, guarded=None)
+    bare = replace(objective.within(objective.draws[:DRAWS]), allowed=allowed, radius=math.inf, guarded=None)
     found, _ = refine(bare.value, allowed, allowed.project(point))
     return bare, found
 
 
 def way(objective: Objective, point: Points, baseline: Recipe, sizes: Sequence[int]) -> tuple[Step, ...]:
     """How the optimum moves with size: the best recipe at every size and at the target, in order of size."""
-    target, few = objective.allowed.target, objective.within(objective.worlds[:WORLDS])
+    target, few = objective.allowed.target, objective.within(objective.draws[:DRAWS])
     size = float(point.params[0])
     found, here = [], point
     for params in sorted(sizes, reverse=True):

@@ -1,4 +1,4 @@
-"""Verify: what was foretold beside what was measured since, misses included."""
+"""Verify: predictions beside what was measured, misses included."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Check:
 
     @property
     def error(self) -> float:
-        """Measured over foretold, minus one."""
+        """Measured over predicted, minus one."""
         return self.measured / self.forecast.mean - 1
 
 
@@ -46,7 +46,7 @@ class Verification(Printable):
 
     Attributes:
         checks: in the order of proposals, recipes and tasks.
-        pending: recipes foretold but not trained, as (proposal, recipe) names.
+        pending: predicted recipes that are not trained, as (proposal, recipe) names.
     """
 
     checks: tuple[Check, ...]
@@ -67,7 +67,7 @@ class Verification(Printable):
         """What the checks say, in words."""
         if not self.checks:
             return (
-                "Nothing to verify yet: no foretold recipe has been trained; "
+                "Nothing to verify yet: none of the predicted recipes has been trained yet; "
                 "`mixlaw propose --queue` hands the proposal and the best baseline to `mixlaw run`."
             )
         inside = sum(check.inside for check in self.checks)

@@ -300,7 +300,7 @@ def _entries(name: str, wanted: Sequence[str] | Mapping[str, Recipe], allowed: F
 
 
 def _baseline(name: str, target: Target, allowed: Feasible) -> Recipe:
-    """A named baseline with lengths in the middle of what is allowed, going on from the target's prefix."""
+    """A named baseline with lengths in the middle of what is allowed, resuming from the target's prefix."""
     tokens = {part.phase: part.tokens for part in target.prefix} | phase_tokens(target, sum(allowed.cooldown) / 2)
     whole = named(name)(target.params, tokens, allowed.domains, sum(target.lr_range) / 2)
     history = tuple(part.as_phase() for part in target.prefix) if target.known else ()

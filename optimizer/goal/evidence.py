@@ -62,17 +62,17 @@ def forecasts_of(posterior: Posterior, allowed: Feasible, recipes: Mapping[str, 
 
 
 def sentence_of(supported: bool, gain: Interval, unit: str, against: str, beats: float, baselines: int) -> str:
-    """The sentence that matters: whether a proposal is recommended over the best of so many baselines."""
+    """The sentence that matters: whether a proposal is recommended over the best baseline."""
     odds = percent(beats)
     best = f"{against}, the best of {baselines} baselines" if baselines > 1 else against
     if supported:
         return f"The proposal gains {gain.text(unit)} over {best}; its chance to beat it is {odds}."
     if beats >= SURE:
         return (
-            f"No recommendation: the gain of {gain.text(unit)} over {best} lies where no run has been; "
+            f"No recommendation: the gain of {gain.text(unit)} over {best} is far from every measured run; "
             "train runs near it."
         )
     return (
-        f"The data do not support a recommendation over {best}: the gain is {gain.text(unit)}, "
-        f"with a chance of {odds} to be one; train more runs, or take {against}."
+        f"No clear winner: the best candidate beats {best}, by {gain.text(unit)} ({odds} likely to be better); "
+        f"train more runs, or take {against}."
     )

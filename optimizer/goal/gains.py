@@ -1,4 +1,4 @@
-"""What a recipe is worth: its gain over a reference, in every world that the data allow."""
+"""What a recipe is worth: its gain over a reference, in posterior draws."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Guarded:
     Attributes:
         losses: of the baseline in every draw, (count, T).
         most: by how much each task may be worse, in the unit of the gains, infinite where it is not guarded, (T,).
-        sure: probability over worlds with which it has to hold.
+        sure: probability over draws with which it has to hold.
         than: name of the baseline.
         bite: percent of gain that a percent of loss beyond the guard costs in a search.
     """
@@ -53,19 +53,19 @@ class Objective:
         allowed: the recipes of the target.
         utility: what gains count together.
         baseline: log losses of the recipe to beat in every draw, (count, T).
-        worlds: indices of the draws that count, (S,).
-        caution: standard deviations of the gain over worlds that are taken off its mean.
+        draws: indices of the draws that count, (S,).
+        caution: standard deviations of the gain over draws that are taken off its mean.
         near: token shares of measured recipes over all phases of the target, (M, P, K); empty where none is known.
         radius: distance from them that is free of charge.
         guarded: what no task may lose.
-        on_step: called before every look at the worlds; what it raises ends a search.
+        on_step: called before every look at the draws; what it raises ends a search.
     """
 
     posterior: Posterior
     allowed: Feasible
     utility: Utility
     baseline: Tensor
-    worlds: Tensor
+    draws: Tensor
     caution: float
     near: Tensor
     radius: float
@@ -84,9 +84,9 @@ class Objective:
         better = (self.baseline - 0.01)[:, None]
         return self.utility.by_task(better, self.baseline).mean((0, 1)).clamp_min(1e-9)
 
-    def within(self, worlds: Tensor) -> Objective:
-        """The same in other worlds."""
-        return replace(self, worlds=worlds)
+    def within(self, draws: Tensor) -> Objective:
+        """The same in other draws."""
+        return replace(self, draws=draws)
 
     @cached_property
     def history(self) -> PrefixHistory:
@@ -95,22 +95,22 @@ class Objective:
 
     @property
     def reference(self) -> Tensor:
-        """Log losses of the recipe to beat in the worlds that count, (S, T)."""
-        return self.baseline[self.worlds]
+        """Log losses of the recipe to beat in the draws that count, (S, T)."""
+        return self.baseline[self.draws]
 
     def losses(self, points: Points) -> Tensor:
-        """Log losses in the worlds that count, (S, R, T)."""
+        """Log losses in the draws that count, (S, R, T)."""
         self.on_step()
-        count = int(self.worlds.max()) + 1
+        count = int(self.draws.max()) + 1
         design = self.history.design(self.allowed, points)
-        return self.history.by_draw(log_losses(self.posterior, design, count))[self.worlds]
+        return self.history.by_draw(log_losses(self.posterior, design, count))[self.draws]
 
     def by_task(self, points: Points) -> Tensor:
-        """Gain of every task in every world, (S, R, T)."""
+        """Gain of every task in every draw, (S, R, T)."""
         return self.utility.by_task(self.losses(points), self.reference)
 
     def gains(self, points: Points) -> Tensor:
-        """What the gains are worth in every world, (S, R)."""
+        """What the gains are worth in every draw, (S, R)."""
         return self.utility.total(self.losses(points), self.reference)
 
     def value(self, points: Points) -> Tensor:
@@ -118,14 +118,14 @@ class Objective:
         return self.judge(points, self.losses(points))
 
     def own(self, points: Points) -> Tensor:
-        """Gain of each recipe in a world of its own, the r-th in world r, less what the trust radius charges, (R,)."""
+        """Gain of each recipe in a draw of its own, the r-th in draw r, less what the trust radius charges, (R,)."""
         self.on_step()
         rows, design = torch.arange(len(points)), self.history.design(self.allowed, points)
         losses = self.history.by_draw(log_losses(self.posterior, design, len(points), running=True))[rows, rows]
         return self.utility.total(losses[:, None], self.baseline[rows])[:, 0] / self.percent - self.charges(points)
 
     def judge(self, points: Points, losses: Tensor) -> Tensor:
-        """The same where the log losses in the worlds that count (S, R, T) are at hand, (R,)."""
+        """The same where the log losses in the draws that count (S, R, T) are at hand, (R,)."""
         bound = lower_bound(self.utility.total(losses, self.reference), self.caution) / self.percent
         bite = self.guarded.bite if self.guarded else 0.0
         return bound - self.charges(points) - bite * (self.over_guard(losses) / self.task_percent).sum(-1)
@@ -140,7 +140,7 @@ class Objective:
         """By how much tasks of log losses (S, R, T) are worse than a guard allows, (R, T)."""
         if self.guarded is None:
             return torch.zeros(losses.shape[1:], dtype=torch.float64)
-        gains = self.utility.by_task(losses, self.guarded.losses[self.worlds])
+        gains = self.utility.by_task(losses, self.guarded.losses[self.draws])
         worse = -lower_bound(gains, NormalDist().inv_cdf(self.guarded.sure))
         return (worse - self.guarded.most).clamp_min(0)
 
@@ -160,7 +160,7 @@ class Objective:
 
 
 def lower_bound(gains: Tensor, caution: float) -> Tensor:
-    """Mean of gains (S, ...) over worlds, less `caution` standard deviations, (...)."""
+    """Mean of gains (S, ...) over draws, less `caution` standard deviations, (...)."""
     if len(gains) < 2:
         return gains.mean(0)
     return gains.mean(0) - caution * torch.sqrt(gains.var(0) + 1e-12)
@@ -172,7 +172,7 @@ def apart(one: Tensor, other: Tensor) -> Tensor:
 
 
 def recipes_losses(posterior: Posterior, allowed: Feasible, recipes: Sequence[Recipe], count: int) -> Tensor:
-    """Log losses of whole recipes in `count` worlds, each with the history it believes in, (count, R, T)."""
+    """Log losses of whole recipes in `count` draws, each with a history of its own, (count, R, T)."""
     history = history_of(allowed)
     return history.by_draw(log_losses(posterior, recipes_design(posterior, allowed, recipes), count))
 
@@ -188,19 +188,19 @@ def recipes_design(posterior: Posterior, allowed: Feasible, recipes: Sequence[Re
 
 
 def cross_fitted(own: Tensor, parts: Sequence[Tensor], chosen: Sequence[Tensor]) -> Tensor:
-    """Log losses of a recipe in the worlds that chose it, freed of what the choice has flattered, (S, T).
+    """Log losses of a recipe in the draws that chose it, corrected for the choice, (S, T).
 
-    Near a smooth optimum of S worlds the plain mean gain is too high by b ~ 1 / S, and that of recipes which one half
+    Near a smooth optimum of S draws the plain mean gain is too high by b ~ 1 / S, and that of recipes which one half
     chooses and the other judges too low by b / 2, as they are worse: two parts of these and one of the plain are right.
 
     Args:
         own: log losses of the recipe, (S, T).
-        parts: indices of the worlds, one for every recipe.
-        chosen: log losses (S, T) of the recipes that the worlds of each part have chosen.
+        parts: indices of the draws, one for every recipe.
+        chosen: log losses (S, T) of the recipes that the draws of each part have chosen.
     """
     losses = torch.empty_like(own)
-    for i, worlds in enumerate(parts):
-        losses[worlds] = chosen[1 - i][worlds]
+    for i, draws in enumerate(parts):
+        losses[draws] = chosen[1 - i][draws]
     return (2 * losses + own) / 3
 
 

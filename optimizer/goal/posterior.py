@@ -1,4 +1,4 @@
-"""What the optimizer asks of anything that predicts: fitted surfaces, or a simulated world that is known."""
+"""What the optimizer asks of anything that predicts: fitted surfaces, or a simulation of known truth."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Predicted(Protocol):
 
 
 class Posterior(Protocol):
-    """Predicts values of tasks for recipes; `draws` are worlds that the data allow."""
+    """Predicts values of tasks for recipes; `draws` are posterior draws."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class Posterior(Protocol):
         """Mean and interval for every recipe and task."""
 
     def draws(self, design: Design, count: int) -> Tensor:
-        """Values in `count` worlds, (S, R, T), differentiable; the same index is the same world in every call."""
+        """Values in `count` draws, (S, R, T), differentiable; the same index is the same draw in every call."""
 
 
 def log_losses(posterior: Posterior, design: Design, count: int, running: bool = False) -> Tensor:

@@ -47,13 +47,13 @@ class Forecast:
 
 
 def interval(values: Tensor) -> Interval:
-    """Mean and normal 90 % interval of values over worlds, (S,)."""
+    """Mean and normal 90 % interval of values over draws, (S,)."""
     mean, half = float(values.mean()), Z90 * float(values.std())
     return Interval(mean, mean - half, mean + half)
 
 
 def probability(values: Tensor) -> float:
-    """Probability that a gain is positive, from its mean and spread over worlds, (S,)."""
+    """Probability that a gain is positive, from its mean and spread over draws, (S,)."""
     spread = max(float(values.std()), 1e-9)
     return 0.5 * (1 + math.erf(float(values.mean()) / spread / math.sqrt(2)))
 

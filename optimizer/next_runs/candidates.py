@@ -11,7 +11,7 @@ from mixlaw.optimizer.next_runs.costs import Proxies
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.recipe import Mixture, Phase, Recipe
 
-#: About so many recipes are made.
+#: About this many recipes are made.
 MANY = 1000
 #: Share of the tokens by which whole batches may move the end of a phase.
 ROUNDING = 0.01

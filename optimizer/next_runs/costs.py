@@ -15,7 +15,7 @@ from mixlaw.errors import InputError
 from mixlaw.recipe import Recipe, Schedule
 
 Counts = NDArray[np.int64]
-Start = tuple[Recipe | None, int]  # a recipe whose training can be gone on from, and after how many tokens
+Start = tuple[Recipe | None, int]  # a recipe whose training can be resumed, and after how many tokens
 
 
 def six_per_token(params: int, tokens: int) -> float:
@@ -36,8 +36,8 @@ class Proxies:
         sizes: params -> tokens of a recipe of this size.
         measured: recipes that have a record.
         queued: recipes that will be trained in any case.
-        checkpoints: (recipe, tokens): what is left of a recipe after so many tokens, ready to go on from.
-        flops: training FLOPs of so many tokens at a size, in proportion to them.
+        checkpoints: (recipe, tokens): what is left of a recipe after that many tokens, ready to resume from.
+        flops: training FLOPs of a number of tokens at a size, in proportion to them.
         adopt: a recipe as it will really be trained: whole batches, a size of the ladder.
     """
 

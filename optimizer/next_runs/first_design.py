@@ -1,10 +1,10 @@
 """Cold start: the first proxies, before there is anything to learn from.
 
 A Bayesian D-optimal design (DuMouchel & Jones 1994, doi:10.1080/00401706.1994.10485819) from trees of recipes spread
-over what the target allows: shares of every phase are to be told apart first, curvature of the whole mixture and size
-after that. Some places are kept for what no determinant asks for: the same recipe under another seed, for the noise
-floor, and pairs with the same totals in the other order of phases, so that an effect of the phase cannot hide in the
-mixture.
+over what the target allows: shares of every phase are to be distinguished first, curvature of the whole mixture and
+size after that. Some places are kept for what no determinant asks for: the same recipe under another seed, for the
+noise floor, and pairs with the same totals in the other order of phases, so that an effect of the phase cannot hide in
+the mixture.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _exchanged(rows: Tensor, prices: Prices, chosen: list[int], place: int, give
 SPREAD, KNOWN = 24, 24
 #: Spread recipes whose first phase is also cooled down at once.
 EARLY = 6
-#: One repeat, and one pair in the other order, for so many runs; most repeats.
+#: One repeat, and one pair in the other order, per this many runs; most repeats.
 EVERY, REPEATS = 8, 2
 #: Points whose mean is the centre, and steps and rate of the search for their weights.
 MEAN, STEPS, RATE = 512, 300, 1.0

@@ -20,7 +20,7 @@ from mixlaw.optimizer.search.problem import guarded_by
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.optimizer.target.points import Points
 
-#: Worlds whose own optimum is searched for; the other worlds choose among what these find.
+#: Draws whose own optimum is searched for; the other draws choose among what these find.
 CLIMBED = 24
 #: Points spread over the limits, from which searches start.
 SPREAD = 160
@@ -31,7 +31,7 @@ STEPS = 40
 
 @dataclass(frozen=True, eq=False)
 class Recommendations:
-    """M recipes for a target in S worlds.
+    """M recipes for a target in S draws.
 
     Attributes:
         spaces: what each branch of the target allows, and what it is worth.
@@ -54,7 +54,7 @@ class Recommendations:
 
     @property
     def chances(self) -> Tensor:
-        """Share of the worlds in which each is best, (M,)."""
+        """Share of the draws in which each is best, (M,)."""
         return torch.bincount(self.gains.argmax(1), minlength=len(self.points)).double() / len(self.gains)
 
     def space(self, index: int) -> Objective:
@@ -67,20 +67,20 @@ class Recommendations:
 
 
 def recommendations_of(
-    posterior: Posterior, variants: Sequence[Feasible], goal: Goal, worlds: int, seed: int
+    posterior: Posterior, variants: Sequence[Feasible], goal: Goal, draws: int, seed: int
 ) -> Recommendations:
-    """Find in every branch the optimum of many worlds, the optimum on average, and points spread over what is allowed.
+    """Find in every branch the optimum of many draws, the optimum on average, and points spread over what is allowed.
 
     Raises:
         InputError: an unknown task or baseline in the goal or the guard.
     """
     utility = utility_of(goal, posterior)
-    references = baselines_of(posterior, variants, utility, DEFAULTS, worlds)
+    references = baselines_of(posterior, variants, utility, DEFAULTS, draws)
     baseline, guarded = (
         references.losses[references.best],
         guarded_by(variants[0].target.guard, references, posterior.tasks),
     )
-    every, (none, _) = torch.arange(worlds), near_runs(variants[0], None)  # proxies may go where no run has been
+    every, (none, _) = torch.arange(draws), near_runs(variants[0], None)  # proxies may go where no run has been
     spaces = tuple(Objective(posterior, a, utility, baseline, every, 0.0, none, math.inf, guarded) for a in variants)
     found = [_candidates_of(space, seed) for space in spaces]
     branch = torch.cat([torch.full((len(points),), i) for i, points in enumerate(found)])
@@ -92,23 +92,23 @@ def recommendations_of(
 
 
 def gains_by_draw(space: Objective, losses: Tensor) -> Tensor:
-    """Gain of recipes in every world, in percent of loss at all tasks, from their log losses (S, R, T), (S, R).
+    """Gain of recipes in every draw, in percent of loss at all tasks, from their log losses (S, R, T), (S, R).
 
-    A guard holds with a probability over worlds; in a single world, what a task loses beyond it has a price, so high
-    that it is not worth paying in more than the worlds in which the guard may break.
+    A guard holds with a probability over draws; in a single draw, what a task loses beyond it has a price, so high
+    that it is not worth paying in more than the draws in which the guard may break.
     """
     gains = space.utility.total(losses, space.reference) / space.percent
     if space.guarded is None:
         return gains
     guard = space.guarded
-    beyond = -space.utility.by_task(losses, guard.losses[space.worlds]) - guard.most
+    beyond = -space.utility.by_task(losses, guard.losses[space.draws]) - guard.most
     return gains - DRAW_GUARD_PRICE / (1 - guard.sure) * (beyond.clamp_min(0) / space.task_percent).sum(-1)
 
 
 def task_gains_of(space: Objective, losses: Tensor) -> Tensor:
     """Linear part of every task in the gains that log losses (S, R, T) bring, percent, up to a constant, (S, R, T).
 
-    Mean slope over worlds times log loss: its covariance with anything normal is that of the gain (Stein 1981,
+    Mean slope over draws times log loss: its covariance with anything normal is that of the gain (Stein 1981,
     doi:10.1214/aos/1176345632), whether the gain is a weighted sum, the worst task, guarded or a user's function.
     """
     losses = losses.detach().requires_grad_()
@@ -117,7 +117,7 @@ def task_gains_of(space: Objective, losses: Tensor) -> Tensor:
 
 
 def _candidates_of(space: Objective, seed: int) -> Points:
-    """Optima of the first worlds and on average, then the points they were found from."""
+    """Optima of the first draws and on average, then the points they were found from."""
     spread = random_starts(space.allowed, SPREAD, seed)
     with torch.no_grad():
         gains = gains_by_draw(space, space.losses(spread))

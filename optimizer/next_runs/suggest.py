@@ -19,7 +19,7 @@ from mixlaw.optimizer.next_runs.costs import Prices, Proxies
 from mixlaw.optimizer.next_runs.first_design import first_design
 from mixlaw.optimizer.next_runs.recommendations import Recommendations, gains_by_draw, recommendations_of
 from mixlaw.optimizer.next_runs.suggestion import Job, Suggestion, Value
-from mixlaw.optimizer.next_runs.value import WORLDS, Batch, Predictions, choose_batch, plausible
+from mixlaw.optimizer.next_runs.value import DRAWS, Batch, Predictions, choose_batch, plausible
 from mixlaw.optimizer.policy import NEGLIGIBLE, UNLIKELY
 from mixlaw.optimizer.target.feasible import Feasible, feasible
 from mixlaw.optimizer.target.points import Points
@@ -27,7 +27,7 @@ from mixlaw.optimizer.target.target import Target
 from mixlaw.progress import Progress
 from mixlaw.recipe import Domain, Recipe
 
-#: Recipes for the target that proxies are made from: optima of worlds, points between them and others, spread points.
+#: Recipes for the target that proxies are made from: optima of draws, points between them and others, spread points.
 OPTIMA, BETWEEN, OTHERS = 12, 8, 12
 #: Tokens of the target are lengthened by this share, to see what FLOPs bring there.
 LONGER = 0.1
@@ -42,7 +42,7 @@ def suggest(
     budget: float,
     count: int = 8,
     goal: Goal | None = None,
-    worlds: int = WORLDS,
+    draws: int = DRAWS,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Suggestion:
@@ -59,7 +59,7 @@ def suggest(
         budget: FLOPs that the runs may cost together.
         count: most runs.
         goal: what counts as better; the mean gain of all tasks in percent where None.
-        worlds: posterior draws to consult.
+        draws: posterior draws to consult.
         seed: of everything random.
         progress: told the share done and what is being done.
 
@@ -76,8 +76,8 @@ def suggest(
         report(0.1, "spreading a first design")
         first = _first(variants, proxies, budget, count, seed)
         return _checked(Suggestion(target, budget, tuple(_jobs(first, proxies))), proxies)
-    report(0.05, "finding the optimum of every world")
-    recommendations = recommendations_of(posterior, variants, goal or Goal(), worlds, seed)
+    report(0.05, "finding the optimum of every posterior draw")
+    recommendations = recommendations_of(posterior, variants, goal or Goal(), draws, seed)
     report(0.6, "gathering candidates")
     pool = _pool(recommendations, proxies)
     report(0.7, "weighing candidates")
@@ -135,17 +135,17 @@ def _batch(
 
 
 def _wanted(recommendations: Recommendations, space: Objective) -> Iterator[Candidate]:
-    """Recipes of one branch that are worth trying in small: the recommendation first, where it is one of them."""
+    """Recipes of one branch to try at a smaller size: the recommendation first, where it is one of them."""
     leader, chances, allowed = recommendations.leader, recommendations.chances, space.allowed
     here = [i for i in range(len(recommendations.points)) if recommendations.space(i) is space]
     if leader in here:
-        yield Candidate(allowed.recipe(recommendations.point(leader)), "the recommendation in small")
+        yield Candidate(allowed.recipe(recommendations.point(leader)), "the recommendation, scaled down")
     else:
         best = max(here, key=lambda i: float(recommendations.gains[:, i].mean()))
-        yield Candidate(allowed.recipe(recommendations.point(best)), "the best of another branch, in small")
+        yield Candidate(allowed.recipe(recommendations.point(best)), "the best of another branch, scaled down")
     optima = [i for i in chances.argsort(descending=True).tolist() if chances[i] > 0 and i != leader and i in here]
     for i in optima[:OPTIMA]:
-        why = f"the best recipe in {float(chances[i]):.0%} of worlds, in small"
+        why = f"scaled-down optimum of {float(chances[i]):.0%} of posterior draws"
         yield Candidate(allowed.recipe(recommendations.point(i)), why)
     spread = here[-OTHERS // len(recommendations.spaces) - BETWEEN :]
     for i in spread[:BETWEEN] if leader in here else ():
@@ -187,7 +187,7 @@ def _foretold(posterior: Posterior, recipe: Recipe) -> bool:
 
 
 def _jobs(chosen: Sequence[Candidate], proxies: Proxies) -> list[Job]:
-    """Candidates in their order with what each costs and goes on from."""
+    """Candidates in their order with what each costs and resumes from."""
     jobs: list[Job] = []
     for candidate in chosen:
         recipe = candidate.recipe

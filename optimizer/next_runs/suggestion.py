@@ -25,7 +25,7 @@ class Job:
         why: what speaks for it.
         cost: FLOPs that are still to be paid, after the jobs before it.
         paid: FLOPs of the recipe that are paid already, or by a job before it.
-        start: lineage of the recipe whose training it goes on from; empty where it starts anew.
+        start: lineage of the recipe whose training it resumes; empty where it starts anew.
         start_tokens: tokens of the recipe that are trained by then.
         brings: expected reduction of the regret, percent of loss; None before there is anything to learn from.
         task: on which it tells most; empty in a cold start.
@@ -67,8 +67,8 @@ class Value:
     """What a batch of runs is worth.
 
     Attributes:
-        regret: what the recommendation is expected to lose for want of knowledge, percent of loss.
-        gain: of it, what the batch is expected to win back.
+        regret: expected loss of the recommendation against the best recipe, percent of loss.
+        gain: expected gain from the batch.
         changes: chance that it changes the recommendation noticeably.
         worth: training FLOPs of the target that would bring the same gain.
         stop: whether more runs would not change the recommendation.
@@ -134,9 +134,9 @@ class Suggestion(Printable):
                 f"expected to gain {value.gain:.2g} % of loss, and to change it with a chance of {value.changes:.0%}."
             )
         return (
-            f"{self._runs} for {self.cost:.3g} of {self.budget:.3g} FLOPs are expected to win back {value.gain:.2g} % "
-            f"of loss, of the {value.regret:.2g} % that the recommendation loses for want of knowledge, and to change "
-            f"it with a chance of {value.changes:.0%}. {self._verdict(value)}"
+            f"{self._runs} for {self.cost:.3g} of {self.budget:.3g} FLOPs. Expected gain of the recommendation: "
+            f"{value.gain:.2g} % of loss (perfect knowledge: {value.regret:.2g} %); {value.changes:.0%} chance that it "
+            f"changes. {self._verdict(value)}"
         )
 
     @property
@@ -145,9 +145,9 @@ class Suggestion(Printable):
 
     def _verdict(self, value: Value) -> str:
         times = value.equivalent_flops / self.cost if self.cost else math.inf
-        how = f"{times:.2g} times these FLOPs" if times < 1000 else "more than 1,000 times these FLOPs"
-        verdict = "It pays" if self.pays else "For this target alone it does not pay"
-        return f"{verdict}: to gain as much by training the target longer would take {how}."
+        how = f"{times:.2g}x" if times < 1000 else "more than 1,000x"
+        verdict = "Worth it" if self.pays else "Not worth it for this target alone"
+        return f"{verdict}: training the target longer would need {how} the FLOPs for the same gain."
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
@@ -176,7 +176,10 @@ class Suggestion(Printable):
     def rows(self) -> list[list[str]]:
         """Cells of a table, the first row its head."""
         numbers = {job.recipe.lineage: str(i) for i, job in enumerate(self.jobs, 1)}
-        return [["", "params", "tokens", "FLOPs", "paid", "brings", "goes on from", "why"], *self._cells(numbers)]
+        return [
+            ["", "params", "tokens", "FLOPs", "already trained", "expected gain", "resumes from", "why"],
+            *self._cells(numbers),
+        ]
 
     def _cells(self, numbers: dict[str, str]) -> Iterator[list[str]]:
         for i, job in enumerate(self.jobs, 1):
@@ -184,7 +187,7 @@ class Suggestion(Printable):
             paid = f"{job.paid / (job.paid + job.cost):.0%}" if job.paid else "-"
             brings = "-" if job.brings is None else f"{max(job.brings, 0):.2g} %"
             start = f"{numbers.get(job.start, job.start)} at {job.start_tokens:,}" if job.start else "-"
-            why = f"{job.why}; tells most about {job.task}" if job.task else job.why
+            why = f"{job.why}; most informative for {job.task}" if job.task else job.why
             yield [*size, paid, brings, start, why]
 
     def __str__(self) -> str:

@@ -1,13 +1,13 @@
 """What a run would teach: expected reduction of regret by one more observation, and batches chosen by it per cost.
 
-Regret is what the recommendation loses for want of knowledge, E[max_m u_m] - max_m E[u_m] over the worlds that the data
-allow, u_m the gain of contender m. A run shows y = f + noise on every task; with worlds jointly Gaussian its outcome
+Regret is the expected loss of the recommendation, E[max_m u_m] - max_m E[u_m] over posterior
+draws, u_m the gain of contender m. A run shows y = f + noise on every task; with draws jointly Gaussian its outcome
 moves the expected gains by b z, b = cov(u, y) / sd(y), z standard normal, and so is worth
 
     E_z[max_m(E[u_m] + b_m z)] - max_m E[u_m]
 
-(knowledge gradient for correlated beliefs: Frazier, Powell & Dayanik 2009, doi:10.1287/ijoc.1080.0314). Tasks are taken
-to be independent. Slopes come from a few dozen worlds, so each is shrunk by how far its correlation could be chance.
+(knowledge gradient: Frazier, Powell & Dayanik 2009, doi:10.1287/ijoc.1080.0314). Tasks are taken
+to be independent. Slopes come from a few dozen draws, so each is shrunk by how far its correlation could be chance.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Prices = Callable[[Sequence[int]], Tensor]
 
 #: Outcomes over which a batch is valued.
 PATHS = 256
-#: Contenders beyond the best one of every world.
+#: Contenders beyond the best one of every draw.
 OTHERS = 32
 #: Entries of (candidates x contenders x paths) held at once.
 BLOCK = 2**22
@@ -39,14 +39,14 @@ BLOCK = 2**22
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What S worlds foretell.
+    """S posterior draws of candidates and recommendations.
 
     Attributes:
         outcomes: log losses of C candidate runs on T tasks, (S, C, T).
         task_gains: part of every task in the gain of M contenders, percent, (S, M, T).
         noise: standard deviation over seeds of each candidate in log loss, (C, T).
-        gains: of the contenders, percent, (S, M); their stakes' sum over tasks where None. They are given where they
-            are not linear in the tasks: then stakes are what in them is.
+        gains: of the contenders, percent, (S, M); their sum over tasks where None. They are given where they
+            are not linear in the tasks: then task gains are their linear part.
     """
 
     outcomes: Tensor
@@ -77,7 +77,7 @@ class Batch:
 
     @property
     def value(self) -> float:
-        """Reduction of the expected regret by the whole batch, percent; no more can be won back than is lost."""
+        """Reduction of the expected regret by the whole batch, percent; no more can be gained than is lost."""
         return min(max(sum(self.values), 0.0), self.regret)
 
     @property
@@ -117,7 +117,7 @@ def choose_batch(
 
 
 def plausible(gains: Tensor) -> Tensor:
-    """Indices of the contenders that are best in some world, and of the best ones on average; gains (S, M) -> (m,)."""
+    """Indices of the contenders that are best in some draw, and of the best ones on average; gains (S, M) -> (m,)."""
     leaders = gains.mean(0).argsort(descending=True)[:OTHERS]
     found: Tensor = torch.unique(torch.cat([gains.argmax(1), leaders]))
     return found
@@ -146,17 +146,17 @@ def _greedy(state: _State, prices: Prices, count: int, budget: float, taken: Seq
         tasks.append(int(task[best]))
         state = state.after(best)
     moved = float((state.paths.amax(1) > state.paths[:, state.leader] + NEGLIGIBLE).double().mean())
-    most = min(1.0, first.left / max(sum(values), _TINY))  # no more can be won back than is lost
+    most = min(1.0, first.left / max(sum(values), _TINY))  # no more can be gained than is lost
     told = tuple(value * most for value in values)
     return Batch(tuple(chosen), told, tuple(costs), tuple(tasks), first.left, moved)
 
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """Worlds after some outcomes were imagined, and where those outcomes have moved the expected gains.
+    """Draws after some outcomes were imagined, and where those outcomes have moved the expected gains.
 
     Attributes:
-        outcomes, stakes: of `Outlook` about their means over worlds; stakes relative to those of the leader.
+        outcomes, task_gains: of `Predictions` about their means over draws; task gains relative to those of the leader.
         paths: expected gains over the leader along imagined outcomes, (K, M).
         noise: (C, T).
         leader: the contender of greatest expected gain before anything is imagined.
@@ -222,11 +222,11 @@ class _State:
 
     def _slopes(self, outcomes: Tensor, of: Tensor, noise: Tensor) -> Tensor:
         """How far one standard deviation of a measured outcome (S, C, T) moves what is expected `of` (S, M, T)."""
-        worlds = len(of)
-        covariance = torch.einsum("sct,smt->cmt", outcomes, of) / (worlds - 1)
+        draws = len(of)
+        covariance = torch.einsum("sct,smt->cmt", outcomes, of) / (draws - 1)
         own, other = outcomes.var(0)[:, None], of.var(0)[None]
         square = (covariance.square() / (own * other).clamp_min(_TINY)).clamp(max=1.0)
-        sure = (1 - (1 - square) / (square * max(worlds - 2, 1)).clamp_min(_TINY)).clamp_min(0.0)
+        sure = (1 - (1 - square) / (square * max(draws - 2, 1)).clamp_min(_TINY)).clamp_min(0.0)
         return covariance * sure / torch.sqrt(own + noise[:, None] ** 2).clamp_min(_TINY)
 
     def _normal(self, rows: int, what: int) -> Tensor:
@@ -242,8 +242,8 @@ class _State:
 _TINY = 1e-150
 
 
-#: Worlds that are asked; surfaces hold as many posterior draws.
-WORLDS = 64
+#: Draws that are asked; surfaces hold as many posterior draws.
+DRAWS = 64
 
 
 def choose(
@@ -255,20 +255,20 @@ def choose(
     recommendations: Design | None = None,
     weights: Mapping[str, float] | None = None,
     budget: float = math.inf,
-    worlds: int = WORLDS,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> Batch:
     """Choose the runs of a finite list that most reduce the expected regret of the recommendation per cost.
 
     Args:
-        posterior: fitted surfaces, or a simulated world.
+        posterior: fitted surfaces, or a simulation of known truth.
         candidates: C runs that could be trained.
         costs: of each, in any one unit, (C,).
         count: most runs to choose.
         recommendations: recipes that could be recommended in the end; the candidates where None.
         weights: of tasks in the gain, equal where None.
         budget: most that the chosen runs may cost together.
-        worlds: posterior draws to consult.
+        draws: posterior draws to consult.
         seed: of the outcomes that are imagined.
 
     Returns:
@@ -284,18 +284,18 @@ def choose(
             f"{tuple(price.shape)}; give one cost per row"
         )
     task = task_weights(posterior, weights)
-    predictions = predictions_of(posterior, candidates, recommendations, task, worlds)
+    predictions = predictions_of(posterior, candidates, recommendations, task, draws)
     return choose_batch(predictions, lambda _chosen: price, count, budget=budget, seed=seed)
 
 
 def predictions_of(
-    posterior: Posterior, candidates: Design, recommendations: Design | None, task: Tensor, worlds: int
+    posterior: Posterior, candidates: Design, recommendations: Design | None, task: Tensor, draws: int
 ) -> Predictions:
-    """What the posterior foretell of candidates and contenders, on the tasks that count; weights `task` (T,)."""
+    """Draws of candidates and recommendations, on the tasks that count; weights `task` (T,)."""
     counts = task > 0
     with torch.no_grad():
-        outcomes = log_losses(posterior, candidates, worlds)[..., counts]
-        losses = outcomes if recommendations is None else log_losses(posterior, recommendations, worlds)[..., counts]
+        outcomes = log_losses(posterior, candidates, draws)[..., counts]
+        losses = outcomes if recommendations is None else log_losses(posterior, recommendations, draws)[..., counts]
         task_gains = -100 * losses * task[counts]
         return Predictions(
             outcomes, task_gains[:, plausible(task_gains.sum(-1))], posterior.spread(candidates)[:, counts]

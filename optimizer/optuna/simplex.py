@@ -42,7 +42,7 @@ class Simplex:
         bounds = dict(zip(self.domains, zip(self.low.tolist(), self.high.tolist(), strict=True), strict=True))
         wrong = {name: pair for name, pair in bounds.items() if not 0 <= pair[0] <= pair[1] <= 1}
         if wrong:
-            raise InputError(f"shares lie between floor and cap, 0 <= floor <= cap <= 1, got {wrong}; mend the bounds")
+            raise InputError(f"shares lie between floor and cap, 0 <= floor <= cap <= 1, got {wrong}; fix the bounds")
         if self.low.sum() > 1 + ROUNDING:
             raise InputError(f"floors must sum to 1 at most, got {self.low.sum():.6g}; lower one of {self.domains}")
         if self.high.sum() < 1 - ROUNDING:

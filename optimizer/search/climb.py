@@ -75,7 +75,7 @@ def climb(
 
 
 def refine(value: Value, allowed: Feasible, start: Points, steps: int = 60) -> tuple[Points, float]:
-    """Go on from one good point by sequential quadratic programming, limits as linear constraints.
+    """Continue from one good point by sequential quadratic programming, limits as linear constraints.
 
     Adam finds the hill but crawls along the edges of the polytope, where optima lie; this method walks on them.
 
@@ -141,19 +141,19 @@ def random_starts(allowed: Feasible, count: int, seed: int) -> Points:
     return allowed.points(numbers).detach()
 
 
-FEW = 24  # worlds that tell good starts from bad ones
-ENOUGH = 64  # worlds that a search needs: more would move the optimum by less than it is uncertain
+FEW = 24  # draws that tell good starts from bad ones
+ENOUGH = 64  # draws that a search needs: more would move the optimum by less than it is uncertain
 
 
 def best_points(
     objective: Objective, parts: Sequence[Tensor], baselines: Sequence[Recipe], starts: int, seed: int
 ) -> list[tuple[Points, float]]:
-    """For each part of the worlds the best recipe found from baselines, measured recipes and random points.
+    """For each part of the draws the best recipe found from baselines, measured recipes and random points.
 
-    All parts climb in one batch, in a few worlds; then the best of each is refined in all of its worlds.
+    All parts climb in one batch, in a few draws; then the best of each is refined in all of its draws.
 
     Args:
-        objective: in all worlds.
+        objective: in all draws.
         parts: indices into them.
         baselines: recipes to start from, too.
         starts: points that climb, for each part.
@@ -162,33 +162,33 @@ def best_points(
     Returns:
         For each part one point and its value.
     """
-    few, some = objective.within(objective.worlds[:FEW]), [part[part < FEW] for part in parts]
+    few, some = objective.within(objective.draws[:FEW]), [part[part < FEW] for part in parts]
     points = _promising(few, some, candidates(objective, baselines, starts, seed), starts)
     points, values = climb(_by_part(few, some), few.allowed, points, steps=40)
     best = _leading(values, len(parts), 1)
     pairs = zip(parts, best, strict=True)
     return [
-        refine(objective.within(objective.worlds[part]).value, objective.allowed, points[i[None]]) for part, i in pairs
+        refine(objective.within(objective.draws[part]).value, objective.allowed, points[i[None]]) for part, i in pairs
     ]
 
 
 def _promising(objective: Objective, parts: Sequence[Tensor], points: Points, count: int) -> Points:
-    """The best `count` points for each part of the worlds, group by group."""
+    """The best `count` points for each part of the draws, group by group."""
     with torch.no_grad():
         losses = objective.losses(points)
-        values = [objective.within(objective.worlds[part]).judge(points, losses[part]) for part in parts]
+        values = [objective.within(objective.draws[part]).judge(points, losses[part]) for part in parts]
     return Points.cat([points[each.argsort(descending=True)[:count]] for each in values])
 
 
 def _by_part(objective: Objective, parts: Sequence[Tensor]) -> Value:
-    """The value of recipes in as many equal groups as there are parts of the worlds, each in its own worlds."""
+    """The value of recipes in as many equal groups as there are parts of the draws, each in its own draws."""
 
     def value(points: Points) -> Tensor:
         losses, rows = objective.losses(points), len(points) // len(parts)
         found = []
         for i, part in enumerate(parts):
             group = slice(i * rows, (i + 1) * rows)
-            found.append(objective.within(objective.worlds[part]).judge(points[group], losses[part, group]))
+            found.append(objective.within(objective.draws[part]).judge(points[group], losses[part, group]))
         return torch.cat(found)
 
     return value

@@ -26,7 +26,7 @@ def kept(objective: Objective, losses: Tensor) -> dict[str, float]:
     guarded = objective.guarded
     if guarded is None:
         return {}
-    gains = objective.utility.by_task(losses[:, None], guarded.losses[objective.worlds])[:, 0] + guarded.most
+    gains = objective.utility.by_task(losses[:, None], guarded.losses[objective.draws])[:, 0] + guarded.most
     tasks = enumerate(objective.posterior.tasks)
     return {task: probability(gains[:, t]) for t, task in tasks if bool(guarded.most[t].isfinite())}
 
@@ -56,7 +56,7 @@ def keep_guard(objective: Objective, point: Points) -> Points:
 
 
 def _starts(objective: Objective, point: Points) -> Points:
-    """The point itself, and of random and measured recipes those that pass the guard least."""
+    """The point itself, and of random and measured recipes those that exceed the guard least."""
     others = candidates(objective, [], TRIED, 0)
     with torch.no_grad():
         value = _harmless(objective, others)
@@ -90,7 +90,7 @@ def _needed_limits(objective: Objective, points: Points) -> list[Limit]:
 
 
 def excess(objective: Objective, points: Points) -> Tensor:
-    """By how much recipes pass the guard at the task where they do most, in percent of loss, (R,)."""
+    """By how much recipes exceed the guard at the worst task, in percent of loss, (R,)."""
     with torch.no_grad():
         return (objective.over_guard(objective.losses(points)) / objective.task_percent).amax(-1)
 
@@ -101,12 +101,12 @@ def _can_hold(objective: Objective, points: Points) -> bool:
 
 
 def _least_excess(objective: Objective, starts: Points) -> Points:
-    """The recipes near these that pass the guard least, trust radius kept."""
+    """The recipes near these that exceed the guard least, trust radius kept."""
     return _refined(objective, partial(_harmless, objective), starts)
 
 
 def _harmless(objective: Objective, points: Points) -> Tensor:
-    """How little recipes pass the guard and leave the trust radius, (R,)."""
+    """Minus what recipes exceed the guard and the trust radius by, (R,)."""
     beyond = objective.over_guard(objective.losses(points)) / objective.task_percent
     return -beyond.sum(-1) - objective.charges(points)
 

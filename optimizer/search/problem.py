@@ -27,7 +27,7 @@ class Problem:
     """Where the recipes for a target are compared.
 
     Attributes:
-        objectives: what recipes are worth in all worlds, for each branch of the target.
+        objectives: what recipes are worth in all draws, for each branch of the target.
         runs: names of the measured neighbours, for each branch.
         references: baselines, and which of them gains refer to.
     """
@@ -60,8 +60,8 @@ def problem_of(
         Infeasible: limits that contradict each other.
     """
     variants = [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
-    utility, worlds = utility_of(goal or Goal(), posterior), torch.arange(distinct(posterior, draws))
-    references = baselines_of(posterior, variants, utility, baselines, len(worlds))
+    utility, every = utility_of(goal or Goal(), posterior), torch.arange(distinct(posterior, draws))
+    references = baselines_of(posterior, variants, utility, baselines, len(every))
     guarded = guarded_by(target.guard, references, posterior.tasks)
     if measured is None and isinstance(posterior, Surfaces):
         measured = posterior.observed.design
@@ -69,7 +69,7 @@ def problem_of(
     def objective(allowed: Feasible) -> tuple[Objective, tuple[str, ...]]:
         near, runs = near_runs(allowed, measured)
         baseline = references.losses[references.best]
-        made = Objective(posterior, allowed, utility, baseline, worlds, caution, near, radius_of(near))
+        made = Objective(posterior, allowed, utility, baseline, every, caution, near, radius_of(near))
         return replace(made, guarded=guarded), tuple(runs)
 
     objectives, runs = zip(*map(objective, variants), strict=True)
@@ -77,9 +77,9 @@ def problem_of(
 
 
 def distinct(posterior: Posterior, draws: int) -> int:
-    """Worlds to consult: no more than there are, an even number, so that no world is on both sides."""
+    """Draws to consult: no more than there are, an even number, so that no draw is on both sides."""
     if draws < 8:
-        raise InputError(f"draws must be at least 8, got {draws}; intervals need worlds to differ")
+        raise InputError(f"draws must be at least 8, got {draws}; intervals need draws to differ")
     there = min(len(m.draws) for m in posterior.members) if isinstance(posterior, Surfaces) else draws
     return min(draws, there) // 2 * 2
 

@@ -17,14 +17,14 @@ from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 #: Aryabumi et al. 2024, arXiv:2408.10914, section 2.1: code is 80 % web code and 20 % markup.
 WEB_CODE, MARKUP = 0.8, 0.2
 #: Code shares that a foreign checkpoint may have seen: none, that of Llama 3 (arXiv:2407.21783, 17 %), half of it (the
-#: balanced model of Aryabumi et al. 2024, arXiv:2408.10914). Their number is odd: worlds take turns, and halves of them
+#: balanced model of Aryabumi et al. 2024, arXiv:2408.10914). Their number is odd: draws take turns, and halves of them
 #: are compared.
 HISTORIES = (0.0, 0.17, 0.5)
 
 
 @dataclass(frozen=True, eq=False)
 class PrefixHistory:
-    """Tokens of the prefix under H histories; every world believes in one of them.
+    """Tokens of the prefix under H histories; draws take turns between them.
 
     Attributes:
         tokens: by phase of the prefix and domain, (H, Q, K).
@@ -61,12 +61,12 @@ class PrefixHistory:
         )
 
     def by_draw(self, values: Tensor) -> Tensor:
-        """Of values (S, H R, T) those of the history that each world believes in, (S, R, T)."""
+        """Of values (S, H R, T) those of the history of each draw, (S, R, T)."""
         if len(self) == 1:
             return values
-        worlds = torch.arange(len(values))
+        draws = torch.arange(len(values))
         by_history = values.reshape(len(values), len(self), -1, values.shape[-1])
-        return by_history[worlds, worlds % len(self)]
+        return by_history[draws, draws % len(self)]
 
 
 def history_of(allowed: Feasible) -> PrefixHistory:

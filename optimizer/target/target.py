@@ -241,7 +241,7 @@ class Target(Printable, _Value, Limits):
         return self.changed(params=size, tokens=round(self.flops / FLOPS / size), sizes=None, ladder=())
 
     def on(self, branch: Sequence[Trained]) -> Target:
-        """The target that goes on from one of its branches."""
+        """The target that resumes from one of its branches."""
         return self.changed(prefix=tuple(branch), branches=())
 
     def split(self, lengths: Sequence[float]) -> dict[str, int]:
