@@ -219,12 +219,12 @@ def main() -> None:
     parser.add_argument("study", type=Path, nargs="?", default=Path("out/demo"))
     parser.add_argument("--out", type=Path, default=DOCS)
     parser.add_argument("--only", default="", help="name of one plot")
-    told = parser.parse_args()
-    entries = [entry for entry in ENTRIES if told.only in ("", entry.name)]
-    (told.out / "pictures").mkdir(parents=True, exist_ok=True)
-    paths = save(figures(mixlaw.open_study(told.study), entries), told.out / "pictures")
-    if not told.only:
-        (told.out / "gallery.md").write_text(text(told.study), encoding="utf-8")
+    args = parser.parse_args()
+    entries = [entry for entry in ENTRIES if args.only in ("", entry.name)]
+    (args.out / "pictures").mkdir(parents=True, exist_ok=True)
+    paths = save(figures(mixlaw.open_study(args.study), entries), args.out / "pictures")
+    if not args.only:
+        (args.out / "gallery.md").write_text(text(args.study), encoding="utf-8")
     print("\n".join(f"{path.stat().st_size / 1000:6.0f} kB  {path}" for path in paths))
 
 

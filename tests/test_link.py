@@ -209,7 +209,7 @@ def test_a_linked_score_is_differentiable_by_tokens(linked: Surfaces) -> None:
     assert bool((torch.autograd.grad(score.sum(), tokens)[0] > 0).all())
 
 
-def test_the_fit_tells_whether_the_link_foretold_held_out_runs_better(linked: Surfaces) -> None:
+def test_the_fit_reports_whether_the_link_predicted_held_out_runs_better(linked: Surfaces) -> None:
     assert linked.audit is not None
     by_link, alone = linked.audit.of_link("score") or (1.0, 0.0)
     assert by_link < alone  # a score that bends with size is no power law
@@ -257,7 +257,7 @@ def test_intervals_of_linked_scores_cover_larger_models() -> None:
             audited=False,
         )
         new = world((2e9, 4e9), truth, rows=20, seed=100 + seed)
-        told = found.predict(Design.from_table(new, {}))
-        t, score = told.tasks.index("score"), new["metric:score"].to_numpy()
-        inside.append(np.mean((told.lo90[:, t] <= score) & (score <= told.hi90[:, t])))
+        predicted = found.predict(Design.from_table(new, {}))
+        t, score = predicted.tasks.index("score"), new["metric:score"].to_numpy()
+        inside.append(np.mean((predicted.lo90[:, t] <= score) & (score <= predicted.hi90[:, t])))
     assert 0.8 <= np.mean(inside) <= 1.0

@@ -1,4 +1,4 @@
-"""Landscapes show what surfaces predict, where runs stand and where single worlds have their optima."""
+"""Landscapes show what surfaces predict, where runs are and where each posterior sample has its optimum."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_two_phases_show_the_prediction_and_every_run_at_its_code_shares(small: 
     assert reference.x[0] == pytest.approx(code_share(recipe.phases[0].mixture, DOMAINS))
 
 
-def test_optima_of_single_worlds_are_where_their_draws_are_lowest(small: Study) -> None:
+def test_optima_are_where_each_posterior_sample_is_best(small: Study) -> None:
     recipe, grid = small.proposal.recipe, np.linspace(0, 1, 4)
     figure = two_phases(small.surfaces, "task0", recipe, ("init", "cooldown"), DOMAINS, points=4)
     optima = named(figure, "optimum of each posterior sample")

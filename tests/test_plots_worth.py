@@ -38,7 +38,7 @@ def test_flat_directions_reach_from_end_to_end_around_the_proposal() -> None:
     assert tuple(dots.x) == (0.2, 0.15)
 
 
-def test_a_domain_called_code_is_told_from_all_code_together() -> None:
+def test_a_domain_called_code_is_distinct_from_all_code_together() -> None:
     ranges = [Flat("init", "code", 0, 1, 0.5), Flat("end", "code", 0, 1, 0.4), Flat("init", "prose", 0, 1, 0.3)]
     bar, _ = flat_directions([*ranges, Flat("init", "code", 0, 1, 0.2)]).data
     assert tuple(bar.y) == ("all code in init", "all code in end", "prose in init", "code in init")

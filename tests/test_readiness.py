@@ -38,7 +38,7 @@ def judged(observed: Observed, chance: float | None = None, audit: Audit | None 
     return list(readiness(observed, torch.full(observed.value.T.shape, NOISE), audit, known).values())
 
 
-def foretold(observed: Observed, share: float) -> Audit:
+def audit_that_explains(observed: Observed, share: float) -> Audit:
     """An audit in which the surfaces explain this share of the variance of held-out mixtures."""
     errors = {"surfaces": (1 - share) ** 0.5, "mean": 1.0}
     rows = [
@@ -85,10 +85,10 @@ def test_accuracy_of_guessing_is_at_chance_only_where_chance_is_known_and_nothin
 
 def test_held_out_runs_have_a_say() -> None:
     still, moved = measured({6e7: 0.0}), measured({6e7: 0.03})
-    assert share_of(judged(moved, audit=foretold(moved, 0.05)), Verdict.WEAK) >= 0.95
-    assert share_of(judged(moved, audit=foretold(moved, 0.8)), Verdict.READY) >= 0.95
-    assert share_of(judged(still, audit=foretold(still, 0.6)), Verdict.WEAK) >= 0.9
-    assert judged(moved, audit=foretold(moved, 0.8))[0].explained == pytest.approx(0.8)
+    assert share_of(judged(moved, audit=audit_that_explains(moved, 0.05)), Verdict.WEAK) >= 0.95
+    assert share_of(judged(moved, audit=audit_that_explains(moved, 0.8)), Verdict.READY) >= 0.95
+    assert share_of(judged(still, audit=audit_that_explains(still, 0.6)), Verdict.WEAK) >= 0.9
+    assert judged(moved, audit=audit_that_explains(moved, 0.8))[0].explained == pytest.approx(0.8)
 
 
 def test_few_runs_at_every_size_tell_nothing() -> None:

@@ -40,7 +40,7 @@ def runs(values: Floats, names: list[str] | None = None, sizes: tuple[float, ...
     return observe(table, {f"t{i}": "bits/byte" for i in range(values.shape[1])}, {}, None)
 
 
-def told(observed: Observed, rows: Tensor, mean: Floats, deviation: float, extrapolates: bool = False) -> Held:
+def held_out(observed: Observed, rows: Tensor, mean: Floats, deviation: float, extrapolates: bool = False) -> Held:
     """A prediction of `mean` (rows, tasks), in log loss, for some rows."""
     fold = Fold("mixtures", torch.zeros(0, dtype=torch.long), rows, extrapolates)
     centred = torch.tensor(mean) - observed.centre
@@ -54,7 +54,7 @@ def test_weights_maximise_the_score_of_the_mixture(rng: np.random.Generator) -> 
     right = rng.random((200, 3)) < np.array([0.9, 0.5, 0.2])
     first, second = np.where(right, truth, truth + 3), np.where(right, truth - 3, truth)
     off = 0.5 * rng.normal(size=truth.shape)
-    held = {"A": [told(observed, rows, first + off, 0.5)], "B": [told(observed, rows, second - off, 0.5)]}
+    held = {"A": [held_out(observed, rows, first + off, 0.5)], "B": [held_out(observed, rows, second - off, 0.5)]}
     found = stacking.stack(observed, held)
     assert torch.allclose(found.sum(1), torch.ones(3, dtype=torch.float64))
     assert (np.abs(found[:, 0].numpy() - [0.9, 0.5, 0.2]) < 0.1).all()
@@ -78,7 +78,7 @@ def test_folds_that_extrapolate_come_first(rng: np.random.Generator) -> None:
     observed, near, far = runs(truth), torch.arange(60), torch.arange(60, 120)
     good, bad = truth + 0.1 * rng.normal(size=truth.shape), truth + rng.normal(size=truth.shape)
     inside, beyond = (
-        [told(observed, near, near_mean[:60], 0.5), told(observed, far, far_mean[60:], 0.5, True)]
+        [held_out(observed, near, near_mean[:60], 0.5), held_out(observed, far, far_mean[60:], 0.5, True)]
         for near_mean, far_mean in ((good, bad), (bad, good))
     )
     weights = stacking.stack(observed, {"inside": inside, "beyond": beyond})
@@ -90,11 +90,14 @@ def test_checkpoints_of_one_run_count_as_one_run(rng: np.random.Generator) -> No
     once, rows = runs(truth), torch.arange(40)
     often = runs(np.repeat(truth, 10, 0), [f"r{i}" for i in range(40) for _ in range(10)])
     first, second = (truth + sd * rng.normal(size=truth.shape) for sd in (0.3, 0.6))
-    one = stacking.stack(once, {"A": [told(once, rows, first, 0.3)], "B": [told(once, rows, second, 0.6)]})
+    one = stacking.stack(once, {"A": [held_out(once, rows, first, 0.3)], "B": [held_out(once, rows, second, 0.6)]})
     many = torch.arange(400)
     ten = stacking.stack(
         often,
-        {"A": [told(often, many, first.repeat(10, 0), 0.3)], "B": [told(often, many, second.repeat(10, 0), 0.6)]},
+        {
+            "A": [held_out(often, many, first.repeat(10, 0), 0.3)],
+            "B": [held_out(often, many, second.repeat(10, 0), 0.6)],
+        },
     )
     assert torch.allclose(one, ten, atol=0.02)
 
@@ -113,7 +116,7 @@ def test_where_sizes_vary_only_better_laws_stand_beside_the_first_and_alike_if_n
     truth, rows = rng.normal(size=(80, 1)), torch.arange(80)
     observed = runs(truth, sizes=(1e6, 4e6))
     held = {
-        str(i): [told(observed, rows, truth + sd * rng.normal(size=truth.shape), sd, extrapolates)]
+        str(i): [held_out(observed, rows, truth + sd * rng.normal(size=truth.shape), sd, extrapolates)]
         for i, sd in enumerate(off)
     }
     assert stacking.stack(observed, held)[0].tolist() == pytest.approx(weights)
@@ -123,7 +126,7 @@ def test_where_sizes_vary_a_law_that_extrapolates_better_counts_more(rng: np.ran
     truth, rows = rng.normal(size=(80, 1)), torch.arange(80)
     observed = runs(truth, sizes=(1e6, 4e6))
     held = {
-        str(i): [told(observed, rows, truth + sd * rng.normal(size=truth.shape), sd, True)]
+        str(i): [held_out(observed, rows, truth + sd * rng.normal(size=truth.shape), sd, True)]
         for i, sd in enumerate((0.6, 0.3))
     }
     assert float(stacking.stack(observed, held)[0, 1]) > 0.7
@@ -132,7 +135,7 @@ def test_where_sizes_vary_a_law_that_extrapolates_better_counts_more(rng: np.ran
 def test_a_combined_prediction_has_mean_and_spread_of_the_mixture_of_densities(rng: np.random.Generator) -> None:
     observed, rows = runs(np.zeros((4, 2))), torch.arange(4)
     means = rng.normal(size=(3, 4, 2))
-    parts = [[told(observed, rows, m, sd)] for m, sd in zip(means, (0.2, 0.5, 1.0), strict=True)]
+    parts = [[held_out(observed, rows, m, sd)] for m, sd in zip(means, (0.2, 0.5, 1.0), strict=True)]
     weights = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], dtype=torch.float64)
     found = stacking.combined(parts, weights)[0]
     for task in range(2):
@@ -191,7 +194,7 @@ def stacked(mixtures: tuple[pl.DataFrame, pl.DataFrame]) -> Surfaces:
     return fit(mixtures[0], units={"web": "bits/byte"}, unique={}, resamples=8)
 
 
-def test_a_fit_names_the_law_that_foretells_best_and_predicts_better_for_it(
+def test_a_fit_names_the_law_that_predicts_held_out_runs_best_and_predicts_better_for_it(
     mixtures: tuple[pl.DataFrame, pl.DataFrame], stacked: Surfaces
 ) -> None:
     train, new = mixtures
@@ -215,12 +218,12 @@ def test_stacked_surfaces_survive_the_disk_and_keep_their_gradients(
     assert torch.equal(again.draws(design, 16), stacked.draws(design, 16))
     tokens = design.tokens[:1].clone().requires_grad_()
 
-    def worlds(amount: Tensor) -> Tensor:
+    def samples(amount: Tensor) -> Tensor:
         return stacked.draws(replace(design.select([0]), tokens=amount), 8).sum()
 
     step = torch.zeros_like(tokens)
     step[0, 0, 0], step[0, 0, 1] = -1e4, 1e4  # beyond the measured budget the residual process stretches distances
-    (slope,) = torch.autograd.grad(worlds(tokens), tokens)
+    (slope,) = torch.autograd.grad(samples(tokens), tokens)
     with torch.no_grad():
-        difference = (worlds(tokens + step) - worlds(tokens - step)) / 2e4
+        difference = (samples(tokens + step) - samples(tokens - step)) / 2e4
     assert float((slope * step).sum() / 1e4) == pytest.approx(float(difference), rel=1e-3)

@@ -60,7 +60,7 @@ def test_the_order_of_columns_does_not_matter(surfaces: Surfaces) -> None:
     assert np.allclose(surfaces.predict(turned).mean, surfaces.predict(DESIGN).mean, rtol=1e-12)
 
 
-def test_the_same_draw_is_the_same_world_in_every_call(surfaces: Surfaces) -> None:
+def test_the_same_index_is_the_same_sample_in_every_call(surfaces: Surfaces) -> None:
     whole = surfaces.draws(DESIGN, 24)
     assert whole.shape == (24, 26, 3)
     assert torch.allclose(surfaces.draws(DESIGN.select([5, 2]), 8), whole[:8, [5, 2]], rtol=1e-10)

@@ -120,7 +120,7 @@ class Form(Curve):
 
     @abstractmethod
     def law(self, theta: Tensor, log_scale: float) -> Law:
-        """The law that one vector (n,) stands for, with losses multiplied by exp(log_scale)."""
+        """The law of one vector (n,), with losses multiplied by exp(log_scale)."""
 
     def block(self, theta: Tensor, name: str) -> Tensor:
         """The entries of one block, (B, k)."""

@@ -49,7 +49,7 @@ class Parity:
 
     @property
     def level(self) -> Floats:
-        """Width of the interval that just holds each measured value: 0.9 where it lies at the end of its 90 %, (N,)."""
+        """Width of the interval that just holds each measured value: 0.9 at the ends of its 90 % interval, (N,)."""
         over = self.measured - self.mean
         half = np.where(over > 0, self.hi90 - self.mean, self.mean - self.lo90)
         return np.array([erf(Z90 * abs(z) / sqrt(2)) for z in over / half])

@@ -166,7 +166,7 @@ def extrapolation(
     traces = [_sizes_measured(surfaces, task)]
     for i, ((name, recipe), colour) in enumerate(zip(recipes.items(), CYCLE, strict=False)):
         grid = np.append(np.geomspace(min(smallest, recipe.params), recipe.params * 1.25, points), recipe.params)
-        # Intervals at one size stand beside each other.
+        # Intervals at one size are drawn side by side.
         at = recipe.params * DODGE ** (i - (len(recipes) - 1) / 2)
         traces += _scaled_line(surfaces, task, name, recipe, domains, grid, at, colour)
         if new := measured.get(name, []):

@@ -26,6 +26,6 @@ def test_a_recipe_is_its_size_its_tokens_and_a_mixture_for_each_phase() -> None:
     ]
 
 
-def test_a_run_is_told_as_its_recipe_and_phases_that_it_has_not_are_not() -> None:
+def test_a_run_is_described_as_its_recipe_without_phases_it_lacks() -> None:
     phases, domains = ("init", "continue", "cooldown"), ("web", "python", "books", *WIDE)
     assert run_words(design_of([RECIPE], phases, domains, {})) == (recipe_words(RECIPE),)
