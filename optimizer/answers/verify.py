@@ -57,6 +57,14 @@ class Verification(Printable):
         """Share of measured values inside their 90 % interval; None before there is one."""
         return sum(check.inside for check in self.checks) / len(self.checks) if self.checks else None
 
+    def measured(self, proposal: str) -> dict[tuple[str, str], list[float]]:
+        """Values measured since by (recipe, task), of the proposal with this id."""
+        values: dict[tuple[str, str], list[float]] = {}
+        for check in self.checks:
+            if check.proposal == proposal:
+                values.setdefault((check.forecast.recipe, check.forecast.task), []).append(check.measured)
+        return values
+
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
         rows = [{**asdict(check), "inside": check.inside, "error": check.error} for check in self.checks]

@@ -175,10 +175,7 @@ def _front(data: ReportData, proposal: Proposal | None, texts: HoverTexts) -> st
 def _predictions(data: ReportData, proposal: Proposal | None, texts: HoverTexts) -> str:
     if proposal is None:
         return "<p>No predictions yet.</p>"
-    measured: dict[tuple[str, str], list[float]] = {}
-    for check in data.verification.checks if data.verification else ():
-        if check.proposal == proposal.id:
-            measured.setdefault((check.forecast.recipe, check.forecast.task), []).append(check.measured)
+    measured = data.verification.measured(proposal.id) if data.verification else {}
     note = "Each interval contains the value of one newly trained run with 90 % probability."
     if measured:
         note += " Diamonds: measured since."
@@ -246,20 +243,19 @@ def _sizes(
     data: ReportData, proposal: Proposal | None, reference: Recipe, tasks: Sequence[str], texts: HoverTexts
 ) -> str:
     recipes = {"largest run": reference}
-    measured: dict[str, dict[str, list[float]]] = {}
     if proposal:
         recipes = {PROPOSAL: proposal.recipe, proposal.against: proposal.baselines[proposal.against]}
-        for check in data.verification.checks if data.verification else ():
-            if check.proposal == proposal.id:
-                by_recipe = measured.setdefault(check.forecast.task, {})
-                by_recipe.setdefault(check.forecast.recipe, []).append(check.measured)
-    figures = ((task, extrapolation(data.surfaces, task, recipes, data.domains, measured.get(task))) for task in tasks)
-    plots = (plot(figure, f"{task} over size", texts) for task, figure in figures)
+    measured = data.verification.measured(proposal.id) if proposal and data.verification else {}
+
+    def over_size(task: str) -> str:
+        values = {recipe: values for (recipe, of), values in measured.items() if of == task}
+        return plot(extrapolation(data.surfaces, task, recipes, data.domains, values), f"{task} over size", texts)
+
     note = (
         "Lines scale a recipe to other sizes at its own tokens per parameter; intervals at the target are side "
         "by side. Dots: all measured runs, of any mixture."
     )
-    return f"<p>{note}</p>{_grid(plots, data.surfaces, tasks, 'extrapolation')}"
+    return f"<p>{note}</p>{_grid(map(over_size, tasks), data.surfaces, tasks, 'extrapolation')}"
 
 
 def _plan(data: ReportData, texts: HoverTexts) -> str:

@@ -116,9 +116,8 @@ class Plots(Printable):
         recipes, measured = {"largest run": self._recipe(None)}, dict[str, list[float]]()
         if proposal:
             recipes = {PROPOSAL: proposal.recipe, proposal.against: proposal.baselines[proposal.against]}
-            for check in verify(self.study).checks:
-                if (check.proposal, check.forecast.task) == (proposal.id, name):
-                    measured.setdefault(check.forecast.recipe, []).append(check.measured)
+            values = verify(self.study).measured(proposal.id)
+            measured = {recipe: runs for (recipe, task), runs in values.items() if task == name}
         return self._themed(
             plots.extrapolation(self._surfaces, name, recipes, self.study.domains_or_unlimited, measured)
         )
@@ -150,10 +149,7 @@ class Plots(Printable):
     def comparison(self) -> go.Figure:
         """What the last proposal and every baseline were predicted to gain by task, and what was measured since."""
         proposal = self._proposal()
-        measured: dict[tuple[str, str], list[float]] = {}
-        for check in verify(self.study).checks:
-            if check.proposal == proposal.id:
-                measured.setdefault((check.forecast.recipe, check.forecast.task), []).append(check.measured)
+        measured = verify(self.study).measured(proposal.id)
         return self._themed(plots.comparison(proposal.forecasts, proposal.against, measured, proposal.recipes))
 
     def spread(self) -> go.Figure:
