@@ -55,7 +55,6 @@ OPEN = {
     "runner/evaluate/judge.py",
     "src/mixlaw/demo/facts.py",
     "src/mixlaw/demo/synthetic.py",
-    "src/mixlaw/plots/responses.py",
     "src/mixlaw/plots/style.py",
     "src/mixlaw/testing/replay.py",
 }
