@@ -1,6 +1,6 @@
 """Preparing data: speed of tokenising beside that of `tokenizers` alone, and memory at several sizes of a corpus.
 
-`python benchmarks/tokenise.py [MB ...]` prepares so many megabytes of made-up text, by default 50 and 200, and prints
+`python benchmarks/tokenise.py [MB ...]` prepares that many megabytes of made-up text, by default 50 and 200, and prints
 the peak of memory. Memory is counted as the sum over all processes of resident memory, mapped
 files included, beyond what a process has that imported the pipeline and does nothing.
 """
@@ -53,8 +53,8 @@ class Clock:
 
     began: dict[str, float] = field(default_factory=dict)
 
-    def tell(self, share: float, what: str) -> None:
-        """Keep the time at which a stage is first told of."""
+    def report(self, share: float, what: str) -> None:
+        """Keep the time at which a stage is first reported."""
         self.began.setdefault(what.partition(" ")[0], time.perf_counter())
 
 
@@ -62,7 +62,7 @@ def ours(corpus: Path, folder: Path) -> float:
     """Seconds of the stage that tokenises, in as many processes as there are cores."""
     clock = Clock()
     prepare(
-        folder, {"all": corpus.name}, root=corpus.parent, vocabulary=VOCABULARY, processes=CORES, progress=clock.tell
+        folder, {"all": corpus.name}, root=corpus.parent, vocabulary=VOCABULARY, processes=CORES, progress=clock.report
     )
     return clock.began["writing"] - clock.began["tokenising"]
 

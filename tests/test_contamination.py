@@ -1,4 +1,4 @@
-"""Items put into a training corpus on purpose are found, those and no others; and the search against a plain one."""
+"""Items planted in a training corpus are found, and no others; the search agrees with a plain one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "
 
 
 def text(rng: random.Random, count: int) -> list[str]:
-    """So many words out of four thousand: two random texts do not share 8 words in a row."""
+    """`count` words out of four thousand: two random texts do not share 8 words in a row."""
     return ["".join(rng.choices(SYLLABLES, k=3)) for _ in range(count)]
 
 
@@ -30,12 +30,12 @@ SHORT = [["what", "is", "it"], ["who"]]
 
 
 def planted(item: list[str], number: int) -> str:
-    """An item as it may stand in a corpus: other case, other punctuation, other line ends."""
+    """An item as a corpus may write it: other case, other punctuation, other line ends."""
     return [" ".join(item).upper(), ", ".join(item) + "!", "\n".join(item), f"({'-'.join(item)})"][number % 4]
 
 
 def lines(path: Path, seed: int, inside: dict[int, str]) -> None:
-    """120 documents; each of the texts stands in the midst of six of them, as one of the six may be held out."""
+    """120 documents; each of the texts is in the middle of six of them, as one of the six may be held out."""
     rng = random.Random(seed)
     places = [f" {part} " for part in inside.values() for _ in range(6)]
     parts = places + [" "] * (120 - len(places))
@@ -54,9 +54,9 @@ training = { held_out = 0.1 }
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Items 0..5 stand in `web`, 5..8 in `code`; there 13 words of 10, only 12 of 11, and all of 12 in disorder.
+    """`web` has items 0..5, `code` 5..8, 13 words of 10, only 12 of 11, and all of 12 in disorder.
 
-    Of the items that come with mixlaw, HumanEval's 7 and 11 stand in `web`.
+    Of the items that come with mixlaw, HumanEval's 7 and 11 are in `web`.
     """
     root = tmp_path_factory.mktemp("contaminated")
     whole = {number: planted(ITEMS[number], number) for number in range(9)}
@@ -88,49 +88,49 @@ def data(study: Path, printed: dict[str, str]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(data: Path) -> Contamination:
+def result(data: Path) -> Contamination:
     return check(data, {"puzzles": [" ".join(item) for item in ITEMS], "riddles": [" ".join(item) for item in SHORT]})
 
 
-def test_exactly_the_items_that_were_put_in_are_found_in_their_domains(found: Contamination) -> None:
-    puzzles, _ = found.tasks
+def test_exactly_the_items_that_were_put_in_are_found_in_their_domains(result: Contamination) -> None:
+    puzzles, _ = result.tasks
     assert puzzles.size == 13
     assert puzzles.by_domain == {"web": (0, 1, 2, 3, 4, 5), "code": (5, 6, 7, 8, 10)}
     assert puzzles.found == (0, 1, 2, 3, 4, 5, 6, 7, 8, 10)
     assert (puzzles.items, puzzles.short) == (40, 0)
 
 
-def test_items_too_short_to_tell_are_counted_apart(found: Contamination) -> None:
-    _, riddles = found.tasks
+def test_items_too_short_to_check_are_counted_separately(result: Contamination) -> None:
+    _, riddles = result.tasks
     assert (riddles.size, riddles.items, riddles.short, riddles.found) == (8, 2, 2, ())
 
 
-def test_the_report_tells_counts_domains_and_examples_in_words_and_json(found: Contamination) -> None:
-    shown = str(found)
+def test_the_report_has_counts_domains_and_examples_as_text_and_json(result: Contamination) -> None:
+    shown = str(result)
     assert "puzzles      40  13       40     10  web 6, code 5" in shown
     assert f"item 0 in web: {' '.join(ITEMS[0][:13])}" in shown
-    (puzzles, riddles) = json.loads(json.dumps(found.as_json()))["contamination"]
+    (puzzles, riddles) = json.loads(json.dumps(result.as_json()))["contamination"]
     assert puzzles["by_domain"]["code"] == [5, 6, 7, 8, 10]
     assert [example["item"] for example in puzzles["examples"]] == [0, 1, 2]
     assert riddles["short"] == 2
 
 
-def test_several_processes_find_the_same(data: Path, found: Contamination) -> None:
-    told: list[float] = []
+def test_several_processes_find_the_same(data: Path, result: Contamination) -> None:
+    shares: list[float] = []
     items = {"puzzles": [" ".join(item) for item in ITEMS], "riddles": [" ".join(item) for item in SHORT]}
-    again = check(data, items, processes=2, progress=lambda share, _: told.append(share))
-    assert again == found
-    assert told[-1] == pytest.approx(1.0)
+    again = check(data, items, processes=2, progress=lambda share, _: shares.append(share))
+    assert again == result
+    assert shares[-1] == pytest.approx(1.0)
 
 
 def test_the_command_looks_for_the_items_of_the_data_folder(
     data: Path, printed: dict[str, str], tmp_path: Path
 ) -> None:
     stored = {name: known.count for name, known in read_manifest(data).items.items() if known.count}
-    told = json.loads(printed["--json"])
-    assert set(told["domains"]) == {"web", "code"}
-    assert {task["task"]: task["items"] for task in told["contamination"]} == stored
-    assert {task["task"]: task["found"] for task in told["contamination"] if task["found"]} == {
+    answer = json.loads(printed["--json"])
+    assert set(answer["domains"]) == {"web", "code"}
+    assert {task["task"]: task["items"] for task in answer["contamination"]} == stored
+    assert {task["task"]: task["found"] for task in answer["contamination"] if task["found"]} == {
         "humaneval": [7, 11, 29]  # the statement of 29 begins with 13 words of 7
     }
     assert "humaneval     164  13      164      3  web 3" in printed["--contamination"]

@@ -1,4 +1,4 @@
-"""Preparing a data folder: right counts, no leak, repeatable, safe to kill, and damage is found."""
+"""Preparing a data folder: counts, no leak, repeatable, safe to kill, and damage is detected."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def test_held_out_bytes_are_those_of_the_decoded_document(shards: Shards) -> Non
 
 def test_a_second_call_returns_at_once_and_writes_nothing(study: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (study / "data").rglob("*") if path.name != ".lock"}
-    told: list[tuple[float, str]] = []
-    again = prepare(study / "data", DOMAINS, root=study, progress=lambda *step: told.append(step), **SETTINGS)
-    assert told == [], "no stage of the work is begun"
+    reports: list[tuple[float, str]] = []
+    again = prepare(study / "data", DOMAINS, root=study, progress=lambda *step: reports.append(step), **SETTINGS)
+    assert reports == [], "no stage begins"
     assert again == read_manifest(study / "data")
     after = {path: path.stat().st_mtime_ns for path in (study / "data").rglob("*") if path.name != ".lock"}
     assert after == before
@@ -151,7 +151,7 @@ def damaged(study: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "file", ["prose/train-00000.bin", "code/held_out-00000.index.npy", "tokenizer/tokenizer.json", "items/cloze.json"]
 )
-def test_a_flipped_byte_is_found_by_verify(damaged: Path, file: str) -> None:
+def test_verify_detects_a_flipped_byte(damaged: Path, file: str) -> None:
     verify(damaged)
     content = bytearray((damaged / file).read_bytes())
     content[len(content) // 2] ^= 1
@@ -160,7 +160,7 @@ def test_a_flipped_byte_is_found_by_verify(damaged: Path, file: str) -> None:
         verify(damaged)
 
 
-def test_a_truncated_or_missing_shard_is_found_when_opened_and_mended_by_preparing(damaged: Path, study: Path) -> None:
+def test_opening_detects_a_truncated_or_missing_shard_and_preparing_again_fixes_it(damaged: Path, study: Path) -> None:
     wanted = read_manifest(damaged)
     path = damaged / "prose" / "train-00000.bin"
     path.write_bytes(path.read_bytes()[:-2])

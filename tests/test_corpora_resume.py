@@ -1,4 +1,4 @@
-"""Preparing data in processes: what it was before, whoever works on it, and what is finished survives a kill."""
+"""Preparing data in processes: the same bytes for any number of them, and finished work survives a kill."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOMAINS = {"a": "a", "b": "b.jsonl"}
 SETTINGS: Any = {"vocabulary": 300, "held_out": 0.1}
 SMALL = 100_000  # bytes held at once: a corpus of a megabyte then takes as many steps as one of gigabytes
 
-#: Hash of each domain's shards, originals and duplicates, as the code before this one made them, all in memory.
+#: Hash of each domain's shards, originals and duplicates, made by the first version, which held everything in memory.
 BEFORE = {
     "a": ("4e1c50ceeb06afa384fb32219993b9f7a47f52a2ecfeab4d04f0b5b27651c8b7", 144, 37),
     "b": ("fb3ab61beb72d2457f2238ceffd7ccb688b69b743c6aad3a3de4b67653b6cd94", 75, 33),
@@ -66,7 +66,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wanted(corpus: Path) -> Manifest:
-    """What an undisturbed preparation in one process and one piece gives."""
+    """The manifest of an undisturbed preparation in one process and one piece."""
     return prepare(corpus / "data", DOMAINS, root=corpus, processes=0, **SETTINGS)
 
 
@@ -76,9 +76,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, SMALL)
 
 
-def test_shards_are_those_of_the_code_that_held_everything_in_memory(wanted: Manifest) -> None:
-    found = {name: (domain.hash, domain.files, domain.duplicates) for name, domain in wanted.domains.items()}
-    assert found == BEFORE
+def test_shards_equal_those_of_the_first_version(wanted: Manifest) -> None:
+    shards = {name: (domain.hash, domain.files, domain.duplicates) for name, domain in wanted.domains.items()}
+    assert shards == BEFORE
 
 
 @pytest.mark.parametrize("processes", [0, 3])
@@ -97,7 +97,7 @@ def test_neither_processes_nor_the_size_of_the_steps_change_the_data(
     assert made == wanted
     assert (tmp_path / "manifest.json").read_bytes() == (corpus / "data" / "manifest.json").read_bytes()
     assert shares == sorted(shares)
-    assert len({share for share in shares if share < build_share("comparing")}) > 1  # told while files are read
+    assert len({share for share in shares if share < build_share("comparing")}) > 1  # reports while files are read
     verify(tmp_path)
 
 
@@ -116,21 +116,21 @@ def finished(folder: Path) -> dict[Path, int]:
 
 
 def interrupted(corpus: Path, data: Path, stage: str, lines: int, number: int) -> int:
-    """Prepare in a process with two helpers, and send it a signal at the n-th line of a stage; its exit code.
+    """Prepare in a process with two more, and send it a signal at the n-th line of a stage; its exit code.
 
-    The helpers have ended, too: they see that nobody waits for them.
+    The pool's processes end, too, as their parent is gone.
     """
     command = [sys.executable, "-c", PREPARE, str(corpus), str(data), str(SMALL)]
-    helpers: list[int] = []
+    family_ids: list[int] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout
         for line in process.stdout:
             lines -= stage in line
             if not lines:
-                helpers = family(process.pid)
+                family_ids = family(process.pid)
                 process.send_signal(number)
                 break
-    wait_until(lambda: gone(helpers))
+    wait_until(lambda: gone(family_ids))
     return process.returncode
 
 
@@ -151,7 +151,7 @@ def spoil(root: Path, domain: str) -> None:
         ("writing", 2, signal.SIGKILL),
     ],
 )
-def test_what_was_finished_survives_and_is_not_read_or_tokenised_again(
+def test_finished_work_survives_and_is_not_repeated(
     corpus: Path, wanted: Manifest, tmp_path: Path, small: None, stage: str, lines: int, number: int
 ) -> None:
     root = tmp_path / "study"

@@ -1,4 +1,4 @@
-"""Shards: what is written is read back, across files, in the smallest type, and damage is found."""
+"""Shards: files read back as written, pieces, the split, the order of documents, and duplicates."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def documents(count: int, start: int = 0) -> Iterator[Document]:
 
 @dataclass
 class Gathered:
-    """Pieces of a domain in the order in which they are tokenised, and what was counted."""
+    """Pieces of a domain in the order in which they are tokenised, and the counts."""
 
     train: list[Piece]
     held_out: list[Piece]
@@ -133,8 +133,8 @@ def gather(sources: list[list[Document]], folder: Path, share: float, limit: int
 
 
 def gathered(given: Iterator[Document], folder: Path, share: float = 0.1) -> tuple[set[str], set[str]]:
-    (found,) = gather([list(given)], folder, share)
-    train, held = ({piece.text for piece in pieces} for pieces in (found.train, found.held_out))
+    (domain,) = gather([list(given)], folder, share)
+    train, held = ({piece.text for piece in pieces} for pieces in (domain.train, domain.held_out))
     return train, held
 
 
@@ -160,11 +160,11 @@ def test_pieces_of_one_document_and_documents_of_one_group_stay_on_one_side(tmp_
     pairs = [
         Document(f"{kind} {n}", f"{kind} {n}", group=f"module {n}") for n in range(300) for kind in ("code", "doc")
     ]
-    (found,) = gather([[*long, *pairs]], tmp_path, 0.2)
-    sides = [{piece.group for piece in pieces} for pieces in (found.train, found.held_out)]
+    (domain,) = gather([[*long, *pairs]], tmp_path, 0.2)
+    sides = [{piece.group for piece in pieces} for pieces in (domain.train, domain.held_out)]
     assert not sides[0] & sides[1]
-    assert max(len(piece.text) for piece in found.train) <= PIECE
-    assert len(found.train) + len(found.held_out) > 60 * 3 + 600
+    assert max(len(piece.text) for piece in domain.train) <= PIECE
+    assert len(domain.train) + len(domain.held_out) > 60 * 3 + 600
 
 
 def test_duplicates_are_dropped_once_within_a_domain_and_across_domains(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_the_order_of_documents_depends_on_their_content_alone(tmp_path: Path) -
 
 
 def in_memory(sources: list[list[Document]], share: float) -> list[Gathered]:
-    """What `gather` does, in the plainest way: a set of all digests, and lists."""
+    """The same as `gather` with a set of all digests, and lists."""
     seen: set[bytes] = set()
 
     def is_new(text: str) -> bool:
@@ -214,14 +214,16 @@ def in_memory(sources: list[list[Document]], share: float) -> list[Gathered]:
 def tangled(rng: random.Random, count: int) -> list[Document]:
     """Long documents that share pieces with one another and with short ones, often equal up to white space or case."""
     blocks = [f"block {n} " + "word " * 1590 + "\n\n" for n in range(12)]
-    found = []
+    documents = []
     for number in range(count):
         chosen = rng.choices(blocks, k=rng.choice((1, 1, 1, 2, 3)))
         if rng.random() < 0.1:
             chosen.insert(rng.randrange(len(chosen) + 1), " " * 16_000)
         text = "".join(chosen)
-        found.append(Document(rng.choice((text, text, text.upper(), text.replace(" ", "  "))), f"origin {number // 3}"))
-    return found
+        documents.append(
+            Document(rng.choice((text, text, text.upper(), text.replace(" ", "  "))), f"origin {number // 3}")
+        )
+    return documents
 
 
 def test_duplicates_are_those_of_a_set_of_all_texts_also_where_dropped_documents_have_pieces(tmp_path: Path) -> None:

@@ -51,7 +51,6 @@ OPEN = {
     "docs/suggest.md",
     "optimizer/optuna/model.py",
     "optimizer/optuna/sampler.py",
-    "runner/corpora/spill_files.py",
     "runner/evaluate/judge.py",
     "src/mixlaw/demo/facts.py",
     "src/mixlaw/demo/synthetic.py",

@@ -1,4 +1,4 @@
-"""What stands in a study's data folder: sources, counts and checksums, as one JSON file written last."""
+"""The manifest of a data folder: sources, counts and checksums, as one JSON file written last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mixlaw.errors import InputError
 from mixlaw.files import write_text
 from mixlaw.printable import Printable
 
-FORMAT = 1  # raised when shards or readers change so that older folders must be built again
+FORMAT = 1  # raised when a change of shards or readers requires older folders to be built again
 
 
 class _Frozen(BaseModel):
@@ -35,14 +35,14 @@ def index_path(path: Path) -> Path:
 
 
 class DomainManifest(_Frozen):
-    """One domain: where it came from and what is stored of it.
+    """One domain: its source, and counts and checksums of what is stored.
 
     Attributes:
         packages: version by name of every distribution that was read.
         files: originals read.
         documents: pieces of at most a few kilobytes that they were cut into, those stored for training.
         unique_tokens: tokens to train on, separators included.
-        duplicates: documents left out because their text was there before, in this domain or an earlier one.
+        duplicates: documents dropped because their text was there before, in this domain or an earlier one.
         hash: identity of the stored tokens, training and held-out.
     """
 
@@ -76,7 +76,7 @@ class Manifest(Printable, _Frozen):
     Attributes:
         fingerprint: identity of sources and settings, known before anything is read; decides whether to build again.
         hash: identity of everything that was built: tokenizer, shards, items. Part of every recipe's lineage.
-        end: token that stands after every document; not written where it is 0.
+        end: token after every document; left out of the file where it is 0.
     """
 
     format: int

@@ -33,8 +33,8 @@ class TokenStream:
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    def __getitem__(self, wanted: slice) -> Tokens:
-        start, stop, step = wanted.indices(len(self))
+    def __getitem__(self, span: slice) -> Tokens:
+        start, stop, step = span.indices(len(self))
         if step != 1:
             raise ValueError(f"a token stream is sliced in steps of 1, got {step}")
         first = bisect_right(self._ends, start)
@@ -78,7 +78,7 @@ class DomainShards:
 
     @property
     def unique_tokens(self) -> int:
-        """Tokens there are to train on, separators included."""
+        """Training tokens stored, separators included."""
         return self.manifest.unique_tokens
 
     @cached_property
@@ -151,26 +151,26 @@ def open_shards(data: Path) -> Shards:
 
 
 def _check_size(path: Path, size: int) -> None:
-    found = path.stat().st_size if path.exists() else None
-    if found != size:
-        state = "is missing" if found is None else f"has {found} bytes instead of {size}"
+    actual = path.stat().st_size if path.exists() else None
+    if actual != size:
+        state = "is missing" if actual is None else f"has {actual} bytes instead of {size}"
         raise InputError(f"{path} {state}: run `mixlaw prepare` on the study again")
 
 
 def verify(data: Path, progress: Progress | None = None) -> None:
-    """Read every file of a data folder and compare it with its checksum.
+    """Read every file of a data folder whole and compare it with its checksum.
 
     Args:
         data: the folder.
-        progress: called with the share of the bytes read, 0 to 1, and the file at hand.
+        progress: called with the share of the bytes read, 0 to 1, and a message.
 
     Raises:
-        InputError: a file is missing or differs by as much as a bit.
+        InputError: a file is missing or differs.
     """
-    wanted = _checksums(open_shards(data))
-    sizes = {path: path.stat().st_size if path.exists() else 0 for path in wanted}
+    checksums = _checksums(open_shards(data))
+    sizes = {path: path.stat().st_size if path.exists() else 0 for path in checksums}
     read = 0
-    for path, checksum in wanted.items():
+    for path, checksum in checksums.items():
         if progress is not None:
             progress(read / sum(sizes.values()), f"verifying {path.relative_to(data)}")
         if not path.exists() or sha256_of(path) != checksum:
@@ -180,10 +180,10 @@ def verify(data: Path, progress: Progress | None = None) -> None:
 
 def _checksums(shards: Shards) -> dict[Path, str]:
     """Every file whose checksum the manifest holds."""
-    wanted = {shards.tokenizer / "tokenizer.json": shards.manifest.tokenizer}
+    checksums = {shards.tokenizer / "tokenizer.json": shards.manifest.tokenizer}
     for domain in shards.domains.values():
         for file in (*domain.manifest.train, *domain.manifest.held_out):
             path = domain.folder / file.name
-            wanted |= {path: file.sha256, index_path(path): file.index_sha256}
-    items = {task: found.sha256 for task, found in shards.manifest.items.items() if found.count}
-    return wanted | {shards.data / "items" / f"{task}.json": checksum for task, checksum in items.items()}
+            checksums |= {path: file.sha256, index_path(path): file.index_sha256}
+    items = {task: built.sha256 for task, built in shards.manifest.items.items() if built.count}
+    return checksums | {shards.data / "items" / f"{task}.json": checksum for task, checksum in items.items()}

@@ -1,4 +1,4 @@
-"""The tokenizer of a data folder: loaded, its tokens as arrays, and how many bytes each of them stands for."""
+"""The tokenizer of a data folder: loading it, token ids of texts, and bytes of each token."""
 
 from __future__ import annotations
 

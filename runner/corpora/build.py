@@ -143,8 +143,8 @@ class Build:
         self.stages.begin("comparing", "dropping duplicates")
         path = self.work / "counts.json"
         if not path.exists():
-            found = find_duplicates(self._domains, self.bits, pool, self.limit // 4)
-            write_json(path, {name: asdict(counts) for name, counts in found.items()})
+            by_domain = find_duplicates(self._domains, self.bits, pool, self.limit // 4)
+            write_json(path, {name: asdict(counts) for name, counts in by_domain.items()})
         rows = json.loads(path.read_text(encoding="utf-8"))
         counts = {name: DomainCounts(**row) for name, row in rows.items()}
         for name, source in self.settings.domains.items():
@@ -194,7 +194,9 @@ class Build:
             for job in jobs[name, side]:
                 if not job.path.exists():  # it was moved into place before the process was killed
                     job.done.unlink(missing_ok=True)
-        whole = [(job, job.tokens, job.done, f"writing {name}") for (name, _), found in jobs.items() for job in found]
+        whole = [
+            (job, job.tokens, job.done, f"writing {name}") for (name, _), of_side in jobs.items() for job in of_side
+        ]
         self._do(pool, "writing", whole)
         return {side: tuple(job.described() for job in of_side) for side, of_side in jobs.items()}
 

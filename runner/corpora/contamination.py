@@ -1,8 +1,8 @@
-"""Which evaluation items stand in the training text: overlap of word n-grams, as GPT-3 was checked.
+"""Contamination of the training text with evaluation items: overlap of word n-grams, as in GPT-3's check.
 
 Brown et al. 2020 (arXiv:2005.14165), appendix C: words are compared without case, punctuation and white space, and an
-item is called contaminated where any of its n-grams stands in a training document. n is the length of the items that
-are among the shortest 5 %, no less than 8 and no more than 13 words; items with fewer words cannot be checked.
+item is called contaminated if any of its n-grams is in a training document. n is the 5th percentile of the
+items' lengths in words, no less than 8 and no more than 13; items with fewer words cannot be checked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mixlaw.printable import Printable
 from mixlaw.runner.batches.manifest import Manifest, ShardFile
 from mixlaw.runner.batches.shards import open_shards
 from mixlaw.runner.batches.tokenizer import load
-from mixlaw.runner.corpora.process_pool import ProcessPool
+from mixlaw.runner.corpora.process_pool import ProcessPool, Report
 from mixlaw.runner.evaluate.items import read_items
 
 LEAST, MOST = 8, 13  # words of an n-gram
@@ -57,13 +57,13 @@ class Hit:
 
 @dataclass(frozen=True)
 class TaskOverlap:
-    """What was found of one task.
+    """Overlap of one task's items with the training text.
 
     Attributes:
         size: n, the words of an n-gram.
-        items: items there are.
+        items: number of items.
         short: items of fewer words than n, which cannot be checked.
-        found: numbers of the items of which an n-gram stands in training text.
+        found: numbers of the contaminated items.
         by_domain: the same by domain.
         examples: a few hits.
     """
@@ -86,12 +86,12 @@ class TaskOverlap:
 
 @dataclass(frozen=True)
 class Contamination(Printable):
-    """The items that stand in training text, by task and domain; prints as a table with examples."""
+    """Contaminated items by task and domain; prints as a table with examples."""
 
     tasks: tuple[TaskOverlap, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Everything that was found."""
+        """All fields, by task."""
         return {"contamination": [asdict(task) for task in self.tasks]}
 
     def __str__(self) -> str:
@@ -100,16 +100,16 @@ class Contamination(Printable):
 
 
 class Finder:
-    """The n-grams of items, to be looked up in any amount of text.
+    """The n-grams of items, to look up in any amount of text.
 
-    Memory holds the n-grams of the items; text is looked at a document at a time. A word that no item has cannot be
-    part of a hit, so that most windows are passed over by a look at numbers.
+    Memory holds the n-grams of the items; text is looked at a document at a time. A window with a word that no
+    item has cannot be a hit, so most windows are skipped before any hash is looked up.
     """
 
     def __init__(self, items: Mapping[str, Sequence[str]]) -> None:
         """Take the texts of the items of every task, question and right answer together."""
         split = {task: [words(text) for text in texts] for task, texts in items.items()}
-        self.sizes = {task: size_for([len(found) for found in texts]) for task, texts in split.items()}
+        self.sizes = {task: size_for([len(text) for text in texts]) for task, texts in split.items()}
         self.items = {task: len(texts) for task, texts in items.items()}
         self.short = {task: sum(len(text) < self.sizes[task] for text in texts) for task, texts in split.items()}
         self._ids = {word: n for n, word in enumerate({word for texts in split.values() for t in texts for word in t})}
@@ -126,23 +126,23 @@ class Finder:
         }
 
     def find(self, text: str) -> Iterator[tuple[str, int, Words]]:
-        """Task, item and n-gram of everything in a text that an item has too."""
-        found = words(text)
-        numbers = self._numbers(found)
+        """Task, item and n-gram of every n-gram that a text shares with an item."""
+        split = words(text)
+        numbers = self._numbers(split)
         known = np.concatenate([[0], np.cumsum(numbers < 0)])
         for size, hashes in self._hashes.items():
-            if len(found) < size or not hashes.size:
+            if len(split) < size or not hashes.size:
                 continue
             whole = np.flatnonzero(known[size:] == known[:-size])
             if whole.size:
                 keys = self._hash(numbers, size)[whole]
                 near = hashes[np.minimum(np.searchsorted(hashes, keys), hashes.size - 1)] == keys
                 for start in whole[near].tolist():
-                    gram = tuple(found[start : start + size])
+                    gram = tuple(split[start : start + size])
                     yield from ((task, item, gram) for task, item in self._grams[size].get(gram, ()))
 
-    def _numbers(self, found: Sequence[str]) -> NDArray[np.int64]:
-        return np.fromiter((self._ids.get(word, -1) for word in found), np.int64, len(found))
+    def _numbers(self, text: Sequence[str]) -> NDArray[np.int64]:
+        return np.fromiter((self._ids.get(word, -1) for word in text), np.int64, len(text))
 
     def _hash(self, numbers: NDArray[np.int64], size: int) -> NDArray[np.uint64]:
         """A number for each window of `size` words; equal windows have equal numbers."""
@@ -166,14 +166,14 @@ class Scan:
     domain: str
     file: ShardFile
 
-    def __call__(self, tell: Callable[[float], None]) -> list[Hit]:
+    def __call__(self, report: Report) -> list[Hit]:
         """The first hit of every item that has one; memory holds a batch of documents."""
-        found: dict[tuple[str, int], Hit] = {}
+        hits: dict[tuple[str, int], Hit] = {}
         for share, text in self._texts():
             for task, item, gram in self.finder.find(text):
-                found.setdefault((task, item), Hit(task, item, self.domain, " ".join(gram)))
-            tell(share)
-        return list(found.values())
+                hits.setdefault((task, item), Hit(task, item, self.domain, " ".join(gram)))
+            report(share)
+        return list(hits.values())
 
     def _texts(self) -> Iterator[tuple[float, str]]:
         """Share of the file read, and the text of every document, decoded."""
@@ -198,13 +198,13 @@ def check(
 ) -> Contamination:
     """Look for evaluation items in all training text of a data folder.
 
-    Documents are the pieces that the shards hold: an n-gram across the end of a piece, one in some thousand, is missed.
+    Documents are the pieces that the shards hold: an n-gram across the end of a piece (one in a thousand) is missed.
 
     Args:
         data: folder that `prepare` wrote.
         items: texts of the items by task, question and right answer together; those of the data folder where None.
-        processes: that share the work.
-        progress: called with the share done, 0 to 1, and what is being done.
+        processes: number of processes that share the work.
+        progress: called with the share done, 0 to 1, and a message.
 
     Raises:
         InputError: there is no data, or no items.
@@ -220,11 +220,11 @@ def check(
         progress(sum(done) / sum(sizes), f"looking for items in {jobs[number].domain}")
 
     with ProcessPool(processes if processes > 1 and len(jobs) > 1 else 0) as pool:
-        found = {}
+        by_job: dict[int, list[Hit]] = {}
         for number, hits in pool.run(jobs, report):
-            found[number] = hits
+            by_job[number] = hits
             report(number, 1.0)
-    return overlap(finder, [hit for number in range(len(jobs)) for hit in found[number]])
+    return overlap(finder, [hit for number in range(len(jobs)) for hit in by_job[number]])
 
 
 def stored_items(data: Path, manifest: Manifest) -> dict[str, list[str]]:
@@ -233,18 +233,18 @@ def stored_items(data: Path, manifest: Manifest) -> dict[str, list[str]]:
     Raises:
         InputError: there are none.
     """
-    found = {
+    items = {
         task: [item.context + item.choices[0] for item in read_items(data, task)]
         for task, known in manifest.items.items()
         if known.count
     }
-    if not found:
-        raise InputError(f"{data} holds no items to look for: give some, or add a domain that items are made from")
-    return found
+    if not items:
+        raise InputError(f"{data} holds no items to look for: pass some, or add a domain that items are built from")
+    return items
 
 
 def overlap(finder: Finder, hits: Iterable[Hit]) -> Contamination:
-    """The result by task out of all hits, an item once a domain."""
+    """The result by task from all hits; an item counts once a domain."""
     first: dict[tuple[str, int, str], Hit] = {}
     for hit in hits:
         first.setdefault((hit.task, hit.item, hit.domain), hit)

@@ -75,7 +75,7 @@ class SpillFile:
             return rows, file.read(int(rows[3].sum()))
 
     def sizes(self, span: Span) -> tuple[int, int]:
-        """Pieces and bytes of text in a range of the sort key, found without reading the texts."""
+        """Pieces and bytes of text in a range of the sort key, without reading the texts."""
         table = np.load(self.pieces, mmap_mode="r")
         begins = np.append(table[4], np.uint64(self.texts.stat().st_size))
         first, last = _slice(table[0], span)
@@ -83,7 +83,7 @@ class SpillFile:
 
 
 def spans(total: int, most: int, within: Span = (0, 2**64 - 1)) -> list[Span]:
-    """Equal ranges of a hash, so many that each has about `most` of a total that is uniform over `within`."""
+    """The fewest equal ranges of `within` that each hold about `most` of a total that is uniform over it."""
     count = max(1, -(-total // most))
     low, high = within
     bounds = [low + (high + 1 - low) * number // count for number in range(count + 1)]
