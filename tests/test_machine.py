@@ -59,20 +59,6 @@ def test_the_quota_of_a_container_limits_the_cores(cgroups: Path, files: dict[st
     assert this_machine(gpus=0) == Machine("local", cores)
 
 
-@pytest.mark.parametrize(
-    ("files", "limit"),
-    [
-        ({"self": "0::/", "cgroup/memory.max": "1048576"}, 2**20),
-        ({"self": "5:memory:/", "cgroup/memory/memory.limit_in_bytes": "1048576"}, 2**20),
-        ({"self": "0::/", "cgroup/memory.max": "max"}, None),
-        ({"self": "5:memory:/", "cgroup/memory/memory.limit_in_bytes": "9223372036854771712"}, None),
-    ],
-)
-def test_so_does_its_memory(cgroups: Path, files: dict[str, str], limit: int | None) -> None:
-    write(cgroups, files)
-    assert machine.memory_limit() == (limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-
-
 def test_macos_has_no_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(machine, "MEMBERSHIP", tmp_path / "none")

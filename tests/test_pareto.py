@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from mixlaw.analysis.data.observed import Z90
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.front import Front, leading, pareto
@@ -96,7 +97,7 @@ def test_gains_are_those_of_the_world_and_intervals_those_of_its_doubt(world: Wo
     losses = unsure.draws(design, 32).log()
     gains = 100 * (losses[:, 1] - losses[:, 0])[:, :2].mean(1)
     assert point.gains["language"].mean == pytest.approx(float(gains.mean()))
-    assert point.gains["language"].hi90 == pytest.approx(float(gains.mean() + 1.645 * gains.std()), rel=1e-6)
+    assert point.gains["language"].hi90 == pytest.approx(float(gains.mean() + Z90 * gains.std()), rel=1e-6)
     told = json.loads(json.dumps(found.as_json()))
     assert len(told["points"]) == len(found.points)
     text, page = str(found), found._repr_html_()

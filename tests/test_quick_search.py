@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mixlaw.analysis.data.observed import Z90
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.optimizer.answers.propose import propose
 from mixlaw.optimizer.answers.quick import adapt_recipe, assess, quick_search
@@ -72,7 +73,7 @@ def test_its_gain_is_that_of_worlds_that_no_search_has_asked(problem: Problem, r
     losses = objective.posterior.draws(design, 64)[24:, 0].log()
     gains = 100 * (base[24:] - losses)
     assert told.gain.mean == pytest.approx(float(gains.mean()))
-    half = 1.645 * float(gains.mean(1).std())
+    half = Z90 * float(gains.mean(1).std())
     assert told.gain.hi90 - told.gain.mean == pytest.approx(half)
     assert told.gains["task1"].mean == pytest.approx(float(gains[:, 1].mean()))
 

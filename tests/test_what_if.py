@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from mixlaw.analysis.data.observed import Z90
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.compare import what_if
@@ -85,7 +86,7 @@ def test_surfaces_say_what_their_own_worlds_do() -> None:
         told = found.point("init", "python", task)
         assert told.mean == pytest.approx(float(gains.mean()), rel=1e-6)
         spread = float(surfaces.calibration[t]) * float(gains.std())
-        assert told.hi90 - told.mean == pytest.approx(1.645 * spread, rel=1e-6)
+        assert told.hi90 - told.mean == pytest.approx(Z90 * spread, rel=1e-6)
 
 
 def test_a_phase_of_one_domain_has_no_room_for_more_of_it(world: World) -> None:

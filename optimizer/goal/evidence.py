@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.observed import Z90
 from mixlaw.optimizer.goal.gains import apart, recipes_design
 from mixlaw.optimizer.goal.posterior import Posterior
-from mixlaw.optimizer.goal.values import Z90, Forecast, Interval, percent
+from mixlaw.optimizer.goal.values import Forecast, Interval, percent
 from mixlaw.optimizer.policy import LEAST_RADIUS, SURE
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.recipe import Recipe

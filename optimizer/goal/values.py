@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from mixlaw.analysis.data.observed import Z90
+
 PROPOSAL = "proposal"  # the name of the recommended recipe among forecasts
-Z90 = 1.645  # half width of a normal 90 % interval in standard deviations
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,6 @@ def cores() -> int:
     return max(1, int(min([available, *_cpu_quotas()])))
 
 
-def memory_limit() -> int:
-    """Bytes of memory this process may use: the machine's, or less where a cgroup has a lower limit."""
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = [_number(path) for path in _limits("memory", "memory.max", "memory.limit_in_bytes")]
-    return int(min([installed, *(limit for limit in limits if limit)]))
-
-
 def has_gpu_driver() -> bool:
     """Whether a GPU driver is installed; much cheaper than asking torch, which takes seconds to load."""
     return any(Path(driver).exists() for driver in GPU_DRIVERS)

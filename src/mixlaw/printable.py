@@ -35,14 +35,19 @@ def text_table(rows: Rows, *, numeric: bool = False, below: Sequence[Sequence[st
     return "\n".join(lines)
 
 
-def html_table(rows: Rows) -> str:
-    """The same cells as HTML, escaped."""
+def html_table(rows: Rows, classes: Rows | None = None) -> str:
+    """The same cells as HTML, escaped; `classes` holds the CSS class of each cell, "" for none."""
 
-    def line(row: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
+    def line(row: Sequence[str], names: Sequence[str], tag: str) -> str:
+        cells = (
+            f'<{tag} class="{name}">{escape(cell)}</{tag}>' if name else f"<{tag}>{escape(cell)}</{tag}>"
+            for cell, name in zip(row, names, strict=True)
+        )
+        return f"<tr>{''.join(cells)}</tr>"
 
-    body = "".join(line(row, "td") for row in rows[1:])
-    return f"<table><thead>{line(rows[0], 'th')}</thead><tbody>{body}</tbody></table>"
+    head, *styles = classes or [[""] * len(rows[0])] * len(rows)
+    body = "".join(line(row, names, "td") for row, names in zip(rows[1:], styles, strict=True))
+    return f"<table><thead>{line(rows[0], head, 'th')}</thead><tbody>{body}</tbody></table>"
 
 
 class Printer(Protocol):

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from mixlaw.plots.style import FONT, TEMPLATES
+from mixlaw.printable import html_table
 
 #: Colours of the report and of the dashboard, for light and dark pages.
 PALETTE = """
@@ -179,18 +180,9 @@ def plot(figure: go.Figure, alt: str, texts: HoverTexts | None = None, least: in
 
 def table(rows: Sequence[Sequence[str]], classes: Sequence[Sequence[str]] | None = None) -> str:
     """Cells as an HTML table, the first row its head; `classes` names a style for each cell below the head."""
-    styles = classes or [[""] * len(row) for row in rows[1:]]
-    top = [name if name == "words" else "" for name in styles[0]] if styles else [""] * len(rows[0])
-    body = "".join(f"<tr>{_cells('td', row, names)}</tr>" for row, names in zip(rows[1:], styles, strict=True))
-    head = _cells("th", rows[0], top)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _cells(tag: str, row: Sequence[str], names: Sequence[str]) -> str:
-    return "".join(
-        f'<{tag} class="{name}">{escape(cell)}</{tag}>' if name else f"<{tag}>{escape(cell)}</{tag}>"
-        for cell, name in zip(row, names, strict=True)
-    )
+    if classes:
+        classes = [[name if name == "words" else "" for name in classes[0]], *classes]
+    return f'<div class="scroll">{html_table(rows, classes)}</div>'
 
 
 def bullets(items: Sequence[str]) -> str:

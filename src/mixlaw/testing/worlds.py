@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.observed import Z90
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.recipe import Domain, Mixture, Phase, Recipe
 
@@ -168,7 +169,7 @@ class World:
         """The truth with the spread of noise and doubt; a known world is near everywhere."""
         mean = self.mean(design).detach().numpy()
         spread = torch.sqrt(self.draws(design, 64).log().var(0) + self.spread(design) ** 2).detach().numpy()
-        ends = np.exp(np.log(mean) - 1.645 * spread), np.exp(np.log(mean) + 1.645 * spread)
+        ends = np.exp(np.log(mean) - Z90 * spread), np.exp(np.log(mean) + Z90 * spread)
         return Known(mean, *ends, mean, np.zeros(len(mean)))
 
     def measure(self, recipes: Sequence[Recipe], seed: int = 0) -> pl.DataFrame:
