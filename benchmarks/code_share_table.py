@@ -4,7 +4,7 @@
 
 Scores of models of 2.8B and 4.2B parameters whose tokens are 0 to 90 % Python (Muennighoff et al. 2023, appendix M),
 from `published` beside $MIXLAW_DATA or in ../shared, imported with their mapping and fitted as `mixlaw fit` does.
-Scores at 4.2B and at 0 % are means of five seeds; the others are of one seed, and nobody measured their noise.
+Scores at 4.2B and at 0 % are means of five seeds; the others are of one seed, without a measured noise.
 """
 
 from __future__ import annotations

@@ -23,14 +23,14 @@ from mixlaw.testing.replay import Choice, Method, Seen
 
 Floats = NDArray[np.float64]
 Draw = np.random.Generator
-#: Posterior worlds of each law that ours consults.
-WORLDS = 32
-#: Runs that the widths which a law foretells are worth, beside those left out.
-AS_FORETOLD = 2.0
-#: Losses beyond so many times the best one, and beyond their median, count as the larger of these: such runs are
-#: noisier, and the fit must not bend for them.
+#: Posterior draws of each law.
+DRAWS = 32
+#: Weight of the widths that a law predicts, in runs left out.
+PRIOR_RUNS = 2.0
+#: Losses are cut at this multiple of the best one, or at their median if that is larger: bad runs are noisier, and
+#: must not bend the fit.
 BAD = 1.2
-#: RegMix (Liu et al. 2024, arXiv:2407.01492): the mean of the best so many of so many sampled mixtures.
+#: RegMix (Liu et al. 2024, arXiv:2407.01492): the mean of the best KEPT of SAMPLED mixtures.
 KEPT, SAMPLED = 128, 100_000
 #: Runs below which trees are not asked.
 FOR_TREES = 8
@@ -134,7 +134,7 @@ def gaussian_process(space: Space, x: Floats, losses: Floats, count: int, draw: 
                 score[known] = -torch.inf
                 chosen.append(int(score.argmax()))
                 known[chosen[-1]] = True
-                if len(chosen) < count:  # kriging believer: what the model foretells counts as measured
+                if len(chosen) < count:  # kriging believer: the predicted mean counts as measured
                     model = model.condition_on_observations(pool[chosen[-1:]], mean[chosen[-1:], None])
     trained = space.finite or bool(expected.max() > mean.max())
     return space.pool[chosen], x[int(expected.argmax())] if trained else space.pool[int(mean.argmax())]
@@ -223,54 +223,54 @@ class Laws:
     def __call__(self, seen: Seen, count: int, draw: Draw) -> Choice:
         """Choose."""
         design = Design.from_table(seen.candidates, self.unique)
-        found = [self._foretold(law, seen, design) for law in candidates(design)]
-        mean, worlds = torch.stack([m for m, _ in found]).mean(0), torch.cat([w for _, w in found])
+        predictions = [self._predict(law, seen, design) for law in candidates(design)]
+        mean, draws = torch.stack([m for m, _ in predictions]).mean(0), torch.cat([d for _, d in predictions])
         chosen: list[int] = []
         for _ in range(count):
-            improvement = (mean.min() - worlds).clamp_min(0).mean(0) + 1e-6 * (mean.max() - mean)
+            improvement = (mean.min() - draws).clamp_min(0).mean(0) + 1e-6 * (mean.max() - mean)
             improvement[[*seen.taken, *chosen]] = -torch.inf
             chosen.append(int(improvement.argmax()))
-            worlds = told(worlds, chosen[-1])
+            draws = conditioned(draws, chosen[-1])
         return Choice(tuple(chosen), seen.taken[int(mean[list(seen.taken)].argmin())])
 
-    def _foretold(self, law: type[Law], seen: Seen, design: Design) -> tuple[Tensor, Tensor]:
-        """Expected losses (R,), and those in worlds (S, R), by one law fitted to the runs so far."""
+    def _predict(self, law: type[Law], seen: Seen, design: Design) -> tuple[Tensor, Tensor]:
+        """Expected losses (R,) and posterior draws of them (S, R) of one law, fitted to the runs so far."""
         losses = np.minimum(seen.losses, max(BAD * seen.losses.min(), float(np.median(seen.losses))))
         table = seen.table.with_columns(pl.Series(f"metric:{seen.task}", losses))
         units = {seen.task: seen.unit}
-        surfaces = fit(table, units=units, unique=self.unique, resamples=WORLDS, audited=False, law=law)
+        surfaces = fit(table, units=units, unique=self.unique, resamples=DRAWS, audited=False, law=law)
         with torch.no_grad():
-            mean, worlds = surfaces.mean(design)[:, 0], surfaces.draws(design, WORLDS)[..., 0]
-            return mean, mean * (worlds / mean) ** width(surfaces.members[0])
+            mean, draws = surfaces.mean(design)[:, 0], surfaces.draws(design, DRAWS)[..., 0]
+            return mean, mean * (draws / mean) ** width(surfaces.members[0])
 
 
 def width(member: Member) -> float:
-    """Factor on the deviations that a fit to one task foretells, for which runs left out have the right size."""
+    """Factor on the predicted deviations of a fit to one task: the z-scores of runs left out get variance 1."""
     observed, form = member.observed, member.form
     value, slope = form.jacobian(member.theta, observed.design)
-    left = observed.target - value - (slope * (member.prior.mean - member.theta)[:, form.free, None]).sum(1)
+    residual = observed.target - value - (slope * (member.prior.mean - member.theta)[:, form.free, None]).sum(1)
     scaled = slope * torch.sqrt(member.prior.spread**2 + member.prior.mean_error**2)[form.free, None]
     x, variance = member.residual.x, member.residual.variance
     covariance = scaled.transpose(1, 2) @ scaled + member.kernel(x, x) + torch.diag_embed(variance)
-    found = left_out(left[0], covariance[0]).square()
-    return float(((AS_FORETOLD + found.sum()) / (AS_FORETOLD + len(found))).sqrt())
+    squares = left_out(residual[0], covariance[0]).square()
+    return float(((PRIOR_RUNS + squares.sum()) / (PRIOR_RUNS + len(squares))).sqrt())
 
 
 def left_out(values: Tensor, covariance: Tensor) -> Tensor:
-    """By how many standard deviations normal values (R,) differ from what all the others say of each.
+    """Leave-one-out z-scores of normal values (R,): each against its prediction from all the others.
 
     Rasmussen and Williams 2006, section 5.4.2.
     """
     inverse = torch.linalg.inv(covariance)
-    found: Tensor = (inverse @ values) / inverse.diagonal().sqrt()
-    return found
+    scores: Tensor = (inverse @ values) / inverse.diagonal().sqrt()
+    return scores
 
 
-def told(worlds: Tensor, row: int) -> Tensor:
-    """Worlds (S, R) once the value of a row is known, whatever it is: what it foretells of others is taken out."""
-    off = worlds - worlds.mean(0)
+def conditioned(draws: Tensor, row: int) -> Tensor:
+    """Draws (S, R) once the value of a row is known, whatever it is: their regression on that row is taken out."""
+    off = draws - draws.mean(0)
     own = off[:, row]
-    return worlds - torch.outer(own, (off * own[:, None]).mean(0) / own.square().mean().clamp_min(1e-12))
+    return draws - torch.outer(own, (off * own[:, None]).mean(0) / own.square().mean().clamp_min(1e-12))
 
 
 def methods(unique: Mapping[str, float]) -> dict[str, Method]:

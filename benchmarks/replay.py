@@ -96,7 +96,7 @@ def traces(game: str, seeds: int) -> tuple[Replay, dict[str, list[list[Step]]]]:
 
 
 def regrets(world: Replay, steps: Sequence[Sequence[Step]], runs: int, believed: bool = False) -> NDArray[np.float64]:
-    """Regret of the best run trained after so many, or of the one that the method believes in, by seed."""
+    """Regret by seed, of the best of the first `runs` runs, or of the one that the method recommends."""
     last = [next(step for step in reversed(trace) if step.runs <= runs) for trace in steps]
     best = [world.regret(int(world.order[step.found - 1])) for step in last]
     return np.array([step.regret for step in last] if believed else best)

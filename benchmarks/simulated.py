@@ -123,7 +123,7 @@ def flops_of_run(params: int) -> float:
 
 
 def other(trial: Trial, peer: Peer) -> dict[str, float]:
-    """Share of the possible gain that a peer reaches with so many times our budget, by `TIMES`."""
+    """Share of the possible gain that a peer reaches with a multiple of our budget, by multiple (`TIMES`)."""
     draw = np.random.default_rng(trial.number)
     even = np.full((len(TARGET.phases), len(DOMAINS)), 1 / len(DOMAINS))
     empty = Space(*even.shape, np.empty((0, even.size)), even, finite=False)

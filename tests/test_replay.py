@@ -150,29 +150,31 @@ def test_models_find_a_better_run_than_chance_does_in_a_smooth_world(name: str) 
     assert WORLD.regret(int(WORLD.order[found - 1])) < expected
 
 
-def test_outcomes_that_are_imagined_leave_no_doubt_about_their_own_row() -> None:
+def test_outcomes_that_are_imagined_leave_no_uncertainty_of_their_own_row() -> None:
     worlds = torch.randn(500, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     worlds[:, 1] = 2 * worlds[:, 0] + 0.1 * worlds[:, 1]
-    told = peers.told(worlds, 0)
-    assert float(told[:, 0].std()) < 1e-9
-    assert float(told[:, 1].std()) == pytest.approx(0.1, rel=0.1)
-    assert torch.allclose(told.mean(0), worlds.mean(0))
-    assert float(told[:, 3].std()) == pytest.approx(float(worlds[:, 3].std()), rel=0.05)
+    draws = peers.conditioned(worlds, 0)
+    assert float(draws[:, 0].std()) < 1e-9
+    assert float(draws[:, 1].std()) == pytest.approx(0.1, rel=0.1)
+    assert torch.allclose(draws.mean(0), worlds.mean(0))
+    assert float(draws[:, 3].std()) == pytest.approx(float(worlds[:, 3].std()), rel=0.05)
 
 
 def test_what_the_others_say_of_a_value_is_its_normal_distribution_given_them() -> None:
     generator = torch.Generator().manual_seed(0)
     root = torch.randn(5, 8, generator=generator, dtype=torch.float64)
     covariance, values = root @ root.T, torch.randn(5, generator=generator, dtype=torch.float64)
-    found = peers.left_out(values, covariance)
+    scores = peers.left_out(values, covariance)
     for row in range(5):
         rest = [i for i in range(5) if i != row]
         weights = np.linalg.solve(covariance[rest][:, rest].numpy(), covariance[rest, row].numpy())
         variance = covariance[row, row].item() - weights @ covariance[rest, row].numpy()
-        assert float(found[row]) == pytest.approx((values[row].item() - weights @ values[rest].numpy()) / variance**0.5)
+        assert float(scores[row]) == pytest.approx(
+            (values[row].item() - weights @ values[rest].numpy()) / variance**0.5
+        )
 
 
-def test_worlds_are_as_wide_as_runs_left_out_say() -> None:
+def test_draws_are_as_wide_as_runs_left_out_are_off() -> None:
     table = _table(12).drop("metric:points")
     member = fit(table, units={"code": "bits/byte"}, unique={}, resamples=2, audited=False).members[0]
     member = replace(member, theta=member.prior.mean[None])
@@ -182,11 +184,11 @@ def test_worlds_are_as_wide_as_runs_left_out_say() -> None:
     covariance = scaled.T @ scaled + member.kernel(x, x)[0] + torch.diag(member.residual.variance[0])
     generator = torch.Generator().manual_seed(0)
     draws = torch.linalg.cholesky(covariance) @ torch.randn(12, 100, generator=generator, dtype=torch.float64)
-    for stretch in (0.3, 1.0, 3.0):  # what is measured is off by so many times what was foretold
+    for stretch in (0.3, 1.0, 3.0):  # errors in units of the predicted deviation
         targets = value[0] + stretch * draws.T
-        found = [peers.width(replace(member, observed=replace(member.observed, target=y[None]))) for y in targets]
-        expected = (peers.AS_FORETOLD + 12 * stretch**2) / (peers.AS_FORETOLD + 12)
-        assert float(np.square(found).mean()) == pytest.approx(expected, rel=0.2)
+        widths = [peers.width(replace(member, observed=replace(member.observed, target=y[None]))) for y in targets]
+        expected = (peers.PRIOR_RUNS + 12 * stretch**2) / (peers.PRIOR_RUNS + 12)
+        assert float(np.square(widths).mean()) == pytest.approx(expected, rel=0.2)
 
 
 def test_a_spread_design_takes_the_far_corner_first() -> None:

@@ -23,7 +23,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Flat:
-    """A range of one share, all else in proportion, in which the gain stays within noise of the recommendation."""
+    """A range of one share, all else in proportion, statistically equivalent to the recommendation."""
 
     phase: str
     what: str  # a domain, `code` (`all code` where a domain has that name), or `length`
@@ -106,7 +106,7 @@ class Proposal(Printable):
         forecasts: for the proposal and every baseline, by task.
         spread: 5 % and 95 % point over draws of the best share, phase -> domain.
         length: the same for the last phase's share of the tokens.
-        flat: ranges within noise.
+        flat: statistically equivalent ranges.
         distance: share of the tokens that differ from the nearest measured recipe, in mixture and phase.
         radius: distance up to which measured recipes speak for each other.
         nearest: name of that run.

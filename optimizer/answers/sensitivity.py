@@ -28,10 +28,10 @@ WIDE = 0.08  # narrower ranges are not worth a sentence
 
 
 def flat_directions(objective: Objective, point: Points, most: int = 3) -> tuple[Flat, ...]:
-    """Ranges of a share within noise of a recommendation, one point: code by phase, length, domains.
+    """Ranges of a share statistically equivalent to a recommendation, one point: code by phase, length, domains.
 
     Noise is one standard deviation of the paired difference over draws, and a quarter of the gain at most. All else
-    stays in proportion and limits are kept. Of single domains only the `most` widest are told.
+    stays in proportion and limits are kept. Of single domains only the `most` widest are listed.
     """
     allowed = objective.allowed
     code = torch.tensor([d.kind.is_code for d in allowed.domains])
@@ -92,7 +92,7 @@ def _proportions(shares: Tensor, unique: Tensor, mask: Tensor) -> Tensor:
 
 
 def _around(objective: Objective, point: Points, moved: Points, here: int) -> tuple[int, int]:
-    """First and last index of the unbroken stretch around `here` that keeps the limits and is within noise."""
+    """First and last index of the unbroken stretch around `here` that keeps the limits and is equivalent."""
     with torch.no_grad():
         gains = objective.gains(Points.cat([point, moved]))
     loss = gains[:, :1] - gains[:, 1:]

@@ -127,7 +127,7 @@ def _batch(
     seed: int,
 ) -> Batch:
     """Choose among the candidates, in the knowledge of what the queue will show on the tasks that count (T,)."""
-    queued = [recipe for recipe in proxies.queued if _foretold(posterior, recipe)]
+    queued = [recipe for recipe in proxies.queued if _is_covered(posterior, recipe)]
     recipes = [*(candidate.recipe for candidate in pool), *queued]
     predictions = _outlook(posterior, recipes, domains, recommendations, counts)
     pending = range(len(pool), len(recipes))
@@ -181,8 +181,8 @@ def _outlook(
     )
 
 
-def _foretold(posterior: Posterior, recipe: Recipe) -> bool:
-    """Whether the posterior know all phases and domains of a recipe."""
+def _is_covered(posterior: Posterior, recipe: Recipe) -> bool:
+    """Whether the posterior knows all phases and domains of a recipe."""
     return {p.name for p in recipe.phases} <= {*posterior.phases} and {*recipe.domains} <= {*posterior.domains}
 
 

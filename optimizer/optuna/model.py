@@ -21,8 +21,8 @@ from mixlaw.records import phase_order
 Floats = NDArray[np.float64]
 Mixed = Sequence[tuple[Stage, Mapping[str, float]]]  # the phases of one trial in order, with their shares
 
-#: Posterior worlds of a surface.
-WORLDS = 64
+#: Posterior draws of a surface.
+DRAWS = 64
 #: Recipes tried at random, and in each round around the best of all so far.
 TRIED, ROUND = 256, 128
 #: How far a round looks around them, in log shares, and how many they are.
@@ -96,7 +96,7 @@ def propose(
 ) -> list[Floats]:
     """Mixtures of the open phases with the greatest expected improvement over all that is measured or running.
 
-    In each posterior world the best of the measured and running recipes is the one to beat (noisy expected improvement,
+    In each posterior draw the best of the measured and running recipes is the one to beat (noisy expected improvement,
     Letham et al. 2019), so a running trial takes away the promise of its surroundings.
 
     Args:
@@ -104,26 +104,26 @@ def propose(
         running: trials under way, as far as they are mixed.
         fixed: phases of this trial that are mixed already.
         ahead: the others, in order.
-        seed: of the posterior worlds.
+        seed: of the posterior draws.
         rng: of the search.
     """
     surfaces = _surfaces(data, seed)
     known = [data.row(trial) for trial in running if trial and all(data.knows(stage) for stage, _ in trial)]
     base, columns = data.row([*fixed, *((stage, {}) for stage in ahead)]), [*map(data.columns, ahead)]
 
-    def worlds(rows: Floats) -> Floats:
-        """Loss of recipes in each posterior world, (S, R)."""
+    def losses(rows: Floats) -> Floats:
+        """Loss of recipes in each posterior draw, (S, R)."""
         with torch.no_grad():
-            return surfaces.draws(Design.from_table(data.table(rows), {}), WORLDS)[..., 0].numpy()
+            return surfaces.draws(Design.from_table(data.table(rows), {}), DRAWS)[..., 0].numpy()
 
-    best = worlds(np.array([*data.rows, *known])).min(1, keepdims=True)
+    best = losses(np.array([*data.rows, *known])).min(1, keepdims=True)
 
     def gain(points: Sequence[Floats]) -> Floats:
         """Expected improvement of N recipes, given as mixtures (N, K) of each open phase, (N,)."""
         rows = np.tile(base, (len(points[0]), 1))
         for stage, where, shares in zip(ahead, columns, points, strict=True):
             rows[:, where] = stage.tokens * shares
-        return np.asarray(np.maximum(best - worlds(rows), 0).mean(0))
+        return np.asarray(np.maximum(best - losses(rows), 0).mean(0))
 
     simplices = [stage.simplex for stage in ahead]
     first = np.array(data.rows)[np.argsort(data.losses, kind="stable")[:KEPT]]
@@ -160,4 +160,4 @@ def _surfaces(data: Data, seed: int) -> Surfaces:
     """Surface of the objective; kept for the other phases of the same trial."""
     table = data.table(np.array(data.rows)).with_columns(pl.Series("metric:objective", data.losses))
     units = {"objective": "bits/byte"}
-    return fit(table, units=units, unique={}, resamples=WORLDS, seed=seed, audited=False)
+    return fit(table, units=units, unique={}, resamples=DRAWS, seed=seed, audited=False)

@@ -18,7 +18,7 @@ from mixlaw.runner.evaluate.measure import Measure, Measured, Subject, mean
 
 UNREAD = 0.1  # tolerated share of judgements without a verdict
 
-QUESTION = """Two writers were given the same beginning of a text and went on from it. Judge which continuation serves \
+QUESTION = """Two writers were given the same beginning of a text and continued it. Judge which continuation serves \
 somebody who wrote that beginning better: it should be to the point, correct, helpful and well written. Neither the \
 order in which the continuations are shown nor their length should sway you; a continuation may be cut off at its end.
 

