@@ -70,9 +70,9 @@ def fit(
     ]
     held = _hold_out(members, parts, seed, _part(report, 0, 1, 0.3, 0.8))
     weights = stack(observed, held)
-    kept = chosen(weights)
-    weights = weights[:, kept] / weights[:, kept].sum(1, keepdim=True)
-    members = [with_draws(members[i], resamples, _part(report, j, len(kept), 0.8, 1.0)) for j, i in enumerate(kept)]
+    used = chosen(weights)
+    weights = weights[:, used] / weights[:, used].sum(1, keepdim=True)
+    members = [with_draws(members[i], resamples, _part(report, j, len(used), 0.8, 1.0)) for j, i in enumerate(used)]
     direct = combined([held[member.law.__name__] for member in members], weights)
     final = [_linked(observed, fold, linked, chance or {}, seed) for fold in direct] if linked else direct
     calibration = calibrate(observed, final)

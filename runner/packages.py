@@ -25,8 +25,8 @@ def version(distribution: str) -> str | None:
 
 def versions(distributions: tuple[str, ...]) -> dict[str, str]:
     """Name and version of those distributions that are installed."""
-    found = {name: version(name) for name in distributions}
-    return {name: number for name, number in found.items() if number is not None}
+    numbers = {name: version(name) for name in distributions}
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def folder(module: str) -> Path | None:
@@ -42,10 +42,10 @@ def required_folder(module: str, distribution: str) -> Path:
     Raises:
         InputError: the package is not installed.
     """
-    found = folder(module)
-    if found is None:
+    path = folder(module)
+    if path is None:
         raise InputError(f'the package {distribution} is not installed: run pip install "mixlaw[demo]"')
-    return found
+    return path
 
 
 def standard_library() -> Path:

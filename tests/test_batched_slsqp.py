@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixlaw.optimizer.search.batched_slsqp import Asked, run_batched
+from mixlaw.optimizer.search.batched_slsqp import Ask, run_batched
 from mixlaw.optimizer.search.climb import random_starts, refine, refine_each
 from mixlaw.optimizer.target.feasible import feasible
 from mixlaw.optimizer.target.points import Points
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 GOALS = np.array([1.0, 4.0, 9.0, 16.0])
 
 
-def heron(ask: Asked, start: Floats) -> Floats:
+def heron(ask: Ask, start: Floats) -> Floats:
     """Go to a root by Newton's method; the answers are next points."""
     here = start
     while abs(after := ask(here)) - here[0]:
@@ -62,7 +62,7 @@ def test_a_look_that_fails_ends_every_walk() -> None:
 
 
 def test_a_walk_that_fails_fails_here() -> None:
-    def walk(ask: Asked, start: Floats) -> Floats:
+    def walk(ask: Ask, start: Floats) -> Floats:
         if start[0] == 1.0:
             raise ZeroDivisionError
         return heron(ask, start)

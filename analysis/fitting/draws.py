@@ -30,5 +30,5 @@ def posterior(fit: LawFit, observed: Observed, count: int, generator: torch.Gene
     mean, shift = fit.prior.perturbed((count, tasks), generator)
     plain = problems(fit.form, observed, fit.prior, fit.sigma, fit.theta + shift)
     weight = run_weights(observed.design, count, generator).repeat_interleave(tasks, 0) * plain.weight
-    drawn = replace(plain, weight=weight, mean=mean.flatten(0, 1))
-    return solve(fit.form, observed.design, drawn, tolerance=1e-6, progress=progress).theta.view(count, tasks, n)
+    resampled = replace(plain, weight=weight, mean=mean.flatten(0, 1))
+    return solve(fit.form, observed.design, resampled, tolerance=1e-6, progress=progress).theta.view(count, tasks, n)

@@ -36,8 +36,8 @@ def coefficients(member: Member, task: int, most: int = 32) -> dict[str, Estimat
     """Natural coefficients of one task's law with standard errors over at most `most` draws."""
     scale = float(member.observed.centre[task])
     best = _flat(member.form.law(member.theta[task], scale))
-    drawn = [_flat(member.form.law(theta, scale)) for theta in member.draws[:most, task]]
-    return {name: Estimate(value, _error([d[name] for d in drawn])) for name, value in best.items()}
+    draws = [_flat(member.form.law(theta, scale)) for theta in member.draws[:most, task]]
+    return {name: Estimate(value, _error([d[name] for d in draws])) for name, value in best.items()}
 
 
 def _error(values: list[float]) -> float:

@@ -113,12 +113,12 @@ class WhatIf(Printable):
             yield from (self.per_point(tasks[i : i + WIDE]) for i in range(0, len(tasks), WIDE))
 
     def __str__(self) -> str:
-        told = "\n\n".join(map(text_table, self._tables()))
-        return f"{self.recipe}\n\n{told}" + (f"\n\n{_NOTE}" if self.points else "")
+        tables = "\n\n".join(map(text_table, self._tables()))
+        return f"{self.recipe}\n\n{tables}" + (f"\n\n{_NOTE}" if self.points else "")
 
     def _repr_html_(self) -> str:
-        told = "".join(map(html_table, self._tables())) + (f"<p>{_NOTE}</p>" if self.points else "")
-        return f"<pre>{escape(str(self.recipe))}</pre>{told}"
+        tables = "".join(map(html_table, self._tables())) + (f"<p>{_NOTE}</p>" if self.points else "")
+        return f"<pre>{escape(str(self.recipe))}</pre>{tables}"
 
 
 _NOTE = (
@@ -161,8 +161,8 @@ def what_if(
     unique, draws = {domain.name: float(domain.unique_tokens) for domain in domains}, distinct(posterior, draws)
     recipes = [recipe] if baseline is None else [recipe, baseline, *selected]
     design = design_of(recipes, posterior.phases, posterior.domains, unique)
-    found = posterior.predict(design)
-    ends = (found.mean, found.lo90, found.hi90, found.law_only)
+    prediction = posterior.predict(design)
+    ends = (prediction.mean, prediction.lo90, prediction.hi90, prediction.law_only)
     forecasts = tuple(
         Forecast("recipe", task, str(posterior.units[task]), *(float(end[0, t]) for end in ends))
         for t, task in enumerate(posterior.tasks)

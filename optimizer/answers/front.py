@@ -110,8 +110,8 @@ class Front(Printable):
 
     def _repr_html_(self) -> str:
         head, *body = self.rows()
-        told = [[*row, "; ".join(phase_lines(point.recipe))] for row, point in zip(body, self.points, strict=True)]
-        return f"<p>{escape(self.sentence)}</p>{html_table([[*head, 'phases'], *told])}"
+        rows = [[*row, "; ".join(phase_lines(point.recipe))] for row, point in zip(body, self.points, strict=True)]
+        return f"<p>{escape(self.sentence)}</p>{html_table([[*head, 'phases'], *rows])}"
 
 
 def pareto(
@@ -148,13 +148,13 @@ def pareto(
         posterior, target, domains, goal=goal, baselines=baselines, measured=measured, draws=draws, caution=0.0
     )
     spaces = problem.objectives
-    found = []
+    searched = []
     with one_thread():
         for done, space in enumerate(spaces):
             report(0.05 + 0.9 * done / len(spaces), "searching between groups")
             starts = candidates(space, problem.baselines, 12, seed)
-            found.append((space, gradient_optima(space, weights, starts, evaluations // len(spaces))))
-        points = sorted(compromises(found, weights, list(groups)), key=lambda p: -p.gains[next(iter(groups))].mean)
+            searched.append((space, gradient_optima(space, weights, starts, evaluations // len(spaces))))
+        points = sorted(compromises(searched, weights, list(groups)), key=lambda p: -p.gains[next(iter(groups))].mean)
     named = {name: tuple(tasks) for name, tasks in groups.items()}
     return Front(named, problem.references.best, tuple(points), evaluations, measure.value)
 
@@ -233,25 +233,25 @@ def leading(values: Floats) -> list[int]:
 
 
 def compromises(
-    found: Sequence[tuple[Objective, Points]], weights: Tensor, names: Sequence[str]
+    searched: Sequence[tuple[Objective, Points]], weights: Tensor, names: Sequence[str]
 ) -> Iterator[Compromise]:
     """The recipes that lead, as whole recipes in all draws, no more of them than a person can look at.
 
     Raises:
         Infeasible: no recipe that was tried keeps the guard.
     """
-    kept, values = [], []
+    safe, values = [], []
     with torch.no_grad():
-        for space, points in found:
+        for space, points in searched:
             holds = torch.nonzero(excess(space, points) <= GUARD_TOLERANCE).flatten()
             values.append(group_values(space, weights, points[holds]).numpy())
-            kept += [(space, points[i[None]]) for i in holds]
-        if not kept:
+            safe += [(space, points[i[None]]) for i in holds]
+        if not safe:
             raise Infeasible("no recipe that was tried keeps the guard; `propose` names what contradicts it")
         every = np.concatenate(values)
         best = leading(every)
         for i in (best[j] for j in _spread_out(every[best])):
-            space, point = kept[i]
+            space, point = safe[i]
             recipe = space.allowed.recipe(point)
             rounded = replace(space.allowed.read([recipe]), params=point.params)
             gains = (space.by_task(rounded) @ weights.T)[:, 0]
@@ -261,10 +261,10 @@ def compromises(
 def _spread_out(values: Floats) -> list[int]:
     """At most `SHOWN` rows that lie far from each other, the best of every column among them."""
     unit = (values - values.min(0)) / np.maximum(np.ptp(values, axis=0), 1e-12)
-    kept = list(dict.fromkeys(int(i) for i in values.argmax(0)))
-    while len(kept) < min(SHOWN, len(values)):
-        far = np.linalg.norm(unit[:, None] - unit[kept][None], axis=-1).min(1)
+    chosen = list(dict.fromkeys(int(i) for i in values.argmax(0)))
+    while len(chosen) < min(SHOWN, len(values)):
+        far = np.linalg.norm(unit[:, None] - unit[chosen][None], axis=-1).min(1)
         if far.max() <= ALIKE:
             break
-        kept.append(int(far.argmax()))
-    return kept
+        chosen.append(int(far.argmax()))
+    return chosen

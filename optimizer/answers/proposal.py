@@ -256,14 +256,14 @@ class Proposal(Printable):
     def _notes(self) -> list[str]:
         beaten = ", ".join(f"{name} {percent(p)}" for name, p in self.beats.items())
         near = f"{self.distance:.0%} of its tokens differ from the nearest measured run {self.nearest}"
-        kept = ", ".join(f"{task} {percent(p)}" for task, p in self.guarded.items())
+        guarded = ", ".join(f"{task} {percent(p)}" for task, p in self.guarded.items())
         rest = self.target.to_come(self.recipe)
         return [
             *([f"resumes from {_begun(self.begun)}"] if self.begun else []),
             *([f"of {rest.name} from here on: {rest.tokens:,} tokens of {rest.mixture}"] if rest else []),
             f"chance to beat: {beaten}",
             f"before correcting for selection: {self.plain:.3g} {self.unit}",
-            *([f"chance that the guard holds: {kept}"] if kept else []),
+            *([f"chance that the guard holds: {guarded}"] if guarded else []),
             *(str(flat) for flat in self.flat),
             *([self._free()] if self.free else []),
             *(f"best at {step}" for step in self.way),
@@ -294,7 +294,7 @@ def load_proposals(folder: Path) -> tuple[Proposal, ...]:
     Raises:
         InputError: a file is not a proposal, or was changed after it was frozen.
     """
-    found = []
+    proposals = []
     for path in sorted(folder.glob("*.json")):
         try:
             proposal = Proposal.from_json(json.loads(path.read_text(encoding="utf-8")))
@@ -304,8 +304,8 @@ def load_proposals(folder: Path) -> tuple[Proposal, ...]:
             raise InputError(
                 f"{path} was changed after it was frozen: its content is {proposal.id}; restore or remove it"
             )
-        found.append(proposal)
-    return tuple(sorted(found, key=lambda proposal: (proposal.created, proposal.id)))
+        proposals.append(proposal)
+    return tuple(sorted(proposals, key=lambda proposal: (proposal.created, proposal.id)))
 
 
 def asdict_shallow(value: Any) -> dict[str, Any]:

@@ -70,15 +70,17 @@ def propose(
     if measured is None and isinstance(posterior, Surfaces):
         measured = posterior.observed.design
     draws = distinct(posterior, draws)
-    asked = _Asked(posterior, target, tuple(domains), goal or Goal(), baselines, measured, draws, caution, starts, seed)
+    request = _Request(
+        posterior, target, tuple(domains), goal or Goal(), baselines, measured, draws, caution, starts, seed
+    )
     report = progress or (lambda _done, _what: None)
     report(0.02, "searching")
     with one_thread():
-        return _surveyed(asked, _choose(asked), sizes, report)
+        return _surveyed(request, _choose(request), sizes, report)
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class _Request:
     """The arguments of `propose`."""
 
     posterior: Posterior
@@ -94,7 +96,7 @@ class _Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
+class _Optimum:
     """The best variant of a target, its best point, those of both halves of the draws, and what was compared."""
 
     objective: Objective
@@ -106,51 +108,51 @@ class _Found:
     runs: Sequence[str]
 
 
-def _choose(asked: _Asked) -> _Found:
+def _choose(request: _Request) -> _Optimum:
     """Search every branch of the target, and round a free size to the ladder."""
     problem = problem_of(
-        asked.posterior,
-        asked.target,
-        asked.domains,
-        goal=asked.goal,
-        baselines=asked.baselines,
-        measured=asked.measured,
-        draws=asked.draws,
-        caution=asked.caution,
+        request.posterior,
+        request.target,
+        request.domains,
+        goal=request.goal,
+        baselines=request.baselines,
+        measured=request.measured,
+        draws=request.draws,
+        caution=request.caution,
     )
     references, tried = problem.references, []
     for objective, runs in zip(problem.objectives, problem.runs, strict=True):
         search = objective.within(objective.draws[:ENOUGH])
         parts = [search.draws, *halves(search.draws)]
-        (point, value), *parts_best = best_points(search, parts, problem.baselines, asked.starts, asked.seed)
+        (point, value), *parts_best = best_points(search, parts, problem.baselines, request.starts, request.seed)
         chosen = [half for half, _ in parts_best]
-        tried.append(_Found(search, point, value, chosen, references.entries, references.best, runs))
+        tried.append(_Optimum(search, point, value, chosen, references.entries, references.best, runs))
     best = max(tried, key=lambda each: each.value)
     objective, point = on_ladder(best.objective, best.point)
     return replace(best, objective=objective, point=keep_guard(objective, point))
 
 
-def _surveyed(asked: _Asked, found: _Found, sizes: Sequence[int] | None, report: Progress) -> Proposal:
+def _surveyed(request: _Request, optimum: _Optimum, sizes: Sequence[int] | None, report: Progress) -> Proposal:
     """Judge what was found, and look around it."""
-    search, measured, against = found.objective, asked.measured, found.against
-    objective = search.within(torch.arange(asked.draws))
-    recipe = objective.allowed.recipe(found.point)
-    point = replace(objective.allowed.read([recipe]), params=found.point.params)  # as it is after rounding
-    halves = [objective.allowed.recipe(point) for point in found.halves]
-    verdict = assessed(objective, recipe, halves, found.baselines, against, measured, found.runs)
+    search, measured, against = optimum.objective, request.measured, optimum.against
+    objective = search.within(torch.arange(request.draws))
+    recipe = objective.allowed.recipe(optimum.point)
+    point = replace(objective.allowed.read([recipe]), params=optimum.point.params)  # as it is after rounding
+    halves = [objective.allowed.recipe(point) for point in optimum.halves]
+    verdict = assessed(objective, recipe, halves, optimum.baselines, against, measured, optimum.runs)
     report(0.6, "finding the optimum of every posterior draw")
     ends, length = spread(search, point)
     report(0.8, "looking at other sizes and without limits")
     shown = sizes_on_the_way(objective.allowed.target, recipe.params, _sizes(measured)) if sizes is None else sizes
     smaller = [size for size in shown if size < recipe.params]
-    steps = way(search, point, found.baselines[against].recipe, smaller) if smaller else ()
+    steps = way(search, point, optimum.baselines[against].recipe, smaller) if smaller else ()
     free = _free(objective, point)
     report(0.95, "looking for flat directions")
     flat = flat_directions(search, point)
     report(1.0, "proposed")
     return replace(
         verdict,
-        target=asked.target,
+        target=request.target,
         spread=ends,
         length=length,
         flat=flat,
@@ -207,7 +209,7 @@ def assessed(
     losses = {name: entry.losses(posterior, count) for name, entry in entries.items()}
     selected = [Entry(half, allowed).losses(posterior, count) for half in halves]
     gains = {name: gain_of(utility, losses[PROPOSAL], losses[name], posterior.tasks, selected) for name in baselines}
-    gain, beats = gains[against], {name: found.probability for name, found in gains.items()}
+    gain, beats = gains[against], {name: gain.probability for name, gain in gains.items()}
     far, neighbour = (part[0] for part in objective.distance(allowed.read([recipe])))
     warnings = [*_warnings(recipe, baselines, measured), *_disagreements(forecasts)]
     if float(far) > objective.radius + BEYOND_RADIUS:
@@ -242,19 +244,19 @@ def assessed(
 
 def _warnings(recipe: Recipe, baselines: Mapping[str, Entry], measured: Design | None) -> list[str]:
     """What is extrapolated, and which baselines the target would not allow."""
-    found = []
+    warnings = []
     if measured is not None and len(measured):
         for what, wanted, most in (
             ("parameters", recipe.params, float(measured.params.max())),
             ("tokens", recipe.tokens, float(measured.total.max())),
         ):
             if wanted > FAR * most:
-                found.append(f"the target has {wanted / most:.0f} times the {what} of the largest measured run")
+                warnings.append(f"the target has {wanted / most:.0f} times the {what} of the largest measured run")
     for name, baseline in baselines.items():
         broken = baseline.allowed.violations(baseline.recipe)
         if broken:
-            found.append(f"baseline {name} is not allowed by the target ({'; '.join(broken)})")
-    return found
+            warnings.append(f"baseline {name} is not allowed by the target ({'; '.join(broken)})")
+    return warnings
 
 
 def _disagreements(forecasts: Sequence[Forecast]) -> list[str]:

@@ -69,7 +69,7 @@ def assess(
         recipes: by name.
         selected: of proposed recipes, those that halves of the draws have selected, see `Proposal.selected`.
     """
-    found = {}
+    assessments = {}
     for index in sorted({_branch(problem, recipe) for recipe in recipes.values()}):
         some = {name: recipe for name, recipe in recipes.items() if _branch(problem, recipe) == index}
         objective = problem.objectives[index]
@@ -81,10 +81,12 @@ def assess(
         rest = iter(losses[len(names) :])
         forecasts, count = tuple(forecasts_of(posterior, allowed, some)), len(posterior.tasks)
         for r, name in enumerate(names):
-            told = forecasts[r * count : (r + 1) * count]
+            own_forecasts = forecasts[r * count : (r + 1) * count]
             halves = [next(rest) for _ in parts[r]]
-            found[name] = _weighed(problem, objective, problem.runs[index], some[name], losses[r], halves, told)
-    return {name: found[name] for name in recipes}
+            assessments[name] = _weighed(
+                problem, objective, problem.runs[index], some[name], losses[r], halves, own_forecasts
+            )
+    return {name: assessments[name] for name in recipes}
 
 
 def _weighed(

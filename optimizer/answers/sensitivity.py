@@ -36,12 +36,12 @@ def flat_directions(objective: Objective, point: Points, most: int = 3) -> tuple
     allowed = objective.allowed
     code = torch.tensor([d.kind.is_code for d in allowed.domains])
     phases = range(len(allowed.target.phases))
-    found: list[Flat | None] = []
+    ranges: list[Flat | None] = []
     if bool(code.any()) and not bool(code.all()):
         together = "all code" if any(d.name == "code" for d in allowed.domains) else "code"
-        found += [_share_range(objective, point, p, together, code) for p in phases]
+        ranges += [_share_range(objective, point, p, together, code) for p in phases]
     if (length := Lengths.of(allowed.target).free) and allowed.cooldown[1] - allowed.cooldown[0] > WIDE / 4:
-        found.append(_length_range(objective, point, length[-1]))
+        ranges.append(_length_range(objective, point, length[-1]))
     alone = int(code.sum()) == 1  # the only domain of code has been told as code
     singles = [
         _share_range(objective, point, p, domain.name, torch.arange(len(allowed.domains)) == j)
@@ -50,7 +50,7 @@ def flat_directions(objective: Objective, point: Points, most: int = 3) -> tuple
         if len(allowed.domains) > 2 and not (alone and domain.kind.is_code)
     ]
     widest = sorted((f for f in singles if f), key=lambda f: f.low - f.high)[:most]
-    return tuple(f for f in [*found, *widest] if f)
+    return tuple(f for f in [*ranges, *widest] if f)
 
 
 def _share_range(objective: Objective, point: Points, phase: int, name: str, mask: Tensor) -> Flat | None:
@@ -123,11 +123,11 @@ def spread(objective: Objective, point: Points) -> tuple[Spread, Span]:
     levels = torch.tensor([0.05, 0.95], dtype=torch.float64)
     ends, length = torch.quantile(best.shares, levels, dim=0), torch.quantile(best.lengths[:, -1], levels)
     names, phases = [d.name for d in objective.allowed.domains], objective.allowed.target.phases
-    found = {
+    shares = {
         phase: {name: (float(ends[0, p, j]), float(ends[1, p, j])) for j, name in enumerate(names)}
         for p, phase in enumerate(phases)
     }
-    return found, (float(length[0]), float(length[1]))
+    return shares, (float(length[0]), float(length[1]))
 
 
 def unconstrained(objective: Objective, point: Points) -> tuple[Objective, Points]:
@@ -136,8 +136,8 @@ def unconstrained(objective: Objective, point: Points) -> tuple[Objective, Point
     free = target.changed(floors={}, caps={}, max_epochs=1e9, domain_epochs={}, phase_epochs={}, guard=None)
     allowed = feasible(free, objective.allowed.domains)
     bare = replace(objective.within(objective.draws[:DRAWS]), allowed=allowed, radius=math.inf, guarded=None)
-    found, _ = refine(bare.value, allowed, allowed.project(point))
-    return bare, found
+    best, _ = refine(bare.value, allowed, allowed.project(point))
+    return bare, best
 
 
 def way(objective: Objective, point: Points, baseline: Recipe, sizes: Sequence[int]) -> tuple[Step, ...]:

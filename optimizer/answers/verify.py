@@ -104,9 +104,9 @@ def verify(proposals: Sequence[Proposal], table: pl.DataFrame) -> Verification:
     pending: list[tuple[str, str]] = []
     for proposal in proposals:
         for name, recipe in proposal.recipes.items():
-            found = list(_checks(proposal, name, recipe, table))
-            checks += found
-            if not found:
+            matches = list(_checks(proposal, name, recipe, table))
+            checks += matches
+            if not matches:
                 pending.append((proposal.id, name))
     return Verification(tuple(checks), tuple(pending))
 

@@ -275,8 +275,8 @@ def baselines_of(
     entries, losses = {}, {}
     for name in wanted:
         mine = [i for i, (of, _) in enumerate(tried) if of == name]
-        found = every[:, mine]  # (S, entries, T)
-        best = mine[int(utility.total(found, found[:, 0]).mean(0).argmax())]
+        candidates = every[:, mine]  # (S, entries, T)
+        best = mine[int(utility.total(candidates, candidates[:, 0]).mean(0).argmax())]
         entries[name], losses[name] = tried[best][1], every[:, best]
     every = torch.stack(list(losses.values()), 1)
     best = int(utility.total(every, every.mean(1)).mean(0).argmax())
@@ -308,11 +308,11 @@ def _baseline(name: str, target: Target, allowed: Feasible) -> Recipe:
     return Recipe(target.params, (*history, _gone_on(first, target.under_way), *later))
 
 
-def _gone_on(phase: Phase, begun: Trained | None) -> Phase:
+def _gone_on(phase: Phase, trained: Trained | None) -> Phase:
     """A phase whose mixture holds from where a run is in it."""
-    if begun is None or begun.mixture is None:
+    if trained is None or trained.mixture is None:
         return phase
-    rest = max(phase.tokens - begun.tokens, 0)
-    parts = ((begun.tokens, begun.mixture), (rest, phase.mixture))
-    names = {*phase.mixture, *begun.mixture}
+    rest = max(phase.tokens - trained.tokens, 0)
+    parts = ((trained.tokens, trained.mixture), (rest, phase.mixture))
+    names = {*phase.mixture, *trained.mixture}
     return replace(phase, mixture=Mixture.normalised({d: sum(n * m.share(d) for n, m in parts) for d in names}))

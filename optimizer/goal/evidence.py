@@ -40,17 +40,19 @@ def near_runs(allowed: Feasible, measured: Design | None) -> tuple[Tensor, list[
         for j, name in enumerate(names):
             if phase in measured.phases and name in measured.domains:
                 x[:, p, j] = measured.shares[:, measured.phases.index(phase), measured.domains.index(name)]
-    kept = torch.nonzero((x.sum((1, 2)) > 1 - 1e-3) & (measured.progress >= 1)).flatten()
-    _, first = np.unique(x[kept].round(decimals=3).flatten(1).numpy(), axis=0, return_index=True)
-    rows = kept[torch.as_tensor(np.sort(first), dtype=torch.long)]
+    whole = torch.nonzero((x.sum((1, 2)) > 1 - 1e-3) & (measured.progress >= 1)).flatten()
+    _, first = np.unique(x[whole].round(decimals=3).flatten(1).numpy(), axis=0, return_index=True)
+    rows = whole[torch.as_tensor(np.sort(first), dtype=torch.long)]
     return x[rows], [measured.runs[i] for i in rows.tolist()]
 
 
 def forecasts_of(posterior: Posterior, allowed: Feasible, recipes: Mapping[str, Recipe]) -> Iterator[Forecast]:
     """What a run of each recipe will measure, recipe by recipe; unknown histories widen the interval."""
-    found = posterior.predict(recipes_design(posterior, allowed, list(recipes.values())))
-    by_history = (len(found.mean) // len(recipes), len(recipes), len(posterior.tasks))
-    mean, low, high, law = (x.reshape(by_history) for x in (found.mean, found.lo90, found.hi90, found.law_only))
+    prediction = posterior.predict(recipes_design(posterior, allowed, list(recipes.values())))
+    by_history = (len(prediction.mean) // len(recipes), len(recipes), len(posterior.tasks))
+    mean, low, high, law = (
+        x.reshape(by_history) for x in (prediction.mean, prediction.lo90, prediction.hi90, prediction.law_only)
+    )
     between = Z90 * mean.std(0)
     for r, name in enumerate(recipes):
         for t, task in enumerate(posterior.tasks):

@@ -148,8 +148,8 @@ class Objective:
         """Share of the tokens that differ from the nearest measured recipe, and its index; (R,) each."""
         if not len(self.near):
             return torch.zeros(len(points), dtype=torch.float64), torch.zeros(len(points), dtype=torch.long)
-        found = apart(self.whole(points), self.near).min(1)
-        return found.values, found.indices
+        nearest = apart(self.whole(points), self.near).min(1)
+        return nearest.values, nearest.indices
 
     def whole(self, points: Points) -> Tensor:
         """Share of each phase, those of the prefix first, and domain in all tokens, (R, P, K)."""

@@ -33,12 +33,12 @@ def branched(allowed: Feasible, stems: Sequence[Recipe], others: Sequence[Recipe
     later = range(-len(allowed.target.phases) + 1, 0)
     each = round((MANY / max(len(stems), 1)) ** (1 / max(len(later), 1))) - 1
     generator = torch.Generator().manual_seed(seed)
-    found = list(stems)
+    recipes = list(stems)
     for index in later:
-        for recipe in tuple(found):
-            drawn = torch.randperm(len(others), generator=generator)[: max(each, 1)].tolist()
-            found += [_with(recipe, index, others[i]) for i in drawn]
-    return kept_by(allowed, list(dict.fromkeys(found)))
+        for recipe in tuple(recipes):
+            picks = torch.randperm(len(others), generator=generator)[: max(each, 1)].tolist()
+            recipes += [_with(recipe, index, others[i]) for i in picks]
+    return kept_by(allowed, list(dict.fromkeys(recipes)))
 
 
 def kept_by(allowed: Feasible, recipes: Sequence[Recipe]) -> list[Recipe]:
@@ -78,11 +78,11 @@ def swapped_pairs(allowed: Feasible, middle: Recipe) -> list[tuple[Recipe, Recip
     """
     first = len(middle.phases) - len(allowed.target.phases)
     groups = _groups(allowed)
-    found = []
+    swapped = []
     for late in range(len(middle.phases) - 1, first, -1):
         pairs = (_pair(allowed, middle, middle.phases[late - 1], middle.phases[late], group) for group in groups)
-        found += [pair for pair in pairs if pair is not None][:1]
-    return found
+        swapped += [pair for pair in pairs if pair is not None][:1]
+    return swapped
 
 
 def _groups(allowed: Feasible) -> list[set[str]]:
@@ -162,16 +162,16 @@ def at_size(
     allowed: Feasible, proxies: Proxies, wanted: Sequence[Candidate], params: int, tokens: int
 ) -> list[Candidate]:
     """Recipes for the target scaled to one size, the same trunks with other cooldowns, and early cooldowns."""
-    found = [replace(c, recipe=proxies.adopt(scaled(allowed, c.recipe, params, tokens))) for c in wanted]
+    made = [replace(c, recipe=proxies.adopt(scaled(allowed, c.recipe, params, tokens))) for c in wanted]
     for i, candidate in enumerate(wanted):
         for recipe in _branches(allowed, candidate.recipe, [c.recipe for c in (*wanted[i + 1 :], *wanted[:i])]):
             branch = proxies.adopt(scaled(allowed, recipe, params, tokens))
-            found.append(Candidate(branch, f"{candidate.why}, with another {recipe.phases[-1].name}"))
-    for candidate in found[:EARLY]:
+            made.append(Candidate(branch, f"{candidate.why}, with another {recipe.phases[-1].name}"))
+    for candidate in made[:EARLY]:
         if len(phases := candidate.recipe.phases) > 2:
             early = replace(candidate.recipe, phases=(phases[0], phases[-1]))
-            found.append(Candidate(early, f"{phases[-1].name} straight after {phases[0].name}"))
-    return found
+            made.append(Candidate(early, f"{phases[-1].name} straight after {phases[0].name}"))
+    return made
 
 
 def scaled(allowed: Feasible, recipe: Recipe, params: int, tokens: int) -> Recipe:
@@ -181,8 +181,8 @@ def scaled(allowed: Feasible, recipe: Recipe, params: int, tokens: int) -> Recip
     target has been trained on already keeps its share of the tokens.
     """
     known = len(recipe.phases) - len(allowed.target.phases)
-    begun, trunk, last = recipe.phases[:known], recipe.phases[known:-1], recipe.phases[-1]
-    history = tuple(_resized(phase, tokens * phase.tokens / recipe.tokens) for phase in begun)
+    prefix, trunk, last = recipe.phases[:known], recipe.phases[known:-1], recipe.phases[-1]
+    history = tuple(_resized(phase, tokens * phase.tokens / recipe.tokens) for phase in prefix)
     rest = tokens - sum(phase.tokens for phase in history)
     if not trunk:
         return Recipe(params, (*history, _resized(last, rest)))
@@ -202,13 +202,13 @@ def _resized(phase: Phase, tokens: float) -> Phase:
 
 def _branches(allowed: Feasible, recipe: Recipe, others: Sequence[Recipe]) -> Iterator[Recipe]:
     """The trunk of a recipe with the cooldown mixtures of the first others that the target allows on it."""
-    last, left = recipe.phases[-1], BRANCHES if len(recipe.phases) > 1 else 0
+    last, room = recipe.phases[-1], BRANCHES if len(recipe.phases) > 1 else 0
     for other in others:
-        if not left:
+        if not room:
             return
         branch = recipe.with_mixture(last.name, other.phases[-1].mixture)
         if other.phases[-1].mixture != last.mixture and not allowed.violations(branch):
-            left -= 1
+            room -= 1
             yield branch
 
 

@@ -65,8 +65,8 @@ def d_optimal(rows: Tensor, prices: Prices, count: int, budget: float, given: Te
     if not len(rows):
         return []
     alone = float(prices([]).median())
-    found = [_greedy(rows, prices, count, budget, given, alone * place) for place in PLACES]
-    chosen = max(found, key=lambda some: log_det(torch.cat([given, rows[some]])))
+    designs = [_greedy(rows, prices, count, budget, given, alone * place) for place in PLACES]
+    chosen = max(designs, key=lambda some: log_det(torch.cat([given, rows[some]])))
     for _ in range(ROUNDS):
         for place in range(len(chosen)):
             chosen = _exchanged(rows, prices, chosen, place, given)
@@ -84,7 +84,7 @@ def _greedy(rows: Tensor, prices: Prices, count: int, budget: float, given: Tens
     spent = 0.0
     while len(chosen) < count:
         price = prices(chosen)
-        score = torch.log1p(_left(rows, torch.cat([given, rows[chosen]]))) / (price + place)
+        score = torch.log1p(_remaining_variance(rows, torch.cat([given, rows[chosen]]))) / (price + place)
         score[chosen] = -math.inf
         score[price > budget * (1 + 1e-9) - spent] = -math.inf
         best = int(score.argmax())
@@ -95,22 +95,22 @@ def _greedy(rows: Tensor, prices: Prices, count: int, budget: float, given: Tens
     return chosen
 
 
-def _left(rows: Tensor, design: Tensor) -> Tensor:
+def _remaining_variance(rows: Tensor, design: Tensor) -> Tensor:
     """Variance of what rows (C, F) show, in units of the noise, once a design (D, F) was measured, (C,)."""
     inner = torch.eye(len(design), dtype=torch.float64) + design @ design.T
     cross = design @ rows.T
-    left: Tensor = rows.square().sum(1) - (cross * torch.linalg.solve(inner, cross)).sum(0)
-    return left.clamp_min(0)
+    variance: Tensor = rows.square().sum(1) - (cross * torch.linalg.solve(inner, cross)).sum(0)
+    return variance.clamp_min(0)
 
 
 def _exchanged(rows: Tensor, prices: Prices, chosen: list[int], place: int, given: Tensor) -> list[int]:
     """The choice with another row in one place, if that widens the design and costs no more."""
     others = [index for i, index in enumerate(chosen) if i != place]
-    left = _left(rows, torch.cat([given, rows[others]]))
-    left[others] = -math.inf
+    variance = _remaining_variance(rows, torch.cat([given, rows[others]]))
+    variance[others] = -math.inf
     limit = prices.total(chosen) * (1 + 1e-9)
-    for index in left.argsort(descending=True)[:TRIED].tolist():
-        if left[index] <= left[chosen[place]] * (1 + 1e-9):
+    for index in variance.argsort(descending=True)[:TRIED].tolist():
+        if variance[index] <= variance[chosen[place]] * (1 + 1e-9):
             break
         swapped = [*chosen[:place], index, *chosen[place + 1 :]]
         if prices.total(swapped) <= limit:
@@ -200,22 +200,22 @@ def centre(allowed: Feasible) -> Recipe:
     return allowed.recipe(allowed.complete(mean / lengths[..., None], lengths))
 
 
-def _forest(allowed: Feasible, proxies: Proxies, kept: Sequence[Recipe], seed: int) -> list[Recipe]:
+def _forest(allowed: Feasible, proxies: Proxies, chosen: Sequence[Recipe], seed: int) -> list[Recipe]:
     """Recipes to choose from: spread over the limits, at every size, and branches of those of the smallest size.
 
     What is chosen, measured or queued gets branches as well, whatever its size.
     """
-    spread, found = _spread(allowed, seed), []
+    spread, forest = _spread(allowed, seed), []
     known = [r for r in proxies.known if tuple(p.name for p in r.phases) == allowed.target.all_phases][:KNOWN]
     for params, tokens in sorted(proxies.sizes.items()):
         wanted = [scaled(allowed, recipe, params, tokens) for recipe in spread]
-        begun = [recipe for recipe in (*kept, *known) if recipe.params == params]
+        stems = [recipe for recipe in (*chosen, *known) if recipe.params == params]
         if params == min(proxies.sizes):
-            found += branched(allowed, [*wanted, *begun], wanted, seed)
-            found += [_early(recipe) for recipe in wanted[:EARLY] if len(allowed.target.phases) > 2]
+            forest += branched(allowed, [*wanted, *stems], wanted, seed)
+            forest += [_early(recipe) for recipe in wanted[:EARLY] if len(allowed.target.phases) > 2]
         else:
-            found += [*wanted, *branched(allowed, begun, wanted, seed)]
-    return list(dict.fromkeys(proxies.adopt(recipe) for recipe in found))
+            forest += [*wanted, *branched(allowed, stems, wanted, seed)]
+    return list(dict.fromkeys(proxies.adopt(recipe) for recipe in forest))
 
 
 def _early(recipe: Recipe) -> Recipe:

@@ -82,13 +82,13 @@ def recommendations_of(
     )
     every, (none, _) = torch.arange(draws), near_runs(variants[0], None)  # proxies may go where no run has been
     spaces = tuple(Objective(posterior, a, utility, baseline, every, 0.0, none, math.inf, guarded) for a in variants)
-    found = [_candidates_of(space, seed) for space in spaces]
-    branch = torch.cat([torch.full((len(points),), i) for i, points in enumerate(found)])
+    contenders = [_candidates_of(space, seed) for space in spaces]
+    branch = torch.cat([torch.full((len(points),), i) for i, points in enumerate(contenders)])
     with torch.no_grad():
-        losses = [space.losses(points) for space, points in zip(spaces, found, strict=True)]
+        losses = [space.losses(points) for space, points in zip(spaces, contenders, strict=True)]
     gains = torch.cat([gains_by_draw(*pair) for pair in zip(spaces, losses, strict=True)], 1)
     task_gains = torch.cat([task_gains_of(*pair) for pair in zip(spaces, losses, strict=True)], 1)
-    return Recommendations(spaces, branch, Points.cat(found), gains, task_gains)
+    return Recommendations(spaces, branch, Points.cat(contenders), gains, task_gains)
 
 
 def gains_by_draw(space: Objective, losses: Tensor) -> Tensor:

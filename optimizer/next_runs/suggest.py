@@ -96,23 +96,23 @@ def suggest(
 
 def _first(variants: Sequence[Feasible], proxies: Proxies, budget: float, count: int, seed: int) -> list[Candidate]:
     """A first design; every branch gets its part of the places and the budget."""
-    found: list[Candidate] = []
+    jobs: list[Candidate] = []
     for i, allowed in enumerate(variants):
-        places = (count - len(found)) // (len(variants) - i)
-        known = replace(proxies, queued=(*proxies.queued, *(c.recipe for c in found)))
-        found += first_design(allowed, known, budget * places / count, places, seed)
-    return found
+        places = (count - len(jobs)) // (len(variants) - i)
+        known = replace(proxies, queued=(*proxies.queued, *(c.recipe for c in jobs)))
+        jobs += first_design(allowed, known, budget * places / count, places, seed)
+    return jobs
 
 
 def _pool(recommendations: Recommendations, proxies: Proxies) -> list[Candidate]:
     """Candidates made from contenders of every branch, those of the recommendation's first."""
-    found: dict[Recipe, Candidate] = {}
+    pool: dict[Recipe, Candidate] = {}
     for space in sorted(
         recommendations.spaces, key=lambda space: space is not recommendations.space(recommendations.leader)
     ):
         for candidate in pool_of(space.allowed, proxies, list(_wanted(recommendations, space))):
-            found.setdefault(candidate.recipe, candidate)
-    return list(found.values())
+            pool.setdefault(candidate.recipe, candidate)
+    return list(pool.values())
 
 
 def _batch(
@@ -175,9 +175,9 @@ def _outlook(
     with torch.no_grad():
         outcomes = log_losses(posterior, design, len(recommendations.gains))[..., counts]
         noise = posterior.spread(design)[:, counts]
-    kept = plausible(recommendations.gains)
+    contenders = plausible(recommendations.gains)
     return Predictions(
-        outcomes, recommendations.task_gains[:, kept][..., counts], noise, recommendations.gains[:, kept]
+        outcomes, recommendations.task_gains[:, contenders][..., counts], noise, recommendations.gains[:, contenders]
     )
 
 

@@ -204,5 +204,5 @@ class Suggestion(Printable):
 
     def _repr_html_(self) -> str:
         head, *body = self.rows()
-        told = [[*row, "; ".join(phase_lines(job.recipe))] for row, job in zip(body, self.jobs, strict=True)]
-        return f"<p><b>{escape(self.sentence)}</b></p>{html_table([[*head, 'phases'], *told])}"
+        rows = [[*row, "; ".join(phase_lines(job.recipe))] for row, job in zip(body, self.jobs, strict=True)]
+        return f"<p><b>{escape(self.sentence)}</b></p>{html_table([[*head, 'phases'], *rows])}"

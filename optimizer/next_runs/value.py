@@ -119,8 +119,8 @@ def choose_batch(
 def plausible(gains: Tensor) -> Tensor:
     """Indices of the contenders that are best in some draw, and of the best ones on average; gains (S, M) -> (m,)."""
     leaders = gains.mean(0).argsort(descending=True)[:OTHERS]
-    found: Tensor = torch.unique(torch.cat([gains.argmax(1), leaders]))
-    return found
+    indices: Tensor = torch.unique(torch.cat([gains.argmax(1), leaders]))
+    return indices
 
 
 def expected_regret(gains: Tensor) -> float:
@@ -147,8 +147,8 @@ def _greedy(state: _State, prices: Prices, count: int, budget: float, taken: Seq
         state = state.after(best)
     moved = float((state.paths.amax(1) > state.paths[:, state.leader] + NEGLIGIBLE).double().mean())
     most = min(1.0, first.left / max(sum(values), _TINY))  # no more can be gained than is lost
-    told = tuple(value * most for value in values)
-    return Batch(tuple(chosen), told, tuple(costs), tuple(tasks), first.left, moved)
+    capped = tuple(value * most for value in values)
+    return Batch(tuple(chosen), capped, tuple(costs), tuple(tasks), first.left, moved)
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,8 +40,8 @@ class History:
         """Read a study for one of its trials."""
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
         others = [t for t in study.get_trials(deepcopy=False, states=states) if t.number != trial.number]
-        found = {state: [(t, m) for t in others if t.state == state and (m := mixed(t))] for state in states}
-        complete, pruned, running = found.values()
+        by_state = {state: [(t, m) for t in others if t.state == state and (m := mixed(t))] for state in states}
+        complete, pruned, running = by_state.values()
         sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
         values = sign * np.array([t.value for t, _ in complete], dtype=np.float64)
         # A pruned trial would have ended among the worst; its last report is of another point of training.

@@ -70,11 +70,11 @@ class MixtureSampler(BaseSampler):
                 f"MixtureSampler proposes for one objective, the study has {len(study.directions)}; return a weighted "
                 "sum of them, or use suggest_mixture with optuna.samplers.NSGAIISampler"
             )
-        found = stages(trial)
-        for place, stage in enumerate(found):
+        declared = stages(trial)
+        for place, stage in enumerate(declared):
             for domain in stage.simplex.domains:
                 if stage.name(domain) == param_name:
-                    return self._share(study, trial, found[: place + 1], domain)
+                    return self._share(study, trial, declared[: place + 1], domain)
         other = TPESampler(seed=int(self._rng(trial, param_name).integers(2**32)))  # without a memory of its own
         return other.sample_independent(study, trial, param_name, param_distribution)
 

@@ -82,8 +82,8 @@ class Simplex:
         capped = bool((self.high[free] < 1).any())
         tried = np.tile(self.low, (max(TRIED, 4 * count) if capped else count, 1))
         tried[:, free] += (1 - self.low.sum()) * rng.dirichlet(np.ones(free.sum()), len(tried))
-        kept = tried[(tried <= self.high + ROUNDING).all(1)] if capped else tried
-        return kept[:count] if len(kept) >= count else self._walked(count, rng)
+        inside = tried[(tried <= self.high + ROUNDING).all(1)] if capped else tried
+        return inside[:count] if len(inside) >= count else self._walked(count, rng)
 
     def read(self, weights: Floats) -> Floats:
         """Mixtures from any weights, (..., K): what they have above the floors is scaled until shares sum to 1.
@@ -93,17 +93,17 @@ class Simplex:
         A mixture within the bounds is itself; without bounds this divides by the sum.
         """
         room, above = self.high - self.low, np.maximum(weights - self.low, 0.0)
-        left = 1 - self.low.sum()
-        short = np.where(above > 0, room, 0.0).sum(-1, keepdims=True) < left
+        mass = 1 - self.low.sum()
+        short = np.where(above > 0, room, 0.0).sum(-1, keepdims=True) < mass
         above = np.where(short, np.maximum(above, 1e-12 * room), above)  # caps ask for domains of no weight, too
         full, scale = np.zeros(above.shape, bool), np.ones(above.shape)
         for _ in self.domains:  # in each round another domain reaches its cap, or all is done
             rest = np.where(full, 0.0, above).sum(-1, keepdims=True)
-            given = left - np.where(full, room, 0.0).sum(-1, keepdims=True)
+            given = mass - np.where(full, room, 0.0).sum(-1, keepdims=True)
             scale = np.divide(given, rest, out=np.zeros_like(rest), where=rest > 0)
             full = full | (scale * above > room)
-        found = self.low + np.where(full, room, scale * above)
-        return np.asarray(found / found.sum(-1, keepdims=True))
+        shares = self.low + np.where(full, room, scale * above)
+        return np.asarray(shares / shares.sum(-1, keepdims=True))
 
     def near(self, shares: Floats, width: float, rng: np.random.Generator) -> Floats:
         """Mixtures close to these, (N, K): log shares moved by `width`, some domains dropped to their floors."""

@@ -29,7 +29,7 @@ class Suggesting(Protocol):
         """Value of a parameter."""
 
 
-class Told(Protocol):
+class TrialLike(Protocol):
     """What is read of a trial: its parameters and its attributes."""
 
     @property
@@ -124,9 +124,9 @@ def suggest_mixture(
     stage = Stage(phase, Simplex.of(names, floors or {}, caps or {}), float(tokens or 1.0), unique)
     declare(trial, stage)
     bounds = zip(names, stage.simplex.low.tolist(), stage.simplex.high.tolist(), strict=True)
-    found = stage.mixture({stage.name(d): trial.suggest_float(stage.name(d), low, high) for d, low, high in bounds})
-    assert found is not None, "all parameters have just been suggested"
-    return found
+    mixture = stage.mixture({stage.name(d): trial.suggest_float(stage.name(d), low, high) for d, low, high in bounds})
+    assert mixture is not None, "all parameters have just been suggested"
+    return mixture
 
 
 def declare(trial: Suggesting, stage: Stage) -> None:
@@ -147,19 +147,19 @@ def declare(trial: Suggesting, stage: Stage) -> None:
         )
 
 
-def stages(trial: Told) -> list[Stage]:
+def stages(trial: TrialLike) -> list[Stage]:
     """The phases that a trial has declared, in the order of training."""
-    found = {name: value for name, value in trial.user_attrs.items() if name.startswith(DECLARED)}
-    ordered = sorted(found.items(), key=lambda item: int(item[1]["order"]))
+    declared = {name: value for name, value in trial.user_attrs.items() if name.startswith(DECLARED)}
+    ordered = sorted(declared.items(), key=lambda item: int(item[1]["order"]))
     return [Stage.from_json(name.removeprefix(DECLARED), value) for name, value in ordered]
 
 
-def mixed(trial: Told) -> list[tuple[Stage, Mixture]]:
+def mixed(trial: TrialLike) -> list[tuple[Stage, Mixture]]:
     """The phases of a trial whose mixture is complete, in the order of training."""
-    found = [(stage, stage.mixture(trial.params)) for stage in stages(trial)]
-    return [(stage, mixture) for stage, mixture in found if mixture is not None]
+    pairs = [(stage, stage.mixture(trial.params)) for stage in stages(trial)]
+    return [(stage, mixture) for stage, mixture in pairs if mixture is not None]
 
 
-def mixtures(trial: Told) -> dict[str, Mixture]:
+def mixtures(trial: TrialLike) -> dict[str, Mixture]:
     """Mixture by phase, as the objective of a trial read them."""
     return {stage.phase: mixture for stage, mixture in mixed(trial)}

@@ -18,14 +18,14 @@ from mixlaw.optimizer.target.limits import Rule
 from mixlaw.optimizer.target.points import Points
 
 Floats = NDArray[np.float64]
-Asked = Callable[[Floats], Any]  # what a walk is given: the answer for a point (n,)
+Ask = Callable[[Floats], Any]  # what a walk is given: the answer for a point (n,)
 
 
 class _Ended(Exception):
     """Another walk failed, or the look did."""
 
 
-def run_batched(look: Callable[[Floats], list[Any]], walk: Callable[[Asked, Floats], Floats], starts: Floats) -> Floats:
+def run_batched(look: Callable[[Floats], list[Any]], walk: Callable[[Ask, Floats], Floats], starts: Floats) -> Floats:
     """Where walks from starts (R, n) end, (R, n).
 
     Args:
@@ -33,12 +33,12 @@ def run_batched(look: Callable[[Floats], list[Any]], walk: Callable[[Asked, Floa
         walk: goes from a start (n,) to an end (n,), and asks on its way; it runs in a thread of its own.
         starts: a row for every walk.
     """
-    asked: SimpleQueue[tuple[int, Floats | None]] = SimpleQueue()
+    requests: SimpleQueue[tuple[int, Floats | None]] = SimpleQueue()
     answers: list[SimpleQueue[Any]] = [SimpleQueue() for _ in starts]
 
     def run(row: int) -> Floats:
         def ask(point: Floats) -> Any:
-            asked.put((row, point))
+            requests.put((row, point))
             answer = answers[row].get()
             if answer is _Ended:
                 raise _Ended
@@ -47,12 +47,12 @@ def run_batched(look: Callable[[Floats], list[Any]], walk: Callable[[Asked, Floa
         try:
             return walk(ask, starts[row])
         finally:
-            asked.put((row, None))
+            requests.put((row, None))
 
     with ThreadPoolExecutor(len(starts)) as pool:
         walks: list[Future[Floats]] = [pool.submit(run, row) for row in range(len(starts))]
         try:
-            _answer(look, asked, answers, starts.copy())
+            _answer(look, requests, answers, starts.copy())
         except BaseException:
             for each in answers:
                 each.put(_Ended)
@@ -62,23 +62,23 @@ def run_batched(look: Callable[[Floats], list[Any]], walk: Callable[[Asked, Floa
 
 def _answer(
     look: Callable[[Floats], list[Any]],
-    asked: SimpleQueue[tuple[int, Floats | None]],
+    requests: SimpleQueue[tuple[int, Floats | None]],
     answers: list[SimpleQueue[Any]],
     points: Floats,
 ) -> None:
     """Answer until every walk has ended."""
     walking, waiting = set(range(len(points))), set[int]()
     while walking:
-        row, point = asked.get()
+        row, point = requests.get()
         if point is None:
             walking.discard(row)
         else:
             points[row] = point
             waiting.add(row)
         if walking and waiting == walking:
-            found = look(points)
+            values = look(points)
             for row in waiting:
-                answers[row].put(found[row])
+                answers[row].put(values[row])
             waiting = set()
 
 
@@ -127,16 +127,18 @@ class Coordinates:
         lengths, cells = allowed.affine, allowed.shape[0] * domains
         sums = np.kron(np.eye(allowed.shape[0]), np.ones(domains))
         equal = np.hstack([sums, -lengths.step, np.zeros((len(sums), 2))])
-        kept = [limit for limit in allowed.limits if limit.rule is not Rule.LENGTH or len(allowed.ranges) > 1]
+        inequalities = [limit for limit in allowed.limits if limit.rule is not Rule.LENGTH or len(allowed.ranges) > 1]
         rest = float(allowed.tokens(torch.tensor([float(allowed.target.params)]))[0])
-        rows = np.array([[*limit.row, 0.0, 0.0] for limit in kept]).reshape(len(kept), cells + len(allowed.ranges) + 2)
+        rows = np.array([[*limit.row, 0.0, 0.0] for limit in inequalities]).reshape(
+            len(inequalities), cells + len(allowed.ranges) + 2
+        )
         free_size = allowed.target.sizes is not None  # bound + amount / tokens is linear in the size: tokens ~ 1 / size
-        rows[:, -1] = [-limit.amount / rest if free_size else 0.0 for limit in kept]
-        most = np.array([limit.bound + (0.0 if free_size else limit.amount / rest) for limit in kept])
-        found = [{"type": "eq", "fun": lambda u: equal @ u - lengths.base, "jac": lambda u: equal}]
-        if kept:
-            found.append({"type": "ineq", "fun": lambda u: most - rows @ u, "jac": lambda u: -rows})
-        return found
+        rows[:, -1] = [-limit.amount / rest if free_size else 0.0 for limit in inequalities]
+        most = np.array([limit.bound + (0.0 if free_size else limit.amount / rest) for limit in inequalities])
+        conditions = [{"type": "eq", "fun": lambda u: equal @ u - lengths.base, "jac": lambda u: equal}]
+        if inequalities:
+            conditions.append({"type": "ineq", "fun": lambda u: most - rows @ u, "jac": lambda u: -rows})
+        return conditions
 
     def _parts(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         allowed, cells = self.allowed, self.allowed.shape[0] * self.allowed.shape[1]

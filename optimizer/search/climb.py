@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from mixlaw.optimizer.goal.gains import Objective
-from mixlaw.optimizer.search.batched_slsqp import Asked, Coordinates, run_batched
+from mixlaw.optimizer.search.batched_slsqp import Ask, Coordinates, run_batched
 from mixlaw.optimizer.target.feasible import Feasible, feasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.recipe import Recipe
@@ -102,18 +102,18 @@ def refine_each(value: Value, allowed: Feasible, starts: Points, steps: int = 60
 
     rows = [starts[row : row + 1] for row in range(len(starts))]
     first = np.stack([chart.start(row) for row in rows])
-    found = torch.tensor(run_batched(look, partial(_walk, chart, steps), first))
+    optima = torch.tensor(run_batched(look, partial(_walk, chart, steps), first))
     with torch.no_grad():
         most = value(starts)
-        sound = found.isfinite().all(1)
-        ends = chart.project(torch.where(sound[:, None], found, torch.tensor(first)))
+        sound = optima.isfinite().all(1)
+        ends = chart.project(torch.where(sound[:, None], optima, torch.tensor(first)))
         reached = value(ends)
     better = sound & (reached > most)
     return ends.where(better, starts), torch.where(better, reached, most)
 
 
-def _walk(chart: Coordinates, steps: int, loss: Asked, start: Floats) -> Floats:
-    found = minimize(  # type: ignore[call-overload]
+def _walk(chart: Coordinates, steps: int, loss: Ask, start: Floats) -> Floats:
+    solution = minimize(  # type: ignore[call-overload]
         loss,
         start,
         jac=True,
@@ -122,7 +122,7 @@ def _walk(chart: Coordinates, steps: int, loss: Asked, start: Floats) -> Floats:
         constraints=chart.constraints,
         options={"maxiter": steps, "ftol": SMALL},
     )
-    return np.asarray(found.x)
+    return np.asarray(solution.x)
 
 
 def _held(allowed: Feasible, numbers: Tensor) -> Tensor:
@@ -185,11 +185,11 @@ def _by_part(objective: Objective, parts: Sequence[Tensor]) -> Value:
 
     def value(points: Points) -> Tensor:
         losses, rows = objective.losses(points), len(points) // len(parts)
-        found = []
+        values = []
         for i, part in enumerate(parts):
             group = slice(i * rows, (i + 1) * rows)
-            found.append(objective.within(objective.draws[part]).judge(points[group], losses[part, group]))
-        return torch.cat(found)
+            values.append(objective.within(objective.draws[part]).judge(points[group], losses[part, group]))
+        return torch.cat(values)
 
     return value
 
@@ -233,7 +233,7 @@ def on_ladder(objective: Objective, point: Points) -> tuple[Objective, Points]:
     for step in dict.fromkeys(around):
         fixed = replace(objective, allowed=feasible(target.at(step), objective.allowed.domains))
         start = replace(point, params=torch.full((1,), float(step), dtype=torch.float64))
-        found, value = refine(fixed.value, fixed.allowed, fixed.allowed.project(start))
-        tried.append((value, fixed, found))
-    _, best, found = max(tried, key=lambda each: each[0] if math.isfinite(each[0]) else -math.inf)
-    return best, found
+        optimum, value = refine(fixed.value, fixed.allowed, fixed.allowed.project(start))
+        tried.append((value, fixed, optimum))
+    _, best, optimum = max(tried, key=lambda each: each[0] if math.isfinite(each[0]) else -math.inf)
+    return best, optimum

@@ -42,17 +42,17 @@ def keep_guard(objective: Objective, point: Points) -> Points:
         return point
     starts = _starts(objective, point)
     safe = _least_excess(objective, starts)
-    if not len(kept := safe[excess(objective, safe) <= GUARD_TOLERANCE]):
+    if not len(safe_points := safe[excess(objective, safe) <= GUARD_TOLERANCE]):
         objective = _fewest_tasks(objective, safe)
         words = [*_words(objective), *(limit.words for limit in _needed_limits(objective, safe))]
         raise Infeasible(f"no recipe keeps all of: {'; '.join(words)}; loosen one of them")
     # The plain penalty gives a little of the guard away for the gain; a steep one alone gets stuck on its kinks.
     strict = replace(objective, guarded=replace(guarded, bite=10 * guarded.bite))
-    plain = _refined(objective, objective.value, Points.cat([starts[:1], kept]))
-    found = Points.cat([kept, plain, _refined(strict, strict.value, plain)])
-    found = found[excess(objective, found) <= GUARD_TOLERANCE]
+    plain = _refined(objective, objective.value, Points.cat([starts[:1], safe_points]))
+    optima = Points.cat([safe_points, plain, _refined(strict, strict.value, plain)])
+    optima = optima[excess(objective, optima) <= GUARD_TOLERANCE]
     with torch.no_grad():
-        return found[objective.value(found).argmax()[None]]
+        return optima[objective.value(optima).argmax()[None]]
 
 
 def _starts(objective: Objective, point: Points) -> Points:
@@ -96,8 +96,8 @@ def excess(objective: Objective, points: Points) -> Tensor:
 
 
 def _can_hold(objective: Objective, points: Points) -> bool:
-    found = _least_excess(objective, objective.allowed.project(points))
-    return bool((excess(objective, found) <= GUARD_TOLERANCE).any())
+    least = _least_excess(objective, objective.allowed.project(points))
+    return bool((excess(objective, least) <= GUARD_TOLERANCE).any())
 
 
 def _least_excess(objective: Objective, starts: Points) -> Points:

@@ -259,9 +259,9 @@ def feasible(target: Target, domains: Sequence[Domain]) -> Feasible:
     ends = [[extreme(inner, target, count, i, sign) for sign in (1.0, -1.0)] for i in free]
     first = len(target.phases) * count
     ranges = tuple((float(low[first + i]), float(high[first + i])) for i, (low, high) in enumerate(ends))  # type: ignore[index]
-    found = _with_centre(target, domains, ranges, sizes)
-    assert found is not None, "the ranges have been found possible"
-    return found
+    result = _with_centre(target, domains, ranges, sizes)
+    assert result is not None, "the ranges have been found possible"
+    return result
 
 
 def _sizes(target: Target, domains: Sequence[Domain]) -> Span:
@@ -291,12 +291,12 @@ def _with_margin(target: Target, domains: Sequence[Domain]) -> list[Limit]:
     spare = min(len(target.phases) / target.rest, 1e-3)
     floor, cap = bounds_of(target, domains)
     stuck = np.append((cap <= floor).ravel(), np.ones(len(Lengths.of(target).free), bool))
-    found = []
+    shrunk = []
     for limit in limits_of(target, domains):
         moves = limit.rule not in _MAPPED and bool(limit.row[~stuck].any())
         amount = limit.amount * (1 - spare) if limit.rule is Rule.EPOCHS else limit.amount
-        found.append(replace(limit, bound=limit.bound - SLACK * moves, amount=amount))
-    return found
+        shrunk.append(replace(limit, bound=limit.bound - SLACK * moves, amount=amount))
+    return shrunk
 
 
 def _with_centre(target: Target, domains: Sequence[Domain], ranges: tuple[Span, ...], sizes: Span) -> Feasible | None:

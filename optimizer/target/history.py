@@ -71,9 +71,11 @@ class PrefixHistory:
 
 def history_of(allowed: Feasible) -> PrefixHistory:
     """Histories of a target's prefix: one where it is known or empty."""
-    names, told = [d.name for d in allowed.domains], _histories(allowed)
-    found = [[[phase.tokens * phase.mixture.share(name) for name in names] for phase in history] for history in told]
-    history = torch.tensor(found, dtype=torch.float64).reshape(len(told), len(allowed.target.prefix), len(names))
+    names, histories = [d.name for d in allowed.domains], _histories(allowed)
+    tokens = [
+        [[phase.tokens * phase.mixture.share(name) for name in names] for phase in history] for history in histories
+    ]
+    history = torch.tensor(tokens, dtype=torch.float64).reshape(len(histories), len(allowed.target.prefix), len(names))
     foreign = torch.tensor([part.mixture is None for part in allowed.target.prefix], dtype=torch.float64)
     ends = torch.tensor([part.lr_end for part in allowed.target.prefix], dtype=torch.float64)
     return PrefixHistory(history, ends, (history * foreign[:, None]).sum(1))
@@ -83,11 +85,11 @@ def with_histories(allowed: Feasible, recipes: Sequence[Recipe]) -> list[Recipe]
     """Whole recipes: as they are where the prefix is known, else with every history before them."""
     if allowed.target.known:
         return list(recipes)
-    history, found = history_of(allowed), []
+    history, whole = history_of(allowed), []
     for phases, fresh in zip(_histories(allowed), history.fresh.tolist(), strict=True):
         unique = {d.name: d.unique_tokens + round(more) for d, more in zip(allowed.domains, fresh, strict=True)}
-        found += [replace(recipe, phases=(*phases, *recipe.phases), unique=unique) for recipe in recipes]
-    return found
+        whole += [replace(recipe, phases=(*phases, *recipe.phases), unique=unique) for recipe in recipes]
+    return whole
 
 
 def _histories(allowed: Feasible) -> list[tuple[Phase, ...]]:

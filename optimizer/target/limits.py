@@ -64,9 +64,9 @@ class Limit:
 def limits_of(target: Target, domains: Sequence[Domain]) -> list[Limit]:
     """All inequalities of a target apart from x >= 0, in the order in which a conflict prefers to blame them last."""
     lengths = Lengths.of(target)
-    found = [*_lengths(target, lengths, len(domains)), *_begun(target, domains, lengths)]
-    found += _shares(target, domains, lengths)
-    return [*found, *_whole(target, domains, lengths), *_epochs(target, domains, lengths)]
+    limits = [*_lengths(target, lengths, len(domains)), *_begun(target, domains, lengths)]
+    limits += _shares(target, domains, lengths)
+    return [*limits, *_whole(target, domains, lengths), *_epochs(target, domains, lengths)]
 
 
 def bounds_of(target: Target, domains: Sequence[Domain]) -> tuple[Floats, Floats]:
@@ -98,7 +98,7 @@ def _lengths(target: Target, lengths: Lengths, domains: int) -> Iterator[Limit]:
         yield Limit(Rule.LENGTH, f"{what} of at least {low:.3g} of the {rest}", -row, -low, key=("least", name, ""))
         yield Limit(Rule.LENGTH, f"{what} of at most {high:.3g} of the {rest}", row, high, key=("most", name, ""))
     if len(lengths.free) > 1:
-        (low, high), names = lengths.left_range, " and ".join(target.phases[p] for p in lengths.left)
+        (low, high), names = lengths.remainder_range, " and ".join(target.phases[p] for p in lengths.remainder)
         row = np.append(np.zeros(size), np.ones(len(lengths.free)))
         yield Limit(Rule.LENGTH, f"at least {low:.3g} of the tokens for {names}", row, 1 - low)
         if high < 1:
@@ -219,12 +219,12 @@ def _longer(target: Target, phase: str, end: str) -> Target:
 
 def conflict(limits: Sequence[Limit], target: Target, domains: int) -> list[Limit]:
     """Deletion filter (Chinneck 1991): drop every limit without which the rest still contradict each other."""
-    kept = list(limits)
+    needed = list(limits)
     for limit in limits:
-        rest = [other for other in kept if other is not limit]
+        rest = [other for other in needed if other is not limit]
         if extreme(rest, target, domains) is None:
-            kept = rest
-    return kept
+            needed = rest
+    return needed
 
 
 def extreme(
@@ -258,7 +258,7 @@ def solve(
     phases, free = lengths.step.shape
     sums = np.kron(np.eye(phases), np.ones(domains))
     unused = np.zeros((phases, len(others) - free))
-    found = linprog(
+    solution = linprog(
         cost,
         A_ub=np.stack(rows) if rows else None,
         b_ub=np.array(bounds) if rows else None,
@@ -267,7 +267,7 @@ def solve(
         bounds=[*[(0.0, None)] * (phases * domains), *others],
         options={"primal_feasibility_tolerance": 1e-10},
     )
-    return None if found.x is None else np.asarray(found.x, dtype=np.float64)
+    return None if solution.x is None else np.asarray(solution.x, dtype=np.float64)
 
 
 def members(name: str, domains: Sequence[Domain]) -> list[int]:
@@ -278,15 +278,15 @@ def members(name: str, domains: Sequence[Domain]) -> list[int]:
     """
     group, _, what = name.partition(":")
     if not what:
-        found = [j for j, domain in enumerate(domains) if domain.name == name]
+        indices = [j for j, domain in enumerate(domains) if domain.name == name]
     elif group == "all" and what in ("code", "text"):
-        found = [j for j, domain in enumerate(domains) if domain.kind.is_code == (what == "code")]
+        indices = [j for j, domain in enumerate(domains) if domain.kind.is_code == (what == "code")]
     else:
-        found = [j for j, domain in enumerate(domains) if group == "kind" and domain.kind.value == what]
-    if not found:
+        indices = [j for j, domain in enumerate(domains) if group == "kind" and domain.kind.value == what]
+    if not indices:
         kinds = ", ".join(f"kind:{kind.value}" for kind in Kind)
         raise InputError(
             f"a limit names domain {name!r}, the domains are {', '.join(sorted(d.name for d in domains))}; "
             f"rename it, or name a kind that is there ({kinds}), all:code or all:text"
         )
-    return found
+    return indices

@@ -59,26 +59,26 @@ def centre_of(polytope: Polytope) -> Floats | None:
 def _interior(polytope: Polytope) -> Floats | None:
     """The point of greatest distance to its nearest face."""
     size = polytope.rows.shape[1]
-    found = _solved(
+    solution = _solved(
         polytope,
         np.append(np.zeros(size), -1.0),
         np.ones((len(polytope.rows), 1)),
         [(0.0, 1.0)],
     )
-    return None if found is None else found[:size]
+    return None if solution is None else solution[:size]
 
 
 def _held(polytope: Polytope) -> NDArray[np.bool_]:
     """Faces that all points lie on, (L,)."""
     count, size = polytope.rows.shape
-    found = _solved(polytope, np.append(np.zeros(size), -np.ones(count)), np.eye(count), [(0.0, ROOM)] * count)
-    assert found is not None, "a point has been found"
-    return np.asarray(found[size:] <= NONE)
+    solution = _solved(polytope, np.append(np.zeros(size), -np.ones(count)), np.eye(count), [(0.0, ROOM)] * count)
+    assert solution is not None, "a point has been found"
+    return np.asarray(solution[size:] <= NONE)
 
 
 def _solved(polytope: Polytope, cost: Floats, more: Floats, spans: list[tuple[float, float]]) -> Floats | None:
     """Minimise cost . (v, w) with rows v + more w <= bounds and w within spans."""
-    found = linprog(
+    solution = linprog(
         cost,
         A_ub=np.hstack([polytope.rows, more]),
         b_ub=polytope.bounds,
@@ -87,7 +87,7 @@ def _solved(polytope: Polytope, cost: Floats, more: Floats, spans: list[tuple[fl
         bounds=[*[(None, None)] * polytope.rows.shape[1], *spans],
         options={"primal_feasibility_tolerance": 1e-10},
     )
-    return None if found.x is None else np.asarray(found.x, dtype=np.float64)
+    return None if solution.x is None else np.asarray(solution.x, dtype=np.float64)
 
 
 def _newton(polytope: Polytope, point: Floats) -> Floats:

@@ -21,16 +21,16 @@ class Lengths:
         step: change by each free length, (P, G).
         free: index of the phase that each free length is of.
         ranges: least and greatest value of each, as the target asks for.
-        left: index of the phases whose length is what the free ones leave.
-        left_range: least and greatest sum of their lengths.
+        remainder: index of the phases that share what the free ones leave.
+        remainder_range: least and greatest sum of their lengths.
     """
 
     base: Floats
     step: Floats
     free: tuple[int, ...]
     ranges: tuple[Span, ...]
-    left: tuple[int, ...]
-    left_range: Span
+    remainder: tuple[int, ...]
+    remainder_range: Span
 
     def __call__(self, free: Floats) -> Floats:
         """Lengths (..., P) for free ones (..., G)."""
@@ -44,20 +44,20 @@ class Lengths:
             return cls(np.ones(1), np.zeros((1, 0)), (), (), (0,), (1.0, 1.0))
         given = {i: target.lengths.get(phase, 1.0) for i, phase in enumerate(target.phases[:-1])}
         ranged = {i: value for i, value in given.items() if isinstance(value, tuple)}
-        left = {i: float(value) for i, value in given.items() if not isinstance(value, tuple)}
-        left_range = (LEAST, 1.0)
-        if not left:  # all lengths have ranges: the first is what the others leave
-            first, left_range = next(iter(ranged.items()))
-            left = {first: 1.0}
+        remainder = {i: float(value) for i, value in given.items() if not isinstance(value, tuple)}
+        remainder_range = (LEAST, 1.0)
+        if not remainder:  # all lengths have ranges: the first is what the others leave
+            first, remainder_range = next(iter(ranged.items()))
+            remainder = {first: 1.0}
             del ranged[first]
         free = (*ranged, last)
         base, step = np.zeros(last + 1), np.zeros((last + 1, len(free)))
-        for i, weight in left.items():
-            base[i] = weight / sum(left.values())
+        for i, weight in remainder.items():
+            base[i] = weight / sum(remainder.values())
             step[i] = -base[i]
         for g, i in enumerate(free):
             step[i, g] = 1.0
-        return cls(base, step, free, (*ranged.values(), target.cooldown), tuple(left), left_range)
+        return cls(base, step, free, (*ranged.values(), target.cooldown), tuple(remainder), remainder_range)
 
 
 def phase_tokens(target: Target, cooldown: float) -> dict[str, int]:

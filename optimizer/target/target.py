@@ -209,9 +209,9 @@ class Target(Printable, _Value, Limits):
         phase = next(phase for phase in recipe.phases if phase.name == self.under_way.phase)
         done, rest = self.under_way.as_phase(), phase.tokens - self.under_way.tokens
         names = {*phase.mixture, *done.mixture}
-        left = {d: phase.tokens * phase.mixture.share(d) - done.tokens * done.mixture.share(d) for d in names}
-        kept = {d: count for d, count in left.items() if count > 0.0005 * rest}  # what rounding leaves is nothing
-        return replace(phase, tokens=rest, mixture=Mixture.normalised(kept)) if rest > 0 and kept else None
+        counts = {d: phase.tokens * phase.mixture.share(d) - done.tokens * done.mixture.share(d) for d in names}
+        present = {d: count for d, count in counts.items() if count > 0.0005 * rest}  # what rounding leaves is nothing
+        return replace(phase, tokens=rest, mixture=Mixture.normalised(present)) if rest > 0 and present else None
 
     @property
     def known(self) -> bool:
@@ -276,10 +276,10 @@ class Target(Printable, _Value, Limits):
         if self.sizes is not None:
             size = f"{self.flops:.3g} FLOPs at {self.sizes[0]:,.0f} to {self.sizes[1]:,.0f} params"
         done = self.trained + (self.under_way.tokens if self.under_way else 0)
-        begun = f", {done:,} of them trained" if done else ""
+        trained = f", {done:,} of them trained" if done else ""
         rest = "the rest" if self.prefix or self.branches else "them"
         last = f", {self.phases[-1]} {span} of {rest}" if len(self.phases) > 1 else ""
-        return f"{size}{begun}{last}, {self._repeats()}"
+        return f"{size}{trained}{last}, {self._repeats()}"
 
     def _repeats(self) -> str:
         own = "".join(f", {most:g} of {name.removeprefix('kind:')}" for name, most in self.domain_epochs.items())

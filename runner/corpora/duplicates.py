@@ -72,11 +72,11 @@ class Compare:
         kind, offset = (table[3] & np.uint64(KIND)).astype(np.int64), (table[3] >> np.uint64(OFFSET)).astype(np.int64)
         held = (table[3] & np.uint64(HELD_OUT)).astype(bool)
         orphan = (offset > 0) & is_set(read_bits(self.before), position - offset)
-        kept = _first_of_each(table[:2], position, (kind != BLANK) & (kind != ORIGIN) & ~orphan)
+        first = _first_of_each(table[:2], position, (kind != BLANK) & (kind != ORIGIN) & ~orphan)
         starts = [domain.bases[0] for domain in self.domains]
         domain = np.searchsorted(starts, position, "right") - 1
-        stored = kept & ((kind == WHOLE) | (kind == PIECE_OF))
-        dropped = ~kept & (kind != ORIGIN)
+        stored = first & ((kind == WHOLE) | (kind == PIECE_OF))
+        dropped = ~first & (kind != ORIGIN)
         origin = _first_of_each(np.vstack([table[:2], domain.astype(np.uint64)]), position, (kind == ORIGIN) & ~orphan)
         chosen = (stored & ~held, stored & held, dropped & ~orphan, origin)
         counts = [np.bincount(domain[rows], minlength=len(starts)) for rows in chosen]

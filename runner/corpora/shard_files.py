@@ -87,10 +87,10 @@ class Assemble:
         for part in self.slices:
             with part.file.tokens.open("rb") as file:
                 file.seek(width * part.begin)
-                left = width * (part.end - part.begin)
-                while left:
-                    block = file.read(min(left, BLOCK))
-                    left -= len(block)
+                remaining = width * (part.end - part.begin)
+                while remaining:
+                    block = file.read(min(remaining, BLOCK))
+                    remaining -= len(block)
                     yield block
 
     def described(self) -> ShardFile:

@@ -42,9 +42,9 @@ class Bucket:
         tables, texts = zip(*(file.piece_rows(self.span) for file in self.domain.files), strict=True)
         file = np.repeat(np.arange(len(tables)), [table.shape[1] for table in tables])
         key, entry, group, size, begin = np.concatenate(tables, axis=1)
-        kept = ~is_set(read_bits(self.bits), entry.astype(np.int64) + np.array(self.domain.bases)[file])
+        unique = ~is_set(read_bits(self.bits), entry.astype(np.int64) + np.array(self.domain.bases)[file])
         order = np.argsort(key, kind="stable")
-        for row in order[kept[order]]:
+        for row in order[unique[order]]:
             start = int(begin[row])
             yield Piece(texts[file[row]][start : start + int(size[row])].decode(), int(group[row]))
 

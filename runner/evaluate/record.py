@@ -46,7 +46,9 @@ def record(recipe: Recipe, trained: Trained, setup: Setup, streams: Mapping[str,
             run=recipe.lineage,
             recipe=recipe,
             values={task: Measurement(m.value, m.stderr, m.count) for task, m in values.items()},
-            tokens={phase: {d: float(n) for d, n in drawn.items()} for phase, drawn in batches.achieved().items()},
+            tokens={
+                phase: {d: float(n) for d, n in by_domain.items()} for phase, by_domain in batches.achieved().items()
+            },
             details={
                 "epochs": batches.epochs(),
                 "learning_rate": rules.learning_rate,

@@ -74,8 +74,8 @@ def _cell(title: str) -> Iterator[Progress]:
         if now - last < BLINK and share < 1:
             return
         last = now
-        left = f", about {(now - began) * (1 - share) / share:.0f} s left" if share > 0.02 else ""
-        words = f"{title}: {share:.0%}{left}: {what}"
+        eta = f", about {(now - began) * (1 - share) / share:.0f} s left" if share > 0.02 else ""
+        words = f"{title}: {share:.0%}{eta}: {what}"
         bar = f'<progress value="{share:.4f}" max="1"></progress> {escape(words)}'
         shown.update({"text/html": bar, "text/plain": words}, raw=True)
 
@@ -96,5 +96,5 @@ class _Lines:
         now = time.monotonic()
         if now - self.last > SILENCE:
             self.last = now
-            left = f", about {(now - self.began) * (1 - share) / share:.0f} s left" if share > 0.02 else ""
-            print(f"{self.title}: {share:.0%}{left}: {what}", file=sys.stderr, flush=True)
+            eta = f", about {(now - self.began) * (1 - share) / share:.0f} s left" if share > 0.02 else ""
+            print(f"{self.title}: {share:.0%}{eta}: {what}", file=sys.stderr, flush=True)

@@ -107,8 +107,8 @@ class Record:
         """Tokens of a domain in a phase."""
         if phase in self.tokens:
             return self.tokens[phase].get(domain, 0.0)
-        found = [p for p in self.recipe.phases if p.name == phase]
-        return found[0].tokens * found[0].mixture.share(domain) if found else 0.0
+        phases = [p for p in self.recipe.phases if p.name == phase]
+        return phases[0].tokens * phases[0].mixture.share(domain) if phases else 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Record.from_json`."""
@@ -119,7 +119,7 @@ class Record:
             "progress": self.progress,
             "values": values,
             "noise": dict(self.noise),
-            "tokens": {phase: dict(drawn) for phase, drawn in self.tokens.items()},
+            "tokens": {phase: dict(by_domain) for phase, by_domain in self.tokens.items()},
             "recipe": self.recipe.as_json(),
             "details": dict(self.details),
         }

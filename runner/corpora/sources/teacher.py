@@ -205,8 +205,10 @@ class _Lines:
         now = time.monotonic()
         if now - self.last > SILENCE:
             self.last = now
-            left = (now - self.began) * (1 - share) / share
-            print(f"{self.title}: {share:.0%}, about {left:.0f} s left: {description}", file=sys.stderr, flush=True)
+            remaining = (now - self.began) * (1 - share) / share
+            print(
+                f"{self.title}: {share:.0%}, about {remaining:.0f} s left: {description}", file=sys.stderr, flush=True
+            )
 
 
 def _read(file: Path, where: str) -> Iterator[Document]:

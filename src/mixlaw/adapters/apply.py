@@ -76,8 +76,8 @@ def _tasks(mapped: Mapped, mapping: TableMap, free: Sequence[str]) -> dict[str, 
     units: dict[str, str] = {}
     taken = _beside(mapping)
     for column, (glob, parts) in claimed(mapping.tasks, [n for n in free if n not in taken], "tasks").items():
-        found = mapping.tasks[glob]
-        task = TaskMap(unit=found) if isinstance(found, str) else found
+        entry = mapping.tasks[glob]
+        task = TaskMap(unit=entry) if isinstance(entry, str) else entry
         name = starred(task.name, parts) if task.name else column.removeprefix("metric:")
         units[name] = task.unit
         mapped.put(f"metric:{name}", mapped.numbers(column) * task.scale + task.offset, column)
@@ -108,8 +108,8 @@ def _phases(mapped: Mapped, mapping: TableMap, free: Sequence[str]) -> list[str]
     """Tokens of each phase and domain, learning rates, unique tokens; returns the domains."""
     domains: dict[str, None] = {}
     for phase in mapping.phase:
-        found = amounts(mapped, phase, free) if phase.domain_tokens else _of_total(mapped, mapping, phase, free)
-        for domain, (cells, source) in found.items():
+        columns = amounts(mapped, phase, free) if phase.domain_tokens else _of_total(mapped, mapping, phase, free)
+        for domain, (cells, source) in columns.items():
             if ":" in domain or not domain:
                 raise InputError(f"domain {domain!r} needs a name without a colon; give it another one in the mapping")
             mapped.put(f"tokens:{phase.name}:{domain}", cells, source)
@@ -177,9 +177,9 @@ def _by_then(mapped: Mapped, mapping: TableMap, phase: PhaseMap, tokens: NDArray
 
 def _kinds(mapping: TableMap, domains: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What the mapping knows of each domain; of several globs the first that matches."""
-    found: dict[str, dict[str, Any]] = {}
+    kinds: dict[str, dict[str, Any]] = {}
     for domain in domains:
         for glob, known in mapping.domains.items():
             if captures(glob, domain) is not None:
-                found.setdefault(domain, known.model_dump(mode="json", exclude_unset=True))
-    return found
+                kinds.setdefault(domain, known.model_dump(mode="json", exclude_unset=True))
+    return kinds

@@ -41,13 +41,13 @@ def audit(
     warnings += [f"task {task!r} has the same value in all rows" for task, cells in values.items() if _constant(cells)]
     model = Model.of(records)
     for task, cells in values.items():
-        if (found := mixed_units(model, cells)) is not None:
-            rows, what = found
+        if (mixed := mixed_units(model, cells)) is not None:
+            rows, what = mixed
             warnings.append(
                 f"task {task!r}: {len(rows)} rows are off by {what}, as if units were mixed: {_places(places, rows)}"
             )
     per_token = any(unit is Unit.NATS_PER_TOKEN for unit in units.values())
-    warnings += [said for label in labels for said in _label(label, model, values, per_token)]
+    warnings += [warning for label in labels for warning in _label(label, model, values, per_token)]
     return notes, warnings
 
 
@@ -97,12 +97,12 @@ def _repeats(
         pairs = "; ".join(f"{places[a]} and {places[b]}" for a, b in copies[:_SHOWN])
         warnings.append(f"{len(copies)} rows repeat the numbers of another row under another name: {pairs}")
     notes = []
-    found = [spread for by_group in spreads.values() for spread in by_group.values()]
-    if found:
+    differences = [spread for by_group in spreads.values() for spread in by_group.values()]
+    if differences:
         count = sum(len(rows) for rows in groups)
         notes.append(
             f"{len(groups)} recipes were measured more than once ({count} rows); "
-            f"their values differ by {np.median(found):.2%} in the median, {max(found):.2%} at most"
+            f"their values differ by {np.median(differences):.2%} in the median, {max(differences):.2%} at most"
         )
     for task, by_group in spreads.items():
         usual = float(np.median(list(by_group.values()))) if by_group else 0.0
@@ -121,13 +121,13 @@ def _same(one: Record, other: Record) -> bool:
 
 def _spreads(groups: Sequence[Sequence[int]], cells: NDArray[np.float64], unit: Unit) -> dict[int, float]:
     """Largest difference within each group that was measured at least twice: losses over their mean, rates as is."""
-    found = {}
+    spreads = {}
     for number, rows in enumerate(groups):
         there = cells[list(rows)]
         there = there[np.isfinite(there)]
         if len(there) > 1:
-            found[number] = float(np.ptp(there) / (abs(there.mean()) if unit.lower_is_better else 1.0))
-    return found
+            spreads[number] = float(np.ptp(there) / (abs(there.mean()) if unit.lower_is_better else 1.0))
+    return spreads
 
 
 def _first(messages: list[str], what: str, limit: int = 8) -> list[str]:
@@ -168,8 +168,8 @@ def _label(label: Label, model: Model, values: Mapping[str, NDArray[np.float64]]
     usual = max(counts, key=lambda kind: counts[kind])
     shown = ", ".join(f"{kind} in {count}" for kind, count in sorted(counts.items(), key=lambda kv: -kv[1])[:4])
     off = np.array([cell is not None and cell != usual for cell in label.cells])
-    found = {task: jump for task in label.tasks or values if (jump := model.jump(values[task], off)) is not None}
-    largest = sorted(found.items(), key=lambda kv: -abs(kv[1][0]))[:_SHOWN]
+    sizes = {task: jump for task in label.tasks or values if (jump := model.jump(values[task], off)) is not None}
+    largest = sorted(sizes.items(), key=lambda kv: -abs(kv[1][0]))[:_SHOWN]
     jumps = "".join(f"; {task!r} is {size:+.1%} (± {error:.1%}) elsewhere" for task, (size, error) in largest)
     token = "losses per token" if per_token and "token" in label.name.lower() else "rows measured differently"
     yield f"{label.name} differs between rows ({shown}){jumps}; {token} are not comparable"

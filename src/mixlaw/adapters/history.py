@@ -74,15 +74,15 @@ def _chart(frame: pl.DataFrame, values: Sequence[str], places: Sequence[str]) ->
         part = pl.DataFrame([numbered["\0row"], pl.Series("run", [run] * frame.height), frame[axis], *cells])
         parts.append(part.filter(pl.any_horizontal(pl.col(*columns).is_not_null())))
     whole = pl.concat(parts, how="diagonal_relaxed")
-    said = tuple(f"{places[row]}, run {run}" for row, run in zip(whole["\0row"], whole["run"], strict=True))
+    labels = tuple(f"{places[row]}, run {run}" for row, run in zip(whole["\0row"], whole["run"], strict=True))
     note = f"a chart of Weights & Biases, as its web page exports it: {len(runs)} runs over {axis!r}"
-    return History(whole.drop("\0row"), said, note)
+    return History(whole.drop("\0row"), labels, note)
 
 
 def _numbers(cells: pl.Series) -> pl.Series:
     """Cells as numbers; values that are not finite were not logged, or diverged, and are empty."""
-    found = cells.cast(pl.Float64, strict=False)
-    return found.set(~found.is_finite().fill_null(False), None)
+    numbers = cells.cast(pl.Float64, strict=False)
+    return numbers.set(~numbers.is_finite().fill_null(False), None)
 
 
 def moments(sheet: Sheet) -> Sheet:
@@ -107,10 +107,10 @@ def moments(sheet: Sheet) -> Sheet:
     for row, (run, there) in enumerate(zip(sheet.frame["run"].to_list(), seen.to_list(), strict=True)):
         if there:
             by_run.setdefault(str(run), []).append(row)
-    kept = sorted(row for rows in by_run.values() for row in _spread(rows))
+    rows = sorted(row for moments_of_run in by_run.values() for row in _spread(moments_of_run))
     there = int(seen.sum())
-    note = [f"of {there} moments, {len(kept)} are kept: {MOMENTS} of each run at most"] if len(kept) < there else []
-    return sheet.keep(kept, note)
+    note = [f"of {there} moments, {len(rows)} are kept: {MOMENTS} of each run at most"] if len(rows) < there else []
+    return sheet.keep(rows, note)
 
 
 def _spread(rows: Sequence[int]) -> list[int]:

@@ -130,13 +130,15 @@ def understand(table: pl.DataFrame | Sheet, units: Mapping[str, str], unit: str 
 
 
 def _assumptions(
-    found: Understood, known: Mapping[str, DomainSettings], given: Mapping[str, Mapping[str, Any]]
+    understood: Understood, known: Mapping[str, DomainSettings], given: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
     """What is assumed about the domains because neither study nor table gives it."""
-    plain = [name for name in found.domains if name not in known and "kind" not in given.get(name, {})]
+    plain = [name for name in understood.domains if name not in known and "kind" not in given.get(name, {})]
     written = {name for name, domain in known.items() if domain.unique_tokens}
-    in_table = {name for record in found.records for name in record.recipe.unique}
-    unlimited = [n for n in found.domains if n not in written | in_table and "unique_tokens" not in given.get(n, {})]
+    in_table = {name for record in understood.records for name in record.recipe.unique}
+    unlimited = [
+        n for n in understood.domains if n not in written | in_table and "unique_tokens" not in given.get(n, {})
+    ]
     notes = [f"no kind given for {_few(plain, 5)}: assuming text"] if plain else []
     if unlimited:
         notes.append(f"no unique_tokens given for {_few(unlimited, 5)}: assuming unlimited data")
@@ -146,17 +148,17 @@ def _assumptions(
 
 def _unit(task: str, study: Mapping[str, str], table: Mapping[str, str], unit: str | None) -> Unit:
     """The unit of a task: as the study says, else as the table or its mapping says, else the one given."""
-    found = study.get(task, table.get(task, unit))
-    if found is None:
+    name = study.get(task, table.get(task, unit))
+    if name is None:
         raise InputError(
             f"task {task!r} has no unit, so its direction is unknown; "
             "give --unit, or write it under [tasks] of study.toml"
         )
-    if table.get(task, found) != found:
+    if table.get(task, name) != name:
         raise InputError(
-            f"task {task!r} is in {found} in the study and in {table[task]} here; correct one, or rename it"
+            f"task {task!r} is in {name} in the study and in {table[task]} here; correct one, or rename it"
         )
-    return Unit.parse(found, task)
+    return Unit.parse(name, task)
 
 
 def store(

@@ -46,8 +46,8 @@ class Model:
         if not scaled.size:
             return cls(np.empty((len(records), 0)))
         strength, directions = np.linalg.eigh(scaled.T @ scaled)  # ascending
-        kept = min(int(np.sum(strength > 1e-12 * strength[-1])), max(1, len(records) // 10), 40)
-        return cls(scaled @ directions[:, -kept:] / np.sqrt(strength[-kept:] / len(records)))
+        rank = min(int(np.sum(strength > 1e-12 * strength[-1])), max(1, len(records) // 10), 40)
+        return cls(scaled @ directions[:, -rank:] / np.sqrt(strength[-rank:] / len(records)))
 
     def basis(self, rows: Rows) -> Floats:
         """Orthonormal columns that span constant and features on some rows, shape (those rows, k + 1)."""
@@ -64,12 +64,14 @@ class Model:
             return None
         basis, logs, side = self.basis(there), np.log(values[there]), off[there].astype(float)
         side = side - basis @ (basis.T @ side)
-        left = logs - basis @ (basis.T @ logs)
+        residual = logs - basis @ (basis.T @ logs)
         power = float(side @ side)
         if power < 0.02 * (off & there).sum():  # the recipes tell the two sides apart: nothing can be said
             return None
-        size = float(side @ left) / power
-        error = math.sqrt(float(np.sum((left - size * side) ** 2)) / max(1, len(left) - basis.shape[1] - 1) / power)
+        size = float(side @ residual) / power
+        error = math.sqrt(
+            float(np.sum((residual - size * side) ** 2)) / max(1, len(residual) - basis.shape[1] - 1) / power
+        )
         return (math.expm1(size), error) if abs(size) > max(4 * error, 0.002) else None
 
 
@@ -100,13 +102,13 @@ def mixed_units(model: Model, values: Floats) -> tuple[list[int], str] | None:
 
 def _split(logs: Floats, basis: Floats, shift: float, off: Rows, steps: int = 12) -> tuple[Rows, float]:
     """Rows that lie nearer to the fit when moved by `-shift`, and the spread that is left."""
-    left = logs
+    residual = logs
     for _ in range(steps):
         moved = logs - shift * off
         fit = basis @ (basis.T @ moved)
-        left = moved - fit
+        residual = moved - fit
         chosen = np.abs(logs - fit - shift) < np.abs(logs - fit)
         if np.array_equal(chosen, off):
             break
         off = chosen
-    return off, float(left.std())
+    return off, float(residual.std())

@@ -84,5 +84,5 @@ def read_domains(path: Path) -> dict[str, dict[str, Any]]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputError(f'{path} cannot be read: {error}; it holds lines such as web = {{ kind = "text" }}') from error
-    found: dict[str, dict[str, Any]] = data.get("domains", data)
-    return found
+    domains: dict[str, dict[str, Any]] = data.get("domains", data)
+    return domains

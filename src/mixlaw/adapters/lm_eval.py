@@ -52,16 +52,17 @@ def add_results(sheet: Sheet, paths: Sequence[Path], how: Results) -> Sheet:
     Raises:
         InputError: a file is no result file, names no row or several, or no result belongs to any row.
     """
-    found = [evaluation for path in paths for evaluation in _read(path, how)]
-    if not found:
+    evaluations = [evaluation for path in paths for evaluation in _read(path, how)]
+    if not evaluations:
         raise InputError(f"no result of lm-evaluation-harness in {', '.join(map(str, paths))}; give files or folders")
     rows = _Rows(sheet, how.key)
     merged = _Merged(sheet.frame.height)
-    for evaluation in sorted(found, key=lambda evaluation: evaluation.date):
+    for evaluation in sorted(evaluations, key=lambda evaluation: evaluation.date):
         merged.add(evaluation, rows.of(evaluation))
     if all(row is None for row in merged.owners):
         raise InputError(
-            f"no model of the results is in column {rows.key!r}: {found[0].names[0]!r} against {rows.cells[0]!r}; "
+            f"no model of the results is in column {rows.key!r}: {evaluations[0].names[0]!r} against "
+            f"{rows.cells[0]!r}; "
             "add a column `model` with the name or path that was evaluated"
         )
     return merged.onto(sheet, rows.key)
@@ -172,10 +173,10 @@ def _read(path: Path, how: Results) -> Iterator[Evaluation]:
         return
     if not path.exists():
         raise InputError(f"there are no results at {str(path)!r}; check the path")
-    found = _load(path)
-    if found is None:
+    content = _load(path)
+    if content is None:
         raise InputError(f"{path} holds no results of lm-evaluation-harness; give the results_*.json it writes")
-    yield _evaluation(path, found, how)
+    yield _evaluation(path, content, how)
 
 
 def _load(path: Path) -> dict[str, Any] | None:
@@ -251,7 +252,7 @@ def _settings(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
             yield ("", name), json.dumps(data[name])
     limit = data.get("config", {}).get("limit")
     yield ("", "limit"), json.dumps(limit)
-    for key, said in (("versions", "version"), ("n-shot", "number of shots")):
+    for key, label in (("versions", "version"), ("n-shot", "number of shots")):
         for task, value in data.get(key, {}).items():
             if value is not None:
-                yield (task, said), json.dumps(value)
+                yield (task, label), json.dumps(value)

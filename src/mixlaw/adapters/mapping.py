@@ -216,11 +216,11 @@ def read_mapping(path: Path) -> list[TableMap]:
 
 def _sentence(error: ValidationError) -> str:
     """The most telling problem: a key that is not known, else the deepest; a value may be of one of several kinds."""
-    found = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
+    problem = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
     kinds = ("float", "str", Reading.__name__, TaskMap.__name__)
-    key = ".".join(str(part) for part in found["loc"] if part not in kinds)
-    said = "is not known" if found["type"] == "extra_forbidden" else found["msg"].removeprefix("Value error, ")
-    return f"{key}: {said}" if key else said
+    key = ".".join(str(part) for part in problem["loc"] if part not in kinds)
+    message = "is not known" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
 
 
 def captures(glob: str, name: str) -> list[str] | None:
@@ -229,9 +229,9 @@ def captures(glob: str, name: str) -> list[str] | None:
     return None if match is None else list(match.groups())
 
 
-def starred(pattern: str, found: Iterable[str]) -> str:
+def starred(pattern: str, parts: Iterable[str]) -> str:
     """A pattern with its stars replaced, in order, by what a glob matched."""
-    for part in found:
+    for part in parts:
         pattern = pattern.replace("*", part, 1)
     return pattern
 
@@ -239,14 +239,14 @@ def starred(pattern: str, found: Iterable[str]) -> str:
 def scores(mapping: TableMap, tasks: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Link and chance of each task for which the mapping has them, by the first name that fits."""
     maps = {entry.name or glob: entry for glob, entry in mapping.tasks.items() if isinstance(entry, TaskMap)}
-    names, found = list(tasks), {}
+    names, settings = list(tasks), {}
     for task in names:
         entry, parts = next(((t, p) for n, t in maps.items() if (p := captures(n, task)) is not None), (None, []))
         if entry is not None:
             link = starred(entry.link, parts) if entry.link else None
             known = {"link": link if link in names else None, "chance": entry.chance}
-            found[task] = {key: value for key, value in known.items() if value is not None}
-    return found
+            settings[task] = {key: value for key, value in known.items() if value is not None}
+    return settings
 
 
 def claimed(globs: Mapping[str, Any], columns: Iterable[str], what: str) -> dict[str, tuple[str, list[str]]]:
@@ -256,11 +256,11 @@ def claimed(globs: Mapping[str, Any], columns: Iterable[str], what: str) -> dict
         InputError: a glob matches no column.
     """
     names = list(columns)
-    found: dict[str, tuple[str, list[str]]] = {}
+    claims: dict[str, tuple[str, list[str]]] = {}
     for glob in globs:
         hits = [(name, parts) for name in names if (parts := captures(glob, name)) is not None]
         if not hits:
             raise InputError(f"{what} {glob!r} matches no column; there are {', '.join(names[:12])}: fix the mapping")
         for name, parts in hits:
-            found.setdefault(name, (glob, parts))
-    return found
+            claims.setdefault(name, (glob, parts))
+    return claims

@@ -35,13 +35,13 @@ def shared(mapped: Mapped, phase: PhaseMap, columns: Sequence[str], tokens: Floa
     """
     if phase.domain is not None:
         return _by_name(mapped.names(phase.domain), tokens, phase.domain)
-    found = _columns(mapped, phase.shares, columns)
-    shares = np.nan_to_num(np.stack([cells for cells, _ in found.values()], 1))
+    sources = _columns(mapped, phase.shares, columns)
+    shares = np.nan_to_num(np.stack([cells for cells, _ in sources.values()], 1))
     unit = _unit(mapped, phase, shares, tolerance)
     parts = shares / unit
     total = parts.sum(1)
     rest = 1 - total if phase.rest is not None else np.zeros_like(total)
-    columns_used = [column for _, column in found.values()]
+    columns_used = [column for _, column in sources.values()]
     _refuse_negative(mapped, parts, columns_used)
     wrong = total > 1 + tolerance if phase.rest is not None else np.abs(total - 1) > tolerance
     # A row without tokens in the phase needs no shares.
@@ -55,22 +55,24 @@ def shared(mapped: Mapped, phase: PhaseMap, columns: Sequence[str], tokens: Floa
             f"{mapped.source.name}: shares of {off} of {len(total)} rows sum to {low:.4g} to {high:.4g} in phase "
             f"{phase.name}; scaled to one, as all are within {tolerance:g}"
         )
-    made = {domain: (tokens * parts[:, i] / scale, column) for i, (domain, (_, column)) in enumerate(found.items())}
-    left = {} if phase.rest is None else _by_name(mapped.names(phase.rest), tokens * np.maximum(rest, 0), "rest")
-    if both := made.keys() & left.keys():
+    made = {domain: (tokens * parts[:, i] / scale, column) for i, (domain, (_, column)) in enumerate(sources.items())}
+    remainder = {} if phase.rest is None else _by_name(mapped.names(phase.rest), tokens * np.maximum(rest, 0), "rest")
+    if both := made.keys() & remainder.keys():
         raise InputError(f"phase {phase.name!r}: {sorted(both)[0]!r} has shares and is the rest; take one of them out")
-    return made | left
+    return made | remainder
 
 
 def _columns(mapped: Mapped, globs: Mapping[str, str], columns: Sequence[str]) -> dict[str, tuple[Floats, str]]:
     """Columns that globs match, by domain."""
-    found: dict[str, tuple[Floats, str]] = {}
+    sources: dict[str, tuple[Floats, str]] = {}
     for column, (glob, parts) in claimed(globs, columns, "domains").items():
         domain = starred(globs[glob], parts)
-        if domain in found:
-            raise InputError(f"{column!r} and {found[domain][1]!r} are both domain {domain!r}; tell them apart by name")
-        found[domain] = (mapped.numbers(column), column)
-    return found
+        if domain in sources:
+            raise InputError(
+                f"{column!r} and {sources[domain][1]!r} are both domain {domain!r}; tell them apart by name"
+            )
+        sources[domain] = (mapped.numbers(column), column)
+    return sources
 
 
 def _by_name(names: Sequence[str], tokens: Floats, source: str) -> dict[str, tuple[Floats, str]]:

@@ -92,9 +92,9 @@ def records(sheet: Sheet, axes: Axes, units: Mapping[str, Unit]) -> list[Record]
             values=values[row],
             progress=1.0 if (done := progress[row]) is None else done,
             noise=noise[row],
-            tokens=drawn,
+            tokens=amounts,
         )
-        for row, (recipe, drawn) in enumerate(recipes)
+        for row, (recipe, amounts) in enumerate(recipes)
     ]
 
 
@@ -125,14 +125,14 @@ def _recipe(
     seed: float | None,
 ) -> tuple[Recipe, dict[str, dict[str, float]]]:
     """Recipe of a row, and tokens by phase and domain."""
-    drawn: dict[str, dict[str, float]] = {}
+    amounts: dict[str, dict[str, float]] = {}
     for column, (phase, domain) in axes.pairs.items():
         if amount := tokens[column][row]:
-            drawn.setdefault(phase, {})[domain] = amount
-    if not drawn:
+            amounts.setdefault(phase, {})[domain] = amount
+    if not amounts:
         raise InputError(f"{place}: no tokens in any tokens:<phase>:<domain> column; leave the row out")
     phases = []
-    for phase, by in drawn.items():
+    for phase, by in amounts.items():
         total = round(math.fsum(by.values()))
         if total < 1:
             raise InputError(f"{place}: phase {phase!r} has {math.fsum(by.values()):g} tokens; give tokens, not shares")
@@ -144,7 +144,7 @@ def _recipe(
             f"{place}: {recipe.tokens:,} tokens in all for {recipe.params:,} params; give absolute "
             "token counts, not percentages, shares or billions (a --mapping can scale, and take shares of a total)"
         )
-    return recipe, drawn
+    return recipe, amounts
 
 
 def _values(sheet: Sheet, tasks: Sequence[str], units: Mapping[str, Unit]) -> list[dict[str, Measurement]]:

@@ -127,8 +127,8 @@ def numbers(
     Raises:
         InputError: a cell is not a number, not finite or outside the range; names row and column.
     """
-    found = cells.to_list() if cells.dtype.is_numeric() else [_number(cell) for cell in cells.to_list()]
-    for place, cell, number in zip(places, cells.to_list(), found, strict=True):
+    values = cells.to_list() if cells.dtype.is_numeric() else [_number(cell) for cell in cells.to_list()]
+    for place, cell, number in zip(places, cells.to_list(), values, strict=True):
         if number is None:
             continue
         if isinstance(number, str):
@@ -139,7 +139,7 @@ def numbers(
             raise InputError(
                 f"{place}, column {column!r}: {cell} must be {_span(low, high)}; correct the cell or leave it empty"
             )
-    return [None if number is None else float(number) for number in found]
+    return [None if number is None else float(number) for number in values]
 
 
 def _number(cell: Any) -> float | str | None:
@@ -205,11 +205,11 @@ def _as_floats(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _joined_labels(sheets: Sequence[Sheet], heights: Sequence[int]) -> tuple[Label, ...]:
     names = dict.fromkeys((label.name, label.tasks) for sheet in sheets for label in sheet.labels)
-    found = []
+    labels = []
     for name, tasks in names:
         cells: list[str | None] = []
         for sheet, height in zip(sheets, heights, strict=True):
             own = [label.cells for label in sheet.labels if (label.name, label.tasks) == (name, tasks)]
             cells.extend(own[0] if own else [None] * height)
-        found.append(Label(name, tuple(cells), tasks))
-    return tuple(found)
+        labels.append(Label(name, tuple(cells), tasks))
+    return tuple(labels)

@@ -49,7 +49,7 @@ class Source:
 
     def keep(self, rows: Sequence[bool]) -> Source:
         """Some of the rows."""
-        places = tuple(place for place, kept in zip(self.places, rows, strict=True) if kept)
+        places = tuple(place for place, wanted in zip(self.places, rows, strict=True) if wanted)
         return replace(self, frame=self.frame.filter(pl.Series(rows, dtype=pl.Boolean)), places=places)
 
 
@@ -66,8 +66,8 @@ def read_table(path: Path) -> pl.DataFrame:
     except FileNotFoundError:
         raise InputError(f"there is no table {str(path)!r}; check the path") from None
     except (pl.exceptions.PolarsError, OSError) as error:
-        said = str(error).partition("\n")[0].rstrip(".")
-        raise InputError(f"{path} cannot be read as {path.suffix[1:]}: {said}; {_way_out(path)}") from error
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(f"{path} cannot be read as {path.suffix[1:]}: {reason}; {_way_out(path)}") from error
     twice = [match[1] for name in frame.columns if (match := _TWICE.fullmatch(name)) and match[1] in frame.columns]
     if twice and twice[0]:
         raise InputError(f"{path}: column {twice[0]!r} occurs twice; rename or remove one of them")
@@ -142,25 +142,27 @@ def joined(left: Source, right: Source, on: Sequence[str], prefix: str = "") -> 
         twice = next(key for key in partners if partners.count(key) > 1)
         raise InputError(f"{right.name} has {' '.join(twice)!r} twice in {', '.join(on)}; keep one of the rows")
     index = {key: number for number, key in enumerate(partners)}
-    found = [index.get(key) for key in keys]
-    if all(number is None for number in found):
+    matches = [index.get(key) for key in keys]
+    if all(number is None for number in matches):
         raise InputError(
             f"no row of {left.name} has a partner in {right.name}: {', '.join(on)} is {keys[0]} here and "
             f"{partners[0]} there; join on another column"
         )
     added = [name for name in other.columns if name not in on and name not in left.frame.columns]
-    rows = pl.Series(found, dtype=pl.UInt32)
+    rows = pl.Series(matches, dtype=pl.UInt32)
     frame = left.frame.with_columns(other[name].gather(rows) for name in added)
-    alone, unused = found.count(None), len(set(partners) - set(keys))
+    alone, unused = matches.count(None), len(set(partners) - set(keys))
     if left.history and not right.history:  # runs that did not finish are not in the runs table
-        lost = sorted({keys[row][0] for row, number in enumerate(found) if number is None})
-        source = replace(left, frame=frame).keep([number is not None for number in found])
+        lost = sorted({keys[row][0] for row, number in enumerate(matches) if number is None})
+        source = replace(left, frame=frame).keep([number is not None for number in matches])
         names = ", ".join(lost[:3])
-        said = [f"{len(lost)} runs of {left.name} are not in {right.name} and are left out: {names}"] if lost else []
-        return replace(source, warnings=(*left.warnings, *said))
-    said = [f"{alone} rows have no partner in {right.name}; its cells stay empty there"] if alone else []
-    said += [f"{unused} rows of {right.name} have no partner and are left out"] if unused else []
-    return replace(left, frame=frame, warnings=(*left.warnings, *said))
+        warnings = (
+            [f"{len(lost)} runs of {left.name} are not in {right.name} and are left out: {names}"] if lost else []
+        )
+        return replace(source, warnings=(*left.warnings, *warnings))
+    warnings = [f"{alone} rows have no partner in {right.name}; its cells stay empty there"] if alone else []
+    warnings += [f"{unused} rows of {right.name} have no partner and are left out"] if unused else []
+    return replace(left, frame=frame, warnings=(*left.warnings, *warnings))
 
 
 def _side_by_side(left: Source, right: Source, other: pl.DataFrame) -> Source:

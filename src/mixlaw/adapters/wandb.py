@@ -72,9 +72,9 @@ def _finish(frame: pl.DataFrame, state: str, identity: str, how: str) -> Unfolde
         frame = frame.with_columns(pl.col(identity).alias("run"))
         notes.append(f"names of runs repeat: the column {identity!r} names them instead")
     states = frame[state].to_list() if state in frame.columns else ["finished"] * frame.height
-    finished = tuple(found in ("finished", "Finished", None) for found in states)
+    finished = tuple(status in ("finished", "Finished", None) for status in states)
     if not all(finished):
-        others = sorted({str(found) for found, done in zip(states, finished, strict=True) if not done})
+        others = sorted({str(status) for status, done in zip(states, finished, strict=True) if not done})
         warnings.append(
             f"{finished.count(False)} of {frame.height} runs did not finish ({', '.join(others)}): left out"
         )
@@ -134,15 +134,15 @@ def _cell(cell: Any, place: str, column: str) -> dict[str, Any]:
     if cell is None or isinstance(cell, dict):
         return cell or {}
     try:
-        found = json.loads(cell, parse_constant=float)
+        content = json.loads(cell, parse_constant=float)
     except json.JSONDecodeError:
-        found = _literal(cell)
-    if not isinstance(found, dict):
+        content = _literal(cell)
+    if not isinstance(content, dict):
         raise InputError(
             f"{place}, column {column!r}: {cell[:40]!r} is neither JSON nor a Python dict; "
             "export with json.dumps(dict(run.config)) and json.dumps(dict(run.summary))"
         )
-    return found
+    return content
 
 
 class _Named(ast.NodeTransformer):

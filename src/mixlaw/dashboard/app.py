@@ -134,18 +134,18 @@ class Callbacks:
             return {"shown": _failed(error), "query": no_update, "search": no_update}
         return {"shown": shown, "query": query, "search": no_update if known else {"move": move, "query": query}}
 
-    def improve(self, asked: Data | None, session: str) -> Data:
+    def improve(self, request: Data | None, session: str) -> Data:
         """Search for a better recipe than the current one, until the sliders move again."""
-        if asked is None:
+        if request is None:
             raise PreventUpdate
 
         def stop_if_outdated() -> None:
-            if self.moves.get(session, asked["move"]) != asked["move"]:
+            if self.moves.get(session, request["move"]) != request["move"]:
                 raise Outdated
 
         try:
             study = self.watched.now()
-            view = View.read(asked["query"], study.view)
+            view = View.read(request["query"], study.view)
             assert view.recipe is not None
             view = replace(view, recipe=quick_search(study.problem(view), view.recipe, on_step=stop_if_outdated))
             shown = page.filled(Answer.of(study, view), DONE)

@@ -62,16 +62,18 @@ def dials(
         phases: those to be trained, the cooldown last.
         unit: of gains.
     """
-    found = [_count(name, getattr(view, name), getattr(default, name), measured[name]) for name in ("params", "tokens")]
+    sliders = [
+        _count(name, getattr(view, name), getattr(default, name), measured[name]) for name in ("params", "tokens")
+    ]
     if len(phases) > 1:
-        found.append(Dial("cooldown", f"{phases[-1]}, share of the tokens", "share", 0.01, 0.6, 0.01, view.cooldown))
+        sliders.append(Dial("cooldown", f"{phases[-1]}, share of the tokens", "share", 0.01, 0.6, 0.01, view.cooldown))
     most = max(MOST, 2 * (default.eps or 0.0))
     eps = most if view.eps is None else view.eps
     label = f"largest regression allowed on any task ({unit})"
-    found.append(Dial("eps", label, "guard", 0.0, most, most / 100, eps))
+    sliders.append(Dial("eps", label, "guard", 0.0, most, most / 100, eps))
     top = max(2.0, 2 * max(default.weights.values()))
-    found += [Dial(f"weight:{t}", t, "weight", 0.0, top, top / 20, min(w, top)) for t, w in view.weights.items()]
-    return found
+    sliders += [Dial(f"weight:{t}", t, "weight", 0.0, top, top / 20, min(w, top)) for t, w in view.weights.items()]
+    return sliders
 
 
 def _count(name: str, value: int, usual: int, measured: tuple[float, float]) -> Dial:
@@ -121,10 +123,10 @@ def _whole(power: float, usual: int) -> int:
     return usual if abs(power) < 1e-9 else round(float(f"{usual * 10.0**power:.3g}"))
 
 
-def panel(view: View, found: Sequence[Dial], places: Sequence[str], domains: Sequence[Domain]) -> list[Component]:
+def panel(view: View, sliders: Sequence[Dial], places: Sequence[str], domains: Sequence[Domain]) -> list[Component]:
     """The sliders on the page, in groups that open and close."""
-    weights = [dial for dial in found if dial.kind == "weight"]
-    others = [dial for dial in found if dial.kind != "weight"]
+    weights = [dial for dial in sliders if dial.kind == "weight"]
+    others = [dial for dial in sliders if dial.kind != "weight"]
     groups = [
         _group("Target", others, opened=True),
         _group("Weights of the tasks", weights, opened=len(weights) <= 10),
@@ -137,8 +139,8 @@ def panel(view: View, found: Sequence[Dial], places: Sequence[str], domains: Seq
     return groups
 
 
-def _group(title: str, found: Sequence[Dial], opened: bool) -> Component:
-    return html.Details([html.Summary(title), *map(_field, found)], open=opened, className="group")
+def _group(title: str, sliders: Sequence[Dial], opened: bool) -> Component:
+    return html.Details([html.Summary(title), *map(_field, sliders)], open=opened, className="group")
 
 
 def _field(dial: Dial) -> Component:

@@ -90,11 +90,11 @@ class View:
 
     def _bounds(self, given: Mapping[str, Mapping[str, float]], end: int) -> dict[str, dict[str, float]]:
         """Floors (end 0) or caps (1): those of groups as given, those of domains as the sliders say."""
-        found = {place: {name: v for name, v in by.items() if ":" in name} for place, by in given.items()}
+        bounds = {place: {name: v for name, v in by.items() if ":" in name} for place, by in given.items()}
         for (place, name), span in self.limits.items():
             if span[end] != FREE[end]:
-                found.setdefault(place, {})[name] = span[end]
-        return {place: by for place, by in found.items() if by}
+                bounds.setdefault(place, {})[name] = span[end]
+        return {place: by for place, by in bounds.items() if by}
 
     def _guard(self, given: Guard | None) -> Guard | None:
         """The guard of the study with this much leeway; where tasks have their own, in proportion."""
@@ -176,16 +176,16 @@ def _leeway(guard: Guard | None) -> float | None:
 
 def _flat(view: View) -> dict[str, str]:
     """Every part of an address with its text."""
-    found: dict[str, str] = {}
+    parts: dict[str, str] = {}
     for one in fields(view):
         value = getattr(view, one.name)
         if one.name == "weights":
-            found |= {f"weight:{task}": _text(weight) for task, weight in value.items()}
+            parts |= {f"weight:{task}": _text(weight) for task, weight in value.items()}
         elif one.name == "limits":
-            found |= {f"limit:{place}:{name}": _text(span) for (place, name), span in value.items()}
+            parts |= {f"limit:{place}:{name}": _text(span) for (place, name), span in value.items()}
         elif value is not None:
-            found[one.name] = _text(value)
-    return found
+            parts[one.name] = _text(value)
+    return parts
 
 
 def _text(value: Any) -> str:

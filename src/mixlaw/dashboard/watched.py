@@ -154,16 +154,16 @@ class Watched:
 
     def _records(self) -> set[tuple[str, float]]:
         """Run and progress of all records on disk; a file is read once."""
-        found = {}
+        rows = {}
         for file in self.path.glob("runs/*/record.json"):
             moment = _moment(file)
             row = self._rows.get(file)
             if row is None or row[0] != moment:
                 record = read_record(file)
                 row = moment, (record.run, round(record.progress, 9))
-            found[file] = row
-        self._rows = found
-        return {row for _, row in found.values()}
+            rows[file] = row
+        self._rows = rows
+        return {row for _, row in rows.values()}
 
 
 @dataclass

@@ -306,9 +306,9 @@ def records(rng: Random) -> SyntheticProblem:
     bag = rng.sample(keys, 3)
     rows = [(rng.choice(bag), rng.randint(0, 99), rng.randint(0, 70)) for _ in range(rng.randint(2, 4))]
     rows += [(bag[0], rng.randint(0, 99), limit), (bag[1], rng.randint(0, 99), limit - 1)]  # on both sides of the limit
-    left = [row for row in rows if (row[2] >= limit) is above]
+    selected = [row for row in rows if (row[2] >= limit) is above]
     expected = {
-        key: summary([row[1] for row in left if row[0] == key]) for key in dict.fromkeys(row[0] for row in left)
+        key: summary([row[1] for row in selected if row[0] == key]) for key in dict.fromkeys(row[0] for row in selected)
     }
     given = [dict(zip((group, number, other), row, strict=True)) for row in rows]
     statement = (

@@ -125,10 +125,10 @@ SOURCES = {{  # name: (path, loader of datasets or empty for a hub id, probabili
 
 def load(path: str, loader: str):
     if loader:
-        found = load_dataset(loader, data_files=path, split="train", streaming=True)
+        stream = load_dataset(loader, data_files=path, split="train", streaming=True)
     else:
-        found = load_dataset(path, split="train", streaming=True)
-    return found.select_columns("text").repeat(None)  # begins again at its end, so that no domain runs out
+        stream = load_dataset(path, split="train", streaming=True)
+    return stream.select_columns("text").repeat(None)  # begins again at its end, so that no domain runs out
 
 
 dataset = interleave_datasets(

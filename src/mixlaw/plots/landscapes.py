@@ -165,8 +165,8 @@ def _means(surfaces: Surfaces, task: str, design: Design, samples: int = SAMPLES
     """Expected values of recipes, (R,), and the number of the best of them in each posterior sample, (S,)."""
     t = surfaces.tasks.index(task)
     with torch.no_grad():
-        mean, drawn = surfaces.mean(design)[:, t], surfaces.draws(design, samples)[..., t]
-    return mean.numpy(), (drawn.argmin(1) if _falls(surfaces, task) else drawn.argmax(1)).numpy()
+        mean, draws = surfaces.mean(design)[:, t], surfaces.draws(design, samples)[..., t]
+    return mean.numpy(), (draws.argmin(1) if _falls(surfaces, task) else draws.argmax(1)).numpy()
 
 
 def _falls(surfaces: Surfaces, task: str) -> bool:
@@ -246,14 +246,14 @@ def _runs(
     """Measured runs at their places; hollow where what is shown is not the whole phase."""
     design, (x, y) = surfaces.observed.design, places
     value = surfaces.observed.value[surfaces.tasks.index(task)].numpy()
-    kept = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(value)).tolist()
+    rows = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(value)).tolist()
     whole, words = np.ones(len(x), bool) if filled is None else filled, run_words(design)
     return {
-        "type": "scatter", "x": x[kept], "y": y[kept], "mode": "markers", "name": "measured runs",
-        "customdata": [[design.runs[i], float(value[i])] for i in kept],
-        "hovertext": [words[i] for i in kept],
+        "type": "scatter", "x": x[rows], "y": y[rows], "mode": "markers", "name": "measured runs",
+        "customdata": [[design.runs[i], float(value[i])] for i in rows],
+        "hovertext": [words[i] for i in rows],
         "marker": {
-            "size": 6, "color": ["white" if whole[i] else faded("#ffffff", 0.35) for i in kept],
+            "size": 6, "color": ["white" if whole[i] else faded("#ffffff", 0.35) for i in rows],
             "line": {"color": OTHER, "width": 1.2},
         },
         "hovertemplate": "run %{customdata[0]}<br>%{hovertext}<br>"

@@ -108,8 +108,8 @@ def _phase_response(
 def paired_band(surfaces: Surfaces, design: Design, task: int, samples: int = 64) -> tuple[Floats, Floats, Floats]:
     """Mean of a task for every recipe, and the 90 % band of its difference from the last one, (R,) each."""
     with torch.no_grad():
-        mean, drawn = surfaces.mean(design)[:, task], surfaces.draws(design, samples)[..., task]
-    spread = (drawn - drawn[:, -1:]).std(0)
+        mean, draws = surfaces.mean(design)[:, task], surfaces.draws(design, samples)[..., task]
+    spread = (draws - draws[:, -1:]).std(0)
     ends = (mean, mean - Z90 * spread, mean + Z90 * spread)
     return ends[0].numpy(), ends[1].numpy(), ends[2].numpy()
 
@@ -124,12 +124,12 @@ def _partial_residuals(
         return []
     x = code_shares(design, domains)[:, design.phases.index(phase)].numpy()
     law = surfaces.predict(design).law_only[:, t]
-    kept = _thinned(np.isfinite(value) & np.isfinite(x) & (design.progress.numpy() >= 1))
+    rows = _thinned(np.isfinite(value) & np.isfinite(x) & (design.progress.numpy() >= 1))
     words = run_words(design)
     trace = scatter(
-        x[kept], (np.interp(x, grid, mean) * value / law)[kept], "markers", name=f"runs, {phase}",
-        customdata=[[design.runs[i], round(float(value[i]), 6), round(float(law[i]), 6)] for i in kept],
-        hovertext=[words[i] for i in kept], marker={"size": 5, "color": colour, "opacity": 0.45}, legendgroup=phase,
+        x[rows], (np.interp(x, grid, mean) * value / law)[rows], "markers", name=f"runs, {phase}",
+        customdata=[[design.runs[i], round(float(value[i]), 6), round(float(law[i]), 6)] for i in rows],
+        hovertext=[words[i] for i in rows], marker={"size": 5, "color": colour, "opacity": 0.45}, legendgroup=phase,
         showlegend=False,
         hovertemplate=f"run %{{customdata[0]}}<br>%{{hovertext}}<br>code in {phase} %{{x:.0%}}<br>"
         "measured %{customdata[1]:.4g}, by the law %{customdata[2]:.4g}<extra></extra>",
@@ -137,9 +137,9 @@ def _partial_residuals(
     return [trace]
 
 
-def _thinned(kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _thinned(shown: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Numbers of the runs to show: all that are kept, thinned evenly."""
-    rows = np.flatnonzero(kept)
+    rows = np.flatnonzero(shown)
     return rows[:: -(-len(rows) // MOST_RUNS) or 1]
 
 

@@ -55,8 +55,8 @@ def curves(study: Folder, runs: Sequence[str] = ()) -> tuple[Curve, ...]:
         return ()
     wanted = set(runs)
     segments = (s for s in plan(study.recipes()).segments if not wanted or wanted & set(s.runs))
-    found = ((segment, *logged(study.runs / f"{segment.lineage}.training.jsonl")) for segment in segments)
-    return tuple(_curve(segment, tokens, loss) for segment, tokens, loss in found if tokens)
+    logs = ((segment, *logged(study.runs / f"{segment.lineage}.training.jsonl")) for segment in segments)
+    return tuple(_curve(segment, tokens, loss) for segment, tokens, loss in logs if tokens)
 
 
 def logged(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -171,10 +171,10 @@ def plot(figure: go.Figure, alt: str, texts: HoverTexts | None = None, least: in
     height, plain = int(figure.layout.height), json.loads(figure.to_json())
     if texts:
         texts.move_from(plain["data"])
-    drawn = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+    content = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
     style = f"height:{height}px" + (f";min-width:{least}px" if least else "")
     box = f'<div class="plot" role="img" aria-label="{escape(alt)}" style="{style}"></div>'
-    html = f'{box}<script type="application/json">{_inert(drawn)}</script>'
+    html = f'{box}<script type="application/json">{_inert(content)}</script>'
     return f'<div class="scroll">{html}</div>' if least else html
 
 

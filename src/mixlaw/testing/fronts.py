@@ -82,17 +82,17 @@ def evolved(
     best_first = torch.tensor(np.argsort(dominated_by(known_values), kind="stable"))
     for row in _genes(allowed, known[best_first[: min(POPULATION, evaluations)]]):
         study.enqueue_trial({f"x{i}": float(gene) for i, gene in enumerate(row)})
-    seen, left = [known], evaluations
-    while left > 0:
-        trials = [study.ask() for _ in range(min(POPULATION, left))]
+    seen, remaining = [known], evaluations
+    while remaining > 0:
+        trials = [study.ask() for _ in range(min(POPULATION, remaining))]
         rows = [[trial.suggest_float(f"x{i}", LOW, HIGH) for i in range(allowed.size)] for trial in trials]
         with torch.no_grad():
             points = allowed.points(torch.tensor(rows, dtype=torch.float64))
-            found = values(points).tolist()
-        for trial, value in zip(trials, found, strict=True):
+            gains = values(points).tolist()
+        for trial, value in zip(trials, gains, strict=True):
             study.tell(trial, value)
         seen.append(points)
-        left -= len(trials)
+        remaining -= len(trials)
     return Points.cat(seen)
 
 
@@ -102,5 +102,5 @@ def _genes(allowed: Feasible, points: Points) -> Floats:
     phases, domains = allowed.shape
     logits = numbers[:, : phases * domains].reshape(-1, phases, domains)
     logits = logits - logits.amax(-1, keepdim=True)
-    found = torch.cat([logits.flatten(1), numbers[:, phases * domains :]], 1)
-    return found.clamp(LOW, HIGH).detach().numpy()
+    genes = torch.cat([logits.flatten(1), numbers[:, phases * domains :]], 1)
+    return genes.clamp(LOW, HIGH).detach().numpy()

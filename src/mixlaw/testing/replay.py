@@ -181,9 +181,9 @@ def replay(
     for count in (*batches, 0):
         choice = method(world.seen, count, draw)
         row = choice.recommended
-        found = min(world.rank(taken) for taken in world.taken)
-        steps.append(Step(len(world.taken), world.cost, world.regret(row), world.rank(row), found))
-        if min(found, world.rank(row)) <= enough:
+        best = min(world.rank(taken) for taken in world.taken)
+        steps.append(Step(len(world.taken), world.cost, world.regret(row), world.rank(row), best))
+        if min(best, world.rank(row)) <= enough:
             break
         world = world.take(choice.runs)
     return steps
