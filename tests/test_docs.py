@@ -308,6 +308,6 @@ def test_every_law_has_a_section_and_its_reference(site: Path) -> None:
 def test_words_have_their_meaning_as_a_hint(site: Path) -> None:
     page = (site / "suggest.html").read_text(encoding="utf-8")
     meant = dict(re.findall(r'<abbr title="([^"]*)">([^<]*)</abbr>', page))
-    assert "what a chosen recipe is worse by than the best one" in meant
+    assert "loss of a chosen recipe compared with the best one" in meant
     search = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     assert len({entry["location"].split("#")[0] for entry in search["docs"]}) > 25
