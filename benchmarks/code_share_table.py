@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mixlaw import import_runs
 from mixlaw.analysis.audit.readiness import Verdict
 from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.printable import text_table
 from mixlaw.study import open_study
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +31,7 @@ TABLE = DATA.parent / "published" / "muennighoff_code_fill_scores.csv"
 Floats = NDArray[np.float64]
 #: Code shares at which the response is read, those of the published runs and between them.
 SHARES = np.linspace(0.0, 0.9, 37)
-WORLDS = 64
+DRAWS = 64
 
 
 #: The published average is a task of its own: seeds move all tasks together, which their own curves do not know.
@@ -47,9 +48,9 @@ class Span:
     high: float
 
     @classmethod
-    def of(cls, middle: float, worlds: Floats) -> Span:
-        """Around a middle, from posterior worlds (W,)."""
-        return cls(middle, float(np.quantile(worlds, 0.05)), float(np.quantile(worlds, 0.95)))
+    def of(cls, middle: float, draws: Floats) -> Span:
+        """Around a middle, from posterior draws (D,)."""
+        return cls(middle, float(np.quantile(draws, 0.05)), float(np.quantile(draws, 0.95)))
 
     def text(self, form: str) -> str:
         """All three in one format."""
@@ -63,22 +64,22 @@ class Response:
     Attributes:
         name: size and corpus.
         mean: of each task at the shares of `SHARES`, (S, T).
-        worlds: the same in posterior worlds as wide as held-out runs ask for, (W, S, T).
+        draws: the same in posterior draws as wide as held-out runs ask for, (D, S, T).
     """
 
     name: str
     mean: Floats
-    worlds: Floats
+    draws: Floats
 
     def best(self, task: int) -> Span:
         """Share at which a task is best."""
-        return Span.of(float(SHARES[self.mean[:, task].argmax()]), SHARES[self.worlds[..., task].argmax(1)])
+        return Span.of(float(SHARES[self.mean[:, task].argmax()]), SHARES[self.draws[..., task].argmax(1)])
 
     def change(self, share: float, task: int) -> Span:
         """Change of a task from no code to this share."""
         at = int(np.abs(SHARES - share).argmin())
-        worlds = self.worlds[:, at, task] - self.worlds[:, 0, task]
-        return Span.of(float(self.mean[at, task] - self.mean[0, task]), worlds)
+        draws = self.draws[:, at, task] - self.draws[:, 0, task]
+        return Span.of(float(self.mean[at, task] - self.mean[0, task]), draws)
 
     def harmless(self, task: int) -> float:
         """Largest share up to which the task is as good as without code."""
@@ -104,23 +105,23 @@ def response(surfaces: Surfaces, params: float, corpus: str) -> Response:
     tokens[:, 0, text] = base.total * torch.tensor(1 - SHARES)
     grid = replace(base.select([0] * len(SHARES)), tokens=tokens)
     with torch.no_grad():
-        mean, worlds = surfaces.mean(grid), surfaces.draws(grid, WORLDS)
-    worlds = mean + surfaces.calibration * (worlds - mean)
+        mean, draws = surfaces.mean(grid), surfaces.draws(grid, DRAWS)
+    draws = mean + surfaces.calibration * (draws - mean)
     chance = torch.tensor([surfaces.chance.get(task, 0.0) for task in surfaces.tasks], dtype=torch.float64)
-    mean, worlds = (100 * (values - chance) / (1 - chance) for values in (mean, worlds))
-    return Response(f"{params / 1e9:g}B, {corpus}", mean.numpy(), worlds.numpy())
+    mean, draws = (100 * (values - chance) / (1 - chance) for values in (mean, draws))
+    return Response(f"{params / 1e9:g}B, {corpus}", mean.numpy(), draws.numpy())
 
 
-def per_task(surfaces: Surfaces, found: Response) -> list[dict[str, str]]:
+def per_task(surfaces: Surfaces, series: Response) -> list[dict[str, str]]:
     """A row per task: score without code, change with 25, 50 and 90 % of it, best share, noise, signal, verdict."""
     rows = []
     for t, task in enumerate(surfaces.tasks):
         ready = surfaces.readiness[task]
         size = max(ready.sizes, key=lambda s: s.params)
         noise = 100 * size.noise / (1 - surfaces.chance.get(task, 0.0))
-        row = {"task": task, "no code": f"{found.mean[0, t]:.1f}"}
-        row |= {f"{share:.0%} code": found.change(share, t).text("+.1f") for share in (0.25, 0.5, 0.9)}
-        row |= {"best share": found.best(t).text(".0%"), "noise": f"{noise:.1f}", "signal": f"{size.ratio:.1f}"}
+        row = {"task": task, "no code": f"{series.mean[0, t]:.1f}"}
+        row |= {f"{share:.0%} code": series.change(share, t).text("+.1f") for share in (0.25, 0.5, 0.9)}
+        row |= {"best share": series.best(t).text(".0%"), "noise": f"{noise:.1f}", "signal": f"{size.ratio:.1f}"}
         rows.append(row | {"verdict": ready.words.split(":")[0]})
     return rows
 
@@ -144,19 +145,11 @@ def code_share() -> list[tuple[str, float, float | None]]:
     average = surfaces.tasks.index(AVERAGE)
     figures: list[tuple[str, float, float | None]] = [("tasks of 19 with signal", len(with_signal(surfaces)), None)]
     for params, corpus in SERIES:
-        found = response(surfaces, params, corpus)
-        best = found.best(average)
-        what = f"best share of Python for the average, {found.name}"
+        series = response(surfaces, params, corpus)
+        best = series.best(average)
+        what = f"best share of Python for the average, {series.name}"
         figures += [(what, best.middle, None), (f"{what}, low", best.low, None), (f"{what}, high", best.high, None)]
     return figures
-
-
-def printed(rows: list[dict[str, str]]) -> None:
-    """A table for the terminal."""
-    cells = [list(rows[0]), *(list(row.values()) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
 def main() -> None:
@@ -165,15 +158,17 @@ def main() -> None:
         print(f"code_share_table: {TABLE} is not here; set MIXLAW_DATA to the folder beside `published`")
         return
     surfaces = fitted()
-    average, found = surfaces.tasks.index(AVERAGE), [response(surfaces, *series) for series in SERIES]
+    average, responses = surfaces.tasks.index(AVERAGE), [response(surfaces, *series) for series in SERIES]
     print(
-        f"{found[0].name}: rescaled scores in points (0 = chance), their change with Python in the place of text, 90 %"
+        f"{responses[0].name}: rescaled scores in points (0 = chance), "
+        "their change with Python in the place of text, 90 %"
     )
     print("noise: of a measured score; signal: spread of true scores over it at this size; verdict: over both sizes")
-    printed(per_task(surfaces, found[0]))
+    rows = per_task(surfaces, responses[0])
+    print(text_table([list(rows[0]), *(list(row.values()) for row in rows)], numeric=True))
     good = with_signal(surfaces)
     print(f"\n{len(good)} of 19 tasks carry signal: {', '.join(good)}")
-    for one in found:
+    for one in responses:
         best, half = one.best(average).text(".0%"), one.change(0.5, average).text("+.1f")
         print(
             f"{one.name}: average best at {best} Python, half Python {half}, no loss up to {one.harmless(average):.0%}"

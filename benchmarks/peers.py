@@ -65,8 +65,8 @@ class Space:
         parts = x.reshape(self.phases, -1)
         if self.domains == 2:
             return np.concatenate([parts, 1 - parts], 1)
-        found: Floats = (parts + 1e-9) / (parts + 1e-9).sum(1, keepdims=True)
-        return found
+        whole: Floats = (parts + 1e-9) / (parts + 1e-9).sum(1, keepdims=True)
+        return whole
 
     def sampled(self, count: int, draw: Draw) -> Floats:
         """Mixtures (count, V) around the mean one, from nearly pure to nearly the mean, as RegMix draws its own."""
@@ -77,8 +77,8 @@ class Space:
 
 def vectors(shares: Floats) -> Floats:
     """Shares (R, phases, domains) as vectors (R, V)."""
-    kept = shares[..., :1] if shares.shape[2] == 2 else shares
-    return kept.reshape(len(kept), kept.shape[1] * kept.shape[2])
+    free = shares[..., :1] if shares.shape[2] == 2 else shares
+    return free.reshape(len(free), free.shape[1] * free.shape[2])
 
 
 class Peer(Protocol):
@@ -153,8 +153,8 @@ def tree_parzen(space: Space, x: Floats, losses: Floats, count: int, draw: Draw)
         for row, loss in zip(x, losses, strict=True):
             params = dict(zip(names, map(float, row.clip(0, 1)), strict=True))
             study.add_trial(optuna.trial.create_trial(params=params, distributions=dict(names), value=float(loss)))
-        asked = [[study.ask(dict(names)).params[name] for name in names] for _ in range(count)]
-    wanted = np.array([space.shares(np.array(row)) for row in asked]).reshape(count, space.phases, space.domains)
+        suggested = [[study.ask(dict(names)).params[name] for name in names] for _ in range(count)]
+    wanted = np.array([space.shares(np.array(row)) for row in suggested]).reshape(count, space.phases, space.domains)
     return vectors(wanted), x[losses.argmin()]
 
 
@@ -191,11 +191,11 @@ class OverTable:
     def __call__(self, seen: Seen, count: int, draw: Draw) -> Choice:
         """Choose."""
         space = Space.of(seen.candidates)
-        x, left = space.pool[list(seen.taken)], list(seen.left)
-        wanted, best = self.peer(Space.of(seen.candidates[left]), x, seen.losses, count, draw)
+        x, remaining = space.pool[list(seen.taken)], list(seen.left)
+        wanted, best = self.peer(Space.of(seen.candidates[remaining]), x, seen.losses, count, draw)
         chosen: list[int] = []
         for vector in wanted:
-            rows = [row for row in left if row not in chosen]
+            rows = [row for row in remaining if row not in chosen]
             chosen.append(rows[int(np.abs(space.pool[rows] - vector).sum(1).argmin())])
         return Choice(tuple(chosen), self._recommended(space, best, seen))
 

@@ -77,22 +77,22 @@ GAMES = {
 def traces(game: str, seeds: int) -> tuple[Replay, dict[str, list[list[Step]]]]:
     """The environment, and steps of every method and seed; what was played before is not played again."""
     torch.set_num_threads(1)
-    kept: dict[str, list[dict[str, float]]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    played: dict[str, list[dict[str, float]]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     world, unique = GAMES[game].load()
-    found: dict[str, list[list[Step]]] = {}
+    steps: dict[str, list[list[Step]]] = {}
     for seed in range(seeds):
         for name, method in methods(unique).items():
             key = f"{game}/{name}/{seed}"
-            if key not in kept:
+            if key not in played:
                 draw = np.random.default_rng(seed)
-                begun = world.take(first_runs(world.candidates, unique, GAMES[game].start, draw))
+                start = world.take(first_runs(world.candidates, unique, GAMES[game].start, draw))
                 batches = GAMES[game].seldom if name == "RegMix" else GAMES[game].batches
-                kept[key] = [asdict(step) for step in replay(begun, method, batches, draw, GAMES[game].enough)]
+                played[key] = [asdict(step) for step in replay(start, method, batches, draw, GAMES[game].enough)]
                 KEPT.parent.mkdir(exist_ok=True)
-                KEPT.write_text(json.dumps(kept))
-                print(key, kept[key][-1], flush=True)
-            found.setdefault(name, []).append([Step(**step) for step in kept[key]])  # type: ignore[arg-type]
-    return world, found
+                KEPT.write_text(json.dumps(played))
+                print(key, played[key][-1], flush=True)
+            steps.setdefault(name, []).append([Step(**step) for step in played[key]])  # type: ignore[arg-type]
+    return world, steps
 
 
 def regrets(world: Replay, steps: Sequence[Sequence[Step]], runs: int, believed: bool = False) -> NDArray[np.float64]:
@@ -119,7 +119,7 @@ def main(seeds: int) -> int:
 def figures(world: Replay, marin: Traces, regmix: Traces) -> list[Figure]:
     """Figures beside their bars."""
     enough = GAMES["regmix"].enough
-    runs = {name: float(np.median([needed(trace, enough) for trace in found])) for name, found in regmix.items()}
+    runs = {name: float(np.median([needed(trace, enough) for trace in trials])) for name, trials in regmix.items()}
     other, name = min((count, name) for name, count in runs.items() if name != OURS)
     marin_figures = []
     for count, bar in ((16, 0.005), (32, 0.0035)):
@@ -140,21 +140,21 @@ def as_table(figures: Sequence[Figure]) -> list[str]:
     return ["| figure | mixlaw | bar | | peers |", "| --- | --- | --- | --- | --- |", *rows]
 
 
-def marin_table(world: Replay, found: Traces) -> list[str]:
+def marin_table(world: Replay, traces: Traces) -> list[str]:
     """Median regret and its quartiles, by method and runs."""
     rows = ["| Marin: median regret (quartiles), .001 code BPB | 8 runs | 16 | 24 | 32 | believed, 16 | 32 |"]
     rows.append("| --- " * 7 + "|")
-    asked = [*((count, False) for count in (8, 16, 24, 32)), (16, True), (32, True)]
-    for name, steps in found.items():
-        cells = [1e3 * np.quantile(regrets(world, steps, *each), [0.5, 0.25, 0.75]) for each in asked]
+    columns = [*((count, False) for count in (8, 16, 24, 32)), (16, True), (32, True)]
+    for name, steps in traces.items():
+        cells = [1e3 * np.quantile(regrets(world, steps, *each), [0.5, 0.25, 0.75]) for each in columns]
         rows.append(f"| {name} | " + " | ".join("{:.1f} ({:.1f} to {:.1f})".format(*cell) for cell in cells) + " |")
     return rows
 
 
-def regmix_table(found: Traces) -> list[str]:
+def regmix_table(traces: Traces) -> list[str]:
     """Runs to one of the best 1 %, by method."""
     rows = ["| RegMix: runs to one of the best 1 % | median | quartiles | never in 96 |", "| --- " * 4 + "|"]
-    for name, steps in found.items():
+    for name, steps in traces.items():
         runs = np.array([needed(trace, GAMES["regmix"].enough) for trace in steps])
         low, high = np.quantile(runs, [0.25, 0.75], method="inverted_cdf")
         rows.append(f"| {name} | {np.median(runs):g} | {low:g} to {high:g} | {np.isinf(runs).sum()} |")
@@ -176,9 +176,9 @@ def picture(world: Replay, marin: Traces, regmix: Traces) -> go.Figure:
         mode = "lines+markers" if name == "RegMix" else "lines"
         shown = {"mode": mode, "line": look, "name": name, "legendgroup": name, "legendrank": i}
         figure.add_scatter(x=runs, y=np.maximum(middle, FLOOR), **shown, row=1, col=1)
-        found = np.sort([needed(trace, GAMES["regmix"].enough) for trace in regmix[name]])
-        found = found[np.isfinite(found)]
-        steps = {"x": [0, *found, 96], "y": [0, *np.arange(1, len(found) + 1), len(found)]}
+        runs_needed = np.sort([needed(trace, GAMES["regmix"].enough) for trace in regmix[name]])
+        runs_needed = runs_needed[np.isfinite(runs_needed)]
+        steps = {"x": [0, *runs_needed, 96], "y": [0, *np.arange(1, len(runs_needed) + 1), len(runs_needed)]}
         steps["y"] = [count / len(regmix[name]) for count in steps["y"]]
         line = {**look, "shape": "hv"}
         figure.add_scatter(**steps, **{**shown, "mode": "lines", "line": line}, showlegend=False, row=1, col=2)

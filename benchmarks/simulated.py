@@ -81,8 +81,8 @@ class Trial:
     @cached_property
     def best(self) -> tuple[float, float]:
         """Mean log losses of the true optimum and of the best baseline."""
-        found = propose(self.world, TARGET, DOMAINS, draws=8, caution=0.0, starts=48, sizes=[], seed=self.number)
-        return self.loss(found.recipe), min(map(self.loss, found.baselines.values()))
+        optimum = propose(self.world, TARGET, DOMAINS, draws=8, caution=0.0, starts=48, sizes=[], seed=self.number)
+        return self.loss(optimum.recipe), min(map(self.loss, optimum.baselines.values()))
 
     def loss(self, recipe: Recipe) -> float:
         """True mean log loss over tasks."""
@@ -101,15 +101,15 @@ def ours(trial: Trial) -> dict[str, float]:
     recipes = [c.recipe for c in first_design(ALLOWED, PROXIES, budget, RUNS, seed=trial.number)]
     table = trial.world.measure(recipes, seed=trial.number)
     surfaces = fit(table, units=trial.world.units, unique=UNIQUE, resamples=32, seed=trial.number)
-    found = propose(surfaces, TARGET, DOMAINS, draws=32, starts=12, sizes=[], seed=trial.number)
-    against = trial.loss(found.baselines[found.against])
+    proposal = propose(surfaces, TARGET, DOMAINS, draws=32, starts=12, sizes=[], seed=trial.number)
+    against = trial.loss(proposal.baselines[proposal.against])
     return {
-        "reached": trial.reached(found.recipe),
-        "gain": 100 * (against - trial.loss(found.recipe)),
-        "lo90": found.gain.lo90,
-        "hi90": found.gain.hi90,
-        "plain": found.plain,
-        "supported": float(found.supported),
+        "reached": trial.reached(proposal.recipe),
+        "gain": 100 * (against - trial.loss(proposal.recipe)),
+        "lo90": proposal.gain.lo90,
+        "hi90": proposal.gain.hi90,
+        "plain": proposal.plain,
+        "supported": float(proposal.supported),
         "runs": float(len(recipes)),
         "flops": flops(recipes, shared=True),
         "separate": flops(recipes, shared=False),
@@ -127,7 +127,7 @@ def other(trial: Trial, peer: Peer) -> dict[str, float]:
     draw = np.random.default_rng(trial.number)
     even = np.full((len(TARGET.phases), len(DOMAINS)), 1 / len(DOMAINS))
     empty = Space(*even.shape, np.empty((0, even.size)), even, finite=False)
-    x, losses, found = np.empty((0, even.size)), np.empty(0), {}
+    x, losses, reached = np.empty((0, even.size)), np.empty(0), {}
     wanted = inside(empty.sampled(START, np.random.default_rng([trial.number, 7])))
     stops = {times * BUDGET: str(times) for times in TIMES}
     while True:
@@ -143,9 +143,9 @@ def other(trial: Trial, peer: Peer) -> dict[str, float]:
         last = len(x) >= max(stops)
         wanted, best = peer(replace(empty, pool=pool), x, losses, 0 if last else count, draw)
         if len(x) in stops:
-            found[stops[len(x)]] = trial.reached(recipe_of(inside(best[None])[0]))
+            reached[stops[len(x)]] = trial.reached(recipe_of(inside(best[None])[0]))
         if last:
-            return found
+            return reached
         wanted = inside(wanted)
 
 
@@ -172,24 +172,24 @@ def measured(trial: Trial, x: Floats, before: int) -> Floats:
 def traces(worlds: int) -> list[dict[str, dict[str, float]]]:
     """What every method reached in every world; what was played before is not played again."""
     torch.set_num_threads(1)
-    kept: dict[str, dict[str, float]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    played: dict[str, dict[str, float]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     for number in range(worlds):
         trial = Trial(number)
         jobs: dict[str, Callable[[], dict[str, float]]] = {OURS: partial(ours, trial)}
         jobs |= {name: partial(other, trial, peer) for name, peer in PEERS.items()}
         for name, job in jobs.items():
-            if (key := f"{number}/{name}") not in kept:
-                kept[key] = job()
+            if (key := f"{number}/{name}") not in played:
+                played[key] = job()
                 KEPT.parent.mkdir(exist_ok=True)
-                KEPT.write_text(json.dumps(kept))
-                print(key, {what: round(value, 3) for what, value in kept[key].items()}, flush=True)
-    return [{name: kept[f"{number}/{name}"] for name in (OURS, *PEERS)} for number in range(worlds)]
+                KEPT.write_text(json.dumps(played))
+                print(key, {what: round(value, 3) for what, value in played[key].items()}, flush=True)
+    return [{name: played[f"{number}/{name}"] for name in (OURS, *PEERS)} for number in range(worlds)]
 
 
 def main(worlds: int) -> int:
     """Play, and print and write the tables."""
-    found = traces(worlds)
-    lines = ["\n".join(rows) for rows in (figures(found), table(found))]
+    played = traces(worlds)
+    lines = ["\n".join(rows) for rows in (figures(played), table(played))]
     print("\n\n".join(lines))
     write_part("simulated", [f"{worlds} worlds.", "", lines[0], "", lines[1]])
     return 0
