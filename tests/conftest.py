@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
@@ -16,6 +17,8 @@ from mixlaw.machine import collect_rarely
 collect_rarely()
 torch.set_num_threads(1)  # tests are small and run side by side
 sys.path.insert(0, str(Path(__file__).parent))
+hypothesis.settings.register_profile("untimed", deadline=None)  # no test depends on the speed of the machine
+hypothesis.settings.load_profile("untimed")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OFFLINE = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]

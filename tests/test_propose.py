@@ -339,16 +339,19 @@ def test_the_same_seed_gives_the_same_proposal(uncertain: World) -> None:
 
 
 def test_a_proposal_survives_json_and_is_frozen_once(proposal: Proposal, tmp_path: Path) -> None:
-    path = proposal.freeze(tmp_path)
+    frozen = proposal.freeze(tmp_path)
+    (path,) = tmp_path.iterdir()
     assert path.stem == proposal.id
     written = path.stat().st_mtime_ns
-    assert proposal.freeze(tmp_path) == path
+    assert proposal.freeze(tmp_path).created == frozen.created != proposal.created
     assert path.stat().st_mtime_ns == written
-    assert load_proposals(tmp_path) == (proposal,)
+    (loaded,) = load_proposals(tmp_path)
+    assert (loaded, loaded.created) == (proposal, frozen.created)
 
 
 def test_a_forecast_that_was_changed_after_it_was_frozen_is_refused(proposal: Proposal, tmp_path: Path) -> None:
-    path = proposal.freeze(tmp_path)
+    proposal.freeze(tmp_path)
+    path = tmp_path / f"{proposal.id}.json"
     data = json.loads(path.read_text())
     data["forecasts"][0]["mean"] *= 0.9
     path.write_text(json.dumps(data))

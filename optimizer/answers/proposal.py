@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -218,12 +218,16 @@ class Proposal(Printable):
             }
         )
 
-    def freeze(self, folder: Path) -> Path:
-        """Write `<id>.json` into the folder, once; a file of that name is the same proposal."""
+    def freeze(self, folder: Path) -> Proposal:
+        """Write `<id>.json` into the folder, once; a file of that name is the same proposal.
+
+        Returns:
+            The proposal with the time at which it was first frozen.
+        """
         path = folder / f"{self.id}.json"
         if not path.exists():
             write_json(path, {**self.as_json(), "created": datetime.now(UTC).isoformat(timespec="microseconds")})
-        return path
+        return replace(self, created=json.loads(path.read_text(encoding="utf-8")).get("created", ""))
 
     def __str__(self) -> str:
         head = [self.sentence, "", f"proposal {self.id} for {self.target}", ""]

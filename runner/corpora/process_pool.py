@@ -36,7 +36,9 @@ class ProcessPool:
         if processes:
             from joblib.externals.loky import ProcessPoolExecutor
 
-            self._executor = ProcessPoolExecutor(processes, initializer=_end_with_parent, env=ENVIRONMENT)
+            self._executor = ProcessPoolExecutor(
+                processes, initializer=_end_with, initargs=(os.getpid(),), env=ENVIRONMENT
+            )
 
     def __enter__(self) -> ProcessPool:
         return self
@@ -92,10 +94,12 @@ def _call(job: Job, number: int, path: str) -> Any:
     return job(lambda share: shares.__setitem__(number, share))
 
 
-def _end_with_parent() -> None:
-    """End this process, in the middle of a job or not, when its parent is gone; leave Ctrl-C to the parent."""
+def _end_with(parent: int) -> None:
+    """End this process, in the middle of a job or not, when its parent is gone; leave Ctrl-C to the parent.
+
+    The parent may be gone already when this begins: its process ID is passed, not asked for.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -64,7 +64,7 @@ def propose(
             measured=study.design(),
             progress=report,
         )
-    proposal.freeze(study.proposals_folder)
+    proposal = proposal.freeze(study.proposals_folder)
     if adopt is not None:
         for name in ("proposal", proposal.against):
             study.add_recipe(adopt(proposal.recipes[name]))
