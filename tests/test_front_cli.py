@@ -100,9 +100,9 @@ def test_files_that_are_no_recipe_are_refused(study: Path, tmp_path: Path, text:
 
 
 def test_what_is_no_recipe_at_all_is_refused(study: Path) -> None:
-    with pytest.raises(InputError, match="'nothing' is no file, no run of"):
+    with pytest.raises(InputError, match="'nothing' is not a file, a run or proposal of"):
         open_study(study).what_if("nothing")
-    with pytest.raises(InputError, match="nor a baseline"):
+    with pytest.raises(InputError, match="or a baseline"):
         open_study(study).what_if(study.parent / "recipe.toml", "nobody")
 
 

@@ -138,6 +138,31 @@ def test_a_study_that_is_kept_open_sees_its_data_its_runs_and_its_imports(tmp_pa
     assert "next: write [target]" in str(opened)
 
 
+def test_imported_tasks_do_not_keep_runs_from_being_measured(tmp_path: Path) -> None:
+    head, _, rest = small_study.SETTINGS.partition("[tasks]\n")
+    recipe = '[[recipes]]\nsize = "0.025M"\nphases = { init = "half", continue = "half", cooldown = "text" }\n'
+    (folder := tmp_path / "study").mkdir()
+    settings = head + "[tokenizer]" + rest.partition("[tokenizer]")[2].partition("[[recipes]]")[0] + recipe
+    (folder / "study.toml").write_text(settings)
+    small_study.write_documents(folder)
+    opened = mixlaw.open_study(folder)
+    opened.prepare()
+    measured = opened.units
+    assert {"text", "code"} <= measured.keys()
+
+    assert not opened.run(workers=1).failed
+    rows = opened.table().select(pl.exclude("metric:code"))
+    opened.import_runs(
+        rows.with_columns(pl.lit("foreign").alias("run"), pl.lit(50_000).alias("params")), unit="bits/byte"
+    )
+    assert opened.units == measured  # though the table has no column for some of them
+    rows = rows.with_columns(pl.lit("other").alias("run"), pl.lit(60_000).alias("params"), new=pl.lit(2.5))
+    opened.import_runs(rows.rename({"new": "metric:new"}), unit="bits/byte")
+    assert opened.units == {**measured, "new": "bits/byte"}
+    assert opened.setup.tasks == (*measured,)
+    assert opened.fit().tasks == (*measured, "new")
+
+
 def test_a_study_is_opened_by_its_file_and_nothing_else_is_taken_for_one(tmp_path: Path) -> None:
     folder = small_study.prepare(tmp_path / "study")
     assert mixlaw.open_study(folder / "study.toml").path == folder

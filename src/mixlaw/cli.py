@@ -365,6 +365,7 @@ def _print_file(path: Path, as_json: bool, rows: int | None = None) -> None:
 def _print(result: Any, as_json: bool) -> None:
     """The result on stdout: as text, or as one JSON document; of several results, one after the other or merged."""
     results = result if isinstance(result, list) else [result]
+    result = results[0]
     if as_json:
         merged = {key: value for one in results for key, value in one.as_json().items()}
         print(json.dumps(merged, indent=1, ensure_ascii=False), flush=True)

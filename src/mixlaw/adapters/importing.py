@@ -165,6 +165,7 @@ def store(
     understood: Understood,
     folder: Path,
     domains: Mapping[str, Mapping[str, Any]],
+    tasks: Mapping[str, str],
     linked: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Write the records into a study and what was learned into its study.toml; creates the study if there is none.
@@ -173,9 +174,7 @@ def store(
         InputError: a run is there already with other contents, or study.toml would become invalid. Nothing is written.
     """
     given = {name: domains.get(name, {}) for name in understood.domains}
-    text = updated_settings(
-        folder / "study.toml", understood.records, understood.phases, given, understood.tasks, linked
-    )
+    text = updated_settings(folder / "study.toml", understood.records, understood.phases, given, tasks, linked)
     runs = folder / "runs"
     files = {runs / record.key / "record.json": record for record in understood.records}
     fresh = {path: _text(record) for path, record in files.items() if not _there(path, record, folder)}
@@ -223,6 +222,7 @@ def import_into(
     folder: Path,
     table: Table,
     *,
+    units: Mapping[str, str],
     unit: str | None = None,
     domains: str | Path | None = None,
     mapping: str | Path | None = None,
@@ -230,13 +230,12 @@ def import_into(
 ) -> Understood:
     """Read a table of foreign runs, check it and write it into a study, which is created if there is none.
 
-    `mixlaw.import_runs` says what the arguments are.
+    `units` are those of the tasks that the study has; `mixlaw.import_runs` says what the other arguments are.
 
     Raises:
         InputError: something contradicts itself or the study, which is then unchanged.
     """
     path = folder / "study.toml"
-    units = read_settings(path).units() if path.exists() else {}
     sheet, mapped = gather(table, Path(mapping) if mapping else None)
     if results:
         sheet = add_results(sheet, [Path(result) for result in results], mapped.results)
@@ -244,5 +243,7 @@ def import_into(
     understood = understand(sheet, units, unit)
     known = read_settings(path).domains if path.exists() else {}
     understood = replace(understood, notes=(*understood.notes, *_assumptions(understood, known, given)))
-    store(understood, folder, given, scores(mapped, understood.tasks))
+    linked = scores(mapped, understood.tasks)
+    fresh = {task: unit for task, unit in understood.tasks.items() if task not in units or task in linked}
+    store(understood, folder, given, fresh, linked)
     return understood

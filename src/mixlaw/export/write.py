@@ -51,7 +51,8 @@ class Exported(Printable):
 
     def __str__(self) -> str:
         wide = max(map(len, (*self.files, *self.left_out)))
-        lines = [f"wrote recipe {self.recipe.lineage} for {len(self.files)} trainers to {self.folder}"]
+        trainers = f"{len(self.files)} trainer{'s' * (len(self.files) != 1)}"
+        lines = [f"wrote recipe {self.recipe.lineage} for {trainers} to {self.folder}"]
         for name, paths in self.files.items():
             lines.append(f"  {name:<{wide}}  {' '.join(path.name for path in paths)}  ({TRAINERS[name].unit})")
         lines += [f"  {name:<{wide}}  left out: {why}" for name, why in self.left_out.items()]

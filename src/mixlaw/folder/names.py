@@ -39,9 +39,8 @@ def recipe_of(folder: Folder, name: RecipeLike | None, also: Sequence[str] = ())
     runs = [r for r in records if name in (r.run, r.recipe.lineage)]
     if not runs:
         question = did_you_mean(str(name), [*{r.run: None for r in records}, *(p.id for p in proposals), *also])
-        known = f", nor a baseline ({', '.join(also)})" if also else ""
+        known = f", or a baseline ({', '.join(also)})" if also else ""
         raise InputError(
-            f"{str(name)!r} is no file, no run of {folder.path} and none of its proposals"
-            f"{known}; {question or 'give one of them'}"
+            f"{str(name)!r} is not a file, a run or proposal of {folder.path}{known}; {question or 'give one of them'}"
         )
     return max(runs, key=lambda r: r.progress).recipe

@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 
 
 def units_of(data: Path, settings: Settings) -> dict[str, str]:
-    """Unit of every task: those of study.toml; if it has none, all tasks that the data measure, and its suites."""
+    """Unit of every task: those of study.toml; where none but suites is measured here, also all that the data measure.
+
+    So tasks that an import has added do not keep the next runs from being measured.
+    """
     units = settings.units()
     suites = {task for name in settings.suites for task in SUITES[name][0]}
-    if set(units) - suites or not (data / "manifest.json").exists():
+    named = set(units) - suites
+    if not (data / "manifest.json").exists() or any(settings.tasks[name].measure() is not None for name in named):
         return units
     from mixlaw.runner.evaluate.run import tasks_of
 
-    return {**{name: task.unit.value for name, task in tasks_of(data).items()}, **units}
+    measured = {name: task.unit.value for name, task in tasks_of(data).items()}
+    return units if named & measured.keys() else {**measured, **units}
 
 
 def chance_of(data: Path, settings: Settings) -> dict[str, float]:

@@ -68,7 +68,8 @@ def import_runs(
     from mixlaw.adapters.importing import import_into
 
     path = study.path if isinstance(study, Study) else study_folder(study)
-    understood = import_into(path, table, unit=unit, domains=domains, mapping=mapping, results=results)
+    units = Folder(path).units if (path / "study.toml").exists() else {}
+    understood = import_into(path, table, units=units, unit=unit, domains=domains, mapping=mapping, results=results)
     return Study(path, imported=understood)
 
 
