@@ -266,7 +266,7 @@ class Proposal(Printable):
             *([f"resumes from {_begun(self.begun)}"] if self.begun else []),
             *([f"of {rest.name} from here on: {rest.tokens:,} tokens of {rest.mixture}"] if rest else []),
             f"chance to beat: {beaten}",
-            f"before correcting for selection: {self.plain:.3g} {self.unit}",
+            f"before correcting for selection: {round(self.plain, 2):.3g} {self.unit}",
             *([f"chance that the guard holds: {guarded}"] if guarded else []),
             *(str(flat) for flat in self.flat),
             *([self._free()] if self.free else []),
@@ -277,9 +277,9 @@ class Proposal(Printable):
 
     def _free(self) -> str:
         assert self.free is not None
-        broken = "; ".join(self.free.breaks) or "no limit"
+        broken = f", but it violates: {'; '.join(self.free.breaks)}" if self.free.breaks else ", within all limits"
         phases = "; ".join(f"{p.name} {p.mixture}" for p in self.free.recipe.phases[-len(self.target.phases) :])
-        return f"without limits: {self.free.gain:+.3g} {self.unit} ({phases}), but it violates: {broken}"
+        return f"without limits: {round(self.free.gain, 2):+.3g} {self.unit} ({phases}){broken}"
 
 
 def frozen_baseline(proposals: Sequence[Proposal], recipe: Recipe, name: str) -> Recipe | None:
