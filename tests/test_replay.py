@@ -121,7 +121,7 @@ def name(request: pytest.FixtureRequest) -> str:
     torch.set_num_threads(1)
     chosen: str = request.param
     if chosen in NEEDS:
-        pytest.importorskip(NEEDS[chosen], reason="pip install mixlaw[bench]")
+        pytest.importorskip(NEEDS[chosen], reason="the group bench is not installed: make bench")
     return chosen
 
 
