@@ -138,6 +138,14 @@ def test_peers_predict_what_their_names_say() -> None:
     assert found["linear"] == pytest.approx(3.0, abs=0.1)
 
 
+@pytest.mark.filterwarnings("error")
+def test_peers_of_a_single_run_predict_its_value() -> None:
+    data = observed()
+    one = data.design.select(torch.tensor([0]))
+    for name, peer in peers(1).items():
+        assert peer.fit(one, np.array([2.5])).predict(data.design) == pytest.approx(2.5), name
+
+
 def test_boosted_trees_are_a_peer_where_there_are_runs_enough() -> None:
     data = observed(120, 1)
     values = (data.design.mixture[:, 0] > 0.5).double().numpy()

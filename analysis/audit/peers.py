@@ -10,7 +10,7 @@ import torch
 from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -59,11 +59,12 @@ def peers(rows: int) -> dict[str, Any]:
     The mean suits a task that recipes do not move; ridge regression picks its penalty by leave-one-out.
     """
     columns = FunctionTransformer(_columns)
+    ridge = RidgeCV(np.geomspace(1e-3, 1e3, 13)) if rows > 1 else Ridge()  # one row cannot be left out
     estimators: dict[str, Any] = {
         "mean": make_pipeline(columns, DummyRegressor()),
         "nearest run": make_pipeline(Coordinates(), KNeighborsRegressor(1)),
         "single scale": SingleScale(),
-        "linear": make_pipeline(columns, StandardScaler(), RidgeCV(np.geomspace(1e-3, 1e3, 13))),
+        "linear": make_pipeline(columns, StandardScaler(), ridge),
     }
     if rows >= TREES_NEED:
         estimators[TREES] = make_pipeline(columns, HistGradientBoostingRegressor(early_stopping=False, random_state=0))
