@@ -132,6 +132,19 @@ def test_every_folder_has_its_place_in_the_order(home: str) -> None:
     assert folders <= set(ORDER[home])
 
 
+@pytest.mark.parametrize("folder", ["runner/corpora/sources", "runner/evaluate/sandbox"])
+def test_a_folder_inside_a_folder_imports_nothing_of_the_one_around_it(folder: str) -> None:
+    inner = f"mixlaw.{folder.replace('/', '.')}"
+    around = inner.rpartition(".")[0]
+    wrong = {
+        (name_of(path), name)
+        for path in (ROOT / folder).glob("*.py")
+        for name in imports(path)
+        if f"{name}.".startswith(f"{around}.") and not f"{name}.".startswith(f"{inner}.")
+    }
+    assert not wrong
+
+
 def module_of(path: Path) -> str:
     """Import name of a file of the product."""
     inside = path.relative_to(ROOT / "src" if PACKAGE in path.parents else ROOT).with_suffix("")

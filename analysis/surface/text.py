@@ -91,10 +91,14 @@ def _link_json(link: FittedLink) -> dict[str, Any]:
 def _summary(surfaces: ResponseModel) -> str:
     runs = len(set(surfaces.observed.design.runs))
     sizes = len(set(surfaces.observed.design.params.tolist()))
-    return (
-        f"{len(surfaces.tasks)} tasks fitted to {runs} runs ({len(surfaces.observed.design)} rows, {sizes} sizes, "
-        f"{len(surfaces.phases)} phases, {len(surfaces.domains)} domains)"
-    )
+    head = f"{_counted(len(surfaces.tasks), 'task')} fitted to {_counted(runs, 'run')}"
+    counts = {"row": len(surfaces.observed.design), "size": sizes}
+    counts |= {"phase": len(surfaces.phases), "domain": len(surfaces.domains)}
+    return f"{head} ({', '.join(_counted(number, noun) for noun, number in counts.items())})"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _shared_notes(surfaces: ResponseModel) -> list[str]:

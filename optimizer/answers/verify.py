@@ -75,7 +75,7 @@ class Verification(Printable):
         """What the checks say, in words."""
         if not self.checks:
             return (
-                "Nothing to verify yet: none of the predicted recipes has been trained yet; "
+                "Nothing to verify yet: none of the predicted recipes has been trained; "
                 "`mixlaw propose --queue` hands the proposal and the best baseline to `mixlaw run`."
             )
         inside = sum(check.inside for check in self.checks)
