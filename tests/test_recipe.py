@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixlaw.errors import InputError
-from mixlaw.recipe import Decay, InvalidMixture, InvalidRecipe, Kind, Mixture, Phase, Recipe, Schedule
+from mixlaw.errors import InputError, InvalidMixture, InvalidRecipe
+from mixlaw.recipe import Decay, Kind, Mixture, Phase, Recipe, Schedule
 
 DOMAINS = ("text", "code", "markup", "commits")
 HALF = Mixture({"text": 0.5, "code": 0.5})
@@ -266,3 +266,18 @@ def test_a_constant_phase_after_a_decayed_one_is_shared_whole_or_not_at_all() ->
     one, other = (Recipe(1000, (COOLDOWN, Phase("on", tokens, HALF))) for tokens in (100, 300))
     assert one.shared_tokens(other) == COOLDOWN.tokens
     assert one.shared_tokens(replace(one, phases=(*one.phases, INIT))) == one.tokens
+
+
+def test_a_peak_rate_and_a_warm_up_of_its_own_make_another_run() -> None:
+    fast = replace(RECIPE, lr=2.0, warmup=512)
+    assert replace(RECIPE, lr=1, warmup=None).lineage == RECIPE.lineage  # the rule's are not written down
+    assert len({RECIPE.lineage, fast.lineage, replace(fast, warmup=None).lineage}) == 3
+    assert (fast.shared_tokens(RECIPE), fast.shared_tokens(fast)) == (0, RECIPE.tokens)
+    assert Recipe.from_json(json.loads(json.dumps(fast.as_json()))) == fast
+    assert "2 times the rule's peak rate, warm-up over 512 tokens" in str(fast)
+
+
+@pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"lr": -1.0}, {"lr": math.inf}, {"lr": math.nan}, {"warmup": -1}])
+def test_a_rate_that_trains_nothing_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRecipe, match=f"{next(iter(wrong))}"):
+        replace(RECIPE, **wrong)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
+from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.train.step import rate
 
 ALL = Mixture({"text": 1.0})
@@ -82,3 +84,11 @@ def test_cosine_falls_to_the_end_of_its_last_phase() -> None:
     wave = Recipe(1000, phases, schedule=Schedule.COSINE)
     assert math.isclose(rate(wave, 500, 0), 0.1 + 0.9 * 0.5)
     assert math.isclose(rate(wave, 1000, 0), 0.1)
+
+
+def test_a_recipe_trains_at_its_own_rate_and_warm_up() -> None:
+    setup = Setup("data", "hash", vocabulary=300, sequence=32, tasks=(), batch=4)
+    plain, own = recipe((1000, 0.0)), replace(recipe((1000, 0.0)), lr=2.0, warmup=64)
+    assert setup.rates(plain) == setup.hyperparameters(plain.params)
+    assert setup.rates(own).learning_rate == 2 * setup.rates(plain).learning_rate
+    assert (setup.rates(own).warmup_tokens, setup.rates(plain).warmup_tokens) == (64, plain.params)

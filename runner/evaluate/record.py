@@ -39,7 +39,7 @@ def record(recipe: Recipe, trained: Trained, setup: Setup, streams: Mapping[str,
         folder=runs / recipe.lineage / "evaluation",
     )
     details = {task: dict(m.details) for task, m in values.items() if isinstance(m, Measured) and m.details}
-    rules = setup.hyperparameters(recipe.params)
+    rules = setup.rates(recipe)
     write_record(
         runs,
         Record(

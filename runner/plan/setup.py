@@ -86,6 +86,12 @@ class Setup:
             beta2=self.beta2 or rule.beta2,
         )
 
+    def rates(self, recipe: Recipe) -> Hyperparameters:
+        """Learning rate, warm-up and beta2 of a recipe: those of its size, as far as it has none of its own."""
+        rule = self.hyperparameters(recipe.params)
+        warmup = rule.warmup_tokens if recipe.warmup is None else recipe.warmup
+        return Hyperparameters(rule.learning_rate * recipe.lr, warmup, rule.beta2)
+
     def flops(self, params: int, tokens: int) -> float:
         """Training FLOPs of this many tokens at a size."""
         if self.start is not None:

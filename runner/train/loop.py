@@ -128,7 +128,7 @@ class _Loop:
     ) -> None:
         self.segment, self.setup, self.runs, self.calls, self.ranks = segment, setup, runs, calls, ranks
         params = segment.recipe.params
-        self.rules, self.step_tokens = setup.hyperparameters(params), setup.step_tokens(params)
+        self.rules, self.step_tokens = setup.rates(segment.recipe), setup.step_tokens(params)
         self.sequences, self.home = setup.sequences(params), runs / segment.lineage
         if self.sequences < ranks.world:
             raise InputError(

@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError as InputError
+from mixlaw.errors import InvalidMixture as InvalidMixture
+from mixlaw.errors import InvalidRecipe as InvalidRecipe
 from mixlaw.recipe import Decay as Decay
 from mixlaw.recipe import Domain as Domain
-from mixlaw.recipe import InvalidMixture as InvalidMixture
-from mixlaw.recipe import InvalidRecipe as InvalidRecipe
 from mixlaw.recipe import Kind as Kind
 from mixlaw.recipe import Mixture as Mixture
 from mixlaw.recipe import Phase as Phase

@@ -9,6 +9,14 @@ class InputError(ValueError):
     """Something given to mixlaw is wrong; the message says what, the value seen, and what to do next."""
 
 
+class InvalidMixture(InputError):
+    """A data mixture that is not a point of the simplex."""
+
+
+class InvalidRecipe(InputError):
+    """A recipe that cannot be trained: a bad size, token count, learning rate or phase order."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A question for the name that is most like this one; empty if none is."""
     from difflib import get_close_matches

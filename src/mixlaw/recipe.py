@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, NoReturn, TypeVar
 
-from mixlaw.errors import InputError
+from mixlaw.errors import InvalidMixture, InvalidRecipe
 from mixlaw.printable import Printable
 
 TOLERANCE = 1e-6  # shares sum to one within this
@@ -35,14 +35,6 @@ class FrozenDict(dict[str, Value]):
 def _whole(value: float) -> bool:
     """Whether a number is whole; truth values, infinity and NaN are not."""
     return not isinstance(value, bool) and math.isfinite(value) and value == int(value)
-
-
-class InvalidMixture(InputError):
-    """A data mixture that is not a point of the simplex."""
-
-
-class InvalidRecipe(InputError):
-    """A recipe that cannot be trained: a bad size, token count, learning rate or phase order."""
 
 
 class Schedule(Enum):
@@ -211,9 +203,12 @@ class Recipe(Printable):
         unique: unique tokens the run may draw from a domain, where fewer than the domain has (simulated epoching).
         data: identity of the token shards and training settings it runs on; empty for foreign runs.
         schedule: warmup-stable-decay, or cosine over all phases.
+        lr: peak learning rate over that of the rule for its size (of a foreign run: over its team's own rule).
+        warmup: tokens of linear warm-up; None, the rule's.
 
     Raises:
-        InvalidRecipe: no phases, two phases of one name, a size or unique count that is not positive, a negative seed.
+        InvalidRecipe: no phases, two phases of one name, a size, rate or unique count that is not positive, a negative
+            seed or warm-up.
     """
 
     params: int
@@ -222,6 +217,8 @@ class Recipe(Printable):
     unique: Mapping[str, int] = field(default_factory=dict)
     data: str = ""
     schedule: Schedule = Schedule.WSD
+    lr: float = 1.0
+    warmup: int | None = None
 
     def __post_init__(self) -> None:
         names = [phase.name for phase in self.phases]
@@ -233,6 +230,10 @@ class Recipe(Printable):
             raise InvalidRecipe(f"params must be a positive whole number, got {self.params}")
         if not _whole(self.seed) or self.seed < 0:
             raise InvalidRecipe(f"a seed must be a whole number from 0 on, got {self.seed}")
+        if not 0 < self.lr < math.inf:
+            raise InvalidRecipe(f"lr, the peak rate over the rule's, must be above 0, got {self.lr}; 1 is the rule's")
+        if self.warmup is not None and not (_whole(self.warmup) and self.warmup >= 0):
+            raise InvalidRecipe(f"warmup must be a whole number of tokens from 0 on, got {self.warmup}")
         short = {name: count for name, count in self.unique.items() if not _whole(count) or count <= 0}
         if short:
             raise InvalidRecipe(
@@ -242,6 +243,8 @@ class Recipe(Printable):
         object.__setattr__(self, "params", int(self.params))
         object.__setattr__(self, "phases", tuple(self.phases))
         object.__setattr__(self, "seed", int(self.seed))
+        object.__setattr__(self, "lr", float(self.lr))
+        object.__setattr__(self, "warmup", None if self.warmup is None else int(self.warmup))
         unique = {name: int(count) for name, count in sorted(self.unique.items())}
         object.__setattr__(self, "unique", FrozenDict(unique))
 
@@ -296,6 +299,7 @@ class Recipe(Printable):
             "unique": dict(self.unique),
             "data": self.data,
             "phases": head,
+            **self._rate,
         }
         if self.schedule is Schedule.COSINE:
             identity["cosine"] = self.tokens
@@ -312,7 +316,7 @@ class Recipe(Printable):
             >>> one.shared_tokens(one.with_mixture("cooldown", code))
             800
         """
-        same = ("params", "seed", "unique", "data", "schedule")
+        same = ("params", "seed", "unique", "data", "schedule", "lr", "warmup")
         if any(getattr(self, name) != getattr(other, name) for name in same):
             return 0
         if self.schedule is Schedule.COSINE and (self.tokens, self.cosine_end) != (other.tokens, other.cosine_end):
@@ -339,8 +343,15 @@ class Recipe(Printable):
             "unique": dict(self.unique),
             "data": self.data,
             "schedule": self.schedule.value,
+            **self._rate,
             "phases": [phase.as_json() for phase in self.phases],
         }
+
+    @property
+    def _rate(self) -> dict[str, Any]:
+        """Rate and warm-up where they are not the rule's: the lineage of a recipe that follows it has neither."""
+        lr = {} if self.lr == 1 else {"lr": self.lr}
+        return lr if self.warmup is None else {**lr, "warmup": self.warmup}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
@@ -352,11 +363,15 @@ class Recipe(Printable):
             unique=data.get("unique", {}),
             data=data.get("data", ""),
             schedule=Schedule(data.get("schedule", "wsd")),
+            lr=data.get("lr", 1.0),
+            warmup=data.get("warmup"),
         )
 
     def __str__(self) -> str:
         cosine = self.schedule is Schedule.COSINE
         rate = f", cosine learning rate to {_level(self.cosine_end)}" if cosine else ""
+        rate += "" if self.lr == 1 else f", {self.lr:g} times the rule's peak rate"
+        rate += "" if self.warmup is None else f", warm-up over {self.warmup:,} tokens"
         head = f"{self.params:,} params, {self.tokens:,} tokens, seed {self.seed}{rate}"
         ends = ("" if cosine else f", {_rate(phase)}" for phase in self.phases)
         body = (f"  {p.name}: {p.tokens:,} tokens, {p.mixture}{end}" for p, end in zip(self.phases, ends, strict=True))

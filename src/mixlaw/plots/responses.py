@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -29,7 +30,7 @@ from mixlaw.plots.style import (
     scatter,
     size_axis,
 )
-from mixlaw.recipe import Domain, Phase, Recipe
+from mixlaw.recipe import Domain, Recipe
 
 MOST_RUNS = 300  # points of a plot; more runs are thinned evenly
 DODGE = 1.12  # between the intervals of recipes at one size, on a logarithmic axis
@@ -238,10 +239,8 @@ def _scaled_line(
 
 def _scaled(recipe: Recipe, params: float) -> Recipe:
     """The recipe at another size with the same tokens per parameter."""
-    phases = [
-        Phase(p.name, max(1, round(p.tokens * params / recipe.params)), p.mixture, p.lr_end) for p in recipe.phases
-    ]
-    return Recipe(max(1, round(params)), tuple(phases), recipe.seed, recipe.unique, recipe.data, recipe.schedule)
+    phases = tuple(replace(p, tokens=max(1, round(p.tokens * params / recipe.params))) for p in recipe.phases)
+    return replace(recipe, params=max(1, round(params)), phases=phases)
 
 
 def _band(x: Floats, low: Floats, high: Floats, colour: str, group: str) -> Plain:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, InvalidMixture
 from mixlaw.optimizer.target.target import Limits, training_flops
-from mixlaw.recipe import Domain, InvalidMixture, Mixture
+from mixlaw.recipe import Domain, Mixture
 from mixlaw.records import Unit
 from mixlaw.runner.models.ladder import parse_size
 from mixlaw.settings.data import DomainSettings as DomainSettings

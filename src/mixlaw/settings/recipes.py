@@ -22,7 +22,8 @@ def written_recipes(settings: Settings, domains: Sequence[Domain]) -> Iterator[R
         tokens = recipe.tokens or settings.sizes[recipe.size]
         phases, unique = tuple(_phases(settings, recipe, tokens)), simulated_unique(settings, domains, tokens)
         for seed in recipe.seeds:
-            yield Recipe(parse_size(recipe.size), phases, seed, unique, schedule=recipe.schedule)
+            size, rates = parse_size(recipe.size), (recipe.lr, recipe.warmup)
+            yield Recipe(size, phases, seed, unique, "", recipe.schedule, *rates)
 
 
 def _phases(settings: Settings, recipe: RecipeSettings, tokens: int) -> Iterator[Phase]:
@@ -74,7 +75,7 @@ def read_recipe(path: Path, settings: Settings) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
         data: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        _only(data, ("params", "seed", "unique", "data", "schedule", "phases"))
+        _only(data, ("params", "seed", "unique", "data", "schedule", "lr", "warmup", "phases"))
         phases = [_phase_of(phase, settings) for phase in data["phases"]]
         return Recipe.from_json({**data, "params": parse_size(data["params"]), "phases": phases})
     except InputError as error:
@@ -87,7 +88,7 @@ def read_recipe(path: Path, settings: Settings) -> Recipe:
 
 def _phase_of(data: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """A phase as plain data, with what it takes from study.toml."""
-    _only(data, ("name", "tokens", "mixture", "lr_end"))
+    _only(data, ("name", "tokens", "mixture", "lr_end", "decay"))
     mixture, ends = data["mixture"], {phase.name: phase.lr_end for phase in settings.phases}
     if isinstance(mixture, str):
         if mixture not in settings.mixtures:
