@@ -4,8 +4,12 @@ import polars as pl
 import pytest
 import torch
 
-from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.design import SHAPES, WHOLE_COSINE, Design
+from mixlaw.analysis.data.recipes import design_of, largest_run
+from mixlaw.analysis.laws.identify import rate_notes
 from mixlaw.errors import InputError
+from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
+from mixlaw.records import Measurement, Record, to_table
 
 
 def table() -> pl.DataFrame:
@@ -79,3 +83,57 @@ def test_bad_cells_are_named_by_row_and_column(column: str, values: list[float],
 def test_a_table_without_tokens_says_which_column_is_missing() -> None:
     with pytest.raises(InputError, match="tokens:<phase>:<domain>"):
         Design.from_table(pl.DataFrame({"params": [1.0]}), {})
+
+
+def scheduled() -> list[Recipe]:
+    text, code = Mixture({"text": 1.0}), Mixture({"code": 1.0})
+    return [
+        Recipe(1000, (Phase("init", 800, text), Phase("cooldown", 200, code, 0.1, Decay.ONE_SQRT)), lr=2.0),
+        Recipe(1000, (Phase("init", 500, text), Phase("cooldown", 500, code)), schedule=Schedule.COSINE),
+        Recipe(1000, (Phase("init", 1000, text, 0.5, Decay.COSINE),)),
+    ]
+
+
+def test_a_design_has_rates_and_shapes_whether_it_is_read_from_recipes_or_from_their_table() -> None:
+    recipes = scheduled()
+    names = ("init", "cooldown"), ("code", "text")
+    table = to_table([Record(r.lineage, r, {"bpb": Measurement(1.0)}) for r in recipes])
+    for design in (design_of(recipes, *names, {}), Design.from_table(table, {}).aligned(*names)):
+        assert design.lr.tolist() == [2.0, 1.0, 1.0]
+        assert design.decay.tolist() == [
+            [0.0, SHAPES["1-sqrt"]],
+            [WHOLE_COSINE] * 2,
+            [SHAPES["cosine"], 0.0],
+        ]
+        # Half of a half wave is half of its height.
+        assert torch.allclose(design.lr_end, torch.tensor([[1.0, 0.1], [0.5, 0.0], [0.5, 1.0]], dtype=torch.float64))
+
+
+def test_recipes_that_differ_in_rate_or_shape_alone_are_no_repeats() -> None:
+    base = scheduled()[0]
+    linear = Recipe(1000, (base.phases[0], Phase("cooldown", 200, base.phases[1].mixture, 0.1)), lr=2.0)
+    slow = Recipe(1000, base.phases)
+    design = design_of([base, base, linear, slow], ("init", "cooldown"), ("code", "text"), {})
+    assert len(set(design.recipe_index.tolist())) == 3
+    assert design.recipe_index[0] == design.recipe_index[1]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_largest_run_of_a_design_keeps_rate_shape_and_schedule(number: int) -> None:
+    recipe = scheduled()[number]
+    largest = largest_run(design_of([recipe], ("init", "cooldown"), ("code", "text"), {}))
+    assert (largest.lr, largest.schedule) == (recipe.lr, recipe.schedule)
+    if recipe.schedule is Schedule.WSD:
+        assert largest.phases == recipe.phases
+
+
+def test_sizes_and_recipes_of_other_peak_rates_are_named() -> None:
+    phases = (Phase("init", 1000, Mixture({"text": 1.0})),)
+    rates = {1000: (1.0, 1.0), 10_000: (1.0, 1.0), 100_000: (0.1, 0.1)}
+    recipes = [Recipe(size, phases, seed, lr=lr) for size, by in rates.items() for seed, lr in enumerate(by)]
+    (note,) = rate_notes(design_of(recipes, ("init",), ("text",), {}))
+    assert note.startswith("The largest size (100,000 parameters) was trained at 0.1 of the others' peak rate")
+    recipes = [Recipe(1000, phases, lr=lr) for lr in (1.0, 1.0, 1.0, 0.5, 2.0)]
+    (note,) = rate_notes(design_of(recipes, ("init",), ("text",), {}))
+    assert note == "Runs of one size differ in their peak rate, from 0.5 to 2 times its usual one."
+    assert rate_notes(design_of(recipes[:3], ("init",), ("text",), {})) == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixlaw.errors import InputError
-from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
 from mixlaw.records import Measurement, Record, Unit, phase_order, read_record, read_records, to_table, write_record
 
 TEXT, CODE = Mixture({"text": 1.0}), Mixture({"text": 0.25, "code": 0.75})
@@ -131,7 +132,7 @@ def test_a_record_of_bytes_that_are_no_text_is_refused(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
 from mixlaw.records import Measurement, Record, write_record
 recipe = Recipe(24_000, (Phase("init", 4000, Mixture({"text": 1.0})),))
 values = {f"task-{i}": Measurement(float(i), 0.1, i) for i in range(3000)}
@@ -213,3 +214,46 @@ def test_units_tell_the_direction_and_an_unknown_one_is_refused() -> None:
     assert Unit.parse("pass@1", "humaneval") is Unit.PASS_AT_1
     with pytest.raises(InputError, match=r"'bpb' .*unknown unit 'bits'.* use one of nats/token, bits/byte"):
         Unit.parse("bits", "bpb")
+
+
+def test_a_table_without_a_schedule_of_its_own_has_no_columns_for_one() -> None:
+    plain = Record("plain", recipe(Phase("init", 4000, CODE), Phase("cooldown", 1000, TEXT, 0.0)), {})
+    columns = to_table([plain]).columns
+    assert not [name for name in columns if name in ("lr", "warmup", "schedule") or name.startswith("decay:")]
+
+
+def test_rates_and_schedules_survive_the_way_through_a_table(tmp_path: Path) -> None:
+    import mixlaw
+
+    phases = Phase("init", 4000, CODE), Phase("cooldown", 1000, TEXT, 0.1, Decay.ONE_SQRT)
+    values = {"bpb": Measurement(1.5)}
+    recipes = [
+        recipe(*phases, lr=0.5, warmup=300),
+        recipe(*phases),
+        recipe(Phase("init", 4000, CODE, 1.0), Phase("cooldown", 1000, TEXT, 0.1), schedule=Schedule.COSINE),
+        recipe(Phase("init", 5000, CODE, 0.5, Decay.COSINE), lr=2.0),
+    ]
+    table = to_table([Record(f"run{i}", r, values) for i, r in enumerate(recipes)])
+    study = mixlaw.import_runs(tmp_path / "study", table, unit="bits/byte")
+    again = {record.run: record.recipe for record in study.records()}
+    assert [again[f"run{i}"] for i in range(4)] == recipes
+    assert study.table().select(table.columns).sort("run").equals(table)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "problem"),
+    [
+        ("lr", 3e-4, "row 1, column 'lr': 0.0003 is a learning rate"),
+        ("schedule", "step", "'step' must be one of wsd, cosine"),
+        ("decay:cooldown", "exponential", "'exponential' must be one of linear, cosine, 1-sqrt"),
+    ],
+)
+def test_a_schedule_that_is_none_is_refused(tmp_path: Path, column: str, cell: float | str, problem: str) -> None:
+    import mixlaw
+
+    record = Record(
+        "a", recipe(Phase("init", 4000, CODE), Phase("cooldown", 1000, TEXT, 0.0)), {"bpb": Measurement(1.5)}
+    )
+    table = to_table([record]).with_columns(pl.lit(cell).alias(column))
+    with pytest.raises(InputError, match=re.escape(problem)):
+        mixlaw.import_runs(tmp_path / "study", table, unit="bits/byte")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,12 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixlaw.errors import InputError
+from mixlaw.recipe import Decay, Schedule
 
 Floats = NDArray[np.float64]
 #: Sizes closer than this to a neighbour, in log parameters, are one size.
 SAME_SIZE = 0.02
 #: Shares are the same mixture up to this.
 SAME_SHARE = 1e-3
+#: Shape of a phase's decay -> its code in a design.
+SHAPES = {shape.value: float(code) for code, shape in enumerate(Decay)}
+#: Code of a phase that is a part of one cosine over the whole run.
+WHOLE_COSINE = float(len(SHAPES))
 _TOKENS = re.compile(r"^tokens:([^:]+):(.+)$")
 
 
@@ -31,10 +36,13 @@ class Design:
         params: non-embedding parameters, (R,).
         tokens: tokens trained on, repeats included, (R, P, K) for P phases and K domains.
         progress: share of the learning-rate schedule done, 1 = finished, (R,).
-        lr_end: learning rate at the end of each phase over the peak, 1 = constant, 0 = decayed, (R, P).
+        lr_end: learning rate at the end of each phase over the peak, 1 = constant, 0 = decayed, (R, P); of a phase
+            without tokens, 1.
         unique: unique tokens the run could draw from per domain, infinity where unlimited, (R, K).
         phases, domains: names of the axes, phases in order of training.
         runs: name of the training run of each row; rows of one run are its checkpoints.
+        lr: peak learning rate over that of the rule, (R,); 1 where not given.
+        decay: shape of the fall to each `lr_end`, a code of `SHAPES` or `WHOLE_COSINE`, (R, P); linear where not given.
     """
 
     params: Tensor
@@ -45,20 +53,27 @@ class Design:
     phases: tuple[str, ...]
     domains: tuple[str, ...]
     runs: tuple[str, ...]
+    lr: Tensor = field(default_factory=lambda: torch.ones(0))
+    decay: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    def __post_init__(self) -> None:
+        if len(self.lr) != len(self.runs):
+            object.__setattr__(self, "lr", torch.ones(len(self.runs), dtype=torch.float64))
+        if len(self.decay) != len(self.runs):
+            object.__setattr__(self, "decay", torch.zeros_like(self.lr_end))
 
     @classmethod
     def from_table(cls, table: pl.DataFrame, unique: Mapping[str, float]) -> Design:
         """Read a table of records; a column `unique:<domain>` overrides `unique`, a domain in neither is unlimited.
 
         Raises:
-            InputError: no token or params column, or a value that is missing, negative or not finite.
+            InputError: no token or params column, a value that is missing, negative or not finite, an unknown shape.
         """
         phases, domains = axes(table.columns)
         tokens = np.stack([[_column(table, f"tokens:{p}:{d}", 0.0) for d in domains] for p in phases]).transpose(
             2, 0, 1
         )
-        # Without the column, phases hold their rate and the run ends decayed: warmup-stable-decay, or one cosine.
-        lr_end = [_column(table, f"lr_end:{p}", float(i + 1 < len(phases))) for i, p in enumerate(phases)]
+        lr_end, decay = _schedule(table, phases, tokens.sum(2))
         pool = [_column(table, f"unique:{d}", float(unique.get(d, np.inf)), inf=True) for d in domains]
         _refuse(
             table, tokens.reshape(table.height, -1).sum(1) <= 0, "has no tokens", "give tokens:<phase>:<domain> > 0"
@@ -69,11 +84,13 @@ class Design:
             torch.tensor(params),
             torch.tensor(np.ascontiguousarray(tokens)),
             torch.tensor(_column(table, "progress", 1.0)),
-            torch.tensor(np.stack(lr_end, 1)),
+            torch.tensor(lr_end),
             torch.tensor(np.stack(pool, 1)),
             phases,
             domains,
             tuple(map(str, table["run"])) if "run" in table.columns else tuple(map(str, range(table.height))),
+            torch.tensor(_column(table, "lr", 1.0)),
+            torch.tensor(decay),
         )
 
     def __len__(self) -> int:
@@ -103,8 +120,10 @@ class Design:
             )
         tokens = _take(_take(self.tokens, self.phases, phases, 1, 0.0), self.domains, domains, 2, 0.0)
         lr_end = _take(self.lr_end, self.phases, phases, 1, 1.0)
+        decay = _take(self.decay, self.phases, phases, 1, 0.0)
         unique = _take(self.unique, self.domains, domains, 1, float("inf"))
-        return replace(self, tokens=tokens, lr_end=lr_end, unique=unique, phases=phases, domains=domains)
+        named = replace(self, phases=phases, domains=domains)
+        return replace(named, tokens=tokens, lr_end=lr_end, decay=decay, unique=unique)
 
     @property
     def total(self) -> Tensor:
@@ -147,7 +166,8 @@ class Design:
     @cached_property
     def recipe_index(self) -> Tensor:
         """Number of the recipe of each row; rows that share it are repeats: only their seeds differ, (R,)."""
-        parts = [self.params[:, None], self.tokens.flatten(1), self.progress[:, None], self.lr_end]
+        single = torch.stack([self.params, self.progress, self.lr], 1)
+        parts = [single, self.tokens.flatten(1), self.lr_end, self.decay]
         return _number(torch.cat(parts, 1).detach())
 
     @property
@@ -175,7 +195,7 @@ def _number(rows: Tensor) -> Tensor:
 
 
 #: Fields of a design that have a row per recipe.
-TENSORS = ("params", "tokens", "progress", "lr_end", "unique")
+TENSORS = ("params", "tokens", "progress", "lr_end", "unique", "lr", "decay")
 
 
 def axes(columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -188,6 +208,43 @@ def axes(columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if not pairs:
         raise InputError("the table has no tokens:<phase>:<domain> column; add one per phase and domain, in tokens")
     return tuple(dict.fromkeys(p for p, _ in pairs)), tuple(dict.fromkeys(d for _, d in pairs))
+
+
+def cosine_ends(tokens: Floats, end: Floats) -> Floats:
+    """Learning rate at the end of each phase of (R, P) tokens, on one half wave over all of them to `end` (R,)."""
+    done = tokens.cumsum(1) / tokens.sum(1, keepdims=True)
+    return np.asarray(end[:, None] + (1 - end[:, None]) * 0.5 * (1 + np.cos(np.pi * done)))
+
+
+def _schedule(table: pl.DataFrame, phases: Sequence[str], tokens: Floats) -> tuple[Floats, Floats]:
+    """Learning rate at the end and shape of each phase, (R, P) each, for tokens (R, P).
+
+    Without a column, phases hold their rate and the run ends decayed: warmup-stable-decay, or one cosine.
+    """
+    ends = np.stack([_column(table, f"lr_end:{p}", float(i + 1 < len(phases))) for i, p in enumerate(phases)], 1)
+    shapes = np.stack([_code(table, f"decay:{p}", SHAPES) for p in phases], 1)
+    used = tokens > 0
+    whole = _code(table, "schedule", {Schedule.WSD.value: 0.0, Schedule.COSINE.value: 1.0}) > 0
+    if whole.any():
+        last = (used * np.arange(1, len(phases) + 1)).argmax(1)
+        end = ends[np.arange(len(ends)), last]
+        ends = np.where(whole[:, None], cosine_ends(tokens, np.where(end == 1, 0.0, end)), ends)
+        shapes = np.where(whole[:, None], WHOLE_COSINE, shapes)
+    return np.where(used, ends, 1.0), np.where(used & (whole[:, None] | (ends < 1)), shapes, 0.0)
+
+
+def _code(table: pl.DataFrame, name: str, codes: Mapping[str, float]) -> Floats:
+    """One column of words as numbers, 0 where empty or absent.
+
+    Raises:
+        InputError: a word that has no number.
+    """
+    if name not in table.columns:
+        return np.zeros(table.height)
+    words = table[name].cast(pl.String).to_list()
+    values = np.array([0.0 if word is None else codes.get(word, np.nan) for word in words])
+    _refuse(table, np.isnan(values), f"has a bad {name}", f"give one of {', '.join(codes)}")
+    return values
 
 
 def _take(values: Tensor, have: Sequence[str], want: Sequence[str], dim: int, fill: float) -> Tensor:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
-from mixlaw.analysis.data.design import TENSORS, Design
-from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.analysis.data.design import SHAPES, TENSORS, WHOLE_COSINE, Design, cosine_ends
+from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
 
 
 def design_of(
@@ -33,18 +34,21 @@ def design_of(
 def largest_run(design: Design) -> Recipe:
     """The finished run of most parameters times tokens."""
     row = int((design.params * design.total * (design.progress >= 1)).argmax())
-    names = design.domains
+    names, whole = design.domains, bool((design.decay[row] == WHOLE_COSINE).any())
+    shapes = {code: Decay(name) for name, code in SHAPES.items()}
     phases = [
         Phase(
             phase,
             max(1, round(float(design.tokens[row, p].sum()))),
             Mixture.normalised(dict(zip(names, design.tokens[row, p].tolist(), strict=True))),
             float(design.lr_end[row, p]),
+            shapes.get(float(design.decay[row, p]), Decay.LINEAR),
         )
         for p, phase in enumerate(design.phases)
         if float(design.tokens[row, p].sum()) > 0
     ]
-    return Recipe(round(float(design.params[row])), tuple(phases))
+    schedule = Schedule.COSINE if whole else Schedule.WSD
+    return Recipe(round(float(design.params[row])), tuple(phases), schedule=schedule, lr=float(design.lr[row]))
 
 
 def _row(recipe: Recipe, unique: Mapping[str, float]) -> Design:
@@ -54,6 +58,11 @@ def _row(recipe: Recipe, unique: Mapping[str, float]) -> Design:
     # If not given, phases hold their rate and the run ends decayed, as in `Design.from_table`.
     default = [1.0] * (len(recipe.phases) - 1) + [0.0]
     ends = [d if p.lr_end is None else p.lr_end for p, d in zip(recipe.phases, default, strict=True)]
+    shapes = [SHAPES[phase.decay.value] for phase in recipe.phases]
+    if recipe.schedule is Schedule.COSINE:
+        counts = np.array([[float(phase.tokens) for phase in recipe.phases]])
+        ends = cosine_ends(counts, np.array([recipe.cosine_end]))[0].tolist()
+        shapes = [WHOLE_COSINE] * len(ends)
     pool = [float(recipe.unique.get(d, unique.get(d, float("inf")))) for d in domains]
     return Design(
         torch.tensor([float(recipe.params)], dtype=torch.float64),
@@ -64,4 +73,6 @@ def _row(recipe: Recipe, unique: Mapping[str, float]) -> Design:
         tuple(phase.name for phase in recipe.phases),
         domains,
         (recipe.lineage,),
+        torch.tensor([recipe.lr], dtype=torch.float64),
+        torch.tensor([shapes], dtype=torch.float64),
     )

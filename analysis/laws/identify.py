@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,8 @@ from mixlaw.analysis.data.design import Design
 STEADY = 0.01
 #: Shares differ between recipes by more than a rounding error.
 VARIED_SHARE = 0.02
+#: Peak rates closer than this in log are one rate.
+SAME_RATE = 0.05
 NO_REPEATS = "No domain is repeated: what a repeat is worth comes from the literature (R* about 15)."
 
 
@@ -57,9 +61,29 @@ def phase_differs(design: Design, phase: int) -> bool:
     return bool(shift.std(0, correction=0).max() > 1e-3)
 
 
+def rate_notes(design: Design) -> tuple[str, ...]:
+    """Say in words where sizes, or recipes of one size, differ in their peak learning rate over the rule's."""
+    rate, sizes = design.lr.detach().log(), [design.size_index == size for size in range(design.sizes)]
+    notes, typical = [], [float(rate[rows].median()) for rows in sizes]
+    usual = sorted(typical)[len(typical) // 2]
+    odd = [i for i, one in enumerate(typical) if abs(one - usual) > SAME_RATE]
+    for i in odd:
+        which = "largest" if i == len(sizes) - 1 else "smallest" if i == 0 else "middle"
+        notes.append(
+            f"The {which} size ({float(design.params[sizes[i]].mean()):,.0f} parameters) was trained at "
+            f"{math.exp(typical[i] - usual):.2g} of the others' peak rate: what the rate does cannot be told apart "
+            "from what the size does; train one run of it at their rate."
+        )
+    within = torch.cat([rate[rows] - middle for rows, middle in zip(sizes, typical, strict=True)])
+    if bool((within.abs() > SAME_RATE).any()):
+        low, high = float(within.min().exp()), float(within.max().exp())
+        notes.append(f"Runs of one size differ in their peak rate, from {low:.2g} to {high:.2g} times its usual one.")
+    return tuple(notes)
+
+
 def scale_notes(design: Design) -> tuple[str, ...]:
-    """Say in words what sizes and budgets do not identify."""
-    notes = []
+    """Say in words what sizes, budgets and peak rates do not identify."""
+    notes = list(rate_notes(design))
     if one_size(design):
         notes.append(
             "Model size never varies: its effect is not identified and comes from the literature (alpha about 0.35)."

@@ -42,16 +42,14 @@ class Job:
 
     def as_json(self) -> dict[str, Any]:
         """What a trainer needs, and what speaks for it; a line of the job file."""
-        phases = [
-            {"name": p.name, "tokens": p.tokens, "mixture": dict(p.mixture.shares), "lr_end": p.lr_end}
-            for p in self.recipe.phases
-        ]
+        recipe = self.recipe.as_json()
         return {
             "run": self.recipe.lineage,
             "params": self.recipe.params,
             "seed": self.recipe.seed,
             "tokens": self.recipe.tokens,
-            "phases": phases,
+            "phases": recipe["phases"],
+            **{name: recipe[name] for name in ("lr", "warmup") if name in recipe},
             **({"unique": dict(self.recipe.unique)} if self.recipe.unique else {}),
             "start": {"run": self.start, "tokens": self.start_tokens} if self.start else None,
             "flops": self.cost,

@@ -2,7 +2,10 @@
 
 The table is the exchange format between folders, trainers and teams; its columns are
 
-    run, params, seed, progress, tokens:<phase>:<domain>, lr_end:<phase>, unique:<domain>, metric:<task>, noise:<task>
+    run, params, seed, progress, lr, warmup, schedule, tokens:<phase>:<domain>, lr_end:<phase>, decay:<phase>,
+    unique:<domain>, metric:<task>, noise:<task>
+
+of which lr, warmup, schedule and decay are there only where a record is not at their default.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json
-from mixlaw.recipe import Recipe
+from mixlaw.recipe import Decay, Recipe, Schedule
 
 if TYPE_CHECKING:
     import polars as pl
@@ -209,12 +212,22 @@ def to_table(records: Sequence[Record], domains: Sequence[str] = (), tasks: Sequ
     add("params", [r.recipe.params for r in records], pl.Int64)
     add("seed", [r.recipe.seed for r in records], pl.Int64)
     add("progress", [r.progress for r in records], pl.Float64)
+    if any(r.recipe.lr != 1 for r in records):
+        add("lr", [r.recipe.lr for r in records], pl.Float64)
+    if any(r.recipe.warmup is not None for r in records):
+        add("warmup", [r.recipe.warmup for r in records], pl.Int64)
+    if any(r.recipe.schedule is not Schedule.WSD for r in records):
+        add("schedule", [r.recipe.schedule.value for r in records], pl.String)
     for phase in phases:
         for domain in domains:
             add(f"tokens:{phase}:{domain}", [float(r.drawn(phase, domain)) for r in records], pl.Float64)
     for phase in phases:
         if any(end.get(phase) is not None for end in ends):
             add(f"lr_end:{phase}", [end.get(phase) for end in ends], pl.Float64)
+    shapes = [{p.name: p.decay for p in record.recipe.phases} for record in records]
+    for phase in phases:
+        if any(shape.get(phase, Decay.LINEAR) is not Decay.LINEAR for shape in shapes):
+            add(f"decay:{phase}", [shape[phase].value if phase in shape else None for shape in shapes], pl.String)
     for domain in domains:
         if any(domain in r.recipe.unique for r in records):
             add(f"unique:{domain}", [r.recipe.unique.get(domain) for r in records], pl.Float64)

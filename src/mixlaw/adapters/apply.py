@@ -55,14 +55,16 @@ def apply(source: Source, mapping: TableMap) -> Sheet:
 
 
 def _plain(mapped: Mapped, mapping: TableMap) -> None:
-    """Name, size, seed and progress of each run."""
+    """Name, size, seed, progress, rate and schedule of each run."""
     if mapping.run is not None:
         template = mapping.run if FIELD.search(mapping.run) else "{" + mapping.run + "}"
         mapped.put("run", mapped.names(template), mapping.run)
-    for name in ("params", "seed", "progress"):
+    for name in ("params", "seed", "progress", "lr", "warmup"):
         value: Value | None = getattr(mapping, name)
         if value is not None:
             mapped.put(name, mapped.value(value), _called(value, name))
+    if mapping.schedule is not None:
+        mapped.put("schedule", mapped.words(mapping.schedule), mapping.schedule)
 
 
 def _called(value: Value, otherwise: str) -> str:
@@ -92,6 +94,8 @@ def _beside(mapping: TableMap) -> set[str]:
     """Columns with a plain name elsewhere in the mapping: a glob of tasks does not mean them."""
     values = [
         mapping.tokens,
+        mapping.lr,
+        mapping.warmup,
         *mapping.unique.values(),
         *(v for p in mapping.phase for v in (p.tokens, p.share, p.lr_end)),
     ]
@@ -116,6 +120,8 @@ def _phases(mapped: Mapped, mapping: TableMap, free: Sequence[str]) -> list[str]
             domains[domain] = None
         if phase.lr_end is not None:
             mapped.put(f"lr_end:{phase.name}", mapped.value(phase.lr_end), _called(phase.lr_end, "lr_end"))
+        if phase.decay is not None:
+            mapped.put(f"decay:{phase.name}", mapped.words(phase.decay), phase.decay)
     for domain, value in mapping.unique.items():
         if mapping.phase and domain not in domains:
             raise InputError(f"unique: there is no domain {domain!r}; there are {', '.join(list(domains)[:12])}")

@@ -72,6 +72,14 @@ class Mapped:
         cells = self.numbers(value.column) * scale / over + value.offset
         return cells if value.empty is None else np.where(np.isnan(cells), value.empty, cells)
 
+    def words(self, word: str) -> list[str | None]:
+        """A column of words, or one word for every row where there is no such column."""
+        frame = self.source.frame
+        if word not in frame.columns:
+            return [word] * frame.height
+        self.used.add(word)
+        return list(frame[word].cast(pl.String).to_list())
+
     def names(self, template: str) -> list[str]:
         """A name with {column} in it, for every row."""
         keys = FIELD.findall(template)

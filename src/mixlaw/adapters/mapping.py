@@ -74,6 +74,7 @@ class PhaseMap(_Strict):
         rest: domain that has what the shares leave of one, a name with {column} in it.
         percent: shares are percent; not given, the table decides.
         lr_end: learning rate at the end of the phase over the peak.
+        decay: shape of the fall to it: linear, cosine, 1-sqrt, or a column that says so.
     """
 
     name: str = Field(min_length=1, pattern="^[^:]+$")
@@ -85,6 +86,7 @@ class PhaseMap(_Strict):
     rest: str | None = None
     percent: bool | None = None
     lr_end: Value | None = None
+    decay: str | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> PhaseMap:
@@ -148,6 +150,8 @@ class TableMap(_Strict):
         file: name of the table; without it, the table given.
         run: a column, or a name with {column} and {file} in it; not given, `run`.
         params, seed, progress, tokens: values; tokens are those of the whole run.
+        lr: peak learning rate over that of the team's rule for the size; warmup: tokens of linear warm-up.
+        schedule: wsd, cosine, or a column that says which.
         phase: phases in order; none, the table has columns tokens:<phase>:<domain>.
         unique: domain -> unique tokens that the run could draw from.
         tasks: glob of columns -> task, or only its unit.
@@ -165,6 +169,9 @@ class TableMap(_Strict):
     params: Value | None = None
     seed: Value | None = None
     progress: Value | None = None
+    lr: Value | None = None
+    warmup: Value | None = None
+    schedule: str | None = None
     tokens: Value | None = None
     phase: list[PhaseMap] = []
     unique: dict[str, Value] = {}

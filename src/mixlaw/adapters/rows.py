@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import polars as pl
 
 from mixlaw.adapters.sheet import PREFIXES, TOKENS, Sheet
 from mixlaw.errors import InputError
-from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
 from mixlaw.records import Measurement, Record, Unit
 
 Column = list[float | None]
 
 #: Most parameters for each token of a run; where there are more, the tokens are shares, percent or billions.
 MOST_PARAMS = 10_000
+#: Least peak rate over the rule's: what is less is a rate, not a ratio.
+LEAST_LR = 0.01
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,12 @@ def axes_of(sheet: Sheet) -> Axes:
         what = "tokens:<phase>:<domain>" if not pairs else "metric:<task>"
         raise InputError(f"no column {what}; there are {there}: rename or add them, or give a --mapping")
     axes = Axes(pairs, tasks)
-    owners = {"lr_end": axes.phases, "unique": axes.domains, **dict.fromkeys(("noise", "stderr", "count"), tasks)}
+    owners = {
+        "lr_end": axes.phases,
+        "decay": axes.phases,
+        "unique": axes.domains,
+        **dict.fromkeys(("noise", "stderr", "count"), tasks),
+    }
     for name in columns:
         kind, _, owner = name.partition(":")
         if name not in pairs and name.startswith(PREFIXES) and kind in owners and owner not in owners[kind]:
@@ -82,6 +89,7 @@ def records(sheet: Sheet, axes: Axes, units: Mapping[str, Unit]) -> list[Record]
         _recipe(row, sheet.places[row], params, axes, tokens, ends, unique, seeds[row])
         for row, params in enumerate(_params(sheet))
     ]
+    recipes = list(zip(_scheduled(sheet, [recipe for recipe, _ in recipes]), (by for _, by in recipes), strict=True))
     values = _values(sheet, axes.tasks, units)
     noise = _by_row(sheet.frame.height, {task: sheet.column(f"noise:{task}", low=0) for task in axes.tasks})
     names = _names(sheet)
@@ -145,6 +153,34 @@ def _recipe(
             "token counts, not percentages, shares or billions (a --mapping can scale, and take shares of a total)"
         )
     return recipe, amounts
+
+
+def _scheduled(sheet: Sheet, recipes: Sequence[Recipe]) -> list[Recipe]:
+    """The recipes of all rows with their peak rates, warm-ups, schedules and shapes of decay."""
+    rates, warmups = sheet.column("lr", low=0), sheet.column("warmup", low=0)
+    schedules = sheet.words("schedule", [schedule.value for schedule in Schedule])
+    names = dict.fromkeys(phase.name for recipe in recipes for phase in recipe.phases)
+    shapes = {name: sheet.words(f"decay:{name}", [shape.value for shape in Decay]) for name in names}
+    scheduled = []
+    for row, recipe in enumerate(recipes):
+        rate, warmup = rates[row], warmups[row]
+        if rate is not None and rate < LEAST_LR:
+            raise InputError(
+                f"{sheet.places[row]}, column {sheet.sources.get('lr', 'lr')!r}: {rate:g} is a learning rate; lr is "
+                "the peak rate over that of your rule for the size, 1 where they agree: divide (a --mapping can), or "
+                "rename the column"
+            )
+        phases = tuple(replace(p, decay=Decay(shapes[p.name][row] or Decay.LINEAR)) for p in recipe.phases)
+        scheduled.append(
+            replace(
+                recipe,
+                phases=phases,
+                schedule=Schedule(schedules[row] or Schedule.WSD),
+                lr=1.0 if rate is None else rate,
+                warmup=None if warmup is None else round(warmup),
+            )
+        )
+    return scheduled
 
 
 def _values(sheet: Sheet, tasks: Sequence[str], units: Mapping[str, Unit]) -> list[dict[str, Measurement]]:

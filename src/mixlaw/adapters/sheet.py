@@ -13,8 +13,8 @@ import polars as pl
 from mixlaw.errors import InputError
 
 TOKENS = re.compile(r"tokens:([^:]+):(.+)")
-PLAIN = ("run", "params", "seed", "progress")
-PREFIXES = ("tokens:", "lr_end:", "unique:", "metric:", "noise:", "stderr:", "count:")
+PLAIN = ("run", "params", "seed", "progress", "lr", "warmup", "schedule")
+PREFIXES = ("tokens:", "lr_end:", "decay:", "unique:", "metric:", "noise:", "stderr:", "count:")
 _VERSIONS = re.compile(r"tokeni[sz]er|harness|(^|[^a-z])versions?([^a-z]|$)", re.IGNORECASE)
 _SIZE = re.compile(r"\s*([0-9.]+)\s*([KMBT])\s*", re.IGNORECASE)
 _POWERS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
@@ -102,6 +102,23 @@ class Sheet:
         if name not in self.frame.columns:
             return [None] * self.frame.height
         return numbers(self.frame[name], self.places, self.sources.get(name, name), low, high)
+
+    def words(self, name: str, known: Sequence[str]) -> list[str | None]:
+        """Words of one column, None where a cell is empty; all None where there is no such column.
+
+        Raises:
+            InputError: a cell is none of the known words; names row and column.
+        """
+        if name not in self.frame.columns:
+            return [None] * self.frame.height
+        cells = [str(cell).strip() if cell is not None else "" for cell in self.frame[name].to_list()]
+        for place, cell in zip(self.places, cells, strict=True):
+            if cell and cell not in known:
+                raise InputError(
+                    f"{place}, column {self.sources.get(name, name)!r}: {cell!r} must be one of {', '.join(known)}; "
+                    "correct the cell or leave it empty"
+                )
+        return [cell or None for cell in cells]
 
 
 def in_contract(column: str) -> bool:
