@@ -37,7 +37,7 @@ def test_where_the_free_optimum_breaks_a_guard_a_better_one_is_found_than_by_cha
     (none, _), worlds = near_runs(allowed, None), torch.arange(every)
     free = Objective(world, allowed, worth, references.losses[references.best], worlds, 1.0, none, math.inf)
     guarded = replace(free, guarded=guarded_by(Guard(0.2, than="proportional"), references, world.tasks))
-    ((best, gain),) = best_points(free, [worlds], [], 6, 0)
+    best, gain = best_points(free, [], 6, 0)
     assert float(excess(guarded, best)) > 0.5
     held = keep_guard(guarded, best)
     assert float(excess(guarded, held)) <= GUARD_TOLERANCE

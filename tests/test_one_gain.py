@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -57,11 +56,3 @@ def test_so_do_what_if_and_dashboard_of_any_other_recipe(made: Path, proposal: P
     assert [gain.text() for gain in found.gains.values()] == [gain.text() for gain in here.gains.values()]
     assert found.gain is not None
     assert found.gain.text() == here.gain.text()
-
-
-def test_what_corrects_the_gain_is_frozen_and_earlier_proposals_keep_their_ids(proposal: Proposal) -> None:
-    assert len(proposal.selected) == 2
-    assert Proposal.from_json(json.loads(json.dumps(proposal.as_json()))) == proposal
-    earlier = replace(proposal, selected=()).as_json()
-    assert "selected" not in earlier
-    assert Proposal.from_json(earlier).selected == ()

@@ -140,7 +140,6 @@ def what_if(
     *,
     against: str = "the baseline",
     goal: Goal | None = None,
-    selected: Sequence[Recipe] = (),
     draws: int = 64,
 ) -> WhatIf:
     """Predict a recipe and what one more point of every domain in every phase would change.
@@ -152,14 +151,13 @@ def what_if(
         baseline: what gains refer to, in the same draws.
         against: its name.
         goal: what gains are measured in, and which tasks count in the total; all in percent of loss where None.
-        selected: of a proposed recipe, those that halves of the draws have selected, see `Proposal.selected`.
         draws: draws behind the intervals.
 
     Raises:
         InputError: a phase or domain that was never measured.
     """
     unique, draws = {domain.name: float(domain.unique_tokens) for domain in domains}, distinct(posterior, draws)
-    recipes = [recipe] if baseline is None else [recipe, baseline, *selected]
+    recipes = [recipe] if baseline is None else [recipe, baseline]
     design = design_of(recipes, posterior.phases, posterior.domains, unique)
     prediction = posterior.predict(design)
     ends = (prediction.mean, prediction.lo90, prediction.hi90, prediction.law_only)
@@ -176,10 +174,10 @@ def what_if(
 
 
 def _gain(posterior: Posterior, utility: Utility, design: Design, draws: int) -> Gain:
-    """Of the first recipe of a design over the second; the others correct it, see `gain_of`."""
+    """Of the first recipe of a design over the second."""
     with torch.no_grad():
-        mine, other, *selected = log_losses(posterior, design, draws).unbind(1)
-    return gain_of(utility, mine, other, posterior.tasks, selected)
+        mine, other = log_losses(posterior, design, draws).unbind(1)
+    return gain_of(utility, mine, other, posterior.tasks)
 
 
 def _points(posterior: Posterior, design: Design, draws: int) -> Iterator[Worthwhile]:
@@ -277,7 +275,6 @@ def compare(
     *,
     names: tuple[str, str] = ("A", "B"),
     goal: Goal | None = None,
-    selected: Sequence[Recipe] = (),
     draws: int = 64,
 ) -> Comparison:
     """Compare two recipes task by task, within each posterior sample.
@@ -287,7 +284,7 @@ def compare(
         recipes: two recipes of phases and domains that the surfaces know.
         domains: with the unique tokens there are.
         names: what the recipes are called.
-        goal, selected: as in `what_if`, of the first recipe.
+        goal: as in `what_if`.
         draws: posterior samples behind the intervals.
 
     Raises:
@@ -295,7 +292,7 @@ def compare(
     """
     draws = distinct(posterior, draws)
     unique = {domain.name: float(domain.unique_tokens) for domain in domains}
-    design = design_of([*recipes, *selected], posterior.phases, posterior.domains, unique)
+    design = design_of(recipes, posterior.phases, posterior.domains, unique)
     utility = utility_of(goal or Goal(), posterior)
     gain = _gain(posterior, utility, design, draws)
     return Comparison(names, recipes, gain.by_task, gain.better, gain.total, gain.probability, utility.goal.unit)

@@ -18,7 +18,7 @@ from mixlaw.optimizer.target.target import Target, Trained
 from mixlaw.printable import Printable, html_table, text_table
 from mixlaw.recipe import Recipe
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Free:
 
     Attributes:
         recipe: what would be trained.
-        gain: over the same baseline as the proposal, not cross-fitted.
+        gain: over the same baseline as the proposal.
         breaks: limits of the target that it does not keep, in words.
         distance: share of its tokens that differ from the nearest measured recipe.
     """
@@ -97,9 +97,8 @@ class Proposal(Printable):
         sentence: the one that matters.
         against: the best baseline, which gains refer to.
         unit: of gains.
-        gain: of all tasks together over it, cross-fitted: two parts of three from draws that did not choose the recipe.
-        plain: the same before correcting for selection.
-        gains: cross-fitted, by task.
+        gain: of all tasks together over it.
+        gains: the same by task.
         weights: of the tasks.
         beats: probability that it beats each baseline.
         baselines: recipes to beat, by name.
@@ -115,8 +114,6 @@ class Proposal(Printable):
         free: the optimum without bounds, repetition limits, guards and trust region.
         way: the best recipe at smaller sizes, and at this one.
         guarded: probability by task that the guard of the target holds.
-        selected: recipes that the even and the odd posterior draws alone have selected: they correct the gain for the
-            selection of the recommendation, see `mixlaw.optimizer.goal.gains.gain_of`.
         created: when it was frozen, UTC in ISO 8601, which orders the proposals of a study; empty before that.
     """
 
@@ -127,7 +124,6 @@ class Proposal(Printable):
     against: str
     unit: str
     gain: Interval
-    plain: float
     gains: Mapping[str, Interval]
     weights: Mapping[str, float]
     beats: Mapping[str, float]
@@ -144,7 +140,6 @@ class Proposal(Printable):
     free: Free | None = None
     way: tuple[Step, ...] = ()
     guarded: Mapping[str, float] = field(default_factory=dict)
-    selected: tuple[Recipe, ...] = ()
     created: str = field(default="", compare=False)
 
     @property
@@ -165,12 +160,9 @@ class Proposal(Printable):
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Proposal.from_json`."""
         plain = asdict_shallow(self)
-        halves = [recipe.as_json() for recipe in plain.pop("selected")]
-        selected = {"selected": halves} if halves else {}  # without it, ids of earlier proposals stay what they are
         return {
             "format": FORMAT,
             **plain,
-            **selected,
             "target": self.target.as_json(),
             "recipe": self.recipe.as_json(),
             "gain": asdict(self.gain),
@@ -214,7 +206,6 @@ class Proposal(Printable):
                 "begun": tuple(Trained(**part) for part in data["begun"]),
                 "free": Free.from_json(data["free"]) if data["free"] else None,
                 "way": tuple(Step(**step) for step in data["way"]),
-                "selected": tuple(Recipe.from_json(recipe) for recipe in data.get("selected", ())),
             }
         )
 
@@ -266,7 +257,6 @@ class Proposal(Printable):
             *([f"resumes from {_begun(self.begun)}"] if self.begun else []),
             *([f"of {rest.name} from here on: {rest.tokens:,} tokens of {rest.mixture}"] if rest else []),
             f"chance to beat: {beaten}",
-            f"before correcting for selection: {round(self.plain, 2):.3g} {self.unit}",
             *([f"chance that the guard holds: {guarded}"] if guarded else []),
             *(str(flat) for flat in self.flat),
             *([self._free()] if self.free else []),

@@ -13,7 +13,7 @@ from mixlaw.optimizer.answers.proposal import Free, Proposal
 from mixlaw.optimizer.answers.sensitivity import flat_directions, sizes_on_the_way, spread, unconstrained, way
 from mixlaw.optimizer.goal.baselines import DEFAULTS, Entry
 from mixlaw.optimizer.goal.evidence import forecasts_of, sentence_of
-from mixlaw.optimizer.goal.gains import Objective, gain_of, halves, unselected
+from mixlaw.optimizer.goal.gains import Objective, gain_of
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast
@@ -44,10 +44,9 @@ def propose(
 ) -> Proposal:
     """Find the recipe that maximises mean - caution x sd of the gain over the best baseline.
 
-    The recommendation is chosen by all draws. Its gain is cross-fitted: each half of the draws also chooses a recipe
-    that the other half judges, so that what is reported is not inflated by having been chosen. That corrects for
-    what differs between draws, not for noise and wrong laws that all of them share: `verify` does. The search stays
-    within a trust radius of measured recipes.
+    The recommendation is chosen, and its gain estimated, in all draws. What noise and a wrong law have in common in all
+    of them no estimate from them can correct: `verify` does. The search stays within a trust radius of measured
+    recipes.
 
     Args:
         posterior: fitted surfaces.
@@ -97,12 +96,11 @@ class _Request:
 
 @dataclass(frozen=True, eq=False)
 class _Optimum:
-    """The best variant of a target, its best point, those of both halves of the draws, and what was compared."""
+    """The best variant of a target, its best point, and what was compared."""
 
     objective: Objective
     point: Points
     value: float
-    halves: Sequence[Points]
     baselines: Mapping[str, Entry]
     against: str
     runs: Sequence[str]
@@ -123,10 +121,8 @@ def _choose(request: _Request) -> _Optimum:
     references, tried = problem.references, []
     for objective, runs in zip(problem.objectives, problem.runs, strict=True):
         search = objective.within(objective.draws[:ENOUGH])
-        parts = [search.draws, *halves(search.draws)]
-        (point, value), *parts_best = best_points(search, parts, problem.baselines, request.starts, request.seed)
-        chosen = [half for half, _ in parts_best]
-        tried.append(_Optimum(search, point, value, chosen, references.entries, references.best, runs))
+        point, value = best_points(search, problem.baselines, request.starts, request.seed)
+        tried.append(_Optimum(search, point, value, references.entries, references.best, runs))
     best = max(tried, key=lambda each: each.value)
     objective, point = on_ladder(best.objective, best.point)
     return replace(best, objective=objective, point=keep_guard(objective, point))
@@ -138,8 +134,7 @@ def _surveyed(request: _Request, optimum: _Optimum, sizes: Sequence[int] | None,
     objective = search.within(torch.arange(request.draws))
     recipe = objective.allowed.recipe(optimum.point)
     point = replace(objective.allowed.read([recipe]), params=optimum.point.params)  # as it is after rounding
-    halves = [objective.allowed.recipe(point) for point in optimum.halves]
-    verdict = assessed(objective, recipe, halves, optimum.baselines, against, measured, optimum.runs)
+    verdict = assessed(objective, recipe, optimum.baselines, against, measured, optimum.runs)
     report(0.6, "finding the optimum of every posterior draw")
     ends, length = spread(search, point)
     report(0.8, "looking at other sizes and without limits")
@@ -183,7 +178,6 @@ def _sizes(measured: Design | None) -> list[float]:
 def assessed(
     objective: Objective,
     recipe: Recipe,
-    halves: Sequence[Recipe],
     baselines: Mapping[str, Entry],
     against: str,
     measured: Design | None,
@@ -194,7 +188,6 @@ def assessed(
     Args:
         objective: of the target; in all its draws.
         recipe: the recommendation.
-        halves: recipes that the even and the odd draws alone have selected.
         baselines: recipes to beat.
         against: the best of them.
         measured: the runs behind the posterior, for warnings about extrapolation.
@@ -207,8 +200,7 @@ def assessed(
     )
     count = len(objective.draws)
     losses = {name: entry.losses(posterior, count) for name, entry in entries.items()}
-    selected = [Entry(half, allowed).losses(posterior, count) for half in halves]
-    gains = {name: gain_of(utility, losses[PROPOSAL], losses[name], posterior.tasks, selected) for name in baselines}
+    gains = {name: gain_of(utility, losses[PROPOSAL], losses[name], posterior.tasks) for name in baselines}
     gain, beats = gains[against], {name: gain.probability for name, gain in gains.items()}
     far, neighbour = (part[0] for part in objective.distance(allowed.read([recipe])))
     warnings = [*_warnings(recipe, baselines, measured), *_disagreements(forecasts)]
@@ -224,7 +216,6 @@ def assessed(
         against=against,
         unit=utility.goal.unit,
         gain=gain.total,
-        plain=float(utility.total(losses[PROPOSAL][:, None], losses[against]).mean()),
         gains=gain.by_task,
         weights=dict(zip(posterior.tasks, utility.weights.tolist(), strict=True)),
         beats=beats,
@@ -237,8 +228,7 @@ def assessed(
         radius=objective.radius if runs else 0.0,
         nearest=runs[int(neighbour)] if runs else "",
         warnings=tuple(warnings),
-        guarded=kept(objective, unselected(losses[PROPOSAL], selected)[0]),
-        selected=tuple(halves),
+        guarded=kept(objective, losses[PROPOSAL]),
     )
 
 

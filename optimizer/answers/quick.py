@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mixlaw.optimizer.goal.evidence import forecasts_of, sentence_of
-from mixlaw.optimizer.goal.gains import Objective, gain_of, quick_draws, recipes_losses, unselected
+from mixlaw.optimizer.goal.gains import Objective, gain_of, recipes_losses
 from mixlaw.optimizer.goal.values import Forecast, Interval
 from mixlaw.optimizer.policy import BEYOND_RADIUS, GUARD_TOLERANCE, SURE
 from mixlaw.optimizer.search.climb import best_points, on_ladder, one_thread
@@ -18,6 +18,7 @@ from mixlaw.optimizer.search.problem import Problem
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.recipe import Recipe
 
+QUICK = 24  # draws that a quick search uses, at most half of them: enough to tell good recipes from bad ones
 STARTS = 6  # points that climb: steps cost little more for many of them than for one
 
 
@@ -29,7 +30,7 @@ class Assessment:
         recipe: what was weighed.
         against: the best baseline, which gains refer to.
         unit: of gains.
-        gain: what the gains over it are worth together, in draws that no search has asked.
+        gain: what the gains over it are worth together.
         gains: the same by task.
         beats: probability that it beats the best baseline.
         forecasts: what one run of it would measure, by task.
@@ -56,36 +57,19 @@ class Assessment:
     sentence: str
 
 
-def assess(
-    problem: Problem, recipes: Mapping[str, Recipe], selected: Mapping[Recipe, Sequence[Recipe]] | None = None
-) -> dict[str, Assessment]:
-    """Tell what recipes bring: those for the target, or any others of phases and domains that were measured.
-
-    The first half of the draws is what `revise` searches in, the others judge, so that a gain is not inflated by
-    having been searched for.
-
-    Args:
-        problem: of the target.
-        recipes: by name.
-        selected: of proposed recipes, those that halves of the draws have selected, see `Proposal.selected`.
-    """
+def assess(problem: Problem, recipes: Mapping[str, Recipe]) -> dict[str, Assessment]:
+    """Predict what recipes gain, by name: those for the target, or others of phases and domains that were measured."""
     assessments = {}
     for index in sorted({_branch(problem, recipe) for recipe in recipes.values()}):
         some = {name: recipe for name, recipe in recipes.items() if _branch(problem, recipe) == index}
         objective = problem.objectives[index]
         posterior, names, allowed = objective.posterior, list(some), objective.allowed
-        parts = [(selected or {}).get(recipe, ()) for recipe in some.values()]
         with torch.no_grad():
-            wanted = [*some.values(), *(half for part in parts for half in part)]
-            losses = list(recipes_losses(posterior, allowed, wanted, len(objective.baseline)).unbind(1))
-        rest = iter(losses[len(names) :])
+            losses = recipes_losses(posterior, allowed, list(some.values()), len(objective.baseline)).unbind(1)
         forecasts, count = tuple(forecasts_of(posterior, allowed, some)), len(posterior.tasks)
         for r, name in enumerate(names):
             own_forecasts = forecasts[r * count : (r + 1) * count]
-            halves = [next(rest) for _ in parts[r]]
-            assessments[name] = _weighed(
-                problem, objective, problem.runs[index], some[name], losses[r], halves, own_forecasts
-            )
+            assessments[name] = _weighed(problem, objective, problem.runs[index], some[name], losses[r], own_forecasts)
     return {name: assessments[name] for name in recipes}
 
 
@@ -95,13 +79,11 @@ def _weighed(
     runs: Sequence[str],
     recipe: Recipe,
     losses: Tensor,
-    selected: Sequence[Tensor],
     forecasts: tuple[Forecast, ...],
 ) -> Assessment:
     """One recipe of log losses (S, T) in all draws."""
     allowed, against = objective.allowed, problem.references.best
-    gain = gain_of(objective.utility, losses, objective.baseline, objective.posterior.tasks, selected)
-    judging, draws = unselected(losses, selected)
+    gain = gain_of(objective.utility, losses, objective.baseline, objective.posterior.tasks)
     same = tuple(phase.name for phase in recipe.phases[-len(allowed.target.phases) :]) == allowed.target.phases
     far, neighbour = (float(part[0]) for part in objective.distance(allowed.read([recipe]))) if same else (None, 0)
     beats, unit = gain.probability, objective.utility.goal.unit
@@ -114,7 +96,7 @@ def _weighed(
         gains=gain.by_task,
         beats=beats,
         forecasts=forecasts,
-        guarded=kept(objective.within(draws), judging),
+        guarded=kept(objective, losses),
         broken=allowed.violations(recipe) if same else (),
         distance=far,
         nearest=runs[int(neighbour)] if runs and same else "",
@@ -157,9 +139,10 @@ def quick_search(
     start, tried = adapt_recipe(problem, start), []
     with one_thread():
         for objective in problem.objectives:
-            search = replace(objective.within(objective.draws[: quick_draws(len(objective.draws))]), on_step=on_step)
+            few = objective.draws[: min(QUICK, len(objective.draws) // 2)]
+            search = replace(objective.within(few), on_step=on_step)
             recipes = [start, *problem.baselines]
-            point, value = best_points(search, [search.draws], recipes, STARTS, seed)[0]
+            point, value = best_points(search, recipes, STARTS, seed)
             tried.append((value, search, point))
         value, search, point = max(tried, key=lambda each: each[0])
         search, point = on_ladder(search, point)

@@ -21,9 +21,6 @@ from mixlaw.optimizer.target.history import PrefixHistory, history_of, with_hist
 from mixlaw.optimizer.target.points import Points
 from mixlaw.recipe import Recipe
 
-#: Draws that a quick search uses: enough to tell good recipes from bad ones.
-QUICK = 24
-
 
 @dataclass(frozen=True, eq=False)
 class Guarded:
@@ -187,23 +184,6 @@ def recipes_design(posterior: Posterior, allowed: Feasible, recipes: Sequence[Re
     return design_of(with_histories(allowed, recipes), posterior.phases, posterior.domains, unique)
 
 
-def cross_fitted(own: Tensor, parts: Sequence[Tensor], chosen: Sequence[Tensor]) -> Tensor:
-    """Log losses of a recipe in the draws that chose it, corrected for the choice, (S, T).
-
-    Near a smooth optimum of S draws the plain mean gain is too high by b ~ 1 / S, and that of recipes which one half
-    chooses and the other judges too low by b / 2, as they are worse: two parts of these and one of the plain are right.
-
-    Args:
-        own: log losses of the recipe, (S, T).
-        parts: indices of the draws, one for every recipe.
-        chosen: log losses (S, T) of the recipes that the draws of each part have chosen.
-    """
-    losses = torch.empty_like(own)
-    for i, draws in enumerate(parts):
-        losses[draws] = chosen[1 - i][draws]
-    return (2 * losses + own) / 3
-
-
 @dataclass(frozen=True)
 class Gain:
     """What a recipe gains over a baseline; every command that names two recipes reports this.
@@ -221,46 +201,15 @@ class Gain:
     better: Mapping[str, float]
 
 
-def gain_of(
-    utility: Utility, losses: Tensor, baseline: Tensor, tasks: Sequence[str], selected: Sequence[Tensor]
-) -> Gain:
+def gain_of(utility: Utility, losses: Tensor, baseline: Tensor, tasks: Sequence[str]) -> Gain:
     """The gain of one recipe over another in the same posterior draws.
 
     Args:
         utility: the goal on the axes of the tasks.
         losses, baseline: log losses of both recipes in every draw, (S, T).
         tasks: names, T.
-        selected: as in `unselected`.
     """
-    mine, draws = unselected(losses, selected)
-    reference = baseline[draws]
-    total, by_task = utility.total(mine[:, None], reference)[:, 0], utility.by_task(mine[:, None], reference)[:, 0]
+    total, by_task = utility.total(losses[:, None], baseline)[:, 0], utility.by_task(losses[:, None], baseline)[:, 0]
     each = {task: interval(by_task[:, t]) for t, task in enumerate(tasks)}
     better = {task: probability(by_task[:, t]) for t, task in enumerate(tasks)}
     return Gain(interval(total), each, probability(total), better)
-
-
-def unselected(losses: Tensor, selected: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Log losses that a search has flattered as little as can be, and the draws that they are of, (S', T) and (S',).
-
-    Args:
-        losses: of a recipe in every draw, (S, T).
-        selected: log losses, (S, T), of the recipes that the even and the odd draws alone have selected, for a recipe
-            that `propose` has found: it is cross-fitted. Nothing for any other recipe: it is judged by the draws that
-            no quick search uses.
-    """
-    every = torch.arange(len(losses))
-    if selected:
-        return cross_fitted(losses, halves(every), selected), every
-    rest = every[quick_draws(len(losses)) :]
-    return losses[rest], rest
-
-
-def halves(draws: Tensor) -> list[Tensor]:
-    """Even and odd draws."""
-    return [draws[0::2], draws[1::2]]
-
-
-def quick_draws(count: int) -> int:
-    """How many of the draws, the first ones, a quick search uses; at most half."""
-    return min(QUICK, count // 2)

@@ -145,60 +145,23 @@ FEW = 24  # draws that tell good starts from bad ones
 ENOUGH = 64  # draws that a search needs: more would move the optimum by less than it is uncertain
 
 
-def best_points(
-    objective: Objective, parts: Sequence[Tensor], baselines: Sequence[Recipe], starts: int, seed: int
-) -> list[tuple[Points, float]]:
-    """For each part of the draws the best recipe found from baselines, measured recipes and random points.
+def best_points(objective: Objective, baselines: Sequence[Recipe], starts: int, seed: int) -> tuple[Points, float]:
+    """The best recipe found from baselines, measured recipes and random points, and its value.
 
-    All parts climb in one batch, in a few draws; then the best of each is refined in all of its draws.
+    The most promising points climb in one batch, in a few draws; then the best is refined in all of them.
 
     Args:
         objective: in all draws.
-        parts: indices into them.
         baselines: recipes to start from, too.
-        starts: points that climb, for each part.
+        starts: points that climb.
         seed: of the random points.
-
-    Returns:
-        For each part one point and its value.
     """
-    few, some = objective.within(objective.draws[:FEW]), [part[part < FEW] for part in parts]
-    points = _promising(few, some, candidates(objective, baselines, starts, seed), starts)
-    points, values = climb(_by_part(few, some), few.allowed, points, steps=40)
-    best = _leading(values, len(parts), 1)
-    pairs = zip(parts, best, strict=True)
-    return [
-        refine(objective.within(objective.draws[part]).value, objective.allowed, points[i[None]]) for part, i in pairs
-    ]
-
-
-def _promising(objective: Objective, parts: Sequence[Tensor], points: Points, count: int) -> Points:
-    """The best `count` points for each part of the draws, group by group."""
+    few = objective.within(objective.draws[:FEW])
+    points = candidates(few, baselines, starts, seed)
     with torch.no_grad():
-        losses = objective.losses(points)
-        values = [objective.within(objective.draws[part]).judge(points, losses[part]) for part in parts]
-    return Points.cat([points[each.argsort(descending=True)[:count]] for each in values])
-
-
-def _by_part(objective: Objective, parts: Sequence[Tensor]) -> Value:
-    """The value of recipes in as many equal groups as there are parts of the draws, each in its own draws."""
-
-    def value(points: Points) -> Tensor:
-        losses, rows = objective.losses(points), len(points) // len(parts)
-        values = []
-        for i, part in enumerate(parts):
-            group = slice(i * rows, (i + 1) * rows)
-            values.append(objective.within(objective.draws[part]).judge(points[group], losses[part, group]))
-        return torch.cat(values)
-
-    return value
-
-
-def _leading(values: Tensor, groups: int, count: int) -> Tensor:
-    """Indices of the greatest `count` values of every group, group by group."""
-    by_group = values.reshape(groups, -1)
-    order = by_group.argsort(1, descending=True)[:, :count]
-    return (order + by_group.shape[1] * torch.arange(groups)[:, None]).flatten()
+        points = points[few.value(points).argsort(descending=True)[:starts]]
+    points, values = climb(few.value, few.allowed, points, steps=40)
+    return refine(objective.value, objective.allowed, points[values.argmax()[None]])
 
 
 def candidates(objective: Objective, baselines: Sequence[Recipe], starts: int, seed: int) -> Points:

@@ -45,9 +45,7 @@ class Answer:
         problem, wanted = study.problem(view), {HERE: view.recipe, PINNED: view.pinned}
         recipes = {name: recipe for name, recipe in wanted.items() if recipe is not None}
         best = problem.references.best
-        return cls(
-            study, view, assess(problem, {**recipes, best: problem.references.entries[best].recipe}, study.selected)
-        )
+        return cls(study, view, assess(problem, {**recipes, best: problem.references.entries[best].recipe}))
 
     @property
     def here(self) -> Assessment:

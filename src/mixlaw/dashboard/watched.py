@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,6 @@ class Opened:
         study, surfaces, target, goal, domains: as they were.
         measured: the runs on disk; None without any.
         last: recipe of the last proposal for phases like the target's.
-        selected: of all proposed recipes, those that halves of the posterior draws selected.
     """
 
     stamp: str
@@ -43,7 +42,6 @@ class Opened:
     domains: tuple[Domain, ...]
     measured: Design | None
     last: Recipe | None
-    selected: Mapping[Recipe, tuple[Recipe, ...]]
     _grounds: dict[str, Problem] = field(default_factory=dict)
 
     @cached_property
@@ -99,7 +97,6 @@ def opened(path: Path) -> Opened:
         domains=tuple(study.domains),
         measured=study.design(),
         last=same[-1] if same else None,
-        selected={proposal.recipe: proposal.selected for proposal in study.proposals()},
     )
 
 

@@ -112,7 +112,6 @@ def what_if(study: Folder, recipe: RecipeLike | None = None, against: RecipeLike
         _beside(study, chosen, against, surfaces.domains),
         against=_name(against),
         goal=study.goal(surfaces),
-        selected=_selected(study, chosen),
     )
 
 
@@ -136,7 +135,6 @@ def compare(study: Folder, recipe: RecipeLike, other: RecipeLike = "proportional
         study.domains_or_unlimited,
         names=(_name(recipe), _name(other)),
         goal=study.goal(surfaces),
-        selected=_selected(study, first),
     )
 
 
@@ -156,11 +154,6 @@ def _beside(study: Folder, recipe: Recipe, name: RecipeLike, domains: Sequence[s
     known = [domain for domain in study.domains if domain.name in domains]
     end, phases = recipe.phases[-1].lr_end, {phase.name: phase.tokens for phase in recipe.phases}
     return named(name)(recipe.params, phases, known, 0.0 if end is None else end)
-
-
-def _selected(study: Folder, recipe: Recipe) -> tuple[Recipe, ...]:
-    """What corrects the gain of a proposed recipe; nothing for any other."""
-    return next((p.selected for p in reversed(study.proposals()) if p.recipe == recipe), ())
 
 
 def _name(recipe: RecipeLike) -> str:
