@@ -14,7 +14,7 @@ from mixlaw.analysis.audit.folds import folds
 from mixlaw.analysis.audit.held import Fold, Held, calibrate
 from mixlaw.analysis.audit.stacking import chosen, combined, stack
 from mixlaw.analysis.data.observed import Observed, observe
-from mixlaw.analysis.laws.base import Law
+from mixlaw.analysis.laws.base import Law, Procedure
 from mixlaw.analysis.laws.candidates import candidates
 from mixlaw.analysis.laws.exposure import Exposure
 from mixlaw.analysis.residual.learn import MANY
@@ -50,7 +50,8 @@ def fit(
         noise: standard deviation of one run per task, in the task's unit, where known.
         resamples: posterior draws; runs are resampled, not checkpoints.
         seed: of everything random; equal seeds give equal surfaces.
-        law: the only family to fit; by default laws are stacked by how well they predict held-out runs.
+        law: the only family to fit, a published one as its authors do, without priors and pooling; by default laws are
+            stacked by how well they predict held-out runs.
         audited: hold runs out to assess, stack and calibrate; otherwise only the exposure law is fitted, in a fraction
             of the time.
         links: score -> the loss on the same task that it is predicted through, in place of its own fit.
@@ -65,8 +66,10 @@ def fit(
     report = progress or (lambda share, words: None)
     parts = folds(observed.design, seed) if audited else []
     laws = (law,) if law else candidates(observed.design) if parts else (Exposure,)
+    procedure: Procedure | None = getattr(law, "procedure", None)
     members = [
-        fit_member(family, observed, 0, seed, _part(report, i, len(laws), 0.0, 0.3)) for i, family in enumerate(laws)
+        fit_member(family, observed, 0, seed, _part(report, i, len(laws), 0.0, 0.3), procedure=procedure)
+        for i, family in enumerate(laws)
     ]
     held = _hold_out(members, parts, seed, _part(report, 0, 1, 0.3, 0.8))
     weights = stack(observed, held)
@@ -105,7 +108,7 @@ def _hold_out(members: Sequence[Member], parts: Sequence[Fold], seed: int, repor
         report(i / len(parts) / len(members), f"audit of {member.law.__name__}: leave {fold.kind} out")
         observed = member.observed.select(fold.train)
         count = FOLD_DRAWS if len(observed.tasks) < MANY else FOLD_DRAWS_OF_MANY
-        refit = fit_member(member.law, observed, count, seed, lambda share, words: None, start=member)
+        refit = fit_member(member.law, observed, count, seed, lambda share, words: None, member, member.procedure)
         design = member.observed.design.select(fold.test)
         with torch.no_grad():
             mean, deviation = surfaces_of((refit,), observed).log_prediction(design)

@@ -11,6 +11,7 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.fitting.engine import solve
 from mixlaw.analysis.fitting.estimate import LawFit, problems
+from mixlaw.analysis.fitting.published import refit
 from mixlaw.progress import Progress
 
 
@@ -27,6 +28,10 @@ def run_weights(design: Design, count: int, generator: torch.Generator) -> Tenso
 def posterior(fit: LawFit, observed: Observed, count: int, generator: torch.Generator, progress: Progress) -> Tensor:
     """Posterior draws (S, T, n): runs reweighted, prior means redrawn, each fit started from the best one."""
     tasks, n = fit.theta.shape
+    if fit.procedure is not None:
+        _, shift = fit.prior.perturbed((count, tasks), generator)
+        weight, starts = run_weights(observed.design, count, generator), (fit.theta + shift).flatten(0, 1)
+        return refit(fit.form, observed, fit.procedure, weight, starts)[0].view(count, tasks, n)
     mean, shift = fit.prior.perturbed((count, tasks), generator)
     plain = problems(fit.form, observed, fit.prior, fit.sigma, fit.theta + shift)
     weight = run_weights(observed.design, count, generator).repeat_interleave(tasks, 0) * plain.weight

@@ -10,7 +10,8 @@ from torch import Tensor
 from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.fitting.engine import HUBER, Problems, Solution, solve
 from mixlaw.analysis.fitting.pooling import Prior, first, learn
-from mixlaw.analysis.laws.base import Form
+from mixlaw.analysis.fitting.published import flat, published_fit
+from mixlaw.analysis.laws.base import Form, Procedure
 
 #: Starts drawn from the prior, the first at its mean; the best is used for each task.
 STARTS = 6
@@ -33,6 +34,7 @@ class LawFit:
         sigma: standard deviation of the law's residuals, (T,).
         prior: what tasks share, as learned.
         converged: (T,).
+        procedure: that of the law's authors, where the law was fitted as they do.
     """
 
     form: Form
@@ -40,10 +42,23 @@ class LawFit:
     sigma: Tensor
     prior: Prior
     converged: Tensor
+    procedure: Procedure | None
 
 
-def estimate(form: Form, observed: Observed, generator: torch.Generator, start: LawFit | None = None) -> LawFit:
-    """Fit a form to all tasks; `start`, a fit to more or other rows of the same tasks, saves most of the search."""
+def estimate(
+    form: Form,
+    observed: Observed,
+    generator: torch.Generator,
+    start: LawFit | None = None,
+    procedure: Procedure | None = None,
+) -> LawFit:
+    """Fit a form to all tasks; `start`, a fit to more or other rows of the same tasks, saves most of the search.
+
+    With the `procedure` of the law's authors there are neither priors nor pooling.
+    """
+    if procedure is not None:
+        theta, converged = published_fit(form, observed, procedure, generator, None if start is None else start.theta)
+        return LawFit(form, theta, _middle(form, observed, theta), flat(form, theta), converged, procedure)
     prior = first(form)
     if start is None:
         sigma = torch.full((len(observed.tasks),), 2.5 * SPREAD, dtype=torch.float64)
@@ -57,7 +72,7 @@ def estimate(form: Form, observed: Observed, generator: torch.Generator, start: 
         sigma = _spread(form, observed, solution, sigma)
         prior = learn(form, prior, theta, solution.covariance)
     solution = solve(form, observed.design, problems(form, observed, prior, sigma, theta[None]))
-    return LawFit(form, solution.theta, sigma, prior, solution.converged)
+    return LawFit(form, solution.theta, sigma, prior, solution.converged, None)
 
 
 def _search(form: Form, observed: Observed, prior: Prior, sigma: Tensor, generator: torch.Generator) -> Tensor:
@@ -101,3 +116,12 @@ def _spread(form: Form, observed: Observed, solution: Solution, sigma: Tensor) -
     freedom = (observed.seen.sum(1) - used).clamp(min=1.0)
     scatter = clipped.sum(1) / 0.7102  # the mean square of a clipped standard normal
     return torch.sqrt((scatter + SPREAD_ROWS * SPREAD**2) / (freedom + SPREAD_ROWS)).clamp(min=1e-4)
+
+
+def _middle(form: Form, observed: Observed, theta: Tensor) -> Tensor:
+    """Residual spread of each task from the median size of its residuals, (T,)."""
+    size = (observed.target - form.log_loss(theta, observed.design)).abs()
+    count = observed.seen.sum(1)
+    freedom = (count - len(form.free)).clamp(min=1)
+    middle = torch.where(observed.seen, size, torch.nan).nanmedian(1).values * 1.4826  # of a normal distribution
+    return torch.sqrt((count * middle**2 + SPREAD_ROWS * SPREAD**2) / (freedom + SPREAD_ROWS)).clamp(min=1e-4)

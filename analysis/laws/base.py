@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
 from typing import Protocol
@@ -25,6 +25,23 @@ EXPONENT_PRIOR = (math.log(0.35), 0.3)
 TERM_PRIOR = (math.log(0.33), 0.8)
 #: Exponents and other shapes differ little between tasks: partial pooling expects this spread of their logarithms.
 SHAPE_BETWEEN = 0.15
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """How the authors of a law fit it: Huber loss on the logarithm of the loss, one task at a time, no prior.
+
+    Attributes:
+        delta: residual from which on the loss is linear.
+        of_loss: whether residuals are those of the loss itself, to first order, not of its logarithm.
+        tied: blocks that have the value of another: block -> the other.
+        after_repeats: blocks that are fitted to all runs after the others were fitted to the runs without repeats.
+    """
+
+    delta: float
+    of_loss: bool = False
+    tied: Mapping[str, str] = field(default_factory=dict)
+    after_repeats: tuple[str, ...] = ()
 
 
 class Law(Protocol):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, ClosedForm, Form, Parameter
+from mixlaw.analysis.laws.base import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, ClosedForm, Form, Parameter, Procedure
 from mixlaw.analysis.laws.identify import one_budget, one_size
 from mixlaw.analysis.laws.terms import softmax_parts
 
@@ -37,6 +38,9 @@ class Chinchilla:
     alpha: float
     b: float
     beta: float
+
+    #: Hoffmann et al. 2022, section 3.3, as Besiroglu et al. 2024 repeat it.
+    procedure: ClassVar[Procedure] = Procedure(delta=1e-3)
 
     def at(self, params: Tensor | float, tokens: Tensor | float) -> Tensor:
         """Loss at N parameters and D tokens, broadcast."""

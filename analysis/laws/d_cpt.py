@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, Form, Parameter, per_domain
+from mixlaw.analysis.laws.base import EXPONENT_PRIOR, SHAPE_BETWEEN, TERM_PRIOR, Form, Parameter, Procedure, per_domain
 from mixlaw.analysis.laws.chinchilla import scale_coefficients
 from mixlaw.analysis.laws.identify import one_budget, one_size
 from mixlaw.analysis.laws.terms import log_sum, row
@@ -43,6 +44,9 @@ class DCPT:
     eps: float
     weight: tuple[float, ...]
     domains: tuple[str, ...]
+
+    #: As Hoffmann et al. fit theirs.
+    procedure: ClassVar[Procedure] = Procedure(delta=1e-3)
 
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import SHAPE_BETWEEN, Form, Parameter
+from mixlaw.analysis.laws.base import SHAPE_BETWEEN, Form, Parameter, Procedure
 from mixlaw.analysis.laws.chinchilla import scale_blocks, scale_coefficients
 from mixlaw.analysis.laws.identify import NO_REPEATS, repeats
 from mixlaw.analysis.laws.terms import REPEATS_PRIOR, log_sum, saturate
@@ -46,6 +47,9 @@ class DataConstrained:
     beta: float
     repeats: float
     excess: float
+
+    #: Appendix A: the terms of scale with alpha = beta on runs without repeats, then both limits on all runs.
+    procedure: ClassVar[Procedure] = Procedure(delta=1e-3, tied={"beta": "alpha"}, after_repeats=("repeats", "excess"))
 
     def at(self, params: Tensor | float, tokens: Tensor | float, unique: Tensor | float) -> Tensor:
         """Loss at N parameters, D tokens and U unique tokens of one corpus, broadcast."""

@@ -71,7 +71,7 @@ def rate_notes(design: Design) -> tuple[str, ...]:
         which = "largest" if i == len(sizes) - 1 else "smallest" if i == 0 else "middle"
         notes.append(
             f"The {which} size ({float(design.params[sizes[i]].mean()):,.0f} parameters) was trained at "
-            f"{math.exp(typical[i] - usual):.2g} of the others' peak rate: what the rate does cannot be told apart "
+            f"{math.exp(typical[i] - usual):.2g} of the others' peak rate: what the rate does cannot be distinguished "
             "from what the size does; train one run of it at their rate."
         )
     within = torch.cat([rate[rows] - middle for rows, middle in zip(sizes, typical, strict=True)])

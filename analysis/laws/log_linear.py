@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import Form, Law, Parameter, per_domain
+from mixlaw.analysis.laws.base import Form, Law, Parameter, Procedure, per_domain
 from mixlaw.analysis.laws.terms import row
 
 
@@ -61,6 +62,9 @@ class DataMixing:
     k: float
     t: tuple[float, ...]
     domains: tuple[str, ...]
+
+    #: The authors' code: residuals of the loss itself.
+    procedure: ClassVar[Procedure] = Procedure(delta=0.01, of_loss=True)
 
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""

@@ -26,7 +26,7 @@ from mixlaw.analysis.surface.model import ResponseModel, Status
 from mixlaw.errors import InputError
 from mixlaw.files import replacing, write_json
 
-FORMAT = 5
+FORMAT = 6
 _NAMES, _TENSORS = "surfaces.json", "surfaces.safetensors"
 
 
@@ -83,7 +83,12 @@ def _words(surfaces: ResponseModel) -> dict[str, Any]:
         "domains": list(design.domains),
         "runs": list(design.runs),
         "members": [
-            {"law": m.law.__name__, "seed": m.seed, "parameters": [p.name for p in m.form.parameters]}
+            {
+                "law": m.law.__name__,
+                "seed": m.seed,
+                "published": m.procedure is not None,
+                "parameters": [p.name for p in m.form.parameters],
+            }
             for m in surfaces.members
         ],
         "links": {t: {"source": x.source, "unit": x.unit, "noise": x.noise} for t, x in surfaces.links.items()},
@@ -128,6 +133,7 @@ def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
                 kernel=kernel,
                 prior=prior,
                 seed=saved["seed"],
+                procedure=getattr(law, "procedure", None) if saved["published"] else None,
                 **part(f"member{i}"),
             )
         )

@@ -14,7 +14,7 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.fitting.draws import posterior
 from mixlaw.analysis.fitting.estimate import LawFit, estimate
-from mixlaw.analysis.laws.base import Law
+from mixlaw.analysis.laws.base import Law, Procedure
 from mixlaw.analysis.residual.learn import residual_kernel
 from mixlaw.analysis.residual.process import MASKED, WAVES, Kernel, Residual
 from mixlaw.progress import Progress
@@ -117,12 +117,21 @@ class _SampleWeights:
 
 
 def fit_member(
-    law: type[Law], observed: Observed, resamples: int, seed: int, progress: Progress, start: Member | None = None
+    law: type[Law],
+    observed: Observed,
+    resamples: int,
+    seed: int,
+    progress: Progress,
+    start: Member | None = None,
+    procedure: Procedure | None = None,
 ) -> Member:
-    """Fit a law to all tasks; `start`, a fit to more or other rows of the same tasks, saves most of the search."""
+    """Fit a law to all tasks; `start`, a fit to more or other rows of the same tasks, saves most of the search.
+
+    With a `procedure` it is fitted as its authors do.
+    """
     generator = torch.Generator().manual_seed(seed)
     progress(0.0, "first fits")
-    fit = estimate(law.form(observed.design), observed, generator, start)
+    fit = estimate(law.form(observed.design), observed, generator, start, procedure)
     progress(0.1, "residual process")
     kernel = residual_kernel(fit, observed, generator, start.kernel if start else None)
     none = fit.theta.new_zeros(0, *fit.theta.shape)
