@@ -228,9 +228,6 @@ def exposure_of_one(law: Chinchilla, bottleneck: float) -> Exposure:
         efficiency=(1.0,),
         retention=(1.0,),
         repeats=15.0,
-        undecayed=0.1,
-        bend=1.0,
-        constant_lr=0.1,
         onset=15.0,
         crowding=1e9,
         memory=0.7,
@@ -302,7 +299,7 @@ def test_what_a_design_never_varies_is_held_and_said_in_words() -> None:
     )
     form = Exposure.form(flat)
     held = {p.name for p in form.parameters if p.held}
-    assert {"alpha", "capacity", "repeats", "undecayed"} <= held
+    assert {"alpha", "capacity", "repeats"} <= held
     said = " ".join(form.notes)
     assert "Model size never varies" in said
     assert "token budget never varies" in said

@@ -21,7 +21,7 @@ ROUNDS, WARM_ROUNDS = 4, 2
 #: to this power.
 FRONTIER = 0.4
 #: Residual spread expected before any fit, as a share of the loss, and its weight in rows.
-SPREAD, SPREAD_ROWS = 0.02, 2.0
+SPREAD, SPREAD_ROWS = 0.02, 0.2
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ POOL = 1e9
 #: Coefficients that theta holds as plain logarithms.
 SHAPES = (
     *("alpha", "beta", "bottleneck", "elasticity", "contrast", "repeats"),
-    *("undecayed", "bend", "constant_lr", "onset", "crowding", "memory"),
+    *("onset", "crowding", "memory"),
 )
 
 
@@ -34,8 +34,7 @@ class Exposure:
         D_eff = D typical q**(contrast**log10(N / home))
         N_eff = N sum_j efficiency_j z_j / sum_j z_j
         short = ((a N_eff**-alpha)**s + (b D_eff**-beta)**s)**(1/s)       s = bottleneck
-        L     = (floor + short) x (1 + undecayed (1 - progress)**bend) x (1 + constant_lr lr_end)
-              x exp(sum_j overload_j rise(epochs_j / onset) rise(N / full_j))
+        L     = (floor + short) x exp(sum_j overload_j rise(epochs_j / onset) rise(N / full_j))
         epochs_j = sum_p t_pj / U_j                           forgetting does not undo overdone repeats
         full_j   = crowding (U_j / 1e9)**memory               size from which a model overfits U_j unique tokens
         rise(x)  = log(1 + x**2) / 2                          0 at 0, log x beyond 1
@@ -57,8 +56,6 @@ class Exposure:
         efficiency: of capacity on each domain, (K,), 1 = neutral.
         retention: of tokens seen in each phase, (P,); the last is 1.
         repeats: epochs beyond the first that make repeats worth 1 - 1/e of their limit.
-        undecayed, bend: excess loss before the schedule is done, as a share, and its exponent.
-        constant_lr: excess loss, as a share, of ending at the peak learning rate.
         onset: epochs from which repeats begin to harm.
         crowding: parameters from which 1e9 unique tokens begin to be overfitted.
         memory: exponent with which that size grows with the unique tokens.
@@ -80,9 +77,6 @@ class Exposure:
     efficiency: tuple[float, ...]
     retention: tuple[float, ...]
     repeats: float
-    undecayed: float
-    bend: float
-    constant_lr: float
     onset: float
     crowding: float
     memory: float
@@ -102,11 +96,10 @@ class Exposure:
         capacity, data = math.log(self.a) - self.alpha * n_eff.log(), math.log(self.b) - self.beta * log_d_eff
         short = torch.logaddexp(self.bottleneck * capacity, self.bottleneck * data) / self.bottleneck
         loss = self.floor + short.exp()
-        undone = (1 - design.progress).clamp(min=0)
         full = self.crowding * (design.unique / POOL) ** self.memory
         epochs = design.tokens.sum(1) / design.unique
         harm = (rise(epochs / self.onset) * rise(design.params[:, None] / full)) @ row(self.overload)
-        return loss * harm.exp() * (1 + self.undecayed * undone**self.bend) * (1 + self.constant_lr * design.final_lr)
+        return loss * harm.exp()
 
     @classmethod
     def form(cls, design: Design) -> Form:
@@ -167,7 +160,7 @@ class ExposureForm(ClosedForm):
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log loss, (B, R)."""
         terms = self._terms(theta, design)
-        return terms.value + self._schedule(theta, design)[0] + self._harm(theta, design)[0]
+        return terms.value + self._harm(theta, design)[0]
 
     def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
         """Log loss and its derivative by every block; the softmax weights of the prediction are most of it."""
@@ -187,7 +180,6 @@ class ExposureForm(ClosedForm):
             by_amount = terms.away.between(by_amount, terms.away.share)
             by_worth = terms.away.between(by_worth, 0.0)
         by_amount = by_aggregate[:, None] * by_amount  # d value / d log d_j
-        schedule, by_schedule = self._schedule(theta, design)
         harm, by_harm = self._harm(theta, design)
         single = {
             "floor": floor,
@@ -197,7 +189,6 @@ class ExposureForm(ClosedForm):
             "beta": data * (terms.data - self.block(theta, "data")),
             "elasticity": by_aggregate * (bent - log_worth / g),
             "bottleneck": data * (terms.gap / sharp) - short * (terms.short - terms.capacity),
-            **by_schedule,
         }
         if terms.by_repeats is not None:
             single["repeats"] = (by_amount * terms.by_repeats).sum(1)
@@ -214,7 +205,7 @@ class ExposureForm(ClosedForm):
         if "retention" in self.free_in:
             retention = self.block(theta, "retention")
             slopes["retention"] = by_retention(retention, design.tokens, terms.exposure, by_exposure)
-        return value + schedule + harm, slopes
+        return value + harm, slopes
 
     def law(self, theta: Tensor, log_scale: float) -> Exposure:
         """Exposure coefficients in natural units, worth normalised to sum 1."""
@@ -288,14 +279,3 @@ class ExposureForm(ClosedForm):
         by_memory = by_crowding * memory.exp() * log_pool
         shapes = {"onset": by_onset, "crowding": by_crowding, "memory": by_memory}
         return lost.sum(1), {name: -slope.sum(1, keepdim=True) for name, slope in shapes.items()} | {"overload": lost}
-
-    def _schedule(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
-        """Log of the two learning-rate factors, (B, R), and its derivative by their blocks."""
-        undecayed, bend, constant = (x.exp() for x in self.blocks(theta, "undecayed", "bend", "constant_lr"))
-        undone = (1 - design.progress).clamp(min=0)
-        log_undone = torch.where(undone > 0, undone, torch.ones_like(undone)).log()
-        excess = undecayed * torch.exp(bend * log_undone) * (undone > 0)
-        flat = constant * design.final_lr
-        slope = excess / (1 + excess)
-        slopes = {"undecayed": slope, "bend": slope * bend * log_undone, "constant_lr": flat / (1 + flat)}
-        return torch.log1p(excess) + torch.log1p(flat), slopes

@@ -25,8 +25,6 @@ from mixlaw.analysis.laws.terms import REPEATS_PRIOR, RETENTION_PRIOR
 ELASTICITY_PRIOR = (math.log(0.5), 0.5)
 WORTH_SPREAD, WORTH_BETWEEN = 1.5, 1.0
 EFFICIENCY_SPREAD, EFFICIENCY_BETWEEN = 0.3, 0.2
-UNDECAYED_PRIOR = (math.log(0.1), 1.0)
-BEND_PRIOR = (0.0, 0.4)
 #: Between the sum of Hoffmann et al. 2022 (1) and the sharp bend of Kaplan et al. 2020 (about 10).
 BOTTLENECK_PRIOR = (math.log(1.5), 0.5)
 #: Two sizes do not identify the bottleneck: near Hoffmann's sum.
@@ -49,7 +47,7 @@ def blocks(design: Design) -> dict[str, tuple[Parameter, ...]]:
     k, size = len(design.domains), one_size(design)
     # Where size and tokens rise together, mixtures still move the data term alone, and so separate the two terms.
     as_one = size or (locked(design) and not mixtures_vary(design))
-    once, finished = not repeats(design), bool((design.progress > 1 - 1e-9).all())
+    once = not repeats(design)
     overdone = _overdone(design)
     pools = _overdone_pools(design)
     two = design.sizes == 2
@@ -61,9 +59,6 @@ def blocks(design: Design) -> dict[str, tuple[Parameter, ...]]:
         "beta": (EXPONENT_PRIOR, False),
         "elasticity": (ELASTICITY_PRIOR if k > 1 else (0.0, 0.0), k == 1),
         "repeats": (REPEATS_PRIOR, once),
-        "undecayed": (UNDECAYED_PRIOR, finished),
-        "bend": (BEND_PRIOR, finished),
-        "constant_lr": (UNDECAYED_PRIOR, bool(design.final_lr.std(correction=0) < 1e-6)),
         "bottleneck": (BOTTLENECK_OF_TWO if two else BOTTLENECK_PRIOR, not sharp),
         "onset": (ONSET_PRIOR, not any(overdone)),
         "crowding": (CROWDING_PRIOR, (size and pools < 2) or pools < 1),

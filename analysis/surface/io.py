@@ -19,6 +19,7 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.fitting.pooling import Prior
 from mixlaw.analysis.laws import LAWS, Form
+from mixlaw.analysis.laws.schedule import scheduled
 from mixlaw.analysis.residual.process import Kernel
 from mixlaw.analysis.surface.link import FittedLink
 from mixlaw.analysis.surface.member import Member
@@ -100,7 +101,8 @@ def _words(surfaces: ResponseModel) -> dict[str, Any]:
 
 def _form(saved: dict[str, Any], design: Design) -> Form:
     """The shape of a saved member's law, if the law still has the parameters it was fitted with."""
-    form = LAWS[saved["law"]].form(design)
+    main = LAWS[saved["law"]].form(design)
+    form = main if saved["published"] else scheduled(main, design)
     if [p.name for p in form.parameters] != saved["parameters"]:
         raise InputError(f"the surfaces were fitted with other parameters of {saved['law']}; fit again")
     return form

@@ -15,6 +15,7 @@ from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.fitting.draws import posterior
 from mixlaw.analysis.fitting.estimate import LawFit, estimate
 from mixlaw.analysis.laws.base import Law, Procedure
+from mixlaw.analysis.laws.schedule import scheduled
 from mixlaw.analysis.residual.learn import residual_kernel
 from mixlaw.analysis.residual.process import MASKED, WAVES, Kernel, Residual
 from mixlaw.progress import Progress
@@ -131,7 +132,8 @@ def fit_member(
     """
     generator = torch.Generator().manual_seed(seed)
     progress(0.0, "first fits")
-    fit = estimate(law.form(observed.design), observed, generator, start, procedure)
+    form = law.form(observed.design) if procedure else scheduled(law.form(observed.design), observed.design)
+    fit = estimate(form, observed, generator, start, procedure)
     progress(0.1, "residual process")
     kernel = residual_kernel(fit, observed, generator, start.kernel if start else None)
     none = fit.theta.new_zeros(0, *fit.theta.shape)

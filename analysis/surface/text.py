@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from html import escape
 from typing import Any
 
 import numpy as np
 
 from mixlaw.analysis.audit.readiness import Verdict
-from mixlaw.analysis.laws.base import Law
 from mixlaw.analysis.surface.link import AccuracyLink, FittedLink
 from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.model import ResponseModel
@@ -46,11 +45,13 @@ def _error(values: list[float]) -> float:
     return float(high - low) / 2
 
 
-def _flat(law: Law) -> dict[str, float]:
+def _flat(law: Any) -> dict[str, float]:
     flat: dict[str, float] = {}
-    for field in fields(law):  # type: ignore[arg-type]
+    for field in fields(law):
         value = getattr(law, field.name)
-        if isinstance(value, float):
+        if is_dataclass(value) and not isinstance(value, type):  # the law, and the schedule term beside it
+            flat |= _flat(value)
+        elif isinstance(value, float):
             flat[field.name] = value
         elif isinstance(value, tuple) and value and isinstance(value[0], float):
             names = getattr(law, "phases" if field.name == "retention" else "domains")
