@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import polars as pl
 import torch
+from torch import Tensor
 
 from mixlaw.analysis.audit.audit import audit
 from mixlaw.analysis.audit.folds import folds
@@ -20,7 +22,9 @@ from mixlaw.analysis.laws.exposure import Exposure
 from mixlaw.analysis.residual.learn import MANY
 from mixlaw.analysis.surface.link import FEWEST, FittedLink, fit_links, measured_both, through
 from mixlaw.analysis.surface.member import Member, fit_member, with_draws
+from mixlaw.analysis.surface.regressors import fit_regressors
 from mixlaw.analysis.surface.surface import Surfaces, surfaces_of
+from mixlaw.errors import InputError
 from mixlaw.progress import Progress
 
 #: Posterior draws of a fold: enough for a standard deviation that is averaged over many rows.
@@ -36,6 +40,7 @@ def fit(
     resamples: int = 64,
     seed: int = 0,
     law: type[Law] | None = None,
+    beside: Mapping[str, type[Law] | Any] | None = None,
     audited: bool = True,
     links: Mapping[str, str] | None = None,
     chance: Mapping[str, float] | None = None,
@@ -52,6 +57,8 @@ def fit(
         seed: of everything random; equal seeds give equal surfaces.
         law: the only family to fit, a published one as its authors do, without priors and pooling; by default laws are
             stacked by how well they predict held-out runs.
+        beside: more laws and scikit-learn regressors by name, audited in the same folds and stacked where they predict
+            better; a regressor begins with `RecipeFeatures`, as make_pipeline(RecipeFeatures(), RidgeCV()) does.
         audited: hold runs out to assess, stack and calibrate; otherwise only the exposure law is fitted, in a fraction
             of the time.
         links: score -> the loss on the same task that it is predicted through, in place of its own fit.
@@ -65,22 +72,78 @@ def fit(
     linked = fit_links(observed, links or {}, chance or {}, resamples, seed)
     report = progress or (lambda share, words: None)
     parts = folds(observed.design, seed) if audited else []
-    laws = (law,) if law else candidates(observed.design) if parts else (Exposure,)
-    procedure: Procedure | None = getattr(law, "procedure", None)
-    members = [
-        fit_member(family, observed, 0, seed, _part(report, i, len(laws), 0.0, 0.3), procedure=procedure)
-        for i, family in enumerate(laws)
-    ]
+    ours = (law,) if law else candidates(observed.design) if parts else (Exposure,)
+    laws, others = _named(ours, beside or {}, bool(parts))
+    regressors = {name: fit_regressors(name, one, observed) for name, one in others.items()}
+    members = _fit_laws(laws, law, observed, seed, _part(report, 0, 1, 0.0, 0.3))
     held = _hold_out(members, parts, seed, _part(report, 0, 1, 0.3, 0.8))
+    for name, one in others.items():
+        held[name] = [fit_regressors(name, one, observed.select(f.train)).held(observed, f) for f in parts]
     weights = stack(observed, held)
     used = chosen(weights)
     weights = weights[:, used] / weights[:, used].sum(1, keepdim=True)
-    members = [with_draws(members[i], resamples, _part(report, j, len(used), 0.8, 1.0)) for j, i in enumerate(used)]
-    direct = combined([held[member.law.__name__] for member in members], weights)
+    direct = combined([held[list(held)[i]] for i in used], weights)
     final = [_linked(observed, fold, linked, chance or {}, seed) for fold in direct] if linked else direct
     calibration = calibrate(observed, final)
     result = audit(observed, final, calibration, held, dict.fromkeys(linked, direct)) if audited else None
-    return surfaces_of(tuple(members), observed, calibration, result, weights, linked, chance)
+    by_law, shares = _of_laws(weights, [i < len(members) for i in used])
+    kept = [i for i in used if i < len(members)] or [0]
+    final_members = [with_draws(members[i], resamples, _part(report, j, len(kept), 0.8, 1)) for j, i in enumerate(kept)]
+    fitted = tuple(final_members), observed, calibration, result, by_law, linked, chance
+    return surfaces_of(*fitted, tuple(regressors[list(held)[i]] for i in used if i >= len(members)), shares)
+
+
+def _named(
+    ours: Sequence[type[Law]], beside: Mapping[str, Any], audited: bool
+) -> tuple[dict[str, type[Law]], dict[str, Any]]:
+    """Laws and regressors by name.
+
+    Raises:
+        InputError: a name is taken, what it names can be neither, or nothing can tell what a regressor is worth.
+    """
+    laws, others = {family.__name__: family for family in ours}, {}
+    for name, one in beside.items():
+        if name in laws:
+            raise InputError(f"beside has {name!r}, which is fitted anyway; give it another name")
+        if isinstance(one, type) and hasattr(one, "form"):
+            laws[name] = one
+        elif not isinstance(one, type) and hasattr(one, "fit") and hasattr(one, "predict"):
+            others[name] = one
+        else:
+            raise InputError(f"beside[{name!r}] is {one!r}; give the class of a law, or a scikit-learn regressor")
+    if beside and not audited:
+        raise InputError(
+            f"nothing can be held out, so nothing says how well {', '.join(beside)} predicts: add runs, or fit with "
+            "audited=True"
+        )
+    return laws, others
+
+
+def _of_laws(weights: Tensor, law: Sequence[bool]) -> tuple[Tensor, Tensor | None]:
+    """Weights of the laws among themselves, (T, M), and shares of the regressors, if any, (T, E), from (T, M + E)."""
+    which = torch.tensor(law)
+    by_law = weights[:, which] if any(law) else weights.new_ones(len(weights), 1)
+    by_law = by_law + 1e-9  # a task may have no weight on any law
+    return by_law / by_law.sum(1, keepdim=True), None if all(law) else weights[:, ~which]
+
+
+def _fit_laws(
+    laws: Mapping[str, type[Law]], alone: type[Law] | None, observed: Observed, seed: int, report: Progress
+) -> list[Member]:
+    """Fit every law, without draws; the one that was named as its authors do."""
+    procedure: Procedure | None = getattr(alone, "procedure", None)
+    return [
+        fit_member(
+            family,
+            observed,
+            0,
+            seed,
+            _part(report, i, len(laws), 0.0, 1.0),
+            procedure=procedure if family is alone else None,
+            name=name,
+        )
+        for i, (name, family) in enumerate(laws.items())
+    ]
 
 
 def _linked(
@@ -103,14 +166,14 @@ def _part(report: Progress, number: int, count: int, first: float, last: float) 
 
 def _hold_out(members: Sequence[Member], parts: Sequence[Fold], seed: int, report: Progress) -> dict[str, list[Held]]:
     """Refit every law without the rows of every fold, from where the full fit ended, and predict them."""
-    held: dict[str, list[Held]] = {member.law.__name__: [] for member in members}
+    held: dict[str, list[Held]] = {member.name: [] for member in members}
     for i, (fold, member) in enumerate(product(parts, members)):
-        report(i / len(parts) / len(members), f"audit of {member.law.__name__}: leave {fold.kind} out")
+        report(i / len(parts) / len(members), f"audit of {member.name}: leave {fold.kind} out")
         observed = member.observed.select(fold.train)
         count = FOLD_DRAWS if len(observed.tasks) < MANY else FOLD_DRAWS_OF_MANY
         refit = fit_member(member.law, observed, count, seed, lambda share, words: None, member, member.procedure)
         design = member.observed.design.select(fold.test)
         with torch.no_grad():
             mean, deviation = surfaces_of((refit,), observed).log_prediction(design)
-            held[member.law.__name__].append(Held(fold, mean, refit.law_only(design), deviation))
+            held[member.name].append(Held(fold, mean, refit.law_only(design), deviation))
     return held

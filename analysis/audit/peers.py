@@ -7,35 +7,20 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import Tensor
 
-from mixlaw.analysis.data.coordinates import Features
 from mixlaw.analysis.data.design import Design, Floats
+from mixlaw.analysis.data.recipe_features import RecipeFeatures
 
 #: Fewer rows than this and boosted trees only memorise.
 TREES_NEED = 60
 TREES = "boosted trees"
-
-
-class Coordinates(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Log exposures, size and tokens of recipes in standard units of the measured ones, (R, F)."""
-
-    def fit(self, design: Design, values: Floats | None = None) -> Self:
-        """Learn centre and units."""
-        self.features_ = Features.of(design)
-        return self
-
-    def transform(self, design: Design) -> Floats:
-        """Coordinates of every recipe."""
-        coordinates: Floats = self.features_(design).numpy()
-        return coordinates
 
 
 class SingleScale(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -58,28 +43,25 @@ def peers(rows: int) -> dict[str, Any]:
 
     The mean suits a task that recipes do not move; ridge regression picks its penalty by leave-one-out.
     """
-    columns = FunctionTransformer(_columns)
-    ridge = RidgeCV(np.geomspace(1e-3, 1e3, 13)) if rows > 1 else Ridge()  # one row cannot be left out
+    alphas = np.geomspace(1e-3, 1e3, 13)
+    ridge = RidgeCV(alphas) if rows > 1 else Ridge()  # one row cannot be left out
     estimators: dict[str, Any] = {
-        "mean": make_pipeline(columns, DummyRegressor()),
-        "nearest run": make_pipeline(Coordinates(), KNeighborsRegressor(1)),
+        "mean": make_pipeline(RecipeFeatures("plain"), DummyRegressor()),
+        "nearest run": make_pipeline(RecipeFeatures(), KNeighborsRegressor(1)),
         "single scale": SingleScale(),
-        "linear": make_pipeline(columns, StandardScaler(), ridge),
+        "linear": make_pipeline(RecipeFeatures("plain"), ridge),
+        "linear in roots": make_pipeline(RecipeFeatures("root"), ridge),
+        "linear in logs": make_pipeline(RecipeFeatures("log"), ridge),
     }
     if rows >= TREES_NEED:
-        estimators[TREES] = make_pipeline(columns, HistGradientBoostingRegressor(early_stopping=False, random_state=0))
+        trees = HistGradientBoostingRegressor(early_stopping=False, random_state=0)
+        estimators[TREES] = make_pipeline(RecipeFeatures("plain"), trees)
     return estimators
 
 
 def _shares(design: Design) -> Floats:
     shares: Floats = design.shares.flatten(1).numpy()
     return shares
-
-
-def _columns(design: Design) -> Floats:
-    """Shares by phase, log size, log tokens and progress, (R, P K + 3)."""
-    size = torch.stack([design.params.log(), design.total.log(), design.progress], 1)
-    return np.concatenate([_shares(design), size.numpy()], 1)
 
 
 def uniform_choice(design: Design) -> Floats:

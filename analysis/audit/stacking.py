@@ -89,9 +89,15 @@ def combined(held: Sequence[Sequence[Held]], weights: Tensor) -> list[Held]:
 def _combined(parts: Sequence[Held], weights: Tensor) -> Held:
     names = ("mean", "law", "deviation")
     mean, law, deviation = (torch.stack([getattr(p, name) for p in parts], -1) for name in names)
+    middle, spread = blend(mean, deviation, weights)
+    return Held(parts[0].fold, middle, (law * weights).sum(-1), spread)
+
+
+def blend(mean: Tensor, deviation: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a mixture of M normals, (R, T) each from (R, T, M) and weights (T, M)."""
     middle = (mean * weights).sum(-1)
     variance = ((deviation**2 + (mean - middle[..., None]) ** 2) * weights).sum(-1)
-    return Held(parts[0].fold, middle, (law * weights).sum(-1), variance.sqrt())
+    return middle, variance.sqrt()
 
 
 def _score(observed: Observed, held: Held, factor: Tensor) -> Tensor:

@@ -15,6 +15,10 @@ from mixlaw.analysis.laws.data_constrained import DataConstrained as DataConstra
 from mixlaw.analysis.laws.exposure import Exposure as Exposure
 from mixlaw.analysis.laws.log_linear import DataMixing as DataMixing
 from mixlaw.analysis.laws.log_linear import LogLinear as LogLinear
+from mixlaw.analysis.laws.own import ParametricLaw as ParametricLaw
+from mixlaw.analysis.laws.own import by_domain as by_domain
+from mixlaw.analysis.laws.own import exponent as exponent
+from mixlaw.analysis.laws.own import loss_term as loss_term
 from mixlaw.analysis.laws.saturating import Saturating as Saturating
 from mixlaw.analysis.laws.shukor import Additive as Additive
 from mixlaw.analysis.laws.shukor import Joint as Joint

@@ -1,8 +1,9 @@
-"""Surfaces on disk: tensors as safetensors, names and words as JSON, each file whole or absent."""
+"""Surfaces on disk: tensors as safetensors, words as JSON, regressors pickled, each file whole or absent."""
 
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -18,17 +19,19 @@ from mixlaw.analysis.audit.result import Audit, audit_table
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.fitting.pooling import Prior
-from mixlaw.analysis.laws import LAWS, Form
+from mixlaw.analysis.laws.base import Form, Law
+from mixlaw.analysis.laws.named import importable, law_named, name_of
 from mixlaw.analysis.laws.schedule import scheduled
 from mixlaw.analysis.residual.process import Kernel
 from mixlaw.analysis.surface.link import FittedLink
 from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.model import ResponseModel, Status
+from mixlaw.analysis.surface.regressors import Regressors
 from mixlaw.errors import InputError
 from mixlaw.files import replacing, write_json
 
 FORMAT = 6
-_NAMES, _TENSORS = "surfaces.json", "surfaces.safetensors"
+_NAMES, _TENSORS, _PICKLED = "surfaces.json", "surfaces.safetensors", "regressors.pickle"
 
 
 def write(surfaces: ResponseModel, folder: Path) -> None:
@@ -42,7 +45,15 @@ def write(surfaces: ResponseModel, folder: Path) -> None:
         tensors |= _tensors(f"link{i}", link)
     for i, held in enumerate(surfaces.audit.held if surfaces.audit else ()):
         tensors |= _tensors(f"held{i}", held) | _tensors(f"fold{i}", held.fold)
+    for i, one in enumerate(surfaces.regressors):
+        tensors |= _tensors(f"regressor{i}", one)
+    if surfaces.shares is not None:
+        tensors |= {"shares": surfaces.shares}
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / _PICKLED).unlink(missing_ok=True)
+    if surfaces.regressors:
+        with replacing(folder / _PICKLED) as path:
+            path.write_bytes(pickle.dumps([one.estimators for one in surfaces.regressors]))
     with replacing(folder / _TENSORS) as path:
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path)
     words = _words(surfaces) | {"audit": None}
@@ -64,8 +75,8 @@ def read(folder: Path) -> dict[str, Any]:
         words: dict[str, Any] = json.loads((folder / _NAMES).read_text(encoding="utf-8"))
         if words.get("format") != FORMAT:
             raise InputError(f"surfaces in {folder} have format {words.get('format')}, this is {FORMAT}; fit again")
-        return _build(words, load_file(folder / _TENSORS))
-    except (json.JSONDecodeError, SafetensorError, KeyError, OSError, RuntimeError) as error:
+        return _build(words, load_file(folder / _TENSORS), folder)
+    except (json.JSONDecodeError, SafetensorError, KeyError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise InputError(f"surfaces in {folder} are damaged ({error}); fit again") from error
 
 
@@ -85,13 +96,15 @@ def _words(surfaces: ResponseModel) -> dict[str, Any]:
         "runs": list(design.runs),
         "members": [
             {
-                "law": m.law.__name__,
+                "name": m.name,
+                "law": name_of(m.law),
                 "seed": m.seed,
                 "published": m.procedure is not None,
                 "parameters": [p.name for p in m.form.parameters],
             }
             for m in surfaces.members
         ],
+        "regressors": [one.name for one in surfaces.regressors],
         "links": {t: {"source": x.source, "unit": x.unit, "noise": x.noise} for t, x in surfaces.links.items()},
         "chance": dict(surfaces.chance),
         "status": {task: state.name for task, state in surfaces.status.items()},
@@ -99,9 +112,9 @@ def _words(surfaces: ResponseModel) -> dict[str, Any]:
     }
 
 
-def _form(saved: dict[str, Any], design: Design) -> Form:
+def _form(saved: dict[str, Any], law: type[Law], design: Design) -> Form:
     """The shape of a saved member's law, if the law still has the parameters it was fitted with."""
-    main = LAWS[saved["law"]].form(design)
+    main = law.form(design)
     form = main if saved["published"] else scheduled(main, design)
     if [p.name for p in form.parameters] != saved["parameters"]:
         raise InputError(f"the surfaces were fitted with other parameters of {saved['law']}; fit again")
@@ -116,7 +129,7 @@ def _audit(words: dict[str, Any], part: Callable[[str], dict[str, Any]]) -> Audi
     return Audit(audit_table(words["audit"]), held)
 
 
-def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _build(words: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> dict[str, Any]:
     def part(prefix: str) -> dict[str, Any]:
         return {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
 
@@ -126,11 +139,12 @@ def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
     members = []
     for i, saved in enumerate(words["members"]):
         kernel, prior = Kernel(**part(f"kernel{i}")), Prior(**part(f"prior{i}"))
-        law, form = LAWS[saved["law"]], _form(saved, design)
+        law = law_named(saved["law"], (folder.parent,))
         members.append(
             Member(
+                name=saved["name"],
                 law=law,
-                form=form,
+                form=_form(saved, law, design),
                 observed=observed,
                 kernel=kernel,
                 prior=prior,
@@ -152,4 +166,25 @@ def _build(words: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
             for i, (task, saved) in enumerate(words.get("links", {}).items())
         },
         "chance": words.get("chance", {}),
+        "regressors": _regressors(words, folder, part),
+        "shares": tensors.get("shares"),
     }
+
+
+def _regressors(words: dict[str, Any], folder: Path, part: Callable[[str], dict[str, Any]]) -> tuple[Regressors, ...]:
+    """The fitted estimators; a pickle runs code, so a folder of surfaces deserves the trust that a program does."""
+    if not words["regressors"]:
+        return ()
+    with importable((folder.parent,)):
+        try:
+            estimators = pickle.loads((folder / _PICKLED).read_bytes())
+        except (ImportError, AttributeError) as error:
+            names = ", ".join(words["regressors"])
+            raise InputError(
+                f"the regressors {names} of the surfaces in {folder} cannot be loaded ({error}): "
+                "install their package, or put their module into the working directory or the study's folder"
+            ) from error
+    return tuple(
+        Regressors(name, fitted, **part(f"regressor{i}"))
+        for i, (name, fitted) in enumerate(zip(words["regressors"], estimators, strict=True))
+    )

@@ -26,6 +26,7 @@ class Member(LawFit):
     """A fitted law with posterior draws and a residual process on top.
 
     Attributes:
+        name: of the member among others; of the family, where it has no other.
         law: the family.
         observed: the rows it was fitted to.
         draws: posterior draws, (S, T, n); the same index is the same sample over all tasks.
@@ -33,6 +34,7 @@ class Member(LawFit):
         seed: of the residual process' draws.
     """
 
+    name: str
     law: type[Law]
     observed: Observed
     draws: Tensor
@@ -125,10 +127,11 @@ def fit_member(
     progress: Progress,
     start: Member | None = None,
     procedure: Procedure | None = None,
+    name: str = "",
 ) -> Member:
     """Fit a law to all tasks; `start`, a fit to more or other rows of the same tasks, saves most of the search.
 
-    With a `procedure` it is fitted as its authors do.
+    With a `procedure` it is fitted as its authors do; `name` is its own among several, by default that of the law.
     """
     generator = torch.Generator().manual_seed(seed)
     progress(0.0, "first fits")
@@ -138,7 +141,8 @@ def fit_member(
     kernel = residual_kernel(fit, observed, generator, start.kernel if start else None)
     none = fit.theta.new_zeros(0, *fit.theta.shape)
     parts = {field.name: getattr(fit, field.name) for field in fields(fit)}
-    member = Member(**parts, law=law, observed=observed, draws=none, kernel=kernel, seed=seed)
+    named = name or law.__name__
+    member = Member(**parts, name=named, law=law, observed=observed, draws=none, kernel=kernel, seed=seed)
     return with_draws(member, resamples, lambda share, words: progress(0.2 + 0.8 * share, words))
 
 

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from mixlaw.analysis.audit.readiness import Readiness, readiness
 from mixlaw.analysis.audit.result import Audit
+from mixlaw.analysis.audit.stacking import blend
 from mixlaw.analysis.data.design import Design, Floats
 from mixlaw.analysis.data.observed import Z90, Observed, from_log_loss
 from mixlaw.analysis.surface.link import FittedLink, binomial, followed, through
 from mixlaw.analysis.surface.member import Member
+from mixlaw.analysis.surface.regressors import Regressors
 
 
 class Status(Enum):
@@ -56,13 +58,16 @@ class ResponseModel:
     Attributes:
         observed: the measured rows.
         members: fitted laws with their residual processes.
-        weights: of the members in each task, summing to 1, (T, M).
+        weights: of the members among themselves in each task, summing to 1, (T, M).
         calibration: factor on interval widths, learned on held-out folds, (T,).
         status: outcome per task.
         notes: per task, sentences on what is not identified.
         audit: how held-out runs were predicted; None if not audited.
         links: scores that are predicted through the loss on the same task, in place of their own fit.
         chance: score of guessing, where it is known.
+        regressors: estimators of scikit-learn beside the laws. They have part in `predict`, intervals and audit; not in
+            `mean` and `draws`, which need derivatives and posterior samples.
+        shares: of each regressor in the prediction of each task, the laws having the rest, (T, E).
     """
 
     observed: Observed
@@ -74,6 +79,8 @@ class ResponseModel:
     audit: Audit | None = None
     links: Mapping[str, FittedLink] = field(default_factory=dict)
     chance: Mapping[str, float] = field(default_factory=dict)
+    regressors: tuple[Regressors, ...] = ()
+    shares: Tensor | None = None
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -157,6 +164,12 @@ class ResponseModel:
         design = self._aligned(design)
         mean = self._direct(design)
         deviation = self._deviation(design, mean)
+        if self.regressors and self.shares is not None:
+            predictions = [(mean, deviation), *(one.predict(design) for one in self.regressors)]
+            means, deviations = (torch.stack(part, -1) for part in zip(*predictions, strict=True))
+            mean, deviation = blend(
+                means, deviations, torch.cat([1 - self.shares.sum(1, keepdim=True), self.shares], 1)
+            )
         return through(self.links, self.observed, mean, deviation) if self.links else (mean, deviation)
 
     def _aligned(self, design: Design) -> Design:

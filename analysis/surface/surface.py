@@ -15,6 +15,7 @@ from mixlaw.analysis.surface.io import read, write
 from mixlaw.analysis.surface.link import FittedLink
 from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.model import ResponseModel, Status
+from mixlaw.analysis.surface.regressors import Regressors
 from mixlaw.analysis.surface.text import as_html, as_json, as_text
 from mixlaw.printable import Printable
 
@@ -23,7 +24,7 @@ class Surfaces(ResponseModel, Printable):
     """All tasks of a study, fitted; the fields are those of `ResponseModel`."""
 
     def save(self, folder: str | Path) -> None:
-        """Write `surfaces.json` and `surfaces.safetensors` into `folder`, atomically."""
+        """Write `surfaces.json`, `surfaces.safetensors` and regressors, if any, into `folder`, each atomically."""
         write(self, Path(folder))
 
     @classmethod
@@ -31,7 +32,8 @@ class Surfaces(ResponseModel, Printable):
         """Read what `save` wrote.
 
         Raises:
-            InputError: there is nothing, or it is of another version or damaged.
+            InputError: there is nothing, it is of another version or damaged, or a law or a regressor of another module
+                cannot be imported.
         """
         return cls(**read(Path(folder)))
 
@@ -54,6 +56,8 @@ def surfaces_of(
     weights: Tensor | None = None,
     links: Mapping[str, FittedLink] | None = None,
     chance: Mapping[str, float] | None = None,
+    regressors: tuple[Regressors, ...] = (),
+    shares: Tensor | None = None,
 ) -> Surfaces:
     """Surfaces from fitted members, with status and notes in words."""
     tasks = observed.tasks
@@ -61,10 +65,13 @@ def surfaces_of(
         weights = torch.full((len(tasks), len(members)), 1 / len(members), dtype=torch.float64)
     if calibration is None:
         calibration = torch.ones(len(tasks), dtype=torch.float64)
-    lead = members[0]
-    notes = {t: lead.form.notes + _weak(lead, i) + _missing(observed, t, i) for i, t in enumerate(tasks)}
-    status = {t: _status(lead, i, notes[t], audit) for i, t in enumerate(tasks)}
-    return Surfaces(observed, members, weights, calibration, status, notes, audit, links or {}, chance or {})
+    lead = [members[i] for i in weights.argmax(1).tolist()]
+    notes = {t: lead[i].form.notes + _weak(lead[i], i) + _missing(observed, t, i) for i, t in enumerate(tasks)}
+    status = {t: _status(lead[i], i, notes[t], audit) for i, t in enumerate(tasks)}
+    named: Mapping[str, FittedLink] = links or {}
+    return Surfaces(
+        observed, members, weights, calibration, status, notes, audit, named, chance or {}, regressors, shares
+    )
 
 
 def _status(member: Member, task: int, notes: tuple[str, ...], audit: Audit | None) -> Status:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from html import escape
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from mixlaw.analysis.audit.readiness import Verdict
 from mixlaw.analysis.surface.link import AccuracyLink, FittedLink
@@ -53,23 +55,36 @@ def _flat(law: Any) -> dict[str, float]:
             flat |= _flat(value)
         elif isinstance(value, float):
             flat[field.name] = value
-        elif isinstance(value, tuple) and value and isinstance(value[0], float):
-            names = getattr(law, "phases" if field.name == "retention" else "domains")
-            flat |= {f"{field.name} {n}": v for n, v in zip(names, value, strict=True)}
+        elif isinstance(value, Tensor) or (isinstance(value, tuple) and value and isinstance(value[0], float)):
+            numbers = value.tolist() if isinstance(value, Tensor) else value
+            names = getattr(law, "phases" if field.name == "retention" else "domains", ())
+            names = names if len(names) == len(numbers) else range(len(numbers))
+            flat |= {f"{field.name} {n}": v for n, v in zip(names, numbers, strict=True)}
     return flat
 
 
+def _leading(surfaces: ResponseModel, task: int) -> Member:
+    """The law that has the most weight in a task."""
+    return surfaces.members[int(surfaces.weights[task].argmax())]
+
+
+def _parts(surfaces: ResponseModel, task: int) -> dict[str, float]:
+    """Share of every law and regressor in the prediction of a task."""
+    others = (
+        {}
+        if surfaces.shares is None
+        else dict(zip((one.name for one in surfaces.regressors), surfaces.shares[task].tolist(), strict=True))
+    )
+    rest = 1 - sum(others.values())
+    return {m.name: rest * float(w) for m, w in zip(surfaces.members, surfaces.weights[task], strict=True)} | others
+
+
 def _rows(surfaces: ResponseModel, task: int) -> list[tuple[str, str]]:
-    name, member = surfaces.tasks[task], surfaces.members[0]
+    name, member = surfaces.tasks[task], _leading(surfaces, task)
     unit, link = surfaces.observed.units[task], surfaces.links.get(name)
     head = [
         ("status", surfaces.status[name].value),
-        (
-            "law",
-            ", ".join(
-                f"{m.law.__name__} {w:.0%}" for m, w in zip(surfaces.members, surfaces.weights[task], strict=True)
-            ),
-        ),
+        ("law", ", ".join(f"{part} {share:.0%}" for part, share in _parts(surfaces, task).items())),
         ("signal", surfaces.readiness[name].words),
         *([("predicted", f"through {link.source}: {_curve(link.link)}")] if link else []),
         ("spread", f"{float(member.sigma[task]):.2%} of the loss around the law"),
@@ -103,7 +118,9 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _shared_notes(surfaces: ResponseModel) -> list[str]:
-    return list(surfaces.members[0].form.notes)
+    """Notes on the design that the leading laws of all tasks share."""
+    first, *others = [_leading(surfaces, task).form.notes for task in range(len(surfaces.tasks))]
+    return [note for note in first if all(note in notes for notes in others)]
 
 
 def as_text(surfaces: ResponseModel) -> str:
@@ -115,7 +132,7 @@ def as_text(surfaces: ResponseModel) -> str:
     cells = [names, *([row.get(name, "") for name in names] for row in rows)]
     lines += [*_ready(surfaces), *_links(surfaces)]
     lines += ["", text_table(cells, numeric=True)]
-    lines.append("spread = SD of the residuals; worth = relative value of a token, top two domains")
+    lines.append(_legend(names, surfaces))
     return "\n".join([*lines, *(["", str(surfaces.audit)] if surfaces.audit is not None else [])])
 
 
@@ -161,45 +178,68 @@ def _links(surfaces: ResponseModel) -> list[str]:
 
 def _laws(surfaces: ResponseModel) -> str:
     """The laws, the one that counts most first, with their weights over tasks."""
-    if len(surfaces.members) == 1:
-        return f"law: {surfaces.members[0].law.__name__}"
-    middle, low, high = surfaces.weights.mean(0), surfaces.weights.amin(0), surfaces.weights.amax(0)
+    by_task = [_parts(surfaces, task) for task in range(len(surfaces.tasks))]
+    if len(by_task[0]) == 1:
+        return f"law: {surfaces.members[0].name}"
+    weights = {name: [parts[name] for parts in by_task] for name in by_task[0]}
+    middle = {name: sum(values) / len(values) for name, values in weights.items()}
     shares = [
-        f"{surfaces.members[i].law.__name__} {middle[i]:.0%} ({low[i]:.0%} to {high[i]:.0%})"
-        for i in middle.argsort(descending=True).tolist()
+        f"{name} {middle[name]:.0%} ({min(weights[name]):.0%} to {max(weights[name]):.0%})"
+        for name in sorted(middle, key=lambda name: -middle[name])
     ]
     return f"laws by weight on held-out runs (range over tasks): {', '.join(shares)}"
 
 
 def _task_row(surfaces: ResponseModel, task: int) -> dict[str, str]:
-    """One line of the table: spread, noise, exponents and retentions of the law, the two domains of highest worth."""
-    member, unit = surfaces.members[0], surfaces.observed.units[task]
+    """One line of the table: spread, noise, scalars and retentions of the law, the two domains that count most."""
+    member, unit = _leading(surfaces, task), surfaces.observed.units[task]
     values = coefficients(member, task)
-    worth = sorted((n for n in values if n.startswith("worth ")), key=lambda n: -values[n].value)[:2]
-    shown = [n for n in values if n in ("floor", "alpha", "beta") or n.startswith("retention ")]
+    law = [one.name for one in fields(member.law)]  # type: ignore[arg-type]
+    long = "retention" in law  # our laws of phases have a dozen coefficients more: --json has them
+    vectors = [name for name in law if name != "retention" and any(n.startswith(f"{name} ") for n in values)]
+    scalars = ("floor", "alpha", "beta") if long else law
+    shown = [n for n in values if (n in scalars or n.startswith("retention ")) and values[n].error > 0]
+    vectors = [name for name in vectors if not long or name == "worth"]
     return {
         "task": surfaces.tasks[task],
+        **({"law": member.name} if len(surfaces.members) > 1 else {}),
         "noise of a run": f"{float(surfaces.noise[task]):.2g} {unit}",
         "spread": f"{float(member.sigma[task]):.1%}",
-        **{name: str(values[name]) for name in shown if values[name].error > 0},
-        "worth": ", ".join(f"{name.removeprefix('worth ')} {values[name].value:.2f}" for name in worth),
+        **{name: str(values[name]) for name in shown},
+        **{name: _top(values, name) for name in vectors},
     }
+
+
+def _legend(columns: Sequence[str], surfaces: ResponseModel) -> str:
+    """What columns mean that do not say it themselves."""
+    numbers = {name for i in range(len(surfaces.tasks)) for name in coefficients(_leading(surfaces, i), i, 2)}
+    vectors = [name for name in columns if any(number.startswith(f"{name} ") for number in numbers)]
+    meaning = {"worth": "relative value of a token, top two domains"}
+    lines = [f"{name} = {meaning.get(name, 'top two domains')}" for name in vectors]
+    return "; ".join(["spread = SD of the residuals", *lines])
+
+
+def _top(values: Mapping[str, Estimate], name: str) -> str:
+    """The two domains with the largest entries of a vector of coefficients."""
+    entries = {n.removeprefix(f"{name} "): e.value for n, e in values.items() if n.startswith(f"{name} ")}
+    return ", ".join(f"{d} {entries[d]:.2f}" for d in sorted(entries, key=lambda d: -entries[d])[:2])
 
 
 def as_json(surfaces: ResponseModel) -> dict[str, Any]:
     """Plain data: status, notes, noise and every coefficient with its standard error, by task; the audit's rows."""
     tasks = {}
     for i, name in enumerate(surfaces.tasks):
-        values = coefficients(surfaces.members[0], i)
+        member = _leading(surfaces, i)
+        values = coefficients(member, i)
         tasks[name] = {
             "unit": surfaces.units[name],
-            "laws": {m.law.__name__: float(w) for m, w in zip(surfaces.members, surfaces.weights[i], strict=True)},
+            "laws": _parts(surfaces, i),
             "status": surfaces.status[name].value,
             "readiness": surfaces.readiness[name].as_json(),
             "link": _link_json(surfaces.links[name]) if name in surfaces.links else None,
             "notes": list(surfaces.notes[name]),
             "noise": float(surfaces.noise[i]),
-            "spread": float(surfaces.members[0].sigma[i]),
+            "spread": float(member.sigma[i]),
             "coefficients": {key: [estimate.value, estimate.error] for key, estimate in values.items()},
         }
     audit = None if surfaces.audit is None else surfaces.audit.table.to_dicts()

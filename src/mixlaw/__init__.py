@@ -22,6 +22,7 @@ from mixlaw.recipe import Schedule as Schedule
 
 if TYPE_CHECKING:  # the lines below are also the table of what `__getattr__` imports
     from mixlaw.analysis.data.design import Design as Design
+    from mixlaw.analysis.data.recipe_features import RecipeFeatures as RecipeFeatures
     from mixlaw.analysis.fit import fit as fit
     from mixlaw.analysis.surface.surface import Surfaces as Surfaces
     from mixlaw.optimizer.answers.compare import compare as compare

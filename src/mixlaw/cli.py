@@ -170,7 +170,7 @@ def import_(
 @app.command()
 def fit(
     study: StudyPath,
-    law: Annotated[str | None, typer.Option(help="Fit this law alone, by name, and only print it.")] = None,
+    law: Annotated[str | None, typer.Option(help="Fit this law alone, by name or module:Class; only print it.")] = None,
     save: Annotated[bool, typer.Option("--save", help="With --law: replace the surfaces of the study.")] = False,
     as_json: Json = False,
 ) -> None:

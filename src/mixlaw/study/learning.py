@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mixlaw.errors import InputError, unknown
+from mixlaw.errors import InputError
 from mixlaw.folder import Folder
 from mixlaw.progress import Progress, progress_or_bar
 
@@ -13,13 +14,15 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mixlaw.adapters.tables import Table
+    from mixlaw.analysis.laws.base import Law
     from mixlaw.analysis.surface.surface import Surfaces
 
 
 def fit(
     study: Folder,
     *,
-    law: str | None = None,
+    law: str | type[Law] | None = None,
+    beside: Mapping[str, str | type[Law] | Any] | None = None,
     table: Table | None = None,
     save: bool | None = None,
     progress: Progress | None = None,
@@ -28,7 +31,10 @@ def fit(
 
     Args:
         study: the study.
-        law: name of one law to fit alone.
+        law: one law to fit alone: its name, or "module:Class" of one of your own, or the class; the module lies in the
+            working directory, in the study's folder or is installed. A published law is fitted as its authors do.
+        beside: more laws, named in the same way, and scikit-learn regressors: audited in the same folds, stacked where
+            they predict held-out runs better.
         table: rows to fit in place of all records, as `import_runs` takes them.
         save: whether the study's surfaces are replaced; None: unless a law or a table is given.
         progress: called with the share done and the current step.
@@ -44,16 +50,20 @@ def fit(
             f"study {study.path} has no records; train with `mixlaw run` or bring runs with `mixlaw import`"
         )
     from mixlaw.analysis.fit import fit  # seconds of imports: errors in the study are reported before
-    from mixlaw.analysis.laws import LAWS
+    from mixlaw.analysis.laws.named import law_named
 
-    if law is not None and law not in LAWS:
-        raise unknown("law", law, LAWS)
+    def of(one: Any) -> Any:
+        return law_named(one, (study.path,)) if isinstance(one, str) else one
+
+    named = None if law is None else of(law)
+    others = {name: of(one) for name, one in (beside or {}).items()}
     with progress_or_bar("fit", progress) as report:
         surfaces = fit(
             rows,
             units=study.units,
             unique=study.unique,
-            law=None if law is None else LAWS[law],
+            law=named,
+            beside=others,
             links=study.settings.links(),
             chance=study.chance,
             progress=report,
