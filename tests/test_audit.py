@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from mixlaw.analysis.audit.audit import audit
 from mixlaw.analysis.audit.folds import folds
 from mixlaw.analysis.audit.held import Fold, Held, calibrate
 from mixlaw.analysis.audit.peers import TREES, TREES_NEED, peers
+from mixlaw.analysis.audit.result import Audit, audit_table
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Observed, observe
 from mixlaw.analysis.laws import Exposure
@@ -118,6 +120,26 @@ def test_the_audit_prints_coverage_regret_and_rank_of_what_was_predicted() -> No
         else:
             assert row["spearman"] == pytest.approx(-1)
             assert row["regret"] == pytest.approx(wanted.max() - wanted.min())
+
+
+def test_a_method_of_fewer_tasks_is_compared_on_these_alone() -> None:
+    figures = {"rows": 9, "spearman": 0.5, "regret": 0.0, "coverage": None, "width": None}
+    errors = {("surfaces", "a"): 0.01, ("surfaces", "b"): 0.03, ("surfaces", "c"): 0.05, (TREES, "a"): 0.02}
+    rows = [figures | {"fold": "mixtures", "task": t, "method": m, "error": e} for (m, t), e in errors.items()]
+    text = str(Audit(audit_table(rows)))
+    assert re.search(r"surfaces +3\.00%", text)
+    assert re.search(r"surfaces \(1 of 3 tasks\) +1\.00%", text)
+    assert re.search(r"boosted trees \(1 of 3 tasks\) +2\.00%", text)
+
+
+def test_the_mean_of_each_fold_has_no_rank() -> None:
+    data = observed(60, 1)
+    test = [torch.arange(i, 60, 3) for i in range(3)]
+    made = [predicted(data, rows, data.target.T, torch.full((60, 1), 0.01, dtype=torch.float64)) for rows in test]
+    table = audit(data, made, torch.ones(1, dtype=torch.float64)).table
+    found = dict(zip(table["method"], table["spearman"], strict=True))
+    assert found["mean"] is None
+    assert found["surfaces"] == pytest.approx(1)
 
 
 def test_peers_predict_what_their_names_say() -> None:

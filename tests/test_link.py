@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mixlaw import import_runs
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.data.observed import Observed, observe
+from mixlaw.analysis.data.observed import Observed, from_log_loss, observe, to_log_loss
 from mixlaw.analysis.fit import fit
 from mixlaw.analysis.laws import HOFFMANN_2022, Chinchilla
 from mixlaw.analysis.surface.link import AccuracyLink, LinkCurve, fit_links
@@ -234,6 +234,17 @@ def test_a_study_names_the_link_of_a_task(tmp_path: Path) -> None:
     assert found.links["score"].link.chance == pytest.approx(0.25, abs=1e-5)
     assert study.surfaces().chance == {"score": 0.25}
     assert found.readiness["score"].words in str(found)
+
+
+def test_the_noise_of_a_linked_score_has_that_of_its_loss(linked: Surfaces) -> None:
+    link, draw = linked.links["score"], torch.Generator().manual_seed(0)
+    t, s = linked.tasks.index("score"), linked.tasks.index("loss")
+    normal = torch.randn(40_000, 2, generator=draw, dtype=torch.float64)
+    loss = linked.observed.centre[s] + linked.log_noise[s] * normal[:, 0]
+    through = from_log_loss(link.follow(loss, link.best), "accuracy")
+    questions = link.noise * torch.sqrt(through * (1 - through)) * normal[:, 1]
+    measured = to_log_loss(through + questions, "accuracy")
+    assert float(linked.log_noise[t]) == pytest.approx(float(measured.std()), rel=0.1)
 
 
 def test_links_are_kept_on_disk(linked: Surfaces, tmp_path: Path) -> None:

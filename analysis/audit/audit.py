@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from mixlaw.analysis.audit.held import Held
-from mixlaw.analysis.audit.peers import CHOICES, TREES, peers
+from mixlaw.analysis.audit.peers import CHOICES, MEAN, TREES, peers
 from mixlaw.analysis.audit.result import DIRECT, LAW, NUMBERS, OURS, Audit, audit_table
 from mixlaw.analysis.data.design import Floats
 from mixlaw.analysis.data.observed import Z90, Observed
@@ -64,6 +64,9 @@ def _assess(observed: Observed, parts: Mapping[str, Sequence[Held]], t: int, fac
     predicted |= _peers(observed, ours, seen, t)
     figures = [{"method": name} | _figures(truth, values) for name, values in predicted.items()]
     figures[0] |= inside
+    for row in figures:
+        if row["method"] == MEAN:  # it ranks nothing: only folds differ in it
+            row["spearman"] = None
     return figures + _fixed_mixtures(observed, rows, truth)
 
 

@@ -20,7 +20,7 @@ from mixlaw.analysis.data.recipe_features import RecipeFeatures
 
 #: Fewer rows than this and boosted trees only memorise.
 TREES_NEED = 60
-TREES = "boosted trees"
+MEAN, TREES = "mean", "boosted trees"
 
 
 class SingleScale(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -46,7 +46,7 @@ def peers(rows: int) -> dict[str, Any]:
     alphas = np.geomspace(1e-3, 1e3, 13)
     ridge = RidgeCV(alphas) if rows > 1 else Ridge()  # one row cannot be left out
     estimators: dict[str, Any] = {
-        "mean": make_pipeline(RecipeFeatures("plain"), DummyRegressor()),
+        MEAN: make_pipeline(RecipeFeatures("plain"), DummyRegressor()),
         "nearest run": make_pipeline(RecipeFeatures(), KNeighborsRegressor(1)),
         "single scale": SingleScale(),
         "linear": make_pipeline(RecipeFeatures("plain"), ridge),

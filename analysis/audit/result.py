@@ -57,10 +57,24 @@ class Audit(Printable):
             rows = int(part["rows"].max())  # type: ignore[arg-type]
             lines.append(f"  leave {kind} out ({rows} rows)")
             compared = part.filter(pl.col("method") != DIRECT)  # it has rows of linked tasks alone
-            middle = compared.group_by("method", maintain_order=True).agg(pl.col(*NUMBERS).median())
-            cells = [[row["method"], *_cells(row)] for row in middle.iter_rows(named=True)]
+            tasks = {method: tuple(rows["task"]) for (method,), rows in compared.group_by("method")}
+            fewer = {some for some in tasks.values() if set(some) < set(tasks[OURS])}
+            cells = _medians(
+                compared.filter(~pl.col("method").is_in([m for m, some in tasks.items() if some in fewer]))
+            )
+            for some in sorted(fewer):  # medians over other tasks say nothing beside the ones above
+                same = [OURS, *(method for method in tasks if tasks[method] == some)]
+                shown = compared.filter(pl.col("task").is_in(some), pl.col("method").is_in(same))
+                number = f"{len(some)} of {len(tasks[OURS])} tasks"
+                cells += [[f"{method} ({number})", *numbers] for method, *numbers in _medians(shown)]
             lines += [f"    {line}" for line in text_table([["", *NUMBERS], *cells], numeric=True).splitlines()]
         return "\n".join(lines)
+
+
+def _medians(rows: pl.DataFrame) -> list[list[str]]:
+    """A line per method: its name and medians over its tasks."""
+    middle = rows.group_by("method", maintain_order=True).agg(pl.col(*NUMBERS).median())
+    return [[row["method"], *_cells(row)] for row in middle.iter_rows(named=True)]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -136,6 +136,11 @@ class FittedLink:
         accuracy = chance + (ceiling - chance) * torch.sigmoid(k * (middle - loss))
         return to_log_loss(accuracy, "accuracy")
 
+    def run_noise(self, log_loss: Tensor, source: Tensor, noise: Tensor) -> Tensor:
+        """Standard deviation of one run's log loss: its questions, and the noise of the source's loss, (...)."""
+        steps = self.follow(source + noise, self.best) - self.follow(source - noise, self.best)
+        return torch.hypot(self.noise * binomial(log_loss), steps / 2)
+
     def moments(self, log_loss: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of a new run's log loss where the source's is normal, (Q,) each."""
         levels = torch.linspace(0.5, len(self.draws) - 0.5, len(self.draws), dtype=torch.float64) / len(self.draws)

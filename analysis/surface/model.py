@@ -16,7 +16,7 @@ from mixlaw.analysis.audit.result import Audit
 from mixlaw.analysis.audit.stacking import blend
 from mixlaw.analysis.data.design import Design, Floats
 from mixlaw.analysis.data.observed import Z90, Observed, from_log_loss
-from mixlaw.analysis.surface.link import FittedLink, binomial, followed, through
+from mixlaw.analysis.surface.link import FittedLink, followed, through
 from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.regressors import Regressors
 
@@ -112,8 +112,8 @@ class ResponseModel:
         """Standard deviation of one run per task in log loss, (T,)."""
         noise = self._direct_noise.clone()
         for task, link in self.links.items():
-            t = self.tasks.index(task)
-            noise[t] = link.noise * binomial(self.observed.centre[t])
+            t, s = self.tasks.index(task), self.tasks.index(link.source)
+            noise[t] = link.run_noise(self.observed.centre[t], self.observed.centre[s], self._direct_noise[s])
         return noise
 
     def spread(self, design: Design) -> Tensor:
