@@ -20,6 +20,7 @@ from mixlaw.analysis.laws.base import Law, Procedure
 from mixlaw.analysis.laws.candidates import candidates
 from mixlaw.analysis.laws.exposure import Exposure
 from mixlaw.analysis.residual.learn import MANY
+from mixlaw.analysis.surface.discrepancy import expected_discrepancy, learn_discrepancy
 from mixlaw.analysis.surface.link import FEWEST, FittedLink, fit_links, measured_both, through
 from mixlaw.analysis.surface.member import Member, fit_member, with_draws
 from mixlaw.analysis.surface.regressors import fit_regressors
@@ -53,14 +54,12 @@ def fit(
         units: unit of every task.
         unique: unique tokens per domain; unlimited if not given.
         noise: standard deviation of one run per task, in the task's unit, where known.
-        resamples: posterior draws; runs are resampled, not checkpoints.
-        seed: of everything random; equal seeds give equal surfaces.
+        resamples, seed: posterior draws, and the seed of everything random.
         law: the only family to fit, a published one as its authors do, without priors and pooling; by default laws are
             stacked by how well they predict held-out runs.
         beside: more laws and scikit-learn regressors by name, audited in the same folds and stacked where they predict
             better; a regressor begins with `RecipeFeatures`, as make_pipeline(RecipeFeatures(), RidgeCV()) does.
-        audited: hold runs out to assess, stack and calibrate; otherwise only the exposure law is fitted, in a fraction
-            of the time.
+        audited: hold runs out to assess, stack and calibrate; otherwise only the exposure law is fitted, much faster.
         links: score -> the loss on the same task that it is predicted through, in place of its own fit.
         chance: score of guessing by task, where it is known.
         progress: called with the share done and a message.
@@ -70,7 +69,7 @@ def fit(
     """
     observed = observe(table, units, unique, noise)
     linked = fit_links(observed, links or {}, chance or {}, resamples, seed)
-    report = progress or (lambda share, words: None)
+    report = progress or (lambda *_: None)
     parts = folds(observed.design, seed) if audited else []
     ours = (law,) if law else candidates(observed.design) if parts else (Exposure,)
     laws, others = _named(ours, beside or {}, bool(parts))
@@ -86,11 +85,13 @@ def fit(
     final = [_linked(observed, fold, linked, chance or {}, seed) for fold in direct] if linked else direct
     calibration = calibrate(observed, final)
     result = audit(observed, final, calibration, held, dict.fromkeys(linked, direct)) if audited else None
+    between = learn_discrepancy(observed, direct, calibration)
     by_law, shares = _of_laws(weights, [i < len(members) for i in used])
-    kept = [i for i in used if i < len(members)] or [0]
-    final_members = [with_draws(members[i], resamples, _part(report, j, len(kept), 0.8, 1)) for j, i in enumerate(kept)]
+    kept = [members[i] for i in used if i < len(members)] or members[:1]
+    final_members = [with_draws(m, resamples, _part(report, j, len(kept), 0.8, 1)) for j, m in enumerate(kept)]
+    estimators = tuple(regressors[list(held)[i]] for i in used if i >= len(members))
     fitted = tuple(final_members), observed, calibration, result, by_law, linked, chance
-    return surfaces_of(*fitted, tuple(regressors[list(held)[i]] for i in used if i >= len(members)), shares)
+    return surfaces_of(*fitted, estimators, shares, between)
 
 
 def _named(
@@ -174,6 +175,7 @@ def _hold_out(members: Sequence[Member], parts: Sequence[Fold], seed: int, repor
         refit = fit_member(member.law, observed, count, seed, lambda share, words: None, member, member.procedure)
         design = member.observed.design.select(fold.test)
         with torch.no_grad():
-            mean, deviation = surfaces_of((refit,), observed).log_prediction(design)
+            expected = expected_discrepancy(observed)
+            mean, deviation = surfaces_of((refit,), observed, discrepancy=expected).log_prediction(design)
             held[member.name].append(Held(fold, mean, refit.law_only(design), deviation))
     return held

@@ -126,7 +126,10 @@ def test_additive_without_a_mixture_term_and_joint_with_equal_domains_are_chinch
     additive = Additive(
         c.floor, (1e300,) * 4, (0.5,) * 4, 0.0, 1.0, c.a, c.alpha, c.b, c.beta, (1.0,) * 3, 15.4, design.phases, four
     )
-    joint = Joint(c.floor, (c.a,) * 4, 1.0, c.alpha, (c.b,) * 4, 1.0, c.beta, four)
+    joint = Joint(
+        c.floor, (1e300,) * 4, (0.5,) * 4, (c.a,) * 4, 1.0, c.alpha, (c.b,) * 4, 1.0, c.beta, (1.0,) * 3, 15.4,
+        design.phases, four,
+    )  # fmt: skip
     assert torch.allclose(additive(design), c(design), rtol=1e-12)
     assert torch.allclose(joint(design), c(design), rtol=1e-12)
 
@@ -140,6 +143,32 @@ def test_with_one_phase_and_no_repeats_the_additive_law_is_equation_4_of_shukor(
     term = 1 / (1.5 * one**0.4 + 0.8 * two**0.9)
     expected = 0.7 + term + 90 / design.params**0.3 + 400 / design.total**0.28
     assert torch.allclose(law(design), expected, rtol=1e-12)
+
+
+def test_with_one_phase_and_no_repeats_the_joint_law_is_equation_5_of_shukor() -> None:
+    design = designs(phases=1, domains=2, unique=math.inf)
+    law = Joint(
+        0.7, (1.5, 0.8), (0.4, 0.9), (90.0, 40.0), 1.2, 0.3, (400.0, 700.0), 0.9, 0.28, (1.0,), 15.4,
+        design.phases, design.domains,
+    )  # fmt: skip
+    one, two = design.shares[:, 0].unbind(1)
+    term = 1 / (1.5 * one**0.4 + 0.8 * two**0.9)
+    capacity = (90 * one + 40 * two) ** 1.2 / design.params**0.3
+    data = (400 * one + 700 * two) ** 0.9 / design.total**0.28
+    assert torch.allclose(law(design), 0.7 + term + capacity + data, rtol=1e-12)
+
+
+@pytest.mark.parametrize("law", [Exposure, Additive, Joint, Saturating])
+def test_with_one_mixture_in_all_phases_their_names_and_lengths_change_nothing(law: type[Law]) -> None:
+    form = law.form(designs())
+    theta, mixture = thetas(form), torch.tensor([0.5, 0.3, 0.2, 0.0], dtype=torch.float64)
+    lengths = torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.1, 0.8], [0.0, 0.0, 1.0], [0.9, 0.1, 0.0]], dtype=torch.float64)
+    rows = designs().select([0] * len(lengths))
+    design = replace(rows, tokens=1e9 * lengths[:, :, None] * mixture, lr_end=torch.zeros_like(rows.lr_end))
+    loss = form.log_loss(theta, design)
+    assert torch.allclose(loss, loss[:, :1].expand_as(loss), rtol=1e-12)
+    plain = form.law(theta[0], 0.0)(design)
+    assert torch.allclose(plain, plain[0].expand_as(plain), rtol=1e-12)
 
 
 def test_what_mixtures_differ_by_at_ten_times_the_size_is_what_the_contrast_says() -> None:

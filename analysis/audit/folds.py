@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
-from mixlaw.analysis.audit.held import Fold
+from mixlaw.analysis.audit.held import LARGEST, Fold
 from mixlaw.analysis.data.design import Design, same_shares
 
 #: Folds of mixtures.
@@ -49,7 +49,7 @@ def _mixtures(design: Design, seed: int) -> list[Fold]:
 def _largest_size(design: Design) -> list[Fold]:
     if design.sizes < 2:
         return []
-    return [replace(_fold("largest size", design.at_largest), extrapolates=design.sizes > 2)]
+    return [replace(_fold(LARGEST, design.at_largest), extrapolates=design.sizes > 2)]
 
 
 def _phase_order(design: Design) -> list[Fold]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -24,46 +25,48 @@ class Features:
     Attributes:
         centre, unit: of each coordinate, (F,).
         low, high: measured range of the size coordinates, in standard units.
-        mixture, phase, size: coordinates of the whole mixture, of each later phase and its successors, of the size and
-            the schedule.
+        pools: numbers of the domains that any measured run repeats.
+        groups: coordinates with similar length scales: the whole mixture; what is seen from each phase between the
+            first and the last on; the mixture within each phase, where there are several; epochs beyond the first;
+            size and schedule.
     """
 
     centre: Tensor
     unit: Tensor
     low: Tensor
     high: Tensor
-    mixture: slice
-    phase: slice
-    size: slice
+    pools: Tensor
+    groups: tuple[slice, ...]
 
     @classmethod
     def of(cls, design: Design) -> Features:
         """Learn centre and scale from measured runs."""
-        raw = _raw(design)
-        k, phases = len(design.domains), len(design.phases)
-        late = k * (phases - 1)
+        pools = torch.nonzero((design.repeated > 0).any(0)).squeeze(1)
+        parts = _parts(design, pools)
+        ends = torch.tensor([0, *(part.shape[1] for part in parts)]).cumsum(0).tolist()
+        raw = torch.cat(parts, 1)
         unit = raw.std(0, correction=0).clamp(min=LEAST_UNIT)
-        size = slice(k + late, raw.shape[1])
-        measured = ((raw - raw.mean(0)) / unit)[:, size].detach()
-        ends = measured.amin(0), measured.amax(0)
-        return cls(raw.mean(0), unit, *ends, slice(0, k), slice(k, k + late), size)
-
-    @property
-    def groups(self) -> tuple[slice, ...]:
-        """Groups of coordinates with similar length scales."""
-        return tuple(s for s in (self.mixture, self.phase, self.size) if s.stop > s.start)
+        measured = ((raw - raw.mean(0)) / unit)[:, ends[-2] :].detach()
+        groups = tuple(slice(a, b) for a, b in pairwise(ends) if b > a)
+        return cls(raw.mean(0), unit, measured.amin(0), measured.amax(0), pools, groups)
 
     def __call__(self, design: Design) -> Tensor:
         """Coordinates of every recipe, (R, F); differentiable."""
-        plain = (_raw(design) - self.centre) / self.unit
-        size = plain[:, self.size]
+        plain = (torch.cat(_parts(design, self.pools), 1) - self.centre) / self.unit
+        first = self.groups[-1].start
+        size = plain[:, first:]
         outside = (size - self.high).clamp(min=0) - (self.low - size).clamp(min=0)
-        return torch.cat([plain[:, : self.size.start], size + (STRETCH - 1) * outside], 1)
+        return torch.cat([plain[:, :first], size + (STRETCH - 1) * outside], 1)
 
 
-def _raw(design: Design) -> Tensor:
-    # From each phase on, not phase by phase: a domain missing early matters little if a later phase has it.
-    later = design.shares.flip(1).cumsum(1).flip(1)
-    exposures = torch.log(later + SOFT).flatten(1)
+def _parts(design: Design, pools: Tensor) -> list[Tensor]:
+    """Raw coordinates by group, (R, n) each."""
+    shares = design.shares
+    # From each phase on: a domain missing early matters little if a later phase has it.
+    later = torch.log(shares.flip(1).cumsum(1).flip(1) + SOFT)
+    parts = [later[:, 0], later[:, 1:-1].flatten(1)]
+    if len(design.phases) > 1:
+        within = shares / shares.sum(2, keepdim=True).clamp(min=SOFT)
+        parts.append(torch.log(within + SOFT).flatten(1))
     size = torch.stack([design.params.log(), design.total.log(), design.progress, design.final_lr], 1)
-    return torch.cat([exposures, size], 1)
+    return [*parts, torch.log1p(design.repeated[:, pools]), size]

@@ -140,6 +140,11 @@ class Design:
         """Share of each domain in all tokens of the run, phases ignored, (R, K)."""
         return self.shares.sum(1)
 
+    @property
+    def repeated(self) -> Tensor:
+        """Epochs of each domain beyond the first, 0 where nothing repeats, (R, K)."""
+        return (self.tokens.sum(1) / self.unique - 1).clamp(min=0)
+
     @cached_property
     def size_index(self) -> Tensor:
         """Number of the model size of each row, ascending from 0, (R,)."""
@@ -167,7 +172,7 @@ class Design:
     def recipe_index(self) -> Tensor:
         """Number of the recipe of each row; rows that share it are repeats: only their seeds differ, (R,)."""
         single = torch.stack([self.params, self.progress, self.lr], 1)
-        parts = [single, self.tokens.flatten(1), self.lr_end, self.decay]
+        parts = [single, self.tokens.flatten(1), self.lr_end, self.decay, self.repeated]
         return _number(torch.cat(parts, 1).detach())
 
     @property

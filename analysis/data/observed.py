@@ -125,7 +125,9 @@ def _variance(table: pl.DataFrame, task: str, unit: str, value: Tensor) -> Tenso
 def _repeat_noise(design: Design, target: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     """Standard deviation of one run from repeated recipes, and its relative error, (T,) each.
 
-    Few repeats give a rough estimate, so tasks are shrunk to their median. NaN below 2 degrees of freedom.
+    Few repeats give a rough estimate, so tasks are shrunk to their mean. NaN below 2 degrees of freedom. The mean and
+    the variance of the logarithm of a chi-squared variable with f degrees of freedom are digamma(f / 2) + log 2 and
+    trigamma(f / 2), so that the logarithm of a variance from few repeats is too low by the first.
     """
     group = design.recipe_index
     member = torch.nn.functional.one_hot(group).to(torch.float64)
@@ -133,9 +135,10 @@ def _repeat_noise(design: Design, target: Tensor, seen: Tensor) -> tuple[Tensor,
     mean = (target * seen) @ member / count.clamp(min=1)
     scatter = ((target - mean[:, group]) ** 2 * seen).sum(1)
     freedom = (count - 1).clamp(min=0).sum(1)
-    own = 0.5 * (scatter / freedom.clamp(min=1)).clamp(min=1e-12).log()
+    half = freedom.clamp(min=1) / 2
+    own = 0.5 * ((scatter / (2 * half)).clamp(min=1e-12).log() - torch.digamma(half) + half.log())
     own = torch.where(freedom >= 2, own, torch.nan)
-    precision, common = 2 * freedom, own.nanmedian()
+    precision, common = 4 / torch.polygamma(1, half) * (freedom >= 1), own.nanmean()
     shrunk = (own * precision + common * NOISE_BETWEEN**-2) / (precision + NOISE_BETWEEN**-2)
     return shrunk.exp(), torch.rsqrt(precision + NOISE_BETWEEN**-2)
 

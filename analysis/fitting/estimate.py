@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from mixlaw.analysis.data.observed import Observed
@@ -15,8 +16,8 @@ from mixlaw.analysis.laws.base import Form, Procedure
 
 #: Starts drawn from the prior, the first at its mean; the best is used for each task.
 STARTS = 6
-#: Rounds of fitting, residual spread and pooling; fewer from a good start.
-ROUNDS, WARM_ROUNDS = 4, 2
+#: Rounds of fitting, residual spread and pooling.
+ROUNDS = 4
 #: No law is right over all sizes and predictions are for large ones: with runs to spare, rows are weighted by compute
 #: to this power.
 FRONTIER = 0.4
@@ -44,6 +45,18 @@ class LawFit:
     converged: Tensor
     procedure: Procedure | None
 
+    def correlation(self, observed: Observed) -> Tensor:
+        """Correlation of the tasks' residuals over rows, shrunk by Ledoit and Wolf's rule, (T, T).
+
+        What one task's fit misses the next often misses too, and a good seed is good for many tasks: uncertainty
+        drawn task by task would cancel in a mean over tasks.
+        """
+        residual = (observed.target - self.form.log_loss(self.theta, observed.design)) * observed.seen
+        scaled = residual / residual.square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)
+        covariance = torch.tensor(ledoit_wolf(scaled.T.numpy(), assume_centered=True)[0])
+        scale = covariance.diagonal().clamp(min=1e-12).rsqrt()
+        return covariance * scale[:, None] * scale
+
 
 def estimate(
     form: Form,
@@ -52,21 +65,21 @@ def estimate(
     start: LawFit | None = None,
     procedure: Procedure | None = None,
 ) -> LawFit:
-    """Fit a form to all tasks; `start`, a fit to more or other rows of the same tasks, saves most of the search.
+    """Fit a form to all tasks; `start`, a fit to more or other rows of the same tasks, is where the search begins.
 
-    With the `procedure` of the law's authors there are neither priors nor pooling.
+    What that fit learned from its rows, prior and residual spread, is learned anew: kept, it would let held-out rows
+    into a fit that is to predict them. With the `procedure` of the law's authors there are neither priors nor pooling.
     """
     if procedure is not None:
         theta, converged = published_fit(form, observed, procedure, generator, None if start is None else start.theta)
         return LawFit(form, theta, _middle(form, observed, theta), flat(form, theta), converged, procedure)
     prior = first(form)
+    sigma = torch.full((len(observed.tasks),), 2.5 * SPREAD, dtype=torch.float64)
     if start is None:
-        sigma = torch.full((len(observed.tasks),), 2.5 * SPREAD, dtype=torch.float64)
         theta = _search(form, observed, prior, sigma, generator)
     else:
-        prior = start.prior.restricted(prior)
-        theta, sigma = torch.where(prior.spread > 0, start.theta, prior.mean), start.sigma
-    for _ in range(ROUNDS if start is None else WARM_ROUNDS):
+        theta = torch.where(prior.spread > 0, start.theta, prior.mean)
+    for _ in range(ROUNDS):
         solution = solve(form, observed.design, problems(form, observed, prior, sigma, theta[None]), tolerance=1e-6)
         theta = solution.theta
         sigma = _spread(form, observed, solution, sigma)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,11 +28,6 @@ class Prior:
     spread: Tensor
     mean_error: Tensor
     loose: Tensor
-
-    def restricted(self, bare: Prior) -> Prior:
-        """The learned prior, except for entries that only one of the two holds."""
-        same = (self.spread > 0) & (bare.spread > 0)
-        return Prior(*(torch.where(same, getattr(self, f.name), getattr(bare, f.name)) for f in fields(Prior)))
 
     def perturbed(self, shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Prior means of S draws x T tasks, and offsets of the loose entries, each (S, T, n).

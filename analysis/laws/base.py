@@ -135,6 +135,12 @@ class Form(Curve):
             self.at[name] = slice(len(self.parameters), len(self.parameters) + len(entries))
             self.parameters += entries
 
+    def replace(self, **blocks: Sequence[Parameter] | Parameter | None) -> None:
+        """Give some of the blocks other entries, or none at all; the order of the vector stays."""
+        before = {name: self.parameters[at] for name, at in self.at.items()}
+        self.at, self.parameters = {}, ()
+        self.extend(**{name: block for name, block in (before | blocks).items() if block is not None})
+
     @abstractmethod
     def law(self, theta: Tensor, log_scale: float) -> Law:
         """The law of one vector (n,), with losses multiplied by exp(log_scale)."""

@@ -9,7 +9,7 @@ from mixlaw.analysis.laws.data_constrained import DataConstrained
 from mixlaw.analysis.laws.exposure import Exposure
 from mixlaw.analysis.laws.identify import one_size, repeats
 from mixlaw.analysis.laws.saturating import Saturating
-from mixlaw.analysis.laws.shukor import Additive
+from mixlaw.analysis.laws.shukor import Additive, Joint
 
 
 def candidates(design: Design) -> tuple[type[Law], ...]:
@@ -20,7 +20,7 @@ def candidates(design: Design) -> tuple[type[Law], ...]:
     """
     single = one_size(design)
     if len(design.phases) > 1:
-        return (Exposure, Saturating) if single else (Exposure, Additive)
+        return (Exposure, Saturating, Joint) if single else (Exposure, Additive, Joint)
     if len(design.domains) == 1:
         return (Exposure, DataConstrained) if repeats(design) else (Exposure,)
-    return (Exposure, Additive, BiMix) if single else (Exposure, Additive)
+    return (Exposure, Additive, Joint, BiMix) if single else (Exposure, Additive, Joint)

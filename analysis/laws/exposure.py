@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import ClosedForm, Form
 from mixlaw.analysis.laws.exposure_priors import blocks, notes
-from mixlaw.analysis.laws.terms import by_retention, ces, retained, rise, row, saturate, saturated
+from mixlaw.analysis.laws.terms import by_retention, ces, fresh, retained, rise, row, weighted
 
 #: Unique tokens at which `crowding` is stated.
 POOL = 1e9
@@ -27,8 +27,8 @@ SHAPES = (
 class Exposure:
     """Loss of a recipe with N parameters and t_pj tokens of domain j in phase p.
 
-        z_j   = sum_p retention_p t_pj                        exposure; the last phase is retained in full
-        d_j   = saturate(z_j, U_j, repeats)                   U_j unique tokens, see `saturate`
+        z_j   = sum_p retention_p t_pj / mean_p retention_p   exposure: all tokens, later phases counting more
+        d_j   = z_j saturate(t_j, U_j, repeats) / t_j         t_j = sum_p t_pj, U_j unique tokens, see `saturate`
         D     = sum_j d_j
         q     = (sum_j worth_j (d_j / D)**g)**(1/g) / typical g = elasticity; a domain never seen adds exactly 0
         D_eff = D typical q**(contrast**log10(N / home))
@@ -87,8 +87,8 @@ class Exposure:
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""
         design = design.aligned(self.phases, self.domains)
-        z = torch.einsum("p,rpk->rk", row(self.retention), design.tokens)
-        d = saturate(z, design.unique, self.repeats)
+        z = weighted(row(self.retention), design.tokens)
+        d = z * fresh(design.tokens.sum(1), design.unique, row((self.repeats,)))[0]
         typical = (self.typical * d.sum(1)).log()
         quality = ces(row(self.worth).log(), d, self.elasticity) / self.elasticity - typical
         log_d_eff = typical + quality * self.contrast ** (design.params / self.home).log10()
@@ -113,8 +113,7 @@ class _Terms:
 
     exposure: Tensor  # z
     log_amount: Tensor  # log d / D0, 0 where d = 0
-    decay: Tensor | None  # d log d / d log z, None where nothing repeats
-    by_repeats: Tensor | None  # d log d / d log repeats
+    by_repeats: Tensor | None  # d log d / d log repeats, None where nothing repeats
     log_worth: Tensor  # log sum_j worth_j d_j**g
     weights: Tensor  # softmax of the terms of that sum
     away: _Away | None  # None at the home size
@@ -196,7 +195,7 @@ class ExposureForm(ClosedForm):
             single["contrast"] = by_aggregate * terms.away.by_contrast(terms.log_worth / g)
         slopes = {name: slope[:, None] for name, slope in single.items()} | by_harm
         slopes["worth"] = (by_aggregate / g)[:, None] * by_worth
-        by_exposure = by_amount if terms.decay is None else by_amount * terms.decay
+        by_exposure = by_amount
         if terms.occupied is not None:
             shrinking = (capacity * alpha)[:, None]
             slopes["efficiency"] = -shrinking * terms.occupied
@@ -232,7 +231,8 @@ class ExposureForm(ClosedForm):
         worth, repeats = self.blocks(theta, "worth", "repeats")
         z = retained(self.block(theta, "retention"), design.tokens)
         seen = z > 0
-        amount, decay, by_repeats = saturated(z, design.unique.T, repeats.exp()[..., None])
+        share, by_repeats = fresh(design.tokens.sum(1).T, design.unique.T, repeats.exp()[..., None])
+        amount = z * share
         log_amount = torch.where(seen, amount, torch.full_like(amount, math.exp(self.log_d))).log() - self.log_d
         powers = (worth[..., None] + g[..., None] * log_amount).masked_fill(~seen, -torch.inf)
         log_worth = powers.logsumexp(1)
@@ -249,7 +249,7 @@ class ExposureForm(ClosedForm):
         gap = sharp * (data - capacity)
         short = capacity + softplus(gap, threshold=40) / sharp
         weights = torch.exp(powers - log_worth[:, None])
-        sizes = z, log_amount, decay, by_repeats, log_worth, weights, away, occupied
+        sizes = z, log_amount, by_repeats, log_worth, weights, away, occupied
         return _Terms(*sizes, self.block(theta, "floor"), capacity, data, gap, short)
 
     def _away(self, theta: Tensor, design: Design, amount: Tensor) -> _Away | None:

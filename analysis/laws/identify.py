@@ -48,9 +48,9 @@ def mixtures_vary(design: Design) -> bool:
 
 
 def mixtures_vary_at_sizes(design: Design) -> bool:
-    """Whether mixtures vary at three sizes: what two show is confounded with how mixtures share capacity."""
+    """Whether mixtures vary at two sizes or more."""
     rows = (torch.nonzero(design.size_index == size).squeeze(1) for size in range(design.sizes))
-    return sum(mixtures_vary(design.select(index)) for index in rows) > 2
+    return sum(mixtures_vary(design.select(index)) for index in rows) > 1
 
 
 def phase_differs(design: Design, phase: int) -> bool:

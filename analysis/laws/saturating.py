@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import SHAPE_BETWEEN, ClosedForm, Form, Parameter, per_domain
-from mixlaw.analysis.laws.terms import by_retention, retained, row
+from mixlaw.analysis.laws.terms import by_retention, retained, row, weighted
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Saturating:
     """Loss of a recipe at the exposure z of every domain, at one size.
 
         L = floor + sum_j a_j exp(-rate_j z_j) + sum_j harm_j softplus(log(1 + z_j) - onset_j)**2
-        z_j = (sum_p retention_p t_pj) / scale_j
+        z_j = sum_p retention_p t_pj / mean_p retention_p / scale_j
 
     The authors write b0 - sum_j a_j (1 - exp(-rate_j z_j)); their b0 is floor + sum_j a_j.
 
@@ -28,7 +28,7 @@ class Saturating:
         a, rate: gain of each domain and how fast it comes, (K,).
         harm, onset: size and start of overload, (K,).
         retention: of tokens seen in each phase, (P,), the last 1.
-        scale: tokens of one unit of exposure: an epoch where unique tokens are known, (K,).
+        scale: tokens of one unit of exposure where unique tokens are not known, (K,); else it is an epoch.
         phases, domains: names of the axes.
 
     Source: marin-community/marin, experiments/domain_phase_mix (Apache-2.0).
@@ -46,10 +46,9 @@ class Saturating:
 
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""
-        a, rate, harm, onset, retention, scale = (
-            row(x) for x in (self.a, self.rate, self.harm, self.onset, self.retention, self.scale)
-        )
-        z = torch.einsum("p,rpk->rk", retention, design.aligned(self.phases, self.domains).tokens) / scale
+        a, rate, harm, onset, retention = (row(x) for x in (self.a, self.rate, self.harm, self.onset, self.retention))
+        design = design.aligned(self.phases, self.domains)
+        z = weighted(retention, design.tokens) / _units(design, row(self.scale))
         over = softplus(torch.log1p(z) - onset) ** 2
         return self.floor + torch.exp(-rate * z) @ a + over @ harm
 
@@ -57,6 +56,11 @@ class Saturating:
     def form(cls, design: Design) -> Form:
         """Shape of the law over the phases and domains of `design`."""
         return SaturatingForm(design)
+
+
+def _units(design: Design, scale: Tensor) -> Tensor:
+    """Tokens of one unit of exposure, (R, K): the run's unique tokens, or `scale` where they are not known."""
+    return torch.where(torch.isfinite(design.unique), design.unique, scale)
 
 
 class SaturatingForm(ClosedForm):
@@ -74,8 +78,7 @@ class SaturatingForm(ClosedForm):
             harm=per_domain("harm", design, math.log(0.01), 1.5, 1.0),
             onset=per_domain("onset", design, math.log(5.0), 0.5, 0.3),
         )
-        fresh = design.tokens.detach().sum(1).mean(0).clamp(min=1.0)
-        self.scale = torch.where(torch.isfinite(design.unique[0]), design.unique[0], fresh)
+        self.scale = design.tokens.detach().sum(1).mean(0).clamp(min=1.0)
 
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log loss, (B, R)."""
@@ -95,14 +98,14 @@ class SaturatingForm(ClosedForm):
         slopes |= {"harm": lost, "onset": -steep}
         if len(self.phases) > 1:
             retention = self.block(theta, "retention")
-            slopes["retention"] = by_retention(retention, design.tokens, z * self.scale[:, None], by_log_z)
+            slopes["retention"] = by_retention(retention, design.tokens, z * _units(design, self.scale).T, by_log_z)
         return loss.log(), {name: slope / loss[:, None] for name, slope in slopes.items()}
 
     def _terms(self, theta: Tensor, design: Design) -> tuple[Tensor, Tensor, Tensor]:
         """Exposure, gain and overload beyond the onset by domain, (B, K, R) each."""
         retention, onset = self.blocks(theta, "retention", "onset")
         a, rate = (x.exp()[..., None] for x in self.blocks(theta, "a", "rate"))
-        z = retained(retention, design.tokens) / self.scale[:, None]
+        z = retained(retention, design.tokens) / _units(design, self.scale).T
         return z, a * torch.exp(-rate * z), softplus(torch.log1p(z) - onset[..., None])
 
     def law(self, theta: Tensor, log_scale: float) -> Saturating:

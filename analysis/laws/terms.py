@@ -10,7 +10,7 @@ from torch import Tensor
 #: Muennighoff et al. 2023: the repeats after which a token has given almost all it can; log normal.
 REPEATS_PRIOR = (math.log(15.4), 0.5)
 #: Tokens seen in an early phase count for a little less than those of the last; log normal.
-RETENTION_PRIOR = (math.log(0.85), 0.4)
+RETENTION_PRIOR = (math.log(0.85), 0.8)
 
 
 def saturate(amount: Tensor, base: Tensor, scale: Tensor | float) -> Tensor:
@@ -27,18 +27,6 @@ def saturate(amount: Tensor, base: Tensor, scale: Tensor | float) -> Tensor:
     return torch.where(excess > 0, finite * (1 - torch.expm1(-excess / scale) * scale), amount)
 
 
-def saturated(amount: Tensor, base: Tensor, scale: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """`saturate` with its slopes d log / d log amount and d log / d log scale; None where nothing exceeds the base."""
-    if not bool((amount.detach() > base).any()):
-        return amount, None, None
-    finite, excess = _excess(amount, base)
-    marginal = torch.exp(-excess / scale)  # of one more repeat, relative to a fresh token
-    limit = scale * (1 - marginal)
-    ratio = torch.where(excess > 0, 1 / (1 + limit), torch.ones_like(marginal))
-    effective = torch.where(excess > 0, finite * (1 + limit), amount)
-    return effective, ratio * marginal * (1 + excess), ratio * (limit - excess * marginal)
-
-
 def _excess(amount: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
     """The base, 1 where infinite, and how far the amount exceeds it, in bases."""
     limited = torch.isfinite(base)
@@ -46,18 +34,49 @@ def _excess(amount: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
     return finite, torch.where(limited, amount / finite - 1, torch.zeros_like(amount)).clamp(min=0)
 
 
+def weighted(retention: Tensor, tokens: Tensor) -> Tensor:
+    """Exposure (R, K) to tokens (R, P, K) when phases count by `retention` (P,).
+
+        z_j = sum_p retention_p t_pj / mean_p retention_p        the mean over all tokens
+
+    Retention weighs mixtures, never the count of tokens: sum_j z_j is all tokens, and with one mixture in all phases
+    neither their names nor their lengths change anything.
+    """
+    z = torch.einsum("p,rpk->rk", retention, tokens)
+    return z * (tokens.sum((1, 2)) / z.sum(1))[:, None]
+
+
 def retained(log_retention: Tensor, tokens: Tensor) -> Tensor:
-    """Exposure (B, K, R) to tokens (R, P, K): the last phase in full, earlier ones by exp(log_retention (B, P - 1))."""
+    """`weighted` for the logarithms (B, P - 1) of all but the last phase's retention, which is 1: (B, K, R)."""
     last = tokens[:, -1].T[None]
     if tokens.shape[1] == 1:
         return last
-    return last + torch.einsum("bp,rpk->bkr", log_retention.exp(), tokens[:, :-1])
+    z = last + torch.einsum("bp,rpk->bkr", log_retention.exp(), tokens[:, :-1])
+    return z * (tokens.sum((1, 2)) / z.sum(1))[:, None]
 
 
 def by_retention(log_retention: Tensor, tokens: Tensor, exposure: Tensor, by_log_exposure: Tensor) -> Tensor:
     """Derivative by log retention, (B, P - 1, R), from that by the logarithm of `retained`, (B, K, R)."""
+    weight, early = log_retention.exp()[..., None], tokens[:, :-1].sum(2).T
+    total = tokens.sum((1, 2))
+    # The sum before it is scaled to all tokens; d log z_j = r_p t_pj / sum_p r_p t_pj - r_p t_p / sum_p r_p t_p.
+    count = (weight * early).sum(1) + tokens[:, -1].sum(1)
     relative = by_log_exposure / torch.where(exposure > 0, exposure, torch.ones_like(exposure))
-    return torch.einsum("bkr,rpk->bpr", relative, tokens[:, :-1]) * log_retention.exp()[..., None]
+    own = torch.einsum("bkr,rpk->bpr", relative, tokens[:, :-1]) * (total / count)[:, None]
+    return weight * (own - early * (by_log_exposure.sum(1) / count)[:, None])
+
+
+def fresh(tokens: Tensor, unique: Tensor, scale: Tensor) -> tuple[Tensor | float, Tensor | None]:
+    """Share of a domain's tokens that are worth as much as fresh ones, and its slope d log / d log scale.
+
+    `saturate` of all tokens over them; 1 and None where nothing repeats. Tokens (K, R), unique (K, R), scale (B, 1, 1).
+    """
+    if not bool((tokens.detach() > unique).any()):
+        return 1.0, None
+    excess = _excess(tokens, unique)[1]
+    marginal = torch.exp(-excess / scale)  # of one more repeat, relative to a fresh token
+    limit = scale * (1 - marginal)
+    return (1 + limit) / (1 + excess), (limit - excess * marginal) / (1 + limit)
 
 
 def rise(ratio: Tensor) -> Tensor:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
 from mixlaw.analysis.data.coordinates import Features
+from mixlaw.analysis.data.design import Floats
 from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.fitting.engine import single_thread
 from mixlaw.analysis.fitting.estimate import LawFit
@@ -19,8 +23,12 @@ ROWS, ROWS_OF_MANY, MANY = 192, 112, 24
 GROUP_LENGTH, GROUP_SPREAD, OWN_SPREAD = 2.0, 0.7, 0.5
 #: Prior spread of the log signal, and of how log noise changes over one standard deviation of the law's log loss.
 SIGNAL_SPREAD, RISE_SPREAD = 1.0, 0.5
-#: Steps of the search for the kernel, and its rate; fewer from a good start.
-STEPS, WARM_STEPS, RATE = 60, 20, 0.15
+#: The signal is expected at this many standard deviations of the law's residuals.
+SIGNAL = 2.0
+#: Most iterations of the search for a task's kernel, and the relative decrease at which it ends.
+STEPS, TOLERANCE = 150, 1e-7
+#: Most prior standard deviations that an entry may be away from its mean.
+LARGEST = 6.0
 
 
 def residual_kernel(fit: LawFit, observed: Observed, generator: torch.Generator, start: Kernel | None = None) -> Kernel:
@@ -51,6 +59,7 @@ def residual_kernel(fit: LawFit, observed: Observed, generator: torch.Generator,
         variance=variance,
         noise=guess,
         noise_error=trust,
+        signal=(SIGNAL * sigma).log(),
     )
     with single_thread():
         return learn_kernel(evidence, start)
@@ -68,6 +77,7 @@ class Evidence:
         law_covariance: prior covariance of the linearised law, (T, R, R).
         variance: measured noise variance, NaN where unknown, MASKED where there is no value, (T, R).
         noise, noise_error: log of a guess of the standard deviation of a run, and its standard error, (T,).
+        signal: log of a guess of the standard deviation of the process, (T,).
     """
 
     x: Tensor
@@ -78,6 +88,12 @@ class Evidence:
     variance: Tensor
     noise: Tensor
     noise_error: Tensor
+    signal: Tensor
+
+    def task(self, number: int) -> Evidence:
+        """The data on one task."""
+        one = {f.name: getattr(self, f.name)[number, None] for f in fields(self) if f.name not in ("x", "groups")}
+        return replace(self, **one)
 
     def covariance(self, kernel: Kernel) -> Tensor:
         """Covariance of `residual` under a kernel: law, residual process and noise, (T, R, R).
@@ -90,24 +106,42 @@ class Evidence:
 
 
 def learn_kernel(evidence: Evidence, start: Kernel | None = None) -> Kernel:
-    """Maximum a posteriori kernels; `start`, learned from more or other rows, saves most of the search."""
+    """Maximum a posteriori kernels by L-BFGS-B, task by task; `start` is where the search begins."""
     scale = _Scale(evidence)
-    free = torch.zeros_like(scale.centre) if start is None else scale.free(start)
-    mean, square, rate = torch.zeros_like(free), torch.zeros_like(free), RATE if start is None else RATE / 3
-    # Adam (Kingma and Ba 2015): the first step of torch's own loads a compiler, which takes as long as a fit.
-    for step in range(1, 1 + (STEPS if start is None else WARM_STEPS)):
-        free = free.detach().requires_grad_()
+    first = torch.zeros_like(scale.centre) if start is None else scale.free(start)
+    found = [_search(evidence.task(t), vector.numpy()) for t, vector in enumerate(first)]
+    return scale.kernel(torch.tensor(np.array(found)))
+
+
+def _search(evidence: Evidence, start: Floats) -> Floats:
+    """The vector of the kernel of one task."""
+    scale = _Scale(evidence)
+
+    def objective(vector: Floats) -> tuple[float, Floats]:
+        free = torch.tensor(vector)[None].requires_grad_()
         covariance = evidence.covariance(scale.kernel(free))
         with torch.no_grad():
-            inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+            factor, failed = torch.linalg.cholesky_ex(covariance)
+            if bool(failed):
+                return math.inf, np.zeros_like(vector)
+            inverse = torch.cholesky_inverse(factor)
             solved = inverse @ evidence.residual[..., None]
+            fit = 0.5 * float(evidence.residual @ solved[0]) + float(factor[0].diagonal().log().sum())
             # Derivative of -log density by the covariance; far cheaper than going back through the factor.
             slope = 0.5 * (inverse - solved @ solved.transpose(1, 2))
-        (gradient,) = torch.autograd.grad((slope * covariance).sum() + 0.5 * free.square().sum(), free)
-        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient.square()
-        free = free - rate * mean / (1 - 0.9**step) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
-    with torch.no_grad():
-        return scale.kernel(free)
+        penalty = 0.5 * free.square().sum()
+        (gradient,) = torch.autograd.grad((slope * covariance).sum() + penalty, free)
+        return fit + float(penalty.detach()), gradient[0].numpy()
+
+    result = minimize(
+        objective,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-LARGEST, LARGEST)] * len(start),
+        options={"maxiter": STEPS, "ftol": TOLERANCE},
+    )
+    return np.asarray(result.x)
 
 
 class _Scale:
@@ -120,7 +154,7 @@ class _Scale:
         group = torch.log(GROUP_LENGTH * width.sqrt()).expand(len(noise), -1)
         own = torch.zeros(len(noise), evidence.x.shape[1], dtype=torch.float64)
         rise = RISE_SPREAD / evidence.law.std(1, correction=0).clamp(min=1e-3)
-        self.centre = torch.cat([torch.stack([noise, noise, torch.zeros_like(noise)], 1), group, own], 1)
+        self.centre = torch.cat([torch.stack([evidence.signal, noise, torch.zeros_like(noise)], 1), group, own], 1)
         shape = [torch.full_like(group, GROUP_SPREAD), torch.full_like(own, OWN_SPREAD)]
         self.spread = torch.cat(
             [torch.stack([torch.full_like(noise, SIGNAL_SPREAD), evidence.noise_error, rise], 1), *shape], 1

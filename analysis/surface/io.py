@@ -23,6 +23,7 @@ from mixlaw.analysis.laws.base import Form, Law
 from mixlaw.analysis.laws.named import importable, law_named, name_of
 from mixlaw.analysis.laws.schedule import scheduled
 from mixlaw.analysis.residual.process import Kernel
+from mixlaw.analysis.surface.discrepancy import Discrepancy
 from mixlaw.analysis.surface.link import FittedLink
 from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.model import ResponseModel, Status
@@ -30,7 +31,7 @@ from mixlaw.analysis.surface.regressors import Regressors
 from mixlaw.errors import InputError
 from mixlaw.files import replacing, write_json
 
-FORMAT = 6
+FORMAT = 7
 _NAMES, _TENSORS, _PICKLED = "surfaces.json", "surfaces.safetensors", "regressors.pickle"
 
 
@@ -41,6 +42,8 @@ def write(surfaces: ResponseModel, folder: Path) -> None:
     for i, member in enumerate(surfaces.members):
         tensors |= _tensors(f"member{i}", member) | _tensors(f"kernel{i}", member.kernel)
         tensors |= _tensors(f"prior{i}", member.prior)
+    if surfaces.discrepancy is not None:
+        tensors |= _tensors("discrepancy", surfaces.discrepancy)
     for i, link in enumerate(surfaces.links.values()):
         tensors |= _tensors(f"link{i}", link)
     for i, held in enumerate(surfaces.audit.held if surfaces.audit else ()):
@@ -168,6 +171,7 @@ def _build(words: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> d
         "chance": words.get("chance", {}),
         "regressors": _regressors(words, folder, part),
         "shares": tensors.get("shares"),
+        "discrepancy": Discrepancy(**between) if (between := part("discrepancy")) else None,
     }
 
 

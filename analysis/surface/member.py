@@ -87,6 +87,12 @@ class Member(LawFit):
         return self.residual.weights(residual[..., None], self._factor)
 
     @cached_property
+    def tied(self) -> Tensor:
+        """Factor of the tasks' correlation, that of the process and of seeds alike, (T, T)."""
+        factor: Tensor = torch.linalg.cholesky(self.correlation(self.observed))
+        return factor
+
+    @cached_property
     def _basis(self) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(self.seed)
         return self.kernel.waves(generator)
@@ -102,8 +108,12 @@ class Member(LawFit):
         generator = torch.Generator().manual_seed(self.seed + 1)
         count, tasks, _ = self.draws.shape
         seen, design = self.observed.seen, self.observed.design
-        waves = torch.randn(tasks, WAVES, count, generator=generator, dtype=torch.float64)
-        noise = torch.randn(tasks, len(design), count, generator=generator, dtype=torch.float64)
+        waves, noise = (
+            torch.einsum(
+                "tu,unc->tnc", self.tied, torch.randn(tasks, rows, count, generator=generator, dtype=torch.float64)
+            )
+            for rows in (WAVES, len(design))
+        )
         law = self.form.log_loss(self.draws.flatten(0, 1), design).view(count, tasks, -1).permute(1, 2, 0)
         residual = self.observed.target[..., None] - law - self._prior(self.residual.x) @ waves
         residual = residual - self.residual.variance.sqrt()[..., None] * noise

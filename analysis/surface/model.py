@@ -16,9 +16,12 @@ from mixlaw.analysis.audit.result import Audit
 from mixlaw.analysis.audit.stacking import blend
 from mixlaw.analysis.data.design import Design, Floats
 from mixlaw.analysis.data.observed import Z90, Observed, from_log_loss
+from mixlaw.analysis.surface.discrepancy import Discrepancy
 from mixlaw.analysis.surface.link import FittedLink, followed, through
 from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.regressors import Regressors
+
+_SEED = 21  # of the noise of new runs
 
 
 class Status(Enum):
@@ -68,6 +71,7 @@ class ResponseModel:
         regressors: estimators of scikit-learn beside the laws. They have part in `predict`, intervals and audit; not in
             `mean` and `draws`, which need derivatives and posterior samples.
         shares: of each regressor in the prediction of each task, the laws having the rest, (T, E).
+        discrepancy: what laws miss beyond the measured sizes; None, nothing (a fit that is being audited).
     """
 
     observed: Observed
@@ -81,6 +85,7 @@ class ResponseModel:
     chance: Mapping[str, float] = field(default_factory=dict)
     regressors: tuple[Regressors, ...] = ()
     shares: Tensor | None = None
+    discrepancy: Discrepancy | None = None
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -147,6 +152,19 @@ class ResponseModel:
         """
         return self._values(self._sample(self._aligned(design), count))
 
+    def new_runs(self, design: Design, count: int) -> Tensor:
+        """Values of a newly trained run of every recipe in `count` posterior samples, (S, R, T).
+
+        Jointly over tasks, in the widths that held-out runs call for: quantiles of a mean over tasks are its interval.
+        """
+        with torch.no_grad():
+            design = self._aligned(design)
+            mean, noise = self._mean(design), self.spread(design)
+            samples = self._sample(design, count) - mean
+            generator = torch.Generator().manual_seed(_SEED)
+            seeds = torch.randn(count, len(design), len(self.tasks), generator=generator, dtype=torch.float64)
+            return self._values(mean + self.calibration * (samples + noise * (seeds @ self._tied.T)))
+
     def predict(self, design: Design) -> Prediction:
         """Predict one newly trained run of every recipe."""
         with torch.no_grad():
@@ -191,7 +209,20 @@ class ResponseModel:
     def _sample(self, design: Design, count: int) -> Tensor:
         return self._follow(self._log_samples(design, count), torch.arange(count))
 
+    @cached_property
+    def _tied(self) -> Tensor:
+        """Factor of the correlation of tasks, by the member of most weight, (T, T)."""
+        return self.members[int(self.weights.mean(0).argmax())].tied
+
     def _log_samples(self, design: Design, count: int) -> Tensor:
+        """Log losses (S, R, T): what the laws say, and the discrepancy between sizes."""
+        samples = self._of_laws(design, count)
+        if self.discrepancy is None:
+            return samples
+        measured, features = self.observed.design, self.members[0].features
+        return samples + self.discrepancy.shifts(design, measured, features, self._tied, count)
+
+    def _of_laws(self, design: Design, count: int) -> Tensor:
         """Log losses (S, R, T): every sample of a task belongs to one member, in proportion to its weight."""
         samples = torch.arange(count)
         if len(self.members) == 1:

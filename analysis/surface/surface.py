@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mixlaw.analysis.audit.result import Audit
 from mixlaw.analysis.data.observed import Observed
+from mixlaw.analysis.surface.discrepancy import Discrepancy
 from mixlaw.analysis.surface.io import read, write
 from mixlaw.analysis.surface.link import FittedLink
 from mixlaw.analysis.surface.member import Member
@@ -58,6 +59,7 @@ def surfaces_of(
     chance: Mapping[str, float] | None = None,
     regressors: tuple[Regressors, ...] = (),
     shares: Tensor | None = None,
+    discrepancy: Discrepancy | None = None,
 ) -> Surfaces:
     """Surfaces from fitted members, with status and notes in words."""
     tasks = observed.tasks
@@ -70,7 +72,18 @@ def surfaces_of(
     status = {t: _status(lead[i], i, notes[t], audit) for i, t in enumerate(tasks)}
     named: Mapping[str, FittedLink] = links or {}
     return Surfaces(
-        observed, members, weights, calibration, status, notes, audit, named, chance or {}, regressors, shares
+        observed,
+        members,
+        weights,
+        calibration,
+        status,
+        notes,
+        audit,
+        named,
+        chance or {},
+        regressors,
+        shares,
+        discrepancy,
     )
 
 

@@ -1,0 +1,93 @@
+"""The discrepancy between sizes: where it acts, how large it is drawn, and that folds teach it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch import Tensor
+
+from mixlaw.analysis.audit.held import LARGEST, Fold, Held
+from mixlaw.analysis.data.coordinates import Features
+from mixlaw.analysis.data.observed import Observed, observe
+from mixlaw.analysis.surface.discrepancy import (
+    Discrepancy,
+    expected_discrepancy,
+    learn_discrepancy,
+    tenfolds,
+)
+
+TASKS, EACH = 40, 30
+
+
+def observed(jump: float = 0.0, seed: int = 0) -> Observed:
+    """30 recipes at each of three sizes, tenfold apart; at the largest every level is off by a normal of sd `jump`."""
+    rng = np.random.default_rng(seed)
+    sizes = np.repeat([1e6, 1e7, 1e8], EACH)
+    share = np.tile(rng.uniform(0.1, 0.9, EACH), 3)
+    columns = {"run": [f"r{i}" for i in range(3 * EACH)], "params": sizes.tolist()}
+    columns |= {"tokens:all:web": (20 * sizes * share).tolist(), "tokens:all:code": (20 * sizes * (1 - share)).tolist()}
+    off = jump * rng.normal(size=TASKS)
+    values = {
+        f"metric:t{t}": np.exp(0.2 * share + (sizes == 1e8) * off[t] + 0.005 * rng.normal(size=3 * EACH)).tolist()
+        for t in range(TASKS)
+    }
+    frame = pl.DataFrame(columns | values)
+    return observe(frame, {f"t{t}": "bits/byte" for t in range(TASKS)}, {})
+
+
+def held(data: Observed) -> list[Held]:
+    """Leave the largest size out: what is predicted is the task's mean response at the smaller sizes, exactly."""
+    rows = torch.arange(3 * EACH)
+    fold = Fold(LARGEST, rows[: 2 * EACH], rows[2 * EACH :], extrapolates=True)
+    mean = data.target[:, :EACH].add(data.target[:, EACH : 2 * EACH]).div(2).T
+    return [Held(fold, mean, mean, torch.full_like(mean, 0.006))]
+
+
+def test_it_acts_beyond_the_measured_sizes_and_budgets_alone() -> None:
+    design = observed().design
+    inside = replace(design, params=design.params * 0.99, tokens=design.tokens * 0.99).select([EACH, 2 * EACH])
+    assert torch.equal(tenfolds(inside, design), torch.zeros(2, dtype=torch.float64))
+    large = replace(design, params=design.params * 10).select([2 * EACH])
+    long = replace(design, tokens=design.tokens * 100).select([2 * EACH])
+    assert tenfolds(large, design).tolist() == pytest.approx([1.0])
+    assert 1.9 < float(tenfolds(long, design)) < 2.3  # the longest run has a few more tokens than this one
+
+
+def test_draws_have_the_spread_and_the_correlation_that_they_are_to_have() -> None:
+    design = observed().design
+    features, beyond = Features.of(design), replace(design, params=design.params * 1e4).select(list(range(EACH)))
+    tied = torch.linalg.cholesky(torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64))
+    effect = Discrepancy(torch.tensor([0.03, 0.06]).double(), torch.zeros(2).double())
+    shift = effect.shifts(beyond, design, features, tied, 256) / tenfolds(beyond, design)[0]
+    assert shift[:, 0].std(0).tolist() == pytest.approx([0.03, 0.06], rel=0.1)
+    assert float(torch.corrcoef(shift[:, 0].T)[0, 1]) == pytest.approx(0.8, abs=0.08)
+    few = effect.shifts(beyond, design, features, tied, 7)
+    assert torch.equal(few, effect.shifts(beyond, design, features, tied, 64)[:7])
+    assert torch.allclose(shift[:, 0], shift[:, 1])  # a level is common to all recipes: gains do not feel it
+
+
+def _level(found: Discrepancy) -> float:
+    return float(found.level.square().mean().sqrt())
+
+
+@pytest.mark.parametrize("jump", [0.1, 0.3])
+def test_a_level_that_jumps_at_the_largest_size_is_expected_to_jump_again(jump: float) -> None:
+    data = observed(jump)
+    learned = learn_discrepancy(data, held(data), torch.ones(TASKS, dtype=torch.float64))
+    # One fold beside a prior fold: the root of the mean of the two squares.
+    assert _level(learned) == pytest.approx(
+        float(np.sqrt((jump**2 + _level(expected_discrepancy(data)) ** 2) / 2)), rel=0.3
+    )
+    assert float((learned.mixture / expected_discrepancy(data).mixture).max()) < 1.5  # gains were predicted well
+
+
+def test_sizes_that_were_predicted_well_narrow_it_and_no_fold_leaves_the_prior() -> None:
+    data, ones = observed(), torch.ones(TASKS, dtype=torch.float64)
+    prior = expected_discrepancy(data)
+    assert _level(learn_discrepancy(data, held(data), ones)) < 0.8 * _level(prior)
+    nothing: Tensor = learn_discrepancy(data, [], ones).level
+    assert torch.allclose(nothing, prior.level)
