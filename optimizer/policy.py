@@ -21,6 +21,10 @@ DRAW_GUARD_PRICE = 1.0
 #: Excess over a guard, in percent of loss, that is put down to the search.
 GUARD_TOLERANCE = 0.01
 
+#: Differences in the cooldown's share of the tokens, and in the learning rate at its end over the peak, from which runs
+#: tell what another one is worth; below, it is kept as they have it.
+VARIED_LENGTH, VARIED_END = 0.05, 0.05
+
 # --- what is supported ----------------------------------------------------------------------------------------------
 
 #: Probability to beat the best baseline from which a recommendation is supported.

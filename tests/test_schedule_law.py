@@ -182,3 +182,21 @@ def test_short_runs_predict_what_cooldowns_are_worth_in_longer_ones(peak: float,
     best, truth = (steps.index(long["wsd_fract_decay"][int(np.argmin(x))]) for x in (predicted, measured))
     assert abs(best - truth) <= 1
     assert math.isfinite(fitted.predict(Design.from_table(long, {})).hi90.max())
+
+
+def test_what_another_length_is_worth_is_known_within_its_interval_where_no_run_varies_it() -> None:
+    # Three seeds of 25 thousand parameters each, against a cooldown of .3, one mixture in all phases: measured gains.
+    measured = {0.1: -1.05, 0.2: -0.34, 0.4: 0.12, 0.6: 0.04}
+    fixed = design_of([cooled(0.3), replace(cooled(0.3), params=2000)], NAMES, ("text",), {})
+    form = scheduled(Chinchilla.form(fixed), fixed)
+    prior, generator = first(form), torch.Generator().manual_seed(0)
+    theta = prior.mean + torch.randn(400, len(prior.mean), generator=generator, dtype=torch.float64) * prior.loose
+    ratio = TOKENS / 1000 / math.exp(form.log_d - form.log_n)  # to the runs' own tokens for each parameter
+    recipes = [replace(cooled(share), params=round(1000 * ratio)) for share in (0.3, *measured)]
+    losses = form.log_loss(theta, design_of(recipes, NAMES, ("text",), {}))
+    gains = 100 * (losses[:, :1] - losses[:, 1:])
+    best = form.log_loss(prior.mean[None], design_of(recipes, NAMES, ("text",), {}))[0]
+    for i, truth in enumerate(measured.values()):
+        low, high = torch.quantile(gains[:, i], torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
+        assert low <= truth <= high
+        assert 100 * float(best[0] - best[1 + i]) == pytest.approx(truth, abs=0.35)

@@ -16,7 +16,7 @@ from mixlaw.files import write_json
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, percent
 from mixlaw.optimizer.target.target import Target, Trained
 from mixlaw.printable import Printable, html_table, text_table
-from mixlaw.recipe import Recipe
+from mixlaw.recipe import Decay, Phase, Recipe
 
 FORMAT = 3
 
@@ -232,7 +232,7 @@ class Proposal(Printable):
 
     def _schedule(self) -> list[list[str]]:
         names = sorted({*self.recipe.domains}, key=lambda name: -self.recipe.domain_tokens(name))
-        ends = ["-" if p.lr_end is None else f"{p.lr_end:g}" for p in self.recipe.phases]
+        ends = [lr_end_of(p) for p in self.recipe.phases]
         body = [
             [p.name, f"{p.tokens:,}", end, *(f"{p.mixture.share(name):.1%}" for name in names)]
             for p, end in zip(self.recipe.phases, ends, strict=True)
@@ -312,8 +312,14 @@ def _begun(parts: Sequence[Trained]) -> str:
     return ", ".join(f"{p.tokens:,} tokens of {p.phase} ({p.mixture or 'mixture unknown'})" for p in parts)
 
 
+def lr_end_of(phase: Phase) -> str:
+    """Where the learning rate of a phase ends over the peak, and the shape of its fall if it is not linear."""
+    shape = "" if phase.decay is Decay.LINEAR else f" ({phase.decay.value})"
+    return "-" if phase.lr_end is None else f"{phase.lr_end:g}{shape}"
+
+
 def phase_lines(recipe: Recipe) -> list[str]:
     """Each phase of a recipe on a line: tokens and mixture, and for the last one where its learning rate ends."""
-    end = recipe.phases[-1].lr_end
-    more = {recipe.phases[-1].name: f", lr to {end:g}" if end is not None else ""}
+    last = recipe.phases[-1]
+    more = {last.name: f", lr to {lr_end_of(last)}" if last.lr_end is not None else ""}
     return [f"{p.name} {p.tokens:,}: {p.mixture}{more.get(p.name, '')}" for p in recipe.phases]

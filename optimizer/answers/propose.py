@@ -22,6 +22,7 @@ from mixlaw.optimizer.search.climb import ENOUGH, best_points, on_ladder, one_th
 from mixlaw.optimizer.search.guards import keep_guard, kept
 from mixlaw.optimizer.search.problem import distinct, problem_of
 from mixlaw.optimizer.target.points import Points
+from mixlaw.optimizer.target.schedule import keep_schedule
 from mixlaw.optimizer.target.target import Target
 from mixlaw.progress import Progress
 from mixlaw.recipe import Domain, Recipe
@@ -68,14 +69,15 @@ def propose(
     """
     if measured is None and isinstance(posterior, Surfaces):
         measured = posterior.observed.design
-    draws = distinct(posterior, draws)
+    draws, kept = distinct(posterior, draws), keep_schedule(target, measured)
     request = _Request(
-        posterior, target, tuple(domains), goal or Goal(), baselines, measured, draws, caution, starts, seed
+        posterior, kept.target, tuple(domains), goal or Goal(), baselines, measured, draws, caution, starts, seed
     )
     report = progress or (lambda _done, _what: None)
     report(0.02, "searching")
     with one_thread():
-        return _surveyed(request, _choose(request), sizes, report)
+        proposal = _surveyed(request, _choose(request), sizes, report)
+    return replace(proposal, warnings=(*proposal.warnings, *kept.notes))
 
 
 @dataclass(frozen=True, eq=False)

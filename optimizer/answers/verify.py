@@ -97,8 +97,8 @@ class Verification(Printable):
 def verify(proposals: Sequence[Proposal], table: pl.DataFrame) -> Verification:
     """Compare frozen forecasts with the finished runs of a table that trained just those recipes.
 
-    A run is a recipe where size, tokens, and the tokens of every phase and domain agree within 1 %. Several runs of one
-    recipe (seeds) are each a check.
+    A run is a recipe where size, tokens, peak rate, ends of decays and the share of tokens by phase and domain agree
+    within 1 %, and decays have one shape. Several runs of one recipe (seeds) are each a check.
     """
     checks: list[Check] = []
     pending: list[tuple[str, str]] = []
@@ -136,6 +136,8 @@ def runs_of(recipe: Recipe, table: pl.DataFrame) -> list[int]:
         & (apart(design.shares, wanted.shares)[:, 0] < SAME)
         & (design.progress >= 1)
         & ((design.lr_end - wanted.lr_end).abs() < SAME).all(1)
+        & (design.decay == wanted.decay).all(1)
+        & ((design.lr / wanted.lr - 1).abs() < SAME)
     )
     return [int(row) for row in torch.nonzero(close).flatten()]
 

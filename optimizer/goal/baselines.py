@@ -305,7 +305,8 @@ def _baseline(name: str, target: Target, allowed: Feasible) -> Recipe:
     whole = named(name)(target.params, tokens, allowed.domains, sum(target.lr_range) / 2)
     history = tuple(part.as_phase() for part in target.prefix) if target.known else ()
     first, *later = whole.phases[len(target.prefix) :]
-    return Recipe(target.params, (*history, _gone_on(first, target.under_way), *later))
+    recipe = Recipe(target.params, (*history, _gone_on(first, target.under_way), *later))
+    return target.rates.applied(recipe, 1 + len(later))
 
 
 def _gone_on(phase: Phase, trained: Trained | None) -> Phase:

@@ -185,7 +185,7 @@ def scaled(allowed: Feasible, recipe: Recipe, params: int, tokens: int) -> Recip
     history = tuple(_resized(phase, tokens * phase.tokens / recipe.tokens) for phase in prefix)
     rest = tokens - sum(phase.tokens for phase in history)
     if not trunk:
-        return Recipe(params, (*history, _resized(last, rest)))
+        return replace(recipe, params=params, phases=(*history, _resized(last, rest)))
     whole = sum(phase.tokens for phase in (*trunk, last))
     low, high = allowed.cooldown
     grid = (low, (low + high) / 2, high)
@@ -193,7 +193,7 @@ def scaled(allowed: Feasible, recipe: Recipe, params: int, tokens: int) -> Recip
     scale = (1 - grid[1]) * rest / sum(phase.tokens for phase in trunk)
     short = tuple(_resized(phase, phase.tokens * scale) for phase in trunk)
     end = sum(phase.tokens for phase in short) * length / (1 - length)
-    return Recipe(params, (*history, *short, _resized(last, end)))
+    return replace(recipe, params=params, phases=(*history, *short, _resized(last, end)))
 
 
 def _resized(phase: Phase, tokens: float) -> Phase:

@@ -18,6 +18,7 @@ from mixlaw.optimizer.goal.goal import Goal, utility_of
 from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.policy import CAUTION
 from mixlaw.optimizer.target.feasible import Feasible, feasible
+from mixlaw.optimizer.target.schedule import keep_schedule
 from mixlaw.optimizer.target.target import Guard, Target
 from mixlaw.recipe import Domain, Recipe
 
@@ -59,12 +60,13 @@ def problem_of(
         InputError: unknown tasks, phases or domains.
         Infeasible: limits that contradict each other.
     """
+    if measured is None and isinstance(posterior, Surfaces):
+        measured = posterior.observed.design
+    target = keep_schedule(target, measured).target
     variants = [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
     utility, every = utility_of(goal or Goal(), posterior), torch.arange(distinct(posterior, draws))
     references = baselines_of(posterior, variants, utility, baselines, len(every))
     guarded = guarded_by(target.guard, references, posterior.tasks)
-    if measured is None and isinstance(posterior, Surfaces):
-        measured = posterior.observed.design
 
     def objective(allowed: Feasible) -> tuple[Objective, tuple[str, ...]]:
         near, runs = near_runs(allowed, measured)

@@ -160,7 +160,7 @@ class Feasible:
             for (name, count), row, end in zip(tokens.items(), shares, ends, strict=True)
         ]
         history = [part.as_phase() for part in self.target.prefix] if self.target.known else []
-        return Recipe(at.target.params, (*history, *phases))
+        return self.target.rates.applied(Recipe(at.target.params, (*history, *phases)), len(phases))
 
     def _round(self, point: Points) -> tuple[Floats, dict[str, int]]:
         """Clean shares (P, K) and whole tokens of one point, at one size."""

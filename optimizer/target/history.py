@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.design import SHAPES, WHOLE_COSINE, Design
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Trained
-from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+from mixlaw.recipe import Decay, Domain, Kind, Mixture, Phase, Recipe, Schedule
 
 #: Aryabumi et al. 2024, arXiv:2408.10914, section 2.1: code is 80 % web code and 20 % markup.
 WEB_CODE, MARKUP = 0.8, 0.2
@@ -47,7 +47,13 @@ class PrefixHistory:
         tokens = torch.cat([self.tokens.repeat_interleave(rows, 0), future], 1)
         ends = torch.ones(rows, len(target.all_phases), dtype=torch.float64)
         ends[:, :known] = self.lr_end
+        for p, phase in enumerate(target.phases[:-1]):
+            ends[:, known + p] = target.rates.end(phase)
         ends = torch.cat([ends[:, :-1], points.lr_end[:, None]], 1)
+        shapes = [SHAPES[target.rates.shapes.get(phase, Decay.LINEAR).value] for phase in target.phases]
+        if target.rates.schedule is Schedule.COSINE:
+            shapes = [WHOLE_COSINE] * len(shapes)
+        decay = torch.tensor([0.0] * known + shapes, dtype=torch.float64).expand(rows * count, -1)
         unique = torch.tensor([float(d.unique_tokens) for d in allowed.domains], dtype=torch.float64)
         return Design(
             params=points.params.repeat(count),
@@ -58,6 +64,8 @@ class PrefixHistory:
             phases=target.all_phases,
             domains=tuple(d.name for d in allowed.domains),
             runs=("",) * (rows * count),
+            lr=torch.full((rows * count,), target.rates.lr or 1.0, dtype=torch.float64),
+            decay=decay,
         )
 
     def by_draw(self, values: Tensor) -> Tensor:

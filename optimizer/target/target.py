@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from mixlaw.errors import InputError
+from mixlaw.optimizer.target.rates import Rates
 from mixlaw.printable import Printable
 from mixlaw.recipe import Domain, Mixture, Phase, Recipe
 
@@ -110,7 +111,7 @@ class Limits(BaseModel):
 
     Attributes:
         cooldown: least and greatest share of the tokens still to be trained that the last phase may take; ignored
-            with one phase.
+            with one phase. Where the runs never vary it, `propose` keeps theirs.
         lengths: of phases before the last: a number is a length relative to the others (equal where not given), a pair
             the least and greatest share of the tokens still to be trained.
         max_epochs: how often a domain's unique tokens may be seen, over all phases together.
@@ -122,7 +123,7 @@ class Limits(BaseModel):
 
     model_config = FROZEN
 
-    cooldown: tuple[Share, Share] = (0.1, 0.2)
+    cooldown: tuple[Share, Share] = (0.1, 0.6)
     lengths: dict[str, Span | Number] = {}
     max_epochs: Number = 4.0
     domain_epochs: dict[str, Number] = {}
@@ -150,6 +151,7 @@ class Target(Printable, _Value, Limits):
         tokens: tokens of all phases, repeats and those of the prefix included.
         phases: still to be trained, in order; the last one is the cooldown, whose length is free within `cooldown`.
         lr_end: learning rate at the end of the last phase over the peak, or the range in which it is free.
+        rates: peak rate, schedule and decays; what it leaves open is as the measured runs have it.
         prefix: phases that are over.
         under_way: what has been trained of the first of `phases`, where the run is in the middle of it: the rest of it
             is free. Bounds are on the whole phase. To keep its mixture, put the whole phase into `prefix`.
@@ -165,6 +167,7 @@ class Target(Printable, _Value, Limits):
     tokens: int
     phases: tuple[str, ...] = ("init", "continue", "cooldown")
     lr_end: Number | Span = 0.0
+    rates: Rates = Rates()
     prefix: tuple[Trained, ...] = ()
     under_way: Trained | None = None
     branches: tuple[tuple[Trained, ...], ...] = ()
@@ -262,7 +265,8 @@ class Target(Printable, _Value, Limits):
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Target.from_json`."""
-        return self.model_dump(mode="json", exclude=None if self.under_way else {"under_way"})
+        plain = {"under_way": self.under_way is None, "rates": self.rates == Rates()}
+        return self.model_dump(mode="json", exclude={name for name, absent in plain.items() if absent})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Target:

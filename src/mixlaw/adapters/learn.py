@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import tomlkit
 
 from mixlaw.errors import InputError
-from mixlaw.recipe import Kind
+from mixlaw.recipe import Decay, Kind
 from mixlaw.records import Record
 from mixlaw.settings import VERSION, read_settings, validate
 
@@ -74,6 +75,9 @@ def _phases(records: Sequence[Record], names: Sequence[str]) -> Any:
         if total > 0:
             table = tomlkit.table()
             table.update({"name": name, "share": total / sum(totals.values()), "lr_end": ends[name]})
+            shapes = Counter(p.decay for r in records for p in r.recipe.phases if p.name == name and p.lr_end != 1)
+            if shapes and (usual := shapes.most_common(1)[0][0]) is not Decay.LINEAR:
+                table["decay"] = usual.value
             array.append(table)
     return array
 

@@ -78,9 +78,10 @@ class Blend:
         """What the file is, in words: phase, tokens, schedule, and what the weights are shares of."""
         begin, whole = self.position
         end = "not known" if self.phase.lr_end is None else f"{self.phase.lr_end:g} of its peak"
+        shape = "" if self.phase.lr_end in (None, 1) else f" ({self.phase.decay.value})"
         return [
             f"Phase {self.phase.name!r}: {self.phase.tokens:,} tokens, from token {begin:,} of {whole:,}; "
-            f"the learning rate ends at {end}.",
+            f"the learning rate ends at {end}{shape}.",
             f"Shares of tokens: {', '.join(f'{s.name} {s.share:.4%}' for s in self.sources)}.",
             f"Weights below are shares of {unit}.",
         ]

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from mixlaw.errors import InputError, InvalidMixture
 from mixlaw.optimizer.target.target import Limits, training_flops
-from mixlaw.recipe import Domain, Mixture
+from mixlaw.recipe import Domain, Mixture, Schedule
 from mixlaw.records import Unit
 from mixlaw.runner.models.ladder import parse_size
 from mixlaw.settings.data import DomainSettings as DomainSettings
@@ -41,7 +41,8 @@ class TargetSettings(Limits):
     """The target as study.toml writes it: its limits, and what only a study knows.
 
     Either params and tokens, or flops and sizes: then the size is free within them. What gains are measured in, and
-    whether the worst task counts instead of the weighted mean, are set here, too.
+    whether the worst task counts instead of the weighted mean, are set here, too. Peak rate (over the rule's) and
+    schedule are those of the runs where not given.
     """
 
     params: str | int | None = None
@@ -50,6 +51,9 @@ class TargetSettings(Limits):
     sizes: tuple[str | int, str | int] | None = None
     ladder: tuple[str | int, ...] = ()
     lr_end: Share | tuple[Share, Share] | None = None
+    lr: float | None = Field(default=None, gt=0)
+    warmup: Tokens | None = None
+    schedule: Schedule | None = None
     prefix: tuple[TrainedSettings, ...] = ()
     branches: tuple[tuple[TrainedSettings, ...], ...] = ()
     weights: dict[str, float] = {}

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
+from mixlaw.optimizer.target.rates import Rates
 from mixlaw.optimizer.target.target import Limits, Target, Trained
-from mixlaw.recipe import Mixture
+from mixlaw.recipe import Decay, Mixture
 from mixlaw.runner.models.ladder import parse_size
-from mixlaw.settings import Settings, TrainedSettings
+from mixlaw.settings import PhaseSettings, Settings, TargetSettings, TrainedSettings
 
 if TYPE_CHECKING:
     from mixlaw.optimizer.goal.goal import Goal
@@ -39,6 +40,7 @@ def target_of(settings: Settings) -> Target:
         phases=tuple(phase.name for phase in phases),
         lengths={phase.name: wanted.lengths.get(phase.name, phase.share) for phase in phases[:-1]},
         lr_end=phases[-1].lr_end if wanted.lr_end is None else wanted.lr_end,
+        rates=_rates(wanted, phases),
         prefix=prefix,
         under_way=next(iter(_trained(goes_on, settings)), None),
         branches=branches,
@@ -46,6 +48,13 @@ def target_of(settings: Settings) -> Target:
         ladder=tuple(parse_size(size) for size in wanted.ladder),
         **same,
     )
+
+
+def _rates(wanted: TargetSettings, phases: Sequence[PhaseSettings]) -> Rates:
+    """Rates as [target] and [[phases]] have them."""
+    ends = {phase.name: phase.lr_end for phase in phases[:-1] if phase.lr_end != 1}
+    shapes = {phase.name: phase.decay for phase in phases if phase.decay is not Decay.LINEAR}
+    return Rates(wanted.lr, wanted.warmup, wanted.schedule, ends, shapes)
 
 
 def goal_of(settings: Settings, telling: Sequence[str]) -> Goal:

@@ -145,6 +145,7 @@ def _beside(study: Folder, recipe: Recipe, name: RecipeLike, domains: Sequence[s
     """
     from mixlaw.optimizer.answers.proposal import frozen_baseline
     from mixlaw.optimizer.goal.baselines import BASELINES, named
+    from mixlaw.optimizer.target.rates import Rates
 
     frozen = frozen_baseline(study.proposals(), recipe, _name(name))
     if frozen is not None:
@@ -153,7 +154,8 @@ def _beside(study: Folder, recipe: Recipe, name: RecipeLike, domains: Sequence[s
         return recipe_of(study, name, list(BASELINES))
     known = [domain for domain in study.domains if domain.name in domains]
     end, phases = recipe.phases[-1].lr_end, {phase.name: phase.tokens for phase in recipe.phases}
-    return named(name)(recipe.params, phases, known, 0.0 if end is None else end)
+    baseline = named(name)(recipe.params, phases, known, 0.0 if end is None else end)
+    return Rates.of(recipe).applied(baseline, len(recipe.phases))
 
 
 def _name(recipe: RecipeLike) -> str:
