@@ -12,7 +12,7 @@ nothing but where the rate ends. Each has two coefficients with a prior; `mixlaw
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -29,6 +29,7 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.rates import PACE, SETTLE, SLOWER, rate_path, rate_sums
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.laws.schedule import NOISE_PRIOR, REACH, TRAVEL_PRIOR
+from mixlaw.optimizer.answers.verify import runs_of
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe
 from mixlaw.records import Measurement, Record, to_table
 
@@ -288,30 +289,13 @@ def gemstones() -> list[str]:
 
 
 def ladder() -> list[str]:
-    """Our own runs of one mixture: schedules at the smaller sizes predict those at the largest."""
-    from ladder import TOKENS, schedules  # beside this file
+    """Our own runs of one mixture: smaller sizes predict the next one, and 10 and 22 tokens for each parameter 80."""
+    from ladder import TOKENS, budgets, cooled, schedules  # beside this file
 
     from mixlaw.runner.models.ladder import shape
 
     table = pl.read_csv(LADDER)
-    keys = {row["recipe"]: row for row in table.to_dicts() if row.get("recipe")}
-    losses = [
-        name
-        for name in table.columns
-        if name.startswith("metric:") and name not in ("metric:capitals", "metric:agreement")
-    ]
-    runs = []
-    for size in TOKENS:
-        for recipe in schedules(size):
-            row = keys.get(recipe.lineage)
-            if row is not None:
-                last = recipe.phases[-1]
-                plain = last.decay is Decay.LINEAR and last.lr_end == 0
-                mean = float(np.mean([np.log(row[name]) for name in losses]))
-                length = last.tokens / recipe.tokens if plain else None
-                runs.append(
-                    Run(recipe, mean, f"{recipe.params} {recipe.lr:g}", None if length is None else round(length, 2))
-                )
+    runs = [run for size in TOKENS for run in _of_ladder(schedules(size), table)]
     sizes = [p for p in (shape(name).params for name in TOKENS) if any(run.recipe.params == p for run in runs)]
     rows = []
     for below, largest in pairwise(sizes):
@@ -319,7 +303,24 @@ def ladder() -> list[str]:
         rows += line(
             f"up to {below:,} to {largest:,} parameters", train, [r for r in runs if r.recipe.params == largest]
         )
-    return rows
+    lengths = [recipe for recipe in budgets("0.05M") if len(recipe.phases) == 2]
+    lengths += [cooled("0.05M", length) for length in (0.1, 0.2, 0.4, 0.6)]
+    longer = [replace(run, group=f"{run.recipe.tokens:012}") for run in _of_ladder(lengths, table)]
+    few, many = ([run for run in longer if (run.recipe.tokens < 3e7 * 0.05) == short] for short in (True, False))
+    return rows + (line("10 and 22 to 40 and 80 tokens for each parameter", few, many) if many else [])
+
+
+def _of_ladder(recipes: Iterable[Recipe], table: pl.DataFrame) -> Iterator[Run]:
+    """The runs of recipes in the ladder's table; scores of few items are left out."""
+    chances = ("metric:capitals", "metric:agreement")
+    losses = [name for name in table.columns if name.startswith("metric:") and name not in chances]
+    for recipe in recipes:
+        last = recipe.phases[-1]
+        plain = last.decay is Decay.LINEAR and last.lr_end == 0
+        for row in runs_of(recipe, table):  # trained in whole steps
+            mean = float(np.mean([np.log(table[name][row]) for name in losses]))
+            group = f"{recipe.params} {recipe.lr:g}"
+            yield Run(recipe, mean, group, round(last.tokens / recipe.tokens, 2) if plain else None)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ DOMAINS = (
     Domain("python", Kind.CODE, 2_000_000),
     Domain("readme", Kind.MARKUP, 200_000),
 )
-TARGET = Target(330_000, 6_600_000, caps={"init": {"books": 0.05}})
+TARGET = Target(330_000, 6_600_000, cooldown=(0.1, 0.2), caps={"init": {"books": 0.05}})
 UNIQUE = {d.name: float(d.unique_tokens) for d in DOMAINS}
 
 

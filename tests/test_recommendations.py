@@ -29,7 +29,7 @@ DOMAINS = (
     Domain("books", Kind.TEXT, 4_000_000),
     Domain("python", Kind.CODE, 30_000_000),
 )
-TARGET = Target(330_000, 6_600_000, phases=("init", "cooldown"))
+TARGET = Target(330_000, 6_600_000, phases=("init", "cooldown"), cooldown=(0.1, 0.2))
 NORMAL = NormalDist()
 WORLDS = 20_000
 
