@@ -36,7 +36,9 @@ DOMAINS = (
     Domain("python", Kind.CODE, 3_000_000),
     Domain("readme", Kind.MARKUP, 200_000),
 )
-TARGET = Target(330_000, 6_600_000, caps={"init": {"books": 0.05}}, floors={"cooldown": {"python": 0.1}})
+TARGET = Target(
+    330_000, 6_600_000, cooldown=(0.1, 0.2), caps={"init": {"books": 0.05}}, floors={"cooldown": {"python": 0.1}}
+)
 SIZES = {24_000: 480_000, 94_000: 1_880_000}
 
 
@@ -140,7 +142,10 @@ SEVEN = (
 @pytest.fixture(scope="module")
 def wide() -> list[Recipe]:
     """Seven domains, three phases; FLOPs for 28 whole runs of the smaller size, and places for many more."""
-    proxies, allowed = Proxies({47_000: 940_000, 94_000: 1_880_000}), feasible(Target(752_000, 15_040_000), SEVEN)
+    proxies, allowed = (
+        Proxies({47_000: 940_000, 94_000: 1_880_000}),
+        feasible(Target(752_000, 15_040_000, cooldown=(0.1, 0.2)), SEVEN),
+    )
     return [c.recipe for c in first_design(allowed, proxies, 28 * 6.0 * 47_000 * 940_000, 64)]
 
 

@@ -27,7 +27,7 @@ DOMAINS = (
     Domain("readme", Kind.MARKUP, 200_000),
 )
 UNIQUE = {d.name: float(d.unique_tokens) for d in DOMAINS}
-TARGET = Target(330_000, 6_600_000)
+TARGET = Target(330_000, 6_600_000, cooldown=(0.1, 0.2))
 GROUPS = {"language": ["task0", "task1"], "code": ["task2"]}
 
 
