@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe
 from mixlaw.runner.models.ladder import shape
@@ -173,18 +174,39 @@ def create(folder: Path) -> Study:
     return open_study(folder)
 
 
+def name_of(recipe: Recipe) -> str:
+    """Hash of a recipe as it is trained, in whole steps of 8 sequences of 128 tokens; the corpora are no part of it."""
+    step = 8 * 128
+    phases = tuple(replace(p, tokens=max(1, round(p.tokens / step)) * step) for p in recipe.phases)
+    return replace(recipe, phases=phases, data="").lineage
+
+
 def train(parts: list[str], workers: int) -> None:
-    """Train what is missing of these parts, small sizes first."""
+    """Train what the table lacks of these parts, small sizes first."""
     study, wanted = create(STUDY), recipes()
     study.prepare()
+    done = set(pl.read_csv(TABLE)["recipe"]) if TABLE.exists() else set()
     for size in TOKENS:
-        for part in parts or list(wanted):
-            for recipe in wanted[part]:
-                if recipe.params == shape(size).params:
-                    study.add_recipe(recipe)
+        for recipe in (recipe for part in parts or list(wanted) for recipe in wanted[part]):
+            if recipe.params == shape(size).params and name_of(recipe) not in done:
+                study.add_recipe(recipe)
         outcome = study.run(workers=workers)
         if outcome.failed:
             print(outcome, flush=True)
+
+
+def write_table() -> None:
+    """Add what is trained to the table."""
+    study = create(STUDY)
+    names = {record.run: name_of(record.recipe) for record in study.records()}
+    table = study.table()
+    table = table.with_columns(pl.Series("recipe", [names[run] for run in table["run"]]))
+    if TABLE.exists():
+        before = pl.read_csv(TABLE, infer_schema_length=None)
+        table = pl.concat([before, table], how="diagonal_relaxed").unique("recipe", keep="first", maintain_order=True)
+    TABLE.parent.mkdir(exist_ok=True)
+    table.sort("params", "recipe").write_csv(TABLE)
+    print(f"{table.height} runs in {TABLE}")
 
 
 def main() -> None:
@@ -192,8 +214,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help="grid, seeds, schedule, rate, budget, repeats; all if none is named")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="write the table of what is trained, and train nothing")
     options = parser.parse_args()
-    train(options.parts, options.workers)
+    if options.table:
+        return write_table()
+    return train(options.parts, options.workers)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,8 +28,11 @@ from scoreboard_plots import PLOTS
 from scoreboard_tables import BOARDS, ROOT, Answer, Figure, Floats
 
 from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.surface.surface import Surfaces
 
 PROCESSES = 2
+#: Samples of new runs that the intervals of means are quantiles of.
+SAMPLES = 64
 CODE = "code_share"
 TABLES = (*BOARDS, CODE)
 PAGE = ROOT / "docs" / "scoreboard.md"
@@ -47,7 +50,8 @@ def answer(name: str, number: int) -> Answer:
         table = table.drop(c for c in table.columns if c.startswith("tokens:") and not rows[c].sum())
         began = time.perf_counter()
         surfaces = study.fit(law=split.law, table=table.filter(pl.Series(split.train)))
-        found = surfaces.predict(Design.from_table(table.filter(pl.Series(split.test)), study.unique))
+        design = Design.from_table(table.filter(pl.Series(split.test)), study.unique)
+        found, means = surfaces.predict(design), mean_intervals(surfaces, design, BOARDS[name].families)
 
     def wide(values: Floats) -> Floats:
         whole = np.full((table.height, values.shape[1]), np.nan)
@@ -55,7 +59,18 @@ def answer(name: str, number: int) -> Answer:
         return whole
 
     mean, lo90, hi90, law_only = map(wide, (found.mean, found.lo90, found.hi90, found.law_only))
-    return Answer(found.tasks, mean, lo90, hi90, law_only, time.perf_counter() - began)
+    ends = {family: wide(ends.T).T for family, ends in means.items()}
+    return Answer(found.tasks, mean, lo90, hi90, law_only, time.perf_counter() - began, ends)
+
+
+def mean_intervals(surfaces: Surfaces, design: Design, families: Callable[[str], set[str]]) -> dict[str, Floats]:
+    """Ends of the 90 % interval of a new run's mean over each family of tasks, (2, R)."""
+    names = {family for task in surfaces.tasks for family in families(task)}
+    if not names:
+        return {}
+    samples = surfaces.new_runs(design, SAMPLES).numpy()
+    inside = {name: [name in families(task) for task in surfaces.tasks] for name in sorted(names)}
+    return {name: np.quantile(samples[:, :, tasks].mean(2), [0.05, 0.95], axis=0) for name, tasks in inside.items()}
 
 
 def code_share_figures() -> list[Figure]:

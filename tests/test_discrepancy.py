@@ -12,12 +12,12 @@ from torch import Tensor
 
 from mixlaw.analysis.audit.held import LARGEST, Fold, Held
 from mixlaw.analysis.data.coordinates import Features
+from mixlaw.analysis.data.design import tenfolds
 from mixlaw.analysis.data.observed import Observed, observe
 from mixlaw.analysis.surface.discrepancy import (
     Discrepancy,
     expected_discrepancy,
     learn_discrepancy,
-    tenfolds,
 )
 
 TASKS, EACH = 40, 30

@@ -188,6 +188,15 @@ class Design:
         return self.lr_end.gather(1, used.argmax(1, keepdim=True)).squeeze(1)
 
 
+def tenfolds(design: Design, measured: Design) -> Tensor:
+    """Tenfolds of parameters or of tokens, the larger of the two, outside the measured ones, (R,)."""
+    away = []
+    for value, known in ((design.params, measured.params), (design.total, measured.total)):
+        log, ends = value.log10(), known.detach().log10()
+        away.append((log - ends.max()).clamp(min=0) + (ends.min() - log).clamp(min=0))
+    return torch.maximum(*away)
+
+
 def same_shares(shares: Tensor) -> Tensor:
     """Number of the distinct row that each row of shares (R, n) is, up to rounding, (R,)."""
     return _number((shares.detach() * (1 / SAME_SHARE)).round())

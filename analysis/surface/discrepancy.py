@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mixlaw.analysis.audit.held import LARGEST, Held
 from mixlaw.analysis.data.coordinates import Features
-from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.design import Design, tenfolds
 from mixlaw.analysis.data.observed import Observed
 
 #: Expected before any fold: spread of a task's level, as a share of the loss, and of the differences between mixtures,
@@ -52,15 +52,6 @@ class Discrepancy:
 
 
 _SEED, _DRAWS = 20, 256
-
-
-def tenfolds(design: Design, measured: Design) -> Tensor:
-    """Tenfolds of parameters or of tokens, the larger of the two, outside the measured ones, (R,)."""
-    away = []
-    for value, known in ((design.params, measured.params), (design.total, measured.total)):
-        log, ends = value.log10(), known.detach().log10()
-        away.append((log - ends.max()).clamp(min=0) + (ends.min() - log).clamp(min=0))
-    return torch.maximum(*away)
 
 
 def expected_discrepancy(observed: Observed) -> Discrepancy:

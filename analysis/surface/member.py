@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.coordinates import Features
-from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.design import Design, tenfolds
 from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.fitting.draws import posterior
 from mixlaw.analysis.fitting.estimate import LawFit, estimate
@@ -19,6 +19,9 @@ from mixlaw.analysis.laws.schedule import scheduled
 from mixlaw.analysis.residual.learn import residual_kernel
 from mixlaw.analysis.residual.process import MASKED, WAVES, Kernel, Residual
 from mixlaw.progress import Progress
+
+#: Log loss that a tenfold below the measured sizes or budgets may add to the worst measured one.
+OUTSIDE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +46,7 @@ class Member(LawFit):
 
     def law_only(self, design: Design) -> Tensor:
         """Prediction of the law alone, (R, T)."""
-        return self.form.log_loss(self.theta, design).T
+        return self._bounded(self.form.log_loss(self.theta, design).T, design)
 
     def noise(self, design: Design) -> Tensor:
         """Standard deviation of one run of every recipe, (R, T)."""
@@ -51,7 +54,8 @@ class Member(LawFit):
 
     def mean(self, design: Design) -> Tensor:
         """Law plus residual process, (R, T); differentiable."""
-        return self.law_only(design) + self.residual.at(self.features(design), self._mean_weights).squeeze(-1).T
+        law = self.form.log_loss(self.theta, design).T
+        return self._bounded(law + self.residual.at(self.features(design), self._mean_weights).squeeze(-1).T, design)
 
     def sample(self, design: Design, samples: Tensor) -> Tensor:
         """Expected log loss in the posterior samples of these numbers (S,), (S, R, T); numbers wrap around."""
@@ -61,7 +65,28 @@ class Member(LawFit):
         x = self.features(design)
         weights = self._sample_weights
         prior = self._prior(x) @ weights.waves[:, :, samples]
-        return law + (prior + self.residual.at(x, weights.rows[:, :, samples])).permute(2, 1, 0)
+        sample = law + (prior + self.residual.at(x, weights.rows[:, :, samples])).permute(2, 1, 0)
+        return self._bounded(sample, design)
+
+    def _bounded(self, log_loss: Tensor, design: Design) -> Tensor:
+        """Log losses (..., R, T), compressed beyond the worst that was measured.
+
+        A model that learns nothing has a finite loss, and the worst recipes come close to it; power laws do not know
+        that and explode where a domain's share goes to 0. The order of recipes stays, and what is as good as a
+        measured run is not touched. Sizes and budgets outside the measured ones may be worse by OUTSIDE for a tenfold.
+        """
+        top, room = self._worst
+        limit = top + OUTSIDE * tenfolds(design, self.observed.design).detach()[:, None]
+        excess = (log_loss - limit).clamp(min=0)
+        return log_loss - excess + room * torch.log1p(excess / room)
+
+    @cached_property
+    def _worst(self) -> tuple[Tensor, Tensor]:
+        """Largest log loss measured of every task, and the spread of what was, (T,) each."""
+        seen = self.observed.seen
+        top = self.observed.target.masked_fill(~seen, -torch.inf).amax(1)
+        spread = [row[s].std(correction=0) for row, s in zip(self.observed.target, seen, strict=True)]
+        return top, torch.stack(spread).clamp(min=1e-3)
 
     @cached_property
     def features(self) -> Features:

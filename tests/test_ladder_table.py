@@ -1,0 +1,50 @@
+"""The ladder's table: its recipes are those that the benchmark defines, and every one is importable."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mixlaw import import_runs
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import ladder
+
+
+@pytest.fixture(scope="module")
+def table() -> pl.DataFrame:
+    return pl.read_csv(ladder.TABLE, infer_schema_length=None)
+
+
+def test_every_row_is_a_recipe_of_the_benchmark(table: pl.DataFrame) -> None:
+    wanted = {ladder.name_of(recipe) for recipes in ladder.recipes().values() for recipe in recipes}
+    assert len(wanted) == 313
+    assert set(table["recipe"]) <= wanted
+    assert table["recipe"].n_unique() == table.height >= 188
+
+
+def test_the_grid_has_the_same_mixtures_at_every_size() -> None:
+    mixtures = [[p.mixture for p in r.phases] for r in ladder.grid("0.025M")]
+    for size in ("0.05M", "0.1M", "0.22M"):
+        assert [[p.mixture for p in r.phases] for r in ladder.grid(size)] == mixtures
+    assert len(mixtures) == 36 >= 24
+
+
+def test_the_table_is_imported_with_its_rates_decays_and_pools(table: pl.DataFrame, tmp_path: Path) -> None:
+    losses = table.drop("metric:capitals", "metric:agreement", "recipe")
+    imported = import_runs(tmp_path, losses, unit="bits/byte").imported.records
+    assert len(imported) == table.height
+    by_run = {record.run: record.recipe for record in imported}
+    fast = table.filter(pl.col("lr") == 2)
+    assert fast.height >= 8
+    assert {by_run[run].lr for run in fast["run"]} == {2.0}
+    shaped = table.filter(pl.col("decay:cooldown") == "1-sqrt")
+    assert shaped.height >= 6
+    assert {by_run[run].phases[-1].decay.value for run in shaped["run"]} == {"1-sqrt"}
+    capped = table.filter(pl.col("unique:code").is_not_null())
+    assert capped.height >= 10
+    assert all(by_run[run].unique["code"] > 0 for run in capped["run"])
