@@ -28,7 +28,7 @@ import mixlaw
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.rates import PACE, SETTLE, SLOWER, rate_path, rate_sums
 from mixlaw.analysis.data.recipes import design_of
-from mixlaw.analysis.laws.schedule import NOISE_PRIOR, REACH, TRAVEL_PRIOR
+from mixlaw.analysis.laws.schedule import BEST_PRIOR, NOISE_PRIOR, RATE_PRIOR, REACH, TRAVEL_PRIOR
 from mixlaw.optimizer.answers.verify import runs_of
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe
 from mixlaw.records import Measurement, Record, to_table
@@ -100,17 +100,33 @@ def predict(term: Term, train: Sequence[Run], test: Sequence[Run]) -> Floats:
     """Predicted log losses of test runs up to a level by group."""
     designs = [_design(runs) for runs in (train, test)]
     home = float(designs[0].total.mean())
-    known, asked = (term(design, home) for design in designs)
-    rate, more = (design.lr.log().numpy() ** 2 for design in designs)
+    known, asked = (term(design, home) - term(_reference(design), home) for design in designs)
+    rates, others = (design.lr.log().numpy() for design in designs)
     loss, inside = np.array([run.log_loss for run in train]), _centred(train)
+    mean, spread = np.array([TRAVEL_PRIOR, NOISE_PRIOR, RATE_PRIOR, BEST_PRIOR]).T
+
+    def value(theta: Floats, parts: Floats, rate: Floats) -> Floats:
+        return np.asarray(parts @ np.exp(theta[:2]) + np.exp(theta[2]) * rate * (rate - 2 * theta[3]))
 
     def gap(theta: Floats) -> Floats:
-        value = known @ np.exp(theta[:2]) + np.exp(theta[2]) * rate
-        pull = (theta - [TRAVEL_PRIOR[0], NOISE_PRIOR[0], np.log(0.01)]) / [TRAVEL_PRIOR[1], NOISE_PRIOR[1], 1.0]
-        return np.concatenate([inside(value - loss) / SEED, pull])
+        return np.concatenate([inside(value(theta, known, rates) - loss) / SEED, (theta - mean) / spread])
 
-    theta = least_squares(gap, [TRAVEL_PRIOR[0], NOISE_PRIOR[0], -4.6]).x
-    return np.asarray(asked @ np.exp(theta[:2]) + np.exp(theta[2]) * more)
+    return value(least_squares(gap, mean).x, asked, others)
+
+
+def _reference(design: Design) -> Design:
+    """The same sizes, budgets and peak rates with a linear cooldown over a fifth of the tokens."""
+    shares = torch.tensor([0.8, 0.2], dtype=torch.float64)[:, None]
+    ends = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(len(design), -1)
+    return replace(
+        design,
+        tokens=design.total[:, None, None] * shares,
+        lr_end=ends,
+        decay=torch.zeros_like(ends),
+        phases=("init", "cooldown"),
+        domains=("text",),
+        unique=design.unique[:, :1],
+    )
 
 
 def predict_whole(train: Sequence[Run], test: Sequence[Run]) -> Floats:

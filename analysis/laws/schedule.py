@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.data.rates import rate_sums
+from mixlaw.analysis.data.rates import NOISE, rate_sums
 from mixlaw.analysis.laws.base import Form, Law, Parameter
 from mixlaw.analysis.laws.identify import SAME_RATE
 
@@ -19,8 +19,9 @@ REACH = 0.45
 #: Cost of a small sum of rates and of unsettled noise, as shares of the loss: .04 and .05 at 124M (Schaipp et al.
 #: 2025), .05 to .08 and .04 to .08 at 25M to 400M (Luo et al. 2025), .10 and .09 at 25 thousand parameters.
 TRAVEL_PRIOR, NOISE_PRIOR, BETWEEN = (math.log(0.07), 0.6), (math.log(0.07), 0.5), 0.3
-#: Cost of an e-fold from the rule's rate beyond what both terms say of it.
-RATE_PRIOR = (math.log(0.01), 1.0)
+#: Cost of an e-fold from the best peak rate at the reference schedule: .01 at 124M, .025 at 25 thousand parameters; and
+#: the logarithm of that rate over the rule's, -.3 and .4 there.
+RATE_PRIOR, BEST_PRIOR = (math.log(0.01), 1.0), (0.0, 0.5)
 #: Schedules that differ by less than this in both sums are one schedule.
 SAME_SCHEDULE = 2e-3
 
@@ -29,16 +30,19 @@ SAME_SCHEDULE = 2e-3
 class ScheduleEffect:
     """Log of the factor on the loss by which a schedule differs from the reference schedule.
 
-        effect = travel (ratio / home)**-REACH ((lr mean)**-REACH - reference_mean**-REACH)
-               + noise (left - reference_noise) + rate log(lr)**2        ratio = tokens for each parameter
+        effect = travel (lr ratio / home)**-REACH (mean**-REACH - reference_mean**-REACH)
+               + noise (left - lr**NOISE reference_noise)                ratio = tokens for each parameter
+               + rate (log(lr / best)**2 - log(best)**2)
 
-    `mean` and `left` are the sums of `rate_sums`. At the reference schedule it is exactly 0, so level, size and tokens
-    are those of the law that it multiplies. Source: the multi-power law, arXiv:2503.12811, as a difference.
+    `mean` and `left` are the sums of `rate_sums`. At the reference schedule and the rule's rate it is exactly 0, so
+    level, size and tokens are those of the law that it multiplies; a decay is worth more at a higher peak rate. Source:
+    the multi-power law, arXiv:2503.12811, as a difference.
 
     Attributes:
         travel: share of the loss that a small sum of learning rates costs, at `home` tokens for each parameter.
         noise: share of the loss that the noise of the rule's rate costs before any decay.
-        rate: cost of a peak rate off the rule's.
+        rate: cost of an e-fold from the best peak rate.
+        best: peak rate over the rule's that is best at the reference schedule.
         home: tokens for each parameter at which `travel` is stated.
         reference_mean, reference_noise: sums of the reference schedule.
     """
@@ -46,13 +50,15 @@ class ScheduleEffect:
     travel: float
     noise: float
     rate: float
+    best: float
     home: float
     reference_mean: float
     reference_noise: float
 
     def __call__(self, design: Design) -> Tensor:
         """Effect on the log loss of every recipe, (R,)."""
-        travel, noise, rate = _terms(design, self.home, self.reference_mean, self.reference_noise)
+        travel, noise = _terms(design, self.home, self.reference_mean, self.reference_noise)
+        rate = design.lr.log() * (design.lr / self.best**2).log()
         return self.travel * travel + self.noise * noise + self.rate * rate
 
 
@@ -79,7 +85,7 @@ class ScheduledLaw:
 
 
 class Scheduled(Form):
-    """A law's form with the logarithms of travel, noise and rate behind its own entries.
+    """A law's form with the logarithms of travel, noise, rate and best behind its own entries.
 
     The reference is the median schedule of the design. What the runs do not vary is held and drawn from its prior.
 
@@ -92,7 +98,7 @@ class Scheduled(Form):
         self.main = main
         self.phases, self.domains, self.log_n, self.log_d = main.phases, main.domains, main.log_n, main.log_d
         self.at, self.parameters = dict(main.at), main.parameters
-        sums = rate_sums(design)
+        sums = rate_sums(replace(design, lr=torch.ones_like(design.lr)))
         self.home = math.exp(self.log_d - self.log_n)
         self.reference_mean, self.reference_noise = float(sums.mean.median()), float(sums.noise.median())
         self.varied = schedules_vary(design)
@@ -101,33 +107,39 @@ class Scheduled(Form):
             travel=Parameter("travel", *TRAVEL_PRIOR, BETWEEN, held and steady, loose=True),
             unsettled=Parameter("unsettled", *NOISE_PRIOR, BETWEEN, held and steady, loose=True),
             rate=Parameter("rate", *RATE_PRIOR, BETWEEN, steady, loose=True),
+            best=Parameter("best rate", *BEST_PRIOR, BETWEEN, steady, loose=True),
         )
         self.notes = (*main.notes, *schedule_notes(design))
 
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log loss, (B, R)."""
         count = len(self.main.parameters)
-        return self.main.log_loss(theta[:, :count], design) + theta[:, count:].exp() @ self._terms(design)
+        return self.main.log_loss(theta[:, :count], design) + self._parts(theta, design)[:, :3].sum(1)
 
     def jacobian(self, theta: Tensor, design: Design) -> tuple[Tensor, Tensor]:
         """Log loss (B, R) and its derivative by the free entries (B, m, R): the law's own, then those of the term."""
         count = len(self.main.parameters)
         value, slopes = self.main.jacobian(theta[:, :count], design)
-        parts = theta[:, count:, None].exp() * self._terms(design)
+        parts = self._parts(theta, design)
         free = [i for i, parameter in enumerate(self.parameters[count:]) if not parameter.held]
-        return value + parts.sum(1), torch.cat([slopes, parts[:, free]], 1)
+        return value + parts[:, :3].sum(1), torch.cat([slopes, parts[:, free]], 1)
 
     def law(self, theta: Tensor, log_scale: float) -> ScheduledLaw:
         """The law of one vector with its schedule term."""
         count = len(self.main.parameters)
-        size = dict(zip(("travel", "noise", "rate"), theta[count:].exp().tolist(), strict=True))
+        size = dict(zip(("travel", "noise", "rate", "best"), theta[count:].exp().tolist(), strict=True))
         effect = ScheduleEffect(
             **size, home=self.home, reference_mean=self.reference_mean, reference_noise=self.reference_noise
         )
         return ScheduledLaw(self.main.law(theta[:count], log_scale), effect)
 
-    def _terms(self, design: Design) -> Tensor:
-        return torch.stack(_terms(design, self.home, self.reference_mean, self.reference_noise))
+    def _parts(self, theta: Tensor, design: Design) -> Tensor:
+        """Travel, noise and rate, which are their own slopes, and the slope by the best rate, (B, 4, R)."""
+        travel, noise, rate, best = theta[:, len(self.main.parameters) :, None].unbind(1)
+        by_travel, by_noise = _terms(design, self.home, self.reference_mean, self.reference_noise)
+        lr = design.lr.log()
+        apart = rate.exp() * lr * (lr - 2 * best)
+        return torch.stack([travel.exp() * by_travel, noise.exp() * by_noise, apart, -2 * rate.exp() * lr], 1)
 
 
 def scheduled(form: Form, design: Design) -> Scheduled:
@@ -161,8 +173,7 @@ def _range(values: Tensor) -> float:
     return float((values.amax() - values.amin()).detach())
 
 
-def _terms(design: Design, home: float, mean: float, noise: float) -> tuple[Tensor, Tensor, Tensor]:
-    """What travel, noise and rate multiply, (R,) each; 0 at the reference schedule and rate."""
-    sums, ratio = rate_sums(design), design.total / design.params / home
-    travel = ratio**-REACH * ((design.lr * sums.mean) ** -REACH - mean**-REACH)
-    return travel, sums.noise - noise, design.lr.log() ** 2
+def _terms(design: Design, home: float, mean: float, noise: float) -> tuple[Tensor, Tensor]:
+    """What travel and noise multiply, (R,) each; 0 at the reference schedule, whatever the peak rate."""
+    sums, ratio = rate_sums(design), design.lr * design.total / design.params / home
+    return ratio**-REACH * (sums.mean**-REACH - mean**-REACH), sums.noise - design.lr**NOISE * noise

@@ -95,13 +95,13 @@ def keep_schedule(target: Target, measured: Design | None) -> Kept:
     if measured is None or not bool((measured.progress >= 1).any()):
         return Kept(target)
     runs = measured.select(torch.nonzero(measured.progress >= 1).squeeze(1))
-    target = _usual_rates(target, runs)
+    target = usual_rates(target, runs)
     target, of_length = _kept_length(target, runs)
     target, of_end = _kept_end(target, runs)
     return Kept(target, (*of_length, *of_end))
 
 
-def _usual_rates(target: Target, runs: Design) -> Target:
+def usual_rates(target: Target, runs: Design) -> Target:
     """The target with what the runs usually have where its rates are open."""
     rates, tokens = target.rates, runs.tokens.sum(2)
     ends, shapes = dict(rates.ends), dict(rates.shapes)
