@@ -14,7 +14,7 @@ from torch import Tensor
 from mixlaw.analysis.audit.audit import audit
 from mixlaw.analysis.audit.folds import folds
 from mixlaw.analysis.audit.held import Fold, Held, calibrate
-from mixlaw.analysis.audit.stacking import chosen, combined, stack
+from mixlaw.analysis.audit.stacking import Beside, beside_laws, chosen, combined, stack
 from mixlaw.analysis.data.observed import Observed, observe
 from mixlaw.analysis.laws.base import Law, Procedure
 from mixlaw.analysis.laws.candidates import candidates
@@ -80,18 +80,18 @@ def fit(
         held[name] = [fit_regressors(name, one, observed.select(f.train)).held(observed, f) for f in parts]
     weights = stack(observed, held)
     used = chosen(weights)
-    weights = weights[:, used] / weights[:, used].sum(1, keepdim=True)
-    direct = combined([held[list(held)[i]] for i in used], weights)
+    kept = [i for i in used if i < len(members)] or [0]
+    by_law, shares = _of_laws(weights, used, kept, len(members))
+    direct = combined([held[members[i].name] for i in kept], by_law)
+    direct, joined, which = _joined(observed, direct, [held[name] for name in others], shares)
+    estimators = tuple(regressors[list(others)[i]] for i in which)
     final = [_linked(observed, fold, linked, chance or {}, seed) for fold in direct] if linked else direct
     calibration = calibrate(observed, final)
     result = audit(observed, final, calibration, held, dict.fromkeys(linked, direct)) if audited else None
     between = learn_discrepancy(observed, direct, calibration)
-    by_law, shares = _of_laws(weights, [i < len(members) for i in used])
-    kept = [members[i] for i in used if i < len(members)] or members[:1]
-    final_members = [with_draws(m, resamples, _part(report, j, len(kept), 0.8, 1)) for j, m in enumerate(kept)]
-    estimators = tuple(regressors[list(held)[i]] for i in used if i >= len(members))
-    fitted = tuple(final_members), observed, calibration, result, by_law, linked, chance
-    return surfaces_of(*fitted, estimators, shares, between)
+    drawn = [with_draws(members[i], resamples, _part(report, j, len(kept), 0.8, 1)) for j, i in enumerate(kept)]
+    fitted = tuple(drawn), observed, calibration, result, by_law, linked, chance
+    return surfaces_of(*fitted, estimators, joined, between)
 
 
 def _named(
@@ -120,12 +120,26 @@ def _named(
     return laws, others
 
 
-def _of_laws(weights: Tensor, law: Sequence[bool]) -> tuple[Tensor, Tensor | None]:
-    """Weights of the laws among themselves, (T, M), and shares of the regressors, if any, (T, E), from (T, M + E)."""
-    which = torch.tensor(law)
-    by_law = weights[:, which] if any(law) else weights.new_ones(len(weights), 1)
-    by_law = by_law + 1e-9  # a task may have no weight on any law
-    return by_law / by_law.sum(1, keepdim=True), None if all(law) else weights[:, ~which]
+def _of_laws(weights: Tensor, used: Sequence[int], kept: Sequence[int], laws: int) -> tuple[Tensor, Tensor]:
+    """Weights of the kept laws among themselves, (T, M), and shares of all regressors, (T, E), from (T, laws + E)."""
+    whole = torch.zeros_like(weights).index_copy(1, torch.tensor(used), weights[:, used])
+    whole = whole / whole.sum(1, keepdim=True)
+    by_law = whole[:, kept] + 1e-9  # a task may have no weight on any law
+    return by_law / by_law.sum(1, keepdim=True), whole[:, laws:]
+
+
+def _joined(
+    observed: Observed, laws: Sequence[Held], others: Sequence[Sequence[Held]], shares: Tensor
+) -> tuple[list[Held], Beside | None, list[int]]:
+    """Predictions of all folds by laws and regressors together, how these enter, and the numbers of those that do."""
+    if not others:
+        return list(laws), None, []
+    found = beside_laws(observed, laws, others, shares)
+    which = torch.nonzero(found.shares.amax(0) > 0).squeeze(1).tolist()
+    if not which:
+        return list(laws), None, []
+    joined = Beside(found.shares[:, which], found.scale[:, which], found.by_row)
+    return joined.held(laws, [others[i] for i in which]), joined, which
 
 
 def _fit_laws(

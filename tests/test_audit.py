@@ -132,6 +132,17 @@ def test_a_method_of_fewer_tasks_is_compared_on_these_alone() -> None:
     assert re.search(r"boosted trees \(1 of 3 tasks\) +2\.00%", text)
 
 
+@pytest.mark.parametrize(("error", "said"), [(0.008, True), (0.0095, False)])
+def test_a_regression_that_is_clearly_ahead_is_named(error: float, said: bool) -> None:
+    figures = {"rows": 9, "spearman": 0.5, "regret": 0.0, "coverage": None, "width": None, "fold": "mixtures"}
+    errors = {"surfaces": 0.01, "linear in roots": error, "nearest run": 0.001}
+    rows: list[dict[str, object]] = [
+        {**figures, "task": task, "method": m, "error": e} for m, e in errors.items() for task in "ab"
+    ]
+    sentence = "linear in roots predicts held-out mixtures better: 0.80% against 1.00%"
+    assert (sentence in str(Audit(audit_table(rows)))) is said
+
+
 def test_the_mean_of_each_fold_has_no_rank() -> None:
     data = observed(60, 1)
     test = [torch.arange(i, 60, 3) for i in range(3)]

@@ -150,8 +150,8 @@ def test_the_better_regressor_gets_the_weight_of_the_prediction(beside: Surfaces
     assert {"Weighted", "two", "ridge"} <= set(error)
     assert error["ridge"] < 0.7 * error["Weighted"]
     assert error["surfaces"] < 1.1 * error["ridge"]
-    assert beside.shares is not None
-    assert float(beside.shares[0].sum()) > 0.5
+    assert beside.beside is not None
+    assert float(beside.beside.shares[0].sum()) > 0.5
     assert "ridge" in str(beside)
     found = beside.predict(beside.observed.design)
     inside = (rough["metric:loss"].to_numpy() >= found.lo90[:, 0]) & (

@@ -61,6 +61,40 @@ def test_weights_maximise_the_score_of_the_mixture(rng: np.random.Generator) -> 
     assert found[0, 0] > found[1, 0] > found[2, 0]
 
 
+def unequal(rng: np.random.Generator, told: bool) -> tuple[Observed, Held, Held]:
+    """Two predictors, each precise where the other is not; whether their deviations tell it."""
+    truth, rows = rng.normal(size=(200, 2)), torch.arange(200)
+    observed, sure = runs(truth), np.arange(200)[:, None] % 2 == 0
+    parts = []
+    for where in (sure, ~sure):
+        spread = np.where(where, 0.02, 0.5) * np.ones((200, 2))
+        made = held_out(observed, rows, truth + spread * rng.normal(size=truth.shape), 0.35)
+        parts.append(replace(made, deviation=torch.tensor(spread)) if told else made)
+    return observed, parts[0], parts[1]
+
+
+def test_who_is_sure_of_a_run_decides_it(rng: np.random.Generator) -> None:
+    observed, laws, other = unequal(rng, told=True)
+    found = stacking.beside_laws(observed, [laws], [[other]], torch.zeros(2, 1, dtype=torch.float64))
+    assert found.by_row
+    joined = found.held([laws], [[other]])[0]
+    error = joined.mean - observed.target.T
+    assert float(error.std()) < 0.03  # of either alone: .35
+    # Independent normals: the mean is weighted by inverse variances.
+    precision = torch.stack([laws.deviation**-2, (other.deviation * found.scale[:, 0]) ** -2])
+    means = torch.stack([laws.mean, other.mean])
+    assert torch.allclose(joined.mean, (precision * means).sum(0) / precision.sum(0))
+
+
+def test_deviations_that_say_nothing_leave_the_shares_alone(rng: np.random.Generator) -> None:
+    observed, laws, other = unequal(rng, told=False)
+    shares = torch.full((2, 1), 0.5, dtype=torch.float64)
+    found = stacking.beside_laws(observed, [laws], [[other]], shares)
+    joined = found.held([laws], [[other]])[0]
+    expected = (1 - shares[:, 0]) * laws.mean + shares[:, 0] * other.mean
+    assert torch.allclose(joined.mean, expected, atol=0.05)
+
+
 def test_expectation_maximisation_finds_the_optimum_that_scipy_finds(rng: np.random.Generator) -> None:
     score, row, prior = rng.normal(size=(60, 1, 3)), rng.uniform(0.2, 1, 60), np.array([[2.0, 1.0, 0.5]])
 

@@ -16,11 +16,13 @@ from sklearn.pipeline import make_pipeline
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design, Floats
-from mixlaw.analysis.data.recipe_features import RecipeFeatures
+from mixlaw.analysis.data.recipe_features import RecipeFeatures, Shares
 
 #: Fewer rows than this and boosted trees only memorise.
 TREES_NEED = 60
 MEAN, TREES = "mean", "boosted trees"
+#: Peers that can be put beside the laws, and the shares that they are linear in.
+REGRESSIONS: dict[str, Shares] = {"linear": "plain", "linear in roots": "root", "linear in logs": "log"}
 
 
 class SingleScale(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -49,10 +51,7 @@ def peers(rows: int) -> dict[str, Any]:
         MEAN: make_pipeline(RecipeFeatures("plain"), DummyRegressor()),
         "nearest run": make_pipeline(RecipeFeatures(), KNeighborsRegressor(1)),
         "single scale": SingleScale(),
-        "linear": make_pipeline(RecipeFeatures("plain"), ridge),
-        "linear in roots": make_pipeline(RecipeFeatures("root"), ridge),
-        "linear in logs": make_pipeline(RecipeFeatures("log"), ridge),
-    }
+    } | {name: make_pipeline(RecipeFeatures(shares), ridge) for name, shares in REGRESSIONS.items()}
     if rows >= TREES_NEED:
         trees = HistGradientBoostingRegressor(early_stopping=False, random_state=0)
         estimators[TREES] = make_pipeline(RecipeFeatures("plain"), trees)

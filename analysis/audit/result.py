@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from mixlaw.analysis.audit.held import Held
+from mixlaw.analysis.audit.peers import REGRESSIONS
 from mixlaw.printable import Printable, text_table
 
 #: A task moves with recipes if held-out errors are below this share of those of its mean.
@@ -68,7 +69,18 @@ class Audit(Printable):
                 number = f"{len(some)} of {len(tasks[OURS])} tasks"
                 cells += [[f"{method} ({number})", *numbers] for method, *numbers in _medians(shown)]
             lines += [f"    {line}" for line in text_table([["", *NUMBERS], *cells], numeric=True).splitlines()]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.ahead()])
+
+    def ahead(self) -> list[str]:
+        """A sentence for every regression that predicted held-out mixtures better than the surfaces, in the median."""
+        rows = self.table.filter(pl.col("fold") == "mixtures", pl.col("method").is_in([OURS, *REGRESSIONS]))
+        middle = dict(rows.group_by("method").agg(pl.col("error").median()).iter_rows())
+        return [
+            f"  {name} predicts held-out mixtures better: {middle[name]:.2%} against {middle[OURS]:.2%}; "
+            "put it beside the laws, fit(beside=...)"
+            for name in REGRESSIONS
+            if name in middle and middle[name] < SIGNAL * middle[OURS]
+        ]
 
 
 def _medians(rows: pl.DataFrame) -> list[list[str]]:

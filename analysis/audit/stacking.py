@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ LEAST, MOST = 0.05, 3
 #: Standard errors by which a law must predict held-out runs better than the exposure law to be stacked where sizes
 #: vary.
 AHEAD = 1.0
+#: Standard errors by which weights by precision must score better than plain ones, where regressors are beside laws.
+SURE = 2.0
 #: Degrees of freedom of the Student t that scores a held-out run: one outlier must not choose the law.
 FREEDOM = 5.0
 
@@ -93,11 +96,67 @@ def _combined(parts: Sequence[Held], weights: Tensor) -> Held:
     return Held(parts[0].fold, middle, (law * weights).sum(-1), spread)
 
 
-def blend(mean: Tensor, deviation: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of a mixture of M normals, (R, T) each from (R, T, M) and weights (T, M)."""
+def blend(mean: Tensor, deviation: Tensor, weights: Tensor, by_row: bool = False) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a mixture of M normals, (R, T) each from (R, T, M).
+
+    Args:
+        mean, deviation: of every normal, (R, T, M).
+        weights: summing to 1, (T, M).
+        by_row: whether each row's weights go with predictive precision too, so that who is sure of a row decides it.
+    """
+    if by_row:
+        weights = weights * deviation**-2
+        weights = weights / weights.sum(-1, keepdim=True)
     middle = (mean * weights).sum(-1)
     variance = ((deviation**2 + (mean - middle[..., None]) ** 2) * weights).sum(-1)
     return middle, variance.sqrt()
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """How regressors enter the prediction of every task beside the laws.
+
+    Attributes:
+        shares: of each regressor, the laws having the rest, (T, E).
+        scale: factor on each regressor's deviation that makes it as well calibrated as that of the laws, (T, E).
+        by_row: whether rows weigh by precision, `blend`.
+    """
+
+    shares: Tensor
+    scale: Tensor
+    by_row: bool
+
+    def joined(self, predictions: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (R, T) from those of the laws and of every regressor, (R, T) each."""
+        mean, deviation = (torch.stack(part, -1) for part in zip(*predictions, strict=True))
+        one = torch.ones(len(self.scale), 1, dtype=torch.float64)
+        rest = 1 - self.shares.sum(1, keepdim=True)
+        scaled = deviation * torch.cat([one, self.scale], 1)
+        return blend(mean, scaled, torch.cat([rest, self.shares], 1), self.by_row)
+
+    def held(self, laws: Sequence[Held], others: Sequence[Sequence[Held]]) -> list[Held]:
+        """Predictions of the same folds by the laws together and by regressors, joined."""
+        joined = [self.joined([(p.mean, p.deviation) for p in parts]) for parts in zip(laws, *others, strict=True)]
+        return [replace(h, mean=m, deviation=d) for h, (m, d) in zip(laws, joined, strict=True)]
+
+
+def beside_laws(observed: Observed, laws: Sequence[Held], others: Sequence[Sequence[Held]], shares: Tensor) -> Beside:
+    """How regressors enter: with their shares (T, E), or row by row where that scores held-out rows clearly better.
+
+    Who is right near measured runs and wrong far from them has a low score, and next to no share; row by row all are
+    equal but for their precision.
+    """
+    factor = calibrate(observed, laws)
+    scale = torch.stack([calibrate(observed, parts) / factor for parts in others], 1)
+    equal = torch.full_like(shares, 1 / (1 + len(others)))
+    ways = [Beside(shares, scale, by_row=False), Beside(shares, scale, by_row=True), Beside(equal, scale, by_row=True)]
+    scores = []
+    for way in ways:
+        held = way.held(laws, others)
+        scores.append(torch.cat([_score(observed, h, calibrate(observed, held)) for h in held]))
+    gains = torch.stack([(score - scores[0]).nanmean(1) for score in scores])
+    best = int(gains.mean(1).argmax())
+    return ways[best if gains[best].mean() > SURE * gains[best].std() / gains.shape[1] ** 0.5 else 0]
 
 
 def _score(observed: Observed, held: Held, factor: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mixlaw.analysis.audit.held import Fold, Held
 from mixlaw.analysis.audit.result import Audit, audit_table
+from mixlaw.analysis.audit.stacking import Beside
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.fitting.pooling import Prior
@@ -50,8 +51,8 @@ def write(surfaces: ResponseModel, folder: Path) -> None:
         tensors |= _tensors(f"held{i}", held) | _tensors(f"fold{i}", held.fold)
     for i, one in enumerate(surfaces.regressors):
         tensors |= _tensors(f"regressor{i}", one)
-    if surfaces.shares is not None:
-        tensors |= {"shares": surfaces.shares}
+    if surfaces.beside is not None:
+        tensors |= _tensors("beside", surfaces.beside)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _PICKLED).unlink(missing_ok=True)
     if surfaces.regressors:
@@ -108,6 +109,7 @@ def _words(surfaces: ResponseModel) -> dict[str, Any]:
             for m in surfaces.members
         ],
         "regressors": [one.name for one in surfaces.regressors],
+        "by_row": surfaces.beside is not None and surfaces.beside.by_row,
         "links": {t: {"source": x.source, "unit": x.unit, "noise": x.noise} for t, x in surfaces.links.items()},
         "chance": dict(surfaces.chance),
         "status": {task: state.name for task, state in surfaces.status.items()},
@@ -170,7 +172,7 @@ def _build(words: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> d
         },
         "chance": words.get("chance", {}),
         "regressors": _regressors(words, folder, part),
-        "shares": tensors.get("shares"),
+        "beside": Beside(by_row=words["by_row"], **part("beside")) if words["regressors"] else None,
         "discrepancy": Discrepancy(**between) if (between := part("discrepancy")) else None,
     }
 

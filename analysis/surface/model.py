@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mixlaw.analysis.audit.readiness import Readiness, readiness
 from mixlaw.analysis.audit.result import Audit
-from mixlaw.analysis.audit.stacking import blend
+from mixlaw.analysis.audit.stacking import Beside
 from mixlaw.analysis.data.design import Design, Floats
 from mixlaw.analysis.data.observed import Z90, Observed, from_log_loss
 from mixlaw.analysis.surface.discrepancy import Discrepancy
@@ -70,7 +70,7 @@ class ResponseModel:
         chance: score of guessing, where it is known.
         regressors: estimators of scikit-learn beside the laws. They have part in `predict`, intervals and audit; not in
             `mean` and `draws`, which need derivatives and posterior samples.
-        shares: of each regressor in the prediction of each task, the laws having the rest, (T, E).
+        beside: how regressors enter the predictions; None where there is none.
         discrepancy: what laws miss beyond the measured sizes; None, nothing (a fit that is being audited).
     """
 
@@ -84,7 +84,7 @@ class ResponseModel:
     links: Mapping[str, FittedLink] = field(default_factory=dict)
     chance: Mapping[str, float] = field(default_factory=dict)
     regressors: tuple[Regressors, ...] = ()
-    shares: Tensor | None = None
+    beside: Beside | None = None
     discrepancy: Discrepancy | None = None
 
     @property
@@ -182,12 +182,9 @@ class ResponseModel:
         design = self._aligned(design)
         mean = self._direct(design)
         deviation = self._deviation(design, mean)
-        if self.regressors and self.shares is not None:
+        if self.beside is not None:
             predictions = [(mean, deviation), *(one.predict(design) for one in self.regressors)]
-            means, deviations = (torch.stack(part, -1) for part in zip(*predictions, strict=True))
-            mean, deviation = blend(
-                means, deviations, torch.cat([1 - self.shares.sum(1, keepdim=True), self.shares], 1)
-            )
+            mean, deviation = self.beside.joined(predictions)
         return through(self.links, self.observed, mean, deviation) if self.links else (mean, deviation)
 
     def _aligned(self, design: Design) -> Design:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.audit.result import Audit
+from mixlaw.analysis.audit.stacking import Beside
 from mixlaw.analysis.data.observed import Observed
 from mixlaw.analysis.surface.discrepancy import Discrepancy
 from mixlaw.analysis.surface.io import read, write
@@ -58,7 +59,7 @@ def surfaces_of(
     links: Mapping[str, FittedLink] | None = None,
     chance: Mapping[str, float] | None = None,
     regressors: tuple[Regressors, ...] = (),
-    shares: Tensor | None = None,
+    beside: Beside | None = None,
     discrepancy: Discrepancy | None = None,
 ) -> Surfaces:
     """Surfaces from fitted members, with status and notes in words."""
@@ -82,7 +83,7 @@ def surfaces_of(
         named,
         chance or {},
         regressors,
-        shares,
+        beside,
         discrepancy,
     )
 

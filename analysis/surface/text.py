@@ -70,11 +70,8 @@ def _leading(surfaces: ResponseModel, task: int) -> Member:
 
 def _parts(surfaces: ResponseModel, task: int) -> dict[str, float]:
     """Share of every law and regressor in the prediction of a task."""
-    others = (
-        {}
-        if surfaces.shares is None
-        else dict(zip((one.name for one in surfaces.regressors), surfaces.shares[task].tolist(), strict=True))
-    )
+    shares = [] if surfaces.beside is None else surfaces.beside.shares[task].tolist()
+    others = dict(zip((one.name for one in surfaces.regressors), shares, strict=True))
     rest = 1 - sum(others.values())
     return {m.name: rest * float(w) for m, w in zip(surfaces.members, surfaces.weights[task], strict=True)} | others
 
