@@ -312,7 +312,7 @@ def ladder() -> list[str]:
 
     table = pl.read_csv(LADDER)
     runs = [run for size in TOKENS for run in _of_ladder(schedules(size), table)]
-    sizes = [p for p in (shape(name).params for name in TOKENS) if any(run.recipe.params == p for run in runs)]
+    sizes = [p for p in (shape(name).params for name in TOKENS) if sum(run.recipe.params == p for run in runs) > 8]
     rows = []
     for below, largest in pairwise(sizes):
         train = [run for run in runs if run.recipe.params <= below]

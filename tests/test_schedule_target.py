@@ -15,7 +15,7 @@ from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.propose import propose
 from mixlaw.optimizer.answers.verify import runs_of
 from mixlaw.optimizer.target.rates import Rates
-from mixlaw.optimizer.target.schedule import keep_schedule
+from mixlaw.optimizer.target.schedule import keep_schedule, usual_rates
 from mixlaw.optimizer.target.target import Target, Trained
 from mixlaw.recipe import Decay, Domain, Kind, Mixture, Phase, Recipe, Schedule
 from mixlaw.records import Measurement, Record, to_table
@@ -143,3 +143,7 @@ def test_a_table_of_two_falling_phases_is_proposed_as_it_was_trained() -> None:
     )
     rates = keep_schedule(Target(**TARGET), Design.from_table(table, {})).target.rates
     assert rates.ends == {"init": 0.5}
+
+
+def test_suggested_runs_have_the_usual_rates_of_the_runs() -> None:
+    assert usual_rates(Target(**TARGET), runs(run(0.3, lr=0.5), run(0.3, 0.8, lr=0.5))).rates == Rates(lr=0.5)

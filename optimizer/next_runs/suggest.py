@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.recipes import design_of
+from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal
@@ -23,6 +24,7 @@ from mixlaw.optimizer.next_runs.value import DRAWS, Batch, Predictions, choose_b
 from mixlaw.optimizer.policy import NEGLIGIBLE, UNLIKELY
 from mixlaw.optimizer.target.feasible import Feasible, feasible
 from mixlaw.optimizer.target.points import Points
+from mixlaw.optimizer.target.schedule import usual_rates
 from mixlaw.optimizer.target.target import Target
 from mixlaw.progress import Progress
 from mixlaw.recipe import Domain, Recipe
@@ -71,7 +73,7 @@ def suggest(
             f"suggest needs a finite budget above 0 and at least 1 run, got {budget:g} and {count}; give both"
         )
     report = progress or (lambda _done, _what: None)
-    variants = [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
+    variants = _variants(posterior, target, domains)
     if posterior is None:
         report(0.1, "spreading a first design")
         first = _first(variants, proxies, budget, count, seed)
@@ -92,6 +94,13 @@ def suggest(
     )
     report(1.0, "suggested")
     return _checked(Suggestion(target, budget, jobs, _value(recommendations, batch)), proxies)
+
+
+def _variants(posterior: Posterior | None, target: Target, domains: Sequence[Domain]) -> list[Feasible]:
+    """Recipes that every branch of a target allows, at the usual peak rate and in the schedule of the measured runs."""
+    if isinstance(posterior, Surfaces):
+        target = usual_rates(target, posterior.observed.design)
+    return [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
 
 
 def _first(variants: Sequence[Feasible], proxies: Proxies, budget: float, count: int, seed: int) -> list[Candidate]:
