@@ -9,8 +9,13 @@ from __future__ import annotations
 
 #: Standard deviations of the gain over posterior draws that `propose` takes off its mean: a lower confidence bound.
 CAUTION = 1.0
-#: Recipes that differ in no more than this share of their tokens speak for each other, however dense the design is.
+#: Recipes none of whose phases differs in more than this share of its tokens speak for each other, however dense the
+#: design is.
 LEAST_RADIUS = 0.2
+#: However few and far apart measured recipes are, none speaks for one that has less than half of a phase in common.
+LARGEST_RADIUS = 0.5
+#: Share of the measured recipes whose nearest neighbour is within the trust radius: an outlier does not open it.
+NEIGHBOURS = 0.9
 #: Percent of gain that one unit of distance beyond the trust radius costs: enough to turn the search around.
 RADIUS_PRICE = 50.0
 #: Percent of gain that a percent of loss beyond a guard costs: more than it can be worth.
@@ -31,8 +36,16 @@ VARIED_LENGTH, VARIED_END = 0.05, 0.05
 SURE = 0.9
 #: Share of tokens by which a supported recipe may exceed the trust radius: the search is held back, not walled in.
 BEYOND_RADIUS = 0.02
-#: Times the largest measured size, or its tokens, beyond which a warning says so.
+#: Times the largest measured size beyond which nothing is supported; the same of its tokens is a warning.
 FAR = 10.0
+#: Times the largest measured size from which a recipe is larger than what was measured.
+LARGER = 1.2
+#: Coverage of 90 % intervals below which a direction of the audit is broken, and the held-out values that it takes to
+#: say so: of 8 values that are right nine times in ten, fewer than 6 are inside in 4 % of cases.
+BROKEN, ENOUGH_VALUES = 0.75, 8
+
+#: Share of the gain from which one task carries it.
+CARRIES = 0.5
 
 # --- what makes no difference ---------------------------------------------------------------------------------------
 

@@ -157,7 +157,7 @@ def test_what_has_been_trained_counts_towards_epochs_and_shares_of_the_recipe() 
         assert 0.1 <= recipe.phases[-1].tokens / 5_000_000 <= 0.6
         assert allowed.violations(recipe) == ()
     spent = target.changed(prefix=(Trained("init", 5_000_000, Mixture({"python": 1.0})),))
-    with pytest.raises(Infeasible, match=r"at most 2 epochs of python"):
+    with pytest.raises(Infeasible, match=r"at most 0.1 python in the recipe; loosen one of them by 0.8 of the tokens"):
         feasible(spent, DOMAINS)
 
 
@@ -260,3 +260,24 @@ def test_a_target_that_was_frozen_before_reads_and_writes_the_same() -> None:
     assert json.dumps(Target.from_json(frozen).as_json(), sort_keys=True) == json.dumps(frozen, sort_keys=True)
     with pytest.raises(InputError, match=r"unknown|extra"):
         Target.from_json({**frozen, "horizon": 3})
+
+
+def test_a_past_beyond_its_epochs_leaves_nothing_and_is_no_contradiction() -> None:
+    # 5M of python's 2M tokens are read, with 2 epochs allowed: the rest has none of it.
+    past = (Trained("init", 5_000_000, Mixture({"python": 1.0})),)
+    target = Target(1_000_000, 10_000_000, ("continue", "cooldown"), prefix=past, max_epochs=2)
+    allowed = feasible(target, DOMAINS)
+    for i in range(10):
+        recipe = allowed.recipe(_random(allowed, 10, 3.0, seed=3)[i : i + 1])
+        assert all(phase.mixture.share("python") == 0 for phase in recipe.phases[1:])
+    with pytest.raises(Infeasible, match=r"at most 2 epochs of python \(none of it is left"):
+        feasible(target.changed(floors={"cooldown": {"python": 0.5}}), DOMAINS)
+
+
+def test_a_contradiction_says_by_how_much() -> None:
+    # Floors of .6 and .55 within one phase of 15 % of the tokens: .15 of the phase too much, .0225 of the tokens.
+    target = Target(
+        1_000_000, 10_000_000, floors={"cooldown": {"web": 0.6, "python": 0.55}}, cooldown=(0.15, 0.15), max_epochs=100
+    )
+    with pytest.raises(Infeasible, match=r"by 0\.02[23] of the tokens"):
+        feasible(target, DOMAINS)

@@ -54,17 +54,17 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_recipe_in_a_file_is_predicted_beside_a_baseline_of_its_own_phases(study: Path) -> None:
-    found = document("what-if", study, study.parent / "recipe.toml", "--against", "uniform")
+    found = document("what-if", study, study.parent / "recipe.toml", "--baseline", "proportional")
     recipe = found["recipe"]
     assert (recipe["params"], [p["tokens"] for p in recipe["phases"]]) == (60_000_000, [800e6, 300e6, 100e6])
     assert recipe["phases"][0]["mixture"] == {"stack": 0.5, "web": 0.5}
     assert recipe["phases"][2]["lr_end"] == 0.1
     opened = open_study(study)
     asked = opened.what_if(study.parent / "recipe.toml").recipe
-    beside = named("uniform")(60_000_000, {p.name: p.tokens for p in asked.phases}, opened.domains, 0.1)
+    beside = named("proportional")(60_000_000, {p.name: p.tokens for p in asked.phases}, opened.domains, 0.1)
     again = opened.what_if(asked, beside)
     assert again.gains["task0"].mean == pytest.approx(found["gains"]["task0"]["mean"])
-    assert found["against"] == "uniform"
+    assert found["against"] == "proportional"
     surfaces = opened.surfaces()
     (row,) = surfaces.predict(design_of([asked], surfaces.phases, surfaces.domains, opened.unique)).mean
     assert [f["mean"] for f in found["forecasts"]] == pytest.approx(row.tolist())

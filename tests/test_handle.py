@@ -281,11 +281,11 @@ def test_two_recipes_are_compared_task_by_task(foreign: Path) -> None:
     printed, what_if = json.loads(told.stdout), opened.what_if(one, other)
     assert printed["names"] == [one, other]
     for task, gain in what_if.gains.items():  # the same posterior samples
-        assert printed["gains"][task] == pytest.approx(dataclasses.asdict(gain))
+        assert printed["gain"]["by_task"][task] == pytest.approx(dataclasses.asdict(gain))
     swapped = opened.compare(other, one)
-    for task, chance in swapped.better.items():
-        assert chance == pytest.approx(1 - printed["better"][task])
-        assert swapped.gains[task].mean == pytest.approx(-printed["gains"][task]["mean"])
-    itself = opened.compare(one, one)
-    assert itself.sentence == f"Of 2 tasks, {one} is clearly better on 0, {one} on 0."
+    for task, chance in swapped.gain.better.items():
+        assert chance == pytest.approx(1 - printed["gain"]["better"][task])
+        assert swapped.gain.by_task[task].mean == pytest.approx(-printed["gain"]["by_task"][task]["mean"])
+    assert swapped.gain.probability == pytest.approx(1 - printed["gain"]["probability"])
+    assert opened.compare(one, one).sentence == f"{one} and {one} are one recipe."
     assert opened.compare(one).names == (one, "proportional")

@@ -36,8 +36,8 @@ def test_propose_what_if_dashboard_and_report_show_one_gain(made: Path, proposal
     assert found.gain is not None
     assert found.gain.text() == proposal.gain.text()
     beside = study.compare(proposal.id, proposal.against)
-    assert (beside.gains, beside.gain) == (found.gains, found.gain)
-    assert beside.probability == pytest.approx(proposal.beats[proposal.against])
+    assert (beside.gain.by_task, beside.gain.total) == (found.gains, found.gain)
+    assert beside.gain.probability == pytest.approx(proposal.beats[proposal.against])
     page = opened(made)
     answer = Answer.of(page, replace(page.view, recipe=proposal.recipe))
     assert answer.here.against == proposal.against

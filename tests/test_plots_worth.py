@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mixlaw.optimizer.answers.compare import Worthwhile
 from mixlaw.optimizer.answers.proposal import Flat, Step
+from mixlaw.optimizer.answers.what_if import Worthwhile
 from mixlaw.optimizer.goal.values import Interval
 from mixlaw.optimizer.next_runs.suggestion import Job
 from mixlaw.plots import Curve, flat_directions, losses, over_sizes, value_of_runs, worth

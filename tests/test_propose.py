@@ -17,6 +17,7 @@ from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.proposal import Proposal, load_proposals
 from mixlaw.optimizer.answers.propose import propose
+from mixlaw.optimizer.goal.baselines import Baseline
 from mixlaw.optimizer.goal.goal import Goal, Measure
 from mixlaw.optimizer.target.feasible import Infeasible
 from mixlaw.optimizer.target.schedule import phase_tokens
@@ -31,6 +32,7 @@ DOMAINS = (
     Domain("readme", Kind.MARKUP, 200_000),
 )
 TARGET = Target(330_000, 6_600_000, cooldown=(0.1, 0.2), caps={"init": {"books": 0.05}})
+UNGUARDED = TARGET.changed(guard=None)
 UNIQUE = {d.name: float(d.unique_tokens) for d in DOMAINS}
 
 
@@ -76,7 +78,7 @@ def _best_by_slsqp(world: World, reference: Recipe) -> float:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_in_a_known_world_the_proposal_is_the_optimum_of_an_independent_method(seed: int) -> None:
     world = random_world(DOMAINS, seed=seed)
-    proposal = propose(world, TARGET, DOMAINS, draws=8, starts=12)
+    proposal = propose(world, UNGUARDED, DOMAINS, draws=8, starts=12)
     reference = proposal.baselines[proposal.against]
     best = _best_by_slsqp(world, reference)
     assert best > 1  # there is something to gain over the best baseline
@@ -136,11 +138,14 @@ def test_it_stays_within_the_trust_radius_of_measured_recipes(proposal: Proposal
 
 
 def test_far_from_all_runs_it_says_so_rather_than_recommending(uncertain: World) -> None:
-    nothing_near = [r for r in random_recipes([24_000], 20, DOMAINS, count=60) if r.mixture.share("readme") > 0.5][:2]
+    mixtures = [Mixture({"readme": 0.9, name: 0.1}) for name in ("web", "python")]
+    phases = {"init": 200_000, "continue": 200_000, "cooldown": 80_000}
+    nothing_near = [Recipe(24_000, tuple(Phase(n, c, m) for n, c in phases.items())) for m in mixtures]
     design = Design.from_table(uncertain.measure(nothing_near), UNIQUE)
-    found = propose(uncertain, TARGET, DOMAINS, measured=design, draws=8, starts=6)
+    found = propose(uncertain, UNGUARDED, DOMAINS, measured=design, draws=8, starts=6)
     assert not found.supported
-    assert "law alone" in found.warnings[0]
+    assert any("differ from the nearest measured run" in reason for reason in found.reasons)
+    assert "No recommendation" in found.sentence or "No clear winner" in found.sentence
 
 
 def test_where_all_domains_are_alike_nothing_is_recommended_and_all_is_flat() -> None:
@@ -150,7 +155,7 @@ def test_where_all_domains_are_alike_nothing_is_recommended_and_all_is_flat() ->
     alike = replace(alike, retention=torch.ones_like(alike.retention)).uncertain(0.02)
     found = propose(alike, Target(330_000, 6_600_000), plenty, baselines=("proportional",), draws=24, starts=6)
     assert not found.supported
-    assert "No clear winner" in found.sentence
+    assert "No clear winner" in found.sentence or "This is the baseline" in found.sentence
     assert abs(found.gain.mean) < 1
     code = [flat for flat in found.flat if flat.what == "code"]
     assert code
@@ -189,23 +194,21 @@ def test_a_guarded_task_loses_no_more_than_it_may(uncertain: World) -> None:
     assert "chance that the guard holds" in str(held)
 
 
-def test_a_guard_that_cannot_be_kept_is_refused_with_the_tasks_and_limits_that_clash() -> None:
+def test_a_guard_beside_limits_is_kept_against_its_baseline_drawn_inside_them() -> None:
     # One task wants python, the other books, and nothing else serves either; both cannot be served by one token.
     base = random_world(DOMAINS, tasks=3, seed=0)
     only = torch.tensor([[0.01, 0.01, 0.97, 0.01], [0.01, 0.97, 0.01, 0.01], [0.25, 0.25, 0.25, 0.25]])
     torn = replace(base, worth=only.double(), repeats=1e6)
-    named = {"code": _plain({"python": 1.0}), "books": _plain({"books": 1.0})}
+    named: dict[str, Baseline | Mixture | Recipe] = {"code": Mixture({"python": 1.0}), "books": _plain({"books": 1.0})}
     target = TARGET.changed(caps={}, max_epochs=100, guard=Guard({"task0": 0.1, "task1": 90, "task2": 90}, "code"))
     kept = propose(torn, target, DOMAINS, baselines=named, draws=8, starts=6)
     assert kept.recipe.mixture.share("python") > 0.9
-    clash = target.changed(floors={"init": {"web": 0.3, "readme": 0.05}})
-    with pytest.raises(Infeasible) as caught:
-        propose(torn, clash, DOMAINS, baselines=named, draws=8, starts=6)
-    message = str(caught.value)
-    assert "task0 at most 0.1 % of loss worse than code with 90%" in message
-    assert "at least 0.3 web in init" in message
-    assert "task1" not in message
-    assert "task2" not in message
+    limited = target.changed(floors={"init": {"web": 0.3, "readme": 0.05}})
+    found = propose(torn, limited, DOMAINS, baselines=named, draws=8, starts=6)
+    code = found.baselines["code"].phases[0].mixture
+    assert (code.share("web"), code.share("python")) == pytest.approx((0.3, 0.65), abs=2e-3)
+    assert any("baseline code is drawn inside the limits" in words for words in found.warnings)
+    assert found.over["code"].by_task["task0"].mean >= -0.1 - 0.02
 
 
 def _plain(shares: dict[str, float]) -> Recipe:
@@ -225,7 +228,7 @@ def test_units_change_the_numbers_and_a_function_of_values_may_replace_them() ->
     one = {"task0": 1.0}
     percent = propose(world, TARGET, DOMAINS, goal=Goal(one), draws=8, starts=6)
     noise = propose(world, TARGET, DOMAINS, goal=Goal(one, Measure.NOISE), draws=8, starts=6)
-    value = propose(world, TARGET, DOMAINS, goal=Goal(value=lambda v: -v[..., 0].log()), draws=8, starts=6)
+    value = propose(world, UNGUARDED, DOMAINS, goal=Goal(value=lambda v: -v[..., 0].log()), draws=8, starts=6)
     assert noise.gain.mean == pytest.approx(percent.gain.mean / 100 / float(world.noise[0]), rel=1e-3)
     assert value.gain.mean == pytest.approx(percent.gain.mean / 100, rel=1e-3)
     assert "standard deviations of a run" in noise.sentence

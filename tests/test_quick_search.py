@@ -68,7 +68,7 @@ def test_asking_again_gives_the_same_recipe(problem: Problem, revised: Recipe) -
 
 def test_its_gain_is_the_mean_difference_of_log_losses_over_all_draws(problem: Problem, revised: Recipe) -> None:
     told = assess(problem, {"it": revised})["it"]
-    (objective,), base = problem.objectives, problem.references.losses[problem.references.best]
+    (objective,), base = problem.objectives, problem.scheduled(revised).references.baseline
     design = design_of([revised], objective.posterior.phases, objective.posterior.domains, UNIQUE)
     losses = objective.posterior.draws(design, 64)[:, 0].log()
     gains = 100 * (base - losses)
@@ -82,7 +82,7 @@ def test_forecasts_are_those_of_a_proposal(believed: World, problem: Problem) ->
     proposal = propose(believed, TARGET, DOMAINS, draws=8, starts=2)
     told = assess(problem, {PROPOSAL: proposal.recipe, **proposal.baselines})
     assert tuple(f for one in told.values() for f in one.forecasts) == proposal.forecasts
-    assert told[problem.references.best].gain.mean == 0
+    assert told[problem.references.against].gain.mean == 0
 
 
 def test_limits_and_guards_are_kept(believed: World) -> None:

@@ -11,10 +11,10 @@ from scipy.integrate import quad
 from torch import Tensor
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.goal.baselines import baselines_of
 from mixlaw.optimizer.goal.evidence import near_runs
 from mixlaw.optimizer.goal.gains import Guarded, Objective
 from mixlaw.optimizer.goal.goal import Goal, utility_of
+from mixlaw.optimizer.goal.references import references_of
 from mixlaw.optimizer.next_runs.costs import Proxies
 from mixlaw.optimizer.next_runs.recommendations import Recommendations, gains_by_draw, recommendations_of, task_gains_of
 from mixlaw.optimizer.next_runs.suggest import suggest
@@ -116,7 +116,7 @@ def test_a_guard_is_priced_so_that_it_is_broken_no_more_often_than_it_may_be(wor
 def keeping(recommendations: Recommendations, world: World) -> float:
     """Least share of worlds in which a task of the recommendation is no worse than proportional."""
     allowed = recommendations.space(recommendations.leader).allowed
-    references = baselines_of(world, [allowed], utility_of(Goal(), world), ["proportional"], 64)
+    references = references_of(world, [allowed], utility_of(Goal(), world), ["proportional"], 64)
     losses = recommendations.space(recommendations.leader).losses(recommendations.point(recommendations.leader))[:, 0]
     return float((losses < references.losses["proportional"] + 5e-4).double().mean(0).amin())
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from mixlaw.optimizer.answers.compare import Worthwhile
 from mixlaw.optimizer.answers.front import Compromise, Front
 from mixlaw.optimizer.answers.verify import verify
+from mixlaw.optimizer.answers.what_if import Worthwhile
 from mixlaw.optimizer.goal.values import Interval
 from mixlaw.plots import Curve
 from mixlaw.recipe import Mixture, Phase, Recipe
@@ -61,7 +61,9 @@ def test_the_recommendation_comes_first_and_every_task_is_there(data: ReportData
     assert body.index(escape(data.proposals[0].sentence)) < body.index('<section id="predictions">')
     assert all(f">{task}<" in body for task in data.surfaces.tasks)
     assert data.verification is not None
-    assert body.count('<td class="good">inside</td>') == sum(check.inside for check in data.verification.checks)
+    gains = [gain for pair in data.verification.pairs for gain in (*pair.gains, pair.total) if gain is not None]
+    inside = [*(gain.inside for gain in gains), *(check.inside for check in data.verification.checks)]
+    assert body.count('<td class="good">inside</td>') == sum(inside)
     assert "mixlaw report study" in body
 
 

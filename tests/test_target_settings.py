@@ -36,13 +36,13 @@ lr_end = 0.0
 def _target(tmp_path: Path, text: str) -> tuple[Target, Goal]:
     (tmp_path / "study.toml").write_text(HEAD + text, encoding="utf-8")
     settings = read_settings(tmp_path / "study.toml")
-    return target_of(settings), goal_of(settings, ["a", "b"])
+    return target_of(settings), goal_of(settings)
 
 
 def test_a_plain_target_takes_phases_and_lengths_from_the_study(tmp_path: Path) -> None:
     target, goal = _target(tmp_path, 'params = "1M"\ntokens = 20_000_000\n')
     assert target == Target(1_000_000, 20_000_000, lengths={"init": 0.6, "continue": 0.2})
-    assert goal == Goal({"a": 1.0, "b": 1.0})
+    assert goal == Goal()
 
 
 def test_a_run_under_way_leaves_the_phases_that_are_still_to_come(tmp_path: Path) -> None:

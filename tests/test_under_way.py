@@ -11,8 +11,8 @@ import torch
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.propose import propose
-from mixlaw.optimizer.goal.baselines import baselines_of
 from mixlaw.optimizer.goal.goal import Goal, utility_of
+from mixlaw.optimizer.goal.references import references_of
 from mixlaw.optimizer.next_runs.costs import Proxies
 from mixlaw.optimizer.next_runs.suggest import suggest
 from mixlaw.optimizer.search.climb import random_starts
@@ -82,7 +82,7 @@ def test_the_best_rest_of_a_phase_is_that_of_a_grid(world: World) -> None:
 
 def test_baselines_go_on_from_what_is_trained(world: World) -> None:
     allowed = feasible(TARGET, DOMAINS)
-    references = baselines_of(world, [allowed], utility_of(Goal(), world), ["uniform"], 8)
+    references = references_of(world, [allowed], utility_of(Goal(), world), ["uniform"], 8)
     recipe = references.entries["uniform"].recipe
     rest = TARGET.to_come(recipe)
     assert rest is not None

@@ -10,7 +10,7 @@ import torch
 from mixlaw.analysis.data.observed import Z90
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.answers.compare import what_if
+from mixlaw.optimizer.answers.what_if import what_if
 from mixlaw.optimizer.goal.baselines import named
 from mixlaw.optimizer.target.schedule import phase_tokens
 from mixlaw.optimizer.target.target import Target

@@ -20,7 +20,7 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
         (
             *("mixlaw.study.open_study", "mixlaw.study.Study", "mixlaw.study.import_runs"),
             *("mixlaw.analysis.fit.fit", "mixlaw.optimizer.answers.propose.propose"),
-            *("mixlaw.optimizer.answers.front.pareto", "mixlaw.optimizer.answers.compare.what_if"),
+            *("mixlaw.optimizer.answers.front.pareto", "mixlaw.optimizer.answers.what_if.what_if"),
             *("mixlaw.optimizer.next_runs.suggest.suggest", "mixlaw.errors.InputError"),
         ),
     ),

@@ -17,12 +17,13 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.proposal import phase_lines
 from mixlaw.optimizer.goal.baselines import DEFAULTS
-from mixlaw.optimizer.goal.gains import Objective
+from mixlaw.optimizer.goal.gains import Objective, lower_bound
 from mixlaw.optimizer.goal.goal import Goal, Measure, task_weights
 from mixlaw.optimizer.goal.posterior import Posterior
+from mixlaw.optimizer.goal.references import Compared
 from mixlaw.optimizer.goal.values import Interval, interval
 from mixlaw.optimizer.policy import GUARD_TOLERANCE
-from mixlaw.optimizer.search.climb import candidates, one_thread, refine
+from mixlaw.optimizer.search.climb import ENOUGH, best_points, candidates, one_thread, refine
 from mixlaw.optimizer.search.guards import excess
 from mixlaw.optimizer.search.problem import problem_of
 from mixlaw.optimizer.target.feasible import Infeasible
@@ -121,7 +122,9 @@ def pareto(
     groups: Mapping[str, Sequence[str]],
     *,
     measure: Measure = Measure.PERCENT,
-    baselines: Sequence[str] | Mapping[str, Recipe] = DEFAULTS,
+    baselines: Compared = DEFAULTS,
+    against: str = "",
+    recipes: Sequence[Recipe] = (),
     measured: Design | None = None,
     draws: int = 64,
     evaluations: int = 1000,
@@ -131,9 +134,10 @@ def pareto(
     """Find the Pareto front between groups of tasks: the best recipes for weighted sums of groups, by gradients.
 
     Args:
-        posterior, target, domains, baselines, measured, draws, seed, progress: as in `propose`.
+        posterior, target, domains, baselines, against, measured, draws, seed, progress: as in `propose`.
         groups: name -> tasks, for instance language, knowledge and code; two or more.
         measure: unit of gains, and of the target's guard.
+        recipes: that are tried as well, for instance proposals; those of another target or schedule are left out.
         evaluations: recipes to evaluate besides the measured ones, steps of gradients included.
 
     Raises:
@@ -145,18 +149,29 @@ def pareto(
     weights = group_weights(posterior, groups)
     goal = Goal({task: 1.0 for tasks in groups.values() for task in tasks}, measure)
     problem = problem_of(
-        posterior, target, domains, goal=goal, baselines=baselines, measured=measured, draws=draws, caution=0.0
+        posterior,
+        target,
+        domains,
+        goal=goal,
+        baselines=baselines,
+        against=against,
+        measured=measured,
+        draws=draws,
     )
     spaces = problem.objectives
     searched = []
     with one_thread():
         for done, space in enumerate(spaces):
             report(0.05 + 0.9 * done / len(spaces), "searching between groups")
-            starts = candidates(space, problem.baselines, 12, seed)
-            searched.append((space, gradient_optima(space, weights, starts, evaluations // len(spaces))))
+            some = space.within(space.draws[:ENOUGH])
+            starts = candidates(space, [*problem.baselines, *recipes], 12, seed)
+            best, _ = best_points(some, problem.baselines, 12, seed)  # the recommendation of `propose`
+            share = evaluations // len(spaces)
+            tried = Points.cat([best, gradient_optima(space, weights, Points.cat([best, starts]), share)])
+            searched.append(_on_ladder(space, tried))
         points = sorted(compromises(searched, weights, list(groups)), key=lambda p: -p.gains[next(iter(groups))].mean)
     named = {name: tuple(tasks) for name, tasks in groups.items()}
-    return Front(named, problem.references.best, tuple(points), evaluations, measure.value)
+    return Front(named, problem.references.against, tuple(points), evaluations, measure.value)
 
 
 def _check(groups: Mapping[str, Sequence[str]], tasks: Sequence[str]) -> None:
@@ -177,10 +192,27 @@ def group_weights(posterior: Posterior, groups: Mapping[str, Sequence[str]]) -> 
     return torch.stack([task_weights(posterior, dict.fromkeys(tasks, 1.0)) for tasks in groups.values()])
 
 
+def _on_ladder(space: Objective, points: Points) -> tuple[Objective, Points]:
+    """Points of free sizes at the nearest step of the ladder, as far as there is one."""
+    low, high = space.allowed.sizes
+    steps = [size for size in space.allowed.target.ladder if low <= size <= high]
+    if not steps:
+        return space, points
+    ladder = torch.tensor(steps, dtype=torch.float64)
+    nearest = (points.params.log()[:, None] - ladder.log()).abs().argmin(1)
+    sized = replace(points, params=ladder[nearest])
+    return space, replace(space.allowed.project(sized), params=sized.params)
+
+
 def group_values(objective: Objective, weights: Tensor, points: Points) -> Tensor:
-    """Mean gain of every group in percent, less what leaving measured recipes and breaking guards costs, (R, G)."""
+    """Lower bound of the gain of every group in percent, less what leaving measured recipes and breaking guards costs.
+
+    Returns:
+        (R, G); the bound is that of `propose`, by the caution of the objective.
+    """
     losses, guarded = objective.losses(points), objective.guarded
-    gains = objective.utility.by_task(losses, objective.reference).mean(0) @ weights.T / objective.percent
+    by_group = objective.utility.by_task(losses, objective.reference) @ weights.T
+    gains = lower_bound(by_group, objective.caution) / objective.percent
     broken = guarded.bite * (objective.over_guard(losses) / objective.task_percent).sum(-1) if guarded else 0.0
     return gains - (objective.charges(points) + broken)[:, None]
 
@@ -247,15 +279,20 @@ def compromises(
             values.append(group_values(space, weights, points[holds]).numpy())
             safe += [(space, points[i[None]]) for i in holds]
         if not safe:
-            raise Infeasible("no recipe that was tried keeps the guard; `propose` names what contradicts it")
-        every = np.concatenate(values)
-        best = leading(every)
-        for i in (best[j] for j in _spread_out(every[best])):
-            space, point = safe[i]
-            recipe = space.allowed.recipe(point)
-            rounded = replace(space.allowed.read([recipe]), params=point.params)
-            gains = (space.by_task(rounded) @ weights.T)[:, 0]
+            raise Infeasible("no recipe that was tried keeps the guard; `propose` has the one that exceeds it least")
+        rounded = [_rounded(*safe[i], weights) for i in leading(np.concatenate(values))]
+        means = np.array([gains.mean(0).tolist() for _, gains in rounded])
+        first = leading(means)  # as they are told: whole recipes, by their mean gains in all draws
+        for i in (first[j] for j in _spread_out(means[first])):
+            recipe, gains = rounded[i]
             yield Compromise(recipe, {name: interval(gains[:, g]) for g, name in enumerate(names)})
+
+
+def _rounded(space: Objective, point: Points, weights: Tensor) -> tuple[Recipe, Tensor]:
+    """A point as a whole recipe, and the gains of the groups in all draws, (S, G)."""
+    recipe = space.allowed.recipe(point)
+    whole = replace(space.allowed.read([recipe]), params=point.params)
+    return recipe, (space.by_task(whole) @ weights.T)[:, 0]
 
 
 def _spread_out(values: Floats) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -13,6 +13,10 @@ from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json
+from mixlaw.optimizer.answers.ladder import Rung
+from mixlaw.optimizer.answers.risk import Risk
+from mixlaw.optimizer.goal.evidence import Direction
+from mixlaw.optimizer.goal.gains import Gain
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, percent
 from mixlaw.optimizer.target.target import Target, Trained
 from mixlaw.printable import Printable, html_table, text_table
@@ -95,38 +99,51 @@ class Proposal(Printable):
         recipe: the recommendation.
         supported: whether the data support recommending it over the best baseline.
         sentence: the one that matters.
-        against: the best baseline, which gains refer to.
+        reasons: why the data do not support it; empty where they do.
+        against: the baseline that gains refer to.
         unit: of gains.
-        gain: of all tasks together over it.
-        gains: the same by task.
+        over: what it gains over each baseline, by its name.
         weights: of the tasks.
-        beats: probability that it beats each baseline.
+        groups: name -> tasks.
+        noise: standard deviation of one run over seeds by task, in the unit of its gains.
+        percent: what one percent of loss is in that unit, by task.
+        combined: how gains of tasks make one: `sum` by weight, `worst`, or "" for a function of values.
         baselines: recipes to beat, by name.
         forecasts: for the proposal and every baseline, by task.
         spread: 5 % and 95 % point over draws of the best share, phase -> domain.
         length: the same for the last phase's share of the tokens.
         flat: statistically equivalent ranges.
-        distance: share of the tokens that differ from the nearest measured recipe, in mixture and phase.
+        distance: share of its tokens by which the phase differs that differs most from the nearest measured recipe.
         radius: distance up to which measured recipes speak for each other.
         nearest: name of that run.
         warnings: what to know before paying for it.
+        directions: what the audit says in the directions that it asks about.
         begun: what has been trained before it, where the target has a prefix or branches.
         free: the optimum without bounds, repetition limits, guards and trust region.
         way: the best recipe at smaller sizes, and at this one.
         guarded: probability by task that the guard of the target holds.
-        created: when it was frozen, UTC in ISO 8601, which orders the proposals of a study; empty before that.
+        may_lose: what each guarded task may lose.
+        risks: what the recommendation and each baseline risk, by name.
+        ladder: recipes at the sizes between, with marks that the gain has to pass.
+        known: runs of its recipes, baselines included, that had been measured when it was frozen.
+        fit, data: hashes of the surfaces and of the table of runs that it was made from; empty where not known.
+        number: of the proposal in its study, from 1 on; 0 before it is frozen.
+        created: when it was frozen, UTC in ISO 8601; empty before that.
     """
 
     target: Target
     recipe: Recipe
     supported: bool
     sentence: str
+    reasons: tuple[str, ...]
     against: str
     unit: str
-    gain: Interval
-    gains: Mapping[str, Interval]
+    over: Mapping[str, Gain]
     weights: Mapping[str, float]
-    beats: Mapping[str, float]
+    groups: Mapping[str, tuple[str, ...]]
+    noise: Mapping[str, float]
+    percent: Mapping[str, float]
+    combined: str
     baselines: Mapping[str, Recipe]
     forecasts: tuple[Forecast, ...]
     spread: Mapping[str, Mapping[str, tuple[float, float]]]
@@ -136,17 +153,40 @@ class Proposal(Printable):
     radius: float
     nearest: str
     warnings: tuple[str, ...]
+    directions: tuple[Direction, ...] = ()
     begun: tuple[Trained, ...] = ()
     free: Free | None = None
     way: tuple[Step, ...] = ()
     guarded: Mapping[str, float] = field(default_factory=dict)
+    may_lose: Mapping[str, float] = field(default_factory=dict)
+    risks: Mapping[str, Risk] = field(default_factory=dict)
+    ladder: tuple[Rung, ...] = ()
+    known: tuple[str, ...] = ()
+    fit: str = ""
+    data: str = ""
+    number: int = field(default=0, compare=False)
     created: str = field(default="", compare=False)
 
     @property
     def id(self) -> str:
-        """Hash of the content; when it was frozen is no part of it, so proposing the same twice freezes it once."""
-        content = {name: value for name, value in self.as_json().items() if name != "created"}
+        """Hash of the content; number, time and what was measured then are no part of it, so freezing twice is once."""
+        content = {name: value for name, value in self.as_json().items() if name not in ("created", "number", "known")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def gain(self) -> Interval:
+        """Of all tasks together, over the baseline that gains refer to."""
+        return self.over[self.against].total
+
+    @property
+    def gains(self) -> Mapping[str, Interval]:
+        """The same by task."""
+        return self.over[self.against].by_task
+
+    @property
+    def beats(self) -> dict[str, float]:
+        """Probability that it beats each baseline."""
+        return {name: gain.probability for name, gain in self.over.items()}
 
     @property
     def recipes(self) -> dict[str, Recipe]:
@@ -165,14 +205,19 @@ class Proposal(Printable):
             **plain,
             "target": self.target.as_json(),
             "recipe": self.recipe.as_json(),
-            "gain": asdict(self.gain),
-            "gains": {task: asdict(gain) for task, gain in self.gains.items()},
+            "reasons": list(self.reasons),
+            "over": {name: asdict(gain) for name, gain in self.over.items()},
+            "groups": {name: list(tasks) for name, tasks in self.groups.items()},
+            "directions": [asdict(direction) for direction in self.directions],
             "baselines": {name: recipe.as_json() for name, recipe in self.baselines.items()},
             "forecasts": [asdict(forecast) for forecast in self.forecasts],
             "spread": {phase: {d: list(ends) for d, ends in by.items()} for phase, by in self.spread.items()},
             "length": list(self.length),
             "flat": [asdict(flat) for flat in self.flat],
             "warnings": list(self.warnings),
+            "known": list(self.known),
+            "risks": {name: asdict(risk) for name, risk in self.risks.items()},
+            "ladder": [rung.as_json() for rung in self.ladder],
             "begun": [part.model_dump(mode="json") for part in self.begun],
             "free": self.free.as_json() if self.free else None,
             "way": [asdict(step) for step in self.way],
@@ -195,14 +240,19 @@ class Proposal(Printable):
                 **rest,
                 "target": Target.from_json(data["target"]),
                 "recipe": Recipe.from_json(data["recipe"]),
-                "gain": Interval(**data["gain"]),
-                "gains": {task: Interval(**gain) for task, gain in data["gains"].items()},
+                "reasons": tuple(data["reasons"]),
+                "over": {name: Gain.from_json(gain) for name, gain in data["over"].items()},
+                "groups": {name: tuple(tasks) for name, tasks in data["groups"].items()},
+                "directions": tuple(Direction(**direction) for direction in data["directions"]),
                 "baselines": {name: Recipe.from_json(recipe) for name, recipe in data["baselines"].items()},
                 "forecasts": tuple(Forecast(**forecast) for forecast in data["forecasts"]),
                 "spread": {p: {d: (ends[0], ends[1]) for d, ends in by.items()} for p, by in data["spread"].items()},
                 "length": (data["length"][0], data["length"][1]),
                 "flat": tuple(Flat(**flat) for flat in data["flat"]),
                 "warnings": tuple(data["warnings"]),
+                "known": tuple(data["known"]),
+                "risks": {name: Risk(**risk) for name, risk in data["risks"].items()},
+                "ladder": tuple(Rung.from_json(rung) for rung in data["ladder"]),
                 "begun": tuple(Trained(**part) for part in data["begun"]),
                 "free": Free.from_json(data["free"]) if data["free"] else None,
                 "way": tuple(Step(**step) for step in data["way"]),
@@ -213,15 +263,20 @@ class Proposal(Printable):
         """Write `<id>.json` into the folder, once; a file of that name is the same proposal.
 
         Returns:
-            The proposal with the time at which it was first frozen.
+            The proposal with its number and the time at which it was first frozen.
         """
         path = folder / f"{self.id}.json"
         if not path.exists():
-            write_json(path, {**self.as_json(), "created": datetime.now(UTC).isoformat(timespec="microseconds")})
-        return replace(self, created=json.loads(path.read_text(encoding="utf-8")).get("created", ""))
+            number = 1 + max((proposal.number for proposal in load_proposals(folder)), default=0)
+            now = datetime.now(UTC).isoformat(timespec="microseconds")
+            write_json(path, {**self.as_json(), "created": now, "number": number})
+        return Proposal.from_json(json.loads(path.read_text(encoding="utf-8")))
 
     def __str__(self) -> str:
-        head = [self.sentence, "", f"proposal {self.id} for {self.target}", ""]
+        name = (
+            f"proposal {self.id}" if not self.number else f"proposal {self.number} ({self.id}, {self.created[:16]} UTC)"
+        )
+        head = [self.sentence, "", f"{name} for {self.target}", ""]
         tables = (text_table(rows, numeric=True) for rows in (self._schedule(), self._forecast_rows()))
         return "\n".join([*head, "\n\n".join(tables), "", *self._notes()])
 
@@ -241,7 +296,10 @@ class Proposal(Printable):
 
     def _forecast_rows(self) -> list[list[str]]:
         head = ["task", "unit", *self.recipes, f"gain over {self.against}, {self.unit}"]
-        return [head, *(self._forecast_row(task, gain) for task, gain in self.gains.items())]
+        gain, blank = self.over[self.against], [""] * len(self.recipes)
+        rows = [self._forecast_row(task, each) for task, each in gain.by_task.items()]
+        rows += [[f"all of {name}", "", *blank, each.text()] for name, each in gain.by_group.items()]
+        return [head, *rows, ["all, by weight", "", *blank, gain.total.text()]]
 
     def _forecast_row(self, task: str, gain: Interval) -> list[str]:
         parts = [self.forecast(name, task) for name in self.recipes]
@@ -250,7 +308,10 @@ class Proposal(Printable):
 
     def _notes(self) -> list[str]:
         beaten = ", ".join(f"{name} {percent(p)}" for name, p in self.beats.items())
-        near = f"{self.distance:.0%} of its tokens differ from the nearest measured run {self.nearest}"
+        near = (
+            f"{self.distance:.0%} of the tokens of a phase differ from the nearest measured run {self.nearest}; "
+            f"measured runs have a neighbour within {self.radius:.0%}"
+        )
         guarded = ", ".join(f"{task} {percent(p)}" for task, p in self.guarded.items())
         rest = self.target.to_come(self.recipe)
         return [
@@ -261,9 +322,20 @@ class Proposal(Printable):
             *(str(flat) for flat in self.flat),
             *([self._free()] if self.free else []),
             *(f"best at {step}" for step in self.way),
+            *([self._risk()] if self.risks else []),
+            *map(str, self.ladder),
             *([near] if self.nearest else []),
+            *(f"audit, {direction}" for direction in self.directions),
             *self.warnings,
         ]
+
+    def _risk(self) -> str:
+        mine = self.risks[PROPOSAL]
+        others = ", ".join(f"{name} {risk.regret:.2g}" for name, risk in self.risks.items() if name != PROPOSAL)
+        return (
+            f"if it is wrong: expected regret {mine.regret:.2g} {self.unit} ({others}); in the worst tenth of cases "
+            f"it gains {mine.worst:.2g} over {self.against}"
+        )
 
     def _free(self) -> str:
         assert self.free is not None
@@ -273,13 +345,15 @@ class Proposal(Printable):
 
 
 def frozen_baseline(proposals: Sequence[Proposal], recipe: Recipe, name: str) -> Recipe | None:
-    """The baseline of this name that the last proposal for the recipe's size, tokens and phases was compared with."""
+    """The baseline of this name that the last proposal for the recipe's size and schedule was compared with."""
     for proposal in reversed(proposals):
-        other = proposal.recipe
-        same = (other.params, other.tokens, [p.name for p in other.phases])
-        if name in proposal.baselines and same == (recipe.params, recipe.tokens, [p.name for p in recipe.phases]):
+        if name in proposal.baselines and _schedule(proposal.recipe) == _schedule(recipe):
             return proposal.baselines[name]
     return None
+
+
+def _schedule(recipe: Recipe) -> tuple[object, ...]:
+    return (recipe.params, *((p.name, p.tokens, p.lr_end) for p in recipe.phases))
 
 
 def load_proposals(folder: Path) -> tuple[Proposal, ...]:
@@ -299,7 +373,7 @@ def load_proposals(folder: Path) -> tuple[Proposal, ...]:
                 f"{path} was changed after it was frozen: its content is {proposal.id}; restore or remove it"
             )
         proposals.append(proposal)
-    return tuple(sorted(proposals, key=lambda proposal: (proposal.created, proposal.id)))
+    return tuple(sorted(proposals, key=lambda proposal: (proposal.number, proposal.created, proposal.id)))
 
 
 def asdict_shallow(value: Any) -> dict[str, Any]:

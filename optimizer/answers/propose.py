@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.optimizer.answers.ladder import rung_sizes, rungs_of
 from mixlaw.optimizer.answers.proposal import Free, Proposal
-from mixlaw.optimizer.answers.sensitivity import flat_directions, sizes_on_the_way, spread, unconstrained, way
-from mixlaw.optimizer.goal.baselines import DEFAULTS, Entry
-from mixlaw.optimizer.goal.evidence import forecasts_of, sentence_of
-from mixlaw.optimizer.goal.gains import Objective, gain_of
+from mixlaw.optimizer.answers.risk import Risk, risks_of
+from mixlaw.optimizer.answers.sensitivity import (
+    flat_directions,
+    optima_by_draw,
+    sizes_on_the_way,
+    spread,
+    unconstrained,
+    way,
+)
+from mixlaw.optimizer.goal.baselines import DEFAULTS
+from mixlaw.optimizer.goal.evidence import forecasts_of
+from mixlaw.optimizer.goal.gains import Objective, gain_of, recipes_design
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.posterior import Posterior
+from mixlaw.optimizer.goal.references import Compared, Entry, References
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast
-from mixlaw.optimizer.policy import BEYOND_RADIUS, CAUTION, FAR, SURE
+from mixlaw.optimizer.policy import CAUTION, FAR
 from mixlaw.optimizer.search.climb import ENOUGH, best_points, on_ladder, one_thread
-from mixlaw.optimizer.search.guards import keep_guard, kept
-from mixlaw.optimizer.search.problem import distinct, problem_of
+from mixlaw.optimizer.search.problem import Problem, distinct, problem_of
+from mixlaw.optimizer.search.support import evidence_of
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.schedule import keep_schedule
 from mixlaw.optimizer.target.target import Target
@@ -34,129 +46,138 @@ def propose(
     domains: Sequence[Domain],
     *,
     goal: Goal | None = None,
-    baselines: Sequence[str] | Mapping[str, Recipe] = DEFAULTS,
+    baselines: Compared = DEFAULTS,
+    against: str = "",
     measured: Design | None = None,
     draws: int = 64,
     caution: float = CAUTION,
     starts: int = 12,
     sizes: Sequence[int] | None = None,
+    rungs: Sequence[int] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Proposal:
-    """Find the recipe that maximises mean - caution x sd of the gain over the best baseline.
+    """Find the recipe that maximises mean - caution x sd of the gain over a baseline, and keeps the target's guard.
 
     The recommendation is chosen, and its gain estimated, in all draws. What noise and a wrong law have in common in all
     of them no estimate from them can correct: `verify` does. The search stays within a trust radius of measured
-    recipes.
+    recipes. Baselines have the schedule of the recommendation, and are drawn inside the limits of the target.
 
     Args:
         posterior: fitted surfaces.
         target: size, tokens and limits.
         domains: what there is to train on; the order does not matter.
         goal: what counts as better; the mean gain of all tasks in percent where None.
-        baselines: names, or whole recipes by name, for the target's size and tokens.
+        baselines: names; or by name a mixture, or a recipe whose mixtures are taken.
+        against: the baseline that gains refer to; the best one where not given.
         measured: runs behind the posterior; surfaces know theirs. Without any the posterior is trusted everywhere.
         draws: draws to consult, at least 8; no more than the surfaces have.
         caution: see above; 0 is the plain mean.
         starts: points that the search starts from.
         sizes: at which to show the optimum as well; the paper's or the largest measured one where None.
+        rungs: sizes at which to validate it; some between the largest measured one and the target where None.
         seed: of the random starts.
         progress: told the share done and what is being done.
 
     Raises:
         InputError: unknown tasks, phases or domains.
-        Infeasible: limits that contradict each other, guards included.
+        Infeasible: limits that contradict each other.
     """
     if measured is None and isinstance(posterior, Surfaces):
         measured = posterior.observed.design
     draws, kept = distinct(posterior, draws), keep_schedule(target, measured)
-    request = _Request(
-        posterior, kept.target, tuple(domains), goal or Goal(), baselines, measured, draws, caution, starts, seed
-    )
     report = progress or (lambda _done, _what: None)
     report(0.02, "searching")
+    asked = {"goal": goal, "baselines": baselines, "against": against, "measured": measured}
     with one_thread():
-        proposal = _surveyed(request, _choose(request), sizes, report)
+        problem = problem_of(posterior, kept.target, domains, draws=draws, caution=caution, **asked)  # type: ignore[arg-type]
+        proposal = _surveyed(_choose(problem, starts, seed), measured, sizes, rungs, report)
     return replace(proposal, warnings=(*proposal.warnings, *kept.notes))
 
 
 @dataclass(frozen=True, eq=False)
-class _Request:
-    """The arguments of `propose`."""
-
-    posterior: Posterior
-    target: Target
-    domains: tuple[Domain, ...]
-    goal: Goal
-    baselines: Sequence[str] | Mapping[str, Recipe]
-    measured: Design | None
-    draws: int
-    caution: float
-    starts: int
-    seed: int
-
-
-@dataclass(frozen=True, eq=False)
 class _Optimum:
-    """The best variant of a target, its best point, and what was compared."""
+    """The best recipe of the best variant of a target.
 
-    objective: Objective
+    Attributes:
+        problem: with baselines of its schedule.
+        index: of the variant.
+        wide: what was searched first, with a free schedule and size.
+        search: with the schedule of the optimum.
+        point: the optimum.
+    """
+
+    problem: Problem
+    index: int
+    wide: Objective
+    search: Objective
     point: Points
-    value: float
-    baselines: Mapping[str, Entry]
-    against: str
-    runs: Sequence[str]
 
 
-def _choose(request: _Request) -> _Optimum:
-    """Search every branch of the target, and round a free size to the ladder."""
-    problem = problem_of(
-        request.posterior,
-        request.target,
-        request.domains,
-        goal=request.goal,
-        baselines=request.baselines,
-        measured=request.measured,
-        draws=request.draws,
-        caution=request.caution,
-    )
-    references, tried = problem.references, []
-    for objective, runs in zip(problem.objectives, problem.runs, strict=True):
+def _choose(problem: Problem, starts: int, seed: int) -> _Optimum:
+    """Search every branch of the target, round a free size to the ladder, and settle on a schedule."""
+    tried = []
+    for index, objective in enumerate(problem.objectives):
         search = objective.within(objective.draws[:ENOUGH])
-        point, value = best_points(search, problem.baselines, request.starts, request.seed)
-        tried.append(_Optimum(search, point, value, references.entries, references.best, runs))
-    best = max(tried, key=lambda each: each.value)
-    objective, point = on_ladder(best.objective, best.point)
-    return replace(best, objective=objective, point=keep_guard(objective, point))
+        tried.append((*best_points(search, problem.baselines, starts, seed), index, search))
+    point, _, index, search = max(tried, key=lambda each: each[1])
+    search, point = on_ladder(search, point)
+    settled, fixed, point = problem.settled(index, search, point)
+    wide = replace(search, baseline=fixed.baseline, guarded=fixed.guarded)
+    return _Optimum(settled, index, wide, fixed, point)
 
 
-def _surveyed(request: _Request, optimum: _Optimum, sizes: Sequence[int] | None, report: Progress) -> Proposal:
+def _surveyed(
+    optimum: _Optimum,
+    measured: Design | None,
+    sizes: Sequence[int] | None,
+    rungs: Sequence[int] | None,
+    report: Progress,
+) -> Proposal:
     """Judge what was found, and look around it."""
-    search, measured, against = optimum.objective, request.measured, optimum.against
-    objective = search.within(torch.arange(request.draws))
+    problem, search, wide = optimum.problem, optimum.search, optimum.wide
+    objective = search.within(torch.arange(len(search.baseline)))
     recipe = objective.allowed.recipe(optimum.point)
     point = replace(objective.allowed.read([recipe]), params=optimum.point.params)  # as it is after rounding
-    verdict = assessed(objective, recipe, optimum.baselines, against, measured, optimum.runs)
+    verdict = assessed(problem, objective, recipe, measured, problem.runs[optimum.index])
     report(0.6, "finding the optimum of every posterior draw")
-    ends, length = spread(search, point)
+    optima = optima_by_draw(wide, point)
+    ends, length = spread(wide.allowed, optima)
     report(0.8, "looking at other sizes and without limits")
     shown = sizes_on_the_way(objective.allowed.target, recipe.params, _sizes(measured)) if sizes is None else sizes
     smaller = [size for size in shown if size < recipe.params]
-    steps = way(search, point, optimum.baselines[against].recipe, smaller) if smaller else ()
+    baseline = problem.references.entries[verdict.against].recipe
+    steps = way(search, point, baseline, smaller) if smaller else ()
     free = _free(objective, point)
     report(0.95, "looking for flat directions")
-    flat = flat_directions(search, point)
+    flat = flat_directions(wide, point)
     report(1.0, "proposed")
+    target = objective.allowed.target
+    between = rung_sizes(max(_sizes(measured), default=0.0), recipe.params) if rungs is None else rungs
+    ladder = (
+        rungs_of(objective, recipe, baseline, between, verdict.noise) if target.known and not target.under_way else ()
+    )
     return replace(
         verdict,
-        target=request.target,
         spread=ends,
         length=length,
         flat=flat,
-        begun=objective.allowed.target.prefix,
+        begun=target.prefix,
         free=free,
         way=steps,
+        risks=_risks(objective, wide, optima, recipe, problem.references),
+        ladder=ladder,
     )
+
+
+def _risks(
+    objective: Objective, wide: Objective, optima: Points, recipe: Recipe, references: References
+) -> dict[str, Risk]:
+    """What the recommendation and every baseline risk."""
+    own = Entry(recipe, objective.allowed).losses(objective.posterior, len(objective.draws))
+    with torch.no_grad():
+        best = wide.within(objective.draws).losses(optima)
+    return risks_of(objective.utility, {PROPOSAL: own, **references.losses}, best, references.baseline)
 
 
 def _free(objective: Objective, point: Points) -> Free:
@@ -169,7 +190,7 @@ def _free(objective: Objective, point: Points) -> Free:
     broken = list(objective.allowed.violations(recipe))
     far = float(objective.distance(bare.allowed.read([recipe]))[0])
     if far > objective.radius + 1e-3:
-        broken.append(f"the trust radius: {far:.0%} of its tokens differ from every measured run")
+        broken.append(f"the trust radius: {far:.0%} of the tokens of a phase differ from every measured run")
     return Free(recipe, gain, tuple(broken), far)
 
 
@@ -178,77 +199,100 @@ def _sizes(measured: Design | None) -> list[float]:
 
 
 def assessed(
-    objective: Objective,
-    recipe: Recipe,
-    baselines: Mapping[str, Entry],
-    against: str,
-    measured: Design | None,
-    runs: Sequence[str],
+    problem: Problem, objective: Objective, recipe: Recipe, measured: Design | None, runs: Sequence[str]
 ) -> Proposal:
     """Predict what a recipe gains, and whether the data support recommending it.
 
     Args:
-        objective: of the target; in all its draws.
+        problem: with baselines of the recipe's schedule.
+        objective: of the recipe's variant of the target; in all its draws.
         recipe: the recommendation.
-        baselines: recipes to beat.
-        against: the best of them.
-        measured: the runs behind the posterior, for warnings about extrapolation.
+        measured: the runs behind the posterior, for what is extrapolated.
         runs: names of the objective's measured neighbours.
     """
     posterior, allowed, utility = objective.posterior, objective.allowed, objective.utility
-    entries = {PROPOSAL: Entry(recipe, allowed), **baselines}
+    references = problem.references
+    entries = {PROPOSAL: Entry(recipe, allowed), **references.entries}
     forecasts = tuple(
         f for name, entry in entries.items() for f in forecasts_of(posterior, entry.allowed, {name: entry.recipe})
     )
-    count = len(objective.draws)
-    losses = {name: entry.losses(posterior, count) for name, entry in entries.items()}
-    gains = {name: gain_of(utility, losses[PROPOSAL], losses[name], posterior.tasks) for name in baselines}
-    gain, beats = gains[against], {name: gain.probability for name, gain in gains.items()}
-    far, neighbour = (part[0] for part in objective.distance(allowed.read([recipe])))
-    warnings = [*_warnings(recipe, baselines, measured), *_disagreements(forecasts)]
-    if float(far) > objective.radius + BEYOND_RADIUS:
-        warnings.insert(0, f"{float(far):.0%} of its tokens differ from every measured run: there the law alone speaks")
-    supported = beats[against] >= SURE and float(far) <= objective.radius + BEYOND_RADIUS
-    unit = f" {utility.goal.unit}"
+    losses = entries[PROPOSAL].losses(posterior, len(objective.draws))
+    over = {name: gain_of(utility, losses, other) for name, other in references.losses.items()}
+    evidence, nearest = evidence_of(problem, objective, recipe, losses, measured, runs)
     return Proposal(
-        target=allowed.target,
+        target=problem.target,
         recipe=recipe,
-        supported=supported,
-        sentence=sentence_of(supported, gain.total, unit, against, beats[against], len(baselines)),
-        against=against,
+        supported=evidence.supported,
+        sentence=evidence.sentence,
+        reasons=evidence.reasons,
+        against=references.against,
         unit=utility.goal.unit,
-        gain=gain.total,
-        gains=gain.by_task,
+        over=over,
         weights=dict(zip(posterior.tasks, utility.weights.tolist(), strict=True)),
-        beats=beats,
-        baselines={name: entry.recipe for name, entry in baselines.items()},
+        groups={name: tuple(tasks) for name, tasks in utility.goal.groups.items()},
+        noise=_noise(objective, entries[PROPOSAL], losses),
+        percent=dict(zip(posterior.tasks, objective.task_percent.tolist(), strict=True)),
+        combined="sum" if utility.is_sum else "worst" if utility.goal.worst else "",
+        baselines={name: entry.recipe for name, entry in references.entries.items()},
         forecasts=forecasts,
         spread={},
         length=(recipe.phases[-1].tokens / recipe.tokens,) * 2,
         flat=(),
-        distance=float(far),
+        distance=evidence.distance or 0.0,
         radius=objective.radius if runs else 0.0,
-        nearest=runs[int(neighbour)] if runs else "",
-        warnings=tuple(warnings),
-        guarded=kept(objective, losses[PROPOSAL]),
+        nearest=nearest,
+        warnings=(*_of_size(problem, recipe), *_warnings(recipe, references, measured), *_disagreements(forecasts)),
+        directions=tuple(evidence.directions),
+        guarded=dict(evidence.guarded or {}),
+        may_lose=_may_lose(objective),
     )
 
 
-def _warnings(recipe: Recipe, baselines: Mapping[str, Entry], measured: Design | None) -> list[str]:
-    """What is extrapolated, and which baselines the target would not allow."""
+def _noise(objective: Objective, entry: Entry, losses: Tensor) -> dict[str, float]:
+    """Standard deviation, in the unit of each task's gains, of one run of a recipe over seeds."""
+    design = recipes_design(objective.posterior, entry.allowed, [entry.recipe])
+    spread = objective.posterior.spread(design).mean(0).detach()
+    middle = losses.mean(0, keepdim=True)
+    one = objective.utility.by_task((middle - spread)[:, None], middle)[0, 0].abs()
+    return dict(zip(objective.utility.tasks, one.tolist(), strict=True))
+
+
+def _may_lose(objective: Objective) -> dict[str, float]:
+    """What each guarded task may lose."""
+    guarded = objective.guarded
+    pairs = zip(objective.utility.tasks, guarded.most.tolist() if guarded else [], strict=False)
+    return {task: most for task, most in pairs if math.isfinite(most)}
+
+
+def _warnings(recipe: Recipe, references: References, measured: Design | None) -> list[str]:
+    """What is extrapolated, what lies at a bound, and which baselines were drawn inside the limits."""
     warnings = []
     if measured is not None and len(measured):
-        for what, wanted, most in (
-            ("parameters", recipe.params, float(measured.params.max())),
-            ("tokens", recipe.tokens, float(measured.total.max())),
-        ):
-            if wanted > FAR * most:
-                warnings.append(f"the target has {wanted / most:.0f} times the {what} of the largest measured run")
-    for name, baseline in baselines.items():
-        broken = baseline.allowed.violations(baseline.recipe)
-        if broken:
-            warnings.append(f"baseline {name} is not allowed by the target ({'; '.join(broken)})")
+        times = recipe.tokens / float(measured.total.max())
+        if times > FAR:
+            warnings.append(f"the target has {times:.0f} times the tokens of the largest measured run")
+    for name, entry in references.entries.items():
+        if entry.moved:
+            warnings.append(
+                f"baseline {name} is drawn inside the limits, its own mixture breaks: {'; '.join(entry.moved)}"
+            )
     return warnings
+
+
+def _of_size(problem: Problem, recipe: Recipe) -> list[str]:
+    """What to say where the size was free: what was chosen, whether it is at an end, and what the fit knows of size."""
+    if problem.target.sizes is None:
+        return []
+    low, high = problem.objectives[0].allowed.sizes
+    chosen = (
+        f"size chosen: {recipe.params:,} params on {recipe.tokens:,} tokens "
+        f"({recipe.tokens / recipe.params:.3g} per parameter), of {low:,.0f} to {high:,.0f} params"
+    )
+    end = "smallest" if recipe.params < 1.01 * low else "largest" if recipe.params > 0.99 * high else ""
+    bound = [f"the best size is the {end} that is allowed: the optimum may lie beyond"] if end else []
+    surfaces = problem.objectives[0].posterior
+    notes = {n for of in surfaces.notes.values() for n in of} if isinstance(surfaces, Surfaces) else set()
+    return [chosen, *bound, *sorted(n for n in notes if "ize" in n or "alpha" in n)]
 
 
 def _disagreements(forecasts: Sequence[Forecast]) -> list[str]:

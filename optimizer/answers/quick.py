@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
-from mixlaw.optimizer.goal.evidence import forecasts_of, sentence_of
-from mixlaw.optimizer.goal.gains import Objective, gain_of, recipes_losses
+from mixlaw.optimizer.goal.evidence import forecasts_of
+from mixlaw.optimizer.goal.gains import Objective, recipes_losses
 from mixlaw.optimizer.goal.values import Forecast, Interval
-from mixlaw.optimizer.policy import BEYOND_RADIUS, GUARD_TOLERANCE, SURE
+from mixlaw.optimizer.policy import GUARD_TOLERANCE
 from mixlaw.optimizer.search.climb import best_points, on_ladder, one_thread
-from mixlaw.optimizer.search.guards import excess, keep_guard, kept
+from mixlaw.optimizer.search.guards import excess
 from mixlaw.optimizer.search.problem import Problem
+from mixlaw.optimizer.search.support import evidence_of
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.recipe import Recipe
 
@@ -36,7 +36,7 @@ class Assessment:
         forecasts: what one run of it would measure, by task.
         guarded: probability by task that the guard of the target holds.
         broken: limits of the target that it does not keep, in words.
-        distance: share of its tokens that differ from the nearest measured recipe; None for other phases.
+        distance: as of a proposal; None for other phases.
         nearest: name of that run.
         supported: whether the data support recommending it over the best baseline.
         sentence: the one that matters.
@@ -58,51 +58,43 @@ class Assessment:
 
 
 def assess(problem: Problem, recipes: Mapping[str, Recipe]) -> dict[str, Assessment]:
-    """Predict what recipes gain, by name: those for the target, or others of phases and domains that were measured."""
+    """Predict what recipes gain, by name: those for the target, or others of phases and domains that were measured.
+
+    Each is compared with the baseline of its own schedule.
+    """
     assessments = {}
-    for index in sorted({_branch(problem, recipe) for recipe in recipes.values()}):
-        some = {name: recipe for name, recipe in recipes.items() if _branch(problem, recipe) == index}
-        objective = problem.objectives[index]
-        posterior, names, allowed = objective.posterior, list(some), objective.allowed
-        with torch.no_grad():
-            losses = recipes_losses(posterior, allowed, list(some.values()), len(objective.baseline)).unbind(1)
-        forecasts, count = tuple(forecasts_of(posterior, allowed, some)), len(posterior.tasks)
-        for r, name in enumerate(names):
-            own_forecasts = forecasts[r * count : (r + 1) * count]
-            assessments[name] = _weighed(problem, objective, problem.runs[index], some[name], losses[r], own_forecasts)
-    return {name: assessments[name] for name in recipes}
+    for name, recipe in recipes.items():
+        index = _branch(problem, recipe)
+        allowed = problem.objectives[index].allowed
+        own = problem.scheduled(recipe) if _has_phases(allowed, recipe) else problem
+        assessments[name] = _assessment(own, own.objectives[index], own.runs[index], recipe, name)
+    return assessments
 
 
-def _weighed(
-    problem: Problem,
-    objective: Objective,
-    runs: Sequence[str],
-    recipe: Recipe,
-    losses: Tensor,
-    forecasts: tuple[Forecast, ...],
-) -> Assessment:
-    """One recipe of log losses (S, T) in all draws."""
-    allowed, against = objective.allowed, problem.references.best
-    gain = gain_of(objective.utility, losses, objective.baseline, objective.posterior.tasks)
-    same = tuple(phase.name for phase in recipe.phases[-len(allowed.target.phases) :]) == allowed.target.phases
-    far, neighbour = (float(part[0]) for part in objective.distance(allowed.read([recipe]))) if same else (None, 0)
-    beats, unit = gain.probability, objective.utility.goal.unit
-    supported = beats >= SURE and far is not None and far <= objective.radius + BEYOND_RADIUS
+def _assessment(problem: Problem, objective: Objective, runs: Sequence[str], recipe: Recipe, name: str) -> Assessment:
+    with torch.no_grad():
+        losses = recipes_losses(objective.posterior, objective.allowed, [recipe], len(objective.baseline))[:, 0]
+    evidence, nearest = evidence_of(problem, objective, recipe, losses, None, runs)
     return Assessment(
         recipe=recipe,
-        against=against,
-        unit=unit,
-        gain=gain.total,
-        gains=gain.by_task,
-        beats=beats,
-        forecasts=forecasts,
-        guarded=kept(objective, losses),
-        broken=allowed.violations(recipe) if same else (),
-        distance=far,
-        nearest=runs[int(neighbour)] if runs and same else "",
-        supported=supported,
-        sentence=sentence_of(supported, gain.total, f" {unit}", against, beats, len(problem.references.entries)),
+        against=evidence.against,
+        unit=evidence.unit,
+        gain=evidence.gain.total,
+        gains=evidence.gain.by_task,
+        beats=evidence.gain.probability,
+        forecasts=tuple(forecasts_of(objective.posterior, objective.allowed, {name: recipe})),
+        guarded=evidence.guarded or {},
+        broken=tuple(evidence.limits),
+        distance=evidence.distance,
+        nearest=nearest,
+        supported=evidence.supported,
+        sentence=evidence.sentence,
     )
+
+
+def _has_phases(allowed: Feasible, recipe: Recipe) -> bool:
+    """Whether a recipe ends with the phases of the target."""
+    return tuple(phase.name for phase in recipe.phases[-len(allowed.target.phases) :]) == allowed.target.phases
 
 
 def adapt_recipe(problem: Problem, recipe: Recipe) -> Recipe:
@@ -115,7 +107,7 @@ def adapt_recipe(problem: Problem, recipe: Recipe) -> Recipe:
         return recipe
     names = tuple(phase.name for phase in recipe.phases[-len(allowed.target.phases) :])
     if names != allowed.target.phases:
-        recipe = problem.references.entries[problem.references.best].recipe
+        recipe = problem.references.entries[problem.references.against].recipe
     return allowed.recipe(allowed.project(allowed.read([recipe])))
 
 
@@ -134,19 +126,22 @@ def quick_search(
         on_step: called at every step; what it raises ends the search.
 
     Raises:
-        Infeasible: the guard cannot be kept.
+        Infeasible: limits that contradict each other.
     """
     start, tried = adapt_recipe(problem, start), []
     with one_thread():
-        for objective in problem.objectives:
+        for index, objective in enumerate(problem.objectives):
             few = objective.draws[: min(QUICK, len(objective.draws) // 2)]
             search = replace(objective.within(few), on_step=on_step)
             recipes = [start, *problem.baselines]
             point, value = best_points(search, recipes, STARTS, seed)
-            tried.append((value, search, point))
-        value, search, point = max(tried, key=lambda each: each[0])
+            tried.append((value, index, search, point))
+        value, index, search, point = max(tried, key=lambda each: each[0])
         search, point = on_ladder(search, point)
-        return start if _as_good(search, start, value) else search.allowed.recipe(keep_guard(search, point))
+        if _as_good(search, start, value):
+            return start
+        _, search, point = problem.settled(index, search, point)
+        return search.allowed.recipe(point)
 
 
 def _as_good(objective: Objective, recipe: Recipe, value: float) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from mixlaw.optimizer.answers.proposal import Flat, Step
 from mixlaw.optimizer.goal.gains import Objective, recipes_losses
-from mixlaw.optimizer.policy import EQUIVALENT, NEGLIGIBLE
+from mixlaw.optimizer.policy import BEYOND_RADIUS, EQUIVALENT, GUARD_TOLERANCE, NEGLIGIBLE
 from mixlaw.optimizer.search.climb import refine, refine_each
 from mixlaw.optimizer.target.feasible import Feasible, feasible
 from mixlaw.optimizer.target.points import Points
@@ -25,62 +26,141 @@ Floats = NDArray[np.float64]
 
 GRID = 26  # points of a share between 0 and 1
 WIDE = 0.08  # narrower ranges are not worth a sentence
+NARROWER = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18)  # parts of ranges that are tried, to hold together
 
 
-def flat_directions(objective: Objective, point: Points, most: int = 3) -> tuple[Flat, ...]:
-    """Ranges of a share statistically equivalent to a recommendation, one point: code by phase, length, domains.
+def flat_directions(objective: Objective, point: Points) -> tuple[Flat, ...]:
+    """Ranges that are statistically equivalent to a recommendation, one point, wherever in them all of it is at once.
 
-    Noise is one standard deviation of the paired difference over draws, and a quarter of the gain at most. All else
-    stays in proportion and limits are kept. Of single domains only the `most` widest are listed.
+    Noise is one standard deviation of the paired difference over draws, and a quarter of the gain at most. Per phase
+    one share moves, that of code or else of the domain of the widest range, all else in proportion; then the length.
+    Ranges keep limits, guard and trust radius, and are narrowed together until all their corners do.
     """
     allowed = objective.allowed
     code = torch.tensor([d.kind.is_code for d in allowed.domains])
-    phases = range(len(allowed.target.phases))
-    ranges: list[Flat | None] = []
-    if bool(code.any()) and not bool(code.all()):
-        together = "all code" if any(d.name == "code" for d in allowed.domains) else "code"
-        ranges += [_share_range(objective, point, p, together, code) for p in phases]
+    found: list[_Range] = []
+    for p in range(len(allowed.target.phases)):
+        ranges = [r for name, mask in _groups(allowed, code) if (r := _share_range(objective, point, p, name, mask))]
+        both = [r for r in ranges if bool((r.mask == code).all())]
+        if ranges:
+            found.append((both or sorted(ranges, key=lambda r: r.low - r.high))[0])
     if (length := Lengths.of(allowed.target).free) and allowed.cooldown[1] - allowed.cooldown[0] > WIDE / 4:
-        ranges.append(_length_range(objective, point, length[-1]))
-    alone = int(code.sum()) == 1  # the only domain of code has been told as code
-    singles = [
-        _share_range(objective, point, p, domain.name, torch.arange(len(allowed.domains)) == j)
-        for p in phases
-        for j, domain in enumerate(allowed.domains)
-        if len(allowed.domains) > 2 and not (alone and domain.kind.is_code)
-    ]
-    widest = sorted((f for f in singles if f), key=lambda f: f.low - f.high)[:most]
-    return tuple(f for f in [*ranges, *widest] if f)
+        one = _length_range(objective, point, length[-1])
+        found += [one] if one else []
+    return tuple(r.flat(allowed.target.phases) for r in _jointly(objective, point, found) if r.high - r.low >= r.least)
 
 
-def _share_range(objective: Objective, point: Points, phase: int, name: str, mask: Tensor) -> Flat | None:
+def _groups(allowed: Feasible, code: Tensor) -> list[tuple[str, Tensor]]:
+    """What may move in a phase: all code, where there is code and text, and single domains."""
+    names = [d.name for d in allowed.domains]
+    both = [("all code" if "code" in names else "code", code)] if bool(code.any()) and not bool(code.all()) else []
+    singles = [(name, torch.arange(len(names)) == j) for j, name in enumerate(names)] if len(names) > 2 else []
+    return [*both, *singles]
+
+
+@dataclass(frozen=True, eq=False)
+class _Range:
+    """A range of the share of some domains (K,) in a phase, or of its length: no domains."""
+
+    phase: int
+    what: str
+    mask: Tensor
+    low: float
+    high: float
+    at: float
+    least: float
+
+    def flat(self, phases: Sequence[str]) -> Flat:
+        return Flat(phases[self.phase], self.what, self.low, self.high, self.at)
+
+    def narrowed(self, part: float) -> _Range:
+        return replace(self, low=self.at + part * (self.low - self.at), high=self.at + part * (self.high - self.at))
+
+
+def _jointly(objective: Objective, point: Points, ranges: Sequence[_Range]) -> list[_Range]:
+    """The ranges, narrowed by the same part until every corner of all of them together is equivalent."""
+    for part in NARROWER:
+        narrowed = [r.narrowed(part) for r in ranges]
+        ends = [(r.low, r.high) for r in narrowed]
+        corners = [_moved(objective, point, narrowed, corner) for corner in product(*ends)]
+        if bool(_equivalent(objective, point, Points.cat(corners)).all()):
+            return narrowed
+    return []
+
+
+def _moved(objective: Objective, point: Points, ranges: Sequence[_Range], values: Sequence[float]) -> Points:
+    """The point with a share of each range's domains, or a length, of these values."""
+    shares, lengths = point.shares.clone(), point.lengths
+    for r, value in zip(ranges, values, strict=True):
+        if r.what == "length":
+            lengths = _with_length(objective, point, torch.tensor([value], dtype=torch.float64))
+        else:
+            inside, outside = _sides(objective, point, r.phase, r.mask)
+            shares[0, r.phase] = value * inside + (1 - value) * outside
+    return replace(point, shares=shares, lengths=lengths)
+
+
+def _share_range(objective: Objective, point: Points, phase: int, name: str, mask: Tensor) -> _Range | None:
     """Move the share of a group in one phase, keeping the proportions inside and outside of it."""
     here = float(point.shares[0, phase, mask].sum())
     grid = np.unique(np.append(np.linspace(0, 1, GRID), here))
-    unique = torch.tensor([float(d.unique_tokens) for d in objective.allowed.domains], dtype=torch.float64)
-    inside, outside = (_proportions(point.shares[0, phase], unique, part) for part in (mask, ~mask))
+    inside, outside = _sides(objective, point, phase, mask)
     shares = point.shares.repeat(len(grid), 1, 1)
     step = torch.tensor(grid)[:, None]
     shares[:, phase] = step * inside + (1 - step) * outside
     moved = replace(point.repeat(len(grid)), shares=shares)
-    ends = _around(objective, point, moved, int(np.searchsorted(grid, here)))
-    return _told(objective.allowed.target.phases[phase], name, grid, ends, here, WIDE)
+    return _range(objective, point, moved, grid, _Range(phase, name, mask, here, here, here, WIDE))
 
 
-def _length_range(objective: Objective, point: Points, phase: int) -> Flat | None:
+def _length_range(objective: Objective, point: Points, phase: int) -> _Range | None:
     """Move the length of the last phase at the expense of those that have no range of their own."""
-    lengths, here = Lengths.of(objective.allowed.target), float(point.lengths[0, phase])
+    here = float(point.lengths[0, phase])
     grid = np.unique(np.append(np.linspace(*objective.allowed.cooldown, GRID), here))
-    free = np.tile(point.lengths[0, list(lengths.free)].numpy(), (len(grid), 1))
-    free[:, -1] = grid
-    moved = replace(point.repeat(len(grid)), lengths=torch.tensor(lengths(free)))
-    ends = _around(objective, point, moved, int(np.searchsorted(grid, here)))
-    return _told(objective.allowed.target.phases[phase], "length", grid, ends, here, WIDE / 4)
+    moved = replace(point.repeat(len(grid)), lengths=_with_length(objective, point, torch.tensor(grid)))
+    none = torch.zeros(len(objective.allowed.domains), dtype=torch.bool)
+    return _range(objective, point, moved, grid, _Range(phase, "length", none, here, here, here, WIDE / 4))
 
 
-def _told(phase: str, what: str, grid: Floats, ends: tuple[int, int], here: float, wide: float) -> Flat | None:
-    low, high = float(grid[ends[0]]), float(grid[ends[1]])
-    return Flat(phase, what, low, high, here) if high - low >= wide else None
+def _with_length(objective: Objective, point: Points, values: Tensor) -> Tensor:
+    """Lengths of phases (R, P) where the last free one is of these values (R,)."""
+    lengths = Lengths.of(objective.allowed.target)
+    free = np.tile(point.lengths[0, list(lengths.free)].numpy(), (len(values), 1))
+    free[:, -1] = values.numpy()
+    return torch.tensor(lengths(free))
+
+
+def _sides(objective: Objective, point: Points, phase: int, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Proportions in a phase within a group of domains and outside of it, (K,) each."""
+    unique = torch.tensor([float(d.unique_tokens) for d in objective.allowed.domains], dtype=torch.float64)
+    shares = point.shares[0, phase]
+    return _proportions(shares, unique, mask), _proportions(shares, unique, ~mask)
+
+
+def _range(objective: Objective, point: Points, moved: Points, grid: Floats, empty: _Range) -> _Range | None:
+    """The unbroken stretch of a grid around the point that is equivalent; None where it is too narrow."""
+    fine, here = _equivalent(objective, point, moved), int(np.searchsorted(grid, empty.at))
+    low = high = here
+    while low > 0 and bool(fine[low - 1]):
+        low -= 1
+    while high + 1 < len(fine) and bool(fine[high + 1]):
+        high += 1
+    found = replace(empty, low=float(grid[low]), high=float(grid[high]))
+    return found if found.high - found.low >= empty.least else None
+
+
+def _equivalent(objective: Objective, point: Points, moved: Points) -> Tensor:
+    """Whether recipes are statistically equivalent to a point, and keep limits, guard and trust radius, (R,)."""
+    with torch.no_grad():
+        losses = objective.losses(Points.cat([point, moved]))
+        gains, beyond = objective.utility.total(losses, objective.reference), objective.over_guard(losses).sum(-1)
+        near = (
+            objective.distance(moved)[0] <= max(objective.radius, float(objective.distance(point)[0])) + BEYOND_RADIUS
+        )
+    loss = gains[:, :1] - gains[:, 1:]
+    utility = EQUIVALENT * gains[:, 0].mean()  # what the data cannot tell may still be worth telling
+    noise = loss.std(0).minimum(utility).clamp_min(NEGLIGIBLE * objective.percent)
+    guarded = beyond[1:] <= beyond[0] + GUARD_TOLERANCE
+    return (loss.mean(0) <= noise) & objective.allowed.keeps(moved) & near & guarded
 
 
 def _proportions(shares: Tensor, unique: Tensor, mask: Tensor) -> Tensor:
@@ -89,22 +169,6 @@ def _proportions(shares: Tensor, unique: Tensor, mask: Tensor) -> Tensor:
     if float(weights.sum()) < 1e-9:
         weights = torch.where(mask, unique, torch.zeros_like(unique))
     return weights / weights.sum()
-
-
-def _around(objective: Objective, point: Points, moved: Points, here: int) -> tuple[int, int]:
-    """First and last index of the unbroken stretch around `here` that keeps the limits and is equivalent."""
-    with torch.no_grad():
-        gains = objective.gains(Points.cat([point, moved]))
-    loss = gains[:, :1] - gains[:, 1:]
-    utility = EQUIVALENT * gains[:, 0].mean()  # what the data cannot tell may still be worth telling
-    noise = loss.std(0).minimum(utility).clamp_min(NEGLIGIBLE * objective.percent)
-    fine = (loss.mean(0) <= noise) & objective.allowed.keeps(moved)
-    low = high = here
-    while low > 0 and bool(fine[low - 1]):
-        low -= 1
-    while high + 1 < len(fine) and bool(fine[high + 1]):
-        high += 1
-    return low, high
 
 
 Spread = dict[str, dict[str, Span]]
@@ -116,13 +180,17 @@ OWN = 12  # draws whose own optima are looked for, in a few steps from the recom
 FEW_STEPS = 8
 
 
-def spread(objective: Objective, point: Points) -> tuple[Spread, Span]:
-    """Where single draws have their optima: 5 % and 95 % points of shares by phase and domain, and of the cooldown."""
+def optima_by_draw(objective: Objective, point: Points) -> Points:
+    """Optima of single draws, a few steps from the recommendation."""
     draws = len(objective.draws[:OWN])
-    best, _ = refine_each(objective.own, objective.allowed, point.repeat(draws), FEW_STEPS)
+    return refine_each(objective.own, objective.allowed, point.repeat(draws), FEW_STEPS)[0]
+
+
+def spread(allowed: Feasible, best: Points) -> tuple[Spread, Span]:
+    """Where single draws have their optima: 5 % and 95 % points of shares by phase and domain, and of the cooldown."""
     levels = torch.tensor([0.05, 0.95], dtype=torch.float64)
     ends, length = torch.quantile(best.shares, levels, dim=0), torch.quantile(best.lengths[:, -1], levels)
-    names, phases = [d.name for d in objective.allowed.domains], objective.allowed.target.phases
+    names, phases = [d.name for d in allowed.domains], allowed.target.phases
     shares = {
         phase: {name: (float(ends[0, p, j]), float(ends[1, p, j])) for j, name in enumerate(names)}
         for p, phase in enumerate(phases)

@@ -1,8 +1,8 @@
-"""Verify: predictions beside what was measured, misses included."""
+"""Verify: what proposals gained, paired with the baseline and beside the prediction; levels come second."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
@@ -12,9 +12,9 @@ import torch
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
+from mixlaw.optimizer.answers.pairs import Pair, RungResult, measured_total, pair_of
 from mixlaw.optimizer.answers.proposal import Proposal
-from mixlaw.optimizer.goal.gains import apart
-from mixlaw.optimizer.goal.values import Forecast, Interval
+from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval
 from mixlaw.optimizer.policy import SAME
 from mixlaw.printable import Printable, html_table, text_table
 from mixlaw.recipe import Recipe
@@ -22,7 +22,7 @@ from mixlaw.recipe import Recipe
 
 @dataclass(frozen=True)
 class Check:
-    """One frozen forecast and the value measured since."""
+    """One frozen forecast of a level and the value measured since."""
 
     proposal: str
     forecast: Forecast
@@ -42,19 +42,29 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification(Printable):
-    """All forecasts that can be checked, and those that still wait for a run.
+    """Predicted and measured gains of proposals, then levels, and recipes that still wait for a run.
 
     Attributes:
-        checks: in the order of proposals, recipes and tasks.
+        pairs: each proposal with a baseline, where both are trained, in the order in which proposals were frozen.
+        checks: of levels, in the order of proposals, recipes and tasks; each run and task once.
         pending: predicted recipes that are not trained, as (proposal, recipe) names.
+        rungs: of the ladders of validation that are trained.
     """
 
+    pairs: tuple[Pair, ...]
     checks: tuple[Check, ...]
     pending: tuple[tuple[str, str], ...]
+    rungs: tuple[RungResult, ...] = ()
 
     @property
     def coverage(self) -> float | None:
-        """Share of measured values inside their 90 % interval; None before there is one."""
+        """Share of measured gains inside their 90 % intervals; None before there is one."""
+        gains = [gain for pair in self.pairs for gain in pair.gains]
+        return sum(gain.inside for gain in gains) / len(gains) if gains else None
+
+    @property
+    def levels(self) -> float | None:
+        """Share of measured levels inside their 90 % intervals; None before there is one."""
         return sum(check.inside for check in self.checks) / len(self.checks) if self.checks else None
 
     def measured(self, proposal: str) -> dict[tuple[str, str], list[float]]:
@@ -68,78 +78,155 @@ class Verification(Printable):
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
         rows = [{**asdict(check), "inside": check.inside, "error": check.error} for check in self.checks]
-        return {"coverage": self.coverage, "checks": rows, "pending": [list(pair) for pair in self.pending]}
+        return {
+            "coverage": self.coverage,
+            "levels": self.levels,
+            "pairs": [pair.as_json() for pair in self.pairs],
+            "rungs": [asdict(rung) for rung in self.rungs],
+            "checks": rows,
+            "pending": [list(pair) for pair in self.pending],
+        }
 
     @property
     def sentence(self) -> str:
-        """What the checks say, in words."""
-        if not self.checks:
-            return (
-                "Nothing to verify yet: none of the predicted recipes has been trained; "
-                "`mixlaw propose --queue` hands the proposal and the best baseline to `mixlaw run`."
-            )
+        """The verdict on each pair, or what is missing."""
+        if self.pairs or self.rungs:
+            return " ".join([*(pair.sentence for pair in self.pairs), *map(str, self.rungs)])
+        if self.checks:
+            waiting = ", ".join(sorted({name for _, name in self.pending}))
+            return f"No gain can be verified yet: {waiting or 'a recipe'} is not trained; {self._of_levels()}."
+        return (
+            "Nothing to verify yet: none of the predicted recipes has been trained since; "
+            "`mixlaw propose --queue` hands the proposal and the baseline to `mixlaw run`."
+        )
+
+    def _of_levels(self) -> str:
         inside = sum(check.inside for check in self.checks)
-        waiting = f"; {len(self.pending)} recipes wait for a run" if self.pending else ""
-        return f"{inside} of {len(self.checks)} measured values lie inside their 90 % intervals{waiting}."
+        return f"{inside} of {len(self.checks)} measured levels lie inside their 90 % intervals"
 
     def rows(self) -> list[list[str]]:
-        """Cells of a table, the first row its head."""
+        """Cells of the table of levels, the first row its head."""
         head = ["recipe", "task", "unit", "predicted", "90 % interval", "measured", "off by", "", "proposal"]
         return [head, *(_cells(check) for check in self.checks)]
 
     def __str__(self) -> str:
-        return "\n".join([self.sentence, *(["", text_table(self.rows())] if self.checks else [])])
+        parts = [f"{pair.sentence}\n\n{text_table(pair.rows())}" for pair in self.pairs]
+        parts = [*parts, *map(str, self.rungs)] or [self.sentence]
+        if self.checks:
+            waiting = f"; {len(self.pending)} recipes wait for a run" if self.pending else ""
+            parts.append(f"Levels: {self._of_levels()}{waiting}.\n\n{text_table(self.rows())}")
+        return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{escape(self.sentence)}</b></p>{html_table(self.rows())}"
+        pairs = "".join(f"<p><b>{escape(pair.sentence)}</b></p>{html_table(pair.rows())}" for pair in self.pairs)
+        return f"{pairs or f'<p><b>{escape(self.sentence)}</b></p>'}{html_table(self.rows())}"
 
 
-def verify(proposals: Sequence[Proposal], table: pl.DataFrame) -> Verification:
-    """Compare frozen forecasts with the finished runs of a table that trained just those recipes.
+def verify(
+    proposals: Sequence[Proposal],
+    table: pl.DataFrame,
+    *,
+    baseline: str | None = None,
+    unique: Mapping[str, float] | None = None,
+) -> Verification:
+    """Compare frozen predictions with the finished runs of a table that trained just those recipes.
 
-    A run is a recipe where size, tokens, peak rate, ends of decays and the share of tokens by phase and domain agree
-    within 1 %, and decays have one shape. Several runs of one recipe (seeds) are each a check.
+    A proposal's runs count if they were measured after it was frozen. A baseline's count from before, too, where there
+    are none since: its part in the gain was known, that of the proposal was not. Several runs of one recipe (seeds) are
+    averaged for the gain, and each a check of a level. Proposals of the same recipes are one: the first.
+
+    Args:
+        proposals: in the order in which they were frozen.
+        table: of all runs.
+        baseline: gains over this one alone; those over each baseline that is trained where None, the proposal's own
+            first.
+        unique: unique tokens by domain: a run that repeats otherwise is no run of the recipe. Not looked at where None.
     """
-    checks: list[Check] = []
+    pairs: dict[tuple[frozenset[str], frozenset[str]], Pair] = {}
+    checks: dict[tuple[str, str], Check] = {}
     pending: list[tuple[str, str]] = []
+    rungs: list[RungResult] = []
     for proposal in proposals:
-        for name, recipe in proposal.recipes.items():
-            matches = list(_checks(proposal, name, recipe, table))
-            checks += matches
-            if not matches:
-                pending.append((proposal.id, name))
-    return Verification(tuple(checks), tuple(pending))
+        runs = {name: runs_of(recipe, table, unique) for name, recipe in proposal.recipes.items()}
+        fresh = {name: [row for row in rows if _name(table, row) not in proposal.known] for name, rows in runs.items()}
+        for name, rows in fresh.items():
+            for check in _checks(proposal, name, rows, table):
+                checks.setdefault((check.run, check.forecast.task), check)
+        for name in _compared(proposal, baseline):
+            others = fresh[name] or runs[name]
+            key = tuple(frozenset(_name(table, row) for row in rows) for rows in (fresh[PROPOSAL], others))
+            if all(key) and key[0] != key[1] and key not in pairs:
+                pairs[key[0], key[1]] = pair_of(proposal, name, table[fresh[PROPOSAL]], table[others], not fresh[name])
+        rungs += _rungs(proposal, table)
+        waiting = {PROPOSAL: fresh[PROPOSAL], proposal.against: runs[proposal.against]}
+        pending += [(proposal.id, name) for name, rows in waiting.items() if not rows]
+    return Verification(tuple(pairs.values()), tuple(checks.values()), tuple(pending), tuple(rungs))
 
 
-def _checks(proposal: Proposal, name: str, recipe: Recipe, table: pl.DataFrame) -> Iterator[Check]:
-    for row in runs_of(recipe, table):
+def _rungs(proposal: Proposal, table: pl.DataFrame) -> Iterator[RungResult]:
+    """Rungs of which both recipes are trained; their unique tokens are in the runs' own columns."""
+    for rung in proposal.ladder:
+        mine, other = (
+            [row for row in runs_of(recipe, table) if _name(table, row) not in proposal.known]
+            for recipe in (rung.recipe, rung.baseline)
+        )
+        if mine and other:
+            measured = measured_total(proposal, table[mine], table[other])
+            if measured is not None:
+                yield RungResult(proposal.number, rung.recipe.params, measured, rung.mark)
+
+
+def _compared(proposal: Proposal, baseline: str | None) -> list[str]:
+    """Names of the baselines to compare a proposal with, its own first."""
+    if baseline is not None:
+        return [baseline] if baseline in proposal.baselines else []
+    return [proposal.against, *(name for name in proposal.baselines if name != proposal.against)]
+
+
+def _name(table: pl.DataFrame, row: int) -> str:
+    return str(table["run"][row]) if "run" in table.columns else str(row)
+
+
+def _checks(proposal: Proposal, name: str, rows: Sequence[int], table: pl.DataFrame) -> Iterator[Check]:
+    for row in rows:
         for forecast in proposal.forecasts:
             column = f"metric:{forecast.task}"
             value = table[column][row] if forecast.recipe == name and column in table.columns else None
             if value is not None:
-                run = str(table["run"][row]) if "run" in table.columns else str(row)
-                yield Check(proposal.id, forecast, run, float(value))
+                yield Check(proposal.id, forecast, _name(table, row), float(value))
 
 
-def runs_of(recipe: Recipe, table: pl.DataFrame) -> list[int]:
-    """Rows of a table that are finished runs of a recipe."""
+def runs_of(recipe: Recipe, table: pl.DataFrame, unique: Mapping[str, float] | None = None) -> list[int]:
+    """Rows of a table that are finished runs of a recipe.
+
+    Size and tokens agree within 1 %, and no more than 1 % of the tokens are of another phase or domain; peak rate, end
+    and shape of every decay, and, with `unique`, the unique tokens of every domain that is used are the recipe's.
+    """
     if not table.height:
         return []
-    design = Design.from_table(table, {})
+    design = Design.from_table(table, unique or {})
     phases, domains = (p.name for p in recipe.phases), recipe.domains
     if not {*phases} <= {*design.phases} or not {*domains} <= {*design.domains}:
         return []
-    wanted = design_of([recipe], design.phases, design.domains, {})
+    wanted = design_of([recipe], design.phases, design.domains, unique or {})
+    used = wanted.tokens.sum(1) > SAME * wanted.total[:, None]
+    repeats = ((design.unique / wanted.unique).nan_to_num(1.0) - 1).abs() < UNIQUE
+    shaped = (wanted.lr_end < 1) & (wanted.tokens.sum(2) > 0)
     close = (
         ((design.params / wanted.params - 1).abs() < SAME)
         & ((design.total / wanted.total - 1).abs() < SAME)
-        & (apart(design.shares, wanted.shares)[:, 0] < SAME)
+        & (0.5 * (design.shares - wanted.shares).abs().sum((1, 2)) < SAME)
         & (design.progress >= 1)
         & ((design.lr_end - wanted.lr_end).abs() < SAME).all(1)
-        & (design.decay == wanted.decay).all(1)
         & ((design.lr / wanted.lr - 1).abs() < SAME)
+        & ((design.decay == wanted.decay) | ~shaped).all(1)
+        & ((repeats | ~used).all(1) if unique is not None else True)
     )
     return [int(row) for row in torch.nonzero(close).flatten()]
+
+
+#: Relative difference in unique tokens below which a domain repeats alike.
+UNIQUE = 0.05
 
 
 def _cells(check: Check) -> list[str]:

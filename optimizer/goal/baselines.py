@@ -1,28 +1,18 @@
-"""Recipes that a proposal has to beat: named ones, those of published models, and whole recipes that are given.
+"""Recipes that a proposal has to beat: named ones, those of published models, and a team's own.
 
-A named baseline is a function of the model size, the phases (name -> tokens, in order), the domains and the learning
-rate at the end of the last phase over the peak. Shares come from kinds and unique tokens alone; caps are not applied.
+A baseline is a function of the model size, the phases (name -> tokens, in order), the domains and the learning rate at
+the end of the last phase over the peak. Shares come from kinds and unique tokens alone; `references` puts them inside
+the limits of a target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from mixlaw.errors import InputError
-from mixlaw.optimizer.goal.gains import recipes_losses
-from mixlaw.optimizer.goal.goal import Utility
-from mixlaw.optimizer.goal.posterior import Posterior
-from mixlaw.optimizer.goal.values import PROPOSAL
-from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.optimizer.target.history import text_and_code
-from mixlaw.optimizer.target.schedule import phase_tokens
-from mixlaw.optimizer.target.target import Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 
 
@@ -224,96 +214,34 @@ def _recipe(params: int, phases: Mapping[str, int], mixtures: Sequence[Mixture],
 
 
 DEFAULTS = ("proportional", "text-only", "balanced->text")
-SIZES = 9  # tried for a baseline whose size is free
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A recipe and the target that it is for: branches of one target differ in what has been trained already."""
+def of_mixture(mixture: Mixture) -> Baseline:
+    """A baseline with the same mixture in every phase."""
 
-    recipe: Recipe
-    allowed: Feasible
+    def build(params: int, phases: Mapping[str, int], domains: Sequence[Domain], lr_end: float = 0.0) -> Recipe:
+        return _recipe(params, phases, [_known(mixture, domains)] * len(phases), lr_end)
 
-    def losses(self, posterior: Posterior, count: int) -> Tensor:
-        """Log losses in every draw, (count, T)."""
-        return recipes_losses(posterior, self.allowed, [self.recipe], count)[:, 0]
+    return build
 
 
-@dataclass(frozen=True, eq=False)
-class Baselines:
-    """Baselines with what they are expected to measure.
+def of_recipe(recipe: Recipe) -> Baseline:
+    """A baseline with the mixtures of a recipe, phase by phase; a phase that it does not have gets its mean mixture."""
 
-    Attributes:
-        entries: by name.
-        losses: log losses of each in every draw, (S, T).
-        best: name of the one that is worth most.
-    """
+    def build(params: int, phases: Mapping[str, int], domains: Sequence[Domain], lr_end: float = 0.0) -> Recipe:
+        own = {phase.name: phase.mixture for phase in recipe.phases}
+        mixtures = [_known(own.get(name, recipe.mixture), domains) for name in phases]
+        return _recipe(params, phases, mixtures, lr_end)
 
-    entries: Mapping[str, Entry]
-    losses: Mapping[str, Tensor]
-    best: str
+    return build
 
 
-def baselines_of(
-    posterior: Posterior,
-    variants: Sequence[Feasible],
-    utility: Utility,
-    wanted: Sequence[str] | Mapping[str, Recipe],
-    draws: int,
-) -> Baselines:
-    """Build baselines for a target: for each name the best of its branches and sizes.
-
-    Raises:
-        InputError: no baseline, an unknown one, or one that is called like the proposal.
-    """
-    if not wanted or PROPOSAL in wanted:
-        raise InputError(f"give at least one baseline, none called {PROPOSAL!r}; got {list(wanted)}")
-    tried = [(name, entry) for allowed in variants for name in wanted for entry in _entries(name, wanted, allowed)]
-    every = torch.cat(
-        [_losses(posterior, allowed, [e for _, e in tried if e.allowed is allowed], draws) for allowed in variants], 1
-    )
-    entries, losses = {}, {}
-    for name in wanted:
-        mine = [i for i, (of, _) in enumerate(tried) if of == name]
-        candidates = every[:, mine]  # (S, entries, T)
-        best = mine[int(utility.total(candidates, candidates[:, 0]).mean(0).argmax())]
-        entries[name], losses[name] = tried[best][1], every[:, best]
-    every = torch.stack(list(losses.values()), 1)
-    best = int(utility.total(every, every.mean(1)).mean(0).argmax())
-    return Baselines(entries, losses, list(wanted)[best])
-
-
-def _losses(posterior: Posterior, allowed: Feasible, entries: Sequence[Entry], draws: int) -> Tensor:
-    """Log losses of entries of one branch, (draws, entries, T)."""
-    return recipes_losses(posterior, allowed, [entry.recipe for entry in entries], draws)
-
-
-def _entries(name: str, wanted: Sequence[str] | Mapping[str, Recipe], allowed: Feasible) -> list[Entry]:
-    """One baseline at every size to try; a recipe that is given is what it is."""
-    if isinstance(wanted, Mapping):
-        return [Entry(wanted[name], allowed)]
-    target = allowed.target
-    if target.sizes is None:
-        return [Entry(_baseline(name, target, allowed), allowed)]
-    sizes = np.geomspace(*allowed.sizes, SIZES).tolist()
-    return [Entry(_baseline(name, target.at(size), allowed), allowed) for size in sizes]
-
-
-def _baseline(name: str, target: Target, allowed: Feasible) -> Recipe:
-    """A named baseline with lengths in the middle of what is allowed, resuming from the target's prefix."""
-    tokens = {part.phase: part.tokens for part in target.prefix} | phase_tokens(target, sum(allowed.cooldown) / 2)
-    whole = named(name)(target.params, tokens, allowed.domains, sum(target.lr_range) / 2)
-    history = tuple(part.as_phase() for part in target.prefix) if target.known else ()
-    first, *later = whole.phases[len(target.prefix) :]
-    recipe = Recipe(target.params, (*history, _gone_on(first, target.under_way), *later))
-    return target.rates.applied(recipe, 1 + len(later))
-
-
-def _gone_on(phase: Phase, trained: Trained | None) -> Phase:
-    """A phase whose mixture holds from where a run is in it."""
-    if trained is None or trained.mixture is None:
-        return phase
-    rest = max(phase.tokens - trained.tokens, 0)
-    parts = ((trained.tokens, trained.mixture), (rest, phase.mixture))
-    names = {*phase.mixture, *trained.mixture}
-    return replace(phase, mixture=Mixture.normalised({d: sum(n * m.share(d) for n, m in parts) for d in names}))
+def _known(mixture: Mixture, domains: Sequence[Domain]) -> Mixture:
+    """The mixture, whose domains have to be there."""
+    unknown = [name for name, share in mixture.items() if share > 0 and name not in {d.name for d in domains}]
+    if unknown:
+        raise InputError(
+            f"the baseline trains on {unknown[0]!r}, the domains are {', '.join(sorted(d.name for d in domains))}; "
+            "name another baseline"
+        )
+    return mixture

@@ -1,49 +1,121 @@
-"""What supports a recommendation: measured runs near it, forecasts, and the sentence that says whether it is enough."""
+"""What supports a recommendation: measured runs near it, the audit in the direction asked, and the verdict in words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
+from mixlaw.analysis.audit.result import OURS, Audit
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Z90
 from mixlaw.optimizer.goal.gains import apart, recipes_design
 from mixlaw.optimizer.goal.posterior import Posterior
-from mixlaw.optimizer.goal.values import Forecast, Interval, percent
-from mixlaw.optimizer.policy import LEAST_RADIUS, SURE
+from mixlaw.optimizer.goal.values import Forecast
+from mixlaw.optimizer.policy import BROKEN, ENOUGH_VALUES, FAR, LARGER, LARGEST_RADIUS, LEAST_RADIUS, NEIGHBOURS
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.recipe import Recipe
 
+#: Kind of fold that asks about larger sizes: the others are asked about every recipe.
+LARGEST = "largest size"
+
 
 def radius_of(near: Tensor) -> float:
-    """Distance up to which measured recipes (M, P, K) speak for each other: the widest gap between neighbours."""
+    """Distance up to which measured recipes (M, P, K) speak for each other: nine in ten have a neighbour within it."""
     if not len(near):
         return math.inf
-    gaps = apart(near, near) + torch.eye(len(near))
-    return max(LEAST_RADIUS, float(gaps.min(1).values.max())) if len(near) > 1 else LEAST_RADIUS
+    if len(near) == 1:
+        return LEAST_RADIUS
+    gaps = (apart(near, near) + torch.eye(len(near))).min(1).values
+    typical = float(torch.quantile(gaps, NEIGHBOURS, interpolation="lower"))
+    return min(max(LEAST_RADIUS, typical), LARGEST_RADIUS)
 
 
 def near_runs(allowed: Feasible, measured: Design | None) -> tuple[Tensor, list[str]]:
-    """Token shares of the finished, distinct measured recipes on the target's axes (M, P, K), and their runs.
+    """Mixtures of the finished, distinct measured recipes in the phases still to be trained (M, P, K), and their runs.
 
-    A run that used a phase or domain that the target does not have is no neighbour.
+    A run that lacks one of these phases, or used a domain there that the target does not have, is no neighbour.
     """
-    phases, names = allowed.target.all_phases, [d.name for d in allowed.domains]
+    phases, names = allowed.target.phases, [d.name for d in allowed.domains]
     if measured is None:
         return torch.zeros(0, len(phases), len(names), dtype=torch.float64), []
-    x = torch.zeros(len(measured), len(phases), len(names), dtype=torch.float64)
+    tokens = torch.zeros(len(measured), len(phases), len(names), dtype=torch.float64)
+    whole = torch.zeros(len(measured), len(phases), dtype=torch.float64)
     for p, phase in enumerate(phases):
-        for j, name in enumerate(names):
-            if phase in measured.phases and name in measured.domains:
-                x[:, p, j] = measured.shares[:, measured.phases.index(phase), measured.domains.index(name)]
-    whole = torch.nonzero((x.sum((1, 2)) > 1 - 1e-3) & (measured.progress >= 1)).flatten()
-    _, first = np.unique(x[whole].round(decimals=3).flatten(1).numpy(), axis=0, return_index=True)
-    rows = whole[torch.as_tensor(np.sort(first), dtype=torch.long)]
+        if phase in measured.phases:
+            there = measured.tokens[:, measured.phases.index(phase)]
+            whole[:, p] = there.sum(1)
+            for j, name in enumerate(names):
+                if name in measured.domains:
+                    tokens[:, p, j] = there[:, measured.domains.index(name)]
+    x = tokens / whole.clamp_min(1e-9)[..., None]
+    complete = torch.nonzero((x.sum(2) > 1 - 1e-3).all(1) & (measured.progress >= 1)).flatten()
+    _, first = np.unique(x[complete].round(decimals=3).flatten(1).numpy(), axis=0, return_index=True)
+    rows = complete[torch.as_tensor(np.sort(first), dtype=torch.long)]
     return x[rows], [measured.runs[i] for i in rows.tolist()]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """How well the audit predicted runs in one direction.
+
+    Attributes:
+        kind: of fold: `mixtures`, `largest size`, `phase order`.
+        coverage: share of held-out values of all tasks inside their 90 % intervals.
+        values: how many there are.
+    """
+
+    kind: str
+    coverage: float
+    values: int
+
+    @property
+    def broken(self) -> bool:
+        """Whether intervals are too narrow there, as far as that many values can tell."""
+        return self.coverage < BROKEN and self.values >= ENOUGH_VALUES
+
+    def __str__(self) -> str:
+        return f"leaving {self.kind} out, {self.coverage:.0%} of {self.values} values were inside their 90 % intervals"
+
+
+def directions_of(audit: Audit | None, tasks: Sequence[str], larger: bool) -> tuple[Direction, ...]:
+    """What the audit says about the tasks that count, in the directions that a recipe asks about.
+
+    Args:
+        audit: of the fit; None where there is none.
+        tasks: those that count.
+        larger: whether the recipe is larger than what was measured.
+    """
+    if audit is None or not audit.table.height:
+        return ()
+    table = audit.table.filter(
+        pl.col("method") == OURS, pl.col("task").is_in(list(tasks)), pl.col("coverage").is_not_null()
+    )
+    directions = []
+    for (kind,), part in table.group_by("fold", maintain_order=True):
+        values = int(part["rows"].sum())
+        if values and (larger or kind != LARGEST):
+            directions.append(Direction(str(kind), float((part["coverage"] * part["rows"]).sum()) / values, values))
+    return tuple(directions)
+
+
+def is_larger(recipe: Recipe, measured: Design | None) -> bool:
+    """Whether a recipe is larger than what was measured."""
+    return measured is not None and len(measured) > 0 and recipe.params > LARGER * float(measured.params.max())
+
+
+def size_gap(recipe: Recipe, measured: Design | None) -> str:
+    """A sentence where a recipe is too large for what was measured to say anything about it; empty elsewhere."""
+    if not is_larger(recipe, measured):
+        return ""
+    assert measured is not None
+    times = recipe.params / float(measured.params.max())
+    return f"the target has {times:.0f} times the parameters of the largest measured run" if times > FAR else ""
 
 
 def forecasts_of(posterior: Posterior, allowed: Feasible, recipes: Mapping[str, Recipe]) -> Iterator[Forecast]:
@@ -62,20 +134,3 @@ def forecasts_of(posterior: Posterior, allowed: Feasible, recipes: Mapping[str, 
             ]
             middle, unit = float(mean[:, r, t].mean()), str(posterior.units[task])
             yield Forecast(name, task, unit, middle, middle + ends[0], middle + ends[1], float(law[:, r, t].mean()))
-
-
-def sentence_of(supported: bool, gain: Interval, unit: str, against: str, beats: float, baselines: int) -> str:
-    """The sentence that matters: whether a proposal is recommended over the best baseline."""
-    odds = percent(beats)
-    best = f"{against}, the best of {baselines} baselines" if baselines > 1 else against
-    if supported:
-        return f"The proposal gains {gain.text(unit)} over {best}; its chance to beat it is {odds}."
-    if beats >= SURE:
-        return (
-            f"No recommendation: the gain of {gain.text(unit)} over {best} is far from every measured run; "
-            "train runs near it."
-        )
-    return (
-        f"No clear winner: the best candidate beats {best}, by {gain.text(unit)} ({odds} likely to be better); "
-        f"train more runs, or take {against}."
-    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import NormalDist
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from mixlaw.analysis.data.recipes import design_of
 from mixlaw.optimizer.goal.goal import Utility
 from mixlaw.optimizer.goal.posterior import Posterior, log_losses
 from mixlaw.optimizer.goal.values import Interval, interval, probability
-from mixlaw.optimizer.policy import GUARD_PRICE, RADIUS_PRICE
+from mixlaw.optimizer.policy import GUARD_PRICE, NEGLIGIBLE, RADIUS_PRICE
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.optimizer.target.history import PrefixHistory, history_of, with_histories
 from mixlaw.optimizer.target.points import Points
@@ -52,7 +53,7 @@ class Objective:
         baseline: log losses of the recipe to beat in every draw, (count, T).
         draws: indices of the draws that count, (S,).
         caution: standard deviations of the gain over draws that are taken off its mean.
-        near: token shares of measured recipes over all phases of the target, (M, P, K); empty where none is known.
+        near: mixtures of measured recipes in the phases still to be trained, (M, P, K); empty where none is known.
         radius: distance from them that is free of charge.
         guarded: what no task may lose.
         on_step: called before every look at the draws; what it raises ends a search.
@@ -142,18 +143,11 @@ class Objective:
         return (worse - self.guarded.most).clamp_min(0)
 
     def distance(self, points: Points) -> tuple[Tensor, Tensor]:
-        """Share of the tokens that differ from the nearest measured recipe, and its index; (R,) each."""
+        """Share of a phase's tokens that differ from the nearest measured recipe, and its index; (R,) each."""
         if not len(self.near):
             return torch.zeros(len(points), dtype=torch.float64), torch.zeros(len(points), dtype=torch.long)
-        nearest = apart(self.whole(points), self.near).min(1)
+        nearest = apart(points.shares, self.near).min(1)
         return nearest.values, nearest.indices
-
-    def whole(self, points: Points) -> Tensor:
-        """Share of each phase, those of the prefix first, and domain in all tokens, (R, P, K)."""
-        rest = self.allowed.tokens(points.params)
-        before = self.history.tokens.mean(0).expand(len(points), -1, -1)
-        tokens = torch.cat([before, rest[:, None, None] * points.tokens], 1)
-        return tokens / tokens.sum((1, 2), keepdim=True)
 
 
 def lower_bound(gains: Tensor, caution: float) -> Tensor:
@@ -164,8 +158,11 @@ def lower_bound(gains: Tensor, caution: float) -> Tensor:
 
 
 def apart(one: Tensor, other: Tensor) -> Tensor:
-    """Share of tokens, by phase and domain, that two recipes do not have in common: (R, P, K), (M, P, K) -> (R, M)."""
-    return 0.5 * torch.cdist(one.flatten(1), other.flatten(1), p=1)
+    """Share of its tokens by which the phase differs that differs most, (R, P, K), (M, P, K) -> (R, M).
+
+    Both are mixtures of phases; how long a phase is, and what came before, makes no difference.
+    """
+    return 0.5 * torch.cdist(one.transpose(0, 1), other.transpose(0, 1), p=1).amax(0)
 
 
 def recipes_losses(posterior: Posterior, allowed: Feasible, recipes: Sequence[Recipe], count: int) -> Tensor:
@@ -190,26 +187,55 @@ class Gain:
 
     Attributes:
         total: of all tasks together, in the unit of the goal.
-        by_task: of each.
+        by_task, by_group: of each task, and of the mean over each group.
         probability: that the total is positive.
-        better: the same by task.
+        better, better_groups: the same by task, and by group.
+        parts: what each task contributes to the mean of the total; empty where the goal is no weighted sum.
+        without: the total if the task did not count, for every task that counts.
     """
 
     total: Interval
     by_task: Mapping[str, Interval]
     probability: float
     better: Mapping[str, float]
+    by_group: Mapping[str, Interval] = field(default_factory=dict)
+    better_groups: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, float] = field(default_factory=dict)
+    without: Mapping[str, Interval] = field(default_factory=dict)
+
+    @property
+    def losing(self) -> tuple[str, ...]:
+        """Tasks that are expected to lose more than what makes no difference, the worst first."""
+        worse = [task for task, gain in self.by_task.items() if gain.mean < -NEGLIGIBLE]
+        return tuple(sorted(worse, key=lambda task: self.by_task[task].mean))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Gain:
+        """Read what `asdict` gave."""
+        several = {n: {k: Interval(**v) for k, v in data[n].items()} for n in ("by_task", "by_group", "without")}
+        return cls(**{**data, "total": Interval(**data["total"]), **several})
 
 
-def gain_of(utility: Utility, losses: Tensor, baseline: Tensor, tasks: Sequence[str]) -> Gain:
+def gain_of(utility: Utility, losses: Tensor, baseline: Tensor) -> Gain:
     """The gain of one recipe over another in the same posterior draws.
 
     Args:
         utility: the goal on the axes of the tasks.
         losses, baseline: log losses of both recipes in every draw, (S, T).
-        tasks: names, T.
     """
     total, by_task = utility.total(losses[:, None], baseline)[:, 0], utility.by_task(losses[:, None], baseline)[:, 0]
-    each = {task: interval(by_task[:, t]) for t, task in enumerate(tasks)}
-    better = {task: probability(by_task[:, t]) for t, task in enumerate(tasks)}
-    return Gain(interval(total), each, probability(total), better)
+    groups = {name: by_task @ weights for name, weights in utility.groups.items()}
+    columns = dict(zip(utility.tasks, by_task.unbind(1), strict=True))
+    fewer = {task: utility.without(task) for task, w in zip(utility.tasks, utility.weights.tolist(), strict=True) if w}
+    without = {task: rest.total(losses[:, None], baseline)[:, 0] for task, rest in fewer.items() if rest}
+    parts = (by_task.mean(0) * utility.weights).tolist() if utility.is_sum else []
+    return Gain(
+        total=interval(total),
+        by_task={task: interval(values) for task, values in columns.items()},
+        probability=probability(total),
+        better={task: probability(values) for task, values in columns.items()},
+        by_group={name: interval(values) for name, values in groups.items()},
+        better_groups={name: probability(values) for name, values in groups.items()},
+        parts={task: part for task, part in zip(utility.tasks, parts, strict=False) if part},
+        without={task: interval(values) for task, values in without.items()},
+    )

@@ -21,9 +21,12 @@ class Interval:
     hi90: float
 
     def text(self, unit: str = "") -> str:
-        """Value and half width, rounded together."""
-        half = (self.hi90 - self.lo90) / 2
+        """Value and half width, rounded together; both ends where one is much wider, as of a loss hardly known."""
+        half, below = (self.hi90 - self.lo90) / 2, self.mean - self.lo90
         digits = 4 if half <= 0 else max(0, min(6, 1 - _magnitude(half)))
+        if self.hi90 - self.mean > SKEWED * below > 0 and half > SKEWED_FROM * abs(self.mean):
+            digits = max(digits, min(6, 1 - _magnitude(self.lo90))) if self.lo90 > 0 else digits
+            return f"{self.mean:.{digits}f} ({self.lo90:.{digits}f} to {self.hi90:.{digits}f}){unit}"
         return f"{self.mean:.{digits}f} ± {half:.{digits}f}{unit}"
 
 
@@ -47,10 +50,21 @@ class Forecast:
     law_only: float
 
 
+#: Times the lower side that the upper one of an interval has to be, and share of the mean that the half width has to
+#: be, for both ends to be printed.
+SKEWED, SKEWED_FROM = 1.25, 0.25
+
+
 def interval(values: Tensor) -> Interval:
     """Mean and normal 90 % interval of values over draws, (S,)."""
     mean, half = float(values.mean()), Z90 * float(values.std())
     return Interval(mean, mean - half, mean + half)
+
+
+def widened(gain: Interval, noise: float) -> Interval:
+    """The 90 % interval of a measured gain, from that of the expected one and a standard deviation over seeds."""
+    low, high = (math.hypot(gain.mean - gain.lo90, Z90 * noise), math.hypot(gain.hi90 - gain.mean, Z90 * noise))
+    return Interval(gain.mean, gain.mean - low, gain.mean + high)
 
 
 def probability(values: Tensor) -> float:

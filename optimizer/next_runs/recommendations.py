@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixlaw.optimizer.goal.baselines import DEFAULTS, baselines_of
+from mixlaw.optimizer.goal.baselines import DEFAULTS
 from mixlaw.optimizer.goal.evidence import near_runs
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal, utility_of
 from mixlaw.optimizer.goal.posterior import Posterior
+from mixlaw.optimizer.goal.references import references_of
 from mixlaw.optimizer.policy import DRAW_GUARD_PRICE
 from mixlaw.optimizer.search.climb import climb, random_starts
 from mixlaw.optimizer.search.problem import guarded_by
@@ -75,11 +76,8 @@ def recommendations_of(
         InputError: an unknown task or baseline in the goal or the guard.
     """
     utility = utility_of(goal, posterior)
-    references = baselines_of(posterior, variants, utility, DEFAULTS, draws)
-    baseline, guarded = (
-        references.losses[references.best],
-        guarded_by(variants[0].target.guard, references, posterior.tasks),
-    )
+    references = references_of(posterior, variants, utility, DEFAULTS, draws)
+    baseline, guarded = references.baseline, guarded_by(variants[0].target.guard, references, utility)
     every, (none, _) = torch.arange(draws), near_runs(variants[0], None)  # proxies may go where no run has been
     spaces = tuple(Objective(posterior, a, utility, baseline, every, 0.0, none, math.inf, guarded) for a in variants)
     contenders = [_candidates_of(space, seed) for space in spaces]

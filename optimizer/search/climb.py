@@ -166,14 +166,10 @@ def best_points(objective: Objective, baselines: Sequence[Recipe], starts: int, 
 
 def candidates(objective: Objective, baselines: Sequence[Recipe], starts: int, seed: int) -> Points:
     """Random points, measured recipes and baselines, all drawn inside the limits."""
-    allowed, first = objective.allowed, len(objective.allowed.target.prefix)
+    allowed, near = objective.allowed, objective.near
     groups = [random_starts(allowed, starts, seed)]
-    seen = objective.near[:, first:]
-    lengths = seen.sum(-1)
-    whole = lengths.amin(1) > 1e-6  # measured runs of all phases that are still to be trained
-    if bool(whole.any()):
-        seen, lengths = seen[whole], lengths[whole]
-        groups.append(allowed.complete(seen / lengths[..., None], lengths / lengths.sum(1, keepdim=True)))
+    middle = torch.tensor(allowed.affine(np.array([sum(span) / 2 for span in allowed.ranges])))
+    groups += [allowed.complete(near, middle.expand(len(near), -1))] if len(near) else []
     names = allowed.target.phases
     same = [recipe for recipe in baselines if tuple(p.name for p in recipe.phases[-len(names) :]) == names]
     groups += [allowed.read(same)] if same else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -13,9 +13,8 @@ from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.values import probability
 from mixlaw.optimizer.policy import GUARD_TOLERANCE
 from mixlaw.optimizer.search.climb import Value, candidates, refine_each
-from mixlaw.optimizer.target.feasible import Infeasible, feasible
-from mixlaw.optimizer.target.limits import Limit, without
 from mixlaw.optimizer.target.points import Points
+from mixlaw.recipe import Recipe
 
 #: Recipes that are tried where the best one breaks a guard, and how many of them a search starts from besides it.
 TRIED, STARTS = 128, 3
@@ -31,21 +30,20 @@ def kept(objective: Objective, losses: Tensor) -> dict[str, float]:
     return {task: probability(gains[:, t]) for t, task in tasks if bool(guarded.most[t].isfinite())}
 
 
-def keep_guard(objective: Objective, point: Points) -> Points:
-    """The point where it keeps the guard, else the best one that does, of those that a few searches find.
+def keep_guard(objective: Objective, point: Points, baselines: Sequence[Recipe]) -> Points:
+    """The point where it keeps the guard; else the best one that does, of those that a few searches find.
 
-    Raises:
-        Infeasible: the guard cannot be kept; a smallest set of guarded tasks and limits that contradict each other.
+    Where none keeps it, the one that exceeds it least. The guard's own baseline keeps it, where the target and the
+    trust radius allow that.
     """
     guarded = objective.guarded
     if guarded is None or float(excess(objective, point)) <= GUARD_TOLERANCE:
         return point
-    starts = _starts(objective, point)
+    starts = _starts(objective, point, baselines)
     safe = _least_excess(objective, starts)
-    if not len(safe_points := safe[excess(objective, safe) <= GUARD_TOLERANCE]):
-        objective = _fewest_tasks(objective, safe)
-        words = [*_words(objective), *(limit.words for limit in _needed_limits(objective, safe))]
-        raise Infeasible(f"no recipe keeps all of: {'; '.join(words)}; loosen one of them")
+    beyond = excess(objective, safe)
+    if not len(safe_points := safe[beyond <= GUARD_TOLERANCE]):
+        return safe[beyond.argmin()[None]]
     # The plain penalty gives a little of the guard away for the gain; a steep one alone gets stuck on its kinks.
     strict = replace(objective, guarded=replace(guarded, bite=10 * guarded.bite))
     plain = _refined(objective, objective.value, Points.cat([starts[:1], safe_points]))
@@ -55,49 +53,18 @@ def keep_guard(objective: Objective, point: Points) -> Points:
         return optima[objective.value(optima).argmax()[None]]
 
 
-def _starts(objective: Objective, point: Points) -> Points:
-    """The point itself, and of random and measured recipes those that exceed the guard least."""
-    others = candidates(objective, [], TRIED, 0)
+def _starts(objective: Objective, point: Points, baselines: Sequence[Recipe]) -> Points:
+    """The point itself, and of baselines, random and measured recipes those that exceed the guard least."""
+    others = candidates(objective, baselines, TRIED, 0)
     with torch.no_grad():
         value = _harmless(objective, others)
     return Points.cat([objective.allowed.project(point), others[value.argsort(descending=True)[:STARTS]]])
-
-
-def _fewest_tasks(objective: Objective, points: Points) -> Objective:
-    """Deletion filter (Chinneck 1991) over guarded tasks."""
-    for t in range(len(objective.posterior.tasks)):
-        assert objective.guarded is not None
-        most = objective.guarded.most.clone()
-        most[t] = math.inf
-        rest = replace(objective, guarded=replace(objective.guarded, most=most))
-        if not _can_hold(rest, points):
-            objective = rest
-    return objective
-
-
-def _needed_limits(objective: Objective, points: Points) -> list[Limit]:
-    """Of the limits that hold the least bad recipe back those without which the guard could be kept."""
-    needed, target = [], objective.allowed.target
-    worst = excess(objective, points)
-    for limit in objective.allowed.active(points[worst.argmin()[None]]):
-        fewer = without(target, limit)
-        rest = replace(objective, allowed=feasible(fewer, objective.allowed.domains))
-        if _can_hold(rest, points):
-            needed.append(limit)
-        else:
-            target, objective = fewer, rest
-    return needed
 
 
 def excess(objective: Objective, points: Points) -> Tensor:
     """By how much recipes exceed the guard at the worst task, in percent of loss, (R,)."""
     with torch.no_grad():
         return (objective.over_guard(objective.losses(points)) / objective.task_percent).amax(-1)
-
-
-def _can_hold(objective: Objective, points: Points) -> bool:
-    least = _least_excess(objective, objective.allowed.project(points))
-    return bool((excess(objective, least) <= GUARD_TOLERANCE).any())
 
 
 def _least_excess(objective: Objective, starts: Points) -> Points:
@@ -114,13 +81,3 @@ def _harmless(objective: Objective, points: Points) -> Tensor:
 def _refined(objective: Objective, value: Value, starts: Points) -> Points:
     """Each start by itself at its best."""
     return refine_each(value, objective.allowed, starts)[0]
-
-
-def _words(objective: Objective) -> list[str]:
-    guarded, unit = objective.guarded, objective.utility.goal.measure.value
-    assert guarded is not None
-    return [
-        f"{task} at most {most:g} {unit} worse than {guarded.than} with {guarded.sure:.0%}"
-        for task, most in zip(objective.posterior.tasks, guarded.most.tolist(), strict=True)
-        if math.isfinite(most)
-    ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.target.limits import Limit, Rule, bounds_of, conflict, extreme, limits_of
+from mixlaw.optimizer.target.limits import Limit, Rule, bounds_of, conflict, extreme, limits_of, shortfall
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.polytope import Polytope, centre_of
 from mixlaw.optimizer.target.schedule import Lengths
@@ -23,6 +23,8 @@ from mixlaw.recipe import Domain, Mixture, Phase, Recipe
 Floats = NDArray[np.float64]
 
 SLACK = 1e-8  # share of all tokens by which limits are kept, so that a check in floating point agrees
+#: Share of the tokens by which a recipe may be beyond a limit: a share that was written as .30000001.
+ROUNDED = 1e-6
 _SMALL = 1e-12
 #: Limits that the map keeps by itself, before anything is drawn back.
 _MAPPED = (Rule.FLOOR, Rule.LENGTH)
@@ -132,19 +134,15 @@ class Feasible:
         g = points.lengths[:, list(self.affine.free)]
         return (self._beyond(limits, points.tokens, g, points.params) <= SLACK).all(1)
 
-    def active(self, points: Points) -> list[Limit]:
-        """Limits that hold one recipe back."""
-        limits = limits_of(self.target, self.domains)
-        g = points.lengths[:, list(self.affine.free)]
-        beyond = self._beyond(limits, points.tokens, g, points.params)[0]
-        return [limit for limit, far in zip(limits, beyond.tolist(), strict=True) if far > -1e-3]
-
     def violations(self, recipe: Recipe) -> tuple[str, ...]:
         """The limits that a recipe of the target's phases breaks, in words."""
         point, limits = self.read([recipe]), limits_of(self.target, self.domains)
         g = point.lengths[:, list(self.affine.free)]
         beyond = self._beyond(limits, point.tokens, g, point.params)[0].tolist()
-        return tuple(x.words for x, far in zip(limits, beyond, strict=True) if far > 1e-9 * (1 + abs(x.bound)))
+        whole = len(self.target.phases) / float(self.tokens(point.params)[0])  # phases are whole tokens
+        return tuple(
+            x.words for x, far in zip(limits, beyond, strict=True) if far > ROUNDED * (1 + abs(x.bound)) + whole
+        )
 
     def recipe(self, point: Points) -> Recipe:
         """One point as whole tokens and clean shares: rounded to 0.01 %, drawn inside where rounding left the limits.
@@ -250,8 +248,11 @@ def feasible(target: Target, domains: Sequence[Domain]) -> Feasible:
     target = target if target.sizes is None else target.changed(sizes=sizes)
     limits, count = limits_of(target, domains), len(domains)
     if extreme(limits, target, count) is None:
-        names = "; ".join(limit.words for limit in conflict(limits, target, count))
-        raise Infeasible(f"no recipe keeps all of: {names}; loosen one of them, or give fewer tokens")
+        clash = conflict(limits, target, count)
+        short = min(shortfall(limit, clash, target, count) for limit in clash)
+        names = "; ".join(limit.words for limit in clash)
+        by = f" by {short:.2g} of the tokens" if np.isfinite(short) else ""
+        raise Infeasible(f"no recipe keeps all of: {names}; loosen one of them{by}, or give fewer tokens")
     free = range(len(Lengths.of(target).free))
     inner = _with_margin(target, domains)
     if extreme(inner, target, count) is None:  # limits that touch leave no room for a margin

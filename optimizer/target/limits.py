@@ -161,11 +161,12 @@ def _epochs(target: Target, domains: Sequence[Domain], lengths: Lengths) -> Iter
     shape, history = (len(target.phases), len(domains)), spent(target, domains)
     tokens = _most_tokens(target)
     for j, domain in enumerate(domains):
-        most = target.epochs(domain) * domain.unique_tokens - history[j]
+        most = max(target.epochs(domain) * domain.unique_tokens - history[j], 0.0)
         if most / tokens < 1:
             row = np.zeros(shape)
             row[:, j] = 1.0
-            words = f"at most {target.epochs(domain):g} epochs of {domain.name} ({most / tokens:.3g} of the tokens)"
+            left = f"{most / tokens:.3g} of the tokens" if most else "none of it is left, after what is trained already"
+            words = f"at most {target.epochs(domain):g} epochs of {domain.name} ({left})"
             whole = np.append(row, np.zeros(len(lengths.free)))
             yield Limit(Rule.EPOCHS, words, whole, 0.0, most, key=("domain_epochs", "", domain.name))
         for p, phase in enumerate(target.phases):
@@ -189,34 +190,6 @@ def spent(target: Target, domains: Sequence[Domain]) -> Floats:
     return np.array([sum(p.tokens * p.mixture.share(d.name) for p in known if p.mixture) for d in domains], dtype=float)
 
 
-def without(target: Target, limit: Limit) -> Target:
-    """The same target with one limit less."""
-    field, phase, name = limit.key
-    if field in ("floors", "caps"):
-        bounds = {p: dict(by) for p, by in getattr(target, field).items()}
-        del bounds[phase][name]
-        return target.changed(floors=bounds) if field == "floors" else target.changed(caps=bounds)
-    if field == "domain_epochs":
-        return target.changed(domain_epochs={**target.domain_epochs, name: 1e9})
-    if field == "phase_epochs":
-        return target.changed(phase_epochs={p: v for p, v in target.phase_epochs.items() if p != phase})
-    if field in ("least", "most"):
-        return _longer(target, phase, field)
-    return target
-
-
-def _longer(target: Target, phase: str, end: str) -> Target:
-    """A wider range for the length of one phase."""
-
-    def wide(span: Span) -> Span:
-        return (0.001, span[1]) if end == "least" else (span[0], 0.999)
-
-    if phase == target.phases[-1]:
-        return target.changed(cooldown=wide(target.cooldown))
-    given = target.lengths[phase]
-    return target.changed(lengths={**target.lengths, phase: wide(given) if isinstance(given, tuple) else given})
-
-
 def conflict(limits: Sequence[Limit], target: Target, domains: int) -> list[Limit]:
     """Deletion filter (Chinneck 1991): drop every limit without which the rest still contradict each other."""
     needed = list(limits)
@@ -225,6 +198,15 @@ def conflict(limits: Sequence[Limit], target: Target, domains: int) -> list[Limi
         if extreme(rest, target, domains) is None:
             needed = rest
     return needed
+
+
+def shortfall(limit: Limit, others: Sequence[Limit], target: Target, domains: int) -> float:
+    """By how much, as a share of the tokens, one limit would have to give for the others to be kept beside it."""
+    lengths = Lengths.of(target)
+    tokens, rest = _most_tokens(target), [other for other in others if other is not limit]
+    rows, bounds = [other.row for other in rest], [other.most(tokens) for other in rest]
+    point = solve(lengths, domains, limit.row, rows, bounds, [(0.0, 1.0)] * len(lengths.free))
+    return np.inf if point is None else float(limit.row @ point) - limit.most(tokens)
 
 
 def extreme(

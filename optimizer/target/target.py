@@ -104,6 +104,14 @@ class Guard(_Value):
         super().__init__(most=most, than=than, sure=sure)
 
 
+#: No task that counts may lose more than a percent of its loss, 90 % sure, whatever gains are measured in.
+DEFAULT_GUARD = Guard(most=1.0)
+
+
+def _guard(value: Any) -> Any:
+    return {False: None, True: DEFAULT_GUARD}.get(value, value) if isinstance(value, bool) else value
+
+
 class Limits(BaseModel):
     """What no recipe may do; the part of a target that study.toml writes in the same words.
 
@@ -118,7 +126,7 @@ class Limits(BaseModel):
         domain_epochs: the same for single domains or kinds, overriding `max_epochs`.
         phase_epochs: how often they may be seen within one phase, by phase.
         floors, caps: least and greatest share of a domain or kind in a phase, or in the `recipe`.
-        guard: what no task may lose.
+        guard: what no task may lose; `DEFAULT_GUARD` where not given, none where it is False or None.
     """
 
     model_config = FROZEN
@@ -130,7 +138,7 @@ class Limits(BaseModel):
     phase_epochs: dict[str, Number] = {}
     floors: Shares = {}
     caps: Shares = {}
-    guard: Guard | None = None
+    guard: Annotated[Guard | None, BeforeValidator(_guard)] = DEFAULT_GUARD
 
     @model_validator(mode="after")
     def _are_possible(self) -> Limits:

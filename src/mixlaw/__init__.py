@@ -26,10 +26,10 @@ if TYPE_CHECKING:  # the lines below are also the table of what `__getattr__` im
     from mixlaw.analysis.fit import fit as fit
     from mixlaw.analysis.surface.surface import Surfaces as Surfaces
     from mixlaw.optimizer.answers.compare import compare as compare
-    from mixlaw.optimizer.answers.compare import what_if as what_if
     from mixlaw.optimizer.answers.front import pareto as pareto
     from mixlaw.optimizer.answers.propose import propose as propose
     from mixlaw.optimizer.answers.verify import verify as verify
+    from mixlaw.optimizer.answers.what_if import what_if as what_if
     from mixlaw.optimizer.goal.goal import Goal as Goal
     from mixlaw.optimizer.goal.goal import Measure as Measure
     from mixlaw.optimizer.next_runs.costs import Proxies as Proxies

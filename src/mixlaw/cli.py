@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from mixlaw.errors import InputError
 from mixlaw.machine import collect_rarely
-from mixlaw.printable import Printable
-
-if TYPE_CHECKING:
-    from mixlaw.study import Study
+from mixlaw.output import groups_of, open_study_at, print_file, print_result, tokens_of
 
 app = typer.Typer(
     name="mixlaw",
@@ -61,7 +56,7 @@ def demo(
     """Run the whole loop on the embedded corpora."""
     from mixlaw.demo.loop import run_demo
 
-    _print(run_demo(study, smoke=smoke, workers=workers), as_json)
+    print_result(run_demo(study, smoke=smoke, workers=workers), as_json)
 
 
 @app.command()
@@ -69,7 +64,7 @@ def new(study: StudyPath, as_json: Json = False) -> None:
     """Create a study with a commented study.toml."""
     from mixlaw.templates import create
 
-    _print_file(create(study), as_json)
+    print_file(create(study), as_json)
 
 
 @app.command()
@@ -84,11 +79,11 @@ def prepare(
     """Tokenise the domains into shards; existing ones are kept."""
     from mixlaw.progress import progress_bar
 
-    opened = _open(study)
+    opened = open_study_at(study)
     with progress_bar("data") as report:
         results: list[Any] = [opened.prepare(verify=verify, progress=report)]
         results += [opened.contamination(progress=report)] if contamination else []
-    _print(results, as_json)
+    print_result(results, as_json)
 
 
 @app.command(name="data", hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -100,7 +95,7 @@ def data() -> None:
 @app.command()
 def plan(study: StudyPath, workers: Workers = None, as_json: Json = False) -> None:
     """Print the segment tree with FLOPs, hours and disk."""
-    _print(_open(study).plan(workers=workers), as_json)
+    print_result(open_study_at(study).plan(workers=workers), as_json)
 
 
 @app.command()
@@ -132,16 +127,16 @@ def run(
     from mixlaw.runner.execute.machines import backend_of
     from mixlaw.runner.plan.price import Assumptions
 
-    opened = _open(study)
+    opened = open_study_at(study)
     backend = backend_of(executor, workers, None if dry_run else gpus, launch, address, store)
     if dry_run:
-        _print(opened.dry_run(backend=backend, assumptions=Assumptions(gpus, gpu, mfu, price)), as_json)
+        print_result(opened.dry_run(backend=backend, assumptions=Assumptions(gpus, gpu, mfu, price)), as_json)
         return
     from mixlaw.progress import progress_bar
 
     with progress_bar("training") as report:
         outcome = opened.run(backend=backend, progress=report)
-    _print(outcome, as_json)
+    print_result(outcome, as_json)
     if outcome.failed:
         raise typer.Exit(1)
 
@@ -164,7 +159,7 @@ def import_(
     from mixlaw.study import import_runs
 
     study_with_runs = import_runs(study, table, unit=unit, domains=domains, mapping=mapping, results=results or ())
-    _print(study_with_runs.imported, as_json)
+    print_result(study_with_runs.imported, as_json)
 
 
 @app.command()
@@ -178,8 +173,8 @@ def fit(
     from mixlaw.progress import progress_bar
 
     with progress_bar("fit") as report:
-        surfaces = _open(study).fit(law=law, save=save or None, progress=report)
-    _print(surfaces, as_json)
+        surfaces = open_study_at(study).fit(law=law, save=save or None, progress=report)
+    print_result(surfaces, as_json)
 
 
 @app.command()
@@ -193,10 +188,10 @@ def predict(
     """Predict every task for the recipes of a table."""
     from mixlaw.files import replacing
 
-    predictions = _open(study).predict(table, mapping=mapping)
+    predictions = open_study_at(study).predict(table, mapping=mapping)
     with replacing(out) as temporary:
         predictions.write_csv(temporary)
-    _print_file(out, as_json, predictions.height)
+    print_file(out, as_json, predictions.height)
 
 
 @app.command()
@@ -213,22 +208,31 @@ def suggest(
     from mixlaw.progress import progress_bar
 
     with progress_bar("suggest") as report:
-        suggestion = _open(study).suggest(budget, count=count, queue=queue, progress=report)
-    _print(suggestion, as_json)
+        suggestion = open_study_at(study).suggest(budget, count=count, queue=queue, progress=report)
+    print_result(suggestion, as_json)
 
 
 @app.command()
 def propose(
     study: StudyPath,
-    queue: Annotated[bool, typer.Option("--queue", help="Let `mixlaw run` train it and the best baseline.")] = False,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="What gains refer to: a named baseline, mixture, run or file; the best one if not given."),
+    ] = None,
+    draft: Annotated[bool, typer.Option("--draft", help="Only print it: freeze no predictions.")] = False,
+    queue: Annotated[bool, typer.Option("--queue", help="Let `mixlaw run` train it and the baseline.")] = False,
+    ladder: Annotated[
+        bool, typer.Option("--ladder", help="Let `mixlaw run` train both at the sizes between, first.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Propose a recipe for the target; freeze its predictions."""
     from mixlaw.progress import progress_bar
 
     with progress_bar("propose") as report:
-        proposal = _open(study).propose(queue=queue, progress=report)
-    _print(proposal, as_json)
+        wanted = {"baseline": baseline, "draft": draft, "queue": queue, "ladder": ladder}
+        proposal = open_study_at(study).propose(**wanted, progress=report)  # type: ignore[arg-type]
+    print_result(proposal, as_json)
 
 
 @app.command(name="what-if")
@@ -238,13 +242,14 @@ def what_if(
         str | None,
         typer.Argument(metavar="[RECIPE]", help="TOML or JSON file, run, or proposal; the last proposal if not given."),
     ] = None,
-    against: Annotated[
-        str, typer.Option(help="What gains refer to: a named baseline at the same size and phases, or a RECIPE.")
-    ] = "proportional",
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", "--against", help="What gains refer to: a named baseline, mixture, or RECIPE."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Predict one recipe, and the effect of changing it."""
-    _print(_open(study).what_if(recipe, against=against), as_json)
+    print_result(open_study_at(study).what_if(recipe, against=baseline), as_json)
 
 
 @app.command()
@@ -252,12 +257,12 @@ def compare(
     study: StudyPath,
     recipe: Annotated[str, typer.Argument(metavar="A", help="TOML or JSON file, run, or proposal.")],
     other: Annotated[
-        str, typer.Argument(metavar="[B]", help="The same, or a named baseline at the size and phases of A.")
-    ] = "proportional",
+        str | None, typer.Argument(metavar="[B]", help="The same, or a baseline at the size and schedule of A.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare two recipes task by task."""
-    _print(_open(study).compare(recipe, other), as_json)
+    print_result(open_study_at(study).compare(recipe, other), as_json)
 
 
 @app.command()
@@ -275,18 +280,35 @@ def pareto(
     from mixlaw.progress import progress_bar
 
     with progress_bar("pareto") as report:
-        front = _open(study).pareto(_groups(group or ()), progress=report)
+        front = open_study_at(study).pareto(groups_of(group or ()), progress=report)
     if out is not None:
         from mixlaw.report.front import front_page
 
         write_text(out, front_page(front, f"{study.resolve().name}: between {', '.join(front.groups)}"))
-    _print(front, as_json)
+    print_result(front, as_json)
 
 
 @app.command()
-def verify(study: StudyPath, as_json: Json = False) -> None:
+def dependence(
+    study: StudyPath,
+    proposal: Annotated[str | None, typer.Argument(metavar="[PROPOSAL]", help="The last one if not given.")] = None,
+    more: Annotated[
+        list[str] | None, typer.Option(metavar="DOMAIN=TOKENS", help="More unique tokens of a domain; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show how far weights may move a proposal, and what more data would bring."""
+    print_result(open_study_at(study).dependence(proposal, tokens_of(more or ())), as_json)
+
+
+@app.command()
+def verify(
+    study: StudyPath,
+    baseline: Annotated[str | None, typer.Option(help="Gains over this baseline alone; over all if not given.")] = None,
+    as_json: Json = False,
+) -> None:
     """Compare frozen predictions with later measurements."""
-    _print(_open(study).verify(), as_json)
+    print_result(open_study_at(study).verify(baseline), as_json)
 
 
 @app.command()
@@ -298,7 +320,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write one self-contained interactive HTML page."""
-    _print_file(_open(study).report(out), as_json)
+    print_file(open_study_at(study).report(out), as_json)
 
 
 @app.command()
@@ -309,7 +331,7 @@ def dashboard(
     as_json: Json = False,
 ) -> None:
     """Serve a local page with sliders for target and limits."""
-    _open(study).dashboard(host, port, ready=lambda server: _print(server, as_json))
+    open_study_at(study).dashboard(host, port, ready=lambda server: print_result(server, as_json))
 
 
 @app.command()
@@ -330,53 +352,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a recipe as configuration for other trainers."""
-    _print(_open(study).export(proposal, to or (), out, paths=paths), as_json)
-
-
-def _open(path: Path) -> Study:
-    from mixlaw.study import open_study
-
-    return open_study(path)
-
-
-def _groups(words: Sequence[str]) -> dict[str, list[str]] | None:
-    """Groups of tasks from words such as `code=humaneval,mbpp`; None where there are none.
-
-    Raises:
-        InputError: a word of another form, or two groups of one name.
-    """
-    groups: dict[str, list[str]] = {}
-    for word in words:
-        name, _, tasks = word.partition("=")
-        if not name or not tasks or name in groups:
-            raise InputError(f"a group is NAME=TASK,TASK and each name is given once, got {word!r}; correct it")
-        groups[name] = tasks.split(",")
-    return groups or None
-
-
-def _print_file(path: Path, as_json: bool, rows: int | None = None) -> None:
-    """A file that was written, and its rows if it is a table."""
-    if as_json:
-        print(json.dumps({"path": str(path), **({} if rows is None else {"rows": rows})}))
-    else:
-        print(f"wrote {path}" + ("" if rows is None else f", {rows:,} rows"))
-
-
-def _print(result: Any, as_json: bool) -> None:
-    """The result on stdout: as text, or as one JSON document; of several results, one after the other or merged."""
-    results = result if isinstance(result, list) else [result]
-    result = results[0]
-    if as_json:
-        merged = {key: value for one in results for key, value in one.as_json().items()}
-        print(json.dumps(merged, indent=1, ensure_ascii=False), flush=True)
-    elif len(results) > 1:
-        print("\n\n".join(map(str, results)), flush=True)
-    elif sys.stdout.isatty() and isinstance(result, Printable):
-        from rich.console import Console
-
-        Console(highlight=False).print(result, soft_wrap=True)
-    else:
-        print(result, flush=True)
+    print_result(open_study_at(study).export(proposal, to or (), out, paths=paths), as_json)
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ class Answer:
         """Weigh the recipes of a view; it has one at hand."""
         problem, wanted = study.problem(view), {HERE: view.recipe, PINNED: view.pinned}
         recipes = {name: recipe for name, recipe in wanted.items() if recipe is not None}
-        best = problem.references.best
+        best = problem.references.against
         return cls(study, view, assess(problem, {**recipes, best: problem.references.entries[best].recipe}))
 
     @property

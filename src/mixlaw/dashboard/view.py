@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.goal.goal import Goal
+from mixlaw.optimizer.goal.goal import Goal, weights_by_task
 from mixlaw.optimizer.target.target import WHOLE, Guard, Span, Target
 from mixlaw.recipe import Recipe
 
@@ -54,7 +54,8 @@ class View:
     def of(cls, target: Target, goal: Goal, tasks: Sequence[str], domains: Sequence[str]) -> View:
         """The view of a study as its study.toml has it."""
         phases = target.phases
-        given = dict.fromkeys(tasks, 1.0) if goal.weights is None else goal.weights
+        given = weights_by_task(goal, tasks)
+        most = max(given.values())
         limits = {}
         for place in (WHOLE, *phases):
             for name in domains:
@@ -64,7 +65,7 @@ class View:
             params=target.params,
             tokens=target.tokens,
             cooldown=target.cooldown,
-            weights={task: float(given.get(task, 0.0)) for task in tasks},
+            weights={task: round(weight / most, 4) for task, weight in given.items()},
             limits={key: span for key, span in limits.items() if span != FREE},
             eps=_leeway(target.guard),
             task=tasks[0],
@@ -86,7 +87,7 @@ class View:
 
     def goal(self, given: Goal) -> Goal:
         """What counts as better in this view."""
-        return replace(given, weights=dict(self.weights))
+        return replace(given, weights=dict(self.weights), groups={})
 
     def _bounds(self, given: Mapping[str, Mapping[str, float]], end: int) -> dict[str, dict[str, float]]:
         """Floors (end 0) or caps (1): those of groups as given, those of domains as the sliders say."""

@@ -14,7 +14,9 @@ from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.dashboard.view import View
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
+from mixlaw.folder.names import baselines_of
 from mixlaw.optimizer.goal.goal import Goal
+from mixlaw.optimizer.goal.references import Compared
 from mixlaw.optimizer.search.problem import Problem, problem_of
 from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Recipe
@@ -32,6 +34,7 @@ class Opened:
         study, surfaces, target, goal, domains: as they were.
         measured: the runs on disk; None without any.
         last: recipe of the last proposal for phases like the target's.
+        compared: baselines, and the one that gains refer to.
     """
 
     stamp: str
@@ -42,6 +45,7 @@ class Opened:
     domains: tuple[Domain, ...]
     measured: Design | None
     last: Recipe | None
+    compared: tuple[Compared, str]
     _grounds: dict[str, Problem] = field(default_factory=dict)
 
     @cached_property
@@ -65,6 +69,8 @@ class Opened:
                 view.target(self.target),
                 self.domains,
                 goal=view.goal(self.goal),
+                baselines=self.compared[0],
+                against=self.compared[1],
                 measured=self.measured,
             )
             while len(self._grounds) >= KEPT:
@@ -75,7 +81,7 @@ class Opened:
     def start(self, view: View) -> Recipe:
         """The recipe to begin with: at hand, else of the last proposal, else the best baseline."""
         references = self.problem(view).references
-        return view.recipe or self.last or references.entries[references.best].recipe
+        return view.recipe or self.last or references.entries[references.against].recipe
 
 
 def opened(path: Path) -> Opened:
@@ -97,6 +103,7 @@ def opened(path: Path) -> Opened:
         domains=tuple(study.domains),
         measured=study.design(),
         last=same[-1] if same else None,
+        compared=baselines_of(study),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +200,14 @@ class Folder:
         from mixlaw.settings.target import goal_of
 
         tasks = surfaces.status.items() if surfaces else ()
-        return goal_of(self.settings, [task for task, status in tasks if status is not Status.NOISE])
+        return goal_of(self.settings, [task for task, status in tasks if status is Status.NOISE])
+
+    def hashes(self) -> tuple[str, str]:
+        """Hashes of the surfaces and of the table of runs, by which a proposal says what it was made from."""
+        files = sorted((self.path / "surfaces").glob("*"))
+        surfaces = hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files))
+        records = sorted(self.runs.glob("*/record.json"))
+        return surfaces.hexdigest()[:12], hashlib.sha256(b"".join(r.read_bytes() for r in records)).hexdigest()[:12]
 
     @property
     def proposals_folder(self) -> Path:

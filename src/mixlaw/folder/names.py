@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError, did_you_mean
 from mixlaw.folder import Folder
-from mixlaw.recipe import Recipe
+from mixlaw.recipe import Mixture, Recipe
 from mixlaw.settings.recipes import read_recipe
+
+if TYPE_CHECKING:
+    from mixlaw.optimizer.goal.baselines import Baseline
 
 #: A recipe, or what leads to it: a file, the name of a run or its lineage, the id of a proposal.
 RecipeLike = Recipe | str | Path
@@ -44,3 +48,41 @@ def recipe_of(folder: Folder, name: RecipeLike | None, also: Sequence[str] = ())
             f"{str(name)!r} is not a file, a run or proposal of {folder.path}{known}; {question or 'give one of them'}"
         )
     return max(runs, key=lambda r: r.progress).recipe
+
+
+def baselines_of(folder: Folder, name: str | None = None) -> tuple[dict[str, Baseline | Mixture | Recipe], str]:
+    """Baselines to compare with, by name, and which of them gains refer to: "" for the best one.
+
+    Args:
+        folder: the study.
+        name: a named baseline, a mixture of study.toml, or what `recipe_of` understands; [target] baseline where None,
+            and that of the guard.
+
+    Raises:
+        InputError: there is nothing of that name.
+    """
+    from mixlaw.optimizer.goal.baselines import BASELINES, DEFAULTS
+
+    target = folder.settings.target
+    own = (target.baseline if target else None) if name is None else name
+    guard = target.guard.than if target and target.guard else ""
+    compared: dict[str, Baseline | Mixture | Recipe] = {n: BASELINES[n] for n in DEFAULTS}
+    for wanted in filter(None, (own, guard)):
+        compared[wanted] = baseline_of(folder, wanted)
+    return compared, own or ""
+
+
+def baseline_of(folder: Folder, name: RecipeLike) -> Baseline | Mixture | Recipe:
+    """A baseline by name: of its name, of a mixture of study.toml, or of what `recipe_of` understands.
+
+    Raises:
+        InputError: there is nothing of that name.
+    """
+    from mixlaw.optimizer.goal.baselines import BASELINES
+
+    if isinstance(name, str) and name in BASELINES:
+        return BASELINES[name]
+    mixtures = folder.settings.mixtures
+    if isinstance(name, str) and name in mixtures:
+        return Mixture(mixtures[name])
+    return recipe_of(folder, name, [*mixtures, *BASELINES])

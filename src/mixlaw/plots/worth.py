@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from mixlaw.optimizer.answers.compare import Worthwhile
+from mixlaw.optimizer.answers.what_if import Worthwhile
 from mixlaw.plots.style import styled
 
 

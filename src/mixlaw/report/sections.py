@@ -13,10 +13,10 @@ import polars as pl
 from mixlaw.analysis.data.code_share import code_share
 from mixlaw.analysis.data.recipes import largest_run
 from mixlaw.analysis.surface.surface import Surfaces
-from mixlaw.optimizer.answers.compare import Worthwhile
 from mixlaw.optimizer.answers.front import Front
 from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.answers.verify import Verification
+from mixlaw.optimizer.answers.what_if import Worthwhile
 from mixlaw.optimizer.goal.values import PROPOSAL, Interval, percent
 from mixlaw.plots import (
     Curve,
@@ -194,11 +194,19 @@ def _gains(proposal: Proposal) -> str:
 
 
 def _verified(verification: Verification | None) -> str:
-    if verification is None or not verification.checks:
+    if verification is None or not (verification.checks or verification.pairs):
         return "<p>None of the predicted recipes has been trained yet; <code>mixlaw verify</code> compares later.</p>"
-    rows = verification.rows()
+    parts = [f"<p>{words(pair.sentence)}</p>{_marked(pair.rows())}" for pair in verification.pairs]
+    parts += [] if verification.pairs else [f"<p>{words(verification.sentence)}</p>"]
+    levels = (
+        "Levels of every run, each in the interval of one newly trained run. Predictions were frozen before the runs."
+    )
+    return "".join([*parts, f"<p class='soft'>{levels}</p>", _marked(verification.rows())])
+
+
+def _marked(rows: Sequence[Sequence[str]]) -> str:
     classes = [[{"inside": "good", "MISSED": "bad"}.get(cell, "") for cell in row] for row in rows[1:]]
-    return f"<p>{words(verification.sentence)} Forecasts were frozen before the runs.</p>{table(rows, classes)}"
+    return table(rows, classes)
 
 
 def _worth(data: ReportData) -> str:

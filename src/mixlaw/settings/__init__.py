@@ -40,9 +40,9 @@ class TrainedSettings(Strict):
 class TargetSettings(Limits):
     """The target as study.toml writes it: its limits, and what only a study knows.
 
-    Either params and tokens, or flops and sizes: then the size is free within them. What gains are measured in, and
-    whether the worst task counts instead of the weighted mean, are set here, too. Peak rate (over the rule's) and
-    schedule are those of the runs where not given.
+    Either params and tokens, or flops and sizes: then the size is free within them. What gains refer to (a baseline, a
+    mixture, a run) and are measured in, and whether the worst task counts instead of the weighted mean, is set here.
+    Peak rate (over the rule's) and schedule are those of the runs where not given.
     """
 
     params: str | int | None = None
@@ -56,6 +56,7 @@ class TargetSettings(Limits):
     schedule: Schedule | None = None
     prefix: tuple[TrainedSettings, ...] = ()
     branches: tuple[tuple[TrainedSettings, ...], ...] = ()
+    baseline: str | None = None
     weights: dict[str, float] = {}
     measure: Literal["percent", "noise", "points"] = "percent"
     worst: bool = False

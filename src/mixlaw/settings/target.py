@@ -57,15 +57,15 @@ def _rates(wanted: TargetSettings, phases: Sequence[PhaseSettings]) -> Rates:
     return Rates(wanted.lr, wanted.warmup, wanted.schedule, ends, shapes)
 
 
-def goal_of(settings: Settings, telling: Sequence[str]) -> Goal:
-    """What counts as better: weights of [target], else all tasks that tell recipes apart alike."""
+def goal_of(settings: Settings, without_signal: Sequence[str] = ()) -> Goal:
+    """What counts as better: weights of [target], else groups alike, without tasks that have no signal."""
     from mixlaw.optimizer.goal.goal import Goal, Measure
 
-    wanted = settings.target
+    wanted, groups, noise = settings.target, settings.groups, tuple(without_signal)
     if wanted is None:
-        return Goal(dict.fromkeys(telling, 1.0) or None)
-    weights = wanted.weights or dict.fromkeys(telling, 1.0)
-    return Goal(weights or None, Measure[wanted.measure.upper()], wanted.worst)
+        return Goal(groups=groups, without_signal=noise)
+    measure = Measure[wanted.measure.upper()]
+    return Goal(wanted.weights or None, measure, wanted.worst, groups=groups, without_signal=noise)
 
 
 def _trained(parts: Sequence[TrainedSettings], settings: Settings) -> tuple[Trained, ...]:

@@ -110,6 +110,7 @@ class Study(Folder, Printable):
     what_if = choosing.what_if
     compare = choosing.compare
     pareto = choosing.pareto
+    dependence = choosing.dependence
     verify = choosing.verify
     suggest = next_runs.suggest
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
-from mixlaw.folder.names import RecipeLike, recipe_of
+from mixlaw.folder.names import RecipeLike, baseline_of, baselines_of, recipe_of
 from mixlaw.progress import Progress, progress_or_bar
 from mixlaw.recipe import Recipe
 
 if TYPE_CHECKING:
-    from mixlaw.optimizer.answers.compare import Comparison, WhatIf
+    from mixlaw.analysis.surface.surface import Surfaces
+    from mixlaw.optimizer.answers.compare import Comparison
+    from mixlaw.optimizer.answers.dependence import Dependence
     from mixlaw.optimizer.answers.front import Front
     from mixlaw.optimizer.answers.proposal import Proposal
     from mixlaw.optimizer.answers.verify import Verification
+    from mixlaw.optimizer.answers.what_if import WhatIf
     from mixlaw.optimizer.goal.goal import Goal
+    from mixlaw.optimizer.goal.references import Compared
+    from mixlaw.optimizer.search.problem import Problem
     from mixlaw.optimizer.target.target import Target
 
 Groups = Mapping[str, Sequence[str]]
@@ -27,48 +33,91 @@ def propose(
     *,
     target: Target | None = None,
     goal: Goal | None = None,
-    baselines: Sequence[str] | Mapping[str, Recipe] | None = None,
+    baselines: Compared | None = None,
+    baseline: str | None = None,
+    draft: bool = False,
     queue: bool = False,
+    ladder: bool = False,
     progress: Progress | None = None,
 ) -> Proposal:
-    """Propose a recipe for the target and freeze it, with its predictions, in proposals/.
+    """Propose a recipe for the target and freeze it, with its predictions, in proposals/; a draft is not frozen.
 
     Args:
         study: the study, with surfaces.
         target: [target] of study.toml if None.
-        goal: what counts as better; the weights of [target] if None, and without any all tasks alike that have a
-            signal above seed noise.
-        baselines: names, or whole recipes by name, that the proposal has to beat; proportional, text-only and
+        goal: what counts as better; the weights of [target] if None, and without any all groups alike, of the tasks
+            that have a signal above seed noise.
+        baselines: names, or mixtures and recipes by name, that the proposal has to beat; proportional, text-only and
             balanced->text if None.
-        queue: let `run` train the proposal and the best baseline, to verify the predictions.
+        baseline: what gains refer to: a named baseline, a mixture, a run or a file; [target] baseline if None.
+        draft: freeze nothing: predictions of drafts are not verified.
+        queue: let `run` train the proposal and the baseline, to verify the predictions.
+        ladder: let `run` train both at the sizes between, before the target: see `Proposal.ladder`.
         progress: called with the share done and the current step.
 
     Raises:
         InputError: no target, no surfaces, or constraints that cannot be met together.
     """
+    if draft and (queue or ladder):
+        raise InputError("a draft is not frozen, so nothing could verify its runs; leave out draft, or queue")
     target = target or study.target()
-    adopt = study.setup.adopt if queue else None  # without data, this is the moment to say so
+    if queue or ladder:
+        _ = study.setup  # without data, this is the moment to say so
     if queue:
         _check_size(study, target)
     surfaces = study.surfaces()
     from mixlaw.optimizer.answers.propose import propose
-    from mixlaw.optimizer.goal.baselines import DEFAULTS
 
+    compared, against = baselines_of(study, baseline)
     with progress_or_bar("propose", progress) as report:
         proposal = propose(
             surfaces,
             target,
             study.domains,
             goal=goal or study.goal(surfaces),
-            baselines=DEFAULTS if baselines is None else baselines,
+            baselines=compared if baselines is None else baselines,
+            against=against if baselines is None else "",
             measured=study.design(),
+            rungs=_rungs(study, target),
             progress=report,
         )
-    proposal = proposal.freeze(study.proposals_folder)
-    if adopt is not None:
-        for name in ("proposal", proposal.against):
-            study.add_recipe(adopt(proposal.recipes[name]))
+    fit, data = study.hashes()
+    proposal = replace(proposal, fit=fit, data=data)
+    if draft:
+        return proposal
+    proposal = replace(proposal, known=_known(study, proposal)).freeze(study.proposals_folder)
+    _queue(study, proposal, queue, ladder)
     return proposal
+
+
+def _rungs(study: Folder, target: Target) -> list[int] | None:
+    """Sizes of the ladder of validation that models have here; None where runs are trained elsewhere."""
+    design = study.design()
+    if not study.has_data or design is None or study.setup.start is not None:
+        return None
+    from mixlaw.optimizer.answers.ladder import rung_sizes
+    from mixlaw.runner.models.ladder import shape
+
+    largest = float(design.params.max())
+    sizes = {shape(size).params for size in rung_sizes(largest, target.params)}
+    return sorted(size for size in sizes if 1.2 * largest < size < target.params / 1.2)
+
+
+def _queue(study: Folder, proposal: Proposal, queue: bool, ladder: bool) -> None:
+    """Put a proposal and its baseline among the recipes to train: at the target, and at the sizes between."""
+    at_target = [proposal.recipes[name] for name in ("proposal", proposal.against)] if queue else []
+    between = [one for rung in proposal.ladder for one in (rung.recipe, rung.baseline)] if ladder else []
+    for recipe in (*at_target, *between):
+        study.add_recipe(study.setup.adopt(recipe))
+
+
+def _known(study: Folder, proposal: Proposal) -> tuple[str, ...]:
+    """Runs of the recipes of a proposal that are measured already: what they verify was no prediction."""
+    from mixlaw.optimizer.answers.verify import runs_of
+
+    table = study.table()
+    rows = {row for recipe in proposal.recipes.values() for row in runs_of(recipe, table)}
+    return tuple(sorted({str(table["run"][row]) for row in rows}))
 
 
 def _check_size(study: Folder, target: Target) -> None:
@@ -90,38 +139,40 @@ def _check_size(study: Folder, target: Target) -> None:
         )
 
 
-def what_if(study: Folder, recipe: RecipeLike | None = None, against: RecipeLike = "proportional") -> WhatIf:
+def what_if(study: Folder, recipe: RecipeLike | None = None, against: RecipeLike | None = None) -> WhatIf:
     """Predict every task for one recipe, and how each task changes per extra percentage point of a domain.
 
     Args:
         study: the study, with surfaces.
         recipe: a recipe, its file, the name of a run or the id of a proposal; the last proposal where None.
-        against: the same, or a named baseline, the reference of gains: as the last proposal for this size, these tokens
-            and phases froze it, else at the recipe's size and phases.
+        against: the same, a named baseline or a mixture of study.toml, the reference of gains: as the last proposal for
+            this size and schedule froze it, else at the recipe's size and schedule, after the target's prefix; [target]
+            baseline where None, and proportional without it.
 
     Raises:
         InputError: there are no surfaces or no such recipe, or it has phases or domains that no run has used.
     """
     surfaces, chosen = study.surfaces(), recipe_of(study, recipe)
-    from mixlaw.optimizer.answers.compare import what_if
+    from mixlaw.optimizer.answers.what_if import what_if
 
+    name = _usual(study) if against is None else against
     return what_if(
         surfaces,
         chosen,
         study.domains_or_unlimited,
-        _beside(study, chosen, against, surfaces.domains),
-        against=_name(against),
+        _beside(study, chosen, name, surfaces.domains),
+        against=_name(name),
         goal=study.goal(surfaces),
     )
 
 
-def compare(study: Folder, recipe: RecipeLike, other: RecipeLike = "proportional") -> Comparison:
+def compare(study: Folder, recipe: RecipeLike, other: RecipeLike | None = None) -> Comparison:
     """Compare two recipes: gain of the first over the second and the probability that it is better, per task.
 
     Args:
         study: the study, with surfaces.
         recipe: a recipe, its file, the name of a run or the id of a proposal.
-        other: the same, or a named baseline, as in `what_if`.
+        other: the same, or a baseline, as in `what_if`.
 
     Raises:
         InputError: there are no surfaces or no such recipe, or it has phases or domains that no run has used.
@@ -129,33 +180,53 @@ def compare(study: Folder, recipe: RecipeLike, other: RecipeLike = "proportional
     surfaces, first = study.surfaces(), recipe_of(study, recipe)
     from mixlaw.optimizer.answers.compare import compare
 
+    name = _usual(study) if other is None else other
     return compare(
         surfaces,
-        (first, _beside(study, first, other, surfaces.domains)),
+        (first, _beside(study, first, name, surfaces.domains)),
         study.domains_or_unlimited,
-        names=(_name(recipe), _name(other)),
+        names=(_name(recipe), _name(name)),
         goal=study.goal(surfaces),
+        problem=_problem(study, surfaces),
     )
+
+
+def _problem(study: Folder, surfaces: Surfaces) -> Problem | None:
+    """What recipes for the target are measured against; None without a target."""
+    if study.settings.target is None:
+        return None
+    from mixlaw.optimizer.search.problem import problem_of
+
+    compared, against = baselines_of(study)
+    goal, target = study.goal(surfaces), study.target()
+    return problem_of(
+        surfaces, target, study.domains, goal=goal, baselines=compared, against=against, measured=study.design()
+    )
+
+
+def _usual(study: Folder) -> str:
+    """What gains refer to where nothing is said."""
+    target = study.settings.target
+    return (target.baseline if target else None) or "proportional"
 
 
 def _beside(study: Folder, recipe: Recipe, name: RecipeLike, domains: Sequence[str]) -> Recipe:
     """The recipe of a name, which may be that of a baseline: as the last proposal like the recipe was compared with it.
 
-    A baseline that no such proposal froze has the size and phases of the recipe.
+    A baseline that no such proposal froze has the size and schedule of the recipe.
     """
     from mixlaw.optimizer.answers.proposal import frozen_baseline
-    from mixlaw.optimizer.goal.baselines import BASELINES, named
-    from mixlaw.optimizer.target.rates import Rates
+    from mixlaw.optimizer.goal.references import beside
 
     frozen = frozen_baseline(study.proposals(), recipe, _name(name))
     if frozen is not None:
         return frozen
-    if not isinstance(name, str) or name not in BASELINES:
-        return recipe_of(study, name, list(BASELINES))
+    target = study.settings.target
+    baseline = baseline_of(study, name)
+    if isinstance(baseline, Recipe) and name != (target.baseline if target else None):
+        return baseline
     known = [domain for domain in study.domains if domain.name in domains]
-    end, phases = recipe.phases[-1].lr_end, {phase.name: phase.tokens for phase in recipe.phases}
-    baseline = named(name)(recipe.params, phases, known, 0.0 if end is None else end)
-    return Rates.of(recipe).applied(baseline, len(recipe.phases))
+    return beside(recipe, baseline, study.target() if target else None, known)
 
 
 def _name(recipe: RecipeLike) -> str:
@@ -176,20 +247,69 @@ def pareto(study: Folder, groups: Groups | None = None, *, progress: Progress | 
     target, surfaces = study.target(), study.surfaces()
     from mixlaw.optimizer.answers.front import pareto
 
+    goal = study.goal(surfaces)
+    wanted = {n: [*tasks] for n, tasks in (study.settings.groups if groups is None else groups).items()}
+    signal = {n: [task for task in tasks if task not in goal.without_signal] for n, tasks in wanted.items()}
+    compared, against = baselines_of(study)
     with progress_or_bar("pareto", progress) as report:
         return pareto(
             surfaces,
             target,
             study.domains,
-            study.settings.groups if groups is None else groups,
-            measure=study.goal(surfaces).measure,
+            {name: tasks or wanted[name] for name, tasks in signal.items()},
+            baselines=compared,
+            against=against,
+            measure=goal.measure,
+            recipes=[proposal.recipe for proposal in study.proposals()],
             measured=study.design(),
             progress=report,
         )
 
 
-def verify(study: Folder) -> Verification:
-    """Compare the frozen predictions of all proposals with what has been measured since."""
+def dependence(study: Folder, proposal: str | None = None, more: Mapping[str, int] | None = None) -> Dependence:
+    """What a proposal depends on: how far weights may move, and what more unique tokens would bring.
+
+    Args:
+        study: the study, with surfaces and a proposal.
+        proposal: id of a proposal; the last one where None.
+        more: unique tokens to add by domain; as many as there are, of domains that are seen about once, where None.
+
+    Raises:
+        InputError: no such proposal or domain, or its history is unknown.
+    """
+    from mixlaw.optimizer.answers.dependence import dependence_of
+    from mixlaw.optimizer.search.problem import problem_of
+
+    recipe, surfaces = recipe_of(study, proposal), study.surfaces()
+    frozen = [p for p in study.proposals() if p.recipe == recipe]
+    if not frozen:
+        raise InputError(f"{proposal!r} is no proposal of {study.path}; run `mixlaw propose` first, or name one")
+    problem = problem_of(
+        surfaces,
+        frozen[-1].target,
+        study.domains,
+        goal=study.goal(surfaces),
+        baselines=frozen[-1].baselines,
+        against=frozen[-1].against,
+        measured=study.design(),
+    )
+    return dependence_of(problem, recipe, more)
+
+
+def verify(study: Folder, baseline: str | None = None) -> Verification:
+    """Compare the gains that frozen proposals predicted, and the levels, with what has been measured since.
+
+    Args:
+        study: the study.
+        baseline: gains over this one alone; over every baseline that is trained where None.
+
+    Raises:
+        InputError: no proposal was compared with a baseline of that name.
+    """
     from mixlaw.optimizer.answers.verify import verify
 
-    return verify(study.proposals(), study.table())
+    proposals = study.proposals()
+    names = {name for proposal in proposals for name in proposal.baselines}
+    if baseline is not None and proposals and baseline not in names:
+        raise InputError(f"no proposal was compared with {baseline!r}, but with {', '.join(sorted(names))}; name one")
+    return verify(proposals, study.table(), baseline=baseline, unique=study.unique)

@@ -16,8 +16,8 @@ from mixlaw.study.choosing import pareto, propose, verify, what_if
 if TYPE_CHECKING:
     from mixlaw.dashboard.serve import Listening
     from mixlaw.export.write import Exported
-    from mixlaw.optimizer.answers.compare import Worthwhile
     from mixlaw.optimizer.answers.front import Front
+    from mixlaw.optimizer.answers.what_if import Worthwhile
     from mixlaw.study.plots import Plots
 
 

@@ -1,0 +1,123 @@
+"""The verdict on a recipe: whether the data support it, what carries its gain, and what it is expected to lose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mixlaw.optimizer.goal.evidence import Direction
+from mixlaw.optimizer.goal.gains import Gain
+from mixlaw.optimizer.goal.values import percent
+from mixlaw.optimizer.policy import BEYOND_RADIUS, CARRIES, SURE
+
+SHOWN = 4  # tasks that a sentence names
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about one recipe beside its baseline.
+
+    Attributes:
+        gain: over the baseline.
+        unit: of gains.
+        against: name of the baseline.
+        baselines: how many were compared.
+        same: whether the recipe is the baseline.
+        distance, radius: of the recipe to measured ones, and how far these speak; distance None for other phases.
+        directions: what the audit says about the directions that the recipe asks about.
+        size: what is wrong with its size; empty where nothing is.
+        guarded: probability by task that the guard holds.
+        sure: probability that is asked for.
+        limits: what the recipe does not keep, in words.
+    """
+
+    gain: Gain
+    unit: str
+    against: str
+    baselines: int = 1
+    same: bool = False
+    distance: float | None = 0.0
+    radius: float = 0.0
+    directions: Sequence[Direction] = ()
+    size: str = ""
+    guarded: Mapping[str, float] | None = None
+    sure: float = SURE
+    limits: Sequence[str] = ()
+
+    @property
+    def at_risk(self) -> tuple[str, ...]:
+        """Guarded tasks that may lose more than the guard allows."""
+        return tuple(task for task, chance in (self.guarded or {}).items() if chance < self.sure - GUARD_SLACK)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the data do not support the recipe over its baseline; empty where they do."""
+        reasons = []
+        if self.same:
+            reasons.append("it is the baseline")
+        if self.gain.probability < SURE:
+            reasons.append(f"it is {percent(self.gain.probability)} likely to be better, which is below {SURE:.0%}")
+        if self.at_risk:
+            reasons.append(f"the guard is not kept for {_listed(self.at_risk)}")
+        if self.distance is None:
+            reasons.append("its phases are not those of the target")
+        elif self.distance > self.radius + BEYOND_RADIUS:
+            reasons.append(
+                f"{self.distance:.0%} of the tokens of a phase differ from the nearest measured run, "
+                f"where measured runs have a neighbour within {self.radius:.0%}"
+            )
+        reasons += [f"the audit is broken there: {direction}" for direction in self.directions if direction.broken]
+        reasons += [self.size] if self.size else []
+        return (*reasons, *(f"it does not keep: {limit}" for limit in self.limits))
+
+    @property
+    def supported(self) -> bool:
+        """Whether the data support recommending the recipe."""
+        return not self.reasons
+
+    @property
+    def sentence(self) -> str:
+        """The headline: verdict, what carries the gain, what loses, and where the audit is broken."""
+        return " ".join([self._verdict(), *self._carried(), *self._losing()])
+
+    def _verdict(self) -> str:
+        gain, odds = self.gain.total.text(f" {self.unit}"), percent(self.gain.probability)
+        best = f"{self.against}, the best of {self.baselines} baselines" if self.baselines > 1 else self.against
+        if self.same:
+            return f"This is the baseline: no recipe was found that is better than {self.against}."
+        if self.supported:
+            return f"The proposal gains {gain} over {best}; its chance to beat it is {odds}."
+        if self.gain.probability < SURE or self.at_risk:
+            why = f"; {self.reasons[-1]}" if self.at_risk and self.gain.probability >= SURE else ""
+            return (
+                f"No clear winner: the best candidate beats {best}, by {gain} ({odds} likely to be better){why}; "
+                f"train more runs, or take {self.against}."
+            )
+        return f"No recommendation: a gain of {gain} over {best} is predicted, but {'; '.join(self.reasons)}."
+
+    def _carried(self) -> list[str]:
+        """The task that carries most of the gain, where it does."""
+        parts, total = self.gain.parts, self.gain.total.mean
+        if self.same or len(parts) < 2 or total <= 0:
+            return []
+        task = max(parts, key=lambda name: parts[name])
+        if parts[task] <= CARRIES * total or task not in self.gain.without:
+            return []
+        share = "all" if parts[task] >= total else f"{parts[task] / total:.0%}"
+        return [f"{task} carries {share} of it: without it the gain is {self.gain.without[task].text()}."]
+
+    def _losing(self) -> list[str]:
+        losing = self.gain.losing
+        if self.same or not losing:
+            return []
+        told = [f"{task} {self.gain.by_task[task].text()}" for task in losing]
+        return [f"Expected to lose: {_listed(told)}."]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+#: Probability by which a guard may be missed: the search keeps it in some draws and is judged in all.
+GUARD_SLACK = 0.02
