@@ -9,6 +9,7 @@ import pytest
 from mixlaw.errors import InputError
 from mixlaw.recipe import Domain, Kind
 from mixlaw.settings import read_settings
+from mixlaw.settings.recipes import written_recipes
 
 GOOD = """\
 version = 1
@@ -75,7 +76,7 @@ def test_a_study_is_read_as_it_is_written(tmp_path: Path) -> None:
         ("cooldown", 0.2, 0.0),
     ]
     recipe = settings.recipes[0]
-    assert (recipe.size, recipe.seeds, recipe.tokens) == ("0.025M", [0, 1], None)
+    assert (recipe.size, recipe.seeds, recipe.tokens) == (("0.025M",), [0, 1], None)
     assert recipe.phases["init"].mixture == "half"
     assert (recipe.phases["cooldown"].mixture, recipe.phases["cooldown"].share) == ("code", 0.2)
     assert settings.target is not None
@@ -203,3 +204,13 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="is not TOML"):
         read_settings(tmp_path / "study.toml")
+
+
+def test_a_recipe_of_several_sizes_is_a_recipe_at_each(tmp_path: Path) -> None:
+    text = GOOD.replace('size = "0.025M"', 'size = ["0.025M", "0.1M"]')
+    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+    recipes = list(written_recipes(read_settings(tmp_path / "study.toml"), []))
+    assert [(r.params, r.seed, r.tokens) for r in recipes[:4]] == [
+        (25_000, 0, 500_000), (25_000, 1, 500_000), (100_000, 0, 2_000_000), (100_000, 1, 2_000_000),
+    ]  # fmt: skip
+    assert len({tuple(p.mixture for p in r.phases) for r in recipes[:4]}) == 1

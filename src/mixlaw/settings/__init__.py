@@ -145,7 +145,7 @@ class Settings(Strict):
             raise ValueError("training.simulate_epochs = true needs [target] with its tokens; add it")
         for number, recipe in enumerate(self.recipes, 1):
             where = f"recipes[{number}]"
-            _known(f"{where}.size", [recipe.size], self.sizes, "size")
+            _known(f"{where}.size", recipe.size, self.sizes, "size")
             _known(f"{where}.phases", recipe.phases, names, "phase")
             _known(f"{where}.phases", [use.mixture for use in recipe.phases.values()], self.mixtures, "mixture")
             shares = {p.name: recipe.phases[p.name].share or p.share for p in self.phases if p.name in recipe.phases}

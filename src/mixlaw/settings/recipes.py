@@ -17,13 +17,12 @@ from mixlaw.settings.data import parse_tokens
 
 
 def written_recipes(settings: Settings, domains: Sequence[Domain]) -> Iterator[Recipe]:
-    """Every recipe of study.toml, once per seed."""
-    for recipe in settings.recipes:
-        tokens = recipe.tokens or settings.sizes[recipe.size]
+    """Every recipe of study.toml, once per size and seed."""
+    for recipe, size in ((entry, size) for entry in settings.recipes for size in entry.size):
+        tokens, params = recipe.tokens or settings.sizes[size], parse_size(size)
         phases, unique = tuple(_phases(settings, recipe, tokens)), simulated_unique(settings, domains, tokens)
         for seed in recipe.seeds:
-            size, rates = parse_size(recipe.size), (recipe.lr, recipe.warmup)
-            yield Recipe(size, phases, seed, unique, "", recipe.schedule, *rates)
+            yield Recipe(params, phases, seed, unique, "", recipe.schedule, recipe.lr, recipe.warmup)
 
 
 def _phases(settings: Settings, recipe: RecipeSettings, tokens: int) -> Iterator[Phase]:

@@ -64,20 +64,26 @@ class PhaseUse(Strict):
 
 
 class RecipeSettings(Strict):
-    """One recipe per seed: a size and a mixture for every phase that it has; wsd, or cosine over all phases.
+    """One recipe per size and seed: a mixture for every phase that it has; wsd, or cosine over all phases.
 
     Attributes:
+        size: one size, or a list: the same recipe at several sizes shows how what it gains grows.
         lr: peak learning rate over the rule's, or over `training.learning_rate`.
         warmup: tokens of warm-up; absent, those of the study.
     """
 
-    size: str
+    size: tuple[str, ...] = Field(min_length=1)
     schedule: Schedule = Schedule.WSD
     lr: float = Field(default=1.0, gt=0)
     warmup: Tokens | None = None
     phases: dict[str, PhaseUse] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
     tokens: Tokens | None = None
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _one_size_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("phases", mode="before")
     @classmethod
