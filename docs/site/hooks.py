@@ -35,6 +35,7 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
         (
             *(
                 "mixlaw.analysis.data.design.Design",
+                "mixlaw.analysis.data.recipe_features.RecipeFeatures",
                 "mixlaw.analysis.surface.surface",
                 "mixlaw.analysis.surface.model",
                 "mixlaw.analysis.audit.result",
@@ -47,7 +48,10 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "Each a small frozen value that can be called on a design; [the laws](../laws.md) says what they are for.",
         tuple(  # every law comes before these
             f"mixlaw.analysis.laws.{name}"
-            for name in ("data_constrained.saturate", "exposure.rise", "base.Law", "base.Form", "base.Parameter")
+            for name in (
+                *("own.ParametricLaw", "own.loss_term", "own.exponent", "own.by_domain", "base.Procedure"),
+                *("data_constrained.saturate", "exposure.rise", "base.Law", "base.Form", "base.Parameter"),
+            )
         ),
     ),
     "plots": (
