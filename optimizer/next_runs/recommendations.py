@@ -14,7 +14,7 @@ from mixlaw.optimizer.goal.evidence import near_runs
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal, utility_of
 from mixlaw.optimizer.goal.posterior import Posterior
-from mixlaw.optimizer.goal.references import references_of
+from mixlaw.optimizer.goal.references import Compared, references_of
 from mixlaw.optimizer.policy import DRAW_GUARD_PRICE
 from mixlaw.optimizer.search.climb import climb, random_starts
 from mixlaw.optimizer.search.problem import guarded_by
@@ -68,7 +68,13 @@ class Recommendations:
 
 
 def recommendations_of(
-    posterior: Posterior, variants: Sequence[Feasible], goal: Goal, draws: int, seed: int
+    posterior: Posterior,
+    variants: Sequence[Feasible],
+    goal: Goal,
+    draws: int,
+    seed: int,
+    baselines: Compared = DEFAULTS,
+    against: str = "",
 ) -> Recommendations:
     """Find in every branch the optimum of many draws, the optimum on average, and points spread over what is allowed.
 
@@ -76,7 +82,7 @@ def recommendations_of(
         InputError: an unknown task or baseline in the goal or the guard.
     """
     utility = utility_of(goal, posterior)
-    references = references_of(posterior, variants, utility, DEFAULTS, draws)
+    references = references_of(posterior, variants, utility, baselines, draws, against)
     baseline, guarded = references.baseline, guarded_by(variants[0].target.guard, references, utility)
     every, (none, _) = torch.arange(draws), near_runs(variants[0], None)  # proxies may go where no run has been
     spaces = tuple(Objective(posterior, a, utility, baseline, every, 0.0, none, math.inf, guarded) for a in variants)

@@ -12,9 +12,11 @@ from torch import Tensor
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
+from mixlaw.optimizer.goal.baselines import DEFAULTS
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.posterior import Posterior, log_losses
+from mixlaw.optimizer.goal.references import Compared
 from mixlaw.optimizer.next_runs.candidates import Candidate, pool_of
 from mixlaw.optimizer.next_runs.costs import Prices, Proxies
 from mixlaw.optimizer.next_runs.first_design import first_design
@@ -44,6 +46,8 @@ def suggest(
     budget: float,
     count: int = 8,
     goal: Goal | None = None,
+    baselines: Compared = DEFAULTS,
+    against: str = "",
     draws: int = DRAWS,
     seed: int = 0,
     progress: Progress | None = None,
@@ -61,6 +65,7 @@ def suggest(
         budget: FLOPs that the runs may cost together.
         count: most runs.
         goal: what counts as better; the mean gain of all tasks in percent where None.
+        baselines, against: as in `propose`; a guard may name one of them.
         draws: posterior draws to consult.
         seed: of everything random.
         progress: told the share done and what is being done.
@@ -79,19 +84,15 @@ def suggest(
         first = _first(variants, proxies, budget, count, seed)
         return _checked(Suggestion(target, budget, tuple(_jobs(first, proxies))), proxies)
     report(0.05, "finding the optimum of every posterior draw")
-    recommendations = recommendations_of(posterior, variants, goal or Goal(), draws, seed)
+    recommendations = recommendations_of(posterior, variants, goal or Goal(), draws, seed, baselines, against)
     report(0.6, "gathering candidates")
     pool = _pool(recommendations, proxies)
     report(0.7, "weighing candidates")
     counts = recommendations.task_gains.abs().amax((0, 1)) > 0
     batch = _batch(posterior, pool, proxies, domains, recommendations, counts, budget, count, seed)
     tasks = [name for name, counted in zip(posterior.tasks, counts, strict=True) if counted]
-    jobs = tuple(
-        replace(job, brings=value, task=tasks[number])
-        for job, value, number in zip(
-            _jobs([pool[i] for i in batch.chosen], proxies), batch.values, batch.tasks, strict=True
-        )
-    )
+    pairs = zip(_jobs([pool[i] for i in batch.chosen], proxies), batch.values, batch.tasks, strict=True)
+    jobs = tuple(replace(job, brings=value, task=tasks[number]) for job, value, number in pairs)
     report(1.0, "suggested")
     return _checked(Suggestion(target, budget, jobs, _value(recommendations, batch)), proxies)
 

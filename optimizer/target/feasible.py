@@ -294,7 +294,8 @@ def _with_margin(target: Target, domains: Sequence[Domain]) -> list[Limit]:
     stuck = np.append((cap <= floor).ravel(), np.ones(len(Lengths.of(target).free), bool))
     shrunk = []
     for limit in limits_of(target, domains):
-        moves = limit.rule not in _MAPPED and bool(limit.row[~stuck].any())
+        none = limit.bound == 0 and limit.amount == 0  # nothing is left of it, so nothing is inside by a hair
+        moves = limit.rule not in _MAPPED and not none and bool(limit.row[~stuck].any())
         amount = limit.amount * (1 - spare) if limit.rule is Rule.EPOCHS else limit.amount
         shrunk.append(replace(limit, bound=limit.bound - SLACK * moves, amount=amount))
     return shrunk

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mixlaw.files import write_text
 from mixlaw.folder import Folder
+from mixlaw.folder.names import baselines_of
 from mixlaw.progress import Progress, progress_or_bar
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import Record
@@ -44,6 +45,7 @@ def suggest(
     from mixlaw.optimizer.next_runs.first_design import short_of_runs
     from mixlaw.optimizer.next_runs.suggest import suggest
 
+    compared, against = baselines_of(study)
     names = [domain.name for domain in domains]
     branches = [target.on(branch) for branch in target.branches] or [target]
     phases = list(dict.fromkeys(phase for branch in branches for phase in branch.all_phases))
@@ -58,6 +60,8 @@ def suggest(
             budget=budget,
             count=count,
             goal=study.goal(surfaces),
+            baselines=compared,
+            against=against,
             progress=report,
         )
     return _queued(study, suggestion) if queue else suggestion

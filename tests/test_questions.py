@@ -1,0 +1,162 @@
+"""The questions of a pretraining lead, each asked of a small study as it is asked on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mixlaw.cli import app
+from mixlaw.errors import InputError
+from mixlaw.study import Study, open_study
+from studies import on_disk
+
+BASE = """
+[groups]
+language = ["task0"]
+code = ["task1"]
+[mixtures]
+ours = { web = 0.7, books = 0.05, python = 0.25 }
+[target]
+params = 330000
+tokens = 6600000
+cooldown = [0.15, 0.15]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = on_disk(tmp_path_factory.mktemp("questions"), BASE)
+    with chdir(path.parent):
+        yield path
+
+
+def asked(folder: Path, text: str) -> Study:
+    """The study with these lines at the end of [target]."""
+    (folder / "study.toml").write_text(_first(folder) + text)
+    return open_study(folder)
+
+
+def _first(folder: Path) -> str:
+    kept = folder / "first.toml"
+    if not kept.exists():
+        kept.write_text((folder / "study.toml").read_text())
+    return kept.read_text()
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    app([str(word) for word in words], prog_name="mixlaw", standalone_mode=False)
+    return capsys.readouterr().out
+
+
+def document(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
+    return json.loads(printed(capsys, *words, "--json"))
+
+
+def test_which_recipe_and_does_it_hold_for_every_task(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked(folder, "")
+    text = printed(capsys, "propose", folder, "--draft")
+    assert "chance that the guard holds: task0" in text
+    assert "all of language" in text
+    assert "all of code" in text
+    assert "if it is wrong: expected regret" in text
+
+
+def test_what_with_a_cooldown_that_the_runs_never_varied(folder: Path) -> None:
+    # A fixed cooldown and one that is given: no free length, no gain from one.
+    proposal = asked(folder, "").propose(draft=True)
+    lengths = {tuple(phase.tokens for phase in recipe.phases) for recipe in proposal.recipes.values()}
+    assert len(lengths) == 1
+
+
+def test_with_a_guard_over_our_current_mixture(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked(folder, 'baseline = "ours"\nguard = { most = 0.5, than = "ours", sure = 0.9 }\n')
+    found = document(capsys, "propose", folder, "--draft")
+    assert found["against"] == "ours"
+    assert set(found["may_lose"].values()) == {0.5}
+    assert min(found["guarded"].values()) >= 0.85
+
+
+def test_limits_that_exclude_every_baseline(folder: Path) -> None:
+    proposal = asked(folder, 'caps = { recipe = { "all:code" = 0.1 } }\nweights = { code = 1 }\n').propose(draft=True)
+    assert all(recipe.mixture.share("python") <= 0.1 + 1e-6 for recipe in proposal.recipes.values())
+    assert any("drawn inside the limits" in words for words in proposal.warnings)
+    assert not any("not allowed" in words for words in proposal.warnings)
+
+
+def test_a_set_of_limits_that_no_recipe_keeps_says_by_how_much(folder: Path) -> None:
+    study = asked(folder, "floors = { cooldown = { web = 0.7, python = 0.5 } }\n")
+    with pytest.raises(InputError, match=r"0\.7 web in cooldown.*0\.5 python in cooldown.*loosen one of them by 0\.03"):
+        study.propose(draft=True)
+
+
+def test_a_past_beyond_its_epochs(folder: Path) -> None:
+    past = '{ phase = "init", tokens = 4000000, mixture = { web = 0.4, books = 0.6 } }'
+    proposal = asked(folder, f"prefix = [{past}]\n").propose(draft=True)  # six epochs of books are read, four allowed
+    assert all(phase.mixture.share("books") == 0 for phase in proposal.recipe.phases[1:])
+
+
+def test_one_history_however_it_is_labelled_known_or_not(folder: Path) -> None:
+    shares = "mixture = { web = 0.8, python = 0.2 }"
+    for mixture in (f", {shares}", ""):
+        long = f'[{{ phase = "init", tokens = 5000000{mixture} }}]'
+        two = f'[{{ phase = "init", tokens = 3000000{mixture} }}, {{ phase = "continue", tokens = 2000000{mixture} }}]'
+        one, other = (asked(folder, f"prefix = {prefix}\n").propose(draft=True) for prefix in (long, two))
+        assert one.supported == other.supported
+        assert one.gain.lo90 < other.gain.mean < one.gain.hi90
+
+
+def test_a_free_size_at_given_flops(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = _first(folder).replace("params = 330000\ntokens = 6600000\n", 'flops = 1.3e13\nsizes = ["0.1M", "1M"]\n')
+    (folder / "study.toml").write_text(text)
+    said = printed(capsys, "propose", folder, "--draft")
+    assert "size chosen: " in said
+    assert "inside the limits, its own mixture breaks: a cooldown" not in said
+
+
+def test_weights_over_groups_and_how_far_they_may_move(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = asked(folder, "weights = { language = 1, code = 3 }\n")
+    proposal = study.propose()
+    assert proposal.weights == pytest.approx({"task0": 0.25, "task1": 0.75})
+    found = document(capsys, "dependence", folder, "--more", "books=1M")
+    assert [w["name"] for w in found["weights"]] == ["language", "code"]
+    assert [(m["domain"], m["tokens"]) for m in found["tokens"]] == [("books", 1_000_000)]
+
+
+def test_a_team_baseline_by_file_run_or_mixture(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = asked(folder, "")
+    run = study.records()[3].run
+    for name in ("ours", run, "uniform"):
+        assert document(capsys, "propose", folder, "--baseline", name, "--draft")["against"] == name
+    recipe = study.propose(draft=True).recipe
+    Path("recipe.json").write_text(json.dumps(recipe.as_json()))
+    found = document(capsys, "compare", folder, "recipe.json", "ours")
+    assert found["names"] == ["recipe.json", "ours"]
+    assert 0 <= found["gain"]["probability"] <= 1
+    assert set(found["gain"]["better_groups"]) == {"language", "code"}
+    assert found["standings"][0]["broken"] == []
+
+
+def test_what_if_and_propose_give_one_gain_for_one_baseline(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = asked(folder, 'baseline = "ours"\n')
+    proposal = study.propose()
+    found = document(capsys, "what-if", folder, proposal.id)
+    assert found["against"] == "ours"
+    assert found["gain"]["mean"] == pytest.approx(proposal.gain.mean)
+
+
+def test_what_to_choose_between_groups(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked(folder, "")
+    found = document(capsys, "pareto", folder)
+    gains = [(p["gains"]["language"]["mean"], p["gains"]["code"]["mean"]) for p in found["points"]]
+    assert not any(a != b and a[0] >= b[0] and a[1] >= b[1] for a in gains for b in gains)
+
+
+def test_was_it_right(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = asked(folder, "")
+    assert "Nothing to verify yet" in printed(capsys, "verify", folder)
+    assert study.verify().coverage is None
