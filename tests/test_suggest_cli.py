@@ -119,7 +119,7 @@ def test_after_a_fit_runs_are_weighed_by_what_they_bring(foreign: Path, tmp_path
     copy = Path(shutil.copytree(foreign, tmp_path / "copy"))
     with (copy / "study.toml").open("a") as file:
         file.write('guard = { than = "nobody" }\n')
-    with pytest.raises(InputError, match="the guard names baseline 'nobody'"):
+    with pytest.raises(InputError, match="'nobody' is not a file, a run or proposal"):
         open_study(copy).suggest(2e15)
 
 
