@@ -297,7 +297,7 @@ def dependence(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show how far weights may move a proposal, and what more data would bring."""
+    """Show how weights and more data would move a proposal."""
     print_result(open_study_at(study).dependence(proposal, tokens_of(more or ())), as_json)
 
 
