@@ -31,7 +31,7 @@ DOMAINS = (
 )
 UNIQUE = {d.name: float(d.unique_tokens) for d in DOMAINS}
 PHASES = ("init", "cooldown")
-TARGET = Target(330_000, 6_600_000, phases=PHASES, cooldown=(0.1, 0.2), caps={"init": {"books": 0.3}})
+TARGET = Target(330_000, 6_600_000, phases=PHASES, cooldown=(0.1, 0.2), caps={"init": {"books": 0.3}}, guard=None)
 SIZES = {24_000: 480_000, 94_000: 1_880_000}
 SMALL = 6.0 * 24_000 * 480_000  # FLOPs of a recipe of the smallest size
 
