@@ -61,9 +61,14 @@ SAME = 0.01
 
 #: Chance that the recommendation changes below which more runs are not worth their cost.
 UNLIKELY = 0.05
-#: How many times the value of the batch chosen per cost one chosen by value alone must have.
-CLEARLY = 1.25
+#: How many times the value of a cheaper batch a dearer one must have.
+CLEARLY = 1.02
 #: Share of the spread it resolves that a run counts for where it cannot change the decision alone: ends ties.
 CURIOSITY = 1e-3
-#: Share of the budget of a first design that one recipe at the largest size may take.
-LARGEST = 0.3
+#: Times as many different recipes as a straight line through every phase's shares has numbers, from which on all runs
+#: are chosen for what they bring; found by closed loops, docs/optimizer_benchmarks.md.
+EXPLORED = 3.0
+#: Shares of the FLOPs and of the runs of a first design that are kept for recipes repeated at larger sizes.
+REPEATED, REPEATED_RUNS = 0.3, 0.2
+#: Share of both that pays for the check whether ranks move with the peak rate.
+RATE_CHECK = 0.2

@@ -107,7 +107,7 @@ def drawn(fitted: Study, trained: Study) -> dict[str, go.Figure]:
     points = [Compromise(recipe, dict(zip(("one", "other"), pair, strict=True))) for pair in (ends, ends[::-1])]
     front = Front({"one": ("task0",), "other": ("task1",)}, proposal.against, tuple(points), evaluations=9)
     jobs = tuple(Job(recipe, why, 2e15, 0, brings=gain) for why, gain in (("first", 0.12), ("second", 0.05)))
-    value = Value(regret=0.4, gain=0.17, changes=0.1, equivalent_flops=1e17, stop=False)
+    value = Value(regret=0.4, gain=0.17, changes=0.1, longer=0.01, stop=False)
     arguments: dict[str, tuple[Any, ...]] = {
         "front": (front,),
         "value_of_runs": (Suggestion(proposal.target, 5e15, jobs, value),),

@@ -92,11 +92,31 @@ def found(world: World, measured: tuple[Recipe, ...]) -> Suggestion:
     return suggest(world, TARGET, DOMAINS, proxies, budget=3 * SMALL, count=8)
 
 
-def test_cooldowns_on_trunks_that_are_paid_come_first(found: Suggestion, measured: tuple[Recipe, ...]) -> None:
+def test_trunks_that_are_paid_get_new_cooldowns(found: Suggestion, measured: tuple[Recipe, ...]) -> None:
     lineages = {recipe.lineage for recipe in measured}
-    assert found.jobs[0].start in lineages
-    assert found.jobs[0].paid > 0.5 * SMALL
+    resumed = [job for job in found.jobs if job.start in lineages]
+    assert resumed
+    assert all(job.paid > 0.5 * SMALL for job in resumed)
     assert sum(bool(job.start) for job in found.jobs) >= 4
+
+
+def test_larger_budgets_gain_more_and_what_follows_changes_less(found: Suggestion) -> None:
+    gains, later = ([getattr(each, name) for each in found.curve] for name in ("gain", "later"))
+    assert 0 < gains[0] <= gains[-1] + 1e-9
+    assert later == sorted(later, reverse=True)
+    assert later[-1] == 0
+    assert [each.cost <= each.budget for each in found.curve] == [True] * 3
+    assert "later runs change it" in str(found)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.9])
+def test_a_longer_training_never_gains_without_end(world: World, measured: tuple[Recipe, ...], part: float) -> None:
+    # With a prefix, only what is still to come is lengthened.
+    trained = (Trained("init", round(part * 6_600_000), Mixture({"web": 0.5, "python": 0.5})),) if part else ()
+    target = TARGET.changed(prefix=trained, phases=("cooldown",) if part else PHASES, caps={})
+    found = suggest(world, target, DOMAINS, Proxies(SIZES, measured=measured), budget=9 * SMALL, count=4)
+    assert found.value is not None
+    assert 0 < found.value.longer < 20
 
 
 def test_costs_are_those_of_the_plan(found: Suggestion, measured: tuple[Recipe, ...]) -> None:
@@ -171,6 +191,10 @@ def test_where_the_target_is_small_it_says_that_more_runs_do_not_pay(
     large = suggest(world, TARGET.changed(params=94_000_000), DOMAINS, proxies, budget=9 * SMALL, count=8)
     assert (small.pays, large.pays) == (False, True)
     assert "Not worth it" in small.sentence
+    assert small.value is not None
+    assert large.value is not None
+    # The same FLOPs are as many more tokens of a model 4,000 times as small.
+    assert small.value.longer > 100 * large.value.longer > 0
 
 
 def test_what_is_queued_is_not_suggested_again(world: World, measured: tuple[Recipe, ...], found: Suggestion) -> None:

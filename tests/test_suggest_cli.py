@@ -111,6 +111,8 @@ def test_after_a_fit_runs_are_weighed_by_what_they_bring(foreign: Path, tmp_path
         assert job["params"] in (2_000_000, 8_000_000)
         assert job["flops"] + job["flops_paid"] == pytest.approx(6 * job["params"] * job["tokens"])
         assert job["task"] in ("task0", "task1")
+        scale = 20 * job["params"] / 1_200_000_000  # data are repeated as often as by the target
+        assert job["unique"] == {d.name: round(d.unique_tokens * scale) for d in DOMAINS}
     assert found["recipe_files"] == []  # runs of another trainer: the job lines are what it takes
     after = contents(foreign)
     assert {name: after[name] for name in before} == before

@@ -15,6 +15,8 @@ from mixlaw.recipe import Mixture, Phase, Recipe
 MANY = 1000
 #: Share of the tokens by which whole batches may move the end of a phase.
 ROUNDING = 0.01
+#: Shares of the tokens that are one length of a cooldown.
+SAME_LENGTH = 1e-3
 
 
 def branched(allowed: Feasible, stems: Sequence[Recipe], others: Sequence[Recipe], seed: int = 0) -> list[Recipe]:
@@ -152,6 +154,8 @@ def pool_of(allowed: Feasible, proxies: Proxies, wanted: Sequence[Candidate]) ->
     made: list[Candidate] = []
     for params, tokens in sorted(proxies.sizes.items()):
         made += at_size(allowed, proxies, wanted, params, tokens)
+        ends = with_lengths(allowed, wanted[0].recipe, params, tokens)
+        made += [Candidate(proxies.adopt(end), f"{wanted[0].why}, with another length of cooldown") for end in ends]
     made += _on_known_trunks(proxies, wanted)
     made += _repeats(proxies, wanted[0].recipe)
     known = set(proxies.known)
@@ -196,6 +200,18 @@ def scaled(allowed: Feasible, recipe: Recipe, params: int, tokens: int) -> Recip
     return replace(recipe, params=params, phases=(*history, *short, _resized(last, end)))
 
 
+def with_lengths(allowed: Feasible, recipe: Recipe, params: int, tokens: int) -> list[Recipe]:
+    """A recipe for the target, scaled to a size, with the shortest and the longest cooldown that the target allows."""
+    low, high = allowed.cooldown
+    if len(allowed.target.phases) < 2 or high - low < SAME_LENGTH:
+        return []
+    known = len(recipe.phases) - len(allowed.target.phases)
+    prefix, trunk, last = recipe.phases[:known], recipe.phases[known:-1], recipe.phases[-1]
+    rest = sum(phase.tokens for phase in trunk)
+    ends = [_resized(last, rest * share / (1 - share)) for share in (low, high)]
+    return [scaled(allowed, replace(recipe, phases=(*prefix, *trunk, end)), params, tokens) for end in ends]
+
+
 def _resized(phase: Phase, tokens: float) -> Phase:
     return replace(phase, tokens=max(1, round(tokens)))
 
@@ -232,6 +248,16 @@ def _repeats(proxies: Proxies, recommended: Recipe) -> Iterator[Candidate]:
     near = sorted(proxies.measured, key=lambda recipe: apart(recipe, recommended))
     for recipe in near[:REPEATS]:
         yield Candidate(proxies.fresh(recipe), f"run {recipe.lineage} with another seed: tells noise from effect")
+        for params, tokens in proxies.sizes.items():
+            if params > recipe.params and recipe.tokens:
+                again = proxies.adopt(resized(recipe, params, tokens))
+                yield Candidate(again, f"run {recipe.lineage} at a larger size: what grows with size")
+
+
+def resized(recipe: Recipe, params: int, tokens: int) -> Recipe:
+    """The same recipe at another size, all phases in proportion."""
+    phases = tuple(_resized(phase, phase.tokens * tokens / recipe.tokens) for phase in recipe.phases)
+    return replace(recipe, params=params, phases=phases)
 
 
 def apart(one: Recipe, other: Recipe) -> float:

@@ -151,4 +151,5 @@ class _Heads:
 def _kind(recipe: Recipe) -> tuple[object, ...]:
     """Everything but the phases that recipes must have in common to share training."""
     cosine = recipe.tokens if recipe.schedule is Schedule.COSINE else 0
-    return recipe.params, recipe.seed, tuple(recipe.unique.items()), recipe.data, recipe.schedule, cosine
+    same = recipe.params, recipe.seed, tuple(recipe.unique.items()), recipe.data, recipe.lr, recipe.warmup
+    return *same, recipe.schedule, cosine

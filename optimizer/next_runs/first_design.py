@@ -11,20 +11,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from mixlaw.optimizer.next_runs.candidates import Candidate, branched, scaled, swapped_pairs
+from mixlaw.optimizer.next_runs.candidates import (
+    Candidate,
+    apart,
+    branched,
+    resized,
+    scaled,
+    swapped_pairs,
+    with_lengths,
+)
 from mixlaw.optimizer.next_runs.costs import Prices, Proxies
-from mixlaw.optimizer.policy import LARGEST
+from mixlaw.optimizer.policy import EXPLORED, RATE_CHECK, REPEATED, REPEATED_RUNS
 from mixlaw.optimizer.search.climb import random_starts
 from mixlaw.optimizer.target.feasible import Feasible
+from mixlaw.optimizer.target.target import LEAST
 from mixlaw.recipe import Recipe
 
 #: Standard deviations of effects in units of the noise of a run: of a phase's shares, curvature of the mixture, size.
 SHARES, CURVATURE, SIZE = 10.0, 3.0, 10.0
+#: The same of a factor e in the length of the last phase: own runs with a cooldown of 10 % lost 1 % to those with 30 %.
+LENGTH = 3.0
 #: What a place among the runs may count for, in prices of a run that shares nothing. Less than the first, and branches
 #: of few trunks take all: a wider design of this linear kind, but of no more different totals.
 PLACES = (0.5, 1.0, 4.0)
@@ -34,16 +45,24 @@ ROUNDS = 2
 TRIED = 32
 
 
-def features(recipes: Sequence[Recipe], allowed: Feasible) -> Tensor:
-    """What the expected loss of recipes is linear in, scaled by the prior spread of the effects over noise, (R, F)."""
+def features(recipes: Sequence[Recipe], allowed: Feasible, centre: float = 0.0, between: float = 0.0) -> Tensor:
+    """What the expected loss of recipes is linear in, scaled by the prior spread of the effects over noise, (R, F).
+
+    Args:
+        recipes: with phases of the target, of any size.
+        allowed: the recipes of the target.
+        centre: size at which effects of shares are what they are; the smallest of the recipes where 0.
+        between: how much effects of shares may change with a factor e of size, over themselves; above 0 the length of
+            the last phase has an effect as well.
+    """
     names, phases = [d.name for d in allowed.domains], allowed.target.all_phases
-    least = min((recipe.params for recipe in recipes), default=1)
+    centre = centre or min((recipe.params for recipe in recipes), default=1)
     rows = []
     for recipe in recipes:
         by_phase = {phase.name: phase.mixture for phase in recipe.phases}
         shares = [[by_phase[p].share(n) if p in by_phase else 0.0 for n in names] for p in phases]
         length = [sum(p.tokens for p in recipe.phases if p.name == name) / recipe.tokens for name in phases]
-        mixture = recipe.mixture
+        mixture, size = recipe.mixture, math.log(recipe.params / centre)
         whole = [mixture.share(n) for n in names]
         first = [
             SHARES * (s - 1 / len(names)) * math.sqrt(part)
@@ -51,7 +70,9 @@ def features(recipes: Sequence[Recipe], allowed: Feasible) -> Tensor:
             for s in row
         ]
         second = [CURVATURE * a * b for i, a in enumerate(whole) for b in whole[: i + 1]]
-        rows.append([SHARES, *first, *second, SIZE * math.log(recipe.params / least) / math.log(8)])
+        grown = [between * size * x for x in first] if between else []
+        ending = [LENGTH * math.log(max(length[-1], LEAST))] if between else []
+        rows.append([SHARES, *first, *second, SIZE * size / math.log(8), *grown, *ending])
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -122,6 +143,12 @@ def _exchanged(rows: Tensor, prices: Prices, chosen: list[int], place: int, give
 SPREAD, KNOWN = 24, 24
 #: Spread recipes whose first phase is also cooled down at once.
 EARLY = 6
+#: What speaks for the recipes that a determinant asks for.
+APART = "tells the domains and phases apart"
+#: The same for the recipes that are repeated at a larger size.
+AGAIN = "a recipe of the smallest size again: what grows with size"
+#: Peak rates of the rate check, over the rule's.
+RATES = (0.5, 2.0)
 #: One repeat, and one pair in the other order, per this many runs; most repeats.
 EVERY, REPEATS = 8, 2
 #: Points whose mean is the centre, and steps and rate of the search for their weights.
@@ -134,33 +161,92 @@ def short_of_runs(measured: Sequence[Recipe], phases: Sequence[str], domains: Se
     return len(different) <= len(phases) * (len(domains) - 1) + 1
 
 
-def first_design(allowed: Feasible, proxies: Proxies, budget: float, count: int, seed: int = 0) -> list[Candidate]:
+def first_design(
+    allowed: Feasible, proxies: Proxies, budget: float, count: int, seed: int = 0, *, repeat: bool = True
+) -> list[Candidate]:
     """Choose up to `count` first proxies within a budget in FLOPs, the most useful first.
 
     What is measured or queued already counts as chosen. Runs share their first phases wherever that teaches more per
-    FLOP than runs of their own.
+    FLOP than runs of their own. Recipes of the smallest size are repeated at the larger ones, for a part of the budget:
+    only the same recipes at several sizes show how much what they differ by grows. Not so without `repeat`.
     """
-    chosen: list[Candidate] = []
-    bought: list[Recipe] = []
-    spent = 0.0
-    for candidate in _kept(allowed, proxies, budget, count, min(proxies.sizes)):
-        price = proxies.cost(candidate.recipe, bought)
-        known = candidate.recipe in {*bought, *proxies.known}
-        if len(chosen) < count and spent + price <= budget and not known:
-            chosen.append(candidate)
-            bought.append(candidate.recipe)
-            spent += price
-    given = [*proxies.known, *bought]
-    taken = set(given)
-    recipes = [recipe for recipe in _forest(allowed, proxies, bought, seed) if recipe not in taken]
-    rows = features([*given, *recipes], allowed)
-    prices = Prices(replace(proxies, queued=(*proxies.queued, *bought)), recipes)
-    picks = d_optimal(rows[len(given) :], prices, count - len(chosen), budget - spent, rows[: len(given)])
-    return [*chosen, *(Candidate(recipes[i], "tells the domains and phases apart") for i in picks)]
+    smallest, larger = min(proxies.sizes), sorted(proxies.sizes)[1:] if repeat else []
+    share = REPEATED if larger else 0.0
+    design = _Design(proxies, budget * (1 - share), count - int(REPEATED_RUNS * count) * bool(larger))
+    design.take(_kept(allowed, proxies, budget, count, smallest))
+    given = [*proxies.known, *design.recipes]
+    recipes = [recipe for recipe in _forest(allowed, proxies, design.recipes, seed) if recipe not in set(given)]
+    design.widen(recipes, features([*given, *recipes], allowed), APART)
+    for done, size in enumerate(larger):
+        places, left = count - len(design.chosen), budget - design.spent
+        part = replace(design, budget=design.spent + left / (len(larger) - done))
+        part = replace(part, count=len(design.chosen) + max(1, places // (len(larger) - done)) if places > 0 else 0)
+        times = proxies.sizes[size] / proxies.sizes[smallest]
+        smaller = [r for r in (*proxies.known, *design.recipes) if r.params == smallest and _plain(r)]
+        again = list(
+            dict.fromkeys(proxies.adopt(resized(recipe, size, round(recipe.tokens * times))) for recipe in smaller)
+        )
+        again = [recipe for recipe in again if recipe not in {*proxies.known}]
+        there = [recipe for recipe in proxies.known if recipe.params == size]
+        part.widen(again, features([*there, *again], allowed), AGAIN)
+        design = part
+    design = replace(design, budget=budget, count=count)
+    others = [recipe for recipe in recipes if recipe not in {*design.recipes}]
+    design.widen(others, features([*proxies.known, *design.recipes, *others], allowed), APART)
+    return design.chosen
+
+
+def unexplored(known: Sequence[Recipe], allowed: Feasible) -> float:
+    """Share of the budget that goes on with the first design: draws of few runs hardly know what they do not know.
+
+    From all of it without runs to nothing where there are `EXPLORED` times as many different recipes as a straight line
+    through the shares of every phase has numbers.
+    """
+    phases, domains = allowed.shape
+    numbers = phases * (domains - 1) + 1
+    return max(0.0, 1 - len({(recipe.params, recipe.phases) for recipe in known}) / (EXPLORED * numbers))
+
+
+@dataclass
+class _Design:
+    """A growing list of runs within a budget and a number of places."""
+
+    proxies: Proxies
+    budget: float
+    count: int
+    chosen: list[Candidate] = field(default_factory=list)
+    spent: float = 0.0
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        """What is chosen."""
+        return [candidate.recipe for candidate in self.chosen]
+
+    def take(self, candidates: Sequence[Candidate]) -> None:
+        """Add those that budget and places allow, in their order."""
+        for candidate in candidates:
+            price = self.proxies.cost(candidate.recipe, self.recipes)
+            known = candidate.recipe in {*self.recipes, *self.proxies.known}
+            if len(self.chosen) < self.count and self.spent + price <= self.budget and not known:
+                self.chosen.append(candidate)
+                self.spent += price
+
+    def widen(self, recipes: Sequence[Recipe], rows: Tensor, why: str) -> None:
+        """Add the D-optimal ones of some recipes; `rows` (G + R, F) begin with those of what is given."""
+        prices = Prices(replace(self.proxies, queued=(*self.proxies.queued, *self.recipes)), recipes)
+        given, new = rows[: len(rows) - len(recipes)], rows[len(rows) - len(recipes) :]
+        picks = d_optimal(new, prices, self.count - len(self.chosen), self.budget - self.spent, given)
+        self.spent += prices.total(picks)
+        self.chosen += [Candidate(recipes[i], why) for i in picks]
+
+
+def _plain(recipe: Recipe) -> bool:
+    """Whether a recipe is neither a repeat nor a check of the rate."""
+    return recipe.seed == 0 and recipe.lr == 1
 
 
 def _kept(allowed: Feasible, proxies: Proxies, budget: float, count: int, params: int) -> list[Candidate]:
-    """What no determinant asks for: the centre, pairs in the other order, repeats, the centre at the largest size."""
+    """What no determinant asks for: the centre, pairs in the other order, repeats, other lengths of cooldown, rates."""
     many = max(1, count // EVERY)
     middle = centre(allowed)
     first = proxies.adopt(scaled(allowed, middle, params, proxies.sizes[params]))
@@ -175,16 +261,28 @@ def _kept(allowed: Feasible, proxies: Proxies, budget: float, count: int, params
         Candidate(replace(first, seed=seed), "the centre with another seed: the noise floor")
         for seed in range(1, min(many, REPEATS) + 1)
     ]
-    large = [
-        size
-        for size, tokens in proxies.sizes.items()
-        if size > params and proxies.flops(size, tokens) <= LARGEST * budget
+    lengths = [
+        Candidate(proxies.adopt(recipe), "the centre with another length of the cooldown")
+        for recipe in with_lengths(allowed, middle, params, proxies.sizes[params])
     ]
-    sizes = [
-        Candidate(proxies.adopt(scaled(allowed, middle, size, proxies.sizes[size])), "the centre at the largest size")
-        for size in sorted(large)[-1:]
-    ]
-    return [Candidate(first, "the centre of what the target allows"), *pairs, *repeats, *sizes]
+    rates = _rate_check(allowed, proxies, first)
+    cost = sum(proxies.flops(c.recipe.params, c.recipe.tokens) for c in rates)
+    afford = cost <= RATE_CHECK * budget and len(rates) <= RATE_CHECK * count
+    return [Candidate(first, "the centre of what the target allows"), *pairs, *repeats, *lengths, *(rates * afford)]
+
+
+def _rate_check(allowed: Feasible, proxies: Proxies, middle: Recipe) -> list[Candidate]:
+    """The centre and two recipes far from it and from each other, at half and twice the peak rate: do ranks move?"""
+    size, tokens = middle.params, proxies.sizes[middle.params]
+    spread = [proxies.adopt(scaled(allowed, recipe, size, tokens)) for recipe in _spread(allowed, 0)]
+    one = max(spread, key=lambda recipe: apart(recipe, middle))
+    two = max(spread, key=lambda recipe: min(apart(recipe, one), apart(recipe, middle)))
+    checked = (("the centre", middle), ("a far recipe", one), ("another far recipe", two))
+    return [
+        Candidate(replace(recipe, lr=rate), f"rate check: {name} at {rate:g} times the peak rate")
+        for rate in (1.0, *RATES)
+        for name, recipe in checked
+    ][1:]  # the centre itself is there
 
 
 def centre(allowed: Feasible) -> Recipe:
@@ -201,20 +299,13 @@ def centre(allowed: Feasible) -> Recipe:
 
 
 def _forest(allowed: Feasible, proxies: Proxies, chosen: Sequence[Recipe], seed: int) -> list[Recipe]:
-    """Recipes to choose from: spread over the limits, at every size, and branches of those of the smallest size.
-
-    What is chosen, measured or queued gets branches as well, whatever its size.
-    """
-    spread, forest = _spread(allowed, seed), []
+    """Recipes of the smallest size to choose from: spread over the limits, and branches of them and of known ones."""
+    params = min(proxies.sizes)
     known = [r for r in proxies.known if tuple(p.name for p in r.phases) == allowed.target.all_phases][:KNOWN]
-    for params, tokens in sorted(proxies.sizes.items()):
-        wanted = [scaled(allowed, recipe, params, tokens) for recipe in spread]
-        stems = [recipe for recipe in (*chosen, *known) if recipe.params == params]
-        if params == min(proxies.sizes):
-            forest += branched(allowed, [*wanted, *stems], wanted, seed)
-            forest += [_early(recipe) for recipe in wanted[:EARLY] if len(allowed.target.phases) > 2]
-        else:
-            forest += [*wanted, *branched(allowed, stems, wanted, seed)]
+    wanted = [scaled(allowed, recipe, params, proxies.sizes[params]) for recipe in _spread(allowed, seed)]
+    stems = [r for r in (*chosen, *known) if r.params == params and len(r.phases) == len(allowed.target.all_phases)]
+    forest = branched(allowed, [*wanted, *stems], wanted, seed)
+    forest += [_early(recipe) for recipe in wanted[:EARLY] if len(allowed.target.phases) > 2]
     return list(dict.fromkeys(proxies.adopt(recipe) for recipe in forest))
 
 

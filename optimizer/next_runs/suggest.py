@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
+from mixlaw.analysis.surface.discrepancy import MIXTURE, expected_discrepancy
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
 from mixlaw.optimizer.goal.baselines import DEFAULTS
+from mixlaw.optimizer.goal.evidence import LARGEST, directions_of
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.posterior import Posterior, log_losses
 from mixlaw.optimizer.goal.references import Compared
-from mixlaw.optimizer.next_runs.candidates import Candidate, pool_of
+from mixlaw.optimizer.next_runs.candidates import Candidate, pool_of, with_lengths
 from mixlaw.optimizer.next_runs.costs import Prices, Proxies
-from mixlaw.optimizer.next_runs.first_design import first_design
+from mixlaw.optimizer.next_runs.first_design import features, first_design, unexplored
+from mixlaw.optimizer.next_runs.information import Linear
 from mixlaw.optimizer.next_runs.recommendations import Recommendations, gains_by_draw, recommendations_of
-from mixlaw.optimizer.next_runs.suggestion import Job, Suggestion, Value
+from mixlaw.optimizer.next_runs.suggestion import Job, Spending, Suggestion, Value
 from mixlaw.optimizer.next_runs.value import DRAWS, Batch, Predictions, choose_batch, plausible
-from mixlaw.optimizer.policy import NEGLIGIBLE, UNLIKELY
+from mixlaw.optimizer.policy import NEGLIGIBLE, SAME, UNLIKELY
+from mixlaw.optimizer.search.problem import distinct
 from mixlaw.optimizer.target.feasible import Feasible, feasible
 from mixlaw.optimizer.target.points import Points
-from mixlaw.optimizer.target.schedule import usual_rates
-from mixlaw.optimizer.target.target import Target
+from mixlaw.optimizer.target.target import Target, training_flops
 from mixlaw.progress import Progress
 from mixlaw.recipe import Domain, Recipe
 
@@ -35,6 +41,8 @@ from mixlaw.recipe import Domain, Recipe
 OPTIMA, BETWEEN, OTHERS = 12, 8, 12
 #: Tokens of the target are lengthened by this share, to see what FLOPs bring there.
 LONGER = 0.1
+#: Multiples of the budget, and of the runs, whose value is told as well.
+BUDGETS = (0.5, 1.0, 2.0)
 
 
 def suggest(
@@ -48,14 +56,16 @@ def suggest(
     goal: Goal | None = None,
     baselines: Compared = DEFAULTS,
     against: str = "",
+    measured: Design | None = None,
+    known: Sequence[Recipe] = (),
     draws: int = DRAWS,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Suggestion:
     """Suggest up to `count` runs within a budget, best first.
 
-    Without a posterior it is a first design. With one, runs are chosen that are expected to lower the regret of the
-    recommendation most per FLOP, where training that is done or queued already costs nothing.
+    Without a posterior it is a first design. With one, runs are chosen that are expected to improve the recommendation
+    of `propose` most within the budget, where training that is done or queued already costs nothing.
 
     Args:
         posterior: fitted surfaces; None where nothing is measured, or too little.
@@ -66,6 +76,8 @@ def suggest(
         count: most runs.
         goal: what counts as better; the mean gain of all tasks in percent where None.
         baselines, against: as in `propose`; a guard may name one of them.
+        measured: runs behind the posterior; surfaces know theirs. Without any the posterior is trusted at every size.
+        known: more recipes that may be recommended in the end: a frozen proposal.
         draws: posterior draws to consult.
         seed: of everything random.
         progress: told the share done and what is being done.
@@ -78,39 +90,82 @@ def suggest(
             f"suggest needs a finite budget above 0 and at least 1 run, got {budget:g} and {count}; give both"
         )
     report = progress or (lambda _done, _what: None)
-    variants = _variants(posterior, target, domains)
     if posterior is None:
         report(0.1, "spreading a first design")
+        variants = [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
         first = _first(variants, proxies, budget, count, seed)
         return _checked(Suggestion(target, budget, tuple(_jobs(first, proxies))), proxies)
-    report(0.05, "finding the optimum of every posterior draw")
-    recommendations = recommendations_of(posterior, variants, goal or Goal(), draws, seed, baselines, against)
+    how = goal or Goal(), baselines, against, measured, known, draws, seed
+    return _checked(_after_fit(_Request(posterior, target, domains, proxies, budget, count, *how), report), proxies)
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """The arguments of `suggest`."""
+
+    posterior: Posterior
+    target: Target
+    domains: Sequence[Domain]
+    proxies: Proxies
+    budget: float
+    count: int
+    goal: Goal
+    baselines: Compared
+    against: str
+    measured: Design | None
+    known: Sequence[Recipe]
+    draws: int
+    seed: int
+
+
+def _after_fit(asked: _Request, report: Progress) -> Suggestion:
+    """Runs that improve the recommendation."""
+    posterior, measured, proxies, seed = asked.posterior, asked.measured, asked.proxies, asked.seed
+    if measured is None and isinstance(posterior, Surfaces):
+        measured = posterior.observed.design
+    report(0.05, "finding the recommendation, and the optimum of every posterior draw")
+    draws = distinct(posterior, asked.draws)
+    found = recommendations_of(
+        posterior,
+        asked.target,
+        asked.domains,
+        asked.goal,
+        draws,
+        seed,
+        baselines=asked.baselines,
+        against=asked.against,
+        measured=measured,
+        known=asked.known,
+    )
     report(0.6, "gathering candidates")
-    pool = _pool(recommendations, proxies)
+    spaces = [space.allowed for space in found.spaces]
+    part = 0.0 if measured is None else unexplored(proxies.known, spaces[0])
+    places = round(part * asked.count)
+    wide = _first(spaces, proxies, part * asked.budget, places, seed, repeat=False) if places else []
+    wide += _untried_lengths(asked, found)
+    pool = list({c.recipe: c for c in (*_pool(found, proxies), *wide)}.values())
+    recipes = [candidate.recipe for candidate in pool]
+    question = _Question(posterior, pool, [recipes.index(c.recipe) for c in wide], proxies, asked.domains, found, seed)
     report(0.7, "weighing candidates")
-    counts = recommendations.task_gains.abs().amax((0, 1)) > 0
-    batch = _batch(posterior, pool, proxies, domains, recommendations, counts, budget, count, seed)
-    tasks = [name for name, counted in zip(posterior.tasks, counts, strict=True) if counted]
-    pairs = zip(_jobs([pool[i] for i in batch.chosen], proxies), batch.values, batch.tasks, strict=True)
-    jobs = tuple(replace(job, brings=value, task=tasks[number]) for job, value, number in pairs)
+    batch = question.batch(asked.budget, asked.count)
+    each = zip(_jobs([pool[i] for i in batch.chosen], proxies), batch.values, batch.tasks, strict=True)
+    jobs = tuple(replace(job, brings=value, task=question.tasks[number]) for job, value, number in each)
+    report(0.85, "weighing larger and smaller budgets")
+    curve = question.curve(asked.budget, asked.count)
     report(1.0, "suggested")
-    return _checked(Suggestion(target, budget, jobs, _value(recommendations, batch)), proxies)
+    value = _value(found, batch, broken_direction(posterior, measured, asked.target, question.tasks))
+    return Suggestion(asked.target, asked.budget, jobs, value, curve)
 
 
-def _variants(posterior: Posterior | None, target: Target, domains: Sequence[Domain]) -> list[Feasible]:
-    """Recipes that every branch of a target allows, at the usual peak rate and in the schedule of the measured runs."""
-    if isinstance(posterior, Surfaces):
-        target = usual_rates(target, posterior.observed.design)
-    return [feasible(target.on(branch), domains) for branch in target.branches] or [feasible(target, domains)]
-
-
-def _first(variants: Sequence[Feasible], proxies: Proxies, budget: float, count: int, seed: int) -> list[Candidate]:
+def _first(
+    variants: Sequence[Feasible], proxies: Proxies, budget: float, count: int, seed: int, *, repeat: bool = True
+) -> list[Candidate]:
     """A first design; every branch gets its part of the places and the budget."""
     jobs: list[Candidate] = []
     for i, allowed in enumerate(variants):
         places = (count - len(jobs)) // (len(variants) - i)
         known = replace(proxies, queued=(*proxies.queued, *(c.recipe for c in jobs)))
-        jobs += first_design(allowed, known, budget * places / count, places, seed)
+        jobs += first_design(allowed, known, budget * places / count, places, seed, repeat=repeat)
     return jobs
 
 
@@ -125,23 +180,96 @@ def _pool(recommendations: Recommendations, proxies: Proxies) -> list[Candidate]
     return list(pool.values())
 
 
-def _batch(
-    posterior: Posterior,
-    pool: Sequence[Candidate],
-    proxies: Proxies,
-    domains: Sequence[Domain],
-    recommendations: Recommendations,
-    counts: Tensor,
-    budget: float,
-    count: int,
-    seed: int,
-) -> Batch:
-    """Choose among the candidates, in the knowledge of what the queue will show on the tasks that count (T,)."""
-    queued = [recipe for recipe in proxies.queued if _is_covered(posterior, recipe)]
-    recipes = [*(candidate.recipe for candidate in pool), *queued]
-    predictions = _outlook(posterior, recipes, domains, recommendations, counts)
-    pending = range(len(pool), len(recipes))
-    return choose_batch(predictions, Prices(proxies, recipes), count, budget=budget, pending=pending, seed=seed)
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """What is asked of the value of runs: candidates, those taken in any case, contenders, and what the queue shows."""
+
+    posterior: Posterior
+    pool: Sequence[Candidate]
+    first: Sequence[int]
+    proxies: Proxies
+    domains: Sequence[Domain]
+    recommendations: Recommendations
+    seed: int
+
+    def batch(self, budget: float, count: int) -> Batch:
+        """Choose among the candidates, in the knowledge of what the queue will show."""
+        pending = range(len(self.pool), len(self._recipes))
+        return choose_batch(
+            self._predictions,
+            self._prices,
+            count,
+            budget=budget,
+            pending=pending,
+            first=self.first,
+            information=self._information,
+            seed=self.seed,
+        )
+
+    def curve(self, budget: float, count: int) -> tuple[Spending, ...]:
+        """What other budgets would gain, places in proportion; and the batch of the greatest, run by run."""
+        batches = [(times * budget, self.batch(times * budget, max(1, round(times * count)))) for times in BUDGETS]
+        last = batches[-1][1]
+        runs = next((i for i, chance in enumerate(last.later) if chance < UNLIKELY), len(last.chosen))
+        enough = runs if runs < len(last.chosen) else None
+        return tuple(
+            Spending(most, each.cost, len(each.chosen), each.value, _after(last, len(each.chosen)), enough)
+            for most, each in batches
+        )
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """Tasks that count."""
+        return [name for name, counted in zip(self.posterior.tasks, self._counts, strict=True) if counted]
+
+    @cached_property
+    def _counts(self) -> Tensor:
+        return self.recommendations.task_gains.abs().amax((0, 1)) > 0
+
+    @cached_property
+    def _recipes(self) -> list[Recipe]:
+        queued = [recipe for recipe in self.proxies.queued if _is_covered(self.posterior, recipe)]
+        return [*(candidate.recipe for candidate in self.pool), *queued]
+
+    @cached_property
+    def _prices(self) -> Prices:
+        return Prices(self.proxies, self._recipes)
+
+    @cached_property
+    def _predictions(self) -> Predictions:
+        """Draws of the candidates, and of the recommendations that may turn out best."""
+        unique = {domain.name: float(domain.unique_tokens) for domain in self.domains}
+        found, posterior = self.recommendations, self.posterior
+        design = design_of(self._recipes, posterior.phases, posterior.domains, unique)
+        with torch.no_grad():
+            outcomes = log_losses(posterior, design, len(found.gains))[..., self._counts]
+            noise = posterior.spread(design)[:, self._counts]
+        some, counts = self._contenders, self._counts
+        return Predictions(
+            outcomes, found.task_gains[:, some][..., counts], noise, found.gains[:, some], found.handicap[some], 0
+        )
+
+    @cached_property
+    def _contenders(self) -> Tensor:
+        """The recommendation first, then what may turn out best."""
+        some, leader = plausible(self.recommendations.gains), self.recommendations.leader
+        return torch.cat([torch.tensor([leader]), some[some != leader]])
+
+    @cached_property
+    def _information(self) -> Linear:
+        """What runs add to those that are measured, in a linear model; how much there is to know, from the draws."""
+        found, measured = self.recommendations, [r for r in self.proxies.measured if _is_covered(self.posterior, r)]
+        contenders = [found.space(i).allowed.recipe(found.point(i)) for i in self._contenders.tolist()]
+        sizes = [recipe.params for recipe in measured] or list(self.proxies.sizes)
+        middle = math.exp(fmean(math.log(size) for size in sizes))
+        allowed, between = found.spaces[0].allowed, growing(self.posterior)
+        rows, targets, known = (
+            features(recipes, allowed, middle, between) for recipes in (self._recipes, contenders, measured)
+        )
+        gains = self._predictions.total
+        deviation = (gains - gains[:, :1]).std(0)
+        known = known if measured else rows[:0]
+        return Linear.of(rows, targets, known, deviation, 0, self._predictions.information.tasks())
 
 
 def _wanted(recommendations: Recommendations, space: Objective) -> Iterator[Candidate]:
@@ -157,7 +285,7 @@ def _wanted(recommendations: Recommendations, space: Objective) -> Iterator[Cand
     for i in optima[:OPTIMA]:
         why = f"scaled-down optimum of {float(chances[i]):.0%} of posterior draws"
         yield Candidate(allowed.recipe(recommendations.point(i)), why)
-    spread = here[-OTHERS // len(recommendations.spaces) - BETWEEN :]
+    spread = [i for i in here if recommendations.random[i]][-OTHERS // len(recommendations.spaces) - BETWEEN :]
     for i in spread[:BETWEEN] if leader in here else ():
         point = between(recommendations.point(leader), recommendations.point(i))
         yield Candidate(allowed.recipe(point), "halfway from the recommendation to elsewhere")
@@ -170,25 +298,6 @@ def between(one: Points, other: Points) -> Points:
     tokens, lengths = (one.tokens + other.tokens) / 2, (one.lengths + other.lengths) / 2
     params = torch.sqrt(one.params * other.params)
     return Points(tokens / lengths[..., None], lengths, (one.lr_end + other.lr_end) / 2, params)
-
-
-def _outlook(
-    posterior: Posterior,
-    recipes: Sequence[Recipe],
-    domains: Sequence[Domain],
-    recommendations: Recommendations,
-    counts: Tensor,
-) -> Predictions:
-    """Draws of the candidates and of the recommendations that may turn out best, on the tasks that count (T,)."""
-    unique = {domain.name: float(domain.unique_tokens) for domain in domains}
-    design = design_of(recipes, posterior.phases, posterior.domains, unique)
-    with torch.no_grad():
-        outcomes = log_losses(posterior, design, len(recommendations.gains))[..., counts]
-        noise = posterior.spread(design)[:, counts]
-    contenders = plausible(recommendations.gains)
-    return Predictions(
-        outcomes, recommendations.task_gains[:, contenders][..., counts], noise, recommendations.gains[:, contenders]
-    )
 
 
 def _is_covered(posterior: Posterior, recipe: Recipe) -> bool:
@@ -207,17 +316,56 @@ def _jobs(chosen: Sequence[Candidate], proxies: Proxies) -> list[Job]:
     return jobs
 
 
-def _value(recommendations: Recommendations, batch: Batch) -> Value:
-    """Compare what a batch brings with what its FLOPs would bring in a longer training of the target."""
+def _after(batch: Batch, runs: int) -> float:
+    """Chance that what follows the first runs of a batch changes the recommendation."""
+    return batch.later[min(runs, len(batch.later) - 1)]
+
+
+def _untried_lengths(asked: _Request, found: Recommendations) -> list[Candidate]:
+    """The recommendation at the smallest size with the shortest and the longest cooldown, where no run varies it.
+
+    Then the length is kept as the runs have it, and no gain can be expected from another one before it is tried.
+    """
+    kept, (low, high) = found.spaces[0].allowed, asked.target.cooldown
+    if asked.target.branches or low == high or kept.cooldown[0] < kept.cooldown[1]:
+        return []
+    size, tokens = min(asked.proxies.sizes.items())
+    tried = with_lengths(feasible(asked.target, asked.domains), kept.recipe(found.point(0)), size, tokens)
+    recipes = [recipe for recipe in map(asked.proxies.adopt, tried) if recipe not in {*asked.proxies.known}]
+    return [Candidate(recipe, "no run varies the length of the cooldown: tells what it is worth") for recipe in recipes]
+
+
+def growing(posterior: Posterior) -> float:
+    """How much what recipes differ by may change with a factor e of size, over itself; nothing where that is known."""
+    if not isinstance(posterior, Surfaces) or posterior.discrepancy is None:
+        return 0.0
+    by_tenfold = posterior.discrepancy.mixture / expected_discrepancy(posterior.observed).mixture.clamp_min(1e-9)
+    return MIXTURE * float(by_tenfold.median()) / math.log(10)
+
+
+def broken_direction(posterior: Posterior, measured: Design | None, target: Target, tasks: Sequence[str]) -> str:
+    """What the audit says of the largest size, where the target lies beyond it and that is broken; else empty."""
+    beyond = measured is not None and target.params > (1 + SAME) * float(measured.params.max())
+    if not isinstance(posterior, Surfaces) or not beyond:
+        return ""
+    directions = directions_of(posterior.audit, tasks, larger=True)
+    return next((str(each) for each in directions if each.kind == LARGEST and each.broken), "")
+
+
+def _value(recommendations: Recommendations, batch: Batch, broken: str) -> Value:
+    """Compare what a batch brings with what its FLOPs would bring in a longer training of the target.
+
+    All that is still to be trained is lengthened alike, so phases keep their shares of it.
+    """
     space, point = recommendations.space(recommendations.leader), recommendations.point(recommendations.leader)
     target = space.allowed.target
-    more = replace(space.allowed, target=target.changed(tokens=round(target.tokens * (1 + LONGER))))
+    more = replace(space.allowed, target=target.changed(tokens=target.trained + round(target.rest * (1 + LONGER))))
     with torch.no_grad():
         now, then = (gains_by_draw(s, s.losses(point)).mean() for s in (space, replace(space, allowed=more)))
     rate = float(then - now) / math.log1p(LONGER)  # percent per factor e of tokens
-    equivalent_flops = math.inf if rate <= 0 else target.flops * math.expm1(min(batch.value / rate, 50.0))
-    stop = batch.value < NEGLIGIBLE and batch.changes < UNLIKELY
-    return Value(batch.regret, batch.value, batch.changes, equivalent_flops, stop)
+    longer = rate * math.log1p(batch.cost / training_flops(float(point.params[0]), target.rest))
+    stop = batch.value < NEGLIGIBLE and batch.changes < UNLIKELY and not broken
+    return Value(batch.regret, batch.value, batch.changes, longer, stop, broken)
 
 
 def _checked(suggestion: Suggestion, proxies: Proxies) -> Suggestion:

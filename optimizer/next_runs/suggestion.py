@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
 
 from mixlaw.optimizer.answers.proposal import phase_lines
+from mixlaw.optimizer.policy import UNLIKELY
 from mixlaw.optimizer.target.target import Target
 from mixlaw.printable import Printable, html_table, text_table
 from mixlaw.recipe import Recipe
@@ -51,6 +51,7 @@ class Job:
             "phases": recipe["phases"],
             **{name: recipe[name] for name in ("lr", "warmup") if name in recipe},
             **({"unique": dict(self.recipe.unique)} if self.recipe.unique else {}),
+            **({"lr": self.recipe.lr} if self.recipe.lr != 1 else {}),
             "start": {"run": self.start, "tokens": self.start_tokens} if self.start else None,
             "flops": self.cost,
             "flops_paid": self.paid,
@@ -68,15 +69,38 @@ class Value:
         regret: expected loss of the recommendation against the best recipe, percent of loss.
         gain: expected gain from the batch.
         changes: chance that it changes the recommendation noticeably.
-        worth: training FLOPs of the target that would bring the same gain.
+        longer: what the same FLOPs would gain in a longer training of the target, phases in proportion.
         stop: whether more runs would not change the recommendation.
+        broken: what the audit says of the largest size, where the target is larger and it is broken; else empty.
     """
 
     regret: float
     gain: float
     changes: float
-    equivalent_flops: float
+    longer: float
     stop: bool
+    broken: str = ""
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a budget would gain.
+
+    Attributes:
+        budget, cost: FLOPs that may be and would be spent.
+        runs: how many.
+        gain: expected of them, percent of loss.
+        later: chance that the runs which the greatest budget adds to as many change the recommendation noticeably.
+        enough: runs of the greatest budget after which those that follow change it with less than 5 %; None where that
+            is more than it has.
+    """
+
+    budget: float
+    cost: float
+    runs: int
+    gain: float
+    later: float
+    enough: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +112,7 @@ class Suggestion(Printable):
         budget: FLOPs that they may cost.
         jobs: in the order in which they are worth most; a job may share the trunk of one before it.
         value: of all of them together; None before there is anything to learn from.
+        curve: what other budgets would gain.
         job_file: where the jobs are written, a line each.
         recipe_files: where the recipes are written that `mixlaw run` takes.
     """
@@ -96,6 +121,7 @@ class Suggestion(Printable):
     budget: float
     jobs: tuple[Job, ...]
     value: Value | None = None
+    curve: tuple[Spending, ...] = ()
     job_file: str = ""
     recipe_files: tuple[str, ...] = ()
 
@@ -118,7 +144,7 @@ class Suggestion(Printable):
     @property
     def pays(self) -> bool | None:
         """Whether the jobs bring more than the target's training would bring for the same FLOPs; None if not known."""
-        return None if self.value is None else not self.stop and self.value.equivalent_flops >= self.cost
+        return None if self.value is None else not self.stop and self.value.gain >= self.value.longer
 
     @property
     def sentence(self) -> str:
@@ -142,10 +168,12 @@ class Suggestion(Printable):
         return f"{len(self.jobs)} run" + ("s" if len(self.jobs) != 1 else "")
 
     def _verdict(self, value: Value) -> str:
-        times = value.equivalent_flops / self.cost if self.cost else math.inf
-        how = f"{times:.2g}x" if times < 1000 else "more than 1,000x"
         verdict = "Worth it" if self.pays else "Not worth it for this target alone"
-        return f"{verdict}: training the target longer would need {how} the FLOPs for the same gain."
+        gain = f"{value.longer:.2g} %" if value.longer > 0 else "nothing"
+        why = f" Do not stop here: the target is larger than anything measured, and {value.broken}."
+        return (
+            f"{verdict}: training the target longer for the same FLOPs would gain {gain}.{why if value.broken else ''}"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
@@ -161,7 +189,9 @@ class Suggestion(Printable):
             "regret": value and value.regret,
             "gain": value and value.gain,
             "changes": value and value.changes,
-            "worth_flops": value.equivalent_flops if value and math.isfinite(value.equivalent_flops) else None,
+            "longer": value and value.longer,
+            "broken": value.broken or None if value else None,
+            "curve": [asdict(spending) for spending in self.curve],
             "job_file": self.job_file or None,
             "recipe_files": list(self.recipe_files),
             "jobs": [job.as_json() for job in self.jobs],
@@ -191,7 +221,21 @@ class Suggestion(Printable):
     def __str__(self) -> str:
         below = [phase_lines(job.recipe) for job in self.jobs]
         table = ["", text_table(self.rows(), below=below)] if self.jobs else []
-        return "\n".join([self.sentence, *table, *self._written()])
+        return "\n".join([self.sentence, *table, *self._spendings(), *self._written()])
+
+    def _spendings(self) -> Iterator[str]:
+        """What other budgets would gain."""
+        if not self.curve:
+            return
+        head = ["budget", "spent", "runs", "expected gain", "later runs change it"]
+        rows = [
+            [f"{s.budget:.2e}", f"{s.cost:.2e}", str(s.runs), f"{s.gain:.2g} %", f"{s.later:.0%} likely"]
+            for s in self.curve
+        ]
+        yield "\n" + text_table([head, *rows], numeric=True)
+        enough, most = self.curve[-1].enough, self.curve[-1].runs
+        after = f"after {enough} runs" if enough is not None else f"not within {most} runs"
+        yield f"those that follow change the recommendation with less than {UNLIKELY:.0%}: {after}"
 
     def _written(self) -> Iterator[str]:
         if self.job_file:

@@ -1,13 +1,13 @@
 """What a run would teach: expected reduction of regret by one more observation, and batches chosen by it per cost.
 
-Regret is the expected loss of the recommendation, E[max_m u_m] - max_m E[u_m] over posterior
-draws, u_m the gain of contender m. A run shows y = f + noise on every task; with draws jointly Gaussian its outcome
-moves the expected gains by b z, b = cov(u, y) / sd(y), z standard normal, and so is worth
+Regret is the expected loss of the recommendation, E[max_m u_m - u_leader] over posterior draws, u_m the gain of
+contender m. The outcomes of a batch move the expected gains by b z (`information`), and so are worth
 
-    E_z[max_m(E[u_m] + b_m z)] - max_m E[u_m]
+    E_z[u of the contender that is best at E[u] + b z] - E[u_leader]
 
-(knowledge gradient: Frazier, Powell & Dayanik 2009, doi:10.1287/ijoc.1080.0314). Tasks are taken
-to be independent. Slopes come from a few dozen draws, so each is shrunk by how far its correlation could be chance.
+(knowledge gradient: Frazier, Powell & Dayanik 2009, doi:10.1287/ijoc.1080.0314). A single run often adds
+nothing, as it does not change the decision alone. Batches are therefore built by the worth of each contender's duel
+with the leader, in which every run counts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -24,17 +24,21 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.errors import InputError
 from mixlaw.optimizer.goal.goal import task_weights
 from mixlaw.optimizer.goal.posterior import Posterior, log_losses
+from mixlaw.optimizer.next_runs.information import TINY, FromDraws, Information, normal
 from mixlaw.optimizer.policy import CLEARLY, CURIOSITY, NEGLIGIBLE
 
 #: FLOPs of every candidate (C,), given the candidates chosen before it.
 Prices = Callable[[Sequence[int]], Tensor]
 
+#: Prices of a place among the runs that batches are made with, in prices of a candidate that shares nothing; where a
+#: place is all that counts, the price of training does not.
+PLACES = (0.0, 0.3, 1.0, 4.0, math.inf)
 #: Outcomes over which a batch is valued.
-PATHS = 256
+PATHS = 1024
+#: The same where every candidate is valued by itself; entries of (candidates x contenders x paths) held at once.
+FEW, BLOCK = 256, 2**22
 #: Contenders beyond the best one of every draw.
 OTHERS = 32
-#: Entries of (candidates x contenders x paths) held at once.
-BLOCK = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +51,32 @@ class Predictions:
         noise: standard deviation over seeds of each candidate in log loss, (C, T).
         gains: of the contenders, percent, (S, M); their sum over tasks where None. They are given where they
             are not linear in the tasks: then task gains are their linear part.
+        handicap: what caution takes off each contender when one is recommended, percent, (M,); nothing where None.
+        leader: the contender that is recommended before anything is measured; the best one where None.
     """
 
     outcomes: Tensor
     task_gains: Tensor
     noise: Tensor
     gains: Tensor | None = None
+    handicap: Tensor | None = None
+    leader: int | None = None
+
+    @property
+    def total(self) -> Tensor:
+        """Gains of the contenders, (S, M)."""
+        return self.task_gains.sum(-1) if self.gains is None else self.gains
+
+    @property
+    def recommended(self) -> int:
+        """The leader."""
+        off = 0.0 if self.handicap is None else self.handicap
+        return int((self.total.mean(0) - off).argmax()) if self.leader is None else self.leader
+
+    @property
+    def information(self) -> FromDraws:
+        """What runs would show according to the draws."""
+        return FromDraws.of(self.outcomes, self.task_gains, self.noise, self.recommended)
 
 
 @dataclass(frozen=True)
@@ -66,6 +90,7 @@ class Batch:
         tasks: index of the task on which each tells most.
         regret: expected regret before the batch, percent.
         changes: chance that the batch moves the recommendation to a contender better by more than `NEGLIGIBLE`.
+        later: the same chance for what comes after the first 0, 1, ... runs of the batch.
     """
 
     chosen: tuple[int, ...]
@@ -74,6 +99,7 @@ class Batch:
     tasks: tuple[int, ...]
     regret: float
     changes: float
+    later: tuple[float, ...] = ()
 
     @property
     def value(self) -> float:
@@ -93,12 +119,17 @@ def choose_batch(
     *,
     budget: float = math.inf,
     pending: Sequence[int] = (),
+    first: Sequence[int] = (),
+    places: Sequence[float] = PLACES,
+    information: Information | None = None,
     seed: int = 0,
 ) -> Batch:
     """Choose up to `count` candidates within the budget that together take most off the expected regret.
 
-    Greedy by value per cost; or greedy by value alone, where that is clearly better (Leskovec et al. 2007,
-    doi:10.1145/1281192.1281239).
+    Greedy by worth per cost, where a place among the runs has a price as well: of several prices of a place, from none
+    (worth per cost alone) to all that counts (worth alone; Leskovec et al. 2007, doi:10.1145/1281192.1281239), that of
+    the batch of greatest value; of equally good ones the cheapest. So the budget is spent
+    where it is the number of runs that is short. A single candidate is chosen by the knowledge gradient.
 
     Args:
         predictions: on candidates and contenders.
@@ -106,14 +137,20 @@ def choose_batch(
         count: most candidates to choose; each is chosen once.
         budget: most that they may cost together.
         pending: candidates whose outcomes will be known anyway.
+        first: candidates that are chosen before any other, as far as the budget allows.
+        places: prices of a place to try, in prices of a candidate that shares nothing.
+        information: what runs show; as the draws of the predictions say where None.
         seed: of the outcomes that are imagined.
     """
-    start = _State.of(predictions, seed)
+    start = _State.of(predictions, information, seed)
     for candidate in pending:
         start = start.after(candidate)
-    orders = (True, False) if count > 1 and len(torch.unique(prices([]))) > 1 else (True,)
-    thrifty, *rest = (_greedy(start, prices, count, budget, pending, order) for order in orders)
-    return next((batch for batch in rest if batch.value > CLEARLY * thrifty.value), thrifty)
+    alone = prices([])
+    places = places if count > 1 and len(torch.unique(alone)) > 1 else places[:1]
+    offer = _Offer(count, budget, pending, first)
+    batches = [_greedy(start, prices, offer, place * float(alone.median())) for place in places]
+    most = max(batch.value for batch in batches)
+    return min((batch for batch in batches if CLEARLY * batch.value >= most), key=lambda batch: batch.cost)
 
 
 def plausible(gains: Tensor) -> Tensor:
@@ -128,118 +165,153 @@ def expected_regret(gains: Tensor) -> float:
     return float(gains.amax(1).mean() - gains.mean(0).max())
 
 
-def _greedy(state: _State, prices: Prices, count: int, budget: float, taken: Sequence[int], thrifty: bool) -> Batch:
-    """Take the best candidate that the budget allows, again and again."""
-    first, chosen, values, costs, tasks = state, list[int](), list[float](), list[float](), list[int]()
-    while len(chosen) < count:
+def _greedy(state: _State, prices: Prices, offer: _Offer, place: float) -> Batch:
+    """Take what is taken in any case, then the best candidate that the budget allows, again and again."""
+    states, chosen, costs, forced = [state], list[int](), list[float](), list(offer.first)
+    while len(chosen) < offer.count:
         price = prices(chosen)
-        value, spread, task = state.values()
-        score = (value.clamp_min(0) + CURIOSITY * spread) / (price if thrifty else 1.0)
-        score[[*taken, *chosen]] = -math.inf
-        score[price > budget * (1 + 1e-9) - sum(costs)] = -math.inf
-        best = int(score.argmax())
-        if score[best] == -math.inf:
-            break
+        fits = price <= offer.budget * (1 + 1e-9) - sum(costs)
+        fits[[*offer.pending, *chosen]] = False
+        if forced:
+            best = forced.pop(0)
+            if not fits[best]:
+                continue
+        else:
+            worth = states[-1].alone() if offer.count == 1 else states[-1].worth()
+            score = worth / (price + place if math.isfinite(place) else 1.0)
+            best = int(score.where(fits, -math.inf).argmax())
+            if not fits[best]:
+                break
         chosen.append(best)
-        values.append(float(value[best]))
         costs.append(float(price[best]))
-        tasks.append(int(task[best]))
-        state = state.after(best)
-    moved = float((state.paths.amax(1) > state.paths[:, state.leader] + NEGLIGIBLE).double().mean())
-    most = min(1.0, first.left / max(sum(values), _TINY))  # no more can be gained than is lost
-    capped = tuple(value * most for value in values)
-    return Batch(tuple(chosen), capped, tuple(costs), tuple(tasks), first.left, moved)
+        states.append(states[-1].after(best))
+    expected = [each.expected for each in states]
+    values = [max(after - before, 0.0) for before, after in pairwise(expected)]
+    gained = min(max(expected[-1] - expected[0], 0.0), state.left)  # no more can be gained than is lost
+    shares = tuple(value * min(1.0, gained / max(sum(values), TINY)) for value in values)
+    later, tasks = tuple(states[-1].moved(before) for before in states), state.information.tasks()[chosen].tolist()
+    return Batch(tuple(chosen), shares, tuple(costs), tuple(tasks), state.left, later[0], later)
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """What may be chosen; see `choose_batch`."""
+
+    count: int
+    budget: float
+    pending: Sequence[int]
+    first: Sequence[int]
 
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """Draws after some outcomes were imagined, and where those outcomes have moved the expected gains.
+    """What is left to learn after some outcomes were imagined, and where those have moved the expected gains.
 
     Attributes:
-        outcomes, task_gains: of `Predictions` about their means over draws; task gains relative to those of the leader.
+        information: what further runs would show.
         paths: expected gains over the leader along imagined outcomes, (K, M).
-        noise: (C, T).
-        leader: the contender of greatest expected gain before anything is imagined.
-        regret: expected then.
+        handicap: what caution takes off each contender, (M,).
+        behind: by how much each is behind the leader, caution included, (M,).
+        weights: share of the draws in which each is the best, (M,).
+        resolved: variance of its gain over the leader's that imagined outcomes have resolved, (M,).
+        regret: expected of the leader before anything was imagined.
         seed: of what is imagined.
         step: outcomes imagined so far.
     """
 
-    outcomes: Tensor
-    task_gains: Tensor
+    information: Information
     paths: Tensor
-    noise: Tensor
-    leader: int
+    handicap: Tensor
+    behind: Tensor
+    weights: Tensor
+    resolved: Tensor
     regret: float
     seed: int
     step: int = 0
 
     @classmethod
-    def of(cls, predictions: Predictions, seed: int) -> _State:
+    def of(cls, predictions: Predictions, information: Information | None, seed: int) -> _State:
         """Nothing imagined yet."""
-        gains = predictions.task_gains.sum(-1) if predictions.gains is None else predictions.gains
+        gains, leader = predictions.total, predictions.recommended
         mean = gains.mean(0)
-        leader = int(mean.argmax())
-        ahead = predictions.task_gains - predictions.task_gains[:, leader : leader + 1]
+        handicap = torch.zeros_like(mean) if predictions.handicap is None else predictions.handicap
+        # Whatever is found elsewhere now was within reach of `propose`, which did not take it.
+        handicap = handicap + (mean - handicap - (mean - handicap)[leader]).clamp_min(0)
         return cls(
-            outcomes=predictions.outcomes - predictions.outcomes.mean(0),
-            task_gains=ahead - ahead.mean(0),
+            information=information or predictions.information,
             paths=(mean - mean[leader]).expand(PATHS, -1),
-            noise=predictions.noise,
-            leader=leader,
-            regret=expected_regret(gains),
+            handicap=handicap,
+            behind=(mean - handicap)[leader] - (mean - handicap),
+            weights=torch.bincount(gains.argmax(1), minlength=len(mean)).double() / len(gains),
+            resolved=torch.zeros_like(mean),
+            regret=float((gains.amax(1) - gains[:, leader]).mean()),
             seed=seed,
         )
 
     @property
+    def expected(self) -> float:
+        """Expected gain of what is recommended after the imagined outcomes, over the leader."""
+        return float(self._recommended().mean())
+
+    @property
     def left(self) -> float:
         """Expected regret that the imagined outcomes leave."""
-        return max(self.regret - float(self.paths.amax(1).mean()), 0.0)
+        return max(self.regret - self.expected, 0.0)
 
-    def values(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Worth of each candidate, spread of the contest that it resolves, and task on which it tells most; (C,)."""
-        slopes = self._slopes(self.outcomes, self.task_gains, self.noise)
-        z = self._normal(len(self.paths), 0)
-        block = max(1, BLOCK // self.paths.numel())
-        parts = torch.split(slopes, block)
-        best = [(self.paths + torch.einsum("cmt,kt->ckm", part, z)).amax(-1).mean(-1) for part in parts]
-        by_task = slopes.square().mean(1)
-        return torch.cat(best) - self.paths.amax(-1).mean(), by_task.sum(-1).sqrt(), by_task.argmax(-1)
+    def moved(self, before: _State) -> float:
+        """Chance that what is recommended now is better by more than `NEGLIGIBLE` than what an earlier state would."""
+        then = (before.paths - self.handicap).argmax(1, keepdim=True)
+        gained = self._recommended() - self.paths.gather(1, then)[:, 0]
+        return float((gained > NEGLIGIBLE).double().mean())
+
+    def _recommended(self) -> Tensor:
+        """On every path the expected gain of the contender that caution would recommend, (K,)."""
+        best = (self.paths - self.handicap).argmax(1, keepdim=True)
+        return self.paths.gather(1, best)[:, 0]
+
+    def worth(self) -> Tensor:
+        """What each candidate adds to the worth of those before it, (C,).
+
+        A batch that resolves a standard deviation s of the gain of a contender over the leader, which it is behind by
+        b, is worth E max(s z - b, 0), in the mean over contenders, each as often as it is the best in a draw.
+        """
+        square = self.information.slopes().square().sum(-1)  # (C, M)
+        before, after = self.resolved.sqrt(), (self.resolved + square).sqrt()
+        worth = (_expected_excess(after, self.behind) - _expected_excess(before, self.behind)) @ self.weights
+        return worth.clamp_min(0) + CURIOSITY * (after - before) @ self.weights
+
+    def alone(self) -> Tensor:
+        """What each candidate is worth if nothing follows it, (C,): the knowledge gradient."""
+        slopes, few = self.information.slopes(), self.paths[:FEW]
+        z = normal(len(few), slopes.shape[2], 1_000 * self.seed + 2 * self.step)
+        block = max(1, BLOCK // few.numel())
+        best = []
+        for part in torch.split(slopes, block):
+            moved = few + torch.einsum("cmt,kt->ckm", part, z)
+            best.append(moved.gather(2, (moved - self.handicap).argmax(2, keepdim=True))[..., 0].mean(1))
+        now = few.gather(1, (few - self.handicap).argmax(1, keepdim=True)).mean()
+        spread = slopes.square().sum((1, 2)).sqrt()
+        return (torch.cat(best) - now).clamp_min(0) + CURIOSITY * spread
 
     def after(self, candidate: int) -> _State:
         """The state once the outcome of a candidate was imagined."""
-        outcome, noise = self.outcomes[:, [candidate]], self.noise[[candidate]]
-        shown = outcome + noise * self._normal(len(outcome), 1)[:, None]
-        surprise = (shown - shown.mean(0)) / torch.sqrt(outcome.var(0) + noise**2).clamp_min(_TINY)
-        moved = self._slopes(outcome, self.task_gains, noise)[0]
+        moved = self.information.slopes()[candidate]
+        seed = 1_000 * self.seed + 2 * self.step
         return replace(
             self,
-            outcomes=self.outcomes - self._slopes(outcome, self.outcomes, noise)[0] * surprise,
-            task_gains=self.task_gains - moved * surprise,
-            paths=self.paths + self._normal(len(self.paths), 0) @ moved.T,
+            information=self.information.after(candidate, seed + 1),
+            resolved=self.resolved + moved.square().sum(-1),
+            paths=self.paths + normal(len(self.paths), moved.shape[1], seed) @ moved.T,
             step=self.step + 1,
         )
 
-    def _slopes(self, outcomes: Tensor, of: Tensor, noise: Tensor) -> Tensor:
-        """How far one standard deviation of a measured outcome (S, C, T) moves what is expected `of` (S, M, T)."""
-        draws = len(of)
-        covariance = torch.einsum("sct,smt->cmt", outcomes, of) / (draws - 1)
-        own, other = outcomes.var(0)[:, None], of.var(0)[None]
-        square = (covariance.square() / (own * other).clamp_min(_TINY)).clamp(max=1.0)
-        sure = (1 - (1 - square) / (square * max(draws - 2, 1)).clamp_min(_TINY)).clamp_min(0.0)
-        return covariance * sure / torch.sqrt(own + noise[:, None] ** 2).clamp_min(_TINY)
 
-    def _normal(self, rows: int, what: int) -> Tensor:
-        """Standard normal numbers of this step, (rows, T): even in every step, and in no order between steps."""
-        seed = 1_000 * self.seed + 2 * self.step + what
-        sobol: Any = torch.quasirandom.SobolEngine  # without types in torch
-        order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
-        points = sobol(self.noise.shape[1], scramble=True, seed=seed).draw(rows, dtype=torch.float64)
-        normal: Tensor = torch.special.ndtri(points[order].clamp(1e-9, 1 - 1e-9))
-        return normal
-
-
-_TINY = 1e-150
+def _expected_excess(spread: Tensor, behind: Tensor) -> Tensor:
+    """E max(s z - b, 0) for a standard normal z, by element."""
+    far = behind / spread.clamp_min(TINY)
+    density = torch.exp(-0.5 * far.square()) / math.sqrt(2 * math.pi)
+    excess: Tensor = spread * density - behind * torch.special.ndtr(-far)
+    return excess
 
 
 #: Draws that are asked; surfaces hold as many posterior draws.

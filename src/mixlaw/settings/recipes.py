@@ -43,7 +43,12 @@ def simulated_unique(settings: Settings, domains: Sequence[Domain], tokens: int)
     """Unique tokens per domain with which a recipe of `tokens` tokens repeats its data as often as the target will."""
     if not settings.training.simulate_epochs or settings.target is None:
         return {}
-    scale, least = tokens / settings.target.nominal[1], settings.training.sequence
+    return repeated_unique(domains, tokens, settings.target.nominal[1], settings.training.sequence)
+
+
+def repeated_unique(domains: Sequence[Domain], tokens: int, target_tokens: int, least: int) -> dict[str, int]:
+    """Unique tokens per domain with which `tokens` repeat data as often as `target_tokens` do; all if fewer."""
+    scale = tokens / target_tokens
     return {d.name: max(least, round(d.unique_tokens * scale)) for d in domains} if scale < 1 else {}
 
 

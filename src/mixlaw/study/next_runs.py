@@ -14,12 +14,13 @@ from mixlaw.folder.names import baselines_of
 from mixlaw.progress import Progress, progress_or_bar
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import Record
-from mixlaw.settings.recipes import simulated_unique
+from mixlaw.settings.recipes import repeated_unique, simulated_unique
 
 if TYPE_CHECKING:
     from mixlaw.analysis.surface.surface import Surfaces
     from mixlaw.optimizer.next_runs.costs import Proxies
     from mixlaw.optimizer.next_runs.suggestion import Suggestion
+    from mixlaw.optimizer.target.target import Target
 
 #: Sizes of foreign runs that are suggested again: those with most runs.
 SIZES = 3
@@ -62,9 +63,16 @@ def suggest(
             goal=study.goal(surfaces),
             baselines=compared,
             against=against,
+            measured=None if surfaces is None else study.design(),
+            known=_frozen(study, target),
             progress=report,
         )
     return _queued(study, suggestion) if queue else suggestion
+
+
+def _frozen(study: Folder, target: Target) -> tuple[Recipe, ...]:
+    """The recipe of the last proposal for this target: it may be recommended in the end."""
+    return tuple(p.recipe for p in study.proposals()[-1:] if p.target.params == target.params)
 
 
 def _covering(surfaces: Surfaces, phases: Sequence[str], domains: Sequence[str]) -> Surfaces | None:
@@ -83,9 +91,17 @@ def _proxies(study: Folder, domains: list[Domain], records: list[Record], surfac
     measured = tuple(dict.fromkeys(r.recipe for r in records if r.progress == 1))
     late = tuple(dict.fromkeys(r.recipe for r in records if surfaces and r.run not in fitted))
     sizes = _sizes(study, records)
+    settings = study.settings
+    whole = settings.target.nominal[1] if settings.target else 1
+
+    def repeating(recipe: Recipe) -> Recipe:
+        """A recipe for a foreign trainer, which repeats each domain as often as the target will."""
+        tokens = sizes.get(recipe.params, recipe.tokens)
+        return replace(recipe, unique=repeated_unique(domains, tokens, whole, least=1))
+
     if not study.has_data:
-        return Proxies(sizes, measured, late)
-    recipes, settings, setup = study.recipes(), study.settings, study.setup
+        return Proxies(sizes, measured, late, adopt=repeating)
+    recipes, setup = study.recipes(), study.setup
 
     def adopt(recipe: Recipe) -> Recipe:
         """The recipe as it will be trained; all of one size draw from the same unique tokens, or could not share."""
