@@ -20,7 +20,7 @@ STARTS = 6
 ROUNDS = 4
 #: No law is right over all sizes and predictions are for large ones: with runs to spare, rows are weighted by compute
 #: to this power.
-FRONTIER = 0.4
+FRONTIER = 0.2
 #: Residual spread expected before any fit, as a share of the loss, and its weight in rows.
 SPREAD, SPREAD_ROWS = 0.02, 0.2
 
