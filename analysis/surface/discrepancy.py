@@ -56,7 +56,7 @@ _SEED, _DRAWS = 20, 256
 
 def expected_discrepancy(observed: Observed) -> Discrepancy:
     """What other tables showed; differences between mixtures scale with their spread over the measured runs."""
-    spread = [row[seen].std() for row, seen in zip(observed.target, observed.seen, strict=True)]
+    spread = [row[seen].std(correction=0) for row, seen in zip(observed.target, observed.seen, strict=True)]
     mixture = MIXTURE * torch.stack(spread).nan_to_num(0.0)
     return Discrepancy(torch.full_like(mixture, LEVEL), mixture)
 
