@@ -171,7 +171,9 @@ def _linked(
     }
     refitted = fit_links(train, pairs, chance, FOLD_DRAWS, seed)
     mean, deviation = through(refitted, observed, held.mean, held.deviation)
-    return replace(held, mean=mean, law=through(refitted, observed, held.law, held.deviation)[0], deviation=deviation)
+    return replace(
+        held, mean=mean, law=through(refitted, observed, held.law, held.deviation)[0], deviation=deviation, apart=None
+    )
 
 
 def _part(report: Progress, number: int, count: int, first: float, last: float) -> Progress:
@@ -190,6 +192,7 @@ def _hold_out(members: Sequence[Member], parts: Sequence[Fold], seed: int, repor
         design = member.observed.design.select(fold.test)
         with torch.no_grad():
             expected = expected_discrepancy(observed)
-            mean, deviation = surfaces_of((refit,), observed, discrepancy=expected).log_prediction(design)
-            held[member.name].append(Held(fold, mean, refit.law_only(design), deviation))
+            found = surfaces_of((refit,), observed, discrepancy=expected)
+            mean, deviation = found.log_prediction(design)
+            held[member.name].append(Held(fold, mean, refit.law_only(design), deviation, found.apart(design)))
     return held

@@ -122,8 +122,27 @@ def test_the_audit_prints_coverage_regret_and_rank_of_what_was_predicted() -> No
             assert row["regret"] == pytest.approx(wanted.max() - wanted.min())
 
 
+def test_levels_that_are_off_alike_leave_the_coverage_of_gains() -> None:
+    data, rows = observed(60), torch.arange(60)
+    truth = data.target.T
+    narrow = torch.full_like(truth, 0.05)
+    parts = [rows[rows % 3 == k] for k in range(3)]
+    # Every level a tenth too low: outside of its interval; differences between recipes are right within .02.
+    fold = [predicted(data, part, truth - 0.1, narrow) for part in parts]
+    told = [replace(h, apart=torch.full_like(h.mean, 0.02)) for h in fold]
+    (row,) = (
+        audit(data, told, torch.ones(2, dtype=torch.float64))
+        .table.filter(pl.col("method") == "surfaces", pl.col("task") == "task0")
+        .to_dicts()
+    )
+    assert (row["coverage"], row["gains"]) == (0.0, 1.0)
+    wrong = [replace(h, mean=h.mean + 0.1 * (torch.arange(20)[:, None] % 2)) for h in told]
+    table = audit(data, wrong, torch.ones(2, dtype=torch.float64)).table
+    assert table.filter(pl.col("method") == "surfaces")["gains"].to_list() == [0.0, 0.0]
+
+
 def test_a_method_of_fewer_tasks_is_compared_on_these_alone() -> None:
-    figures = {"rows": 9, "spearman": 0.5, "regret": 0.0, "coverage": None, "width": None}
+    figures = {"rows": 9, "spearman": 0.5, "regret": 0.0, "coverage": None, "width": None, "gains": None}
     errors = {("surfaces", "a"): 0.01, ("surfaces", "b"): 0.03, ("surfaces", "c"): 0.05, (TREES, "a"): 0.02}
     rows = [figures | {"fold": "mixtures", "task": t, "method": m, "error": e} for (m, t), e in errors.items()]
     text = str(Audit(audit_table(rows)))
@@ -134,7 +153,15 @@ def test_a_method_of_fewer_tasks_is_compared_on_these_alone() -> None:
 
 @pytest.mark.parametrize(("error", "said"), [(0.008, True), (0.0095, False)])
 def test_a_regression_that_is_clearly_ahead_is_named(error: float, said: bool) -> None:
-    figures = {"rows": 9, "spearman": 0.5, "regret": 0.0, "coverage": None, "width": None, "fold": "mixtures"}
+    figures = {
+        "rows": 9,
+        "spearman": 0.5,
+        "regret": 0.0,
+        "coverage": None,
+        "width": None,
+        "gains": None,
+        "fold": "mixtures",
+    }
     errors = {"surfaces": 0.01, "linear in roots": error, "nearest run": 0.001}
     rows: list[dict[str, object]] = [
         {**figures, "task": task, "method": m, "error": e} for m, e in errors.items() for task in "ab"

@@ -58,7 +58,9 @@ def _assess(observed: Observed, parts: Mapping[str, Sequence[Held]], t: int, fac
 
     truth = observed.target[t, rows].numpy()
     mean, half = join(ours, lambda h: h.mean), Z90 * factor * join(ours, lambda h: h.deviation)
+    gains = torch.cat([h.gains(observed, torch.full((len(observed.tasks),), factor))[:, t] for h in ours])
     inside = {"coverage": float(np.mean(np.abs(truth - mean) <= half)), "width": float(np.median(2 * half))}
+    inside["gains"] = float(gains.nanmean())
     predicted = {OURS: mean, LAW: join(ours, lambda h: h.law)}
     predicted |= {name: join(fits, lambda h: h.mean) for name, fits in parts.items() if name != OURS}
     predicted |= _peers(observed, ours, seen, t)

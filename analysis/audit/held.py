@@ -41,17 +41,34 @@ class Held:
     Attributes:
         fold: the rows.
         mean, law, deviation: predictions and the standard deviation of a new run, (Q, T).
+        apart: standard deviation of how far a new run is from the mean over the rows, (Q, T): what gains are uncertain
+            by, levels being common to all; that of the level where it is not known.
     """
 
     fold: Fold
     mean: Tensor
     law: Tensor
     deviation: Tensor
+    apart: Tensor | None = None
 
     def z(self, observed: Observed) -> Tensor:
         """Standardised errors, NaN where not measured, (Q, T)."""
         error = (observed.target[:, self.fold.test].T - self.mean) / self.deviation
         return torch.where(observed.seen[:, self.fold.test].T, error, torch.nan)
+
+    def gains(self, observed: Observed, factor: Tensor) -> Tensor:
+        """Whether each difference from the rows' mean lies in its 90 % interval, NaN where not measured, (Q, T).
+
+        Args:
+            observed: all rows.
+            factor: on widths, (T,).
+        """
+        seen = observed.seen[:, self.fold.test].T
+        error = torch.where(seen, observed.target[:, self.fold.test].T - self.mean, torch.nan)
+        inside = (error - error.nanmean(0)).abs() <= Z90 * factor * (
+            self.deviation if self.apart is None else self.apart
+        )
+        return torch.where(seen, inside.to(torch.float64), torch.nan)
 
 
 def calibrate(observed: Observed, held: Sequence[Held]) -> Tensor:

@@ -16,7 +16,7 @@ from mixlaw.printable import Printable, text_table
 SIGNAL = 0.9
 OURS, LAW, DIRECT = "surfaces", "law alone", "without link"
 #: Figures of a method, and their printed format.
-NUMBERS = {"error": ".2%", "spearman": ".3f", "regret": ".2%", "coverage": ".0%", "width": ".2%"}
+NUMBERS = {"error": ".2%", "spearman": ".3f", "regret": ".2%", "coverage": ".0%", "width": ".2%", "gains": ".0%"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +26,8 @@ class Audit(Printable):
     Attributes:
         table: one row per fold kind, task and method: `rows` held out, `error` (root mean square of relative error of
             the loss), `spearman`, `regret` (how much worse, relative, than the best held-out run is the one that the
-            method would have chosen), `coverage` of the 90 % intervals and their median relative `width`; empty where a
-            method has none.
+            method would have chosen), `coverage` of the 90 % intervals, their median relative `width`, and coverage of
+            the intervals of `gains`, differences from the mean over the rows; empty where a method has none.
         held: predictions for the rows of each fold, not calibrated.
     """
 

@@ -93,7 +93,9 @@ def _combined(parts: Sequence[Held], weights: Tensor) -> Held:
     names = ("mean", "law", "deviation")
     mean, law, deviation = (torch.stack([getattr(p, name) for p in parts], -1) for name in names)
     middle, spread = blend(mean, deviation, weights)
-    return Held(parts[0].fold, middle, (law * weights).sum(-1), spread)
+    apart = torch.stack([p.deviation if p.apart is None else p.apart for p in parts], -1)
+    differences = blend(mean - mean.mean(0), apart, weights)[1]
+    return Held(parts[0].fold, middle, (law * weights).sum(-1), spread, differences)
 
 
 def blend(mean: Tensor, deviation: Tensor, weights: Tensor, by_row: bool = False) -> tuple[Tensor, Tensor]:

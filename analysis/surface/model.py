@@ -187,6 +187,13 @@ class ResponseModel:
             mean, deviation = self.beside.joined(predictions)
         return through(self.links, self.observed, mean, deviation) if self.links else (mean, deviation)
 
+    def apart(self, design: Design) -> Tensor:
+        """Standard deviation, not calibrated, of how far a new run's log loss is from the recipes' mean, (R, T)."""
+        design = self._aligned(design)
+        samples = self._log_samples(design, min(len(m.draws) for m in self.members))
+        noise = self._mix(torch.stack([m.noise(design) for m in self.members], -1))
+        return torch.sqrt((samples - samples.mean(1, keepdim=True)).var(0, correction=0) + noise**2)
+
     def _aligned(self, design: Design) -> Design:
         return design.aligned(self.phases, self.domains)
 

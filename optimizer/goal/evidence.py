@@ -66,7 +66,8 @@ class Direction:
 
     Attributes:
         kind: of fold: `mixtures`, `largest size`, `phase order`.
-        coverage: share of held-out values of all tasks inside their 90 % intervals.
+        coverage: share of held-out values, or of their differences if that is less, of all tasks that are inside their
+            90 % intervals.
         values: how many there are.
     """
 
@@ -93,14 +94,15 @@ def directions_of(audit: Audit | None, tasks: Sequence[str], larger: bool) -> tu
     """
     if audit is None or not audit.table.height:
         return ()
-    table = audit.table.filter(
-        pl.col("method") == OURS, pl.col("task").is_in(list(tasks)), pl.col("coverage").is_not_null()
-    )
+    held = pl.min_horizontal("gains", "coverage")
+    table = audit.table.filter(pl.col("method") == OURS, pl.col("task").is_in(list(tasks)), held.is_not_null())
     directions = []
     for (kind,), part in table.group_by("fold", maintain_order=True):
         values = int(part["rows"].sum())
         if values and (larger or kind != LARGEST):
-            directions.append(Direction(str(kind), float((part["coverage"] * part["rows"]).sum()) / values, values))
+            directions.append(
+                Direction(str(kind), float(part.select((held * pl.col("rows")).sum()).item()) / values, values)
+            )
     return tuple(directions)
 
 
