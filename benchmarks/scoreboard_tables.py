@@ -249,7 +249,9 @@ def olmix_judge(table: pl.DataFrame, answers: Answers) -> list[Figure]:
             mean = found.mean[asked][:, index].mean(1)
             ranks.append(spearman(mean, truth(table, found.tasks)[asked][:, index].mean(1)))
         figures.append(Figure(f"Spearman of the mean of {family} tasks", float(np.mean(ranks)), peers, at_least=bar))
-    inside = [covered(table, found, "code") for found in answers.values()]
+    inside = [covered(table, found, "code") for found in answers.values() if found.means]
+    if not inside:
+        return figures
     what, peers = "share of means over code tasks inside 90 % intervals", "tasks drawn as if independent .559"
     return [*figures, Figure(what, float(np.mean(inside)), peers, at_least=0.85, at_most=0.97)]
 

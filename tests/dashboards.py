@@ -19,7 +19,7 @@ from mixlaw.recipe import Recipe
 from mixlaw.study import open_study
 from mixlaw.study.choosing import propose
 
-TARGET = "\n[target]\nparams = 330000\ntokens = 6600000\n"
+TARGET = "\n[target]\nparams = 330000\ntokens = 6600000\ncooldown = [0.1, 0.2]\nguard = false\n"
 SETTLED = "document.querySelector('#state')?.textContent.includes('was found')"
 MOVED = "([handle, was]) => handle.getAttribute('aria-valuenow') !== was"
 PATIENCE = 60_000  # milliseconds, on a machine that does much else

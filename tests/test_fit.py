@@ -88,7 +88,7 @@ def test_few_runs_predict_new_mixtures_and_a_larger_size_better_than_linear_and_
         table = getattr(trial, where)
         truth = trial.world.truth(table)
         ours = _log_error(trial.predict(table).mean, truth)
-        assert ours < (0.033 if where == "near" else 0.045)  # noise of a run 0.012, deviation from any law 0.01
+        assert ours < (0.036 if where == "near" else 0.045)  # noise of a run 0.012, deviation from any law 0.01
         assert ours < 0.5 * _log_error(_linear(trial, table), truth)
         assert ours < 0.5 * _log_error(_nearest(trial, table), truth)
 

@@ -56,7 +56,7 @@ def test_a_command_shows_its_result_with_the_first_line_in_bold_and_no_line_brok
     os.close(ours)
     assert done.returncode == 0, done.stderr
     assert said.startswith(
-        "\x1b[1mNothing to verify yet: none of the predicted recipes has been trained; `mixlaw propose --queue`"
+        "\x1b[1mNothing to verify yet: none of the predicted recipes has been trained since; `mixlaw propose --queue`"
     )
 
 

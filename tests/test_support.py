@@ -9,7 +9,6 @@ import torch
 
 from mixlaw.analysis.audit.result import Audit, audit_table
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.propose import propose
 from mixlaw.optimizer.goal.evidence import Direction, directions_of, near_runs, radius_of
@@ -210,8 +209,8 @@ def test_directions_count_values_of_the_tasks_that_count() -> None:
 def test_a_direction_that_is_broken_is_in_the_headline_and_nothing_is_supported() -> None:
     surfaces = fitted()
     target = Target(330_000, 6_600_000, guard=False)
-    sound = Surfaces(**{**surfaces.__dict__, "audit": audit_of({"mixtures": 0.9, "largest size": 0.8})})
-    broken = Surfaces(**{**surfaces.__dict__, "audit": audit_of({"mixtures": 0.9, "largest size": 0.0})})
+    sound = replace(surfaces, audit=audit_of({"mixtures": 0.9, "largest size": 0.8}))
+    broken = replace(surfaces, audit=audit_of({"mixtures": 0.9, "largest size": 0.0}))
     yes, no = (propose(s, target, STUDY_DOMAINS, draws=16, starts=4, sizes=()) for s in (sound, broken))
     assert no.recipe == yes.recipe
     assert yes.supported

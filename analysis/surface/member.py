@@ -69,16 +69,16 @@ class Member(LawFit):
         return self._bounded(sample, design)
 
     def _bounded(self, log_loss: Tensor, design: Design) -> Tensor:
-        """Log losses (..., R, T), compressed beyond the worst that was measured.
+        """Log losses (..., R, T), compressed from two spreads of the runs above the worst measured one on.
 
         A model that learns nothing has a finite loss, and the worst recipes come close to it; power laws do not know
         that and explode where a domain's share goes to 0. The order of recipes stays, and what is as good as a
         measured run is not touched. Sizes and budgets outside the measured ones may be worse by OUTSIDE for a tenfold.
         """
         top, room = self._worst
-        limit = top + OUTSIDE * tenfolds(design, self.observed.design).detach()[:, None]
+        limit = top + 2 * room + OUTSIDE * tenfolds(design, self.observed.design).detach()[:, None]
         excess = (log_loss - limit).clamp(min=0)
-        return log_loss - excess + room * torch.log1p(excess / room)
+        return log_loss - excess + room / 4 * torch.log1p(4 * excess / room)
 
     @cached_property
     def _worst(self) -> tuple[Tensor, Tensor]:
