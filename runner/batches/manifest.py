@@ -11,7 +11,7 @@ from mixlaw.errors import InputError
 from mixlaw.files import write_text
 from mixlaw.printable import Printable
 
-FORMAT = 1  # raised when a change of shards or readers requires older folders to be built again
+FORMAT = 2  # raised when a change of shards or readers requires older folders to be built again
 
 
 class _Frozen(BaseModel):

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +25,10 @@ from mixlaw.runner.corpora.tokenizer import identity as tokenizer_identity
 from mixlaw.runner.evaluate.items import TASKS, build_items
 
 BUILDING = ".building"
-NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # a domain is a folder and part of a column name
-RESERVED = ("items", "tokenizer", *TASKS)
-SPILL_FORMAT = 2  # raised when spill files change, so that unfinished builds are read again
+NAME = re.compile(r"[^\W_][\w.-]*")  # a domain is a folder and part of a column name
+RESERVED = ("items", "tokenizer", "manifest.json", *TASKS)
+LONGEST_NAME = 100  # bytes: file systems take 255, and names of working files add to it
+SPILL_FORMAT = 3  # raised when spill files change, so that unfinished builds are read again
 PROSE_BYTES = 16_000_000  # of held-out prose, the lowest hashes first, that items are built from
 
 
@@ -67,6 +69,7 @@ def prepare(
     fingerprint = _fingerprint(domains, root, (tokens, held_out, seed))
     data.mkdir(parents=True, exist_ok=True)
     with _lock(data):
+        _check_folders(data, domains)
         if (done := _finished(data, fingerprint)) is not None:
             return done
         settings = BuildSettings(
@@ -88,14 +91,27 @@ def prepare(
 def _check(domains: Mapping[str, str], held_out: float) -> None:
     if not domains:
         raise InputError("there are no domains: name at least one with its source")
-    wrong = [name for name in domains if not NAME.fullmatch(name) or name in RESERVED]
+    wrong = [name for name in domains if not _is_name(name)]
     if wrong:
         raise InputError(
-            f"the domain name {wrong[0]!r} cannot be used: take letters, digits, _, - and ., and none of "
-            f"{', '.join(RESERVED)}"
+            f"the domain name {wrong[0]!r} cannot be used: take letters, digits, _, - and ., at most {LONGEST_NAME} "
+            f"bytes, a letter or digit first, and none of {', '.join(RESERVED)}"
         )
     if not 0 < held_out < 1:
         raise InputError(f"held_out is {held_out}: it is a share of the documents, between 0 and 1, such as 0.06")
+
+
+def _is_name(name: str) -> bool:
+    return bool(NAME.fullmatch(name)) and name not in RESERVED and len(name.encode("utf-8", "replace")) <= LONGEST_NAME
+
+
+def _check_folders(data: Path, domains: Mapping[str, str]) -> None:
+    """Refuse two domains whose folders are one, where the file system takes names that differ in case for the same."""
+    folded: dict[str, str] = {}
+    for name in domains:
+        other = folded.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+        if other != name and (data / ".LOCK").exists():
+            raise InputError(f"the domains {other!r} and {name!r} are one folder on this file system: rename one")
 
 
 def _fingerprint(domains: Mapping[str, str], root: Path, settings: tuple[object, ...]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mixlaw.files import replacing
+from mixlaw.files import replacing, with_ending
 
 Ints = NDArray[np.int64]
 Table = NDArray[np.uint64]  # shape (columns, rows), sorted by its first column: each column is contiguous on disk
@@ -38,17 +38,17 @@ class SpillFile:
     @property
     def pieces(self) -> Path:
         """The table of pieces; the spill file is complete when it exists."""
-        return self.stem.with_suffix(".pieces")
+        return with_ending(self.stem, ".pieces")
 
     @property
     def keys(self) -> Path:
         """The table of digests to compare."""
-        return self.stem.with_suffix(".keys")
+        return with_ending(self.stem, ".keys")
 
     @property
     def texts(self) -> Path:
         """Texts of the pieces, UTF-8, in the order of the table."""
-        return self.stem.with_suffix(".texts")
+        return with_ending(self.stem, ".texts")
 
     def write(self, pieces: Table, texts: Sequence[bytes], keys: Table) -> None:
         """Sort and write all three; `pieces` has the first three columns, shape (3, pieces)."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mixlaw.files import replacing
+from mixlaw.files import replacing, with_ending
 from mixlaw.runner.batches.tokenizer import encode, load
 from mixlaw.runner.corpora.duplicates import is_set, read_bits
 from mixlaw.runner.corpora.process_pool import Report
@@ -68,12 +68,12 @@ class TokenFile:
     @property
     def tokens(self) -> Path:
         """The flat file of token ids."""
-        return self.path.with_suffix(".tokens")
+        return with_ending(self.path, ".tokens")
 
     @property
     def index(self) -> Path:
         """The file of the table; both are complete when it exists."""
-        return self.path.with_suffix(".npy")
+        return with_ending(self.path, ".npy")
 
     def table(self) -> Ints:
         """The table, shape (pieces, 3)."""

@@ -27,6 +27,11 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def with_ending(stem: Path, ending: str) -> Path:
+    """The path with more behind its name; unlike `Path.with_suffix`, it keeps what follows a dot in the name."""
+    return stem.with_name(stem.name + ending)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with replacing(path) as temporary:
