@@ -195,10 +195,11 @@ def in_memory(sources: list[list[Document]], share: float) -> list[Gathered]:
     result = []
     for given in sources:
         sides: tuple[list[Piece], list[Piece]] = [], []
-        files, duplicates = set(), 0
+        files, duplicates, blank = set(), 0, 0
         for document in given:
             if not is_new(document.text):
                 duplicates += 1
+                blank += not document.text.strip()
                 continue
             files.add(document.origin)
             content = (document.group or document.text).encode()
@@ -207,7 +208,7 @@ def in_memory(sources: list[list[Document]], share: float) -> list[Gathered]:
             duplicates += len(pieces) - len(kept)
             sides[is_held_out(content, share, 0)].extend(Piece(text, hash64(content, "group") >> 1) for text in kept)
         train, held = (sorted(side, key=lambda piece: hash64(piece.text.encode(), "order 0")) for side in sides)
-        result.append(Gathered(train, held, DomainCounts(len(train), len(held), duplicates, len(files))))
+        result.append(Gathered(train, held, DomainCounts(len(train), len(held), duplicates, len(files), blank)))
     return result
 
 

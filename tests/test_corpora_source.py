@@ -136,7 +136,7 @@ def test_a_glob_or_a_folder_is_its_files_in_sorted_order_a_document_each(tmp_pat
         ("python:mixlaw.demo.prose?documents=3", "unknown option 'documents': python:mixlaw.demo.prose knows none"),
         ("python:mixlaw.demo.synthetic?documents=many", "sets documents to 'many': it must be a whole number"),
         ("missing/*.txt", "no file matches the source 'missing/"),
-        ("broken.jsonl", "broken.jsonl line 2 is no JSON object with a field 'text'"),
+        ("broken.jsonl", "broken.jsonl line 2 has no field 'text', but 'body': name the field as path#field"),
         ("number.jsonl", "holds 7 instead of text"),
         ("latin.txt", "latin.txt is not UTF-8 text"),
     ],

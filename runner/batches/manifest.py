@@ -42,7 +42,9 @@ class DomainManifest(_Frozen):
         files: originals read.
         documents: pieces of at most a few kilobytes that they were cut into, those stored for training.
         unique_tokens: tokens to train on, separators included.
-        duplicates: documents dropped because their text was there before, in this domain or an earlier one.
+        duplicates: documents dropped because their text was there before, in this domain or an earlier one, or blank.
+        blank: documents among them without a word: empty, null, or white space alone.
+        notes: what the source leaves out, in words.
         hash: identity of the stored tokens, training and held-out.
     """
 
@@ -56,6 +58,8 @@ class DomainManifest(_Frozen):
     held_out_bytes: int
     held_out_tokens: int
     duplicates: int
+    blank: int = 0
+    notes: tuple[str, ...] = ()
     hash: str
     train: tuple[ShardFile, ...]
     held_out: tuple[ShardFile, ...]
@@ -106,7 +110,13 @@ class Manifest(Printable, _Frozen):
             for name, items in self.items.items()
         )
         tail = f"vocabulary {self.vocabulary:,}; items: {items or 'none'}; data {self.hash[:12]}"
-        return "\n".join([head, *rows, tail])
+        return "\n".join([head, *rows, tail, *(f"note: {note}" for note in self.notes)])
+
+    @property
+    def notes(self) -> list[str]:
+        """What else to know of it, in words."""
+        said = [f"{name}: {note}" for name, domain in self.domains.items() for note in domain.notes]
+        return said + [f"{n}: empty or null texts skipped: {d.blank:,}" for n, d in self.domains.items() if d.blank]
 
     @model_serializer(mode="wrap")
     def _without_the_usual(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from mixlaw.runner.corpora.duplicates import DomainCounts, find_duplicates
 from mixlaw.runner.corpora.process_pool import Job, ProcessPool
 from mixlaw.runner.corpora.reading import UNKNOWN, ReadDomain, Reading, read_domain, readings
 from mixlaw.runner.corpora.shard_files import Assemble, cut
-from mixlaw.runner.corpora.sources.registry import partitions
+from mixlaw.runner.corpora.sources.registry import notes, partitions
 from mixlaw.runner.corpora.spill_files import SIDES
 from mixlaw.runner.corpora.stages import Stages
 from mixlaw.runner.corpora.tokenise import Bucket, TokenFile, Tokenise, buckets
@@ -148,7 +148,7 @@ class Build:
         rows = json.loads(path.read_text(encoding="utf-8"))
         counts = {name: DomainCounts(**row) for name, row in rows.items()}
         for name, source in self.settings.domains.items():
-            _check_split(name, source, counts[name])
+            _check_split(name, source, counts[name], notes(source, self.settings.root))
         return counts
 
     # --- tokens -----------------------------------------------------------------------------------------------------
@@ -201,10 +201,15 @@ class Build:
         return {side: tuple(job.described() for job in of_side) for side, of_side in jobs.items()}
 
 
-def _check_split(name: str, source: str, counts: DomainCounts) -> None:
+def _check_split(name: str, source: str, counts: DomainCounts, notes: Sequence[str]) -> None:
     if not counts.train and not counts.held_out:
-        again = f" ({counts.duplicates} were dropped: an earlier domain has them)" if counts.duplicates else ""
-        raise InputError(f"the domain {name!r} is empty{again}: its source {source!r} must give documents of its own")
+        again, left = counts.duplicates - counts.blank, "".join(f"; {note}" for note in notes)
+        why = [f"{again} were dropped: an earlier domain has them"] * bool(again)
+        why += [f"{counts.blank} are empty or null"] * bool(counts.blank)
+        reason = f" ({', '.join(why)})" if why else ""
+        raise InputError(
+            f"the domain {name!r} is empty{reason}{left}: its source {source!r} must give documents of its own"
+        )
     if not counts.train or not counts.held_out:
         side = "held-out" if counts.train else "training"
         raise InputError(

@@ -31,12 +31,14 @@ class DomainCounts:
         train, held_out: pieces kept.
         duplicates: documents and pieces dropped, blank ones included.
         files: distinct origins of the documents kept.
+        blank: documents among the duplicates without a word: empty, null, or white space alone.
     """
 
     train: int
     held_out: int
     duplicates: int
     files: int
+    blank: int
 
 
 def is_set(bits: Bits, positions: Ints) -> Bools:
@@ -64,7 +66,7 @@ class Compare:
     before: Path
 
     def __call__(self, report: Report) -> tuple[Ints, Ints]:
-        """The fields of `DomainCounts` by domain, shape (domains, 4), and the positions of dropped entries.
+        """The fields of `DomainCounts` by domain, shape (domains, 5), and the positions of dropped entries.
 
         Origins are counted with the documents dropped in the last round, so they are right in the final one.
         """
@@ -78,7 +80,7 @@ class Compare:
         stored = first & ((kind == WHOLE) | (kind == PIECE_OF))
         dropped = ~first & (kind != ORIGIN)
         origin = _first_of_each(np.vstack([table[:2], domain.astype(np.uint64)]), position, (kind == ORIGIN) & ~orphan)
-        chosen = (stored & ~held, stored & held, dropped & ~orphan, origin)
+        chosen = (stored & ~held, stored & held, dropped & ~orphan, origin, (kind == BLANK) & (offset == 0))
         counts = [np.bincount(domain[rows], minlength=len(starts)) for rows in chosen]
         return np.stack(counts, axis=1), position[dropped]
 
@@ -116,7 +118,7 @@ def find_duplicates(
     rounds = bits.with_suffix(".round")
     jobs = [Compare(read, span, rounds) for span in spans(32 * entries, most)]
     before, dropped = np.ones(1, np.uint8), np.zeros(entries // 8 + 1, np.uint8)
-    counts = np.zeros((len(read), 4), np.int64)
+    counts = np.zeros((len(read), 5), np.int64)
     while not np.array_equal(dropped, before):
         before, dropped = dropped, np.zeros_like(dropped)
         with replacing(rounds) as temporary:

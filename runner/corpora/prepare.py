@@ -19,7 +19,7 @@ from mixlaw.runner.batches.manifest import FORMAT, DomainManifest, Manifest, Sha
 from mixlaw.runner.batches.shards import open_shards
 from mixlaw.runner.corpora.build import SAMPLE_BYTES, Build, BuildSettings, first_texts
 from mixlaw.runner.corpora.duplicates import DomainCounts
-from mixlaw.runner.corpora.sources.registry import identity, packages
+from mixlaw.runner.corpora.sources.registry import identity, notes, packages
 from mixlaw.runner.corpora.spill_files import SIDES
 from mixlaw.runner.corpora.tokenizer import identity as tokenizer_identity
 from mixlaw.runner.evaluate.items import TASKS, build_items
@@ -187,6 +187,8 @@ def _domain(
         held_out_bytes=sum(file.bytes for file in held_out),
         held_out_tokens=sum(file.tokens for file in held_out),
         duplicates=counts.duplicates,
+        blank=counts.blank,
+        notes=tuple(notes(settings.domains[name], settings.root)),
         hash=_hash([[file.sha256, file.index_sha256] for file in (*train, *held_out)]),
         train=train,
         held_out=held_out,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
@@ -98,27 +98,57 @@ def _value(source: str, option: str, value: str, default: Value) -> Value:
     return int(value)
 
 
+def located(pattern: str, root: Path) -> tuple[Path, str]:
+    """Folder that a path or glob begins at, and the rest of it."""
+    absolute = Path(pattern).expanduser()
+    if absolute.is_absolute():
+        return Path(absolute.anchor), str(absolute.relative_to(absolute.anchor))
+    return root, str(absolute)
+
+
+def exists(place: str, root: Path) -> bool:
+    """Whether a text, taken as it is, is the path of something."""
+    try:
+        base, rest = located(place, root)
+        return (base / rest).exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, the home of an unknown user
+        return False
+
+
 def named(pattern: str, root: Path) -> list[Path]:
-    """Files and folders that a path or glob names, relative to `root`, sorted.
+    """Files and folders that a path or glob names, relative to `root`, sorted; a glob matches no hidden ones.
 
     Raises:
         InputError: there is none.
     """
-    absolute = Path(pattern).expanduser()
-    base, relative = (
-        (Path(absolute.anchor), str(absolute.relative_to(absolute.anchor)))
-        if absolute.is_absolute()
-        else (root, pattern)
-    )
-    paths = [base / relative] if (base / relative).exists() else sorted(base.glob(relative or "."))
+    try:
+        base, rest = located(pattern, root)
+        if exists(pattern, root):
+            return [base / rest]
+        paths = sorted(path for path in base.glob(rest) if "/." in f"/{rest}" or not _is_hidden(path, base))
+    except (OSError, ValueError, NotImplementedError, RuntimeError, IndexError) as error:
+        raise InputError(f"the source {pattern!r} is no path and no glob ({error}): name a file or folder") from error
     if not paths:
         raise InputError(f"no file matches the source {pattern!r} below {root}: name an existing path or glob")
     return paths
 
 
+def _is_hidden(path: Path, base: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(base).parts)
+
+
 def below(paths: Sequence[Path]) -> list[Path]:
-    """Those paths that are files, and all files below the others, each once, sorted."""
-    return sorted({file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()})
+    """Those paths that are files, and all files below the others that are not hidden there, each once, sorted."""
+    return sorted(set(_files(paths)) - hidden(paths))
+
+
+def hidden(paths: Sequence[Path]) -> set[Path]:
+    """Files below these folders that are hidden, or in a hidden folder: what git, editors and systems keep there."""
+    return {file for path in paths if path.is_dir() for file in _files([path]) if _is_hidden(file, path)}
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    return (file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
 
 
 def stats(files: Sequence[Path]) -> list[list[Value]]:

@@ -39,9 +39,9 @@ class _Damaged(Exception):
 
 
 def _raw(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return io.BufferedReader(gzip.open(path, "rb"))
-    return io.BufferedReader(_Zstandard(path), 2**17) if path.suffix == ".zst" else path.open("rb")
+    return io.BufferedReader(_Zstandard(path), 2**17) if path.suffix.lower() == ".zst" else path.open("rb")
 
 
 class _Zstandard(io.RawIOBase):

@@ -1,33 +1,78 @@
-"""Files: text, JSON lines (plain, gzip, zstandard) and Parquet, by path or glob."""
+"""Files: text, JSON lines, JSON (each plain, gzip or zstandard) and Parquet, by path or glob."""
 
 from __future__ import annotations
 
-import json
+import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.sources.address import below, named
+from mixlaw.runner.corpora.sources.address import below, exists, hidden, named
 from mixlaw.runner.corpora.sources.compressed import SUFFIXES, opened
 from mixlaw.runner.corpora.sources.document import Document
-from mixlaw.runner.corpora.sources.part import Part, batches, name_of
+from mixlaw.runner.corpora.sources.encodings import decoded, parsed, values
+from mixlaw.runner.corpora.sources.part import Part, batches, is_pointer, name_of
 
 COLUMN = "text"
 SLICE = 2**28  # bytes of a plain JSONL or Parquet file that make a part of their own
+SHOWN = 4  # names of files that are left out
+
+#: What the folder of a published data set holds besides documents; of files that are read whole, and of JSON.
+ABOUT = re.compile(
+    r"readme([._-].*)?|licen[cs]e(\.\w+)?|citation\.cff|_success|(dataset_(infos?|dict)|state)\.json", re.IGNORECASE
+)
 
 
-def matching(pattern: str, root: Path) -> list[Path]:
-    """Files that a path or glob names, relative to `root`, sorted; a folder means all files below it.
+def split(source: str, root: Path) -> tuple[str, str]:
+    """Path or glob, and column, of a source `path` or `path#column`; the path of something may hold a # itself."""
+    pattern, _, column = source.partition("#")
+    return (source, COLUMN) if exists(source, root) else (pattern, column or COLUMN)
+
+
+def matching(source: str, root: Path) -> list[Path]:
+    """Files of a source, relative to `root`, sorted; a folder means all files below it that can be documents.
 
     Raises:
         InputError: there is no such file.
     """
-    files = below(named(pattern, root))
+    paths, about = _named(source, root)
+    files = [file for file in below(paths) if file not in about]
     if not files:
-        raise InputError(f"no file matches the source {pattern!r} below {root}: name an existing path or glob")
+        seen = "".join(f"; {note}" for note in left_out(source, root))
+        raise InputError(f"no file matches the source {source!r} below {root}{seen}: name an existing path or glob")
     return files
+
+
+def left_out(source: str, root: Path) -> list[str]:
+    """What a source of files does not read though it is there, in words."""
+    paths, about = _named(source, root)
+    pointers = [file for file in below(paths) if file not in about and is_pointer(file)]
+    return [
+        f"left out {_listed(files, root)}{why}"
+        for files, why in (
+            (sorted(about), ""),
+            (sorted(hidden(paths)), " (hidden)"),
+            (pointers, " (Git LFS pointers: run `git lfs pull` there)"),
+        )
+        if files
+    ]
+
+
+def _named(source: str, root: Path) -> tuple[list[Path], set[Path]]:
+    """Files and folders of a source, and the files there that are about the others, unless asked for by ending."""
+    pattern, _ = split(source, root)
+    paths = named(pattern, root)
+    asked = set(paths) if Path(pattern).suffix or exists(pattern, root) else set()
+    about = {f for f in below(paths) if f not in asked and ABOUT.fullmatch(f.name) and not _is_rows(f)}
+    return paths, about
+
+
+def _listed(files: Sequence[Path], root: Path) -> str:
+    names = [name_of(file, root) for file in files[:SHOWN]]
+    return ", ".join(names) + (f" and {len(files) - SHOWN} more" if len(files) > SHOWN else "")
 
 
 def file_parts(source: str, root: Path) -> list[Part]:
@@ -36,10 +81,9 @@ def file_parts(source: str, root: Path) -> list[Part]:
     Raises:
         InputError: no file matches; when read, the content of a file does not fit its suffix.
     """
-    pattern, _, column = source.partition("#")
-    return [
-        part for files, size in batches(matching(pattern, root)) for part in _parts(files, size, column or COLUMN, root)
-    ]
+    column = split(source, root)[1]
+    found = batches(matching(source, root))
+    return [part for files, size in found for part in _parts(files, size, column, root)]
 
 
 def _parts(files: Sequence[Path], size: int, column: str, root: Path) -> Iterator[Part]:
@@ -52,26 +96,41 @@ def _parts(files: Sequence[Path], size: int, column: str, root: Path) -> Iterato
         yield Part(f"{name}@{begin}", partial(_read_slice, files[0], column, begin, end, size), end - begin)
 
 
+def _kinds(path: Path) -> list[str]:
+    """The last endings of a name, that of compression aside."""
+    kinds = [suffix.lower() for suffix in path.suffixes]
+    return (kinds[:-1] if kinds and kinds[-1] in SUFFIXES else kinds)[-2:]
+
+
+def _is_lines(path: Path) -> bool:
+    return ".jsonl" in _kinds(path) or ".ndjson" in _kinds(path)
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
+
+
+def _is_rows(path: Path) -> bool:
+    return _is_lines(path) or _is_parquet(path)
+
+
 def _can_be_cut(path: Path) -> bool:
-    return path.suffix == ".parquet" or (_is_lines(path) and path.suffix not in SUFFIXES)
+    return _is_parquet(path) or (_is_lines(path) and path.suffix.lower() not in SUFFIXES)
 
 
 def _read_all(files: Sequence[Path], column: str) -> Iterator[Document]:
     for file in files:
-        yield from _read(file, column)
-
-
-def _is_lines(path: Path) -> bool:
-    """Whether a file holds a JSON object a line; compressed .json does where corpora are published."""
-    kinds = path.suffixes[-2:]
-    return ".jsonl" in kinds or ".ndjson" in kinds or (path.suffix in SUFFIXES and ".json" in kinds)
+        if not is_pointer(file):
+            yield from _read(file, column)
 
 
 def _read(path: Path, column: str) -> Iterator[Document]:
-    if path.suffix == ".parquet":
+    if _is_parquet(path):
         texts = _parquet(path, column)
     elif _is_lines(path):
         texts = _json_lines(path, column)
+    elif _kinds(path)[-1:] == [".json"]:
+        texts = _json_values(path, column)
     else:
         texts = iter([_whole(path)])
     for number, text in enumerate(texts):
@@ -80,41 +139,46 @@ def _read(path: Path, column: str) -> Iterator[Document]:
 
 def _read_slice(path: Path, column: str, begin: int, end: int, size: int) -> Iterator[Document]:
     """Documents of the lines that begin in these bytes, or of rows in proportion; all slices are the whole file."""
-    lines = path.suffix != ".parquet"
+    lines = not _is_parquet(path)
     texts = _lines_between(path, column, begin, end) if lines else _parquet(path, column, (begin / size, end / size))
     for number, text in enumerate(texts):
         yield Document(text, f"{path}@{begin}:{number}")
 
 
 def _whole(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): leave it out or convert it"
-        ) from error
+    with opened(path) as stream:
+        text = decoded(stream.read(), str(path))
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _parquet(path: Path, column: str, between: tuple[float, float] = (0.0, 1.0)) -> Iterator[str]:
     import polars
 
     try:
-        frame = polars.scan_parquet(path).select(column)
+        frame = polars.scan_parquet(path, glob=False, hive_partitioning=False).select(column)
         if (kind := frame.collect_schema()[column]) != polars.String:
             raise InputError(f"{path}: the column {column!r} holds {kind} instead of text: name another as path#column")
         rows = int(frame.select(polars.len()).collect().item())
         first, last = (round(share * rows) for share in between)
         for batch in frame.slice(first, last - first).collect_batches():
-            yield from (text for text in batch[column] if text)
-    except polars.exceptions.PolarsError as error:
+            yield from (text or "" for text in batch[column])
+    except (polars.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{path} cannot be read for the column {column!r}: {str(error).splitlines()[0]}") from error
 
 
 def _json_lines(path: Path, column: str) -> Iterator[str]:
     with opened(path) as lines:
         for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield _field(line, column, f"{path} line {number}")
+            if line.removeprefix(BOM_UTF8).strip():
+                where = f"{path} line {number}"
+                yield _field(parsed(line, where), column, where)
+
+
+def _json_values(path: Path, column: str) -> Iterator[str]:
+    with opened(path) as stream:
+        rows = values(stream, str(path), "fetch it again; sources of JSON as it is are tree:PATH?languages=json")
+        for number, row in enumerate(rows, 1):
+            yield _field(row, column, f"{path} value {number}")
 
 
 def _lines_between(path: Path, column: str, begin: int, end: int) -> Iterator[str]:
@@ -123,16 +187,21 @@ def _lines_between(path: Path, column: str, begin: int, end: int) -> Iterator[st
             lines.seek(begin - 1)
             lines.readline()  # the line under way belongs to the slice before
         while (at := lines.tell()) < end and (line := lines.readline()):
-            if line.strip():
-                yield _field(line, column, f"{path} at byte {at}")
+            if line.removeprefix(BOM_UTF8).strip():
+                where = f"{path} at byte {at}"
+                yield _field(parsed(line, where), column, where)
 
 
-def _field(line: bytes, column: str, where: str) -> str:
-    try:
-        row: Any = json.loads(line)
-        text = row[column]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{where} is no JSON object with a field {column!r}: name the field as path#field") from error
-    if not isinstance(text, str):
-        raise InputError(f"{where}: the field {column!r} holds {text!r:.40} instead of text")
-    return text
+def _field(row: Any, column: str, where: str) -> str:
+    """The text of a row; empty where it is null, so that it counts as a blank document."""
+    if not isinstance(row, dict):
+        raise InputError(f"{where} holds {row!r:.40} instead of an object with a field {column!r}: leave the file out")
+    if column not in row:
+        fields = ", ".join(map(repr, row)) or "none"
+        raise InputError(f"{where} has no field {column!r}, but {fields:.200}: name the field as path#field")
+    text = row[column]
+    if text is not None and not isinstance(text, str):
+        raise InputError(
+            f"{where}: the field {column!r} holds {text!r:.40} instead of text: name another as path#field"
+        )
+    return text or ""

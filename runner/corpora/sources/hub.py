@@ -16,6 +16,7 @@ from mixlaw.runner.corpora.sources.part import Part
 from mixlaw.runner.packages import versions
 
 OPTIONS: dict[str, Value] = {"split": "train", "column": "text", "config": "", "data_dir": "", "revision": ""}
+GLOB = set("*?[")  # characters of patterns, which `datasets` looks for in every path
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -85,7 +86,12 @@ def _load_saved(saved: Path, address: Address) -> Any:
 
 
 def _stream(address: Address, folder: Path | None) -> Any:
-    where = str(folder) if folder else address.place
+    where = str(folder.resolve()) if folder else address.place
+    if folder and GLOB & set(where):
+        raise InputError(
+            f"{address.source!r} lies in {where}, which the package datasets takes for a pattern: rename the folder, "
+            "or name its files without hf:"
+        )
     try:
         return _datasets().load_dataset(
             where,

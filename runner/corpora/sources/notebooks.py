@@ -15,6 +15,7 @@ from typing import Any
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.address import Address, Scheme, below, stats
 from mixlaw.runner.corpora.sources.document import Document
+from mixlaw.runner.corpora.sources.encodings import decoded
 from mixlaw.runner.corpora.sources.part import Part, batches, name_of
 
 
@@ -61,8 +62,10 @@ def _fenced(code: str, language: str) -> str:
 def _read(files: Sequence[Path], root: Path) -> Iterator[Document]:
     for file in files:
         try:
-            text = written(json.loads(file.read_bytes()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            text = written(json.loads(decoded(file.read_bytes(), str(file))))
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"{file} is no Jupyter notebook of format 3 or 4 ({error}): leave it out, or convert it by "
                 "`jupyter nbconvert --to notebook`"
@@ -73,7 +76,9 @@ def _read(files: Sequence[Path], root: Path) -> Iterator[Document]:
 
 def _files(address: Address) -> list[Path]:
     files = [
-        file for file in below(address.paths()) if file.suffix == ".ipynb" and ".ipynb_checkpoints" not in file.parts
+        file
+        for file in below(address.paths())
+        if file.suffix.lower() == ".ipynb" and ".ipynb_checkpoints" not in file.parts
     ]
     if not files:
         raise InputError(f"{address.source!r} holds no .ipynb file: name notebooks or a folder that holds some")

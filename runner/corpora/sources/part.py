@@ -9,6 +9,10 @@ from pathlib import Path
 from mixlaw.runner.corpora.sources.document import Document
 
 BATCH = 32 * 2**20  # bytes of small files that make one part
+POINTER, LARGEST_POINTER = (
+    b"version https://git-lfs.github.com/spec/",
+    1024,
+)  # first bytes, and size, by its specification
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,14 @@ class Part:
     name: str
     read: Callable[[], Iterator[Document]]
     size: int = 0
+
+
+def is_pointer(file: Path) -> bool:
+    """Whether a file is a pointer of Git LFS: what a clone holds in place of a large file that was not fetched."""
+    if file.stat().st_size > LARGEST_POINTER:
+        return False
+    with file.open("rb") as start:
+        return start.read(len(POINTER)) == POINTER
 
 
 def batches(files: Iterable[Path], limit: int = BATCH) -> Iterator[tuple[list[Path], int]]:

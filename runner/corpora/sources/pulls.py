@@ -7,24 +7,22 @@ diff of pull request 12 is `12.diff`, or the answer about its changed files in `
 
 from __future__ import annotations
 
-import io
-import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.address import Address, Scheme, below, stats
 from mixlaw.runner.corpora.sources.compressed import opened
 from mixlaw.runner.corpora.sources.diffs import cleaned, is_wanted
 from mixlaw.runner.corpora.sources.document import Document
+from mixlaw.runner.corpora.sources.encodings import values
 from mixlaw.runner.corpora.sources.groups import Groups, Order
 from mixlaw.runner.corpora.sources.part import Part, name_of
 
 PULL, COMMENT, DIFF, PATCH = range(4)  # kinds of rows, in the order in which a group is read
-BLOCK = 2**16
 LARGEST = 2**24  # bytes of a .diff file that is looked at
 _PULL = re.compile(r"/repos/([^/]+/[^/]+)/pulls/(\d+)$")
 _ISSUE = re.compile(r"/repos/([^/]+/[^/]+)/issues/(\d+)$")
@@ -51,13 +49,13 @@ def _read(folder: Path, where: str, limit: int) -> Iterator[Document]:
 
 def _rows(file: Path, repositories: set[str]) -> Iterator[Row]:
     number = _number(file)
-    if file.suffix in (".diff", ".patch"):
+    if file.suffix.lower() in (".diff", ".patch"):
         if number is not None and file.stat().st_size <= LARGEST:
             yield number, (DIFF, 0, 0), {"whole": file.read_text(encoding="utf-8", errors="replace")}
         return
     with opened(file) as stream:
-        for place, value in enumerate(_values(stream, file)):
-            if (row := _row(value, number, place, repositories)) is not None:
+        for place, value in enumerate(values(stream, str(file), "export it again")):
+            if isinstance(value, dict) and (row := _row(value, number, place, repositories)) is not None:
                 yield row
 
 
@@ -65,26 +63,6 @@ def _number(file: Path) -> int | None:
     """Number of the pull request that a file is about, by its name or its folder's."""
     number = re.search(r"\d+", file.name) or re.fullmatch(r"\d+", file.parent.name)
     return int(number[0]) if number else None
-
-
-def _values(stream: IO[bytes], file: Path) -> Iterator[dict[str, Any]]:
-    """Objects of a JSON file one at a time, the brackets and commas around them aside."""
-    text, decoder, buffer = io.TextIOWrapper(stream, encoding="utf-8"), json.JSONDecoder(), ""
-    while True:
-        buffer = buffer.lstrip(" \t\r\n,[]")
-        try:
-            value, end = decoder.raw_decode(buffer)
-        except ValueError as error:
-            more = text.read(max(BLOCK, len(buffer)))
-            if not more and buffer:
-                raise InputError(f"{file} is no JSON from {buffer[:30]!r} on ({error}): export it again") from error
-            if not more:
-                return
-            buffer += more
-            continue
-        if isinstance(value, dict):
-            yield value
-        buffer = buffer[end:]
 
 
 def _row(value: Mapping[str, Any], number: int | None, place: int, repositories: set[str]) -> Row | None:
@@ -148,7 +126,7 @@ def _plain(text: str) -> str:
 
 def _files(folder: Path) -> list[Path]:
     kinds = (".json", ".jsonl", ".ndjson", ".diff", ".patch")
-    return [file for file in below([folder]) if any(suffix in kinds for suffix in file.suffixes[-2:])]
+    return [file for file in below([folder]) if any(suffix.lower() in kinds for suffix in file.suffixes[-2:])]
 
 
 def _parts(address: Address) -> list[Part]:

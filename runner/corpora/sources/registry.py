@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.sources.address import Address, Scheme, parsed, stats
+from mixlaw.runner.corpora.sources.address import Address, Scheme, exists, parsed, stats
 from mixlaw.runner.corpora.sources.document import Document
-from mixlaw.runner.corpora.sources.files import file_parts, matching
+from mixlaw.runner.corpora.sources.files import file_parts, left_out, matching
 from mixlaw.runner.corpora.sources.functions import PYTHON
 from mixlaw.runner.corpora.sources.git import REPOSITORY
 from mixlaw.runner.corpora.sources.hub import HUB
@@ -48,12 +48,12 @@ def partitions(source: str, root: Path) -> list[Part]:
 
 
 def read(source: str, root: Path) -> Iterator[Document]:
-    """Documents of a source, part after part.
+    """Documents of a source, part after part, without empty ones (which a build counts).
 
     Raises:
         InputError: as `partitions`; or the content of a file does not fit its suffix.
     """
-    return (document for part in partitions(source, root) for document in part.read())
+    return (document for part in partitions(source, root) for document in part.read() if document.text)
 
 
 def identity(source: str, root: Path) -> dict[str, object]:
@@ -65,7 +65,7 @@ def identity(source: str, root: Path) -> dict[str, object]:
     if (scheme := _scheme(source, root)) is not None:
         address = _address(source, scheme, root)
         return {"source": source, "state": scheme.identity(address), "packages": scheme.packages(address)}
-    return {"source": source, "files": stats(matching(source.partition("#")[0], root))}
+    return {"source": source, "files": stats(matching(source, root))}
 
 
 def packages(source: str, root: Path) -> dict[str, str]:
@@ -78,6 +78,11 @@ def packages(source: str, root: Path) -> dict[str, str]:
     return scheme.packages(_address(source, scheme, root)) if scheme else {}
 
 
+def notes(source: str, root: Path) -> list[str]:
+    """What a source leaves out that a reader of its folder would not expect, in words."""
+    return left_out(source, root) if _scheme(source, root) is None else []
+
+
 def _scheme(source: str, root: Path) -> Scheme | None:
     """The kind of a source, None where it is a path.
 
@@ -87,7 +92,7 @@ def _scheme(source: str, root: Path) -> Scheme | None:
     name, colon, _ = source.partition(":")
     if name in SCHEMES:
         return SCHEMES[name]
-    if colon and name.isalpha() and len(name) > 1 and not (root / source).exists():
+    if colon and name.isalpha() and len(name) > 1 and not exists(source, root):
         known = ", ".join(f"{known}:" for known in SCHEMES)
         raise InputError(f"there is no kind of source {name!r} ({source!r}): there are {known} and paths")
     return None

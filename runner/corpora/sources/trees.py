@@ -17,7 +17,7 @@ from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.address import Address, Scheme, stats
 from mixlaw.runner.corpora.sources.document import Document
 from mixlaw.runner.corpora.sources.languages import NO_CODE, VENDORED, WRITTEN, language, named_languages
-from mixlaw.runner.corpora.sources.part import Part, batches, name_of
+from mixlaw.runner.corpora.sources.part import Part, batches, is_pointer, name_of
 from mixlaw.runner.packages import versions
 
 LARGEST = 2**20  # bytes
@@ -143,10 +143,10 @@ def _text(file: Path) -> str | None:
     if file.stat().st_size > LARGEST:
         return None
     try:
-        text = file.read_bytes().decode("utf-8")
+        text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
-    return None if "\0" in text else text
+    return None if "\0" in text or is_pointer(file) else text
 
 
 def _identity(address: Address) -> object:
