@@ -10,10 +10,12 @@ import polars as pl
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.runner.batches.manifest import Manifest
+from mixlaw.runner.batches.manifest import Manifest, read_manifest
 from mixlaw.runner.corpora.prepare import prepare
 from mixlaw.runner.corpora.sources.registry import read
-from test_cli import mixlaw, refused
+from mixlaw.runner.corpora.tokenizer import train
+from small_study import SETTINGS, write_documents
+from test_cli import mixlaw, refused, refused_here
 from test_corpora_names import TOPICS, documents
 from test_corpora_pulls import pull
 from test_corpora_stack_exchange import answer, question
@@ -231,6 +233,69 @@ def test_pull_requests_are_read_as_utf_8_and_refused_as_anything_else(
             list(read("pulls:ex", tmp_path))
     else:
         assert [d.text for d in read("pulls:ex", tmp_path)] == [f"# Café {n}\n\nText.\n" for n in range(1, 4)]
+
+
+BEGINNINGS = {
+    "a template": ("<s> $A", {"bos_token": "<s>", "eos_token": "</s>"}, "<s>"),
+    "a template of both ends": ("[CLS] $A [SEP]", {"sep_token": "[SEP]"}, "[CLS]"),
+    "the configuration alone": (
+        "",
+        {"bos_token": {"content": "<s>"}, "eos_token": "</s>", "add_bos_token": True},
+        "<s>",
+    ),
+    "neither": ("", {"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": False}, ""),
+    "an end alone": ("$A </s>", {"bos_token": "<s>", "eos_token": "</s>"}, ""),
+}
+
+
+@pytest.mark.parametrize("name", BEGINNINGS)
+def test_a_beginning_that_the_model_knows_and_documents_lack_is_said(name: str, tmp_path: Path) -> None:
+    from tokenizers import processors
+
+    template, configuration, begin = BEGINNINGS[name]
+    special = ["<s>", "</s>", "[CLS]", "[SEP]"]
+    tokenizer = train(TEXTS, 300)
+    tokenizer.add_special_tokens(special)
+    if template:
+        ids = [(token, tokenizer.token_to_id(token)) for token in special]
+        tokenizer.post_processor = processors.TemplateProcessing(template, special_tokens=ids)
+    (tmp_path / "tok").mkdir()
+    tokenizer.save(str(tmp_path / "tok" / "tokenizer.json"))
+    (tmp_path / "tok" / "tokenizer_config.json").write_text(json.dumps(configuration), encoding="utf-8-sig")
+    (tmp_path / "a.jsonl").write_bytes(LINES)
+    manifest = prepare(tmp_path / "data", {"web": "a.jsonl"}, root=tmp_path, tokenizer=tmp_path / "tok", held_out=0.2)
+    assert manifest.begin == begin
+    said = f"has {begin} before a text; documents here end with a token and begin without one" in str(manifest)
+    assert said is bool(begin)
+    assert read_manifest(tmp_path / "data") == manifest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("domains", "refused_by"), [(["tiny"], "plan"), (["code", "tiny", "text"], "run"), (["text"], "")]
+)
+def test_a_domain_shorter_than_a_sequence_is_refused_by_plan_before_anything_is_trained(
+    domains: list[str], refused_by: str, tmp_path: Path
+) -> None:
+    study = tmp_path / "study"
+    study.mkdir()
+    mixture = ", ".join(f"{name} = {1 / len(domains)}" for name in domains)
+    recipe = f'[mixtures]\nm = {{ {mixture} }}\n[[recipes]]\nsize = "0.025M"\nphases = {{ init = "m" }}\n'
+    head = SETTINGS.partition("[[phases]]")[0] + '[domains.tiny]\nsource = "tiny.jsonl"\n'
+    (study / "study.toml").write_text(f'{head}[[phases]]\nname = "init"\nshare = 1.0\n{recipe}')
+    write_documents(study)
+    (study / "tiny.jsonl").write_text("".join(f'{{"text": "{letter}"}}\n' for letter in "0123456789"))
+    mixlaw("prepare", study)
+    tokens = read_manifest(study / "data").domains["tiny"].unique_tokens
+    sentence = (
+        f"domain 'tiny' has {tokens - 1} tokens, fewer than one sequence of 32; add documents or leave the domain"
+    )
+    if not refused_by:
+        assert "1 of 1 segments" in mixlaw("plan", study).stdout
+        return
+    for command in (["plan"], ["run", "--workers", "1"], ["run", "--dry-run", "--gpu", "H100"]):
+        assert sentence in refused_here(study, command[0], study, *command[1:])
+    assert sentence in refused(study, refused_by, study)
 
 
 @pytest.mark.skipif(not CASES.exists(), reason="the handed cases are not beside this checkout")

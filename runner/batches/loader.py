@@ -23,6 +23,31 @@ class Tokens(Protocol):
     def __getitem__(self, index: slice) -> NDArray[np.unsignedinteger]: ...
 
 
+def windows(recipe: Recipe, domain: str, stored: Mapping[str, int], sequence: int) -> int:
+    """How many windows of `sequence` tokens a recipe draws from before a domain repeats.
+
+    Args:
+        recipe: what to train.
+        domain: one of its domains.
+        stored: tokens by domain.
+        sequence: tokens per sequence.
+
+    Raises:
+        InputError: the domain has no tokens, or fewer than a sequence.
+    """
+    if domain not in stored:
+        raise InputError(
+            f"domain {domain!r} has no token shards; there are {sorted(stored)}: fix the phase or run `mixlaw prepare`"
+        )
+    available = min(stored[domain] - 1, recipe.unique.get(domain, stored[domain]))
+    if available < sequence:
+        raise InputError(
+            f"domain {domain!r} has {available:,} tokens, fewer than one sequence of {sequence}; "
+            "add documents or leave the domain out"
+        )
+    return available // sequence
+
+
 class Batches:
     """Every batch of a recipe, by step; resuming needs the step and nothing else.
 
@@ -51,18 +76,7 @@ class Batches:
         self._cache: dict[int, tuple[Ints, Ints]] = {}
 
     def _windows(self, domain: str) -> int:
-        if domain not in self.streams:
-            raise InputError(
-                f"domain {domain!r} has no token shards; there are {sorted(self.streams)}: "
-                "fix the phase or run `mixlaw prepare`"
-            )
-        available = min(len(self.streams[domain]) - 1, self.recipe.unique.get(domain, len(self.streams[domain])))
-        if available < self.sequence:
-            raise InputError(
-                f"domain {domain!r} has {available:,} tokens, fewer than one sequence of {self.sequence}; "
-                "add documents or leave the domain out"
-            )
-        return available // self.sequence
+        return windows(self.recipe, domain, {name: len(stream) for name, stream in self.streams.items()}, self.sequence)
 
     def _order(self, index: int) -> Order:
         phase, per_batch = self.recipe.phases[index], self.sequence * self.batch

@@ -81,6 +81,7 @@ class Manifest(Printable, _Frozen):
         fingerprint: identity of sources and settings, known before anything is read; decides whether to build again.
         hash: identity of everything that was built: tokenizer, shards, items. Part of every recipe's lineage.
         end: token after every document; left out of the file where it is 0.
+        begin: what the tokenizer's own model has before a text, and documents here have not; empty for none.
     """
 
     format: int
@@ -88,6 +89,7 @@ class Manifest(Printable, _Frozen):
     hash: str
     vocabulary: int
     end: int = 0
+    begin: str = ""
     dtype: str
     tokenizer: str
     held_out: float
@@ -116,12 +118,17 @@ class Manifest(Printable, _Frozen):
     def notes(self) -> list[str]:
         """What else to know of it, in words."""
         said = [f"{name}: {note}" for name, domain in self.domains.items() for note in domain.notes]
+        if self.begin:
+            said.append(
+                f"the tokenizer's own model has {self.begin} before a text; documents here end with a token and begin "
+                "without one, in training and in evaluation"
+            )
         return said + [f"{n}: empty or null texts skipped: {d.blank:,}" for n, d in self.domains.items() if d.blank]
 
     @model_serializer(mode="wrap")
     def _without_the_usual(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        return written if self.end else {name: value for name, value in written.items() if name != "end"}
+        return {name: value for name, value in written.items() if value or name not in ("end", "begin")}
 
 
 def read_manifest(data: Path) -> Manifest:

@@ -129,7 +129,7 @@ def special_tokens(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): fix it or remove it") from error
     values = {name: settings[name] for name in SPECIAL if name in settings}

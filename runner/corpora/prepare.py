@@ -155,6 +155,7 @@ def _run(build: Build) -> Manifest:
         hash=_hash(tokenizer.hash, hashes, {task: built.sha256 for task, built in items.items()}),
         vocabulary=tokenizer.vocabulary,
         end=tokenizer.end,
+        begin=tokenizer.begin,
         dtype=tokenizer.dtype.str,
         tokenizer=tokenizer.hash,
         held_out=settings.held_out,

@@ -61,12 +61,14 @@ class SavedTokenizer:
         hash: sha256 of its `tokenizer.json`.
         vocabulary: one more than the highest token id.
         end: id of the token that ends a document.
+        begin: what its own model has before a text, which documents here do not begin with; empty for none.
     """
 
     folder: Path
     hash: str
     vocabulary: int
     end: int
+    begin: str = ""
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:
@@ -139,4 +141,17 @@ def adopt(source: Path, folder: Path) -> SavedTokenizer:
             f"cannot tell which token of {path} ends a document: set eos_token in a tokenizer_config.json beside it"
         )
     checksum = _write(folder, text, {"bos_token": end, "pad_token": end, **names, "eos_token": end})
-    return SavedTokenizer(folder, checksum, vocabulary_of(load(folder)), end_of_text(folder))
+    begin = _first_token(load(folder)) or (named.get("bos_token", "") if _adds_bos(path) else "")
+    return SavedTokenizer(folder, checksum, vocabulary_of(load(folder)), end_of_text(folder), begin)
+
+
+def _first_token(tokenizer: Tokenizer) -> str:
+    """The special token that a tokenizer puts before a text; empty if none."""
+    encoding = tokenizer.encode("a")
+    return str(encoding.tokens[0]) if encoding.special_tokens_mask[:1] == [1] else ""
+
+
+def _adds_bos(path: Path) -> bool:
+    """Whether the configuration beside a tokenizer asks for a token at the beginning of each text."""
+    beside = path.parent / "tokenizer_config.json"
+    return beside.exists() and json.loads(beside.read_text(encoding="utf-8-sig")).get("add_bos_token") is True

@@ -73,7 +73,7 @@ def plan(study: Folder, *, workers: int | None = None) -> Plan:
     from mixlaw.runner.plan.price import Plan
     from mixlaw.runner.train.speed import known_speeds, measure_speeds
 
-    tree, setup, measured, trained = _tree(study), study.setup, study.measured, Local().trained(study.runs)
+    tree, setup, measured, trained = _some_tree(study), study.setup, study.measured, Local().trained(study.runs)
     memory = study.path / "calibration.json"
     speed = known_speeds(_sizes(tree.segments), setup, memory)
     speed |= measure_speeds(_sizes(tree.untrained(measured, trained)), setup, memory)
@@ -101,10 +101,9 @@ def run(
     from mixlaw.folder.tasks import preflight
     from mixlaw.runner.execute.machines import Local
     from mixlaw.runner.execute.queue import RunOutcome
-    from mixlaw.runner.plan import tree
 
     study.records()  # a damaged record is found before hours are spent
-    backend, planned = backend or Local(workers), tree.plan(study.recipes())
+    backend, planned = backend or Local(workers), _tree(study)
     pending = planned.needed(study.measured, backend.trained(study.runs))
     if not pending:
         return RunOutcome((), {}, ())
@@ -140,7 +139,7 @@ def dry_run(study: Folder, *, backend: Backend | None = None, assumptions: Assum
     from mixlaw.runner.train.speed import known_speeds
 
     backend, terms = backend or Local(), assumptions or Assumptions()
-    tree, setup, measured, trained = _tree(study), study.setup, study.measured, backend.trained(study.runs)
+    tree, setup, measured, trained = _some_tree(study), study.setup, study.measured, backend.trained(study.runs)
     sizes = _sizes(tree.untrained(measured, trained))
     speed = known_speeds(sizes, setup, study.path / "calibration.json")
     if terms.gpus is not None and terms.gpu is None and this_machine().kind == "cpu":
@@ -160,9 +159,22 @@ def dry_run(study: Folder, *, backend: Backend | None = None, assumptions: Assum
 
 
 def _tree(study: Folder) -> Tree:
+    """The segment tree of all recipes, for which there are tokens enough."""
+    from mixlaw.runner.batches.loader import windows
+    from mixlaw.runner.batches.manifest import read_manifest
     from mixlaw.runner.plan.tree import plan
 
     tree = plan(study.recipes())
+    stored = {name: domain.unique_tokens for name, domain in read_manifest(study.data).domains.items()}
+    sequence = study.settings.training.sequence
+    for recipe in tree.recipes:
+        for domain in recipe.domains:
+            windows(recipe, domain, stored, sequence)
+    return tree
+
+
+def _some_tree(study: Folder) -> Tree:
+    tree = _tree(study)
     if not tree.recipes:
         where = study.path / "study.toml"
         raise InputError(f"there are no recipes; write [[recipes]] into {where} or files into recipes/")
