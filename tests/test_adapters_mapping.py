@@ -163,7 +163,7 @@ def test_columns_that_hold_tokens_and_columns_of_the_contract_need_no_shares(tmp
 
 def test_a_long_table_is_pivoted_and_rows_can_be_chosen(tmp_path: Path) -> None:
     runs = """model,corpus,python,task,score,sd
-2.8B,C4,0,ARC,-3.5,1.0
+2.8B,C4,0,ARC,3.5,1.0
 2.8B,C4,0,COPA,10,
 2.8B,C4,50,ARC,4,2
 2.8B,OSCAR,0,ARC,9,
@@ -184,7 +184,7 @@ percent = true
 "score/*" = { name = "*", unit = "accuracy", scale = 0.01, noise = "sd/*" }
 """
     one, two = understood(tmp_path, runs, mapping).records
-    assert {task: m.value for task, m in one.values.items()} == {"ARC": pytest.approx(-0.035), "COPA": 0.1}
+    assert {task: m.value for task, m in one.values.items()} == {"ARC": pytest.approx(0.035), "COPA": 0.1}
     assert (set(two.values), dict(two.noise), two.recipe.mixture["code"]) == ({"ARC"}, {"ARC": 0.02}, 0.5)
     with pytest.raises(InputError, match="row 1: task 'ARC' of this run occurs twice"):
         understood(tmp_path, runs + "2.8B,C4,0,ARC,1,\n", mapping)
@@ -200,7 +200,7 @@ tasks = { "loss/*" = { name = "*", unit = "nats/token", noise = "sd/*" } }
 """
     record = understood(tmp_path, runs, mapping).records[0]
     assert dict(record.noise) == {"x": pytest.approx(0.1)}
-    with pytest.raises(InputError, match="column 'n' does not hold numbers"):
+    with pytest.raises(InputError, match="row 1, column 'n': 'four' is not a number"):
         understood(tmp_path, runs.replace(",4\n", ",four\n"), mapping)
 
 
@@ -233,7 +233,9 @@ def test_files_whose_rows_correspond_join_row_by_row_unless_they_contradict(tmp_
     (tmp_path / "losses.csv").write_text("id,loss_web\n1,3.1\n2,3.2\n3,3.3\n")
     assert [r.values["web"].value for r in understood(tmp_path, MIXTURES, mapping).records] == [3.1, 3.2, 3.3]
     (tmp_path / "losses.csv").write_text("id,loss_web\n1,3.1\n3,3.2\n2,3.3\n")
-    with pytest.raises(InputError, match="row 2, column 'id': 2 in runs but 3 in losses; the rows do not correspond"):
+    with pytest.raises(
+        InputError, match="row 2, column 'id': '2' in runs but '3' in losses; the rows do not correspond"
+    ):
         understood(tmp_path, MIXTURES, mapping)
     (tmp_path / "losses.csv").write_text("loss_web\n3.1\n3.2\n")
     with pytest.raises(InputError, match="runs has 3 rows and losses 2"):
@@ -264,7 +266,7 @@ WRONG = {
     "a domain with a colon": ('"weight_*" = "*"', '"weight_*" = "a:*"', "domain 'a:web' needs a name without a colon"),
     "two tasks of one name": ('name = "acc"', 'name = "web"', "both become 'metric:web'"),
     "two columns of one domain": ('"weight_*" = "*"', '"weight_*" = "x"', "are both domain 'x'"),
-    "percent as accuracy": (", scale = 0.01", "", r"row 1, column 'acc_pct': 25 in accuracy must be at most 1"),
+    "percent as accuracy": (", scale = 0.01", "", r"row 1, column 'acc_pct': 25 in accuracy must be between 0"),
     "a loss below zero": (
         '"nats/token", noise',
         '"nats/token", offset = -3.25, noise',

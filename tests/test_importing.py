@@ -90,8 +90,8 @@ BAD: dict[str, tuple[dict[str, Sequence[object]], str]] = {
     "progress": ({"progress": [1.5, 0.5, 1.0]}, r"row 1, column 'progress': 1.5 must be between 0 and 1"),
     "twins": ({"progress": [1.0, 1.0, 1.0]}, r"rows \[2, 3\]: run 'b' is listed 2 times at progress 1"),
     "no params": ({"params": [1_000_000, None, 2_000_000]}, r"row 2, column 'params': the cell is empty"),
-    "not a number": ({"metric:web": ["3.1", "n/a", "3"]}, r"row 2, column 'metric:web': 'n/a' is not a number"),
-    "infinite": ({"metric:web": [3.1, float("inf"), 3.0]}, r"row 2, column 'metric:web': inf"),
+    "not a number": ({"metric:web": ["3.1", "many", "3"]}, r"row 2, column 'metric:web': 'many' is not a number"),
+    "infinite": ({"tokens:init:web": [1e6, float("inf"), 3e6]}, r"row 2, column 'tokens:init:web': inf"),
 }
 
 

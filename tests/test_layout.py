@@ -20,6 +20,7 @@ FOLDERS = ("runner", "analysis", "optimizer")
 BASE = {
     "mixlaw.recipe",
     "mixlaw.records",
+    "mixlaw.cells",
     "mixlaw.errors",
     "mixlaw.files",
     "mixlaw.machine",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from mixlaw.adapters.mapped import FIELD, Mapped
 from mixlaw.adapters.mapping import PhaseMap, Reading, TableMap, TaskMap, Value, captures, claimed, starred
 from mixlaw.adapters.mixtures import amounts, shared
-from mixlaw.adapters.sheet import Sheet, in_contract, labels, tells_version
+from mixlaw.adapters.sheet import TEXT, Sheet, in_contract, labels, options, tells_version
 from mixlaw.adapters.tables import Source
+from mixlaw.cells import texts
 from mixlaw.errors import InputError
+from mixlaw.records import Unit
 
 #: What is left of one after shares were subtracted from it, where nothing is.
 ROUNDED = 1e-9
@@ -24,8 +27,17 @@ def apply(source: Source, mapping: TableMap) -> Sheet:
     """Turn a table into the contract's columns, as its mapping says; columns that are in the contract stay.
 
     Raises:
-        InputError: a column is missing or means two things, or shares are negative or do not sum to one.
+        InputError: a cell is no number, a column is missing or means two things, shares are negative or sum to another
+            number than one.
     """
+    try:
+        return _applied(source, mapping)
+    except InputError:
+        source.log.check()  # cells that are no numbers are the reason for what they lead to
+        raise
+
+
+def _applied(source: Source, mapping: TableMap) -> Sheet:
     mapped = Mapped(source)
     ignored = {name for name in source.frame.columns for glob in mapping.ignore if captures(glob, name) is not None}
     ignored |= {""} & set(source.frame.columns)
@@ -37,7 +49,9 @@ def apply(source: Source, mapping: TableMap) -> Sheet:
     domains = _phases(mapped, mapping, [name for name in free if name not in tasks])
     for name in free:
         if in_contract(name) and name not in mapped.used and not (mapping.phase and name.startswith("tokens:")):
-            mapped.put(name, source.frame[name], name)
+            text, diverging = name in TEXT or name.startswith("decay:"), name.startswith("metric:")
+            numbers = partial(mapped.numbers, name, **options(name), diverging=diverging)
+            mapped.put(name, texts(source.frame[name]) if text else numbers(), name)
             mapped.used.add(name)
     rest = [name for name in source.frame.columns if name not in mapped.used]
     versions = [n for n in rest if tells_version(n) or any(captures(glob, n) is not None for glob in mapping.versions)]
@@ -51,6 +65,7 @@ def apply(source: Source, mapping: TableMap) -> Sheet:
         (*source.notes, *mapped.notes),
         source.warnings,
         source.frame.select(rest),
+        source.log,
     )
 
 
@@ -82,7 +97,8 @@ def _tasks(mapped: Mapped, mapping: TableMap, free: Sequence[str]) -> dict[str, 
         task = TaskMap(unit=entry) if isinstance(entry, str) else entry
         name = starred(task.name, parts) if task.name else column.removeprefix("metric:")
         units[name] = task.unit
-        mapped.put(f"metric:{name}", mapped.numbers(column) * task.scale + task.offset, column)
+        cells = mapped.numbers(column, diverging=Unit.parse(task.unit, name).lower_is_better)
+        mapped.put(f"metric:{name}", cells * task.scale + task.offset, column)
         for kind, pattern in (("noise", task.noise), ("stderr", task.stderr)):
             beside = starred(pattern, parts) if pattern else None
             if beside is not None and beside in mapped.source.frame.columns:

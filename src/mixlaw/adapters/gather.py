@@ -12,9 +12,11 @@ import polars as pl
 from mixlaw.adapters.apply import apply
 from mixlaw.adapters.history import moments
 from mixlaw.adapters.mapping import Pivot, TableMap, captures, read_mapping
+from mixlaw.adapters.reading import Table
 from mixlaw.adapters.sheet import Sheet, together
-from mixlaw.adapters.tables import Source, Table, joined, read_source
-from mixlaw.errors import InputError
+from mixlaw.adapters.tables import Source, joined, read_source
+from mixlaw.cells import numbers, texts
+from mixlaw.errors import InputError, unknown
 
 FRAME = Path("data frame")  # in place of a path where the table is no file
 
@@ -51,7 +53,9 @@ def gather(table: Table, mapping: Path | None = None, measured: bool = True) -> 
             entry = entry.model_copy(update={"tasks": _there(entry.tasks, source.frame.columns)})
         sheets.append(Sheet.plain(source.frame) if mapping is None else apply(source, entry))
         if mapping is None:
-            sheets[-1] = replace(sheets[-1], places=source.places, notes=source.notes, warnings=source.warnings)
+            sheets[-1] = replace(
+                sheets[-1], places=source.places, notes=source.notes, warnings=source.warnings, log=source.log
+            )
         if source.history:
             sheets[-1] = moments(sheets[-1])
     if not sheets:
@@ -88,14 +92,23 @@ def _source(table: Table, folder: Path, mapping: TableMap, alone: bool) -> Sourc
         source = joined(source, read_source(folder / join.file), join.keys, join.prefix)
     for column, wanted in mapping.only.items():
         if column not in source.frame.columns:
-            raise InputError(f"only: there is no column {column!r}; there are {', '.join(source.frame.columns[:12])}")
+            raise unknown("column", column, source.frame.columns)
         values = wanted if isinstance(wanted, list) else [wanted]
-        meant = {str(value) for value in values} | {f"{value:g}" for value in values if isinstance(value, float)}
-        rows = [str(cell) in meant or cell in values for cell in source.frame[column].to_list()]
+        rows = [any(_meant(cell, value) for value in values) for cell in texts(source.frame[column])]
         if not any(rows):
             raise InputError(f"only: no row has {column} = {wanted!r}; there is {source.frame[column][0]!r}")
         source = source.keep(rows)
     return source if mapping.pivot is None else _pivoted(source, mapping.pivot)
+
+
+def _meant(cell: str | None, value: str | float) -> bool:
+    """Whether a cell is a value of the mapping: the same text, or the same number."""
+    if isinstance(value, str):
+        return cell == value
+    try:
+        return cell is not None and float(cell) == value
+    except ValueError:
+        return False
 
 
 def _there(tasks: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
@@ -108,7 +121,7 @@ def _pivoted(source: Source, pivot: Pivot) -> Source:
     values = [pivot.value, *([pivot.noise] if pivot.noise else [])]
     seeds = [pivot.seeds] if pivot.seeds else []
     if lacking := [name for name in (*pivot.by, pivot.task, *values, *seeds) if name not in source.frame.columns]:
-        raise InputError(f"pivot: there is no column {lacking[0]!r}; there are {', '.join(source.frame.columns[:12])}")
+        raise unknown("column", lacking[0], source.frame.columns)
     keys = source.frame.select(*pivot.by, pivot.task)
     if keys.is_duplicated().any():
         row = int(keys.is_duplicated().arg_max() or 0)
@@ -117,7 +130,7 @@ def _pivoted(source: Source, pivot: Pivot) -> Source:
             "keep one, or add the columns that distinguish its runs to pivot.by"
         )
     if pivot.noise and pivot.seeds:
-        source = replace(source, frame=_of_means(source.frame, pivot.noise, pivot.seeds))
+        source = _of_means(source, pivot.noise, pivot.seeds)
     numbered = source.frame.with_columns(pl.int_range(pl.len()).alias("\0row"))
     first = numbered.group_by(pivot.by, maintain_order=True).agg(pl.col("\0row").first())
     wide = first
@@ -129,8 +142,9 @@ def _pivoted(source: Source, pivot: Pivot) -> Source:
     return replace(source, frame=wide.drop("\0row"), places=places)
 
 
-def _of_means(frame: pl.DataFrame, noise: str, seeds: str) -> pl.DataFrame:
+def _of_means(source: Source, noise: str, seeds: str) -> Source:
     """The table with the noise of means over seeds in place of that of one seed."""
-    if bad := [name for name in (noise, seeds) if not frame[name].dtype.is_numeric()]:
-        raise InputError(f"pivot: column {bad[0]!r} does not hold numbers only; fix it, or remove seeds")
-    return frame.with_columns(pl.col(noise) / pl.col(seeds).sqrt())
+    columns = [(noise, 0.0), (seeds, 1.0)]
+    spread, count = (numbers(source.frame[n], source.places, n, low, log=source.log) for n, low in columns)
+    means = [None if s is None or n is None else s / n**0.5 for s, n in zip(spread, count, strict=True)]
+    return replace(source, frame=source.frame.with_columns(pl.Series(noise, means, pl.Float64)))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from mixlaw.adapters.sheet import TOKENS, Sheet
+from mixlaw.cells import EMPTY, INFINITE, texts
 from mixlaw.errors import InputError
 
 #: Moments of one run that are kept: enough for what a schedule does to a loss, few enough for many runs.
@@ -70,7 +72,7 @@ def _chart(frame: pl.DataFrame, values: Sequence[str], places: Sequence[str]) ->
     numbered = frame.with_row_index("\0row")
     parts = []
     for run, columns in runs.items():
-        cells = [_numbers(frame[name]).alias(metric) for metric, name in columns.items()]
+        cells = [_logged(frame[name]).alias(metric) for metric, name in columns.items()]
         part = pl.DataFrame([numbered["\0row"], pl.Series("run", [run] * frame.height), frame[axis], *cells])
         parts.append(part.filter(pl.any_horizontal(pl.col(*columns).is_not_null())))
     whole = pl.concat(parts, how="diagonal_relaxed")
@@ -79,10 +81,12 @@ def _chart(frame: pl.DataFrame, values: Sequence[str], places: Sequence[str]) ->
     return History(whole.drop("\0row"), labels, note)
 
 
-def _numbers(cells: pl.Series) -> pl.Series:
-    """Cells as numbers; values that are not finite were not logged, or diverged, and are empty."""
-    numbers = cells.cast(pl.Float64, strict=False)
-    return numbers.set(~numbers.is_finite().fill_null(False), None)
+def _logged(cells: pl.Series) -> pl.Series:
+    """Cells as text; values that are not finite were not logged, or diverged, and are empty."""
+    words = EMPTY | INFINITE
+    return pl.Series(
+        [None if cell is None or cell.lower() in words else cell for cell in texts(cells)], dtype=pl.String
+    )
 
 
 def moments(sheet: Sheet) -> Sheet:
@@ -100,11 +104,11 @@ def moments(sheet: Sheet) -> Sheet:
             'mapping: join = [{ file = "runs.csv", on = "run" }]'
         )
     metrics = [name for name in sheet.frame.columns if name.startswith("metric:")]
-    seen = sheet.frame.select(
-        pl.any_horizontal(pl.col(*metrics).is_not_null()) & (pl.sum_horizontal(pl.col(*tokens).cast(pl.Float64)) > 0)
-    ).to_series()
+    measured = np.array([[cell is not None for cell in sheet.column(name, diverging=True)] for name in metrics])
+    amounts = np.array([[cell or 0.0 for cell in sheet.column(name)] for name in tokens])
+    seen = measured.any(0) & (amounts.sum(0) > 0)
     by_run: dict[str, list[int]] = {}
-    for row, (run, there) in enumerate(zip(sheet.frame["run"].to_list(), seen.to_list(), strict=True)):
+    for row, (run, there) in enumerate(zip(texts(sheet.frame["run"]), seen.tolist(), strict=True)):
         if there:
             by_run.setdefault(str(run), []).append(row)
     rows = sorted(row for moments_of_run in by_run.values() for row in _spread(moments_of_run))

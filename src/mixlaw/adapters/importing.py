@@ -16,9 +16,10 @@ from mixlaw.adapters.gather import gather
 from mixlaw.adapters.learn import read_domains, updated_settings
 from mixlaw.adapters.lm_eval import add_results
 from mixlaw.adapters.mapping import scores
+from mixlaw.adapters.reading import Table
 from mixlaw.adapters.rows import axes_of, drop_repeats, records
 from mixlaw.adapters.sheet import Sheet
-from mixlaw.adapters.tables import Table
+from mixlaw.cells import CellLog
 from mixlaw.errors import InputError
 from mixlaw.files import write_text
 from mixlaw.printable import Printable
@@ -124,8 +125,24 @@ def understand(table: pl.DataFrame | Sheet, units: Mapping[str, str], unit: str 
         tokens=(min(tokens), max(tokens)),
         ignored=sheet.ignored,
         empty=len(kept_rows) * len(known) - sum(len(r.values) for r in kept_rows),
-        notes=(*sheet.notes, *notes),
-        warnings=(*sheet.warnings, *warnings, *comparability),
+        notes=(*sheet.notes, *_cells(sheet.log), *notes),
+        warnings=(*sheet.warnings, *_diverged(sheet.log), *warnings, *comparability),
+    )
+
+
+def _cells(log: CellLog) -> list[str]:
+    """A note on cells that hold a word for nothing."""
+    columns = dict.fromkeys(column for _, column in sorted(log.blanks))
+    where = f" (columns {_few(list(columns), 5)})" if len(columns) > 1 else "".join(f" (column {c})" for c in columns)
+    return [f"{len(log.blanks)} cells say NaN, NA or the like and count as empty{where}"] if log.blanks else []
+
+
+def _diverged(log: CellLog) -> list[str]:
+    """A warning of losses that are infinite."""
+    where = ", ".join(f"{place} {column}" for place, column in sorted(log.diverged)[:3])
+    many = f" and {len(log.diverged) - 3} more" if len(log.diverged) > 3 else ""
+    return (
+        [f"{len(log.diverged)} losses are infinite, so the runs diverged; left empty: {where}{many}"] if where else []
     )
 
 

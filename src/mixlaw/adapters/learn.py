@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
+from pydantic import ValidationError
 
 from mixlaw.errors import InputError
+from mixlaw.files import read_text
 from mixlaw.recipe import Decay, Kind
 from mixlaw.records import Record
-from mixlaw.settings import VERSION, read_settings, validate
+from mixlaw.settings import VERSION, DomainSettings, read_settings, validate
 
 
 def updated_settings(
@@ -83,10 +85,28 @@ def _phases(records: Sequence[Record], names: Sequence[str]) -> Any:
 
 
 def read_domains(path: Path) -> dict[str, dict[str, Any]]:
-    """Kind and unique tokens of domains from a TOML file, with or without a [domains] table around them."""
+    """Kind and unique tokens of domains from a TOML file, with or without a [domains] table around them.
+
+    Raises:
+        InputError: it cannot be read, or a domain has a key or a value that is wrong.
+    """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        data = tomllib.loads(read_text(path))
+        domains = data.get("domains", data)
+        if not isinstance(domains, dict):
+            raise ValueError("domains is no table")
+        for name, given in domains.items():
+            if not isinstance(given, dict):
+                raise ValueError(f"{name} = {given!r} is no table")
+            DomainSettings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([name, *map(str, first["loc"])])
+        raise InputError(
+            f"{path}: {where} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+        ) from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f'{path} cannot be read: {error}; it holds lines such as web = {{ kind = "text" }}') from error
-    domains: dict[str, dict[str, Any]] = data.get("domains", data)
     return domains

@@ -13,6 +13,7 @@ import polars as pl
 
 from mixlaw.adapters.mapping import Results, captures
 from mixlaw.adapters.sheet import Label, Sheet
+from mixlaw.cells import texts
 from mixlaw.errors import InputError
 from mixlaw.records import Unit
 
@@ -76,7 +77,7 @@ class _Rows:
         columns = sheet.rest if self.key in sheet.ignored else sheet.frame
         if self.key not in columns.columns:
             raise InputError(f"results: there is no column {self.key!r} to join on; add it, or set results.key")
-        self.cells = [str(cell) for cell in columns[self.key].to_list()]
+        self.cells = texts(columns[self.key])
         self.places = sheet.places
 
     def of(self, evaluation: Evaluation) -> int | None:

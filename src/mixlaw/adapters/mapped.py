@@ -11,9 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mixlaw.adapters.mapping import Reading, Value
-from mixlaw.adapters.sheet import numbers
 from mixlaw.adapters.tables import Source
-from mixlaw.errors import InputError
+from mixlaw.cells import numbers, texts
+from mixlaw.errors import InputError, did_you_mean
 
 #: A column of the table in a name: "{column}".
 FIELD = re.compile(r"\{([^{}]+)\}")
@@ -48,28 +48,39 @@ class Mapped:
         self.columns[name] = pl.Series(name, cells, nan_to_null=True, strict=False)
         self.sources[name] = source
 
-    def numbers(self, column: str) -> NDArray[np.float64]:
+    def numbers(self, column: str, **options: bool) -> NDArray[np.float64]:
         """A column of the table as numbers, NaN where empty, shape (rows,).
 
+        A cell that is no number is empty and goes into the log of the table.
+
         Raises:
-            InputError: there is no such column, or a cell is not a number.
+            InputError: there is no such column.
         """
         frame = self.source.frame
         if column not in frame.columns:
-            raise InputError(
-                f"there is no column {column!r}; there are {', '.join(frame.columns[:12])}: fix the mapping"
-            )
+            raise self.absent(column)
         self.used.add(column)
-        return np.array(numbers(frame[column], self.source.places, column), dtype=np.float64)
+        return np.array(numbers(frame[column], self.source.places, column, log=self.source.log, **options), np.float64)
+
+    def absent(self, column: str) -> InputError:
+        """The error for a column that the mapping names and the table lacks."""
+        columns = self.source.frame.columns
+        meant = did_you_mean(column, columns) or f"there are {', '.join(columns[:12])}"
+        return InputError(f"there is no column {column!r}; {meant}: fix the mapping")
 
     def value(self, value: Value) -> NDArray[np.float64]:
-        """A value of the mapping for every row, NaN where empty, shape (rows,)."""
+        """A value of the mapping for every row, NaN where empty, shape (rows,).
+
+        A cell may be a size, such as 470M, where nothing scales it again.
+        """
         if isinstance(value, str):
             value = Reading(column=value)
         if not isinstance(value, Reading):
             return np.full(self.source.frame.height, float(value))
         scale, over = (self.numbers(n) if isinstance(n, str) else n for n in (value.scale, value.over))
-        cells = self.numbers(value.column) * scale / over + value.offset
+        sizes = isinstance(scale, float) and scale == 1 and isinstance(over, float) and over == 1
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cells = self.numbers(value.column, sizes=sizes) * scale / over + value.offset
         return cells if value.empty is None else np.where(np.isnan(cells), value.empty, cells)
 
     def words(self, word: str) -> list[str | None]:
@@ -78,15 +89,15 @@ class Mapped:
         if word not in frame.columns:
             return [word] * frame.height
         self.used.add(word)
-        return list(frame[word].cast(pl.String).to_list())
+        return texts(frame[word])
 
     def names(self, template: str) -> list[str]:
         """A name with {column} in it, for every row."""
         keys = FIELD.findall(template)
         for key in keys:
             if key != "file" and key not in self.source.frame.columns:
-                raise InputError(f"{template!r} needs the column {key!r}, which does not exist; fix the mapping")
-        cells = {key: self.source.frame[key].cast(pl.String).to_list() for key in keys if key != "file"}
+                raise self.absent(key)
+        cells = {key: texts(self.source.frame[key]) for key in keys if key != "file"}
         self.used.update(cells)
         made = []
         for row in range(self.source.frame.height):

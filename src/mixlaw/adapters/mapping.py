@@ -15,7 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, did_you_mean
+from mixlaw.files import read_text
 from mixlaw.records import Unit
 from mixlaw.settings import DomainSettings
 
@@ -211,10 +212,12 @@ def read_mapping(path: Path) -> list[TableMap]:
         InputError: it cannot be read, or a key or value is wrong.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        data = tomllib.loads(read_text(path))
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} is no mapping: {error}; it holds lines such as params = 1_000_000") from error
     tables: list[Mapping[str, Any]] = data.pop("table", [])
+    if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
+        raise InputError(f"{path}: table = {tables!r}: each table of the mapping begins with a line [[table]]")
     try:
         return [TableMap.model_validate({**data, **table}) for table in tables or [{}]]
     except ValidationError as error:
@@ -267,7 +270,8 @@ def claimed(globs: Mapping[str, Any], columns: Iterable[str], what: str) -> dict
     for glob in globs:
         hits = [(name, parts) for name in names if (parts := captures(glob, name)) is not None]
         if not hits:
-            raise InputError(f"{what} {glob!r} matches no column; there are {', '.join(names[:12])}: fix the mapping")
+            meant = did_you_mean(glob, names) or f"there are {', '.join(names[:12])}"
+            raise InputError(f"{what} {glob!r} matches no column; {meant}: fix the mapping")
         for name, parts in hits:
             claims.setdefault(name, (glob, parts))
     return claims

@@ -17,7 +17,10 @@ Columns = Mapping[str, tuple[Floats, str]]  # domain -> tokens of each row, name
 
 def amounts(mapped: Mapped, phase: PhaseMap, columns: Sequence[str]) -> Columns:
     """Tokens per domain where columns hold tokens."""
-    return {name: (cells, column) for name, (cells, column) in _columns(mapped, phase.domain_tokens, columns).items()}
+    return {
+        name: (cells, column)
+        for name, (cells, column) in _columns(mapped, phase.domain_tokens, columns, sizes=True).items()
+    }
 
 
 def shared(mapped: Mapped, phase: PhaseMap, columns: Sequence[str], tokens: Floats, tolerance: float) -> Columns:
@@ -62,7 +65,9 @@ def shared(mapped: Mapped, phase: PhaseMap, columns: Sequence[str], tokens: Floa
     return made | remainder
 
 
-def _columns(mapped: Mapped, globs: Mapping[str, str], columns: Sequence[str]) -> dict[str, tuple[Floats, str]]:
+def _columns(
+    mapped: Mapped, globs: Mapping[str, str], columns: Sequence[str], sizes: bool = False
+) -> dict[str, tuple[Floats, str]]:
     """Columns that globs match, by domain."""
     sources: dict[str, tuple[Floats, str]] = {}
     for column, (glob, parts) in claimed(globs, columns, "domains").items():
@@ -71,7 +76,7 @@ def _columns(mapped: Mapped, globs: Mapping[str, str], columns: Sequence[str]) -
             raise InputError(
                 f"{column!r} and {sources[domain][1]!r} are both domain {domain!r}; tell them apart by name"
             )
-        sources[domain] = (mapped.numbers(column), column)
+        sources[domain] = (mapped.numbers(column, sizes=sizes), column)
     return sources
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-
-import polars as pl
 
 from mixlaw.adapters.sheet import PREFIXES, TOKENS, Sheet
 from mixlaw.errors import InputError
@@ -20,6 +18,14 @@ Column = list[float | None]
 MOST_PARAMS = 10_000
 #: Least peak rate over the rule's: what is less is a rate, not a ratio.
 LEAST_LR = 0.01
+#: Most parameters and tokens, which are integers of 64 bits; most that a float has exactly, as seeds must be.
+MOST, EXACT = 2.0**63 - 1024, 2.0**53
+RATE = (
+    "lr is the peak rate over that of your rule for the size, 1 where they agree: divide (a --mapping can), or rename "
+    "the column"
+)
+ABOVE_CHANCE = "if 0 is chance, give chance + (1 - chance) x score"
+NOT_MEASURED = "leave the cell empty if it was not measured"
 
 
 @dataclass(frozen=True)
@@ -79,64 +85,76 @@ def records(sheet: Sheet, axes: Axes, units: Mapping[str, Unit]) -> list[Record]
     """One record per row.
 
     Raises:
-        InputError: a cell is not what it should be; names row and column.
+        InputError: cells are not what they should be; names rows and columns.
     """
-    tokens = {column: sheet.column(column, low=0) for column in axes.pairs}
-    ends = {phase: sheet.column(f"lr_end:{phase}", 0, 1) for phase in axes.phases}
-    unique = {domain: sheet.column(f"unique:{domain}", low=1) for domain in axes.domains}
-    seeds, progress = sheet.column("seed", low=0), sheet.column("progress", 0, 1)
-    recipes = [
-        _recipe(row, sheet.places[row], params, axes, tokens, ends, unique, seeds[row])
-        for row, params in enumerate(_params(sheet))
-    ]
-    recipes = list(zip(_scheduled(sheet, [recipe for recipe, _ in recipes]), (by for _, by in recipes), strict=True))
-    values = _values(sheet, axes.tasks, units)
-    noise = _by_row(sheet.frame.height, {task: sheet.column(f"noise:{task}", low=0) for task in axes.tasks})
-    names = _names(sheet)
+    columns = _read(sheet, axes, units)
+    sheet.log.check()
+    recipes = [_recipe(row, sheet.places[row], axes, columns) for row in range(sheet.frame.height)]
     return [
         Record(
-            run=names[row],
+            run=columns.run[row],
             recipe=recipe,
-            values=values[row],
-            progress=1.0 if (done := progress[row]) is None else done,
-            noise=noise[row],
+            values=_measured(columns, row),
+            progress=1.0 if (done := columns.plain["progress"][row]) is None else done,
+            noise={task: noise for task, cells in columns.noise.items() if (noise := cells[row]) is not None},
             tokens=amounts,
         )
         for row, (recipe, amounts) in enumerate(recipes)
     ]
 
 
-def _names(sheet: Sheet) -> list[str]:
-    names = sheet.frame["run"].cast(pl.String, strict=False).to_list()
-    for place, name in zip(sheet.places, names, strict=True):
-        if not name:
-            raise InputError(f"{place}, column {sheet.sources.get('run', 'run')!r}: the cell is empty; fill it")
-    return names
+@dataclass(frozen=True)
+class _Columns:
+    """All columns of a sheet that mean something, read: of numbers, None where a cell is empty."""
+
+    run: list[str]
+    plain: Mapping[str, Column]  # params, seed, progress, lr, warmup
+    schedule: list[str | None]
+    tokens: Mapping[str, Column]  # by the name of the column
+    ends: Mapping[str, Column]  # by phase, as decay
+    decay: Mapping[str, list[str | None]]
+    unique: Mapping[str, Column]  # by domain
+    values: Mapping[str, Column]  # by task, as the rest
+    stderr: Mapping[str, Column]
+    count: Mapping[str, Column]
+    noise: Mapping[str, Column]
 
 
-def _params(sheet: Sheet) -> list[float]:
-    cells = sheet.column("params", low=1)
-    for place, params in zip(sheet.places, cells, strict=True):
+def _read(sheet: Sheet, axes: Axes, units: Mapping[str, Unit]) -> _Columns:
+    """Read every cell that means something; what is wrong with them goes into the log of the sheet."""
+    ranges = {"params": (1, MOST), "seed": (0, EXACT), "progress": (0, 1), "lr": (0, math.inf), "warmup": (0, MOST)}
+    plain = {name: sheet.column(name, low, high) for name, (low, high) in ranges.items()}
+    for place, params, rate in zip(sheet.places, plain["params"], plain["lr"], strict=True):
         if params is None:
-            raise InputError(f"{place}, column {sheet.sources.get('params', 'params')!r}: the cell is empty; fill it")
-    return [params for params in cells if params is not None]
+            sheet.log.add(place, sheet.sources.get("params", "params"), "the cell is empty", "fill it")
+        if rate is not None and rate < LEAST_LR:
+            sheet.log.add(place, sheet.sources.get("lr", "lr"), f"{rate:g} is a learning rate", RATE)
+    return _Columns(
+        sheet.names("run"),
+        plain,
+        sheet.words("schedule", [schedule.value for schedule in Schedule]),
+        {column: sheet.column(column, 0, MOST) for column in axes.pairs},
+        {phase: sheet.column(f"lr_end:{phase}", 0, 1) for phase in axes.phases},
+        {phase: sheet.words(f"decay:{phase}", [shape.value for shape in Decay]) for phase in axes.phases},
+        {domain: sheet.column(f"unique:{domain}", 1, MOST) for domain in axes.domains},
+        {task: _values(sheet, task, units[task]) for task in axes.tasks},
+        {task: sheet.column(f"stderr:{task}", low=0) for task in axes.tasks},
+        {task: sheet.column(f"count:{task}", low=1) for task in axes.tasks},
+        {task: sheet.column(f"noise:{task}", low=0) for task in axes.tasks},
+    )
 
 
-def _recipe(
-    row: int,
-    place: str,
-    params: float,
-    axes: Axes,
-    tokens: Mapping[str, Column],
-    ends: Mapping[str, Column],
-    unique: Mapping[str, Column],
-    seed: float | None,
-) -> tuple[Recipe, dict[str, dict[str, float]]]:
-    """Recipe of a row, and tokens by phase and domain."""
-    amounts: dict[str, dict[str, float]] = {}
+def _recipe(row: int, place: str, axes: Axes, columns: _Columns) -> tuple[Recipe, dict[str, dict[str, float]]]:
+    """Recipe of a row, and tokens by phase and domain.
+
+    Raises:
+        InputError: it has no tokens, or hardly any for its size.
+    """
+    amounts: dict[str, dict[str, float]] = {phase: {} for phase in axes.phases}
     for column, (phase, domain) in axes.pairs.items():
-        if amount := tokens[column][row]:
-            amounts.setdefault(phase, {})[domain] = amount
+        if amount := columns.tokens[column][row]:
+            amounts[phase][domain] = amount
+    amounts = {phase: by for phase, by in amounts.items() if by}
     if not amounts:
         raise InputError(f"{place}: no tokens in any tokens:<phase>:<domain> column; leave the row out")
     phases = []
@@ -144,9 +162,20 @@ def _recipe(
         total = round(math.fsum(by.values()))
         if total < 1:
             raise InputError(f"{place}: phase {phase!r} has {math.fsum(by.values()):g} tokens; give tokens, not shares")
-        phases.append(Phase(phase, total, Mixture.normalised(by), ends[phase][row]))
-    pool = {domain: round(count) for domain, cells in unique.items() if (count := cells[row]) is not None}
-    recipe = Recipe(round(params), tuple(phases), round(seed or 0), pool)
+        shape = Decay(columns.decay[phase][row] or Decay.LINEAR)
+        phases.append(Phase(phase, total, Mixture.normalised(by), columns.ends[phase][row], shape))
+    pool = {domain: round(count) for domain, cells in columns.unique.items() if (count := cells[row]) is not None}
+    of_row = {name: cells[row] for name, cells in columns.plain.items()}
+    params, rate, warmup = of_row["params"] or 0.0, of_row["lr"], of_row["warmup"]
+    recipe = Recipe(
+        round(params),
+        tuple(phases),
+        round(of_row["seed"] or 0),
+        pool,
+        schedule=Schedule(columns.schedule[row] or Schedule.WSD),
+        lr=1.0 if rate is None else rate,
+        warmup=None if warmup is None else round(warmup),
+    )
     if recipe.tokens * MOST_PARAMS < params:
         raise InputError(
             f"{place}: {recipe.tokens:,} tokens in all for {recipe.params:,} params; give absolute "
@@ -155,67 +184,30 @@ def _recipe(
     return recipe, amounts
 
 
-def _scheduled(sheet: Sheet, recipes: Sequence[Recipe]) -> list[Recipe]:
-    """The recipes of all rows with their peak rates, warm-ups, schedules and shapes of decay."""
-    rates, warmups = sheet.column("lr", low=0), sheet.column("warmup", low=0)
-    schedules = sheet.words("schedule", [schedule.value for schedule in Schedule])
-    names = dict.fromkeys(phase.name for recipe in recipes for phase in recipe.phases)
-    shapes = {name: sheet.words(f"decay:{name}", [shape.value for shape in Decay]) for name in names}
-    scheduled = []
-    for row, recipe in enumerate(recipes):
-        rate, warmup = rates[row], warmups[row]
-        if rate is not None and rate < LEAST_LR:
-            raise InputError(
-                f"{sheet.places[row]}, column {sheet.sources.get('lr', 'lr')!r}: {rate:g} is a learning rate; lr is "
-                "the peak rate over that of your rule for the size, 1 where they agree: divide (a --mapping can), or "
-                "rename the column"
-            )
-        phases = tuple(replace(p, decay=Decay(shapes[p.name][row] or Decay.LINEAR)) for p in recipe.phases)
-        scheduled.append(
-            replace(
-                recipe,
-                phases=phases,
-                schedule=Schedule(schedules[row] or Schedule.WSD),
-                lr=1.0 if rate is None else rate,
-                warmup=None if warmup is None else round(warmup),
-            )
-        )
-    return scheduled
+def _measured(columns: _Columns, row: int) -> dict[str, Measurement]:
+    """Measurements of a row; a task that was not measured is absent."""
+    values = {}
+    for task, cells in columns.values.items():
+        if (value := cells[row]) is not None:
+            count = columns.count[task][row]
+            values[task] = Measurement(value, columns.stderr[task][row], None if count is None else round(count))
+    return values
 
 
-def _values(sheet: Sheet, tasks: Sequence[str], units: Mapping[str, Unit]) -> list[dict[str, Measurement]]:
-    """Measurements of each row; a task that was not measured is absent."""
-    rows: list[dict[str, Measurement]] = [{} for _ in range(sheet.frame.height)]
-    for task in tasks:
-        cells = sheet.column(f"metric:{task}")
-        _plausible(sheet, task, cells, units[task])
-        stderr, count = sheet.column(f"stderr:{task}", low=0), sheet.column(f"count:{task}", low=1)
-        for row, value in enumerate(cells):
-            if value is not None:
-                number = count[row]
-                rows[row][task] = Measurement(value, stderr[row], None if number is None else round(number))
-    return rows
-
-
-def _plausible(sheet: Sheet, task: str, cells: Column, unit: Unit) -> None:
-    """Refuse a value that is impossible in its unit."""
+def _values(sheet: Sheet, task: str, unit: Unit) -> Column:
+    """Values of a task, those that are impossible in its unit in the log; a loss that is infinite diverged."""
     lower = unit.lower_is_better
+    cells = sheet.column(f"metric:{task}", diverging=lower)
     for place, value in zip(sheet.places, cells, strict=True):
-        if value is None or (value > 0 if lower else value <= 1):
+        if value is None or (value > 0 if lower else 0 <= value <= 1):
             continue
+        what = "above 0" if lower else "between 0 and 1"
+        hint = NOT_MEASURED
+        if not lower and value > -1:
+            hint = "give percent with scale = 0.01 in a mapping" if value > 1 else ABOVE_CHANCE
         column = sheet.sources.get(f"metric:{task}", f"metric:{task}")
-        what = "above 0" if lower else "at most 1"
-        hint = "leave the cell empty if it was not measured" if lower else "give percent with scale = 0.01"
-        raise InputError(f"{place}, column {column!r}: {value:g} in {unit.value} must be {what}; fix it, or {hint}")
-
-
-def _by_row(height: int, columns: Mapping[str, Column]) -> list[dict[str, float]]:
-    rows: list[dict[str, float]] = [{} for _ in range(height)]
-    for name, cells in columns.items():
-        for row, cell in enumerate(cells):
-            if cell is not None:
-                rows[row][name] = cell
-    return rows
+        sheet.log.add(place, column, f"{value:g} in {unit.value} must be {what}", f"fix it, or {hint}")
+    return cells
 
 
 def drop_repeats(rows: Sequence[Record], places: Sequence[str]) -> tuple[list[int], list[str]]:

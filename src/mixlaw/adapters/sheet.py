@@ -10,14 +10,14 @@ from typing import Any
 
 import polars as pl
 
+from mixlaw.cells import EMPTY, CellLog, numbers, texts
 from mixlaw.errors import InputError
 
 TOKENS = re.compile(r"tokens:([^:]+):(.+)")
 PLAIN = ("run", "params", "seed", "progress", "lr", "warmup", "schedule")
+TEXT = ("run", "schedule")
 PREFIXES = ("tokens:", "lr_end:", "decay:", "unique:", "metric:", "noise:", "stderr:", "count:")
 _VERSIONS = re.compile(r"tokeni[sz]er|harness|(^|[^a-z])versions?([^a-z]|$)", re.IGNORECASE)
-_SIZE = re.compile(r"\s*([0-9.]+)\s*([KMBT])\s*", re.IGNORECASE)
-_POWERS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Sheet:
         labels: what should not differ between rows.
         notes: changes made to the table; warnings: what to check.
         rest: columns that mean nothing to mixlaw.
+        log: what was met while the cells were read.
     """
 
     frame: pl.DataFrame
@@ -59,6 +60,7 @@ class Sheet:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     rest: pl.DataFrame = field(default_factory=pl.DataFrame)
+    log: CellLog = field(default_factory=CellLog, compare=False)
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -93,37 +95,52 @@ class Sheet:
             rest=frame.select(others),
         )
 
-    def column(self, name: str, low: float = -math.inf, high: float = math.inf) -> list[float | None]:
-        """Numbers of one column within a range, None where a cell is empty; all None where there is no such column.
+    def column(self, name: str, low: float = -math.inf, high: float = math.inf, **more: bool) -> list[float | None]:
+        """Numbers of one column, None where a cell is empty; all None where there is no such column.
 
-        Raises:
-            InputError: a cell is not a number or outside the range; names row and column.
+        Args:
+            name: of the column.
+            low, high: ends of the range; what is outside goes into the log.
+            more: diverging, as `mixlaw.cells.numbers` takes it.
         """
         if name not in self.frame.columns:
             return [None] * self.frame.height
-        return numbers(self.frame[name], self.places, self.sources.get(name, name), low, high)
+        original = self.sources.get(name, name)
+        return numbers(self.frame[name], self.places, original, low, high, log=self.log, **options(name), **more)
+
+    def names(self, name: str) -> list[str]:
+        """Text of one column, of which no cell may be empty; an empty one goes into the log."""
+        found = texts(self.frame[name])
+        for place, text in zip(self.places, found, strict=True):
+            if text is None:
+                self.log.add(place, self.sources.get(name, name), "the cell is empty", "fill it")
+        return [text or "" for text in found]
 
     def words(self, name: str, known: Sequence[str]) -> list[str | None]:
         """Words of one column, None where a cell is empty; all None where there is no such column.
 
-        Raises:
-            InputError: a cell is none of the known words; names row and column.
+        A cell that is none of the known words goes into the log.
         """
         if name not in self.frame.columns:
             return [None] * self.frame.height
-        cells = [str(cell).strip() if cell is not None else "" for cell in self.frame[name].to_list()]
-        for place, cell in zip(self.places, cells, strict=True):
-            if cell and cell not in known:
-                raise InputError(
-                    f"{place}, column {self.sources.get(name, name)!r}: {cell!r} must be one of {', '.join(known)}; "
-                    "correct the cell or leave it empty"
-                )
-        return [cell or None for cell in cells]
+        found: list[str | None] = []
+        for place, cell in zip(self.places, texts(self.frame[name]), strict=True):
+            word = None if cell is None or cell.lower() in EMPTY else cell
+            if word is not None and word not in known:
+                self.log.add(place, self.sources.get(name, name), f"{word!r} must be one of {', '.join(known)}")
+            found.append(word if word in known else None)
+        return found
 
 
 def in_contract(column: str) -> bool:
     """Whether a column belongs to the contract."""
     return column in PLAIN or column.startswith(PREFIXES)
+
+
+def options(column: str) -> dict[str, bool]:
+    """How the cells of a column of the contract are read, beside their range."""
+    counts = column in ("params", "warmup") or column.startswith(("tokens:", "unique:"))
+    return {"sizes": counts, "whole": column in ("params", "warmup", "seed") or column.startswith("count:")}
 
 
 def tells_version(column: str) -> bool:
@@ -133,50 +150,7 @@ def tells_version(column: str) -> bool:
 
 def labels(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[Label, ...]:
     """Columns of a table as labels."""
-    return tuple(Label(name, tuple(frame[name].cast(pl.String, strict=False).to_list())) for name in columns)
-
-
-def numbers(
-    cells: pl.Series, places: Sequence[str], column: str, low: float = -math.inf, high: float = math.inf
-) -> list[float | None]:
-    """Cells as numbers, None where empty; `470M` and the like are read as sizes.
-
-    Raises:
-        InputError: a cell is not a number, not finite or outside the range; names row and column.
-    """
-    values = cells.to_list() if cells.dtype.is_numeric() else [_number(cell) for cell in cells.to_list()]
-    for place, cell, number in zip(places, cells.to_list(), values, strict=True):
-        if number is None:
-            continue
-        if isinstance(number, str):
-            raise InputError(
-                f"{place}, column {column!r}: {cell!r} is not a number; correct the cell or leave it empty"
-            )
-        if not (math.isfinite(number) and low <= number <= high):
-            raise InputError(
-                f"{place}, column {column!r}: {cell} must be {_span(low, high)}; correct the cell or leave it empty"
-            )
-    return [None if number is None else float(number) for number in values]
-
-
-def _number(cell: Any) -> float | str | None:
-    """A cell as a number; as text where it is none; None where it is empty."""
-    if cell is None or (isinstance(cell, str) and not cell.strip()):
-        return None
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        size = _SIZE.fullmatch(str(cell))
-    try:
-        return float(size[1]) * _POWERS[size[2].upper()] if size else str(cell)
-    except ValueError:
-        return str(cell)
-
-
-def _span(low: float, high: float) -> str:
-    if low == -math.inf:
-        return "finite" if high == math.inf else f"at most {high:g}"
-    return f"between {low:g} and {high:g}" if high < math.inf else f"finite and >= {low:g}"
+    return tuple(Label(name, tuple(texts(frame[name]))) for name in columns)
 
 
 def together(sheets: Sequence[Sheet]) -> Sheet:
@@ -195,8 +169,11 @@ def together(sheets: Sequence[Sheet]) -> Sheet:
                 raise InputError(f"task {task!r} is in {unit} and in {units[task]}; use one unit, or two names")
         domains.update(sheet.domains)
     heights = [sheet.frame.height for sheet in sheets]
+    log = CellLog()
+    for sheet in sheets:
+        log.take(sheet.log)
     return Sheet(
-        pl.concat([_as_floats(sheet.frame) for sheet in sheets], how="diagonal_relaxed"),
+        pl.concat([sheet.frame for sheet in sheets], how="diagonal_relaxed"),
         tuple(place for sheet in sheets for place in sheet.places),
         {name: source for sheet in sheets for name, source in sheet.sources.items()},
         units,
@@ -205,19 +182,14 @@ def together(sheets: Sequence[Sheet]) -> Sheet:
         tuple(dict.fromkeys(note for sheet in sheets for note in sheet.notes)),
         tuple(dict.fromkeys(warning for sheet in sheets for warning in sheet.warnings)),
         pl.concat([_numbered(sheet) for sheet in sheets], how="diagonal_relaxed").drop(""),
+        log,
     )
 
 
 def _numbered(sheet: Sheet) -> pl.DataFrame:
-    """The columns that are not read, beside the places, so that there are rows even without columns."""
-    return pl.DataFrame({"": list(sheet.places)}).with_columns(sheet.rest.get_columns())
-
-
-def _as_floats(frame: pl.DataFrame) -> pl.DataFrame:
-    numeric = frame.with_columns(
-        (pl.selectors.integer() - pl.selectors.by_name("run", require_all=False)).cast(pl.Float64)
-    )
-    return numeric.with_columns(pl.selectors.by_name("run", require_all=False).cast(pl.String))
+    """The columns that are not read, as text, beside the places, so that there are rows even without columns."""
+    columns = [pl.Series(name, texts(sheet.rest[name]), pl.String) for name in sheet.rest.columns]
+    return pl.DataFrame({"": list(sheet.places)}).with_columns(columns)
 
 
 def _joined_labels(sheets: Sequence[Sheet], heights: Sequence[int]) -> tuple[Label, ...]:

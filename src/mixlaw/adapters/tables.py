@@ -1,31 +1,20 @@
-"""Files into tables: CSV, Parquet, NDJSON; exports of Weights & Biases are unfolded on the way."""
+"""Tables as their authors wrote them: read, exports of Weights & Biases unfolded, two of them joined."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
-from polars import selectors as cs
 
 from mixlaw.adapters.history import unfold_history
+from mixlaw.adapters.reading import Table, frame_of
 from mixlaw.adapters.wandb import unfold
-from mixlaw.errors import InputError
-
-#: What a table may be: a path, a polars or a pandas DataFrame.
-Table = str | Path | pl.DataFrame | Any
-
-_TWICE = re.compile(r"(.*)_duplicated_\d+")
-
-_READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
-    ".csv": lambda path: pl.read_csv(path, infer_schema_length=None),
-    ".parquet": pl.read_parquet,
-    ".ndjson": lambda path: pl.read_ndjson(path, infer_schema_length=None),
-    ".jsonl": lambda path: pl.read_ndjson(path, infer_schema_length=None),
-}
+from mixlaw.cells import CellLog, texts
+from mixlaw.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -38,6 +27,7 @@ class Source:
         name: name of the file without its ending.
         notes, warnings: what was done to it, what its author should look at.
         history: whether rows are moments of runs, of which tokens and progress are those by then.
+        log: what was met while its cells were read.
     """
 
     frame: pl.DataFrame
@@ -46,57 +36,12 @@ class Source:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     history: bool = False
+    log: CellLog = field(default_factory=CellLog, compare=False)
 
     def keep(self, rows: Sequence[bool]) -> Source:
         """Some of the rows."""
         places = tuple(place for place, wanted in zip(self.places, rows, strict=True) if wanted)
         return replace(self, frame=self.frame.filter(pl.Series(rows, dtype=pl.Boolean)), places=places)
-
-
-def read_table(path: Path) -> pl.DataFrame:
-    """Read CSV, Parquet or NDJSON, by the ending of the name.
-
-    Raises:
-        InputError: no such file, another ending, content that is not of that format, or a column that is there twice.
-    """
-    if path.suffix not in _READERS:
-        raise InputError(f"cannot read {str(path)!r}: supported are {', '.join(_READERS)}; convert it or rename it")
-    try:
-        frame = _READERS[path.suffix](path)
-    except FileNotFoundError:
-        raise InputError(f"there is no table {str(path)!r}; check the path") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise InputError(f"{path} cannot be read as {path.suffix[1:]}: {reason}; {_way_out(path)}") from error
-    twice = [match[1] for name in frame.columns if (match := _TWICE.fullmatch(name)) and match[1] in frame.columns]
-    if twice and twice[0]:
-        raise InputError(f"{path}: column {twice[0]!r} occurs twice; rename or remove one of them")
-    return frame
-
-
-def _way_out(path: Path) -> str:
-    """What to do about a table that cannot be read."""
-    with path.open("rb") as file:
-        head = file.readline()
-    if path.suffix == ".csv" and b";" in head and b"," not in head:
-        return "it is separated by semicolons: export it with commas between cells and points in numbers"
-    return "export it again"
-
-
-def frame_of(table: Table) -> pl.DataFrame:
-    """A table as a polars frame: a file, a polars frame, or a pandas frame, whose NaN are empty cells.
-
-    Raises:
-        InputError: as `read_table`; or it is no table.
-    """
-    if isinstance(table, str | Path):
-        return read_table(Path(table))
-    if isinstance(table, pl.DataFrame):
-        return table
-    if not hasattr(table, "to_dict"):
-        raise InputError(f"a table is a path, a polars or a pandas DataFrame, got {type(table).__name__}")
-    columns = {str(name): cells for name, cells in table.to_dict("list").items()}
-    return pl.DataFrame(columns, strict=False).with_columns(cs.float().fill_nan(None))
 
 
 def read_source(table: Table, alone: bool = True) -> Source:
@@ -108,15 +53,29 @@ def read_source(table: Table, alone: bool = True) -> Source:
     """
     frame, path = frame_of(table), Path(table) if isinstance(table, str | Path) else Path("table")
     head = "" if alone else f"{path.name}, "
-    places = tuple(f"{head}row {number}" for number in range(1, frame.height + 1))
-    unfolded = unfold(frame, places)
+    whole = Source(frame, tuple(f"{head}row {number}" for number in range(1, frame.height + 1)), path.stem)
+    whole = _without_empty_rows(whole)
+    unfolded = unfold(whole.frame, whole.places)
     if unfolded is None:
-        history = unfold_history(frame, places)
+        history = unfold_history(whole.frame, whole.places)
         if history is not None:
-            return Source(history.frame, history.places, path.stem, (history.note,), history=True)
-        return Source(frame, places, path.stem)
-    source = Source(unfolded.frame, places, path.stem, unfolded.notes, unfolded.warnings)
-    return source.keep(unfolded.finished)
+            notes = (*whole.notes, history.note)
+            return replace(whole, frame=history.frame, places=history.places, notes=notes, history=True)
+        return whole
+    notes = (*whole.notes, *unfolded.notes)
+    return replace(whole, frame=unfolded.frame, notes=notes, warnings=unfolded.warnings).keep(unfolded.finished)
+
+
+def _without_empty_rows(source: Source) -> Source:
+    """The rows in which anything is written, with a note on the others."""
+    if not source.frame.columns:
+        return source
+    empty = source.frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    if not empty.any():
+        return source
+    count = int(empty.sum())
+    notes = (*source.notes, f"{count} empty row{'s' * (count > 1)} of {source.name} left out")
+    return replace(source.keep((~empty).to_list()), notes=notes)
 
 
 def joined(left: Source, right: Source, on: Sequence[str], prefix: str = "") -> Source:
@@ -129,17 +88,21 @@ def joined(left: Source, right: Source, on: Sequence[str], prefix: str = "") -> 
         prefix: for the added columns.
 
     Raises:
-        InputError: a key is missing or there twice in `right`, nothing matches, or rows that should correspond do not.
+        InputError: a key is missing or there twice in `right`, nothing matches, rows that should correspond do not, or
+            both tables have a column in which they differ.
     """
     other = right.frame.rename({name: prefix + name for name in right.frame.columns if name not in on})
     if not on:
         return _side_by_side(left, right, other)
     for side in (left, right):
         if lacking := [name for name in on if name not in side.frame.columns]:
-            raise InputError(f"{side.name} has no column {lacking[0]!r} to join on; there are {_some(side.frame)}")
+            raise InputError(
+                f"{side.name} has no column {lacking[0]!r} to join on; "
+                + (did_you_mean(lacking[0], side.frame.columns) or f"there are {_some(side.frame)}")
+            )
     keys, partners = _keys(left.frame, on, "left"), _keys(right.frame, on, "right")
     if len(set(partners)) < len(partners):
-        twice = next(key for key in partners if partners.count(key) > 1)
+        twice = next(key for key, count in Counter(partners).items() if count > 1)
         raise InputError(f"{right.name} has {' '.join(twice)!r} twice in {', '.join(on)}; keep one of the rows")
     index = {key: number for number, key in enumerate(partners)}
     matches = [index.get(key) for key in keys]
@@ -148,9 +111,13 @@ def joined(left: Source, right: Source, on: Sequence[str], prefix: str = "") -> 
             f"no row of {left.name} has a partner in {right.name}: {', '.join(on)} is {keys[0]} here and "
             f"{partners[0]} there; join on another column"
         )
-    added = [name for name in other.columns if name not in on and name not in left.frame.columns]
     rows = pl.Series(matches, dtype=pl.UInt32)
-    frame = left.frame.with_columns(other[name].gather(rows) for name in added)
+    partner = other.select(pl.all().gather(rows))
+    if left.history and not right.history:  # what a runs table says of a metric is its last value
+        partner = partner.drop(name for name in left.frame.columns if name in partner.columns)
+        frame = left.frame.with_columns(partner[name] for name in partner.columns)
+    else:
+        frame = _merged(left, right.name, partner.drop(on))
     alone, unused = matches.count(None), len(set(partners) - set(keys))
     if left.history and not right.history:  # runs that did not finish are not in the runs table
         lost = sorted({keys[row][0] for row, number in enumerate(matches) if number is None})
@@ -172,27 +139,57 @@ def _side_by_side(left: Source, right: Source, other: pl.DataFrame) -> Source:
             f"{left.name} has {left.frame.height} rows and {right.name} {right.frame.height}; "
             "rows that correspond must be as many: join on a key column instead"
         )
-    for name in set(left.frame.columns) & set(other.columns):
-        pairs = zip(left.places, left.frame[name].to_list(), other[name].to_list(), strict=True)
-        for place, mine, theirs in pairs:
-            if mine != theirs:
+    return replace(
+        left, frame=_merged(left, right.name, other, "the rows do not correspond: join on a key column instead")
+    )
+
+
+#: What to do about two columns of one name that differ.
+_APART = "correct one, or give the join a prefix that names the columns of the second file"
+
+
+def _merged(left: Source, name: str, partner: pl.DataFrame, remedy: str = _APART) -> pl.DataFrame:
+    """The left table with the columns of the other, whose rows correspond; an empty cell takes what the other has.
+
+    Raises:
+        InputError: both have a cell, and not the same.
+    """
+    columns = []
+    for column in partner.columns:
+        if column not in left.frame.columns:
+            columns.append(partner[column])
+            continue
+        mine, theirs = texts(left.frame[column]), texts(partner[column])
+        for place, one, other in zip(left.places, mine, theirs, strict=True):
+            if one is not None and other is not None and not _equal(one, other):
                 raise InputError(
-                    f"{place}, column {name!r}: {mine!r} in {left.name} but {theirs!r} in {right.name}; the rows "
-                    "do not correspond: join on a key column instead"
+                    f"{place}, column {column!r}: {one!r} in {left.name} but {other!r} in {name}; {remedy}"
                 )
-    return replace(left, frame=left.frame.with_columns(other[n] for n in other.columns if n not in left.frame.columns))
+        if None in mine:
+            both = [other if one is None else one for one, other in zip(mine, theirs, strict=True)]
+            columns.append(pl.Series(column, both, pl.String))
+    return left.frame.with_columns(columns)
+
+
+def _equal(one: str, other: str) -> bool:
+    """Whether two cells are the same text or the same number."""
+    try:
+        return one == other or float(one) == float(other)
+    except ValueError:
+        return False
 
 
 def _keys(frame: pl.DataFrame, on: Sequence[str], side: str) -> list[tuple[str, ...]]:
     """Keys of the rows as text; an empty cell is like no other."""
-    cells = [enumerate(frame[name].to_list()) for name in on]
-    columns = [[f"(empty, {side} {row})" if cell is None else _text(cell) for row, cell in column] for column in cells]
+    columns = [
+        [f"(empty, {side} {row})" if cell is None else _WHOLE.sub(r"\1", cell) for row, cell in enumerate(cells)]
+        for cells in (texts(frame[name]) for name in on)
+    ]
     return list(zip(*columns, strict=True))
 
 
-def _text(cell: object) -> str:
-    """A key as text; 1 and 1.0 are the same key."""
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+#: A whole number as pandas writes it beside an empty cell; as a key it is the same as without the point.
+_WHOLE = re.compile(r"^(-?\d+)\.0+$")
 
 
 def _some(frame: pl.DataFrame) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from mixlaw.cells import INFINITE, series_of
 from mixlaw.errors import InputError
 
 # Columns of the runs table that describe the run as an entry of the web page, not its configuration or results.
@@ -28,7 +29,7 @@ _ABOUT = {
     "Hostname",
 }
 _ABOUT |= {"GitHub", "Commit", "Github", "Group", "Job Type", "Heartbeat At", "Path", "Command", "Python version"}
-_LOST = ("nan", "inf", "-inf", "infinity", "-infinity")
+_LOST = INFINITE | {"nan"}
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,7 @@ def unfold(frame: pl.DataFrame, places: Sequence[str]) -> Unfolded | None:
     if {"summary", "config", "name"} <= set(frame.columns):
         flat = _flat_rows(frame, places)
         names = dict.fromkeys(name for row in flat for name in row)
-        columns = {name: [row.get(name) for row in flat] for name in names}
-        wide = pl.DataFrame([pl.Series(name, cells, strict=False) for name, cells in columns.items()])
+        wide = pl.DataFrame({name: series_of(name, [row.get(name) for row in flat]) for name in names})
         return _finish(wide, "state", "id", "its API")
     return None
 
@@ -81,7 +81,7 @@ def _finish(frame: pl.DataFrame, state: str, identity: str, how: str) -> Unfolde
     columns, lost = {}, 0
     for name in frame.columns:
         if name not in _ABOUT and name not in (state, identity, ""):
-            columns[name], empty = _without_lost(frame[name])
+            columns[name], empty = (frame[name], 0) if name == "run" else _without_lost(frame[name])
             lost += empty
     if lost:
         warnings.append(f"cells that are NaN or infinite, so the runs diverged there: {lost}, left empty")
@@ -91,7 +91,7 @@ def _finish(frame: pl.DataFrame, state: str, identity: str, how: str) -> Unfolde
 def _without_lost(cells: pl.Series) -> tuple[pl.Series, int]:
     """Cells with NaN and infinity emptied, also where they are words, and how many there were."""
     if cells.dtype == pl.String:
-        lost = cells.str.to_lowercase().is_in(_LOST)
+        lost = cells.str.to_lowercase().is_in(sorted(_LOST))
     elif cells.dtype.is_float():
         lost = ~cells.is_finite()
     else:
@@ -134,12 +134,12 @@ def _cell(cell: Any, place: str, column: str) -> dict[str, Any]:
     if cell is None or isinstance(cell, dict):
         return cell or {}
     try:
-        content = json.loads(cell, parse_constant=float)
+        content = json.loads(str(cell), parse_constant=float)
     except json.JSONDecodeError:
-        content = _literal(cell)
+        content = _literal(str(cell))
     if not isinstance(content, dict):
         raise InputError(
-            f"{place}, column {column!r}: {cell[:40]!r} is neither JSON nor a Python dict; "
+            f"{place}, column {column!r}: {str(cell)[:40]!r} is neither JSON nor a Python dict; "
             "export with json.dumps(dict(run.config)) and json.dumps(dict(run.summary))"
         )
     return content

@@ -15,7 +15,7 @@ from mixlaw.study import choosing, learning, next_runs, showing, text, training
 
 if TYPE_CHECKING:
     from mixlaw.adapters.importing import Understood
-    from mixlaw.adapters.tables import Table
+    from mixlaw.adapters.reading import Table
 
 
 def new_study(path: str | os.PathLike[str]) -> Study:

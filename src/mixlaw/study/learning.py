@@ -13,7 +13,7 @@ from mixlaw.progress import Progress, progress_or_bar
 if TYPE_CHECKING:
     import polars as pl
 
-    from mixlaw.adapters.tables import Table
+    from mixlaw.adapters.reading import Table
     from mixlaw.analysis.laws.base import Law
     from mixlaw.analysis.surface.surface import Surfaces
 
@@ -42,7 +42,7 @@ def fit(
     Raises:
         InputError: nothing is measured yet, or there is no such law.
     """
-    from mixlaw.adapters.tables import frame_of
+    from mixlaw.adapters.reading import frame_of
 
     rows = study.table() if table is None else frame_of(table)
     if rows.is_empty():
