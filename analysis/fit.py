@@ -45,6 +45,7 @@ def fit(
     audited: bool = True,
     links: Mapping[str, str] | None = None,
     chance: Mapping[str, float] | None = None,
+    phases: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Surfaces:
     """Fit the response of every task in a table of records, and audit the fit on held-out runs.
@@ -55,19 +56,18 @@ def fit(
         unique: unique tokens per domain; unlimited if not given.
         noise: standard deviation of one run per task, in the task's unit, where known.
         resamples, seed: posterior draws, and the seed of everything random.
-        law: the only family to fit, a published one as its authors do, without priors and pooling; by default laws are
-            stacked by how well they predict held-out runs.
+        law: the only family to fit, as its authors do, without priors; by default laws are stacked by held-out error.
         beside: more laws and scikit-learn regressors by name, audited in the same folds and stacked where they predict
             better; a regressor begins with `RecipeFeatures`, as make_pipeline(RecipeFeatures(), RidgeCV()) does.
         audited: hold runs out to assess, stack and calibrate; otherwise only the exposure law is fitted, much faster.
-        links: score -> the loss on the same task that it is predicted through, in place of its own fit.
-        chance: score of guessing by task, where it is known.
+        links, chance: of a score, the loss on the same task that it is predicted through, and the score of guessing.
+        phases: in the order of training, where the names of the columns do not say it.
         progress: called with the share done and a message.
 
     Raises:
         InputError: the table cannot be fitted; the message says why.
     """
-    observed = observe(table, units, unique, noise)
+    observed = observe(table, units, unique, noise, phases)
     linked = fit_links(observed, links or {}, chance or {}, resamples, seed)
     report = progress or (lambda *_: None)
     parts = folds(observed.design, seed) if audited else []
@@ -90,8 +90,8 @@ def fit(
     result = audit(observed, final, calibration, held, dict.fromkeys(linked, direct)) if audited else None
     between = learn_discrepancy(observed, direct, calibration)
     drawn = [with_draws(members[i], resamples, _part(report, j, len(kept), 0.8, 1)) for j, i in enumerate(kept)]
-    fitted = tuple(drawn), observed, calibration, result, by_law, linked, chance
-    return surfaces_of(*fitted, estimators, joined, between)
+    whole = tuple(drawn), observed, calibration, result, by_law, linked, chance, estimators, joined, between
+    return surfaces_of(*whole)
 
 
 def _named(

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mixlaw import InputError, Record, import_runs
+from mixlaw import Design, InputError, Record, import_runs, open_study
 from mixlaw.adapters.importing import Understood
 
 pd: Any = pytest.importorskip("pandas")
@@ -342,3 +342,62 @@ def test_a_file_of_domains_says_what_is_wrong_with_it(tmp_path: Path, text: str,
     with pytest.raises(InputError, match=r"nowhere\.toml"):
         imported(tmp_path, RUNS, domains=tmp_path / "nowhere.toml")
     assert not (tmp_path / "study").exists()
+
+
+# The order of phases
+
+PHASED = {
+    "run": ["a", "b", "c"],
+    "params": [60_000_000] * 3,
+    "tokens:init:web": [8e8, 0.0, 4e8],
+    "tokens:cooldown:web": [2e8, 2e8, 0.0],
+    "tokens:init:code": [0.0, 8e8, 4e8],
+    "tokens:cooldown:code": [0.0, 0.0, 2e8],
+    "metric:hs": [0.91, 0.92, 0.93],
+}
+
+
+@pytest.mark.parametrize(
+    "order", [sorted, lambda names: sorted(names, key=lambda n: n[::-1]), lambda names: names[::-1]]
+)
+@pytest.mark.parametrize("first", ["init", "pretraining", "stage1", "phase-1"])
+def test_phases_are_in_the_order_of_training_however_columns_are_sorted(tmp_path: Path, order: Any, first: str) -> None:
+    last = {"stage1": "stage2", "phase-1": "phase-2"}.get(first, "cooldown")
+    frame = pl.DataFrame(PHASED).rename(
+        {name: name.replace("init", first).replace("cooldown", last) for name in PHASED if ":" in name}
+    )
+    found = imported(tmp_path, frame.select(order(frame.columns)))
+    assert found.phases == (first, last)
+    assert {tuple(p.name for p in record.recipe.phases) for record in found.records} == {(first, last)}
+    study = open_study(tmp_path / "study")
+    assert [phase.name for phase in study.settings.phases] == [first, last]
+    assert study.design().phases == (first, last)  # type: ignore[union-attr]
+
+
+def test_checkpoints_tell_the_order_of_phases_whose_names_do_not(tmp_path: Path) -> None:
+    rows = [{"run": "a", "progress": 0.5, "tokens:y:web": 5e8}, {"run": "a", "tokens:y:web": 8e8, "tokens:x:web": 2e8}]
+    table = pl.DataFrame(
+        [{"params": 6e7, "tokens:x:web": 0.0, "progress": 1.0, "metric:hs": 1.0} | row for row in rows]
+    )
+    found = imported(tmp_path, table)
+    assert found.phases == ("y", "x")
+    assert any(note.startswith("phases are in the order y, x, by names and checkpoints") for note in found.notes)
+
+
+def test_a_study_and_a_mapping_say_the_order_of_phases(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    phases = '[[phases]]\nname = "cooldown"\nshare = 0.5\n[[phases]]\nname = "init"\nshare = 0.5\n'
+    (tmp_path / "study" / "study.toml").write_text("version = 1\n" + phases)
+    assert imported(tmp_path, pl.DataFrame(PHASED)).phases == ("cooldown", "init")
+    assert open_study(tmp_path / "study").design().phases == ("cooldown", "init")  # type: ignore[union-attr]
+    mapping = "".join(
+        f'[[phase]]\nname = "{name}"\ndomain_tokens = {{ "tokens:{name}:*" = "*" }}\n' for name in ("cooldown", "init")
+    )
+    written(tmp_path, m_toml=mapping + '[tasks]\n"metric:*" = "bits/byte"\n')
+    assert imported(tmp_path / "x", pl.DataFrame(PHASED), mapping=tmp_path / "m.toml").phases == ("cooldown", "init")
+
+
+def test_recipes_in_python_decay_in_the_last_phase_of_training_however_their_columns_are_sorted() -> None:
+    design = Design.from_table(pl.DataFrame(PHASED).select(sorted(PHASED)), {})
+    assert design.phases == ("init", "cooldown")
+    assert design.lr_end[0].tolist() == [1.0, 0.0]

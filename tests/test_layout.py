@@ -24,6 +24,7 @@ BASE = {
     "mixlaw.errors",
     "mixlaw.files",
     "mixlaw.machine",
+    "mixlaw.phases",
     "mixlaw.printable",
     "mixlaw.progress",
 }

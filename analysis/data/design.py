@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixlaw.errors import InputError
+from mixlaw.phases import training_order
 from mixlaw.recipe import Decay, Schedule
 
 Floats = NDArray[np.float64]
@@ -63,13 +64,16 @@ class Design:
             object.__setattr__(self, "decay", torch.zeros_like(self.lr_end))
 
     @classmethod
-    def from_table(cls, table: pl.DataFrame, unique: Mapping[str, float]) -> Design:
+    def from_table(cls, table: pl.DataFrame, unique: Mapping[str, float], phases: Sequence[str] = ()) -> Design:
         """Read a table of records; a column `unique:<domain>` overrides `unique`, a domain in neither is unlimited.
+
+        Phases are in the order given, else in that of `mixlaw.phases.training_order`.
 
         Raises:
             InputError: no token or params column, a value that is missing, negative or not finite, an unknown shape.
         """
-        phases, domains = axes(table.columns)
+        named, domains = axes(table.columns)
+        phases = training_order(named, phases)
         tokens = np.stack([[_column(table, f"tokens:{p}:{d}", 0.0) for d in domains] for p in phases]).transpose(
             2, 0, 1
         )

@@ -5,7 +5,7 @@ Every task is fitted on one scale, the logarithm of a positive loss, whatever it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,7 +65,11 @@ class Observed:
 
 
 def observe(
-    table: pl.DataFrame, units: Mapping[str, str], unique: Mapping[str, float], noise: Mapping[str, float] | None = None
+    table: pl.DataFrame,
+    units: Mapping[str, str],
+    unique: Mapping[str, float],
+    noise: Mapping[str, float] | None = None,
+    phases: Sequence[str] = (),
 ) -> Observed:
     """Read a table of records; tasks are the `metric:` columns that hold a value.
 
@@ -82,7 +86,7 @@ def observe(
     if missing:
         raise InputError(f"task {missing[0]!r} has no unit, so its direction is unknown; name its unit in study.toml")
     unit = tuple(units[t] for t in tasks)
-    design = Design.from_table(table, unique)
+    design = Design.from_table(table, unique, phases)
     value = torch.stack([_values(table, t, u) for t, u in zip(tasks, unit, strict=True)])
     seen = ~value.isnan()
     log_loss = torch.stack([to_log_loss(v, u) for v, u in zip(value, unit, strict=True)])

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json
+from mixlaw.phases import training_order
 from mixlaw.recipe import Decay, Recipe, Schedule
 
 if TYPE_CHECKING:
@@ -190,16 +191,20 @@ def phase_order(sequences: Iterable[Sequence[str]]) -> list[str]:
         return list(graph)
 
 
-def to_table(records: Sequence[Record], domains: Sequence[str] = (), tasks: Sequence[str] = ()) -> pl.DataFrame:
+def to_table(
+    records: Sequence[Record], domains: Sequence[str] = (), tasks: Sequence[str] = (), phases: Sequence[str] = ()
+) -> pl.DataFrame:
     """All records as one polars table, a row per record, columns as in the module's head.
 
     Args:
         records: any number; without any, a table without rows.
         domains, tasks: names that get a column even if no record has them; they lead the order.
+        phases: in the order of training; those of no record get no column.
     """
     import polars as pl
 
-    phases = phase_order(dict.fromkeys(tuple(p.name for p in record.recipe.phases) for record in records))
+    sequences = dict.fromkeys(tuple(p.name for p in record.recipe.phases) for record in records)
+    phases = training_order(phase_order(sequences), phases) if phases else phase_order(sequences)
     domains = list(dict.fromkeys([*domains, *(d for r in records for d in r.recipe.domains)]))
     tasks = list(dict.fromkeys([*tasks, *(task for r in records for task in r.values)]))
     ends = [{p.name: p.lr_end for p in record.recipe.phases} for record in records]

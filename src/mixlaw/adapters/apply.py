@@ -66,6 +66,7 @@ def _applied(source: Source, mapping: TableMap) -> Sheet:
         source.warnings,
         source.frame.select(rest),
         source.log,
+        tuple(phase.name for phase in mapping.phase),
     )
 
 

@@ -18,13 +18,14 @@ from mixlaw.adapters.lm_eval import add_results
 from mixlaw.adapters.mapping import scores
 from mixlaw.adapters.reading import Table
 from mixlaw.adapters.rows import axes_of, drop_repeats, records
-from mixlaw.adapters.sheet import Sheet
+from mixlaw.adapters.sheet import TOKENS, Sheet
 from mixlaw.cells import CellLog
 from mixlaw.errors import InputError
 from mixlaw.files import write_text
+from mixlaw.phases import training_order
 from mixlaw.printable import Printable
 from mixlaw.records import Record, Unit, read_record
-from mixlaw.settings import DomainSettings, read_settings
+from mixlaw.settings import DomainSettings, Settings, read_settings
 
 
 @dataclass(frozen=True)
@@ -94,23 +95,26 @@ def _few(names: Sequence[str], limit: int = 20) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def understand(table: pl.DataFrame | Sheet, units: Mapping[str, str], unit: str | None = None) -> Understood:
+def understand(
+    table: pl.DataFrame | Sheet, units: Mapping[str, str], unit: str | None = None, phases: Sequence[str] = ()
+) -> Understood:
     """Check a table in the contract's columns, turn it into records, and audit whether they can be compared.
 
     Args:
         table: columns as in `mixlaw.records`; others are ignored and named.
         units: units that the study knows, by task.
         unit: of tasks that are not among them.
+        phases: of the study, in the order of training.
 
     Raises:
         InputError: a column is missing, or a value contradicts another or itself; names row and column.
     """
     sheet = table if isinstance(table, Sheet) else Sheet.plain(table)
-    axes = axes_of(sheet)
+    axes = axes_of(sheet, phases)
     if sheet.frame.is_empty():
         raise InputError("the table has no rows; give at least one run")
     known = {task: _unit(task, units, sheet.units, unit) for task in axes.tasks}
-    rows = records(sheet, axes, known)
+    rows, order = records(sheet, axes, known)
     kept, warnings = drop_repeats(rows, sheet.places)
     kept_rows = [rows[row] for row in kept]
     notes, comparability = audit(kept_rows, [sheet.places[row] for row in kept], sheet.labels_of(kept), known)
@@ -118,7 +122,7 @@ def understand(table: pl.DataFrame | Sheet, units: Mapping[str, str], unit: str 
     return Understood(
         records=tuple(kept_rows),
         runs=len({r.run for r in kept_rows}),
-        phases=axes.phases,
+        phases=order,
         domains=axes.domains,
         tasks={task: value.value for task, value in known.items()},
         params=(min(sizes), max(sizes)),
@@ -144,6 +148,19 @@ def _diverged(log: CellLog) -> list[str]:
     return (
         [f"{len(log.diverged)} losses are infinite, so the runs diverged; left empty: {where}{many}"] if where else []
     )
+
+
+def _order(sheet: Sheet, phases: Sequence[str], known: Sequence[str]) -> list[str]:
+    """A note on the order of phases where neither mapping nor study gives it."""
+    if len(phases) < 2 or sheet.phases or set(phases) <= {*known}:
+        return []
+    named = list(dict.fromkeys(match[1] for name in sheet.frame.columns if (match := TOKENS.fullmatch(name))))
+    how = "list [[phases]] in study.toml, or [[phase]] in a --mapping, in the order of training if it was another"
+    if named != list(phases):
+        return [f"phases are in the order {', '.join(phases)}, by names and checkpoints, not by columns ({how})"]
+    if training_order(named[::-1]) != tuple(named):
+        return [f"phases are in the order of their columns: {', '.join(phases)} ({how})"]
+    return []
 
 
 def _assumptions(
@@ -257,9 +274,11 @@ def import_into(
     if results:
         sheet = add_results(sheet, [Path(result) for result in results], mapped.results)
     given = {**sheet.domains, **(read_domains(Path(domains)) if domains else {})}
-    understood = understand(sheet, units, unit)
-    known = read_settings(path).domains if path.exists() else {}
-    understood = replace(understood, notes=(*understood.notes, *_assumptions(understood, known, given)))
+    settings = read_settings(path) if path.exists() else Settings()
+    order = [phase.name for phase in settings.phases]
+    understood = understand(sheet, units, unit, order)
+    notes = [*_order(sheet, understood.phases, order), *_assumptions(understood, settings.domains, given)]
+    understood = replace(understood, notes=(*understood.notes, *notes))
     linked = scores(mapped, understood.tasks)
     fresh = {task: unit for task, unit in understood.tasks.items() if task not in units or task in linked}
     store(understood, folder, given, fresh, linked)

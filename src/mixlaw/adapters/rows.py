@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from mixlaw.adapters.sheet import PREFIXES, TOKENS, Sheet
 from mixlaw.errors import InputError
+from mixlaw.phases import by_checkpoints, training_order
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
 from mixlaw.records import Measurement, Record, Unit
 
@@ -30,15 +31,11 @@ NOT_MEASURED = "leave the cell empty if it was not measured"
 
 @dataclass(frozen=True)
 class Axes:
-    """Names of a sheet, in order of appearance."""
+    """Names of a sheet: phases in the order of training, the others in that of their columns."""
 
     pairs: Mapping[str, tuple[str, str]]  # column -> phase, domain
     tasks: tuple[str, ...]
-
-    @property
-    def phases(self) -> tuple[str, ...]:
-        """Phases in order."""
-        return tuple(dict.fromkeys(phase for phase, _ in self.pairs.values()))
+    phases: tuple[str, ...]
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -46,8 +43,8 @@ class Axes:
         return tuple(dict.fromkeys(domain for _, domain in self.pairs.values()))
 
 
-def axes_of(sheet: Sheet) -> Axes:
-    """Phases, domains and tasks of a sheet.
+def axes_of(sheet: Sheet, phases: Sequence[str] = ()) -> Axes:
+    """Phases, domains and tasks of a sheet; `phases` are in the order of training, where that is known.
 
     Raises:
         InputError: a column that every table needs is missing, or one belongs to a task, domain or phase that does not
@@ -63,7 +60,8 @@ def axes_of(sheet: Sheet) -> Axes:
     if not pairs or not tasks:
         what = "tokens:<phase>:<domain>" if not pairs else "metric:<task>"
         raise InputError(f"no column {what}; there are {there}: rename or add them, or give a --mapping")
-    axes = Axes(pairs, tasks)
+    named = tuple(dict.fromkeys(phase for phase, _ in pairs.values()))
+    axes = Axes(pairs, tasks, training_order(named, sheet.phases or phases))
     owners = {
         "lr_end": axes.phases,
         "decay": axes.phases,
@@ -81,16 +79,17 @@ def axes_of(sheet: Sheet) -> Axes:
     return axes
 
 
-def records(sheet: Sheet, axes: Axes, units: Mapping[str, Unit]) -> list[Record]:
-    """One record per row.
+def records(sheet: Sheet, axes: Axes, units: Mapping[str, Unit]) -> tuple[list[Record], tuple[str, ...]]:
+    """One record per row, and the phases in the order of training, which checkpoints may tell.
 
     Raises:
         InputError: cells are not what they should be; names rows and columns.
     """
     columns = _read(sheet, axes, units)
     sheet.log.check()
+    axes = replace(axes, phases=axes.phases if sheet.phases else _checkpointed(axes, columns))
     recipes = [_recipe(row, sheet.places[row], axes, columns) for row in range(sheet.frame.height)]
-    return [
+    found = [
         Record(
             run=columns.run[row],
             recipe=recipe,
@@ -101,6 +100,20 @@ def records(sheet: Sheet, axes: Axes, units: Mapping[str, Unit]) -> list[Record]
         )
         for row, (recipe, amounts) in enumerate(recipes)
     ]
+    return found, axes.phases
+
+
+def _checkpointed(axes: Axes, columns: _Columns) -> tuple[str, ...]:
+    """Phases in the order in which runs of several rows came to them."""
+    rows_of: dict[str, list[int]] = {}
+    for row, run in enumerate(columns.run):
+        rows_of.setdefault(run, []).append(row)
+    done, runs = columns.plain["progress"], []
+    for rows in rows_of.values():
+        ordered = sorted(rows, key=lambda row: 1.0 if (at := done[row]) is None else at)
+        seen = [frozenset(p for c, (p, _) in axes.pairs.items() if columns.tokens[c][row]) for row in ordered]
+        runs += [seen] if len(set(seen)) > 1 else []
+    return by_checkpoints(axes.phases, runs)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import polars as pl
 
 from mixlaw.cells import EMPTY, CellLog, numbers, texts
 from mixlaw.errors import InputError
+from mixlaw.records import phase_order
 
 TOKENS = re.compile(r"tokens:([^:]+):(.+)")
 PLAIN = ("run", "params", "seed", "progress", "lr", "warmup", "schedule")
@@ -49,6 +50,7 @@ class Sheet:
         notes: changes made to the table; warnings: what to check.
         rest: columns that mean nothing to mixlaw.
         log: what was met while the cells were read.
+        phases: in the order of training, if a mapping gives it.
     """
 
     frame: pl.DataFrame
@@ -61,6 +63,7 @@ class Sheet:
     warnings: tuple[str, ...] = ()
     rest: pl.DataFrame = field(default_factory=pl.DataFrame)
     log: CellLog = field(default_factory=CellLog, compare=False)
+    phases: tuple[str, ...] = ()
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -183,6 +186,7 @@ def together(sheets: Sequence[Sheet]) -> Sheet:
         tuple(dict.fromkeys(warning for sheet in sheets for warning in sheet.warnings)),
         pl.concat([_numbered(sheet) for sheet in sheets], how="diagonal_relaxed").drop(""),
         log,
+        tuple(phase_order(dict.fromkeys(sheet.phases for sheet in sheets))),
     )
 
 

@@ -80,6 +80,11 @@ class Folder:
         return self.settings.domain_values(unlimited | self._counted)
 
     @property
+    def phases(self) -> tuple[str, ...]:
+        """Names of the phases of study.toml, in the order of training."""
+        return tuple(phase.name for phase in self.settings.phases)
+
+    @property
     def unique(self) -> dict[str, float]:
         """Unique tokens of the domains where they are known; an analysis takes the others to be unlimited."""
         written = {n: domain.unique_tokens for n, domain in self.settings.domains.items() if domain.unique_tokens}
@@ -159,7 +164,7 @@ class Folder:
 
     def table(self) -> pl.DataFrame:
         """Everything measured so far, a row per record; the columns are those of `mixlaw.records`."""
-        return to_table(self.records(), list(self.settings.domains), list(self.units))
+        return to_table(self.records(), list(self.settings.domains), list(self.units), self.phases)
 
     def design(self) -> Design | None:
         """What the measured runs were trained on; None before there are any."""
@@ -168,7 +173,7 @@ class Folder:
             return None
         from mixlaw.analysis.data.design import Design
 
-        return Design.from_table(table, self.unique)
+        return Design.from_table(table, self.unique, self.phases)
 
     # --- surfaces, target, proposals --------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ def fit(
             beside=others,
             links=study.settings.links(),
             chance=study.chance,
+            phases=study.phases,
             progress=report,
         )
     if save or (save is None and law is None and table is None):
@@ -94,7 +95,7 @@ def predict(study: Folder, table: Table, *, mapping: str | Path | None = None) -
     from mixlaw.adapters.gather import recipes
     from mixlaw.analysis.data.design import Design
 
-    design = Design.from_table(recipes(table, None if mapping is None else Path(mapping)), study.unique)
+    design = Design.from_table(recipes(table, None if mapping is None else Path(mapping)), study.unique, study.phases)
     prediction = surfaces.predict(design)
     rows, tasks = len(design), len(surfaces.tasks)
     return pl.DataFrame(
