@@ -86,7 +86,7 @@ def test_a_run_goes_by_its_name_and_the_proposal_without_one(study: Path, capsys
     ("text", "words"),
     [
         (RECIPE.replace('"half"', '"third"'), "no mixture 'third' in study.toml, but half"),
-        (RECIPE.replace("lr_end", "lr"), "unknown key 'lr'"),
+        (RECIPE.replace("lr_end", "lr"), "unknown key 'phases.2.lr'"),
         (RECIPE.replace('tokens = "800M", ', ""), "it needs params and"),
         (RECIPE.replace("web = 0.9", "web = 0.8"), "shares must sum to 1, got 0.9"),
         (RECIPE.replace("web = 0.9", "wiki = 0.9"), "wiki"),

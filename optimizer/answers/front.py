@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.errors import InputError
-from mixlaw.optimizer.answers.proposal import phase_lines
+from mixlaw.optimizer.answers.phase_lines import phase_lines
 from mixlaw.optimizer.goal.baselines import DEFAULTS
 from mixlaw.optimizer.goal.gains import Objective, lower_bound
 from mixlaw.optimizer.goal.goal import Goal, Measure, task_weights

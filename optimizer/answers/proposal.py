@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from mixlaw.errors import InputError
-from mixlaw.files import write_json
+from mixlaw.files import read_text, write_json
 from mixlaw.optimizer.answers.ladder import Rung
+from mixlaw.optimizer.answers.phase_lines import lr_end_of
 from mixlaw.optimizer.answers.risk import Risk
 from mixlaw.optimizer.goal.evidence import Direction
 from mixlaw.optimizer.goal.gains import Gain
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, percent
 from mixlaw.optimizer.target.target import Target, Trained
 from mixlaw.printable import Printable, html_table, text_table
-from mixlaw.recipe import Decay, Phase, Recipe
+from mixlaw.recipe import Recipe
 
 FORMAT = 3
 
@@ -362,18 +363,28 @@ def load_proposals(folder: Path) -> tuple[Proposal, ...]:
     Raises:
         InputError: a file is not a proposal, or was changed after it was frozen.
     """
-    proposals = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            proposal = Proposal.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise InputError(f"{path} is not a proposal ({error}); move it away") from error
-        if proposal.id != path.stem:
-            raise InputError(
-                f"{path} was changed after it was frozen: its content is {proposal.id}; restore or remove it"
-            )
-        proposals.append(proposal)
+    proposals = [load_proposal(path) for path in sorted(folder.glob("*.json"))]
     return tuple(sorted(proposals, key=lambda proposal: (proposal.number, proposal.created, proposal.id)))
+
+
+def load_proposal(path: Path) -> Proposal:
+    """A frozen proposal from its file.
+
+    Raises:
+        InputError: the file is not a proposal, or was changed after it was frozen.
+    """
+    try:
+        data: dict[str, Any] = json.loads(read_text(path))
+        kinds = [type(data.get(name)) for name in ("number", "created", "known")]
+        proposal = Proposal.from_json(data)
+        content = proposal.id
+    except InputError as error:
+        raise InputError(f"{path} cannot be read as a proposal ({error}); restore it or move it away") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a proposal ({error!r:.200}); restore it or move it away") from error
+    if content != path.stem or kinds != [int, str, list]:
+        raise InputError(f"{path} was changed after it was frozen: its content is {content}; restore or remove it")
+    return proposal
 
 
 def asdict_shallow(value: Any) -> dict[str, Any]:
@@ -384,16 +395,3 @@ def asdict_shallow(value: Any) -> dict[str, Any]:
 def _begun(parts: Sequence[Trained]) -> str:
     """A prefix in words."""
     return ", ".join(f"{p.tokens:,} tokens of {p.phase} ({p.mixture or 'mixture unknown'})" for p in parts)
-
-
-def lr_end_of(phase: Phase) -> str:
-    """Where the learning rate of a phase ends over the peak, and the shape of its fall if it is not linear."""
-    shape = "" if phase.decay is Decay.LINEAR else f" ({phase.decay.value})"
-    return "-" if phase.lr_end is None else f"{phase.lr_end:g}{shape}"
-
-
-def phase_lines(recipe: Recipe) -> list[str]:
-    """Each phase of a recipe on a line: tokens and mixture, and for the last one where its learning rate ends."""
-    last = recipe.phases[-1]
-    more = {last.name: f", lr to {lr_end_of(last)}" if last.lr_end is not None else ""}
-    return [f"{p.name} {p.tokens:,}: {p.mixture}{more.get(p.name, '')}" for p in recipe.phases]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
 
-from mixlaw.optimizer.answers.proposal import phase_lines
+from mixlaw.optimizer.answers.phase_lines import phase_lines
 from mixlaw.optimizer.policy import UNLIKELY
 from mixlaw.optimizer.target.target import Target
 from mixlaw.printable import Printable, html_table, text_table

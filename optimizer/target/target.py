@@ -14,7 +14,16 @@ from mixlaw.printable import Printable
 from mixlaw.recipe import Domain, Mixture, Phase, Recipe
 
 Span = tuple[float, float]
-Number = int | float  # an int stays one, so that what was written is what is read
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or value != value:
+        raise ValueError("it must be a number")
+    return value
+
+
+#: An int stays one, so that what was written is what is read; pydantic would take a truth value for 1 or 0.
+Number = Annotated[int | float, BeforeValidator(_number)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 #: Phase, or `recipe` for all of them -> domain or kind -> share of its tokens.
 Shares = dict[str, dict[str, Number]]

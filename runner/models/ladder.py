@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from mixlaw.errors import InputError
+from mixlaw.recipe import LARGEST
 
 RULES = 1  # version of the rules below; part of every lineage, so that runs under other rules are never mixed up
 #: Sizes of the printed table; the ladder has more between them.
@@ -33,10 +34,12 @@ _SIZE = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([KMB]?)", re.IGNORECASE)
 def parse_size(size: str | int | float) -> int:
     """Parameters from `"470M"`, `"2.8B"`, `"0.1M"` or a number."""
     match = _SIZE.fullmatch(str(size).strip().replace("_", ""))
-    params = round(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    exact = float(match[1]) * _UNITS[match[2].upper()] if match else 0.0
+    params = round(exact) if exact <= LARGEST else 0
     if params < 1:
         raise InputError(
-            f'a size is a positive number with K, M or B behind it, got {size!r}; write for instance "470M"'
+            f"a size is a positive number below 2^63 with K, M or B behind it, got {size!r:.60}; "
+            'write for instance "470M"'
         )
     return params
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -15,6 +16,22 @@ class InvalidMixture(InputError):
 
 class InvalidRecipe(InputError):
     """A recipe that cannot be trained: a bad size, token count, learning rate or phase order."""
+
+
+@contextmanager
+def packages_of_extras() -> Iterator[None]:
+    """Let the lack of a package that only training needs be an error that names the extra.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in ("tokenizers", "transformers"):
+            raise
+        raise InputError(f"this needs the package {name}: pip install 'mixlaw[train]'") from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -8,13 +8,14 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from numbers import Real
 from typing import Any, NoReturn, TypeVar
 
 from mixlaw.errors import InvalidMixture, InvalidRecipe
 from mixlaw.printable import Printable
 
 TOLERANCE = 1e-6  # shares sum to one within this
-
+LARGEST = 2**63 - 1  # params, tokens and seeds are columns of 64-bit whole numbers
 
 Value = TypeVar("Value")
 
@@ -32,9 +33,10 @@ class FrozenDict(dict[str, Value]):
         return FrozenDict, (dict(self),)
 
 
-def _whole(value: float) -> bool:
-    """Whether a number is whole; truth values, infinity and NaN are not."""
-    return not isinstance(value, bool) and math.isfinite(value) and value == int(value)
+def _whole(value: Any) -> bool:
+    """Whether a value is a whole number of 64 bits; texts, truth values, infinity and NaN are not."""
+    number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    return bool(abs(number) <= LARGEST and number == int(number))
 
 
 class Schedule(Enum):
@@ -227,7 +229,7 @@ class Recipe(Printable):
         if len(set(names)) < len(names):
             raise InvalidRecipe(f"phase names must differ, got {names}; give a returning phase a name of its own")
         if not _whole(self.params) or self.params <= 0:
-            raise InvalidRecipe(f"params must be a positive whole number, got {self.params}")
+            raise InvalidRecipe(f"params must be a positive whole number below 2^63, got {self.params}")
         if not _whole(self.seed) or self.seed < 0:
             raise InvalidRecipe(f"a seed must be a whole number from 0 on, got {self.seed}")
         if not 0 < self.lr < math.inf:
@@ -237,8 +239,7 @@ class Recipe(Printable):
         short = {name: count for name, count in self.unique.items() if not _whole(count) or count <= 0}
         if short:
             raise InvalidRecipe(
-                f"unique tokens must be positive whole numbers, got {short}; "
-                "leave the domain out of the mixture instead"
+                f"unique tokens must be positive whole numbers, got {short}; leave the domain out instead"
             )
         object.__setattr__(self, "params", int(self.params))
         object.__setattr__(self, "phases", tuple(self.phases))

@@ -12,6 +12,7 @@ from mixlaw.recipe import Mixture, Recipe
 from mixlaw.settings.recipes import read_recipe
 
 if TYPE_CHECKING:
+    from mixlaw.optimizer.answers.proposal import Proposal
     from mixlaw.optimizer.goal.baselines import Baseline
 
 #: A recipe, or what leads to it: a file, the name of a run or its lineage, the id of a proposal.
@@ -24,30 +25,45 @@ def recipe_of(folder: Folder, name: RecipeLike | None, also: Sequence[str] = ())
     Raises:
         InputError: there is none; `also` are names of baselines that would have been understood.
     """
+    from mixlaw.optimizer.answers.proposal import load_proposal
+
     if isinstance(name, Recipe):
         return name
-    proposals = folder.proposals()
-    if name is None and not proposals:
+    if name is None and not (proposals := folder.proposals()):
         raise InputError("there is no proposal yet; name a file or a run, or run `mixlaw propose`")
-    chosen = [p for p in proposals if name in (None, p.id)]
-    if chosen:
-        if any(part.mixture is None for part in chosen[-1].begun):
-            raise InputError(
-                f"proposal {chosen[-1].id} resumes from a checkpoint of unknown mixture; `mixlaw propose` prints its "
-                "predictions, write a whole recipe into a file to ask about that"
-            )
-        return chosen[-1].recipe
-    if Path(str(name)).is_file():
-        return read_recipe(Path(str(name)), folder.settings)
+    if name is None:
+        return _whole_recipe(proposals[-1])
+    # Only what is meant is read, so that a damaged proposal does not stop other verbs.
+    frozen = {path.stem: path for path in folder.proposals_folder.glob("*.json")}
+    if str(name) in frozen:
+        return _whole_recipe(load_proposal(frozen[str(name)]))
+    if _is_file(name):
+        return read_recipe(Path(name), folder.settings)
     records = folder.records()
-    runs = [r for r in records if name in (r.run, r.recipe.lineage)]
+    runs = [r for r in records if str(name) in (r.run, r.recipe.lineage)]
     if not runs:
-        question = did_you_mean(str(name), [*{r.run: None for r in records}, *(p.id for p in proposals), *also])
+        question = did_you_mean(str(name), [*{r.run: None for r in records}, *frozen, *also])
         known = f", or a baseline ({', '.join(also)})" if also else ""
         raise InputError(
             f"{str(name)!r} is not a file, a run or proposal of {folder.path}{known}; {question or 'give one of them'}"
         )
     return max(runs, key=lambda r: r.progress).recipe
+
+
+def _whole_recipe(proposal: Proposal) -> Recipe:
+    if any(part.mixture is None for part in proposal.begun):
+        raise InputError(
+            f"proposal {proposal.id} resumes from a checkpoint of unknown mixture; `mixlaw propose` prints its "
+            "predictions, write a whole recipe into a file to ask about that"
+        )
+    return proposal.recipe
+
+
+def _is_file(name: str | Path) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # too long, a zero byte
+        return False
 
 
 def baselines_of(folder: Folder, name: str | None = None) -> tuple[dict[str, Baseline | Mixture | Recipe], str]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from mixlaw.errors import InputError, InvalidMixture
+from mixlaw.errors import InputError, InvalidMixture, did_you_mean
+from mixlaw.files import read_text
 from mixlaw.optimizer.target.target import Limits, training_flops
 from mixlaw.recipe import Domain, Mixture, Schedule
 from mixlaw.records import Unit
 from mixlaw.runner.models.ladder import parse_size
 from mixlaw.settings.data import DomainSettings as DomainSettings
-from mixlaw.settings.data import Share, Strict, Tokens
+from mixlaw.settings.data import Number, Share, Strict, Tokens, no_truth
 from mixlaw.settings.data import TokenizerSettings as TokenizerSettings
 from mixlaw.settings.tasks import Suite, TaskSettings, expanded
 from mixlaw.settings.training import PhaseSettings as PhaseSettings
@@ -25,6 +28,7 @@ from mixlaw.settings.training import RecipeSettings as RecipeSettings
 from mixlaw.settings.training import TrainingSettings as TrainingSettings
 
 VERSION = 1  # of the study folder
+Size = Annotated[str | int, BeforeValidator(no_truth)]
 
 
 class TrainedSettings(Strict):
@@ -45,19 +49,19 @@ class TargetSettings(Limits):
     Peak rate (over the rule's) and schedule are those of the runs where not given.
     """
 
-    params: str | int | None = None
+    params: Size | None = None
     tokens: Tokens | None = None
-    flops: float | None = Field(default=None, gt=0)
-    sizes: tuple[str | int, str | int] | None = None
-    ladder: tuple[str | int, ...] = ()
+    flops: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    sizes: tuple[Size, Size] | None = None
+    ladder: tuple[Size, ...] = ()
     lr_end: Share | tuple[Share, Share] | None = None
-    lr: float | None = Field(default=None, gt=0)
+    lr: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     warmup: Tokens | None = None
     schedule: Schedule | None = None
     prefix: tuple[TrainedSettings, ...] = ()
     branches: tuple[tuple[TrainedSettings, ...], ...] = ()
     baseline: str | None = None
-    weights: dict[str, float] = {}
+    weights: dict[str, Annotated[float, BeforeValidator(no_truth), Field(ge=0, allow_inf_nan=False)]] = {}
     measure: Literal["percent", "noise", "points"] = "percent"
     worst: bool = False
 
@@ -102,7 +106,7 @@ class Settings(Strict):
     training: TrainingSettings = TrainingSettings()
     sizes: dict[str, Tokens] = {}
     phases: list[PhaseSettings] = []
-    mixtures: dict[str, dict[str, float]] = {}
+    mixtures: dict[str, dict[str, Number]] = {}
     recipes: list[RecipeSettings] = []
     groups: dict[str, list[str]] = {}
     target: TargetSettings | None = None
@@ -128,8 +132,8 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _names_refer(self) -> Settings:
         for domain in self.domains:
-            if not domain or ":" in domain:
-                raise ValueError(f"domains: {domain!r} needs a name without a colon")
+            if not domain or ":" in domain or _CONTROL.search(domain):
+                raise ValueError(f"domains: {domain!r} needs a name without a colon, tabs and line ends")
         for name, shares in self.mixtures.items():
             _known(f"mixtures.{name}", shares, self.domains, "domain")
             _simplex(name, shares)
@@ -180,6 +184,15 @@ class Settings(Strict):
                 _known("target.prefix", [part.mixture], self.mixtures, "mixture")
             elif part.mixture is not None:
                 _known("target.prefix", part.mixture, self.domains, "domain")
+        trained = {part.phase for part in (*over, *target.prefix) if not part.goes_on}
+        to_train = [phase for phase in phases if phase not in trained]
+        if to_train and to_train[-1] in target.lengths:
+            raise ValueError(
+                f"target.lengths: {to_train[-1]!r} is the last phase, which takes what the others leave; give its "
+                "range as cooldown = [least, greatest]"
+            )
+        _known("target.lengths", target.lengths, to_train[:-1], "phase")
+        _known("target.phase_epochs", target.phase_epochs, phases, "phase")
         _known("target.domain_epochs", _single(target.domain_epochs), self.domains, "domain")
         for phase, bounds in (*target.floors.items(), *target.caps.items()):
             _known("target", [phase], [*phases, "recipe"], "phase")
@@ -224,8 +237,10 @@ def _single(names: Mapping[str, float]) -> list[str]:
 def _known(where: str, names: Any, known: Any, what: str) -> None:
     unknown = [name for name in names if name not in known]
     if unknown:
+        likely = did_you_mean(str(unknown[0]), map(str, known))
+        likely = f"{likely} " if likely else ""
         raise ValueError(
-            f"{where}: unknown {what} {unknown[0]!r}; choose one of {', '.join(map(repr, known)) or 'none yet'}"
+            f"{where}: unknown {what} {unknown[0]!r}; {likely}choose one of {', '.join(map(repr, known)) or 'none yet'}"
         )
 
 
@@ -267,13 +282,19 @@ def read_settings(path: Path) -> Settings:
         InputError: no such file, not TOML, another version, or a key or value that is wrong.
     """
     try:
-        return _parsed(path.read_text(encoding="utf-8"), path)
+        text = read_text(path)
     except FileNotFoundError:
         raise InputError(
             f"there is no study at {path.parent} (no {path.name}); "
             f"create one with `mixlaw new {path.parent}`, or from runs with `mixlaw import {path.parent} RUNS.csv`"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except InputError as error:
+        raise InputError(f"{path} is not TOML: it {str(error).removeprefix(f'{path} ')}") from error
+    if path.read_bytes().startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path} is not TOML: it is UTF-16; save it as UTF-8")
+    try:
+        return _parsed(text, path)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not TOML: {error}; fix that line") from error
 
 
@@ -298,8 +319,10 @@ def validate(data: Mapping[str, Any], path: Path) -> Settings:
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{path}: {_sentence(error)}") from error
+        raise InputError(f"{path}: {sentence(error, Settings)}") from error
 
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 #: Type of a problem -> what the value should look like.
 _SHAPES = {
@@ -308,16 +331,18 @@ _SHAPES = {
 }
 
 
-def _sentence(error: ValidationError) -> str:
-    """The first problem of a validation, as key, value and fix."""
+def sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem of a validation by a model, as key, value and fix."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
+    key = key if key.isprintable() else repr(key)
     message = first["msg"].removeprefix("Value error, ")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if not key:
         return message + more
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; remove it or fix its spelling{more}"
+        likely = did_you_mean(str(first["loc"][-1]), _keys(model, first["loc"][:-1]))
+        return f"unknown key {key!r}; remove it or fix its spelling{', ' * bool(likely)}{likely}{more}"
     if first["type"] == "missing":
         return f"{key} is missing; add it{more}"
     if (
@@ -326,4 +351,19 @@ def _sentence(error: ValidationError) -> str:
         inner = isinstance(first["ctx"]["error"], InputError) and " = " in message.split(":")[0]
         return f"{key}{'.' if inner else ': '}{message}{more}"
     hint = _SHAPES.get(first["type"], "")
-    return f"{key} = {first['input']!r}: {message[0].lower() + message[1:]}{hint}{more}"
+    return f"{key} = {first['input']!r:.200}: {message[0].lower() + message[1:]}{hint}{more}"
+
+
+def _keys(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """Keys of the table at a place below a model, as far as its fields are models, or lists and tables of one."""
+    for part in place:
+        names = [part] if part in model.model_fields else []
+        kinds = _models(model.model_fields[str(part)].annotation) if names else [model]
+        model = kinds[0] if kinds else model
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models(part)]

@@ -3,35 +3,58 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from mixlaw.recipe import Kind
+from mixlaw.recipe import LARGEST, Kind
 
 UNLIMITED = 10**18  # unique tokens of a domain that gives none: more than any run takes
 _COUNT = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([KMBT]?)", re.IGNORECASE)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
+def no_truth(value: Any) -> Any:
+    """The value, which pydantic would take for 1 or 0 where it is a truth value and a number is wanted."""
+    if isinstance(value, bool):
+        raise ValueError("it must not be a truth value")
+    return value
+
+
 def parse_tokens(value: Any) -> Any:
     """Tokens from `"20B"`, with K, M, B or T behind the number; other values are returned as they are."""
     if not isinstance(value, str):
-        return value
+        return no_truth(value)
     match = _COUNT.fullmatch(value.strip().replace("_", ""))
-    if match is None:
-        raise ValueError('tokens are a number, K, M, B or T behind it: write "20B" or 20_000_000_000')
-    return round(float(match[1]) * _UNITS[match[2].upper()])
+    exact = float(match[1]) * _UNITS[match[2].upper()] if match else LARGEST * 2.0
+    if exact > LARGEST:
+        raise ValueError('tokens are a number below 2^63, K, M, B or T behind it: write "20B" or 20_000_000_000')
+    return round(exact)
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Tokens = Annotated[int, BeforeValidator(parse_tokens), Field(gt=0)]
+Number = Annotated[float, BeforeValidator(no_truth)]
+Share = Annotated[float, BeforeValidator(no_truth), Field(ge=0, le=1)]
+Tokens = Annotated[int, BeforeValidator(parse_tokens), Field(gt=0, le=LARGEST)]
 
 
 class Strict(BaseModel):
-    """A table of study.toml; an unknown key is an error, not ignored."""
+    """A table of study.toml; an unknown key is an error, not ignored, and numbers are finite and no truth values."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        return value if bool in (wanted, *get_args(wanted)) else no_truth(value)
 
 
 class DomainSettings(Strict):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from mixlaw.errors import InputError
-from mixlaw.recipe import Decay, Domain, Mixture, Phase, Recipe
+from pydantic import ValidationError
+
+from mixlaw.errors import InputError, did_you_mean
+from mixlaw.files import read_text
+from mixlaw.recipe import Decay, Domain, Mixture, Phase, Recipe, Schedule
 from mixlaw.runner.models.ladder import parse_size
-from mixlaw.settings import RecipeSettings, Settings
-from mixlaw.settings.data import parse_tokens
+from mixlaw.settings import RecipeSettings, Settings, sentence
+from mixlaw.settings.data import Number, Share, Strict, Tokens
 
 
 def written_recipes(settings: Settings, domains: Sequence[Domain]) -> Iterator[Recipe]:
@@ -52,6 +54,55 @@ def repeated_unique(domains: Sequence[Domain], tokens: int, target_tokens: int, 
     return {d.name: max(least, round(d.unique_tokens * scale)) for d in domains} if scale < 1 else {}
 
 
+class PhaseFile(Strict):
+    """A phase in a file of a recipe; a mixture may be the name of one of study.toml."""
+
+    name: str
+    tokens: Tokens
+    mixture: str | dict[str, Number]
+    lr_end: Share | None = 1.0
+    decay: Decay = Decay.LINEAR
+
+
+class RecipeFile(Strict):
+    """A file of a recipe, as people or `Recipe.as_json` write it."""
+
+    params: str | int
+    phases: list[PhaseFile]
+    seed: int = 0
+    unique: dict[str, Tokens] = {}
+    data: str = ""
+    schedule: Schedule = Schedule.WSD
+    lr: float = 1.0
+    warmup: int | None = None
+
+    def recipe(self, mixtures: Mapping[str, Mapping[str, float]], ends: Mapping[str, float]) -> Recipe:
+        """The recipe.
+
+        Args:
+            mixtures: those that have a name.
+            ends: learning rate over the peak at the end of a phase whose file does not say; not known for others.
+        """
+        phases = []
+        for phase in self.phases:
+            lr_end = phase.lr_end if "lr_end" in phase.model_fields_set else ends.get(phase.name)
+            phases.append(Phase(phase.name, phase.tokens, _mixture(phase.mixture, mixtures), lr_end, phase.decay))
+        rate = self.schedule, self.lr, self.warmup
+        return Recipe(parse_size(self.params), tuple(phases), self.seed, self.unique, self.data, *rate)
+
+
+def _mixture(mixture: str | dict[str, float], known: Mapping[str, Mapping[str, float]]) -> Mixture:
+    if not isinstance(mixture, str):
+        return Mixture(mixture)
+    if mixture not in known:
+        likely = did_you_mean(mixture, known)
+        raise InputError(
+            f"there is no mixture {mixture!r} in study.toml, but {', '.join(known) or 'none'}; "
+            f"{likely}{' ' * bool(likely)}write shares by domain"
+        )
+    return Mixture(known[mixture])
+
+
 def read_recipes(folder: Path) -> Iterator[Recipe]:
     """Every recipe of a folder of JSON files, by name of the file.
 
@@ -60,11 +111,10 @@ def read_recipes(folder: Path) -> Iterator[Recipe]:
     """
     for path in sorted(folder.glob("*.json")):
         try:
-            yield Recipe.from_json(json.loads(path.read_text(encoding="utf-8")))
+            read = _file(path)
+            yield read.recipe({}, {phase.name: 1.0 for phase in read.phases})
         except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} is not a recipe ({error!r}); fix or delete it") from error
+            raise InputError(f"{path} is not a recipe: {error}; fix or delete it") from error
 
 
 def read_recipe(path: Path, settings: Settings) -> Recipe:
@@ -77,32 +127,25 @@ def read_recipe(path: Path, settings: Settings) -> Recipe:
         InputError: the file is not a recipe.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        data: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        _only(data, ("params", "seed", "unique", "data", "schedule", "lr", "warmup", "phases"))
-        phases = [_phase_of(phase, settings) for phase in data["phases"]]
-        return Recipe.from_json({**data, "params": parse_size(data["params"]), "phases": phases})
+        return _file(path).recipe(settings.mixtures, {phase.name: phase.lr_end for phase in settings.phases})
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} is not a recipe ({error!r}); it needs params and [[phases]], each with name, tokens and mixture"
+            f"{path} is not a recipe: {error}; it needs params and [[phases]], each with name, tokens and mixture"
         ) from error
 
 
-def _phase_of(data: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """A phase as plain data, with what it takes from study.toml."""
-    _only(data, ("name", "tokens", "mixture", "lr_end", "decay"))
-    mixture, ends = data["mixture"], {phase.name: phase.lr_end for phase in settings.phases}
-    if isinstance(mixture, str):
-        if mixture not in settings.mixtures:
-            known = ", ".join(settings.mixtures) or "none"
-            raise InputError(f"there is no mixture {mixture!r} in study.toml, but {known}; write shares by domain")
-        mixture = settings.mixtures[mixture]
-    return {"lr_end": ends.get(data["name"]), **data, "tokens": parse_tokens(data["tokens"]), "mixture": mixture}
-
-
-def _only(data: dict[str, Any], keys: tuple[str, ...]) -> None:
-    unknown = [key for key in data if key not in keys]
-    if unknown:
-        raise InputError(f"unknown key {unknown[0]!r}; there are {', '.join(keys)}")
+def _file(path: Path) -> RecipeFile:
+    try:
+        text = read_text(path)
+        data = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+        if not isinstance(data, dict):
+            raise InputError(f"it holds {data!r:.40} instead of a table")
+        return RecipeFile.model_validate(data)
+    except ValidationError as error:
+        raise InputError(sentence(error, RecipeFile)) from error
+    except (FileNotFoundError, RecursionError) as error:
+        raise InputError(f"it cannot be read ({error})") from error
+    except InputError as error:
+        raise InputError(str(error).removeprefix(f"{path} ")) from error
+    except ValueError as error:  # of json and tomllib
+        raise InputError(f"it is not {'JSON' if path.suffix.lower() == '.json' else 'TOML'} ({error})") from error

@@ -118,7 +118,9 @@ def expanded(value: Any) -> Any:
     if not isinstance(tasks, Mapping):
         return value
     written = {name: {"unit": task} if isinstance(task, str) else task for name, task in tasks.items()}
-    known = [SUITES[name] for name in value.get("suites", ()) if name in SUITES]
+    suites = value.get("suites")
+    names = [name for name in suites if isinstance(name, str)] if isinstance(suites, list) else []
+    known = [SUITES[name] for name in names if name in SUITES]
     for more, named in known:
         written = {**written, **{name: dict(task) for name, task in more.items() if name not in written}}
         groups = groups or {name: list(members) for name, members in named.items()}

@@ -48,7 +48,7 @@ class TrainingSettings(Strict):
 class PhaseSettings(Strict):
     """A phase of the study: its share of a recipe's tokens, where its learning rate ends, and the shape of the fall."""
 
-    name: str = Field(min_length=1, pattern="^[^:]+$")
+    name: str = Field(min_length=1, pattern=r"^[^:\x00-\x1f\x7f]+$")
     share: float = Field(gt=0, le=1)
     lr_end: Share = 1.0
     decay: Decay = Decay.LINEAR

@@ -60,7 +60,7 @@ def propose(
     """
     if draft and (queue or ladder):
         raise InputError("a draft is not frozen, so nothing could verify its runs; leave out draft, or queue")
-    target = target or study.target()
+    target, _ = target or study.target(), study.proposals()  # a damaged one is found before the search, not after it
     if queue or ladder:
         _ = study.setup  # without data, this is the moment to say so
     if queue:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, packages_of_extras
 from mixlaw.folder import Folder
 from mixlaw.machine import cores
 from mixlaw.progress import Progress, progress_or_bar
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 WORKERS_SHOWN = 4  # in the progress of a run
 
 
+@packages_of_extras()
 def prepare(study: Folder, *, verify: bool = False, progress: Progress | None = None) -> Manifest:
     """Tokenise the domains into shards; existing shards are reused.
 
@@ -35,6 +37,7 @@ def prepare(study: Folder, *, verify: bool = False, progress: Progress | None = 
     from mixlaw.runner.batches import shards
     from mixlaw.runner.corpora.prepare import prepare
 
+    import_module("tokenizers")  # before anything is read
     settings = study.settings
     lacking = [name for name, domain in settings.domains.items() if domain.source is None]
     if lacking or not settings.domains:
@@ -55,6 +58,7 @@ def prepare(study: Folder, *, verify: bool = False, progress: Progress | None = 
     return manifest
 
 
+@packages_of_extras()
 def contamination(study: Folder, *, progress: Progress | None = None) -> Contamination:
     """Look for the evaluation items of the data folder in its training text, by n-grams of up to 13 words.
 
@@ -67,6 +71,7 @@ def contamination(study: Folder, *, progress: Progress | None = None) -> Contami
         return check(study.data, processes=cores(), progress=report)
 
 
+@packages_of_extras()
 def plan(study: Folder, *, workers: int | None = None) -> Plan:
     """The segment tree of all recipes with FLOPs, time and disk; times a few steps of sizes not yet timed."""
     from mixlaw.runner.execute.machines import Local
@@ -80,6 +85,7 @@ def plan(study: Folder, *, workers: int | None = None) -> Plan:
     return Plan(tree, setup, measured, trained, speed, Local(workers).machines())
 
 
+@packages_of_extras()
 def run(
     study: Folder,
     *,
@@ -103,6 +109,7 @@ def run(
     from mixlaw.runner.execute.queue import RunOutcome
 
     study.records()  # a damaged record is found before hours are spent
+    import_module("transformers")
     backend, planned = backend or Local(workers), _tree(study)
     pending = planned.needed(study.measured, backend.trained(study.runs))
     if not pending:
@@ -127,6 +134,7 @@ def _workers(state: RunProgress) -> str:
     return "  ".join([f"{state.segments_done}/{state.segments} segments", *lines, *more])
 
 
+@packages_of_extras()
 def dry_run(study: Folder, *, backend: Backend | None = None, assumptions: Assumptions | None = None) -> Plan:
     """What `run` would do: placement, hours, FLOPs, disk and bill; nothing is written and nothing trained.
 
