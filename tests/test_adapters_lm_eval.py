@@ -98,7 +98,7 @@ def test_checkpoints_of_one_run_need_a_column_that_tells_them_apart(tmp_path: Pa
     assert [r.values["arc_easy/acc"].value for r in found.records] == [0.25, 0.5]
     assert found.ignored == ()
     with pytest.raises(InputError, match="model 'a' is in row 1 and row 2; add a column `model`"):
-        understood(tmp_path, out, runs.replace("MODEL", "else"))
+        understood(tmp_path, written(tmp_path / "plain", result("a", 0.5)), runs.replace("MODEL", "else"))
 
 
 def test_results_of_versions_before_0_4_have_no_filter_and_no_model_name(tmp_path: Path) -> None:

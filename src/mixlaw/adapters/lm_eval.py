@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from mixlaw.adapters.mapping import Results, captures
 from mixlaw.adapters.sheet import Label, Sheet
 from mixlaw.cells import texts
 from mixlaw.errors import InputError
+from mixlaw.files import read_text
 from mixlaw.records import Unit
 
 _ACCURACIES = re.compile(r"acc(_.*)?|.*_acc|exact_match|em|contains|mc[12]")
@@ -30,21 +32,25 @@ class Evaluation:
 
     Attributes:
         path: of the file.
-        names: what the model may be called in the table, most precise first.
+        model: name or path that was evaluated, with its revision.
+        names: what it may be called in the table, most precise first.
         date: seconds since 1970; of two results of one task the later counts.
         values: task -> (value, standard error, number of items).
         units: task -> unit.
         settings: what was set, for all tasks (task "") or one.
         unknown: metrics that have no unit here.
+        empty: tasks whose value is not a finite number.
     """
 
     path: Path
+    model: str
     names: tuple[str, ...]
     date: float
     values: Mapping[str, tuple[float, float | None, int | None]]
     units: Mapping[str, str]
     settings: Mapping[tuple[str, str], str]
     unknown: frozenset[str]
+    empty: tuple[str, ...] = ()
 
 
 def add_results(sheet: Sheet, paths: Sequence[Path], how: Results) -> Sheet:
@@ -61,11 +67,12 @@ def add_results(sheet: Sheet, paths: Sequence[Path], how: Results) -> Sheet:
     for evaluation in sorted(evaluations, key=lambda evaluation: evaluation.date):
         merged.add(evaluation, rows.of(evaluation))
     if all(row is None for row in merged.owners):
+        early = next((hint for evaluation in evaluations if (hint := rows.early(evaluation))), "")
         raise InputError(
-            f"no model of the results is in column {rows.key!r}: {evaluations[0].names[0]!r} against "
-            f"{rows.cells[0]!r}; "
-            "add a column `model` with the name or path that was evaluated"
+            f"no model of the results is in column {rows.key!r}: {evaluations[0].model!r} against {rows.cells[0]!r}; "
+            + (early or "add a column `model` with the name or path that was evaluated")
         )
+    merged.hints = list(dict.fromkeys(hint for e in evaluations if rows.of(e) is None and (hint := rows.early(e))))
     return merged.onto(sheet, rows.key)
 
 
@@ -79,6 +86,8 @@ class _Rows:
             raise InputError(f"results: there is no column {self.key!r} to join on; add it, or set results.key")
         self.cells = texts(columns[self.key])
         self.places = sheet.places
+        done = sheet.column("progress", 0, 1) if self.key == "run" else [None] * len(self.cells)
+        self.under_way = [at is not None and at < 1 for at in done]  # the name of a run is that of the finished one
 
     def of(self, evaluation: Evaluation) -> int | None:
         """The row; None where no row has any of the model's names."""
@@ -90,8 +99,19 @@ class _Rows:
                     "add a column `model` with the checkpoint that was evaluated"
                 )
             if hits:
-                return hits[0]
+                return None if self.under_way[hits[0]] else hits[0]
         return None
+
+    def early(self, evaluation: Evaluation) -> str:
+        """What to do about a model whose path names a run, but not at its end; empty where it names none."""
+        parts = [part for part in re.split(r"[/@\\]", evaluation.model) if part]
+        for cell, waits in zip(self.cells, self.under_way, strict=True):
+            if cell in parts and (waits or evaluation.names[-1] != cell):
+                return (
+                    f"{evaluation.model!r} may be a checkpoint of {cell!r} or another model; if a row is about it, "
+                    "write that name into a column `model` of the row"
+                )
+        return ""
 
 
 @dataclass
@@ -106,19 +126,24 @@ class _Merged:
     lost: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
+    models: dict[int, set[str]] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
 
     def add(self, evaluation: Evaluation, row: int | None) -> None:
         """Take up one file."""
         self.owners.append(row)
         self.unknown |= evaluation.unknown
         if row is None:
-            self.lost.append(evaluation.names[0])
+            self.lost.append(evaluation.model)
             return
+        self.models.setdefault(row, set()).add(evaluation.model)
+        self.empty += [f"{task} in {evaluation.path.name}" for task in evaluation.empty]
         self.units.update(evaluation.units)
         for task, value in evaluation.values.items():
             before = self.values.setdefault(task, {}).get(row)
             if before is not None and before[0] != value[0]:
-                self.replaced.append(f"{task} of {evaluation.names[0]} ({before[0]:.4g}, then {value[0]:.4g})")
+                self.replaced.append(f"{task} of {evaluation.model} ({before[0]:.4g}, then {value[0]:.4g})")
             self.values[task][row] = value
         for setting, text in evaluation.settings.items():
             self.settings.setdefault(setting, {})[row] = text
@@ -148,9 +173,15 @@ class _Merged:
         )
 
     def _warnings(self) -> Iterator[str]:
+        if self.empty:
+            yield f"{len(self.empty)} results are not finite numbers and are left out: {', '.join(self.empty[:3])}"
+        for models in self.models.values():
+            if len(models) > 1:
+                yield f"results of several models are given to one row: {', '.join(sorted(models)[:3])}"
         if self.lost:
             names = ", ".join(sorted(set(self.lost))[:5])
             yield f"{len(self.lost)} result files are of models that no row names and are left out: {names}"
+        yield from self.hints[:3]
         if self.replaced:
             yield f"{len(self.replaced)} results were measured again with another value, the latest counts: " + (
                 "; ".join(self.replaced[:3])
@@ -168,13 +199,13 @@ class _Merged:
 def _read(path: Path, how: Results) -> Iterator[Evaluation]:
     """Result files of a folder, or the one given."""
     if path.is_dir():
-        for file in sorted(path.rglob("*.json")):
+        for file in sorted(file for file in path.rglob("*") if file.name.endswith((".json", ".json.gz"))):
             if (data := _load(file)) is not None:
                 yield _evaluation(file, data, how)
         return
     if not path.exists():
         raise InputError(f"there are no results at {str(path)!r}; check the path")
-    content = _load(path)
+    content = None if path.suffix == ".jsonl" else _load(path)
     if content is None:
         raise InputError(f"{path} holds no results of lm-evaluation-harness; give the results_*.json it writes")
     yield _evaluation(path, content, how)
@@ -183,20 +214,33 @@ def _read(path: Path, how: Results) -> Iterator[Evaluation]:
 def _load(path: Path) -> dict[str, Any] | None:
     """Content of a result file; None where it is JSON of another kind."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not JSON: {error}; delete it or evaluate again") from error
+        data = json.loads(read_text(path))
+    except (OSError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {error}; write it again, or move it out of the way") from error
     if not isinstance(data, dict) or not isinstance(data.get("results"), dict):
         return None
     return data if all(isinstance(entry, dict) for entry in data["results"].values()) else None
 
 
+def _table(data: Any, *keys: str) -> Mapping[str, Any]:
+    """The first of the keys that holds a table; empty where none does, whatever it holds."""
+    values = (data.get(key) for key in keys) if isinstance(data, Mapping) else ()
+    return next((value for value in values if isinstance(value, Mapping)), {})
+
+
 def _evaluation(path: Path, data: Mapping[str, Any], how: Results) -> Evaluation:
+    """One file.
+
+    Raises:
+        InputError: a value is impossible in its unit; names file and task.
+    """
     values: dict[str, tuple[float, float | None, int | None]] = {}
     units: dict[str, str] = {}
-    unknown = set()
+    unknown, empty = set(), []
     for task, metrics in data["results"].items():
-        items = data.get("n-samples", {}).get(task, {}).get("effective", metrics.get("sample_len"))
+        if task == "all" and "config_general" in data:  # the mean of the others, as lighteval writes it
+            continue
+        items = _table(data.get("n-samples"), task).get("effective", metrics.get("sample_len"))
         for key, value, stderr in _metrics(metrics):
             metric, _, filtered = key.partition(",")
             name = "/".join([task, metric, *([filtered] if filtered not in ("", "none") else [])])
@@ -205,19 +249,37 @@ def _evaluation(path: Path, data: Mapping[str, Any], how: Results) -> Evaluation
             unit = _UNITS.get(metric, Unit.ACCURACY if _ACCURACIES.fullmatch(metric) else None)
             if unit is None:
                 unknown.add(metric)
+            elif not math.isfinite(value):
+                empty.append(name)
             else:
-                values[name] = (value, stderr, metrics.get("sample_count", {}).get(key, items))
+                _refuse_impossible(path, name, value, unit)
+                values[name] = (value, stderr, _count(_table(metrics, "sample_count").get(key, items)))
                 units[name] = unit.value
     date = data.get("date")
     return Evaluation(
         path,
-        _names(path, data),
+        *_names(path, data),
         float(date) if isinstance(date, (int, float)) else 0.0,
         values,
         units,
         dict(_settings(data)),
         frozenset(unknown),
+        tuple(empty),
     )
+
+
+def _refuse_impossible(path: Path, name: str, value: float, unit: Unit) -> None:
+    if not (value > 0 if unit.lower_is_better else 0 <= value <= 1):
+        wanted = "above 0" if unit.lower_is_better else "between 0 and 1"
+        raise InputError(
+            f"{path}: {name} = {value:g} in {unit.value} must be {wanted}; correct it there, or choose other tasks "
+            "with results = { tasks = [...] } in a mapping"
+        )
+
+
+def _count(value: Any) -> int | None:
+    """A number of items; None where it is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def _metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float, float | None]]:
@@ -228,22 +290,45 @@ def _metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float, float | N
         if not number or metric.endswith("_stderr") or metric in ("sample_len", "alias", "name"):
             continue
         stderr = metrics.get(f"{metric}_stderr,{filtered}" if filtered else f"{metric}_stderr")
-        yield key, float(value), float(stderr) if isinstance(stderr, (int, float)) else None
+        known = float(stderr) if isinstance(stderr, (int, float)) else math.nan
+        yield key, float(value), known if 0 <= known < math.inf else None
 
 
-def _names(path: Path, data: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the model may be called, most precise first: full name with revision, full name, parts of its path."""
-    config = data.get("config", data.get("config_general", {}))
-    given = config.get("model_args") or {}
-    pairs = dict(part.partition("=")[::2] for part in given.split(",")) if isinstance(given, str) else dict(given)
+#: Last parts of a path that say only that it is the finished model of the folder before.
+_FINISHED = re.compile(r"final|final[-_]?(model|checkpoint)|hf|hf[-_]?(model|checkpoint)|huggingface|model|export(ed)?")
+
+
+def _names(path: Path, data: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The model, and what a row may call it, most precise first: in full, or by the end of its path.
+
+    A revision other than main is part of every name: it is another checkpoint. A part further up is no name, as what is
+    in a folder called like a run may be an early checkpoint or another model.
+    """
+    config = _table(data, "config", "config_general")
+    inner = _table(config, "model_config")
+    given = config.get("model_args")
+    args = (
+        dict(part.partition("=")[::2] for part in given.split(","))
+        if isinstance(given, str)
+        else _table(config, "model_args")
+    )
     keys = ("peft", "delta", "pretrained", "model", "path", "engine")
-    model = data.get("model_name") or next((str(pairs[key]) for key in keys if key in pairs), None)
-    model = model or config.get("model_name") or config.get("model") or path.parent.name
-    parts = [part for part in str(model).replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    names = [str(model), "/".join(parts[-2:]), *reversed(parts), str(data.get("model_name_sanitized", ""))]
-    revision = pairs.get("revision")
-    precise = [f"{name}@{revision}" for name in names[:3]] if revision and revision != "main" else []
-    return tuple(dict.fromkeys(name for name in (*precise, *names, path.parent.name) if name))
+    known = (
+        data.get("model_name"),
+        *(args.get(key) for key in keys),
+        *(config.get(key) for key in ("model_name", "model")),
+    )
+    model = next((str(name) for name in (*known, inner.get("model_name")) if name), path.parent.name)
+    parts = [part for part in model.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    ends = [parts[-1:], parts[-2:-1]] if len(parts) > 1 and _FINISHED.fullmatch(parts[-1].lower()) else [parts[-1:]]
+    names = [model, "/".join(parts[-2:]), *("/".join(end) for end in ends)]
+    revision = next(
+        (r for r in (args.get("revision"), config.get("model_revision"), inner.get("revision")) if r), "main"
+    )
+    if revision != "main":
+        return f"{model}@{revision}", tuple(dict.fromkeys(f"{name}@{revision}" for name in names if name))
+    names.insert(2, str(data.get("model_name_sanitized") or ""))
+    return model, tuple(dict.fromkeys(name for name in names if name))
 
 
 def _settings(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
@@ -251,9 +336,8 @@ def _settings(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
     for name in _SETTINGS:
         if data.get(name) is not None:
             yield ("", name), json.dumps(data[name])
-    limit = data.get("config", {}).get("limit")
-    yield ("", "limit"), json.dumps(limit)
+    yield ("", "limit"), json.dumps(_table(data, "config").get("limit"))
     for key, label in (("versions", "version"), ("n-shot", "number of shots")):
-        for task, value in data.get(key, {}).items():
+        for task, value in _table(data, key).items():
             if value is not None:
                 yield (task, label), json.dumps(value)
