@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from mixlaw.adapters.mapped import FIELD, Mapped
 from mixlaw.adapters.mapping import PhaseMap, Reading, TableMap, TaskMap, Value, captures, claimed, starred
-from mixlaw.adapters.mixtures import amounts, shared
+from mixlaw.adapters.mixtures import ROUNDED, amounts, shared
 from mixlaw.adapters.sheet import TEXT, Sheet, in_contract, labels, options, tells_version
 from mixlaw.adapters.tables import Source
 from mixlaw.cells import texts
 from mixlaw.errors import InputError
 from mixlaw.records import Unit
 
-#: What is left of one after shares were subtracted from it, where nothing is.
-ROUNDED = 1e-9
+#: Share of a run by which its last step may lie past the end.
+PAST = 0.01
 
 
 def apply(source: Source, mapping: TableMap) -> Sheet:
@@ -78,9 +78,18 @@ def _plain(mapped: Mapped, mapping: TableMap) -> None:
     for name in ("params", "seed", "progress", "lr", "warmup"):
         value: Value | None = getattr(mapping, name)
         if value is not None:
-            mapped.put(name, mapped.value(value), _called(value, name))
+            cells = mapped.value(value)
+            mapped.put(name, _done(mapped, cells) if name == "progress" else cells, _called(value, name))
     if mapping.schedule is not None:
         mapped.put("schedule", mapped.words(mapping.schedule), mapping.schedule)
+
+
+def _done(mapped: Mapped, progress: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Progress of which a step past the last one, as some trainers log it, is the end."""
+    past = (progress > 1) & (progress <= 1 + PAST)
+    if past.any():
+        mapped.notes.append(f"progress of {past.sum()} rows is up to {PAST:.0%} past the end and counts as finished")
+    return np.where(past, 1.0, progress)
 
 
 def _called(value: Value, otherwise: str) -> str:

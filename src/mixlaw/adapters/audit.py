@@ -18,7 +18,7 @@ from mixlaw.adapters.sheet import Label
 from mixlaw.records import Record, Unit
 
 _SHOWN = 3  # examples in one message
-_GRID = 0.004  # shares nearer than this are one recipe
+_GRID = 0.004  # shares nearer than this are one recipe; small ones, if they begin with the same digit
 _APART = 0.05  # repeats of one recipe that differ by more (losses relative, rates absolute) are worth a look
 
 
@@ -75,7 +75,9 @@ def _groups(records: Sequence[Record]) -> list[list[int]]:
             (
                 p.name,
                 round(math.log(p.tokens), 2),
-                tuple((d, round(s / _GRID)) for d, s in p.mixture.items() if s > _GRID),
+                tuple(
+                    (d, round(s / _GRID) if s > 10 * _GRID else f"{s:.1g}") for d, s in p.mixture.items() if s > 1e-6
+                ),
             )
             for p in recipe.phases
         )

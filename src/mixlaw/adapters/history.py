@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from mixlaw.adapters.sheet import TOKENS, Sheet
-from mixlaw.cells import EMPTY, INFINITE, texts
+from mixlaw.cells import EMPTY, INFINITE, CellLog, numbers, texts
 from mixlaw.errors import InputError
+
+Floats = NDArray[np.float64]
 
 #: Moments of one run that are kept: enough for what a schedule does to a loss, few enough for many runs.
 MOMENTS = 16
@@ -55,11 +59,34 @@ def unfold_history(frame: pl.DataFrame, places: Sequence[str]) -> History | None
             "a history of one run of Weights & Biases names no run; add a column `run`, or export all of them with "
             "api.runs(...).histories()"
         )
-    return History(
-        frame.rename({named[0]: "run"}).drop(*_INNER, "", strict=False),
-        tuple(places),
-        "a history of Weights & Biases, as its API writes it",
-    )
+    frame = frame.rename({named[0]: "run"})
+    frame, places = _in_time(frame, places) if "_timestamp" in frame.columns else (frame, places)
+    note = "a history of Weights & Biases, as its API writes it"
+    return History(frame.drop(*_INNER, "", strict=False), tuple(places), note)
+
+
+def _in_time(frame: pl.DataFrame, places: Sequence[str]) -> tuple[pl.DataFrame, Sequence[str]]:
+    """Rows in the order of their time; of a run that was resumed, what it logged again counts, and not what it had.
+
+    Unchanged where a row has no time. A row without a step is no moment, and left to `moments`.
+    """
+    times, steps = (numbers(frame[name], places, name, log=CellLog()) for name in ("_timestamp", "_step"))
+    if any(time is None for time in times):
+        return frame, places
+    rows, runs = list(frame.iter_rows(named=True)), texts(frame["run"])
+    by_run: dict[str | None, list[int]] = {}
+    for row in sorted(range(len(rows)), key=lambda row: times[row] or 0.0):
+        kept = by_run.setdefault(runs[row], [])
+        while (step := steps[row]) is not None and kept and (last := steps[kept[-1]]) is not None and last >= step:
+            if last == step:  # two lines of one step: what the later one does not say
+                rows[row] = {
+                    name: old if (new := rows[row][name]) is None else new for name, old in rows[kept[-1]].items()
+                }
+            kept.pop()
+        kept.append(row)
+    order = [row for kept in by_run.values() for row in kept]
+    whole = pl.DataFrame([rows[row] for row in order], schema=frame.schema)
+    return whole, [places[row] for row in order]
 
 
 def _chart(frame: pl.DataFrame, values: Sequence[str], places: Sequence[str]) -> History:
@@ -95,7 +122,7 @@ def moments(sheet: Sheet) -> Sheet:
     Rows from before the first token, and those that measure nothing, are left out.
 
     Raises:
-        InputError: it says nothing of what the runs were trained on.
+        InputError: it does not tell what its runs were trained on, or when, or a cell is wrong.
     """
     tokens = [name for name in sheet.frame.columns if TOKENS.fullmatch(name)]
     if not tokens:
@@ -103,18 +130,53 @@ def moments(sheet: Sheet) -> Sheet:
             "a history says nothing of what its runs were trained on; export the runs table too, and join both in a "
             'mapping: join = [{ file = "runs.csv", on = "run" }]'
         )
+    if "progress" not in sheet.frame.columns:
+        raise InputError(
+            "a history needs progress, the share of the run that is done; give it in the mapping, such as "
+            'progress = { column = "_step", over = "max_steps" }'
+        )
     metrics = [name for name in sheet.frame.columns if name.startswith("metric:")]
     measured = np.array([[cell is not None for cell in sheet.column(name, diverging=True)] for name in metrics])
-    amounts = np.array([[cell or 0.0 for cell in sheet.column(name)] for name in tokens])
-    seen = measured.any(0) & (amounts.sum(0) > 0)
-    by_run: dict[str, list[int]] = {}
-    for row, (run, there) in enumerate(zip(texts(sheet.frame["run"]), seen.tolist(), strict=True)):
-        if there:
-            by_run.setdefault(str(run), []).append(row)
-    rows = sorted(row for moments_of_run in by_run.values() for row in _spread(moments_of_run))
-    there = int(seen.sum())
-    note = [f"of {there} moments, {len(rows)} are kept: {MOMENTS} of each run at most"] if len(rows) < there else []
-    return sheet.keep(rows, note)
+    amounts = np.array([[cell or 0.0 for cell in sheet.column(name)] for name in tokens]).sum(0)
+    done = np.array(sheet.column("progress", 0, 1), dtype=np.float64)
+    sheet.log.check()
+    seen = measured.any(0) & (amounts > 0)
+    timeless = int((seen & np.isnan(done)).sum())
+    seen &= ~np.isnan(done)
+    by_run: dict[str | None, list[int]] = {}
+    runs = texts(sheet.frame["run"])
+    for row in sorted(np.flatnonzero(seen).tolist(), key=lambda row: (done[row], amounts[row])):
+        by_run.setdefault(runs[row], []).append(row)
+    sheet, dropped = _merged(sheet, metrics, by_run.values(), done, amounts)
+    rows = sorted(
+        row for moments_of_run in by_run.values() for row in _spread([r for r in moments_of_run if r not in dropped])
+    )
+    there = int(seen.sum()) - len(dropped)
+    notes = [f"of {there} moments, {len(rows)} are kept: {MOMENTS} of each run at most"] if len(rows) < there else []
+    notes += [f"{timeless} rows of the history have no progress and are left out"] if timeless else []
+    return sheet.keep(rows, notes)
+
+
+def _merged(
+    sheet: Sheet, metrics: Sequence[str], runs: Iterable[Sequence[int]], done: Floats, amounts: Floats
+) -> tuple[Sheet, set[int]]:
+    """Rows of one moment as one, the last of them, and the others; those that contradict each other stay apart.
+
+    A step past the last one is the last moment too: of two rows with other tokens, the later counts.
+    """
+    columns = {name: sheet.frame[name].to_list() for name in metrics}
+    dropped: set[int] = set()
+    for one, other in (pair for rows in runs for pair in pairwise(rows) if done[pair[0]] == done[pair[1]]):
+        cells = [(column[one], column[other]) for column in columns.values()]
+        if amounts[one] == amounts[other] and any(None not in pair and pair[0] != pair[1] for pair in cells):
+            continue
+        for column in columns.values():
+            column[other] = column[one] if column[other] is None else column[other]
+        dropped.add(one)
+    frame = sheet.frame.with_columns(
+        pl.Series(name, cells, sheet.frame[name].dtype) for name, cells in columns.items() if dropped
+    )
+    return replace(sheet, frame=frame), dropped
 
 
 def _spread(rows: Sequence[int]) -> list[int]:

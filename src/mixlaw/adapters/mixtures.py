@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,9 @@ from mixlaw.adapters.mapping import PhaseMap, claimed, starred
 from mixlaw.errors import InputError
 
 Floats = NDArray[np.float64]
+#: What is left of one after shares were subtracted from it, where nothing is.
+ROUNDED = 1e-9
+_PERCENT = re.compile(r"pct|percent|%", re.IGNORECASE)
 Columns = Mapping[str, tuple[Floats, str]]  # domain -> tokens of each row, name of the column they come from
 
 
@@ -40,8 +44,9 @@ def shared(mapped: Mapped, phase: PhaseMap, columns: Sequence[str], tokens: Floa
         return _by_name(mapped.names(phase.domain), tokens, phase.domain)
     sources = _columns(mapped, phase.shares, columns)
     shares = np.nan_to_num(np.stack([cells for cells, _ in sources.values()], 1))
-    unit = _unit(mapped, phase, shares, tolerance)
+    unit = _unit(mapped, phase, shares, tolerance, [column for _, column in sources.values()])
     parts = shares / unit
+    parts = np.where((parts < 0) & (parts > -ROUNDED), 0.0, parts)
     total = parts.sum(1)
     rest = 1 - total if phase.rest is not None else np.zeros_like(total)
     columns_used = [column for _, column in sources.values()]
@@ -86,13 +91,27 @@ def _by_name(names: Sequence[str], tokens: Floats, source: str) -> dict[str, tup
     return {name: (np.where(rows == name, tokens, 0.0), source) for name in dict.fromkeys(names)}
 
 
-def _unit(mapped: Mapped, phase: PhaseMap, shares: Floats, tolerance: float) -> float:
-    """100 where shares are percent: as the mapping says, or as most rows sum."""
+def _unit(mapped: Mapped, phase: PhaseMap, shares: Floats, tolerance: float, columns: Sequence[str]) -> float:
+    """100 where shares are percent: as the mapping says, or as most rows sum.
+
+    Raises:
+        InputError: a rest hides the sum, and the name of a column says percent where its cells could be parts of one.
+    """
     if phase.percent is not None:
         return 100.0 if phase.percent else 1.0
     sums = shares.sum(1)
     likely = np.median(sums[sums > 0]) if phase.rest is None and (sums > 0).any() else shares.max(initial=0.0)
     percent = bool(likely > 1 + max(tolerance, 0.05)) if phase.rest is not None else bool(abs(likely / 100 - 1) < 0.1)
+    if phase.rest is not None and not percent:
+        if named := [column for column in columns if _PERCENT.search(column)]:
+            raise InputError(
+                f"column {named[0]!r} of phase {phase.name!r} may be percent or parts of one, as no cell is above "
+                f"{shares.max(initial=0.0):g} and the rest is not there: set percent = true or false in the mapping"
+            )
+        mapped.notes.append(
+            f"{mapped.source.name}: shares of phase {phase.name} are read as parts of one, the largest is "
+            f"{shares.max(initial=0.0):g} (percent = true if they are percent)"
+        )
     if percent:
         mapped.notes.append(f"{mapped.source.name}: shares of phase {phase.name} are percent")
     return 100.0 if percent else 1.0

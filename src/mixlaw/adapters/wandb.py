@@ -55,6 +55,7 @@ def unfold(frame: pl.DataFrame, places: Sequence[str]) -> Unfolded | None:
         InputError: a cell that should hold JSON or a Python literal does not; names row and column.
     """
     if {"Name", "State"} <= set(frame.columns):
+        frame = frame.rename({"run": "config.run"}, strict=False)  # a key of the configuration, not the run
         return _finish(frame.rename({"Name": "run"}), "State", "ID", "its runs table")
     if {"summary", "config", "name"} <= set(frame.columns):
         flat = _flat_rows(frame, places)
@@ -111,9 +112,9 @@ def _flat_rows(frame: pl.DataFrame, places: Sequence[str]) -> list[dict[str, Any
     both = {key for config in configs for key in config} & {key for summary in summaries for key in summary}
     made = []
     for row, config, summary in zip(rows, configs, summaries, strict=True):
-        plain = {key: value for key, value in row.items() if key not in ("config", "summary", "name", "")}
-        renamed = {f"config.{key}" if key in both else key: value for key, value in config.items()}
-        made.append({"run": row["name"], **plain, **renamed, **summary})
+        plain = {key: value for key, value in row.items() if key not in ("config", "summary", "name", "run", "")}
+        renamed = {f"config.{key}" if key in both | {"run"} else key: value for key, value in config.items()}
+        made.append({"run": row["name"], **plain, **renamed} | {k: v for k, v in summary.items() if k != "run"})
     return made
 
 
