@@ -18,6 +18,7 @@ from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import plan
 from mixlaw.runner.train.loop import Stopped, train_segment
 from mixlaw.runner.train.spikes import BEFORE, IN_A_ROW, Diverging, Watch
+from mixlaw.runner.train.store import expendable
 
 SETUP = Setup(data="no data", data_hash="", vocabulary=300, sequence=32, tasks=(), batch=4, warmup_tokens=1000)
 STEP = SETUP.step_tokens(shape("0.025M").params)
@@ -62,6 +63,30 @@ def test_a_stretch_of_bad_batches_is_rolled_back_and_skipped(tmp_path: Path) -> 
         load_file(t / SEGMENT.lineage / "checkpoint" / "model.safetensors") for t in (runs, tmp_path / "whole" / "runs")
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_rollback_goes_to_the_last_checkpoint_before_the_bad_steps_and_speeds_stay_positive(tmp_path: Path) -> None:
+    streams, runs = damaged(190, 205), tmp_path / "runs"
+    for after in (100, 75, 10):  # checkpoints at 101, 177 and 188: the damage is found at 197, and is from 182 on
+        asked = iter(range(10**6))
+        with pytest.raises(Stopped):
+            train_segment(SEGMENT, SETUP, streams, runs, stop=lambda asked=asked, n=after: next(asked) >= n)  # type: ignore[misc]
+    train_segment(SEGMENT, SETUP, streams, runs)
+    logged = entries(runs)
+    assert [entry["to"] for entry in logged if entry.get("event") == "rolled back"] == [177]
+    speeds = [entry for entry in logged if "tokens_per_second" in entry]
+    assert all(e["tokens_per_second"] > 0 and e["eta_seconds"] >= 0 and e["mfu"] > 0 for e in speeds)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("period", [1, 3, 7, 16, 100])
+def test_three_checkpoints_suffice_for_a_rollback_at_any_step(period: int) -> None:
+    steps: list[int] = []
+    for step in range(period, 1000, period):
+        steps = [s for s in [*steps, step] if s not in expendable([*steps, step])]
+        assert len(steps) <= 3 and steps[-1] == step
+        # Damage is noticed at this step at the earliest; what is before it is at most two saves and 32 steps away.
+        usable = [s for s in steps if s <= step - IN_A_ROW - BEFORE]
+        assert step < 2 * (IN_A_ROW + BEFORE + period) or step - usable[-1] <= 2 * (IN_A_ROW + BEFORE + period)
 
 
 def usual(steps: int) -> Watch:

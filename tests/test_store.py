@@ -81,7 +81,7 @@ def test_a_segment_goes_on_from_its_own_newest_checkpoint_else_from_its_parents(
     assert store.origins(leaf, SETUP) == [newest, older, f"{trunk.lineage}/checkpoint"]
     store.put(saved, f"{leaf.lineage}/checkpoint")
     assert store.origins(leaf, SETUP)[0] == f"{leaf.lineage}/checkpoint"
-    store.remove_partial(leaf.lineage, but="partial-000000000009")
+    store.remove_partial(leaf.lineage, but={"partial-000000000009"})
     assert store.origins(leaf, SETUP)[1:] == [older, f"{trunk.lineage}/checkpoint"]
 
 

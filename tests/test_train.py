@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import initialise
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, Tree, plan
+from mixlaw.runner.train import loop
 from mixlaw.runner.train.loop import Diverged, Stopped, Trained, train_segment
 from mixlaw.runner.train.store import origin, verify
 
@@ -85,8 +88,9 @@ def test_a_segment_in_pieces_ends_with_the_same_bits(
                 break
             except Stopped:
                 stopped += 1
-                (partial,) = (tmp_path / segment.lineage).glob("partial-*")
-                verify(partial)
+                partial = sorted((tmp_path / segment.lineage).glob("partial-*"))
+                assert 1 <= len(partial) <= 3
+                verify(partial[-1])
         assert [path.name for path in (tmp_path / segment.lineage).iterdir()] == ["checkpoint"]
     assert stopped >= len(pieces[:4])
     assert same(weights(tmp_path, LONG), alone)
@@ -124,6 +128,28 @@ def test_periodic_checkpoints_change_nothing(alone: dict[str, torch.Tensor], tmp
     for segment in plan([LONG]).segments:
         train_segment(segment, often, STREAMS, tmp_path)
     assert same(weights(tmp_path, LONG), alone)
+
+
+def test_a_checkpoint_slower_than_its_period_leaves_as_much_time_for_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, steps, saves = [0.0], list[float](), list[float]()
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def step() -> bool:  # asked once a step, of a second
+        clock[0] += 1
+        steps.append(clock[0])
+        return False
+
+    def save(_: Path) -> None:
+        clock[0] += 10
+        saves.append(clock[0])
+
+    (segment,) = plan([recipe(("init", 40, HALF, 1.0))]).segments
+    train_segment(segment, replace(SETUP, checkpoint_seconds=4), STREAMS, tmp_path, stop=step, saved=save)
+    between = [sum(before < s <= after for s in steps) for before, after in pairwise([0.0, *saves])]
+    assert between[0] <= 6, "after four seconds"
+    assert all(seconds >= 10 for seconds in between[1:-1]), "ten seconds of steps after each ten of saving"
 
 
 def test_cosine_in_pieces_ends_with_the_same_bits(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from mixlaw.runner.plan.devices import GPUS, Machine, Place
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train.log import Entry, Sink, open_sinks
-from mixlaw.runner.train.store import PARTIAL, Copier, Damaged, Store
+from mixlaw.runner.train.store import FINAL, PARTIAL, Copier, Damaged, Store
 
 CONNECT_SECONDS = 180.0  # retry window for ray:// connections; one refused attempt takes up to 40
 RECOVERY_SECONDS = 20.0  # without new actors on a node that lost one: Ray learns late that a node is gone
@@ -316,20 +316,22 @@ class RayWorker:
         self._report({"event": "died", "how": f"with code {process.wait()}"})
 
     def _fetch(self, segment: Segment) -> None:
-        """Copy the checkpoint that a segment resumes from to this node, and delete those that it does not need."""
+        """Copy the checkpoints that a segment resumes from, also after a rollback, to this node; delete all others."""
         keep = {segment.lineage, segment.parent}
         for path in self.scratch.iterdir():
             if path.is_dir() and path.name not in keep:
                 shutil.rmtree(path)
+        got = False
         for name in self.store.origins(segment, self.setup):
-            if (self.scratch / name).is_dir():
-                return
             try:
-                self.store.get(name, self.scratch / name)
-                return
+                if not (self.scratch / name).is_dir():
+                    self.store.get(name, self.scratch / name)
+                got = True
             except Damaged:
-                if f"/{PARTIAL}" not in name:
+                if not got and f"/{PARTIAL}" not in name:
                     raise
+            if name == f"{segment.lineage}/{FINAL}":
+                return
 
     def _check(self) -> None:
         """Refuse to train without the study's data, or if a shared folder is not the driver's."""

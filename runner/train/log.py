@@ -78,6 +78,7 @@ class Meter:
     def rolled_back(self, step: int, to: int, loss: float) -> None:
         """Log that training diverged and resumes from an earlier checkpoint."""
         self._write({"step": step, "event": "rolled back", "to": to, "loss": repr(loss)})
+        self.last, self.at, self.losses = time.monotonic(), to, []
 
     def _write(self, entry: Entry) -> None:
         for sink in self.sinks if self.ranks.first else ():

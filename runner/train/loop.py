@@ -27,7 +27,7 @@ from mixlaw.runner.train.log import Entry, Meter, open_sinks
 from mixlaw.runner.train.parallel import ALONE, Ranks, shard_model
 from mixlaw.runner.train.spikes import ROLLBACKS, Diverging, Watch
 from mixlaw.runner.train.step import rate, step_plan, train_step
-from mixlaw.runner.train.store import FINAL, PARTIAL, origin, partial_name, remove
+from mixlaw.runner.train.store import FINAL, PARTIAL, expendable, origin, partial_name, partial_steps, remove
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -158,6 +158,7 @@ class _Loop:
                             f"{ROLLBACKS} rollbacks; lower training.learning_rate"
                         ) from diverging
                     at, state = state.step, self._begin(diverging.step)
+                    self._forget_after(state.step)
                     meter.rolled_back(at, state.step, diverging.loss)
         seconds = time.monotonic() - began
         self._finish(state)
@@ -175,6 +176,7 @@ class _Loop:
             Stopped: the caller's `stop` returned True.
         """
         saved = reported = time.monotonic()
+        took = 0.0  # seconds of the last checkpoint: training gets as many before the next one
         while state.step < self.last:
             step = state.step
             if not self.watch.skips(step):
@@ -185,10 +187,11 @@ class _Loop:
                 self.calls.report(state.step * self.step_tokens - self.segment.start)
                 reported = now
             if state.step < self.last:
-                stop, late = self.ranks.agreed(self.calls.stop(), now - saved > self.setup.checkpoint_seconds)
+                stop, late = self.ranks.agreed(self.calls.stop(), now - saved > max(took, self.setup.checkpoint_seconds))
                 if stop or late:
                     self._save_partial(state)
-                    saved = now
+                    saved = time.monotonic()
+                    took = saved - now
                 if stop:
                     raise Stopped(self.segment.lineage)
 
@@ -214,7 +217,7 @@ class _Loop:
 
     def _begin(self, most: int | None) -> _State:
         """Model, optimizer and step to resume from, with at most this many steps done."""
-        folder = origin(self.segment, self.setup, self.runs, most)
+        folder = self.ranks.broadcast(origin(self.segment, self.setup, self.runs, most))
         step, moments, extra = 0, dict[str, torch.Tensor](), {}
         if folder is not None:
             loaded = checkpoint.load(folder)
@@ -240,13 +243,18 @@ class _Loop:
             self.calls.saved(folder)
 
     def _save_partial(self, state: _State) -> None:
-        """Write a checkpoint inside the segment; the previous one is deleted once the new one is complete."""
-        older = list(self.home.glob(f"{PARTIAL}*"))
-        newest = self.home / partial_name(state.step)
-        self._save(newest, state)
-        for path in older if self.ranks.first else ():
-            if path != newest:
-                remove(path)
+        """Write a checkpoint inside the segment, then delete those that no rollback will need."""
+        self._save(self.home / partial_name(state.step), state)
+        begin, steps = self.segment.start // self.step_tokens, partial_steps(self.home)
+        for step in expendable(steps, begin) if self.ranks.first else ():
+            remove(self.home / partial_name(step))
+
+    def _forget_after(self, step: int) -> None:
+        """Delete the checkpoints after `step` and their losses: training takes another way from there."""
+        self.tail = [(at, loss) for at, loss in self.tail if at < step]
+        for later in partial_steps(self.home) if self.ranks.first else ():
+            if later > step:
+                remove(self.home / partial_name(later))
 
     def _finish(self, state: _State) -> None:
         """Write the final checkpoint and delete the partial ones."""

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -22,9 +22,11 @@ from mixlaw.errors import InputError
 from mixlaw.files import sha256_of, write_text
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
+from mixlaw.runner.train.spikes import BEFORE, IN_A_ROW
 
 FINAL, PARTIAL = "checkpoint", "partial-"
 STATE = "state.json"
+KEPT = 3  # partial checkpoints of a segment
 
 
 def seal(draft: Path, folder: Path, step: int) -> None:
@@ -76,6 +78,32 @@ def verify(folder: Path) -> int:
 def partial_name(step: int) -> str:
     """Name of a checkpoint inside a segment, after `step` steps of the recipe; sorts by step."""
     return f"{PARTIAL}{step:012}"
+
+
+def partial_steps(home: Path) -> list[int]:
+    """Steps of the checkpoints inside a segment, in ascending order."""
+    return sorted(int(path.name.removeprefix(PARTIAL)) for path in home.glob(f"{PARTIAL}*"))
+
+
+def expendable(steps: Iterable[int], begin: int = 0) -> list[int]:
+    """Which of a segment's partial checkpoints can go: all but KEPT, one of which a rollback now could resume from.
+
+    A rollback goes to before the bad steps and those skipped with them, which steps of minutes can put before the
+    second checkpoint: the oldest is deleted only once the second is old enough, and else the one before the newest.
+
+    Args:
+        steps: of the checkpoints, the newest just written.
+        begin: first step of the segment; a checkpoint from before is another plan's.
+
+    Example:
+        >>> expendable([100, 200, 300, 400]), expendable([100, 395, 398, 400])
+        ([100], [398])
+    """
+    gone = [step for step in steps if step <= begin]
+    kept = sorted(step for step in steps if step > begin)
+    while len(kept) > KEPT:
+        gone.append(kept.pop(0 if kept[1] <= kept[-1] - IN_A_ROW - BEFORE else -2))
+    return gone
 
 
 def resume_order(segment: Segment, setup: Setup, names: Iterable[str], most: int | None = None) -> list[str]:
@@ -199,12 +227,12 @@ class Store:
             with suppress(FileNotFoundError):
                 self.fs.rm(path, recursive=True)
 
-    def remove_partial(self, lineage: str, but: str = "") -> None:
-        """Delete the partial checkpoints of a lineage, except the one named `but`."""
+    def remove_partial(self, lineage: str, but: Collection[str] = ()) -> None:
+        """Delete the partial checkpoints of a lineage, except those named in `but`."""
         self.fs.invalidate_cache()
         for path in self.fs.glob(f"{self.root}/{lineage}/{PARTIAL}*"):
             name = path.rstrip("/").split("/")[-1]
-            if name != but:
+            if name not in but:
                 self.remove(f"{lineage}/{name}")
 
 
@@ -214,7 +242,7 @@ class Copier:
     Args:
         store: where to.
         outbox: folder on the file system of the checkpoints, for hard links to the one being copied: the worker
-            deletes a partial checkpoint as soon as it has a newer one.
+            may delete it meanwhile.
         complain: called with what went wrong with a partial checkpoint; the next one replaces it.
     """
 
@@ -252,7 +280,8 @@ class Copier:
     def _put(self, source: Path, folder: Path) -> None:
         lineage, name = folder.parent.name, folder.name
         self.store.put(source, f"{lineage}/{name}")
-        self.store.remove_partial(lineage, but=name)
+        beside = () if name == FINAL else {path.name for path in folder.parent.glob(f"{PARTIAL}*")} | {name}
+        self.store.remove_partial(lineage, but=beside)
 
     def _link(self, folder: Path) -> Path:
         links = self.outbox / folder.parent.name / folder.name
