@@ -291,7 +291,7 @@ def test_a_study_keeps_kinds_and_refuses_another_unit(tmp_path: Path) -> None:
     assert (domains["code"].kind.value, domains["code"].unique_tokens, domains["web"].kind.value) == ("code", 7, "text")
     assert any("no kind given for web" in note for note in found.notes)
     (tmp_path / "map.toml").write_text(MAPPING.replace("nats/token", "bits/byte"))
-    with pytest.raises(InputError, match="'web' is in nats/token in the study and in bits/byte here"):
+    with pytest.raises(InputError, match=r"'web' is in nats/token \(study\) and in bits/byte"):
         import_runs(tmp_path / "study", tmp_path / "runs.csv", mapping=tmp_path / "map.toml")
 
 

@@ -147,19 +147,29 @@ def import_(
     table: Annotated[
         Path, typer.Argument(metavar="TABLE", help="CSV, Parquet or NDJSON, a row per run, or a folder of them.")
     ],
-    unit: Annotated[str | None, typer.Option(help="Unit of the metrics that study.toml does not name.")] = None,
+    unit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[TASK=]UNIT", help="Unit of metrics that study.toml does not name, or of one task; repeated."
+        ),
+    ] = None,
     domains: Annotated[Path | None, typer.Option(help="TOML with kind and unique_tokens per domain.")] = None,
     mapping: Annotated[Path | None, typer.Option(help="TOML that says what the columns of TABLE mean.")] = None,
     results: Annotated[
         list[Path] | None, typer.Option(help="Results of lm-evaluation-harness, file or folder; may be repeated.")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take values that contradict those of the study in their place.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be understood.")] = False,
     as_json: Json = False,
 ) -> None:
     """Import runs of any trainer; creates the study if needed."""
-    from mixlaw.study import import_runs
+    from mixlaw.study import import_runs, preview_import
 
-    study_with_runs = import_runs(study, table, unit=unit, domains=domains, mapping=mapping, results=results or ())
-    print_result(study_with_runs.imported, as_json)
+    options = {"unit": unit, "domains": domains, "mapping": mapping, "results": results or (), "replace": replace}
+    understood = preview_import(study, table, **options) if dry_run else import_runs(study, table, **options).imported  # type: ignore[arg-type]
+    print_result(understood, as_json)
 
 
 @app.command()

@@ -34,11 +34,11 @@ def packages_of_extras() -> Iterator[None]:
         raise InputError(f"this needs the package {name}: pip install 'mixlaw[train]'") from error
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question for the name that is most like this one; empty if none is."""
+def did_you_mean(name: str, known: Iterable[str], nearness: float = 0.6) -> str:
+    """A question for the name that is most like this one; empty if none is as near as this, of 0 to 1."""
     from difflib import get_close_matches
 
-    return "".join(f"did you mean {close!r}?" for close in get_close_matches(name, list(known), 1))
+    return "".join(f"did you mean {close!r}?" for close in get_close_matches(name, list(known), 1, nearness))
 
 
 def unknown(what: str, name: str, known: Iterable[str], *, most: int = 12) -> InputError:

@@ -67,6 +67,7 @@ def _applied(source: Source, mapping: TableMap) -> Sheet:
         source.frame.select(rest),
         source.log,
         tuple(phase.name for phase in mapping.phase),
+        True,
     )
 
 

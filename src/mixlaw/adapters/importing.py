@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +14,19 @@ from mixlaw.adapters.gather import gather
 from mixlaw.adapters.learn import read_domains, updated_settings
 from mixlaw.adapters.lm_eval import add_results
 from mixlaw.adapters.mapping import scores
+from mixlaw.adapters.merging import merged
 from mixlaw.adapters.reading import Table
 from mixlaw.adapters.rows import axes_of, drop_repeats, records
 from mixlaw.adapters.sheet import TOKENS, Sheet
+from mixlaw.adapters.units import Given, Units, against_size, units_of
 from mixlaw.cells import CellLog
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, did_you_mean
 from mixlaw.files import write_text
 from mixlaw.phases import training_order
 from mixlaw.printable import Printable
-from mixlaw.records import Record, Unit, read_record
-from mixlaw.settings import DomainSettings, Settings, read_settings
+from mixlaw.recipe import Schedule
+from mixlaw.records import Record
+from mixlaw.settings import Settings, read_settings
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,14 @@ def _few(names: Sequence[str], limit: int = 20) -> str:
 
 
 def understand(
-    table: pl.DataFrame | Sheet, units: Mapping[str, str], unit: str | None = None, phases: Sequence[str] = ()
+    table: pl.DataFrame | Sheet, units: Mapping[str, str], unit: Units = None, phases: Sequence[str] = ()
 ) -> Understood:
     """Check a table in the contract's columns, turn it into records, and audit whether they can be compared.
 
     Args:
         table: columns as in `mixlaw.records`; others are ignored and named.
         units: units that the study knows, by task.
-        unit: of tasks that are not among them.
+        unit: of tasks that are not among them, one for all, or TASK=UNIT.
         phases: of the study, in the order of training.
 
     Raises:
@@ -113,7 +114,7 @@ def understand(
     axes = axes_of(sheet, phases)
     if sheet.frame.is_empty():
         raise InputError("the table has no rows; give at least one run")
-    known = {task: _unit(task, units, sheet.units, unit) for task in axes.tasks}
+    known, doubts = units_of(axes.tasks, units, sheet.units, Given.of(unit))
     rows, order = records(sheet, axes, known)
     kept, warnings = drop_repeats(rows, sheet.places)
     kept_rows = [rows[row] for row in kept]
@@ -130,7 +131,14 @@ def understand(
         ignored=sheet.ignored,
         empty=len(kept_rows) * len(known) - sum(len(r.values) for r in kept_rows),
         notes=(*sheet.notes, *_cells(sheet.log), *notes),
-        warnings=(*sheet.warnings, *_diverged(sheet.log), *warnings, *comparability),
+        warnings=(
+            *sheet.warnings,
+            *_diverged(sheet.log),
+            *doubts,
+            *warnings,
+            *against_size(kept_rows, known),
+            *comparability,
+        ),
     )
 
 
@@ -163,10 +171,9 @@ def _order(sheet: Sheet, phases: Sequence[str], known: Sequence[str]) -> list[st
     return []
 
 
-def _assumptions(
-    understood: Understood, known: Mapping[str, DomainSettings], given: Mapping[str, Mapping[str, Any]]
-) -> list[str]:
-    """What is assumed about the domains because neither study nor table gives it."""
+def _assumptions(understood: Understood, settings: Settings, given: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is assumed about schedule and domains because neither study nor table gives it."""
+    known = settings.domains
     plain = [name for name in understood.domains if name not in known and "kind" not in given.get(name, {})]
     written = {name for name, domain in known.items() if domain.unique_tokens}
     in_table = {name for record in understood.records for name in record.recipe.unique}
@@ -177,79 +184,19 @@ def _assumptions(
     if unlimited:
         notes.append(f"no unique_tokens given for {_few(unlimited, 5)}: assuming unlimited data")
     how = "set kind and unique_tokens under [domains] of study.toml, or in a file for --domains"
-    return [f"{'; '.join(notes)} ({how})"] if notes else []
+    return [*_ends(understood, settings), *([f"{'; '.join(notes)} ({how})"] if notes else [])]
 
 
-def _unit(task: str, study: Mapping[str, str], table: Mapping[str, str], unit: str | None) -> Unit:
-    """The unit of a task: as the study says, else as the table or its mapping says, else the one given."""
-    name = study.get(task, table.get(task, unit))
-    if name is None:
-        raise InputError(
-            f"task {task!r} has no unit, so its direction is unknown; "
-            "give --unit, or write it under [tasks] of study.toml"
-        )
-    if table.get(task, name) != name:
-        raise InputError(
-            f"task {task!r} is in {name} in the study and in {table[task]} here; correct one, or rename it"
-        )
-    return Unit.parse(name, task)
-
-
-def store(
-    understood: Understood,
-    folder: Path,
-    domains: Mapping[str, Mapping[str, Any]],
-    tasks: Mapping[str, str],
-    linked: Mapping[str, Mapping[str, Any]],
-) -> None:
-    """Write the records into a study and what was learned into its study.toml; creates the study if there is none.
-
-    Raises:
-        InputError: a run is there already with other contents, or study.toml would become invalid. Nothing is written.
-    """
-    given = {name: domains.get(name, {}) for name in understood.domains}
-    text = updated_settings(folder / "study.toml", understood.records, understood.phases, given, tasks, linked)
-    runs = folder / "runs"
-    files = {runs / record.key / "record.json": record for record in understood.records}
-    fresh = {path: _text(record) for path, record in files.items() if not _there(path, record, folder)}
-    moments = {(record.run, record.progress) for record in understood.records}
-    for path in runs.glob("*/record.json"):
-        if path not in files and ((other := read_record(path)).run, other.progress) in moments:
-            raise InputError(
-                f"run {other.run!r} is in {folder} already with another recipe; rename it, or import into a new study"
-            )
-    for path, content in fresh.items():
-        _write(path, content)
-    if not (folder / "study.toml").exists() or (folder / "study.toml").read_text(encoding="utf-8") != text:
-        write_text(folder / "study.toml", text)
-
-
-def _text(record: Record) -> str:
-    """A record as JSON on one line; with `indent` Python would write it ten times slower."""
-    return json.dumps(record.as_json(), ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    """Write one record, whole or not at all, with few system calls, as there may be thousands."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def _there(path: Path, record: Record, folder: Path) -> bool:
-    """Whether a record is in the study already.
-
-    Raises:
-        InputError: it is, with other values.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return False
-    if text != _text(record) and read_record(path) != record:
-        raise InputError(f"run {record.run!r} is in {folder} already with other values; import into a new study")
-    return True
+def _ends(understood: Understood, settings: Settings) -> list[str]:
+    """What is assumed about the end of the learning rate where no row says it."""
+    last = understood.phases[-1]
+    ends = [p.lr_end for record in understood.records for p in record.recipe.phases if p.name == last]
+    cosine = any(record.recipe.schedule is Schedule.COSINE for record in understood.records)
+    if settings.phases or cosine or any(end is not None for end in ends):
+        return []
+    return [
+        f"no lr_end given for {last}: assuming that runs end decayed to zero (a column lr_end:{last} says otherwise)"
+    ]
 
 
 def import_into(
@@ -257,14 +204,17 @@ def import_into(
     table: Table,
     *,
     units: Mapping[str, str],
-    unit: str | None = None,
+    unit: Units = None,
     domains: str | Path | None = None,
     mapping: str | Path | None = None,
     results: Sequence[str | Path] = (),
+    replacing: bool = False,
+    dry_run: bool = False,
 ) -> Understood:
     """Read a table of foreign runs, check it and write it into a study, which is created if there is none.
 
-    `units` are those of the tasks that the study has; `mixlaw.import_runs` says what the other arguments are.
+    `units` are those of the tasks that the study has, with `dry_run` nothing is written; `mixlaw.import_runs` says what
+    the other arguments are.
 
     Raises:
         InputError: something contradicts itself or the study, which is then unchanged.
@@ -273,13 +223,53 @@ def import_into(
     sheet, mapped = gather(table, Path(mapping) if mapping else None)
     if results:
         sheet = add_results(sheet, [Path(result) for result in results], mapped.results)
-    given = {**sheet.domains, **(read_domains(Path(domains)) if domains else {})}
+    described = read_domains(Path(domains)) if domains else {}
     settings = read_settings(path) if path.exists() else Settings()
     order = [phase.name for phase in settings.phases]
     understood = understand(sheet, units, unit, order)
-    notes = [*_order(sheet, understood.phases, order), *_assumptions(understood, settings.domains, given)]
-    understood = replace(understood, notes=(*understood.notes, *notes))
+    merge = merged(folder, understood.records, replacing)
+    given = {name: {**sheet.domains.get(name, {}), **described.get(name, {})} for name in understood.domains}
     linked = scores(mapped, understood.tasks)
-    fresh = {task: unit for task, unit in understood.tasks.items() if task not in units or task in linked}
-    store(understood, folder, given, fresh, linked)
+    fresh = {task: name for task, name in understood.tasks.items() if task not in units or task in linked}
+    text, changes = updated_settings(path, merge.records, understood.phases, given, fresh, linked)
+    notes = [
+        *merge.notes,
+        *changes,
+        *_order(sheet, understood.phases, order),
+        *_undescribed(understood.domains, described),
+        *_assumptions(understood, settings, given),
+    ]
+    warnings = [*understood.warnings, *_new_names(understood, settings)]
+    understood = replace(understood, notes=(*understood.notes, *notes), warnings=tuple(warnings))
+    if not dry_run:
+        merge.write()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
     return understood
+
+
+def _undescribed(domains: Sequence[str], described: Mapping[str, Any]) -> list[str]:
+    """A note on domains that a file describes and the table does not have.
+
+    Raises:
+        InputError: the name of one is nearly that of a domain that the file does not describe.
+    """
+    others = [name for name in described if name not in domains]
+    for name in others:
+        if meant := did_you_mean(name, [domain for domain in domains if domain not in described], 0.6):
+            raise InputError(f"--domains describes {name!r}, which the table does not have; {meant}")
+    return [f"domains that the table does not have are left out: {_few(others)}"] if others else []
+
+
+def _new_names(understood: Understood, settings: Settings) -> list[str]:
+    """Warnings of tasks and domains that are new, but called nearly like one that the study has."""
+    pairs: list[tuple[str, Iterable[str], Iterable[str]]] = [
+        ("task", understood.tasks, settings.tasks),
+        ("domain", understood.domains, settings.domains),
+    ]
+    return [
+        f"{what} {name!r} is new in this study; {meant}"
+        for what, names, known in pairs
+        for name in names
+        if name not in known and (meant := did_you_mean(name, [k for k in known if k not in names], 0.8))
+    ]

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from mixlaw.errors import InputError
 from mixlaw.files import read_text
 from mixlaw.recipe import Decay, Kind
-from mixlaw.records import Record
+from mixlaw.records import Record, phase_order
 from mixlaw.settings import VERSION, DomainSettings, read_settings, validate
 
 
@@ -25,13 +25,13 @@ def updated_settings(
     domains: Mapping[str, Mapping[str, Any]],
     tasks: Mapping[str, str],
     scores: Mapping[str, Mapping[str, Any]],
-) -> str:
-    """Content of study.toml with what the records tell.
+) -> tuple[str, list[str]]:
+    """Content of study.toml with what the records tell, and notes on phases that were added.
 
     Args:
         path: of study.toml, which may not be there yet.
-        records: of all rows.
-        phases: names, in order.
+        records: of the whole study, the import among them.
+        phases: of the import, in order.
         domains: name -> kind and unique tokens, where known.
         tasks: name -> unit.
         scores: name -> link and chance, where known.
@@ -57,30 +57,78 @@ def updated_settings(
             entry = tomlkit.inline_table()
             entry.update({"unit": unit, **scores.get(task, {})})
             units[task] = entry if len(entry) > 1 else unit
+    notes: list[str] = []
     if "phases" not in document:
-        document["phases"] = _phases(records, phases)
+        document["phases"] = _phases(_shares(records, phases), records, phases[-1])
+    elif added := [name for name in phases if name not in {phase["name"] for phase in document["phases"]}]:
+        notes = [_added(document, path, records, phases, added)]
     text = tomlkit.dumps(document).rstrip() + "\n"
     validate(tomllib.loads(text), path)
-    return text
+    return text, notes
 
 
-def _phases(records: Sequence[Record], names: Sequence[str]) -> Any:
-    """Phases with their share of all tokens in the table; the last one decays unless the table says otherwise."""
+def _added(document: Any, path: Path, records: Sequence[Record], phases: Sequence[str], added: Sequence[str]) -> str:
+    """Give [[phases]] those that are new, and make room for their shares; returns what was done, or is to be done."""
+    before = {str(phase["name"]): phase for phase in document["phases"]}
+    order = phase_order([[name for name in before if name in phases], phases, list(before)])
+    shares = _shares(records, order)
+    room = 1 - sum(shares[name] for name in added)
+    fresh = {str(table["name"]): table for table in _phases(shares, records, order[-1])}
+    array = tomlkit.aot()
+    for name in order:
+        if name in before:
+            table = before[name]
+            table["share"] = round(float(table["share"]) * room, _DIGITS)
+            array.append(table)
+        elif name in fresh:
+            array.append(fresh[name])
+    _sum_to_one(array)
+    said = f"phase {', '.join(added)} is new"
+    rest, document["phases"] = document["phases"], array
+    try:
+        validate(tomllib.loads(tomlkit.dumps(document)), path)
+    except InputError:
+        document["phases"] = rest
+        return f"{said}: [[recipes]] of study.toml leave no room for it in [[phases]]; add it, or targets leave it out"
+    return f"{said} and was added to [[phases]] of study.toml; check the shares and lr_end there"
+
+
+#: Digits of a share in study.toml: more than any table of tokens means.
+_DIGITS = 6
+
+
+def _shares(records: Sequence[Record], names: Sequence[str]) -> dict[str, float]:
+    """Mean share of each phase in the tokens of a run, rounded, summing to one."""
     totals = dict.fromkeys(names, 0.0)
-    ends: dict[str, float] = dict.fromkeys(names, 1.0) | {names[-1]: 0.0}
     for record in records:
         for phase in record.recipe.phases:
-            totals[phase.name] += phase.tokens / record.recipe.tokens
-            ends[phase.name] = ends[phase.name] if phase.lr_end is None else phase.lr_end
+            if phase.name in totals:
+                totals[phase.name] += phase.tokens / record.recipe.tokens
+    return {name: total / sum(totals.values()) for name, total in totals.items()}
+
+
+def _sum_to_one(array: Any) -> None:
+    """Give what rounding left to the largest share."""
+    rest = 1 - sum(float(table["share"]) for table in array)
+    largest = max(array, key=lambda table: float(table["share"]))
+    largest["share"] = round(float(largest["share"]) + rest, _DIGITS)
+
+
+def _phases(shares: Mapping[str, float], records: Sequence[Record], last: str) -> Any:
+    """Phases with their shares; each ends as most runs say, else the last one decays and the others hold their rate."""
     array = tomlkit.aot()
-    for name, total in totals.items():
-        if total > 0:
+    for name, share in shares.items():
+        if round(share, _DIGITS) > 0:
+            used = [phase for record in records for phase in record.recipe.phases if phase.name == name]
+            ends = Counter(phase.lr_end for phase in used if phase.lr_end is not None)
+            end = ends.most_common(1)[0][0] if ends else float(name != last)
             table = tomlkit.table()
-            table.update({"name": name, "share": total / sum(totals.values()), "lr_end": ends[name]})
-            shapes = Counter(p.decay for r in records for p in r.recipe.phases if p.name == name and p.lr_end != 1)
+            table.update({"name": name, "share": round(share, _DIGITS), "lr_end": end})
+            shapes = Counter(phase.decay for phase in used if phase.lr_end != 1)
             if shapes and (usual := shapes.most_common(1)[0][0]) is not Decay.LINEAR:
                 table["decay"] = usual.value
             array.append(table)
+    _sum_to_one(array)
     return array
 
 

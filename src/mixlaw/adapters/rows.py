@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from mixlaw.adapters.sheet import PREFIXES, TOKENS, Sheet
-from mixlaw.errors import InputError
+from mixlaw.adapters.sheet import PLAIN, PREFIXES, TOKENS, Sheet
+from mixlaw.errors import InputError, did_you_mean
 from mixlaw.phases import by_checkpoints, training_order
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
 from mixlaw.records import Measurement, Record, Unit
@@ -51,10 +51,12 @@ def axes_of(sheet: Sheet, phases: Sequence[str] = ()) -> Axes:
             exist.
     """
     columns = sheet.frame.columns
+    _refuse_near_misses(sheet)
     there = ", ".join([*columns, *sheet.ignored][:12])
     for needed in ("run", "params"):
         if needed not in columns:
-            raise InputError(f"column {needed!r} is missing; there are {there}: rename or add it, or give a --mapping")
+            meant = did_you_mean(needed, sheet.ignored) or f"there are {there}"
+            raise InputError(f"column {needed!r} is missing; {meant}: rename or add it, or give a --mapping")
     pairs = {name: (match[1], match[2]) for name in columns if (match := TOKENS.fullmatch(name))}
     tasks = tuple(name.removeprefix("metric:") for name in columns if name.startswith("metric:"))
     if not pairs or not tasks:
@@ -77,6 +79,26 @@ def axes_of(sheet: Sheet, phases: Sequence[str] = ()) -> Axes:
         if (kind == "tokens" and name not in pairs) or ":" in pairs.get(name, ("", ""))[1]:
             raise InputError(f"column {name!r} is not tokens:<phase>:<domain>; a name has no colon: rename it")
     return axes
+
+
+def _refuse_near_misses(sheet: Sheet) -> None:
+    """Refuse a column that is not read, but called nearly like one that is."""
+    kinds = [prefix.removesuffix(":") for prefix in PREFIXES]
+    for name in sheet.ignored:
+        kind, colon, rest = name.partition(":")
+        if colon and (close := _nearly(kind, kinds)):
+            raise InputError(f"column {name!r} is not read; did you mean '{close}:{rest}'? rename or remove it")
+        if not sheet.mapped and not colon and (close := _nearly(name, PLAIN)) and close not in sheet.frame.columns:
+            raise InputError(f"column {name!r} is not read; did you mean {close!r}? rename or remove it")
+
+
+def _nearly(name: str, known: Sequence[str]) -> str:
+    """The known name that another is but for a letter or capitals; empty where it is none or not so near."""
+    from difflib import get_close_matches
+
+    word = name.strip().lower()
+    close = [k for k in get_close_matches(word, known, 1, 0.8) if len(k) > 4 and word[:1] == k[:1]]
+    return word if word in known else "".join(close)
 
 
 def records(sheet: Sheet, axes: Axes, units: Mapping[str, Unit]) -> tuple[list[Record], tuple[str, ...]]:
@@ -242,7 +264,7 @@ def drop_repeats(rows: Sequence[Record], places: Sequence[str]) -> tuple[list[in
                 f"{_rows(places[before], places[row])}: run {record.run!r} is listed 2 times at progress "
                 f"{record.progress:g} with different contents; keep one, or give repeated seeds names of their own"
             )
-    _agree([rows[row] for row in kept], [places[row] for row in kept])
+    agree([rows[row] for row in kept], [places[row] for row in kept])
     plural = "s" * (len(repeated) != 1)
     return kept, [f"ignored {len(repeated)} duplicate row{plural}: {'; '.join(repeated[:3])}"] if repeated else []
 
@@ -253,7 +275,7 @@ def _rows(one: str, other: str) -> str:
     return f"rows [{a}, {b}]" if a.isdigit() and b.isdigit() else f"{one} and {other}"
 
 
-def _agree(records: Sequence[Record], places: Sequence[str]) -> None:
+def agree(records: Sequence[Record], places: Sequence[str]) -> None:
     """Check that checkpoints of a run have one size, and that later ones have seen no fewer tokens."""
     runs: dict[str, list[int]] = {}
     for row, record in enumerate(records):

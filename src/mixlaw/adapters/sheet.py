@@ -51,6 +51,7 @@ class Sheet:
         rest: columns that mean nothing to mixlaw.
         log: what was met while the cells were read.
         phases: in the order of training, if a mapping gives it.
+        mapped: whether a mapping said what its columns mean.
     """
 
     frame: pl.DataFrame
@@ -64,6 +65,7 @@ class Sheet:
     rest: pl.DataFrame = field(default_factory=pl.DataFrame)
     log: CellLog = field(default_factory=CellLog, compare=False)
     phases: tuple[str, ...] = ()
+    mapped: bool = False
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -187,6 +189,7 @@ def together(sheets: Sequence[Sheet]) -> Sheet:
         pl.concat([_numbered(sheet) for sheet in sheets], how="diagonal_relaxed").drop(""),
         log,
         tuple(phase_order(dict.fromkeys(sheet.phases for sheet in sheets))),
+        any(sheet.mapped for sheet in sheets),
     )
 
 

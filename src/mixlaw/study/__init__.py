@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
@@ -16,6 +16,7 @@ from mixlaw.study import choosing, learning, next_runs, showing, text, training
 if TYPE_CHECKING:
     from mixlaw.adapters.importing import Understood
     from mixlaw.adapters.reading import Table
+    from mixlaw.adapters.units import Units
 
 
 def new_study(path: str | os.PathLike[str]) -> Study:
@@ -42,10 +43,11 @@ def import_runs(
     study: Study | str | os.PathLike[str],
     table: Table,
     *,
-    unit: str | None = None,
+    unit: Units = None,
     domains: str | Path | None = None,
     mapping: str | Path | None = None,
     results: Sequence[str | Path] = (),
+    replace: bool = False,
 ) -> Study:
     """Import runs of any trainer into a study, which is created if there is none.
 
@@ -53,11 +55,14 @@ def import_runs(
         study: a study, or its folder.
         table: a row per run: a polars or pandas frame, or the path of a CSV, Parquet or NDJSON file, of an export of
             Weights & Biases, or of a folder of tables that the mapping names.
-        unit: of tasks whose unit neither study.toml nor the mapping names.
+        unit: of tasks whose unit neither study.toml nor the mapping names: one for all, {task: unit}, or a list in
+            which some are "TASK=UNIT"; a task may be a glob.
         domains: TOML file with kind and unique tokens of domains.
         mapping: TOML file that says what the columns mean, as in `mixlaw.adapters.mapping`; without it, columns are
             those of `mixlaw.records`.
         results: files and folders of lm-evaluation-harness.
+        replace: whether values that contradict those of the study take their place. Without it they are refused; rows,
+            tasks and phases that the study lacks are added either way.
 
     Returns:
         The study; its attribute `imported` is what the table was understood to hold, with notes and warnings.
@@ -65,12 +70,28 @@ def import_runs(
     Raises:
         InputError: something contradicts itself or the study, which is then unchanged.
     """
+    path = study.path if isinstance(study, Study) else study_folder(study)
+    given = {"unit": unit, "domains": domains, "mapping": mapping, "results": results, "replacing": replace}
+    return Study(path, imported=_understood(path, table, given))
+
+
+def preview_import(
+    study: Study | str | os.PathLike[str], table: Table, *, replace: bool = False, **options: Any
+) -> Understood:
+    """What `import_runs`, which has the same arguments, would understand of a table; nothing is written.
+
+    Raises:
+        InputError: as `import_runs`.
+    """
+    path = study.path if isinstance(study, Study) else study_folder(study)
+    return _understood(path, table, {**options, "replacing": replace, "dry_run": True})
+
+
+def _understood(path: Path, table: Table, given: Mapping[str, Any]) -> Understood:
     from mixlaw.adapters.importing import import_into
 
-    path = study.path if isinstance(study, Study) else study_folder(study)
     units = Folder(path).units if (path / "study.toml").exists() else {}
-    understood = import_into(path, table, units=units, unit=unit, domains=domains, mapping=mapping, results=results)
-    return Study(path, imported=understood)
+    return import_into(path, table, units=units, **given)
 
 
 class Study(Folder, Printable):

@@ -1,0 +1,169 @@
+"""Records of an import beside those that a study has: what is new is added, what contradicts is named or replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mixlaw.adapters.rows import agree
+from mixlaw.cells import SHOWN
+from mixlaw.errors import InputError
+from mixlaw.recipe import Phase, Recipe
+from mixlaw.records import Measurement, Record, read_record
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What an import changes in the runs of a study.
+
+    Attributes:
+        records: all of the study as they will be.
+        written: path -> record to write.
+        removed: paths of records that another takes the place of.
+        notes: how many rows are new, and what those gain that were there.
+    """
+
+    records: tuple[Record, ...]
+    written: Mapping[Path, Record]
+    removed: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+    def write(self) -> None:
+        """Write every record, whole or not at all, and remove those that were replaced."""
+        for path, record in self.written.items():
+            _write(path, json.dumps(record.as_json(), ensure_ascii=False, allow_nan=False) + "\n")
+        for path in self.removed:
+            path.unlink()
+            with suppress(OSError):  # where anything else is in the folder, it stays
+                path.parent.rmdir()
+
+
+def merged(folder: Path, records: Sequence[Record], replacing: bool) -> Merge:
+    """Records beside those of a study, without changing it.
+
+    Args:
+        folder: of the study.
+        records: of the import, each run and progress once.
+        replacing: whether what contradicts the study takes its place.
+
+    Raises:
+        InputError: a value or a recipe contradicts the study; names run, task, old and new.
+    """
+    there = {path: read_record(path) for path in sorted((folder / "runs").glob("*/record.json"))}
+    at = {(record.run, record.progress): path for path, record in there.items()}
+    whole, written, removed = dict(there), {}, []
+    faults: list[str] = []
+    gained: dict[str, None] = {}
+    fresh = changed = 0
+    for record in records:
+        path = at.get((record.run, record.progress))
+        old = None if path is None else there[path]
+        result = record if old is None else _joined(old, record)
+        if old is None:
+            fresh += 1
+        else:
+            faults += [] if replacing and not old.recipe.data else _contradictions(old, record)
+            gained |= dict.fromkeys(task for task in result.values if task not in old.values)
+            changed += result != old
+        target = folder / "runs" / result.key / "record.json"
+        if result != old:
+            written[target] = whole[target] = result
+        if path is not None and path != target:
+            removed.append(path)
+            del whole[path]
+    if faults:
+        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise InputError(
+            f"{len(faults)} values contradict those that {folder} has already: {'; '.join(faults[:SHOWN])}{more}; "
+            "correct the table, or give --replace to take its values"
+        )
+    ours = {record.run for record in records}
+    union = [record for record in whole.values() if record.run in ours]
+    agree(union, [f"run {record.run!r} at progress {record.progress:g}" for record in union])
+    notes = []
+    if there:
+        gains = f" and gain {', '.join(list(gained)[:12])}" if gained else ""
+        notes = [
+            f"{fresh} rows are new, {len(records) - fresh} are in the study already, of which {changed} change{gains}"
+        ]
+    return Merge(tuple(whole.values()), written, tuple(removed), tuple(notes))
+
+
+def _joined(old: Record, new: Record) -> Record:
+    """What both know of one moment of a run; where they differ, the new one counts."""
+    values = dict(old.values)
+    for task, measured in new.values.items():
+        before = values.get(task)
+        if before is not None and before.value == measured.value:
+            stderr = before.stderr if measured.stderr is None else measured.stderr
+            measured = Measurement(measured.value, stderr, measured.count or before.count)
+        values[task] = measured
+    recipe = _completed(new.recipe, old.recipe)
+    details = dict(old.details) | dict(new.details)
+    return replace(new, recipe=recipe, values=values, noise={**old.noise, **new.noise}, details=details)
+
+
+def _completed(recipe: Recipe, other: Recipe) -> Recipe:
+    """A recipe with what it leaves open as the other has it: the end of a decay, a warm-up, unique tokens."""
+    known = {phase.name: phase for phase in other.phases}
+    phases = tuple(_ended(phase, known.get(phase.name)) for phase in recipe.phases)
+    warmup = other.warmup if recipe.warmup is None else recipe.warmup
+    return replace(recipe, phases=phases, warmup=warmup, unique={**other.unique, **recipe.unique}, data=other.data)
+
+
+def _ended(phase: Phase, other: Phase | None) -> Phase:
+    return (
+        phase if other is None or phase.lr_end is not None else replace(phase, lr_end=other.lr_end, decay=other.decay)
+    )
+
+
+def _contradictions(old: Record, new: Record) -> Iterator[str]:
+    """What two records say differently of one moment of a run."""
+    where = f"run {old.run!r}" + (f" at progress {old.progress:g}" if old.progress < 1 else "")
+    for task, measured in new.values.items():
+        before = old.values.get(task)
+        if before is not None and before.value != measured.value:
+            yield f"{where}, task {task!r}: {before.value:.6g}, now {measured.value:.6g}"
+    for task, noise in new.noise.items():
+        if task in old.noise and old.noise[task] != noise:
+            yield f"{where}, noise of {task!r}: {old.noise[task]:.6g}, now {noise:.6g}"
+    for what, before, now in _different(old, new):
+        yield f"{where}, {what}: {before}, now {now}"
+
+
+def _different(old: Record, new: Record) -> Iterator[tuple[str, Any, Any]]:
+    """What differs between the recipes of two records, with both values."""
+    a, b = old.recipe, _completed(new.recipe, old.recipe)
+    for name in ("params", "seed", "lr", "warmup", "schedule"):
+        if getattr(a, name) != getattr(b, name):
+            yield name, getattr(a, name), getattr(b, name)
+    for domain in a.unique.keys() | b.unique.keys():
+        if a.unique.get(domain) != b.unique.get(domain):
+            yield f"unique:{domain}", a.unique.get(domain), b.unique.get(domain)
+    one, other = {p.name: p for p in a.phases}, {p.name: p for p in b.phases}
+    domains = dict.fromkeys((*a.domains, *b.domains))
+    for phase in dict.fromkeys((*one, *other)):
+        for domain in domains:
+            before, now = old.drawn(phase, domain), new.drawn(phase, domain)
+            if before != now:
+                yield f"tokens:{phase}:{domain}", f"{before:,.0f}", f"{now:,.0f}"
+        if phase in one and phase in other:
+            for name in ("lr_end", "decay"):
+                before, now = getattr(one[phase], name), getattr(other[phase], name)
+                if before != now:
+                    yield f"{name}:{phase}", before, now
+    if list(one) != list(other) and set(one) == set(other):
+        yield "order of phases", ", ".join(one), ", ".join(other)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write one record, whole or not at all, with few system calls, as there may be thousands."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,127 @@
+"""The unit of each task, which sets its direction: as study, table or its author says, and whether that can be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.stats import rankdata
+
+from mixlaw.adapters.mapping import captures
+from mixlaw.errors import InputError, unknown
+from mixlaw.records import Record, Unit
+
+#: What a caller may say of units: one for all tasks, or several, of which some are TASK=UNIT.
+Units = str | Sequence[str] | Mapping[str, str] | None
+
+_SCORES = {"acc", "accuracy", "em", "exact", "pass", "mc1", "mc2", "f1", "win", "winrate", "correct"}
+_LOSSES = {"loss", "nll", "bpb", "ppl", "perplexity", "xent"}
+#: Rows, and rank correlation with size, from which a task that gets worse with size is worth a warning.
+_ROWS, _WORSE = 6, 0.5
+
+
+@dataclass(frozen=True)
+class Given:
+    """Units as given beside a table: one for every task without another, and those of single tasks.
+
+    Attributes:
+        default: for tasks that nothing else names.
+        tasks: task, or a glob of tasks, -> unit.
+    """
+
+    default: str | None = None
+    tasks: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, units: Units) -> Given:
+        """Read what a caller gives.
+
+        Raises:
+            InputError: two units for all tasks, or an unknown one.
+        """
+        if isinstance(units, Mapping):
+            return cls(None, {task: Unit.parse(unit, task).value for task, unit in units.items()})
+        parts = [units] if isinstance(units, str) else list(units or ())
+        plain = list(dict.fromkeys(part for part in parts if "=" not in part))
+        if len(plain) > 1:
+            raise InputError(
+                f"two units for all tasks: {', '.join(plain)}; name the tasks of one: --unit TASK={plain[1]}"
+            )
+        pairs = [part.rpartition("=") for part in parts if "=" in part]
+        return cls(plain[0] if plain else None, {task: Unit.parse(unit, task).value for task, _, unit in pairs})
+
+
+def units_of(
+    tasks: Sequence[str], study: Mapping[str, str], table: Mapping[str, str], given: Given
+) -> tuple[dict[str, Unit], list[str]]:
+    """The unit of each task, and warnings of names that contradict theirs.
+
+    Args:
+        tasks: of the table.
+        study, table: units that the study and the table or its mapping have.
+        given: beside the table.
+
+    Raises:
+        InputError: a task has no unit or two, a unit is given for a task that does not exist, or the one given for all
+            contradicts the name of a task.
+    """
+    named: dict[str, str] = {}
+    for glob, unit in given.tasks.items():
+        hits = [task for task in tasks if captures(glob, task) is not None]
+        if not hits:
+            raise unknown("task", glob, tasks)
+        for task in hits:
+            named.setdefault(task, unit)
+    units, warnings = {}, []
+    for task in tasks:
+        said = {where: by[task] for where, by in (("study", study), ("table", table), ("--unit", named)) if task in by}
+        if len(set(said.values())) > 1:
+            both = " and in ".join(f"{unit} ({where})" for where, unit in said.items())
+            raise InputError(f"task {task!r} is in {both}; correct one, or rename it")
+        if not said and given.default is None:
+            raise InputError(
+                f"task {task!r} has no unit, so its direction is unknown; "
+                "give --unit, or write it under [tasks] of study.toml"
+            )
+        units[task] = Unit.parse(next(iter(said.values()), given.default or ""), task)
+        if (doubt := _contradiction(task, units[task])) and task not in named and "study" not in said:
+            if not said:
+                raise InputError(
+                    f"{doubt}; give its own: --unit {task}={_other(units[task])}, or repeat this one for it"
+                )
+            warnings.append(doubt)
+    return units, warnings
+
+
+def _contradiction(task: str, unit: Unit) -> str:
+    """What the name of a task says against its unit; empty where it says nothing."""
+    words = {word for word in re.split(r"[^A-Za-z0-9]+|(?<=[a-z])(?=[A-Z])", task) if word}
+    words |= {word.lower() for word in words} | {re.sub(r"\d+$", "", word.lower()) for word in words}
+    score, loss = words & _SCORES, words & _LOSSES
+    if unit.lower_is_better and score and not loss:
+        return f"task {task!r} is called like a score, which rises, but {unit.value} falls"
+    if not unit.lower_is_better and loss and not score:
+        return f"task {task!r} is called like a loss, which falls, but {unit.value} rises"
+    return ""
+
+
+def _other(unit: Unit) -> str:
+    return Unit.ACCURACY.value if unit.lower_is_better else Unit.BITS_PER_BYTE.value
+
+
+def against_size(records: Sequence[Record], units: Mapping[str, Unit]) -> Iterator[str]:
+    """Warnings of tasks on which larger models are worse, as when the unit has the wrong direction."""
+    finished = [record for record in records if record.progress == 1]
+    for task, unit in units.items():
+        rows = [(r.recipe.params, r.values[task].value) for r in finished if task in r.values]
+        if len(rows) < _ROWS or len({size for size, _ in rows}) < 2 or len({value for _, value in rows}) < 2:
+            continue
+        sizes, values = rankdata(np.array(rows), axis=0).T
+        rise = float(np.corrcoef(sizes, values)[0, 1])
+        if (rise if unit.lower_is_better else -rise) > _WORSE:
+            yield (
+                f"task {task!r} gets worse with size in {unit.value} (rank correlation {abs(rise):.2f} over "
+                f"{len(rows)} runs); check its unit, which sets the direction"
+            )

@@ -1,0 +1,258 @@
+"""Units per task, names that are nearly right, and imports into a study that has runs already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from mixlaw import InputError, import_runs, open_study
+from mixlaw.adapters.importing import Understood
+from mixlaw.adapters.units import Given
+from mixlaw.study import preview_import
+
+HEAD = "run,params,tokens:init:web,tokens:init:code,metric:hs\n"
+RUNS = HEAD + "a,60000000,900000000,100000000,0.912\nb,60000000,700000000,300000000,0.915\n"
+
+
+def imported(folder: Path, text: str, **options: Any) -> Understood:
+    (folder / "runs.csv").write_text(text)
+    options = {"unit": "bits/byte"} | options
+    return import_runs(folder / "study", folder / "runs.csv", **options).imported
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# Units
+
+TWO = RUNS.replace("metric:hs", "metric:hs,metric:arc_acc").replace("0.912", "0.912,0.3").replace("0.915", "0.915,0.4")
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [["bits/byte", "arc_acc=accuracy"], {"hs": "bits/byte", "arc_acc": "accuracy"}, ["h*=bits/byte", "*_acc=accuracy"]],
+)
+def test_units_are_given_task_by_task(tmp_path: Path, unit: Any) -> None:
+    assert imported(tmp_path, TWO, unit=unit).tasks == {"hs": "bits/byte", "arc_acc": "accuracy"}
+    assert open_study(tmp_path / "study").units["arc_acc"] == "accuracy"
+
+
+@pytest.mark.parametrize(
+    "task", ["arc_acc", "acc", "gsm8k/exact_match", "humaneval pass@1", "triviaqa-em", "piqaAcc", "acc5"]
+)
+def test_one_unit_for_all_is_refused_where_a_name_contradicts_it(tmp_path: Path, task: str) -> None:
+    with pytest.raises(InputError, match=rf"{task}' is called like a score, .* give its own: --unit {task}=accuracy"):
+        imported(tmp_path, TWO.replace("arc_acc", task))
+    found = imported(tmp_path, TWO.replace("arc_acc", task), unit=["bits/byte", f"{task}=bits/byte"])
+    assert found.tasks[task] == "bits/byte"
+
+
+@pytest.mark.parametrize("task", ["code_bpb", "val/loss", "nll", "wiki-ppl"])
+def test_a_loss_is_no_accuracy(tmp_path: Path, task: str) -> None:
+    with pytest.raises(InputError, match="is called like a loss, which falls, but accuracy rises"):
+        imported(tmp_path, RUNS.replace("metric:hs", f"metric:{task}"), unit="accuracy")
+
+
+@pytest.mark.parametrize("task", ["passage", "accents", "web_acc_loss", "embeddings"])
+def test_other_names_say_nothing(tmp_path: Path, task: str) -> None:
+    assert imported(tmp_path, RUNS.replace("metric:hs", f"metric:{task}")).tasks == {task: "bits/byte"}
+
+
+@pytest.mark.parametrize(("unit", "sign"), [("bits/byte", 1), ("accuracy", -1)])
+def test_a_task_that_gets_worse_with_size_is_warned_of(tmp_path: Path, unit: str, sign: int) -> None:
+    rows = [f"r{i},{10**6 * 2**i},{10**9},{10**8 * (i + 1)},{0.5 + sign * 0.03 * i}" for i in range(8)]
+    found = imported(tmp_path, HEAD + "\n".join(rows) + "\n", unit=unit)
+    assert any(f"task 'hs' gets worse with size in {unit} (rank correlation 1.00" in w for w in found.warnings)
+    right = "accuracy" if unit == "bits/byte" else "bits/byte"
+    other = preview_import(tmp_path / "other", tmp_path / "runs.csv", unit=right)
+    assert not any("gets worse" in warning for warning in other.warnings)
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        (["arc=accuracy", "bits/byte"], "there is no task 'arc'; did you mean 'arc_acc'"),
+        (["bits/byte", "accuracy"], "two units for all tasks: bits/byte, accuracy"),
+        (["hs=percent"], "unknown unit 'percent'"),
+        (["hs=bits/byte"], "task 'arc_acc' has no unit"),
+    ],
+)
+def test_a_unit_that_fits_nothing_is_refused(tmp_path: Path, unit: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        imported(tmp_path, TWO, unit=unit)
+
+
+def test_a_task_may_have_an_equals_sign() -> None:
+    assert Given.of(["k=5=accuracy"]).tasks == {"k=5": "accuracy"}
+
+
+# Columns, domains and tasks that are nearly right
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "meant"),
+    [
+        ("tokens:init:code", "token:init:code", "tokens:init:code"),
+        ("tokens:init:code", "Tokens:init:code", "tokens:init:code"),
+        ("metric:hs\n", "metric:hs,metrics:he\n", "metric:he"),
+        ("metric:hs\n", "metric:hs,lr_ends:init\n", "lr_end:init"),
+        ("metric:hs\n", "metric:hs,uniqe:web\n", "unique:web"),
+        ("metric:hs\n", "metric:hs,progess\n", "progress"),
+        ("metric:hs\n", "metric:hs,Seed\n", "seed"),
+        ("metric:hs\n", "metric:hs,shedule\n", "schedule"),
+        ("params", "parms", "params"),
+        ("run,", "Run,", "run"),
+    ],
+)
+def test_a_column_that_is_nearly_one_that_is_read_is_refused(tmp_path: Path, old: str, new: str, meant: str) -> None:
+    with pytest.raises(InputError, match=f"did you mean '{meant}'"):
+        imported(tmp_path, RUNS.replace(old, new))
+
+
+@pytest.mark.parametrize("column", ["n_params", "speed", "comment", "domain:x", "time", "eval:hs", "trend", "rung"])
+def test_other_columns_are_ignored_and_named(tmp_path: Path, column: str) -> None:
+    assert imported(tmp_path, RUNS.replace("metric:hs\n", f"metric:hs,{column}\n")).ignored == (column,)
+
+
+def test_domains_of_a_file_are_those_of_the_table(tmp_path: Path) -> None:
+    (tmp_path / "d.toml").write_text('[wbe]\nkind = "text"\n')
+    with pytest.raises(
+        InputError, match="--domains describes 'wbe', which the table does not have; did you mean 'web'"
+    ):
+        imported(tmp_path, RUNS, domains=tmp_path / "d.toml")
+    (tmp_path / "d.toml").write_text('[web]\nkind = "text"\n[german]\nkind = "text"\n')
+    assert (
+        "domains that the table does not have are left out: german"
+        in imported(tmp_path, RUNS, domains=tmp_path / "d.toml").notes
+    )
+
+
+def test_new_tasks_and_domains_with_nearly_known_names_are_warned_of(tmp_path: Path) -> None:
+    imported(tmp_path, RUNS.replace("metric:hs", "metric:hellaswag"))
+    text = RUNS.replace("metric:hs", "metric:hella_swag").replace("init:code", "init:codes").replace("\na,", "\nc,")
+    found = imported(tmp_path, text.replace("\nb,", "\nd,"))
+    assert "task 'hella_swag' is new in this study; did you mean 'hellaswag'?" in found.warnings
+    assert "domain 'codes' is new in this study; did you mean 'code'?" in found.warnings
+
+
+# A second import
+
+
+def test_a_second_import_adds_tasks_rows_and_standard_errors(tmp_path: Path) -> None:
+    imported(tmp_path, RUNS)
+    later = (
+        TWO.replace("metric:hs,", "").replace("0.912,", "").replace("0.915,", "")
+        + "c,150000000,2250000000,250000000,0.5\n"
+    )
+    found = imported(tmp_path, later, unit="accuracy")
+    table = open_study(tmp_path / "study").table().sort("run")
+    assert table["metric:hs"].to_list() == [0.912, 0.915, None]
+    assert table["metric:arc_acc"].to_list() == [0.3, 0.4, 0.5]
+    assert "1 rows are new, 2 are in the study already, of which 2 change and gain arc_acc" in found.notes
+    before = snapshot(tmp_path / "study")
+    imported(tmp_path, later, unit="accuracy")
+    assert snapshot(tmp_path / "study") == before
+
+
+def test_results_may_come_later(tmp_path: Path) -> None:
+    imported(tmp_path, RUNS)
+    (tmp_path / "r.json").write_text('{"results": {"arc": {"acc,none": 0.5}}, "model_name": "b"}')
+    imported(tmp_path, RUNS, results=[tmp_path / "r.json"])
+    assert open_study(tmp_path / "study").table().sort("run")["metric:arc/acc"].to_list() == [None, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("0.912", "0.95", "run 'a', task 'hs': 0.912, now 0.95"),
+        ("a,60000000", "a,61000000", "run 'a', params: 60000000, now 61000000"),
+        ("900000000,1", "800000000,1", "run 'a', tokens:init:web: 900,000,000, now 800,000,000"),
+    ],
+)
+def test_a_contradiction_names_old_and_new_and_replace_settles_it(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    imported(tmp_path, RUNS)
+    before = snapshot(tmp_path / "study")
+    with pytest.raises(InputError, match=f"{said}; correct the table, or give --replace to take its values"):
+        imported(tmp_path, RUNS.replace(old, new))
+    assert snapshot(tmp_path / "study") == before
+    imported(tmp_path, RUNS.replace(old, new), replace=True)
+    import_runs(tmp_path / "fresh", tmp_path / "runs.csv", unit="bits/byte")
+    found, wanted = (open_study(tmp_path / name).table().sort("run") for name in ("study", "fresh"))
+    assert found.equals(wanted)
+
+
+def test_all_contradictions_are_in_one_message(tmp_path: Path) -> None:
+    imported(tmp_path, RUNS)
+    with pytest.raises(
+        InputError, match=r"2 values contradict .* run 'a', task 'hs': .* run 'b', task 'hs': 0.915, now 0.8"
+    ):
+        imported(tmp_path, RUNS.replace("0.912", "0.9").replace("0.915", "0.8"))
+
+
+def test_what_a_later_table_leaves_open_stays_as_it_was(tmp_path: Path) -> None:
+    imported(tmp_path, RUNS.replace("metric:hs", "lr_end:init,unique:web,metric:hs").replace(",0.91", ",0.1,5e8,0.91"))
+    imported(tmp_path, RUNS.replace("metric:hs", "metric:he"))
+    table = open_study(tmp_path / "study").table().sort("run")
+    assert (table["lr_end:init"].to_list(), table["unique:web"].to_list()) == ([0.1, 0.1], [5e8, 5e8])
+    assert (table["metric:hs"].to_list(), table["metric:he"].to_list()) == ([0.912, 0.915],) * 2
+
+
+def test_a_later_checkpoint_must_agree_with_the_run(tmp_path: Path) -> None:
+    imported(tmp_path, RUNS)
+    text = RUNS.replace("params", "params,progress").replace("a,60000000", "a,60000000,0.5").split("\nb,")[0] + "\n"
+    with pytest.raises(InputError, match=r"run 'a' has 2,100,000,000 tokens at progress 0.5 and 1,000,000,000 at 1"):
+        imported(tmp_path, text.replace(",900000000", ",2000000000"))
+    assert len(imported(tmp_path, text.replace(",900000000", ",400000000")).records) == 1
+    assert open_study(tmp_path / "study").table().height == 3
+
+
+def test_a_new_phase_is_added_where_it_belongs(tmp_path: Path) -> None:
+    both = {"run": ["a"], "params": [6e7], "tokens:init:web": [8e8], "tokens:cooldown:web": [2e8], "metric:hs": [1.0]}
+    import_runs(tmp_path / "study", pl.DataFrame(both), unit="bits/byte")
+    more = pl.DataFrame({**both, "run": ["b"], "tokens:continue:web": [1e9]})
+    found = import_runs(tmp_path / "study", more, unit="bits/byte").imported
+    assert [(p.name, p.share) for p in open_study(tmp_path / "study").settings.phases] == [
+        ("init", 0.6),
+        ("continue", 0.25),
+        ("cooldown", 0.15),
+    ]
+    assert (
+        "phase continue is new and was added to [[phases]] of study.toml; check the shares and lr_end there"
+        in found.notes
+    )
+
+
+def test_shares_and_ends_of_phases_are_rounded_and_those_of_most_runs(tmp_path: Path) -> None:
+    rows = pl.DataFrame(
+        {
+            "run": ["a", "b", "c"],
+            "params": [6e7] * 3,
+            "tokens:init:web": [800000001.0, 8e8, 8e8],
+            "tokens:cooldown:web": [2e8] * 3,
+            "lr_end:cooldown": [0.1, 0.1, 0.5],
+            "metric:hs": [1.0, 1.1, 1.2],
+        }
+    )
+    study = import_runs(tmp_path / "study", rows, unit="bits/byte")
+    assert [(p.share, p.lr_end) for p in study.settings.phases] == [(0.8, 1.0), (0.2, 0.1)]
+    assert "no lr_end given" not in str(study.imported)
+    assert "no lr_end given for cooldown: assuming" in str(
+        import_runs(tmp_path / "other", rows.drop("lr_end:cooldown"), unit="bits/byte").imported
+    )
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(RUNS)
+    assert len(preview_import(tmp_path / "study", tmp_path / "runs.csv", unit="bits/byte").records) == 2
+    assert not (tmp_path / "study").exists()
+    imported(tmp_path, RUNS)
+    before = snapshot(tmp_path / "study")
+    (tmp_path / "runs.csv").write_text(RUNS.replace("0.912", "0.9"))
+    preview_import(tmp_path / "study", tmp_path / "runs.csv", replace=True)
+    assert snapshot(tmp_path / "study") == before
