@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ class Source:
         path: where it lies: a file, a glob, a prefix or a hub id, as the trainer wants it.
         unique_tokens: number of different tokens, None if unknown.
         tokens_per_document: mean length, None if unknown.
+        before: tokens of it that earlier phases drew.
     """
 
     name: str
@@ -28,6 +28,18 @@ class Source:
     path: str
     unique_tokens: float | None = None
     tokens_per_document: float | None = None
+    before: float = 0.0
+
+    @property
+    def documents_before(self) -> int | None:
+        """Documents of the domain that earlier phases drew, whole epochs aside; None where their length is unknown."""
+        if not self.before:
+            return 0
+        if not self.tokens_per_document:
+            return None
+        documents = round(self.before / self.tokens_per_document)
+        most = round((self.unique_tokens or 0) / self.tokens_per_document)
+        return documents % most if most else documents
 
 
 @dataclass(frozen=True)
@@ -39,8 +51,9 @@ class Blend:
         sources: domains with a share, sorted by name.
         sequence: tokens per sequence.
         batch_tokens: tokens per step, a whole number of sequences.
-        seed: of the recipe.
+        seed: of the recipe and the phase: another one in each, so that a trainer that draws at random draws anew.
         position: tokens trained before the phase, and in all.
+        recipe: of which it is a phase.
     """
 
     phase: Phase
@@ -49,6 +62,7 @@ class Blend:
     batch_tokens: int
     seed: int
     position: tuple[int, int]
+    recipe: Recipe
 
     @property
     def sequences(self) -> int:
@@ -77,12 +91,14 @@ class Blend:
     def header(self, unit: str) -> list[str]:
         """What the file is, in words: phase, tokens, schedule, and what the weights are shares of."""
         begin, whole = self.position
+        before = ", ".join(f"{printed(s.name)} {s.before:,.0f}" for s in self.sources)
         end = "not known" if self.phase.lr_end is None else f"{self.phase.lr_end:g} of its peak"
         shape = "" if self.phase.lr_end in (None, 1) else f" ({self.phase.decay.value})"
         return [
-            f"Phase {self.phase.name!r}: {self.phase.tokens:,} tokens, from token {begin:,} of {whole:,}; "
+            f"Phase '{printed(self.phase.name)}': {self.phase.tokens:,} tokens, from token {begin:,} of {whole:,}; "
             f"the learning rate ends at {end}{shape}.",
-            f"Shares of tokens: {', '.join(f'{s.name} {s.share:.4%}' for s in self.sources)}.",
+            f"Shares of tokens: {', '.join(f'{printed(s.name)} {s.share:.4%}' for s in self.sources)}.",
+            f"Tokens drawn of each domain before this phase: {before}.",
             f"Weights below are shares of {unit}.",
         ]
 
@@ -104,14 +120,17 @@ def blends(
         sequence: tokens per sequence.
     """
     batch = max(1, round(batch_rule(recipe.params) / sequence)) * sequence
-    found, done = [], 0
+    found: list[Blend] = []
+    done, drawn = 0, dict.fromkeys(recipe.domains, 0.0)
     for phase in recipe.phases:
         sources = tuple(
-            Source(name, share, paths.get(name, f"data/{name}"), unique.get(name), lengths.get(name))
+            Source(name, share, paths.get(name, f"data/{name}"), unique.get(name), lengths.get(name), drawn[name])
             for name, share in sorted(phase.mixture.items())
         )
-        found.append(Blend(phase, sources, sequence, batch, recipe.seed, (done, recipe.tokens)))
+        seed = recipe.seed + len(found)
+        found.append(Blend(phase, sources, sequence, batch, seed, (done, recipe.tokens), recipe))
         done += phase.tokens
+        drawn = {name: before + phase.tokens * phase.mixture.share(name) for name, before in drawn.items()}
     return found
 
 
@@ -120,6 +139,22 @@ def commented(lines: list[str]) -> str:
     return "".join(f"# {line}\n" for line in lines)
 
 
+def printed(text: str) -> str:
+    """A text for a comment: what cannot be printed, a line end among it, as an escape."""
+    return "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
+
+
 def quoted(text: str) -> str:
-    """A text as a string of Python, YAML or JSON."""
-    return json.dumps(text, ensure_ascii=False)
+    """A text as a string of Python or YAML."""
+    return '"' + printed(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+
+
+def _escape(letter: str) -> str:
+    code = ord(letter)
+    return f"\\x{code:02x}" if code < 2**8 else f"\\u{code:04x}" if code < 2**16 else f"\\U{code:08x}"
+
+
+def number(value: float) -> str:
+    """A number as Python, and YAML 1.1, read it: PyYAML takes 7e-05 for a text, and 7.0e-05 for a number."""
+    text = repr(float(value))
+    return text.replace("e", ".0e") if "e" in text and "." not in text else text

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from mixlaw.errors import InputError, unknown
+from mixlaw.errors import InputError, did_you_mean, unknown
 from mixlaw.export.blend import Blend, blends
 from mixlaw.export.trainers import TRAINERS, Trainer
-from mixlaw.files import write_text
+from mixlaw.files import read_text, write_text
 from mixlaw.folder import Folder
 from mixlaw.folder.names import RecipeLike, recipe_of
 from mixlaw.printable import Printable
@@ -115,16 +117,20 @@ def _given(paths: Path | None, study: Folder) -> dict[str, dict[str, Any]]:
     if paths is None:
         return {table: {} for table in TABLES}
     try:
-        data = tomllib.loads(paths.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = tomllib.loads(read_text(paths))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{paths} is not TOML: {error}; fix it") from error
     for table, entries in data.items():
         if table not in TABLES or not isinstance(entries, dict):
             raise InputError(f"{paths}: unknown key {table!r}; there are the tables {' and '.join(TABLES)}")
         for name, value in entries.items():
             if name not in study.settings.domains:
-                raise InputError(f"{paths}: {table}.{name} is no domain; there are {', '.join(study.settings.domains)}")
-            if isinstance(value, str) is (table != "paths") or (table != "paths" and not value > 0):
+                known = study.settings.domains
+                likely = did_you_mean(name, known)
+                raise InputError(
+                    f"{paths}: {table}.{name} is no domain; {likely}{' ' * bool(likely)}there are {', '.join(known)}"
+                )
+            if not (isinstance(value, str) and value.strip() if table == "paths" else _is_length(value)):
                 raise InputError(f"{paths}: {table}.{name} = {value!r}; it takes a {_WANTED[table]}")
     return {table: data.get(table, {}) for table in TABLES}
 
@@ -132,10 +138,19 @@ def _given(paths: Path | None, study: Folder) -> dict[str, dict[str, Any]]:
 _WANTED = {"paths": "text", "tokens_per_document": "positive number"}
 
 
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
 def _sources(study: Folder) -> dict[str, str]:
     """Files of text that domains of the study are read from, whose text is in the field `text`."""
     plain = {n: d.source for n, d in study.settings.domains.items() if d.source and not set(":#") & set(d.source)}
-    return {name: str((study.path / source).resolve()) for name, source in plain.items()}
+    return {name: _pattern((study.path / source).resolve()) for name, source in plain.items()}
+
+
+def _pattern(path: Path) -> str:
+    """A path or glob for `datasets`, which takes every path for a glob."""
+    return escape(str(path)) if path.is_file() else str(path)
 
 
 def _lengths(study: Folder) -> dict[str, float]:
@@ -149,7 +164,7 @@ def _lengths(study: Folder) -> dict[str, float]:
 
 
 def _write(trainer: Trainer, phases: Sequence[Blend], folder: Path) -> tuple[Path, ...]:
-    """A file per phase, and README.txt, for formats that cannot hold comments."""
+    """A file per phase, one of the schedule where that is apart, and README.txt, as not all can hold comments."""
     texts = [(_name(number, blend) + trainer.suffix, trainer.render(blend)) for number, blend in enumerate(phases)]
     for name, text in texts:
         write_text(folder / name, text)
@@ -157,7 +172,16 @@ def _write(trainer: Trainer, phases: Sequence[Blend], folder: Path) -> tuple[Pat
         "\n".join([name, *(f"  {line}" for line in blend.header(trainer.unit)), f"  {_steps(blend)}"])
         for (name, _), blend in zip(texts, phases, strict=True)
     ]
-    write_text(folder / "README.txt", "\n\n".join([f"{trainer.name}: {trainer.how}", *notes]) + "\n")
+    head = [f"{trainer.name}: {trainer.how}", f"Places: {trainer.places}"]
+    if trainer.schedule is not None:
+        name, render = trainer.schedule
+        text, said = render(phases[0].recipe, phases[0].sequence)
+        if text:
+            write_text(folder / name, text)
+        else:
+            (folder / name).unlink(missing_ok=True)
+        head += [f"Learning rate: {said}."] if said else []
+    write_text(folder / "README.txt", "\n\n".join([*head, *notes]) + "\n")
     return tuple(folder / name for name, _ in texts)
 
 

@@ -1,0 +1,411 @@
+"""Exports read back by the trainers' own parsers, or as they parse: shares, order, places, learning rate."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixlaw.errors import InputError
+from mixlaw.export.blend import blends
+from mixlaw.export.schedule import schedule_of
+from mixlaw.export.trainers import TRAINERS, megatron_schedule, olmo_core_schedule
+from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
+from mixlaw.runner.train.step import rate
+from mixlaw.study import Study, open_study
+from test_cli import mixlaw
+from test_doors_corpora import CASES
+from test_export import TRAINERS as INSTALLED
+from test_export import ask, needs_trainers
+
+TEXT = Mixture({"web": 0.9, "code": 0.1})
+CODE = Mixture({"web": 0.2, "code": 0.8})
+#: Schedules that studies have, by name.
+RECIPES = {
+    "linear": Recipe(10**6, (Phase("init", 96_000, TEXT), Phase("cooldown", 32_000, CODE, 0.0)), warmup=4_000),
+    "cosine fall": Recipe(10**6, (Phase("a", 96_000, TEXT), Phase("b", 32_000, CODE, 0.1, Decay.COSINE)), warmup=4_000),
+    "1-sqrt": Recipe(10**6, (Phase("a", 64_000, TEXT), Phase("b", 64_000, CODE, 0.2, Decay.ONE_SQRT)), warmup=4_000),
+    "constant": Recipe(10**6, (Phase("a", 64_000, TEXT), Phase("b", 64_000, CODE)), warmup=4_000),
+    "cosine": Recipe(10**6, (Phase("a", 64_000, TEXT), Phase("b", 64_000, CODE)), 0, {}, "", Schedule.COSINE, 1, 4_000),
+    "two falls": Recipe(10**6, (Phase("a", 64_000, TEXT, 0.5), Phase("b", 64_000, CODE, 0.1)), warmup=4_000),
+}
+STEP = 400  # tokens
+
+
+def curve(recipe: Recipe) -> list[float]:
+    """The learning rate over its peak at every step."""
+    return [rate(recipe, position, recipe.warmup or 0) for position in range(0, recipe.tokens, STEP)]
+
+
+def render(trainer: str, recipe: Recipe, **more: Any) -> list[str]:
+    """The files of a trainer, a phase each."""
+    given: dict[str, Any] = {"paths": {}, "unique": {}, "lengths": dict.fromkeys(recipe.domains, 10.0), "sequence": 100}
+    return [TRAINERS[trainer].render(blend) for blend in blends(recipe, **{**given, **more})]
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+#: Every printable character, and those that end a line in some format.
+LETTERS = st.one_of(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=":"), st.sampled_from("\"\\'#{}[]%& -")
+)
+NAMES = st.lists(st.text(LETTERS, min_size=1, max_size=10), min_size=2, max_size=4, unique=True)
+
+
+def sources(text: str) -> dict[str, tuple[Any, ...]]:
+    """The table of sources in a Python module."""
+    nodes = [node for node in ast.parse(text).body if isinstance(node, ast.Assign)]
+    table: dict[str, tuple[Any, ...]] = ast.literal_eval(next(n.value for n in nodes if n.targets[0].id == "SOURCES"))  # type: ignore[attr-defined]
+    return table
+
+
+@settings(max_examples=150, deadline=None)
+@given(NAMES, st.data())
+def test_names_of_every_printable_character_come_back_with_their_shares(names: list[str], data: st.DataObject) -> None:
+    weights = data.draw(st.lists(st.floats(1e-7, 1.0), min_size=len(names), max_size=len(names)))
+    mixture = Mixture.normalised(dict(zip(names, weights, strict=True)))
+    recipe = Recipe(10**6, (Phase("a\u2028b", 1000, mixture),))
+    shares = dict(mixture.shares)
+    (mosaic,), (olmo,) = (
+        (yaml.safe_load(text) for text in render("mosaic", recipe)),
+        map(yaml.safe_load, render("olmo-core", recipe)),
+    )
+    assert {name: stream["proportion"] for name, stream in mosaic["streams"].items()} == shares
+    assert {name: stream["local"] for name, stream in mosaic["streams"].items()} == {n: f"data/{n}" for n in shares}
+    listed = olmo["source_list"]["sources"]
+    assert {source["source_name"]: source["target_ratio"] for source in listed} == shares
+    assert [source["paths"] for source in listed] == [[f"data/{name}"] for name in shares]
+
+    (titan,) = render("torchtitan", recipe)
+    table = sources(titan)
+    assert [path for path, *_ in table.values()] == [f"data/{name}" for name in shares]
+    assert [weight for *_, weight in table.values()] == list(shares.values())
+    assert all(key == key.lower() for key in table)
+    (documents,) = render("datasets", recipe)
+    assert {name: round(probability, 12) for name, (*_, probability) in sources(documents).items()} == {
+        name: round(share, 12) for name, share in shares.items()
+    }
+
+    (megatron,) = render("megatron", recipe)
+    words = megatron.split()
+    assert [float(word) for word in words[::2]] == list(shares.values())
+    assert len({*words[1::2]}) == len(shares) == len(words) / 2
+
+
+def test_names_that_are_one_when_lowered_or_without_spaces_stay_apart() -> None:
+    names = ["Code", "code", "CODE", "code-2", "a b", "a_b", "a  b", "a\u00a0b"]
+    recipe = Recipe(10**6, (Phase("a", 1000, Mixture.normalised({n: i + 1 for i, n in enumerate(names)})),))
+    shares = recipe.phases[0].mixture.shares
+    table = sources(render("torchtitan", recipe)[0])
+    assert [path for path, *_ in table.values()] == [f"data/{name}" for name in shares]
+    assert len(table) == len(names)
+    prefixes = render("megatron", recipe)[0].split()[1::2]
+    assert len({*prefixes}) == len(names)
+
+
+def test_a_given_prefix_with_white_space_is_refused_for_megatron_alone() -> None:
+    recipe, paths = RECIPES["linear"], {"web": "/data/my corpus/web"}
+    with pytest.raises(InputError, match=r"'/data/my corpus/web' of 'web' has white space, at which Megatron splits"):
+        render("megatron", recipe, paths=paths)
+    assert sources(render("torchtitan", recipe, paths=paths)[0])["web"][0] == "/data/my corpus/web"
+
+
+@pytest.mark.parametrize("share", [7e-05, 1e-06, 1.5e-07, 0.25])
+def test_small_shares_are_numbers_in_yaml_1_1(share: float) -> None:
+    recipe = Recipe(10**6, (Phase("a", 10**9, Mixture({"web": share, "code": 1 - share})),))
+    for trainer, key in (("mosaic", "proportion"), ("olmo-core", "target_ratio")):
+        text = render(trainer, recipe)[0]
+        assert f"{key}: {share!r}".replace("e-", ".0e-" if share != 1.5e-07 else "e-") in text
+        assert share in json.loads(json.dumps(list(values_of(yaml.safe_load(text)))))
+
+
+def values_of(tree: Any) -> list[Any]:
+    """All leaves of a document."""
+    if isinstance(tree, dict | list):
+        return [leaf for part in (tree.values() if isinstance(tree, dict) else tree) for leaf in values_of(part)]
+    return [tree]
+
+
+# --- places ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Numbered documents of ten words in two domains; three phases in which each is drawn on."""
+    root = tmp_path_factory.mktemp("places") / "study [a]"
+    root.mkdir()
+    lines = ["[training]\nsequence = 100\n"]
+    for name in ("web", "code"):
+        rows = [json.dumps({"text": " ".join([f"{name}{number}"] * 10)}) for number in range(1000)]
+        (root / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+        lines.append(f'[domains.{name}]\nsource = "{name}.jsonl"\nunique_tokens = 10_000\n')
+    (root / "study.toml").write_text("".join(lines))
+    phases = (Phase("a", 4_000, TEXT), Phase("b", 4_000, CODE), Phase("c", 8_000, CODE, 0.1))
+    (root / "recipe.json").write_text(json.dumps(Recipe(10**6, phases).as_json()))
+    (root / "paths.toml").write_text("[tokens_per_document]\nweb = 10\ncode = 10\n", encoding="utf-8-sig")
+    return open_study(root)
+
+
+#: Documents drawn before each phase: 3,600 and 400 tokens, then 800 and 3,200 more, of 10 each; 1,000 documents in all.
+BEFORE = [{"web": 0, "code": 0}, {"web": 360, "code": 40}, {"web": 440, "code": 360}]
+
+
+def test_documents_begin_where_the_phase_before_ended(study: Study) -> None:
+    import runpy
+
+    files = study.export(study.path / "recipe.json", ["datasets"], paths=study.path / "paths.toml").files["datasets"]
+    assert [path.name for path in files] == ["1-a.py", "2-b.py", "3-c.py"], "in the recipe's order"
+    for path, before in zip(files, BEFORE, strict=True):
+        stream, first, seen = iter(runpy.run_path(str(path))["dataset"]), dict[str, str](), list[str]()
+        for _ in range(3000):
+            word = next(stream)["text"].split()[0]
+            first.setdefault(word[:3], word)
+            seen.append(word)
+        assert first == {"web": f"web{before['web']}", "cod": f"code{before['code']}"}
+        web = [word for word in seen if word.startswith("web")]
+        assert len({*web[:1000]}) == min(1000, len(web)), "every document once before one comes again"
+
+
+TITAN = """
+import json, runpy, sys
+from torchtitan.hf_datasets.text_datasets import HuggingFaceTextDataset
+
+class Words:
+    eos_id = 0
+    def encode(self, text, add_bos, add_eos):
+        return [int(word.lstrip("webcod")) for word in text.split()] + [0]
+
+def first(path):
+    config = runpy.run_path(path)["dataloader"]
+    read = HuggingFaceTextDataset
+    sources = {s.dataset: read(s.dataset, s.dataset_path, Words(), 10, infinite=s.infinite) for s in config.sources}
+    return {name: int(next(iter(source))[0]["input"][0]) for name, source in sources.items()}
+
+print(json.dumps([first(path) for path in sys.argv[1:]]))
+"""
+
+
+@needs_trainers
+def test_torchtitan_begins_where_the_phase_before_ended(study: Study) -> None:
+    files = study.export(study.path / "recipe.json", ["torchtitan"], paths=study.path / "paths.toml").files
+    assert ask(TITAN, *files["torchtitan"]) == BEFORE
+
+
+def test_what_cannot_be_said_of_places_is_said_in_words_and_seeds_differ(study: Study) -> None:
+    written = study.export(study.path / "recipe.json", ["megatron", "mosaic", "olmo-core", "torchtitan"])
+    for trainer in ("megatron", "mosaic", "olmo-core"):
+        readme = (written.folder / trainer / "README.txt").read_text()
+        assert "Places: It cannot begin within a domain" in readme
+        assert "Tokens drawn of each domain before this phase: code 400, web 3,600." in readme
+    assert "the first one of code, web: their length is not known" in written.files["torchtitan"][1].read_text()
+    seeds = [yaml.safe_load(path.read_text())["shuffle_seed"] for path in written.files["mosaic"]]
+    assert seeds == [0, 1, 2]
+
+
+# --- learning rate --------------------------------------------------------------------------------------------------
+
+OLMO = """
+import json, sys, yaml
+from olmo_core.optim.scheduler import ComposableScheduler
+scheduler = ComposableScheduler.from_dict(yaml.safe_load(open(sys.argv[1])))
+step, total = int(sys.argv[2]), int(sys.argv[3])
+print(json.dumps([float(scheduler.get_lr(1.0, position, total)) for position in range(0, total, step)]))
+"""
+
+
+@needs_trainers
+@pytest.mark.parametrize("name", ["linear", "cosine fall", "constant", "cosine", "two falls"])
+def test_olmo_core_has_the_recipe_s_learning_rate(name: str, tmp_path: Path) -> None:
+    recipe = RECIPES[name]
+    text, said = olmo_core_schedule(recipe, 100)
+    (tmp_path / "schedule.yaml").write_text(text)
+    found = ask(OLMO, tmp_path / "schedule.yaml", STEP, recipe.tokens)
+    assert isinstance(found, list)
+    if said:  # the warm-up, which the user adds
+        begin = (recipe.warmup or 0) // STEP + 1
+        assert "add the warm-up" in said
+        assert found[begin:] == pytest.approx(curve(recipe)[begin:], abs=1e-6)
+    else:
+        assert found == pytest.approx(curve(recipe), abs=1e-3)  # a step of the warm-up begins a token later here
+
+
+MEGATRON = """
+import argparse, json, sys, types
+import torch
+package = types.ModuleType("megatron.core")
+package.__path__ = [sys.argv[2] + "/megatron/core"]
+sys.modules["megatron.core"] = package
+optimizer = types.ModuleType("megatron.core.optimizer")
+optimizer.MegatronOptimizer = object
+sys.modules["megatron.core.optimizer"] = optimizer
+import megatron.core.parallel_state
+from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
+
+read = argparse.ArgumentParser()
+for name in ("--lr-decay-style", "--lr-wsd-decay-style"):
+    read.add_argument(name)
+for name in ("--lr-decay-samples", "--lr-wsd-decay-samples", "--lr-warmup-samples"):
+    read.add_argument(name, type=int)
+read.add_argument("--min-lr", type=float)
+a = read.parse_args(open(sys.argv[1]).read().split())
+groups = types.SimpleNamespace(param_groups=[])
+scheduler = OptimizerParamScheduler(
+    groups, 0.0, 1.0, float(sys.argv[3]) if a.min_lr is None else a.min_lr, a.lr_warmup_samples or 0,
+    a.lr_decay_samples, a.lr_decay_style, 0.0, 0.0, 1, "constant",
+    wsd_decay_steps=a.lr_wsd_decay_samples, lr_wsd_decay_style=a.lr_wsd_decay_style)
+rates = []
+for _ in range(int(sys.argv[5])):
+    rates.append(scheduler.get_lr({}))
+    scheduler.step(int(sys.argv[4]))
+print(json.dumps(rates))
+"""
+
+
+@needs_trainers
+@pytest.mark.parametrize("name", ["linear", "cosine fall", "1-sqrt", "constant", "cosine"])
+def test_megatron_has_the_recipe_s_learning_rate(name: str, tmp_path: Path) -> None:
+    recipe = RECIPES[name]
+    text, said = megatron_schedule(recipe, 100)
+    (tmp_path / "schedule.args").write_text(text)
+    end = recipe.cosine_end if recipe.schedule is Schedule.COSINE else recipe.phases[-1].lr_end or 0.0
+    assert ("--min-lr" in said) is (0 < end < 1)
+    steps = recipe.tokens // STEP
+    found = ask(MEGATRON, tmp_path / "schedule.args", INSTALLED, end, STEP // 100, steps)
+    assert found == pytest.approx(curve(recipe), abs=0.05 if name == "cosine" else 1e-3)
+
+
+SCHEDULER = """
+import json, runpy, sys
+import torch
+config = runpy.run_path(sys.argv[1])["lr_scheduler"]
+optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+container = config.build(optimizers=[optimizer], training_steps=1)
+rates = []
+for _ in range(config.total_steps):
+    rates.append(container.schedulers[0].get_last_lr()[0])
+    optimizer.step()
+    container.step()
+print(json.dumps([config.total_steps, rates]))
+"""
+
+
+@needs_trainers
+@pytest.mark.parametrize("name", ["linear", "cosine fall", "1-sqrt", "constant", "cosine"])
+def test_torchtitan_has_the_recipe_s_learning_rate(name: str, tmp_path: Path) -> None:
+    recipe = RECIPES[name]
+    for text in render("torchtitan", recipe)[-1:]:
+        module = text.replace("TOKENS_PER_STEP = ", f"TOKENS_PER_STEP = {STEP}  # ")
+        (tmp_path / "phase.py").write_text(module)
+        found = ask(SCHEDULER, tmp_path / "phase.py")
+        assert isinstance(found, list)
+        steps, rates = found
+        assert steps == recipe.tokens // STEP
+        warm = (recipe.warmup or 0) // STEP
+        assert rates[warm + 1 :] == pytest.approx(curve(recipe)[warm + 1 :], abs=0.1 if name == "1-sqrt" else 0.05)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine fall", "1-sqrt", "constant", "cosine"])
+def test_transformers_has_the_recipe_s_learning_rate_in_every_phase(name: str) -> None:
+    import torch
+    from transformers import get_scheduler
+
+    recipe = RECIPES[name]
+    for text in render("datasets", recipe):
+        values: dict[str, Any] = {}
+        exec(
+            text[text.index("TOKENS_PER_STEP") :].replace("TOKENS_PER_STEP = ", f"TOKENS_PER_STEP = {STEP}  # "), values
+        )
+        schedule = values["schedule"]
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        scheduler = get_scheduler(
+            schedule["lr_scheduler_type"],
+            optimizer,
+            num_warmup_steps=schedule.get("warmup_steps", 0),
+            num_training_steps=schedule["max_steps"],
+            scheduler_specific_kwargs=schedule["lr_scheduler_kwargs"],
+        )
+        rates = []
+        for _ in range(schedule["max_steps"]):
+            rates.append(scheduler.get_last_lr()[0])
+            optimizer.step()
+            scheduler.step()
+        warm = (recipe.warmup or 0) // STEP
+        assert rates[warm:] == pytest.approx(curve(recipe)[warm:], abs=0.05 if name == "cosine" else 1e-3)
+
+
+def test_llm_foundry_s_schedulers_are_those_of_each_phase() -> None:
+    def scheduler(recipe: Recipe) -> list[Any]:
+        return [yaml.safe_load(text).get("scheduler") for text in render("mosaic", recipe)]
+
+    constant = {"name": "constant_with_warmup", "t_warmup": "4000tok"}
+    fall = {"t_warmup": "0tok", "alpha_f": 0.1, "t_max": "32000tok"}
+    assert scheduler(RECIPES["cosine fall"]) == [constant, {"name": "cosine_with_warmup", **fall}]
+    fall = {"name": "linear_decay_with_warmup", "t_max": "64000tok"}
+    assert scheduler(RECIPES["two falls"]) == [
+        {
+            "name": "linear_decay_with_warmup",
+            "t_warmup": "4000tok",
+            "alpha_i": 1.0,
+            "alpha_f": 0.5,
+            "t_max": "64000tok",
+        },
+        {**fall, "t_warmup": "0tok", "alpha_i": 0.5, "alpha_f": 0.1},
+    ]
+    assert scheduler(RECIPES["1-sqrt"]) == [constant, None]
+
+
+def test_what_has_no_such_form_is_said_and_never_guessed() -> None:
+    unknown = replace(RECIPES["linear"], phases=(Phase("a", 1000, TEXT, None),))
+    assert schedule_of(unknown) == "the learning rate of the recipe is not known"
+    assert "falls in a and not only at the end" in str(schedule_of(RECIPES["two falls"]))
+    assert megatron_schedule(RECIPES["two falls"], 100)[0] == ""
+    assert olmo_core_schedule(RECIPES["1-sqrt"], 100)[0] == ""
+    assert "# No lr_scheduler: the learning rate of the recipe is not known." in render("torchtitan", unknown)[0]
+    assert math.isclose(schedule_of(RECIPES["linear"]).share, 0.25)  # type: ignore[union-attr]
+
+
+# --- the file of paths ----------------------------------------------------------------------------------------------
+
+PATHS = {
+    "[tokens_per_document]\ncode = [1]\n": r"tokens_per_document.code = [1]; it takes a positive number",
+    "[tokens_per_document]\ncode = true\n": r"tokens_per_document.code = True; it takes a positive number",
+    "[tokens_per_document]\ncode = nan\n": r"tokens_per_document.code = nan; it takes a positive number",
+    "[tokens_per_document]\ncode = inf\n": r"tokens_per_document.code = inf; it takes a positive number",
+    "[tokens_per_document]\ncode = { a = 1 }\n": r"it takes a positive number",
+    "[paths]\ncode = 1\n": "paths.code = 1; it takes a text",
+    "[paths]\ncode = ' '\n": "paths.code = ' '; it takes a text",
+    "[paths]\ncod = 'x'\n": "paths.cod is no domain; did you mean 'code'?",
+    "paths = 1\n": "unknown key 'paths'",
+    "[paths\n": "is not TOML",
+}
+
+
+@pytest.mark.parametrize("text", PATHS)
+def test_a_wrong_file_of_paths_is_one_sentence(text: str, study: Study, tmp_path: Path) -> None:
+    (tmp_path / "wrong.toml").write_text(text)
+    with pytest.raises(InputError) as caught:
+        study.export(study.path / "recipe.json", paths=tmp_path / "wrong.toml")
+    assert PATHS[text] in str(caught.value)
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="the handed cases are not beside this checkout")
+def test_handed_cases() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for case, trainer in (("09-export-megatron-space", "megatron"), ("11-export-yaml-exponent", "mosaic")):
+            mixlaw("import", root / case, CASES / case / "runs.csv", "--unit", "bits/byte")
+            mixlaw("export", root / case, "r1", "--to", trainer, "-o", root / "out")
+        words = (root / "out" / "megatron" / "1-init.txt").read_text().split()
+        assert words[1::2] == ["data/Code", "data/Gutenberg_(PG-19)", "data/code"]
+        assert [float(word) for word in words[::2]] == pytest.approx([0.03, 0.1, 0.87], abs=1e-5)
+        streams = yaml.safe_load((root / "out" / "mosaic" / "1-init.yaml").read_text())["streams"]
+        assert streams["web"]["proportion"] == 7e-05
