@@ -182,6 +182,7 @@ def connect(address: str) -> None:
         raise InputError('the ray executor needs Ray; pip install "mixlaw[ray]" here and on every node') from None
     if ray.is_initialized():
         return
+    address, source = _found(address)
     until = time.monotonic() + CONNECT_SECONDS if address.startswith("ray://") else 0.0
     try:
         _probe(address)
@@ -192,16 +193,31 @@ def connect(address: str) -> None:
                 if time.monotonic() > until:
                     raise
                 time.sleep(1)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[-1]  # the reason ends a traceback
-        raise InputError(f"no Ray cluster answers at {address!r} ({why}); start one with `ray start --head`") from None
+        raise InputError(
+            f"no Ray cluster answers at {address!r}{source} ({why}); start one with `ray start --head`"
+        ) from None
+
+
+def _found(address: str) -> tuple[str, str]:
+    """What `auto` means to Ray: RAY_ADDRESS, or the cluster that this machine joined last; and who says so."""
+    given = os.environ.get("RAY_ADDRESS", "").strip() if address == "auto" else ""
+    if given and given != "auto":
+        return given, ", which RAY_ADDRESS names"
+    with suppress(ImportError, OSError):
+        from ray._private.utils import read_ray_address
+
+        if address == "auto" and (last := read_ray_address()):
+            return str(last), ", the last one of this machine"
+    return address, ""
 
 
 def _probe(address: str) -> None:
     """Raise OSError within seconds if nothing listens at the address: Ray itself tries for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=10).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def nodes() -> list[Machine]:

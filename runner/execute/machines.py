@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
@@ -152,4 +154,25 @@ def backend_of(
         return Ray(address or "auto", store, workers)
     if gpus is not None and not gpus.isdecimal():
         raise InputError(f"--gpus is a number of GPUs of this machine, got {gpus!r}; 4x8 is for --dry-run")
-    return Local(workers, None if gpus is None else int(gpus), tuple(shlex.split(launch or "")))
+    return Local(workers, None if gpus is None else int(gpus), _command(launch))
+
+
+def _command(launch: str | None) -> tuple[str, ...]:
+    """The words of a command, its program by its path: on PATH, or beside the Python that runs this.
+
+    Raises:
+        InputError: it has no words, or there is no such program.
+    """
+    if launch is None:
+        return ()
+    try:
+        program, *rest = shlex.split(launch)
+    except ValueError as error:
+        raise InputError(f'--launch takes a command, got {launch!r} ({error}); for instance "torchrun ..."') from error
+    beside = Path(sys.executable).parent
+    path = which(program) or which(program, path=str(beside))
+    if path is None:
+        raise InputError(
+            f"there is no command {program!r} on PATH, nor in {beside}; install it, or give its path to --launch"
+        )
+    return path, *rest
