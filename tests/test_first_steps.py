@@ -114,7 +114,7 @@ def test_a_target_that_is_written_otherwise_is_told_how(folder: Path, tmp_path: 
 def test_a_size_of_which_there_is_no_model_is_not_queued_as_its_forecasts_could_not_be_verified(tmp_path: Path) -> None:
     target = '[target]\nparams = "0.06M"\ntokens = 40_000\n'
     folder = small_study.prepare(tmp_path / "study", small_study.SETTINGS + target)
-    message = r"the target has 60,000 params, the nearest model that is trained here 50,464: .*write params = 50464"
+    message = r"the target has 60,000 params, the nearest model that is trained here 55,536: .*write params = 55536"
     with pytest.raises(InputError, match=message):
         open_study(folder).propose(queue=True)
     assert not (folder / "recipes").exists()

@@ -3,7 +3,8 @@
 Rules, in one place:
 
 - shape: Llama decoder, SwiGLU of 8/3 the width, width over depth rising slowly with size (GPT-3: 64 at 125M, 80 at
-  2.7B);
+  2.7B), and close to that rule rather than to a round size: sizes that differ in shape as well cannot be extrapolated
+  (dev/LOG.md). From 160M on heads divide by 2, from 1B on by 4, for tensor parallelism;
 - learning rate and batch: DeepSeek LLM (Bi et al. 2024, arXiv:2401.02954, eq. 1): lr = 0.3118 C^-0.1250 and
   batch = 0.2920 C^0.3271 tokens, at the compute C = 6 N D of D = 20 N tokens, so that neither depends on how long
   a recipe is and trunks can be shared;
@@ -18,8 +19,12 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import LARGEST
@@ -54,7 +59,7 @@ class Shape:
     @property
     def head(self) -> int:
         """Width of one attention head: wide enough for rotary embeddings, as narrow models allow."""
-        return 32 if self.width < 256 else 64 if self.width < 2048 else 128
+        return self.width // round(self.width / 32) if self.width < 256 else 64 if self.width < 2048 else 128
 
     @property
     def heads(self) -> int:
@@ -63,8 +68,8 @@ class Shape:
 
     @property
     def inner(self) -> int:
-        """Width of the SwiGLU layer: 8/3 of the width, rounded up to a multiple of 8 (64 from width 256 on)."""
-        step = 8 if self.width < 256 else 64
+        """Width of the SwiGLU layer: 8/3 of the width, rounded up to a multiple of 8, 32 or 256."""
+        step = 8 if self.width < 256 else 32 if self.width < 2048 else 256
         return math.ceil(8 * self.width / 3 / step) * step
 
     @property
@@ -79,34 +84,50 @@ class Shape:
         return 6.0 * weights + 12.0 * self.depth * self.width * sequence
 
 
-def _aspect(params: float) -> float:
-    """Preferred width over depth."""
-    return float(27 * (params / 1e5) ** 0.105)
+def aspect(params: float) -> float:
+    """Width over depth that the rule prefers."""
+    return float(36 * (params / 1e5) ** 0.078)
+
+
+#: A shape is as wrong by this share of its parameters as by that share of its width over depth.
+_SIZE_ERROR, _ASPECT_ERROR = 0.03, 0.2
 
 
 @lru_cache(maxsize=1)
 def _family() -> tuple[Shape, ...]:
-    """All shapes on the ladder, from 0.02M up to about 100B."""
-    widths = [*range(32, 256, 32), *range(256, 1024, 64), *range(1024, 4096, 128), *range(4096, 10241, 256)]
-    shapes = (Shape(width, depth) for width in widths for depth in range(2, 129))
-    # Heads are 32 wide, so there is no width between 32 and 64: depth fills the gap.
-    deepest = {32: 1 / 3.2}
-    return tuple(s for s in shapes if deepest.get(s.width, 1 / 1.7) < s.width / s.depth / _aspect(s.params) < 1.7)
+    """All shapes on the ladder, from 0.02M up to about 100B: those that are the best for their own parameters."""
+    small = (32, 40, 48, 56, *range(64, 160, 16), 160, 192, 224, 240, *range(256, 512, 64), *range(512, 1024, 128))
+    widths = (*small, *range(1024, 2048, 256), *range(2048, 4096, 512), *range(4096, 10241, 1024))
+    shapes = [Shape(width, depth) for width in widths for depth in range(2, 129)]
+    near = [s for s in shapes if 0.4 < s.width / s.depth / aspect(s.params) < 2.5]
+    sizes, ratios = _sizes_and_ratios(near)
+    return tuple(s for i, s in enumerate(near) if _best(sizes, ratios, s.params) == i)
+
+
+def _sizes_and_ratios(shapes: Sequence[Shape]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Parameters and width over depth of shapes."""
+    return np.array([s.params for s in shapes], float), np.array([s.width / s.depth for s in shapes])
+
+
+def _best(sizes: NDArray[np.float64], ratios: NDArray[np.float64], params: int) -> int:
+    """Number of the shape that errs least in size and in width over depth together."""
+    errors = np.log(sizes / params) / _SIZE_ERROR, np.log(ratios / aspect(params)) / _ASPECT_ERROR
+    return int(np.hypot(*errors).argmin())
 
 
 @lru_cache(maxsize=256)
 def shape(size: str | int) -> Shape:
-    """The shape on the ladder whose parameters come nearest to `size`.
+    """The shape on the ladder that comes nearest to `size` and to the rule for width over depth.
 
     Raises:
-        InputError: the size is more than a third away from every shape, so below 0.02M or beyond the ladder's end.
+        InputError: its parameters are more than a third away from `size`, so below 0.02M or beyond the ladder's end.
 
     Example:
         >>> shape("0.1M"), shape("470M").params, shape("2.8B").params
-        (Shape(width=64, depth=2), 475854080, 2803048704)
+        (Shape(width=64, depth=2), 472904960, 2775631360)
     """
     params = parse_size(size)
-    nearest = min(_family(), key=lambda s: (abs(s.params - params), s.width))
+    nearest = _family()[_best(*_sizes_and_ratios(_family()), params)]
     if abs(nearest.params - params) > params / 3:
         low, high = _family()[0].params, max(s.params for s in _family())
         raise InputError(f"no model on the ladder has about {size} parameters; choose between {low:,} and {high:,}")

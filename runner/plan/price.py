@@ -60,8 +60,8 @@ class Assumptions:
 
         Example:
             >>> setup = Setup("", "", vocabulary=32_768, sequence=2048, tasks=())
-            >>> round(Assumptions(gpu="H100", mfu=0.4).speed(setup, 475_854_080))
-            102450
+            >>> round(Assumptions(gpu="H100", mfu=0.4).speed(setup, 472_904_960))
+            102922
         """
         return self.mfu * GPUS[self.gpu or ""].peak / setup.flops(params, 1)
 
