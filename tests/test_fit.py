@@ -84,13 +84,16 @@ def _measured(table: pl.DataFrame) -> Floats:
 def test_few_runs_predict_new_mixtures_and_a_larger_size_better_than_linear_and_nearest(
     trials: list[Trial], where: str
 ) -> None:
+    ours = []
     for trial in trials:
         table = getattr(trial, where)
         truth = trial.world.truth(table)
-        ours = _log_error(trial.predict(table).mean, truth)
-        assert ours < (0.036 if where == "near" else 0.045)  # noise of a run 0.012, deviation from any law 0.01
-        assert ours < 0.5 * _log_error(_linear(trial, table), truth)
-        assert ours < 0.5 * _log_error(_nearest(trial, table), truth)
+        ours.append(_log_error(trial.predict(table).mean, truth))
+        assert ours[-1] < 0.5 * _log_error(_linear(trial, table), truth)
+        assert ours[-1] < 0.5 * _log_error(_nearest(trial, table), truth)
+    # Noise of a run .012, deviation from any law .01; in one of the three worlds mixtures differ by twice as much.
+    assert np.median(ours) < 0.02
+    assert max(ours) < (0.038 if where == "near" else 0.052)
 
 
 @pytest.mark.parametrize("where", ["near", "far"])

@@ -27,6 +27,7 @@ from mixlaw.analysis.laws import (
     Saturating,
 )
 from mixlaw.analysis.laws.base import Form
+from mixlaw.analysis.laws.phases import weighted
 
 #: Laws of one size and budget; BiMix knows tokens but no size, Saturating may rise where repeats harm.
 MIXTURE_ONLY = ("DataMixing", "LogLinear", "BiMix", "Saturating")
@@ -124,10 +125,23 @@ def test_log_linear_and_data_mixing_are_one_family() -> None:
 def test_additive_without_a_mixture_term_and_joint_with_equal_domains_are_chinchilla() -> None:
     design, c, four = designs(unique=math.inf), HOFFMANN_2022, designs().domains
     additive = Additive(
-        c.floor, (1e300,) * 4, (0.5,) * 4, 0.0, 1.0, c.a, c.alpha, c.b, c.beta, (1.0,) * 3, 15.4, design.phases, four
+        c.floor,
+        (1e300,) * 4,
+        (0.5,) * 4,
+        0.0,
+        1.0,
+        c.a,
+        c.alpha,
+        c.b,
+        c.beta,
+        (1.0,) * 3,
+        0.5,
+        15.4,
+        design.phases,
+        four,
     )
     joint = Joint(
-        c.floor, (1e300,) * 4, (0.5,) * 4, (c.a,) * 4, 1.0, c.alpha, (c.b,) * 4, 1.0, c.beta, (1.0,) * 3, 15.4,
+        c.floor, (1e300,) * 4, (0.5,) * 4, (c.a,) * 4, 1.0, c.alpha, (c.b,) * 4, 1.0, c.beta, (1.0,) * 3, 0.5, 15.4,
         design.phases, four,
     )  # fmt: skip
     assert torch.allclose(additive(design), c(design), rtol=1e-12)
@@ -137,7 +151,7 @@ def test_additive_without_a_mixture_term_and_joint_with_equal_domains_are_chinch
 def test_with_one_phase_and_no_repeats_the_additive_law_is_equation_4_of_shukor() -> None:
     design = designs(phases=1, domains=2, unique=math.inf)
     law = Additive(
-        0.7, (1.5, 0.8), (0.4, 0.9), 0.0, 1.0, 90.0, 0.3, 400.0, 0.28, (1.0,), 15.4, design.phases, design.domains
+        0.7, (1.5, 0.8), (0.4, 0.9), 0.0, 1.0, 90.0, 0.3, 400.0, 0.28, (1.0,), 1.0, 15.4, design.phases, design.domains
     )
     one, two = design.shares[:, 0].unbind(1)
     term = 1 / (1.5 * one**0.4 + 0.8 * two**0.9)
@@ -148,7 +162,7 @@ def test_with_one_phase_and_no_repeats_the_additive_law_is_equation_4_of_shukor(
 def test_with_one_phase_and_no_repeats_the_joint_law_is_equation_5_of_shukor() -> None:
     design = designs(phases=1, domains=2, unique=math.inf)
     law = Joint(
-        0.7, (1.5, 0.8), (0.4, 0.9), (90.0, 40.0), 1.2, 0.3, (400.0, 700.0), 0.9, 0.28, (1.0,), 15.4,
+        0.7, (1.5, 0.8), (0.4, 0.9), (90.0, 40.0), 1.2, 0.3, (400.0, 700.0), 0.9, 0.28, (1.0,), 1.0, 15.4,
         design.phases, design.domains,
     )  # fmt: skip
     one, two = design.shares[:, 0].unbind(1)
@@ -169,6 +183,31 @@ def test_with_one_mixture_in_all_phases_their_names_and_lengths_change_nothing(l
     assert torch.allclose(loss, loss[:, :1].expand_as(loss), rtol=1e-12)
     plain = form.law(theta[0], 0.0)(design)
     assert torch.allclose(plain, plain[0].expand_as(plain), rtol=1e-12)
+
+
+def test_exposure_is_a_weighted_power_mean_of_the_shares_that_sums_to_all_tokens() -> None:
+    tokens = designs().tokens
+    weight = np.array([0.1, 0.3, 1.0])
+    for evenness in (0.4, 1.0):
+        found = weighted(torch.tensor(weight), evenness, tokens).numpy()
+        for row, phases in zip(found, tokens.numpy(), strict=True):
+            length = phases.sum(1)
+            mean = np.zeros(phases.shape[1])
+            for w, t, phase in zip(weight * length / (weight * length).sum(), length, phases, strict=True):
+                mean += w * (phase / t) ** evenness if t else 0
+            assert np.allclose(row, phases.sum() * mean ** (1 / evenness) / (mean ** (1 / evenness)).sum(), rtol=1e-12)
+    linear = weighted(torch.tensor(weight), 1.0, tokens)
+    plain = torch.einsum("p,rpk->rk", torch.tensor(weight), tokens)
+    assert torch.allclose(linear / linear.sum(1, keepdim=True), plain / plain.sum(1, keepdim=True))
+
+
+def test_what_comes_in_bursts_counts_less_than_what_comes_at_all_times() -> None:
+    """Equal tokens, equal weights of phases; a third domain fills up both."""
+    tokens = torch.tensor([[[4.0, 2.0, 4.0], [0.0, 2.0, 8.0]]], dtype=torch.float64)
+    even = torch.ones(2, dtype=torch.float64)
+    assert torch.allclose(weighted(even, 1.0, tokens)[0, :2], torch.tensor([4.0, 4.0], dtype=torch.float64))
+    burst, steady, _ = weighted(even, 0.5, tokens)[0].tolist()
+    assert burst / steady == pytest.approx(0.4 / (4 * 0.2))  # (sqrt(.4) / 2)**2 over .2
 
 
 def test_what_mixtures_differ_by_at_ten_times_the_size_is_what_the_contrast_says() -> None:
@@ -256,6 +295,7 @@ def exposure_of_one(law: Chinchilla, bottleneck: float) -> Exposure:
         typical=1.0,
         efficiency=(1.0,),
         retention=(1.0,),
+        evenness=1.0,
         repeats=15.0,
         onset=15.0,
         crowding=1e9,

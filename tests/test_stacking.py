@@ -210,7 +210,7 @@ def mixtures() -> tuple[pl.DataFrame, pl.DataFrame]:
     """Runs of an additive world at one size that no CES aggregate describes, and new ones."""
     rng = np.random.default_rng(5)
     law = Additive(
-        0.5, (0.6, 1.5, 0.4), (0.15, 0.9, 0.4), 0.0, 1.0, 50.0, 0.3, 500.0, 0.35, (1.0,), 15.4, ("train",), DOMAINS
+        0.5, (0.6, 1.5, 0.4), (0.15, 0.9, 0.4), 0.0, 1.0, 50.0, 0.3, 500.0, 0.35, (1.0,), 1.0, 15.4, ("train",), DOMAINS
     )
     made = []
     for rows in (60, 60):

@@ -102,6 +102,7 @@ def _law(
         typical=1.0,
         efficiency=tuple(map(float, np.exp(0.2 * rng.normal(size=len(DOMAINS))))),
         retention=(*map(float, retention * np.exp(0.1 * rng.normal(size=2))), 1.0),
+        evenness=0.5,
         repeats=15.0,
         onset=15.0,
         crowding=1e9,

@@ -12,7 +12,8 @@ from torch.nn.functional import softplus
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import ClosedForm, Form
 from mixlaw.analysis.laws.exposure_priors import blocks, notes
-from mixlaw.analysis.laws.terms import by_retention, ces, fresh, retained, rise, row, weighted
+from mixlaw.analysis.laws.phases import by_phase, retained, weighted
+from mixlaw.analysis.laws.terms import ces, fresh, rise, row
 
 #: Unique tokens at which `crowding` is stated.
 POOL = 1e9
@@ -27,7 +28,7 @@ SHAPES = (
 class Exposure:
     """Loss of a recipe with N parameters and t_pj tokens of domain j in phase p.
 
-        z_j   = sum_p retention_p t_pj / mean_p retention_p   exposure: all tokens, later phases counting more
+        z_j   = t (sum_p w_p h_pj**c)**(1/c)                  exposure, see `weighted`: c = evenness, t all tokens
         d_j   = z_j saturate(t_j, U_j, repeats) / t_j         t_j = sum_p t_pj, U_j unique tokens, see `saturate`
         D     = sum_j d_j
         q     = (sum_j worth_j (d_j / D)**g)**(1/g) / typical g = elasticity; a domain never seen adds exactly 0
@@ -55,6 +56,7 @@ class Exposure:
         typical: worth of a token of the mixture that is as good at every size.
         efficiency: of capacity on each domain, (K,), 1 = neutral.
         retention: of tokens seen in each phase, (P,); the last is 1.
+        evenness: power with which a domain's shares of the phases add up; 1 = only its tokens count.
         repeats: epochs beyond the first that make repeats worth 1 - 1/e of their limit.
         onset: epochs from which repeats begin to harm.
         crowding: parameters from which 1e9 unique tokens begin to be overfitted.
@@ -76,6 +78,7 @@ class Exposure:
     typical: float
     efficiency: tuple[float, ...]
     retention: tuple[float, ...]
+    evenness: float
     repeats: float
     onset: float
     crowding: float
@@ -87,7 +90,7 @@ class Exposure:
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""
         design = design.aligned(self.phases, self.domains)
-        z = weighted(row(self.retention), design.tokens)
+        z = weighted(row(self.retention), self.evenness, design.tokens)
         d = z * fresh(design.tokens.sum(1), design.unique, row((self.repeats,)))[0]
         typical = (self.typical * d.sum(1)).log()
         quality = ces(row(self.worth).log(), d, self.elasticity) / self.elasticity - typical
@@ -202,8 +205,7 @@ class ExposureForm(ClosedForm):
             share = terms.exposure / terms.exposure.sum(1, keepdim=True)
             by_exposure = by_exposure - shrinking * (terms.occupied - share)
         if "retention" in self.free_in:
-            retention = self.block(theta, "retention")
-            slopes["retention"] = by_retention(retention, design.tokens, terms.exposure, by_exposure)
+            slopes |= by_phase(self.blocks(theta, "retention", "evenness"), design.tokens, by_exposure)
         return value + harm, slopes
 
     def law(self, theta: Tensor, log_scale: float) -> Exposure:
@@ -220,6 +222,7 @@ class ExposureForm(ClosedForm):
             typical=math.exp(-total / g),
             efficiency=self.natural(theta, "efficiency"),
             retention=(*self.natural(theta, "retention"), 1.0),
+            evenness=self.natural(theta, "evenness")[0],
             overload=self.natural(theta, "overload"),
             phases=self.phases,
             domains=self.domains,
@@ -229,7 +232,7 @@ class ExposureForm(ClosedForm):
     def _terms(self, theta: Tensor, design: Design) -> _Terms:
         alpha, beta, g, sharp = (x.exp() for x in self.blocks(theta, "alpha", "beta", "elasticity", "bottleneck"))
         worth, repeats = self.blocks(theta, "worth", "repeats")
-        z = retained(self.block(theta, "retention"), design.tokens)
+        z = retained(self.blocks(theta, "retention", "evenness"), design.tokens)
         seen = z > 0
         share, by_repeats = fresh(design.tokens.sum(1).T, design.unique.T, repeats.exp()[..., None])
         amount = z * share

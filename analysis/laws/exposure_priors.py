@@ -20,7 +20,8 @@ from mixlaw.analysis.laws.identify import (
     repeats,
     scale_notes,
 )
-from mixlaw.analysis.laws.terms import REPEATS_PRIOR, RETENTION_PRIOR
+from mixlaw.analysis.laws.phases import phase_blocks
+from mixlaw.analysis.laws.terms import REPEATS_PRIOR
 
 ELASTICITY_PRIOR = (math.log(0.5), 0.5)
 WORTH_SPREAD, WORTH_BETWEEN = 1.5, 1.0
@@ -71,10 +72,7 @@ def blocks(design: Design) -> dict[str, tuple[Parameter, ...]]:
         "data": (Parameter("data", *TERM_PRIOR),),
         **{n: (Parameter(n, *prior, SHAPE_BETWEEN, held),) for n, (prior, held) in shapes.items()},
         "contrast": (Parameter("contrast", *contrast, CONTRAST_BETWEEN, held=flat, loose=True),),
-        "retention": tuple(
-            Parameter(f"retention {p}", *RETENTION_PRIOR, SHAPE_BETWEEN, not phase_differs(design, i))
-            for i, p in enumerate(design.phases[:-1])
-        ),
+        **phase_blocks(design),
         "worth": tuple(
             Parameter(f"worth {d}", -0.5 * math.log(k), spread_worth, WORTH_BETWEEN, k == 1) for d in design.domains
         ),

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import SHAPE_BETWEEN, ClosedForm, Form, Parameter, per_domain
-from mixlaw.analysis.laws.terms import by_retention, retained, row, weighted
+from mixlaw.analysis.laws.base import ClosedForm, Form, Parameter, per_domain
+from mixlaw.analysis.laws.phases import by_phase, phase_blocks, retained, weighted
+from mixlaw.analysis.laws.terms import row
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Saturating:
     """Loss of a recipe at the exposure z of every domain, at one size.
 
         L = floor + sum_j a_j exp(-rate_j z_j) + sum_j harm_j softplus(log(1 + z_j) - onset_j)**2
-        z_j = sum_p retention_p t_pj / mean_p retention_p / scale_j
+        z_j = exposure to the domain as in the exposure law, over scale_j
 
     The authors write b0 - sum_j a_j (1 - exp(-rate_j z_j)); their b0 is floor + sum_j a_j.
 
@@ -28,6 +29,7 @@ class Saturating:
         a, rate: gain of each domain and how fast it comes, (K,).
         harm, onset: size and start of overload, (K,).
         retention: of tokens seen in each phase, (P,), the last 1.
+        evenness: power with which a domain's shares of the phases add up.
         scale: tokens of one unit of exposure where unique tokens are not known, (K,); else it is an epoch.
         phases, domains: names of the axes.
 
@@ -40,6 +42,7 @@ class Saturating:
     harm: tuple[float, ...]
     onset: tuple[float, ...]
     retention: tuple[float, ...]
+    evenness: float
     scale: tuple[float, ...]
     phases: tuple[str, ...]
     domains: tuple[str, ...]
@@ -48,7 +51,7 @@ class Saturating:
         """Loss of every recipe, (R,)."""
         a, rate, harm, onset, retention = (row(x) for x in (self.a, self.rate, self.harm, self.onset, self.retention))
         design = design.aligned(self.phases, self.domains)
-        z = weighted(retention, design.tokens) / _units(design, row(self.scale))
+        z = weighted(retention, self.evenness, design.tokens) / _units(design, row(self.scale))
         over = softplus(torch.log1p(z) - onset) ** 2
         return self.floor + torch.exp(-rate * z) @ a + over @ harm
 
@@ -67,12 +70,11 @@ class SaturatingForm(ClosedForm):
     """theta = (floor, retention, a, rate, harm, onset), logarithms; onset is a logarithm of exposure already."""
 
     def __init__(self, design: Design) -> None:
-        early = tuple(Parameter(f"retention {p}", math.log(0.7), 0.5, SHAPE_BETWEEN) for p in design.phases[:-1])
         k = len(design.domains)
         super().__init__(
             design,
             floor=Parameter("floor", math.log(0.4), 0.8),
-            retention=early,
+            **phase_blocks(design),
             a=per_domain("a", design, math.log(0.6 / k), 1.0, 0.7),
             rate=per_domain("rate", design, math.log(3.0), 1.0, 0.7),
             harm=per_domain("harm", design, math.log(0.01), 1.5, 1.0),
@@ -97,15 +99,14 @@ class SaturatingForm(ClosedForm):
         slopes = {"floor": floor.expand_as(loss)[:, None], "a": gain, "rate": -rate * z * gain}
         slopes |= {"harm": lost, "onset": -steep}
         if len(self.phases) > 1:
-            retention = self.block(theta, "retention")
-            slopes["retention"] = by_retention(retention, design.tokens, z * _units(design, self.scale).T, by_log_z)
+            slopes |= by_phase(self.blocks(theta, "retention", "evenness"), design.tokens, by_log_z)
         return loss.log(), {name: slope / loss[:, None] for name, slope in slopes.items()}
 
     def _terms(self, theta: Tensor, design: Design) -> tuple[Tensor, Tensor, Tensor]:
         """Exposure, gain and overload beyond the onset by domain, (B, K, R) each."""
-        retention, onset = self.blocks(theta, "retention", "onset")
+        retention, evenness, onset = self.blocks(theta, "retention", "evenness", "onset")
         a, rate = (x.exp()[..., None] for x in self.blocks(theta, "a", "rate"))
-        z = retained(retention, design.tokens) / _units(design, self.scale).T
+        z = retained((retention, evenness), design.tokens) / _units(design, self.scale).T
         return z, a * torch.exp(-rate * z), softplus(torch.log1p(z) - onset[..., None])
 
     def law(self, theta: Tensor, log_scale: float) -> Saturating:
@@ -117,6 +118,7 @@ class SaturatingForm(ClosedForm):
             harm=self.natural(theta, "harm", log_scale),
             onset=self.numbers(theta, "onset"),
             retention=(*self.natural(theta, "retention"), 1.0),
+            evenness=self.natural(theta, "evenness")[0],
             scale=tuple(self.scale.tolist()),
             phases=self.phases,
             domains=self.domains,

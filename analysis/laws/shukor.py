@@ -11,19 +11,9 @@ from torch import Tensor
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import SHAPE_BETWEEN, TERM_PRIOR, ClosedForm, Form, Parameter, per_domain
 from mixlaw.analysis.laws.chinchilla import scale_blocks, scale_coefficients
-from mixlaw.analysis.laws.identify import mixtures_vary_at_sizes, one_size, phase_differs
-from mixlaw.analysis.laws.terms import (
-    REPEATS_PRIOR,
-    RETENTION_PRIOR,
-    by_retention,
-    ces,
-    fresh,
-    log_sum,
-    retained,
-    row,
-    softmax_parts,
-    weighted,
-)
+from mixlaw.analysis.laws.identify import mixtures_vary_at_sizes, one_size
+from mixlaw.analysis.laws.phases import by_phase, phase_blocks, retained, weighted
+from mixlaw.analysis.laws.terms import REPEATS_PRIOR, ces, fresh, log_sum, row, softmax_parts
 
 #: From almost none, as in Shukor et al., to the exponents of data terms.
 SHRINK_PRIOR = (math.log(0.15), 0.8)
@@ -47,6 +37,7 @@ class Additive:
         home: tokens at which it is stated.
         a, alpha, b, beta: capacity and data terms as in Chinchilla.
         retention: of tokens seen in each phase, (P,); the last is 1.
+        evenness: power with which a domain's shares of the phases add up.
         repeats: epochs beyond the first that make repeats worth 1 - 1/e of their limit.
         phases, domains: names of the axes.
     """
@@ -61,6 +52,7 @@ class Additive:
     b: float
     beta: float
     retention: tuple[float, ...]
+    evenness: float
     repeats: float
     phases: tuple[str, ...]
     domains: tuple[str, ...]
@@ -68,7 +60,7 @@ class Additive:
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""
         design = design.aligned(self.phases, self.domains)
-        d = weighted(row(self.retention), design.tokens)
+        d = weighted(row(self.retention), self.evenness, design.tokens)
         d = d * fresh(design.tokens.sum(1), design.unique, row((self.repeats,)))[0]
         total = d.sum(1)
         mixed = (
@@ -100,10 +92,7 @@ class AdditiveForm(ClosedForm):
             design,
             **scale_blocks(design),
             shrink=Parameter("shrink", *SHRINK_PRIOR, SHAPE_BETWEEN, held=held, loose=True),
-            retention=[
-                Parameter(f"retention {p}", *RETENTION_PRIOR, SHAPE_BETWEEN, held=not phase_differs(design, i))
-                for i, p in enumerate(design.phases[:-1])
-            ],
+            **phase_blocks(design),
             repeats=Parameter("repeats", *REPEATS_PRIOR, held=True),
             c=per_domain("c", design, math.log(3.0) - 0.5 * math.log(len(design.domains)), 1.5, 1.0),
             g=per_domain("g", design, math.log(0.5), 0.5, 0.3),
@@ -118,7 +107,7 @@ class AdditiveForm(ClosedForm):
         amounts = self._amounts(theta, design)
         terms, powers = self._terms(theta, amounts, design)
         value, (floor, mixed, capacity, data) = softmax_parts(*terms)
-        a, b, retention = self.blocks(theta, "a", "b", "retention")
+        a, b = self.blocks(theta, "a", "b")
         beta, shrink = (x.exp()[..., None] for x in self.blocks(theta, "beta", "shrink"))
         by_c, by_g, by_share = self._by_mixture(theta, amounts, mixed, powers)
         slopes = {
@@ -134,11 +123,11 @@ class AdditiveForm(ClosedForm):
         if "retention" in self.free_in:
             by_total = by_share.sum(1, keepdim=True) + data * beta + mixed * shrink
             by_amount = by_share - by_total * amounts.share
-            slopes["retention"] = by_retention(retention, design.tokens, amounts.exposure, by_amount)
+            slopes |= by_phase(self.blocks(theta, "retention", "evenness"), design.tokens, by_amount)
         return value, slopes
 
     def _amounts(self, theta: Tensor, design: Design) -> _Amounts:
-        z = retained(self.block(theta, "retention"), design.tokens)
+        z = retained(self.blocks(theta, "retention", "evenness"), design.tokens)
         d = z * fresh(design.tokens.sum(1).T, design.unique.T, self.block(theta, "repeats").exp()[..., None])[0]
         total = d.sum(1)
         return _Amounts(z, d / total[:, None], total.log() - self.log_d)
@@ -180,6 +169,7 @@ class AdditiveForm(ClosedForm):
             b=b,
             beta=beta,
             retention=(*self.natural(theta, "retention"), 1.0),
+            evenness=self.natural(theta, "evenness")[0],
             repeats=self.natural(theta, "repeats")[0],
             phases=self.phases,
             domains=self.domains,
@@ -200,6 +190,7 @@ class Joint:
         a, p, alpha: weights (K,), exponent of the mixture and of N in the capacity term.
         b, q, beta: the same for the data term.
         retention: weight of the tokens of each phase, (P,); the last is 1.
+        evenness: power with which a domain's shares of the phases add up.
         repeats: epochs beyond the first that make repeats worth 1 - 1/e of their limit.
         phases, domains: names of the axes.
 
@@ -216,6 +207,7 @@ class Joint:
     q: float
     beta: float
     retention: tuple[float, ...]
+    evenness: float
     repeats: float
     phases: tuple[str, ...]
     domains: tuple[str, ...]
@@ -223,7 +215,7 @@ class Joint:
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""
         design = design.aligned(self.phases, self.domains)
-        d = weighted(row(self.retention), design.tokens)
+        d = weighted(row(self.retention), self.evenness, design.tokens)
         d = d * fresh(design.tokens.sum(1), design.unique, row((self.repeats,)))[0]
         total = d.sum(1)
         shares = d / total[:, None]
@@ -285,8 +277,7 @@ class JointForm(AdditiveForm):
             by_share = by_share + part * weights * self.block(theta, power).exp()[..., None]
         if "retention" in self.free_in:
             by_amount = by_share - (by_share.sum(1, keepdim=True) + data * beta) * amounts.share
-            retention = self.block(theta, "retention")
-            slopes["retention"] = by_retention(retention, design.tokens, amounts.exposure, by_amount)
+            slopes |= by_phase(self.blocks(theta, "retention", "evenness"), design.tokens, by_amount)
         return value, slopes
 
     def law(self, theta: Tensor, log_scale: float) -> Joint:  # type: ignore[override]
@@ -305,6 +296,7 @@ class JointForm(AdditiveForm):
             q=q,
             beta=beta,
             retention=(*self.natural(theta, "retention"), 1.0),
+            evenness=self.natural(theta, "evenness")[0],
             repeats=self.natural(theta, "repeats")[0],
             phases=self.phases,
             domains=self.domains,

@@ -9,8 +9,6 @@ from torch import Tensor
 
 #: Muennighoff et al. 2023: the repeats after which a token has given almost all it can; log normal.
 REPEATS_PRIOR = (math.log(15.4), 0.5)
-#: Tokens seen in an early phase count for a little less than those of the last; log normal.
-RETENTION_PRIOR = (math.log(0.85), 0.8)
 
 
 def saturate(amount: Tensor, base: Tensor, scale: Tensor | float) -> Tensor:
@@ -32,38 +30,6 @@ def _excess(amount: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
     limited = torch.isfinite(base)
     finite = torch.where(limited, base, torch.ones_like(base))
     return finite, torch.where(limited, amount / finite - 1, torch.zeros_like(amount)).clamp(min=0)
-
-
-def weighted(retention: Tensor, tokens: Tensor) -> Tensor:
-    """Exposure (R, K) to tokens (R, P, K) when phases count by `retention` (P,).
-
-        z_j = sum_p retention_p t_pj / mean_p retention_p        the mean over all tokens
-
-    Retention weighs mixtures, never the count of tokens: sum_j z_j is all tokens, and with one mixture in all phases
-    neither their names nor their lengths change anything.
-    """
-    z = torch.einsum("p,rpk->rk", retention, tokens)
-    return z * (tokens.sum((1, 2)) / z.sum(1))[:, None]
-
-
-def retained(log_retention: Tensor, tokens: Tensor) -> Tensor:
-    """`weighted` for the logarithms (B, P - 1) of all but the last phase's retention, which is 1: (B, K, R)."""
-    last = tokens[:, -1].T[None]
-    if tokens.shape[1] == 1:
-        return last
-    z = last + torch.einsum("bp,rpk->bkr", log_retention.exp(), tokens[:, :-1])
-    return z * (tokens.sum((1, 2)) / z.sum(1))[:, None]
-
-
-def by_retention(log_retention: Tensor, tokens: Tensor, exposure: Tensor, by_log_exposure: Tensor) -> Tensor:
-    """Derivative by log retention, (B, P - 1, R), from that by the logarithm of `retained`, (B, K, R)."""
-    weight, early = log_retention.exp()[..., None], tokens[:, :-1].sum(2).T
-    total = tokens.sum((1, 2))
-    # The sum before it is scaled to all tokens; d log z_j = r_p t_pj / sum_p r_p t_pj - r_p t_p / sum_p r_p t_p.
-    count = (weight * early).sum(1) + tokens[:, -1].sum(1)
-    relative = by_log_exposure / torch.where(exposure > 0, exposure, torch.ones_like(exposure))
-    own = torch.einsum("bkr,rpk->bpr", relative, tokens[:, :-1]) * (total / count)[:, None]
-    return weight * (own - early * (by_log_exposure.sum(1) / count)[:, None])
 
 
 def fresh(tokens: Tensor, unique: Tensor, scale: Tensor) -> tuple[Tensor | float, Tensor | None]:
