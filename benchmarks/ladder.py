@@ -204,6 +204,8 @@ def write_table() -> None:
     if TABLE.exists():
         before = pl.read_csv(TABLE, infer_schema_length=None)
         table = pl.concat([before, table], how="diagonal_relaxed").unique("recipe", keep="first", maintain_order=True)
+    wanted = {name_of(recipe) for recipes_of_part in recipes().values() for recipe in recipes_of_part}
+    table = table.filter(pl.col("recipe").is_in(wanted)).with_columns(pl.col("lr").fill_null(1.0))
     TABLE.parent.mkdir(exist_ok=True)
     table.sort("params", "recipe").write_csv(TABLE)
     print(f"{table.height} runs in {TABLE}")

@@ -1,0 +1,93 @@
+"""Predict a size of the ladder from smaller ones, defaults alone: the first test of every change of a law.
+
+    python benchmarks/ladder_predictions.py [SIZE [SMALLER ...]]     # 0.1M from 0.025M and 0.05M
+
+The 36 recipes of the grid and the repeated seeds. Gains are over the balanced mixture, which three seeds measured, in
+log loss; an interval of a gain is that of newly trained runs, as `verify` compares them. Write every look at 0.22M into
+dev/LOG.md: a figure on rows that were looked at while something was chosen is not one on unseen rows.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import polars as pl
+import torch
+from ladder import MIXTURES, TABLE, TOKENS, grid, name_of, phased, seeds
+from ladder_figures import LOSSES, markdown
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from mixlaw import fit
+from mixlaw.analysis.data.design import Design
+from mixlaw.recipe import Recipe
+from mixlaw.runner.models.ladder import shape
+
+Floats = NDArray[np.float64]
+#: Unique tokens of the demo's corpora when the table was made; recipes of the grid repeat two of them a little.
+UNIQUE = {
+    "prose": 4_338_393, "facts": 2_996_068, "code": 5_430_739, "markup": 370_628, "docstrings": 2_238_867,
+    "synthetic": 1_209_834,
+}  # fmt: skip
+DRAWS, Z90 = 64, 1.645
+
+
+def rows(table: pl.DataFrame, size: str) -> pl.DataFrame:
+    """The grid and its repeated seeds at a size."""
+    names = [name_of(recipe) for recipe in [*grid(size), *seeds(size)]]
+    return table.filter(pl.col("recipe").is_in(names))
+
+
+def predict(table: pl.DataFrame, size: str, smaller: list[str]) -> pl.DataFrame:
+    """A row per loss: slope and rank of measured on predicted gains, errors, coverage and half widths in percent."""
+    drop = [c for c in table.columns if c in ("lr", "recipe") or c.startswith(("unique:", "decay:"))]
+    train = pl.concat([rows(table, one) for one in smaller])
+    test = rows(table, size)
+    balanced = {name_of(r) for r in (phased(size, [MIXTURES["balanced"]] * 3), *balanced_seeds(size))}
+    base = test["recipe"].is_in(balanced).to_numpy()
+    units = dict.fromkeys(LOSSES, "bits/byte") | {"capitals": "choice-prob", "agreement": "choice-prob"}
+    surfaces = fit(train.drop(drop), units=units, unique=UNIQUE, resamples=DRAWS)
+    design = Design.from_table(test.drop(drop), UNIQUE)
+    found = surfaces.predict(design)
+    runs = surfaces.new_runs(design, 4 * DRAWS).log().numpy()
+    out = []
+    for task in LOSSES:
+        t = surfaces.tasks.index(task)
+        y, mean = np.log(test[f"metric:{task}"].to_numpy()), np.log(found.mean[:, t])
+        low, high = np.log(found.lo90[:, t]), np.log(found.hi90[:, t])
+        gain, said = y[base].mean() - y[~base], mean[base].mean() - mean[~base]
+        draws = runs[:, base, t].mean(1, keepdims=True) - runs[:, ~base, t]
+        half = Z90 * draws.std(0)
+        out.append({
+            "task": task,
+            "slope": float(gain @ said / (said @ said)),
+            "rank": float(spearmanr(gain, said).statistic),
+            "level error": 100 * float(np.median(np.abs(y - mean))),
+            "levels inside": float(((y >= low) & (y <= high)).mean()),
+            "level half width": 100 * float(np.median(high - low)) / 2,
+            "gain error": 100 * float(np.sqrt(np.mean((gain - said) ** 2))),
+            "gains inside": float((np.abs(gain - said) <= half).mean()),
+            "gain half width": 100 * float(np.median(half)),
+        })  # fmt: skip
+    return pl.DataFrame(out)
+
+
+def balanced_seeds(size: str) -> list[Recipe]:
+    """The balanced mixture throughout, with its other seeds."""
+    return [r for r in seeds(size) if r.phases[0].mixture == phased(size, [MIXTURES["balanced"]] * 3).phases[0].mixture]
+
+
+def main(size: str = "0.1M", *smaller: str) -> None:
+    """Print the table with its medians."""
+    torch.set_num_threads(1)
+    table = pl.read_csv(TABLE, infer_schema_length=None).with_columns(pl.col("lr").fill_null(1.0))
+    below = list(smaller) or [one for one in TOKENS if shape(one).params < shape(size).params]
+    found = predict(table, size, below)
+    whole = pl.concat([found, found.select(pl.lit("median").alias("task"), pl.all().exclude("task").median())])
+    cells = [[row[0], *(f"{value:.2f}" for value in row[1:])] for row in whole.iter_rows()]
+    print(markdown(f"{size} from {', '.join(below)}: 8 losses, errors and half widths in %", whole.columns, cells))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
