@@ -11,6 +11,7 @@ import typer
 from mixlaw.errors import InputError
 from mixlaw.machine import collect_rarely
 from mixlaw.output import groups_of, open_study_at, print_file, print_result, tokens_of
+from mixlaw.target_options import target_options
 
 app = typer.Typer(
     name="mixlaw",
@@ -205,6 +206,7 @@ def predict(
 
 
 @app.command()
+@target_options
 def suggest(
     study: StudyPath,
     budget: Annotated[float, typer.Option(help="FLOPs that the runs may cost together, for instance 2e18.")],
@@ -213,16 +215,18 @@ def suggest(
         bool, typer.Option("--queue", help="Let `mixlaw run` train them, and write job lines for other trainers.")
     ] = False,
     as_json: Json = False,
+    target: dict[str, Any] | None = None,
 ) -> None:
     """Suggest the next proxies to train under a FLOP budget."""
     from mixlaw.progress import progress_bar
 
     with progress_bar("suggest") as report:
-        suggestion = open_study_at(study).suggest(budget, count=count, queue=queue, progress=report)
+        suggestion = open_study_at(study, target).suggest(budget, count=count, queue=queue, progress=report)
     print_result(suggestion, as_json)
 
 
 @app.command()
+@target_options
 def propose(
     study: StudyPath,
     baseline: Annotated[
@@ -235,17 +239,19 @@ def propose(
         bool, typer.Option("--ladder", help="Let `mixlaw run` train both at the sizes between, first.")
     ] = False,
     as_json: Json = False,
+    target: dict[str, Any] | None = None,
 ) -> None:
     """Propose a recipe for the target; freeze its predictions."""
     from mixlaw.progress import progress_bar
 
     with progress_bar("propose") as report:
         wanted = {"baseline": baseline, "draft": draft, "queue": queue, "ladder": ladder}
-        proposal = open_study_at(study).propose(**wanted, progress=report)  # type: ignore[arg-type]
+        proposal = open_study_at(study, target).propose(**wanted, progress=report)  # type: ignore[arg-type]
     print_result(proposal, as_json)
 
 
 @app.command(name="what-if")
+@target_options
 def what_if(
     study: StudyPath,
     recipe: Annotated[
@@ -257,12 +263,14 @@ def what_if(
         typer.Option("--baseline", "--against", help="What gains refer to: a named baseline, mixture, or RECIPE."),
     ] = None,
     as_json: Json = False,
+    target: dict[str, Any] | None = None,
 ) -> None:
     """Predict one recipe, and the effect of changing it."""
-    print_result(open_study_at(study).what_if(recipe, against=baseline), as_json)
+    print_result(open_study_at(study, target).what_if(recipe, against=baseline), as_json)
 
 
 @app.command()
+@target_options
 def compare(
     study: StudyPath,
     recipe: Annotated[str, typer.Argument(metavar="A", help="TOML or JSON file, run, or proposal.")],
@@ -270,12 +278,14 @@ def compare(
         str | None, typer.Argument(metavar="[B]", help="The same, or a baseline at the size and schedule of A.")
     ] = None,
     as_json: Json = False,
+    target: dict[str, Any] | None = None,
 ) -> None:
     """Compare two recipes task by task."""
-    print_result(open_study_at(study).compare(recipe, other), as_json)
+    print_result(open_study_at(study, target).compare(recipe, other), as_json)
 
 
 @app.command()
+@target_options
 def pareto(
     study: StudyPath,
     group: Annotated[
@@ -284,13 +294,14 @@ def pareto(
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page with plot and table to write.")] = None,
     as_json: Json = False,
+    target: dict[str, Any] | None = None,
 ) -> None:
     """Find the Pareto front between groups of tasks."""
     from mixlaw.files import write_text
     from mixlaw.progress import progress_bar
 
     with progress_bar("pareto") as report:
-        front = open_study_at(study).pareto(groups_of(group or ()), progress=report)
+        front = open_study_at(study, target).pareto(groups_of(group or ()), progress=report)
     if out is not None:
         from mixlaw.report.front import front_page
 
@@ -299,6 +310,7 @@ def pareto(
 
 
 @app.command()
+@target_options
 def dependence(
     study: StudyPath,
     proposal: Annotated[str | None, typer.Argument(metavar="[PROPOSAL]", help="The last one if not given.")] = None,
@@ -306,9 +318,10 @@ def dependence(
         list[str] | None, typer.Option(metavar="DOMAIN=TOKENS", help="More unique tokens of a domain; may be repeated.")
     ] = None,
     as_json: Json = False,
+    target: dict[str, Any] | None = None,
 ) -> None:
     """Show how weights and more data would move a proposal."""
-    print_result(open_study_at(study).dependence(proposal, tokens_of(more or ())), as_json)
+    print_result(open_study_at(study, target).dependence(proposal, tokens_of(more or ())), as_json)
 
 
 @app.command()

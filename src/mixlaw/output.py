@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from mixlaw.study import Study
 
 
-def open_study_at(path: Path) -> Study:
-    """The study in a folder."""
+def open_study_at(path: Path, target: Mapping[str, Any] | None = None) -> Study:
+    """The study in a folder, with changes to its [target]."""
     from mixlaw.study import open_study
 
-    return open_study(path)
+    return open_study(path, target=target)
 
 
 def groups_of(words: Sequence[str]) -> dict[str, list[str]] | None:

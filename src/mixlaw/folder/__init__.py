@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json
@@ -36,21 +37,24 @@ class Folder:
 
     Attributes:
         path: the folder; a path to its study.toml means the same.
+        changes: to [target] of study.toml, for this value alone.
 
     Raises:
         InputError: there is no study.toml, or it is wrong.
     """
 
     path: Path
+    changes: Mapping[str, Any] = field(compare=False)
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> None:
         object.__setattr__(self, "path", study_folder(path))
+        object.__setattr__(self, "changes", changes or {})
         _ = self.settings  # what is wrong with study.toml is reported when a study is opened
 
     @property
     def settings(self) -> Settings:
-        """The content of study.toml."""
-        return read_settings(self.path / "study.toml")
+        """The content of study.toml, its [target] with the changes."""
+        return read_settings(self.path / "study.toml", self.changes)
 
     # --- data -------------------------------------------------------------------------------------------------------
 

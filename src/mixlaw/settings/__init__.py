@@ -275,8 +275,8 @@ def study_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def read_settings(path: Path) -> Settings:
-    """Read and validate a study.toml.
+def read_settings(path: Path, target: Mapping[str, Any] | None = None) -> Settings:
+    """Read and validate a study.toml, with changes to its [target].
 
     Raises:
         InputError: no such file, not TOML, another version, or a key or value that is wrong.
@@ -293,7 +293,7 @@ def read_settings(path: Path) -> Settings:
     if path.read_bytes().startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError(f"{path} is not TOML: it is UTF-16; save it as UTF-8")
     try:
-        return _parsed(text, path)
+        return validate(with_target(tomllib.loads(text), target), path) if target else _parsed(text, path)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not TOML: {error}; fix that line") from error
 
@@ -302,6 +302,17 @@ def read_settings(path: Path) -> Settings:
 def _parsed(text: str, path: Path) -> Settings:
     """Settings of a text, which is validated once however often a study is looked at."""
     return validate(tomllib.loads(text), path)
+
+
+def with_target(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a study.toml with changes to [target]; tables are merged, a fixed size replaces a free one."""
+    before = dict(data.get("target", {}))
+    if {"params", "tokens"} & {*changes}:
+        before = {key: value for key, value in before.items() if key not in ("flops", "sizes")}
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(before.get(key), Mapping)
+        before[key] = {**before[key], **value} if both else value
+    return {**data, "target": before}
 
 
 def validate(data: Mapping[str, Any], path: Path) -> Settings:

@@ -30,13 +30,21 @@ def new_study(path: str | os.PathLike[str]) -> Study:
     return Study(create(path))
 
 
-def open_study(path: str | os.PathLike[str]) -> Study:
+def open_study(path: str | os.PathLike[str], *, target: Mapping[str, Any] | None = None) -> Study:
     """Open the study in a folder; a path to its study.toml means the same.
 
+    Args:
+        path: of the study.
+        target: changes to [target] of study.toml for this value alone, in the words of study.toml: every verb of it
+            answers for them, and nothing is written.
+
     Raises:
-        InputError: there is none, or its study.toml is wrong.
+        InputError: there is none, or its study.toml or the changes are wrong.
+
+    Example:
+        >>> open_study("runs", target={"params": "7B", "tokens": "1T", "weights": {"code": 2}})  # doctest: +SKIP
     """
-    return Study(path)
+    return Study(path, changes=target)
 
 
 def import_runs(
@@ -101,8 +109,14 @@ class Study(Folder, Printable):
         path: its folder.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, imported: Understood | None = None) -> None:
-        super().__init__(path)
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        changes: Mapping[str, Any] | None = None,
+        imported: Understood | None = None,
+    ) -> None:
+        super().__init__(path, changes)
         self.__dict__["_imported"] = imported
 
     @property

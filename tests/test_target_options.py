@@ -1,0 +1,77 @@
+"""Options that change [target] for one call: on the command line, and in Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mixlaw.errors import InputError
+from mixlaw.study import open_study
+from mixlaw.target_options import changes_of
+from test_cli import document, refused
+from test_front_cli import study  # noqa: F401
+
+
+def test_words_become_keys_of_the_target() -> None:
+    assert changes_of() == {}
+    assert changes_of(
+        params="7B", tokens="1T", cooldown="0.1:0.4", weight=["code=2", "arc=challenge=1"], guard="1.5", max_epochs=4
+    ) == {
+        "params": "7B",
+        "tokens": "1T",
+        "cooldown": [0.1, 0.4],
+        "weights": {"code": 2.0, "arc=challenge": 1.0},
+        "guard": {"most": 1.5},
+        "max_epochs": 4,
+    }
+    assert changes_of(cooldown="0.2", guard="off") == {"cooldown": [0.2, 0.2], "guard": False}
+    assert changes_of(changed=["caps.cooldown.code=0.3", "measure=noise", "worst=true"]) == {
+        "caps": {"cooldown": {"code": 0.3}},
+        "measure": "noise",
+        "worst": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"cooldown": "10%"}, "--cooldown takes a number, got '10%'"),
+        ({"weight": ["code"]}, "--weight takes a number, got 'code'"),
+        ({"changed": ["caps"]}, "--set takes KEY=VALUE"),
+        ({"changed": ["a b=1"]}, "neither a key"),
+    ],
+)
+def test_words_that_are_none_are_refused(words: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        changes_of(**words)  # type: ignore[arg-type]
+
+
+def test_a_command_answers_for_another_target_and_writes_nothing(study: Path) -> None:  # noqa: F811
+    before = (study / "study.toml").read_bytes()
+    options = ("--params", "120M", "--tokens", "2.4B", "--weight", "task1=1", "--guard", "off", "--cooldown", "0.1:0.2")
+    found = document("propose", study, "--draft", *options, "--set", "caps.recipe.stack=0.3")
+    assert (found["target"]["params"], found["target"]["tokens"]) == (120_000_000, 2_400_000_000)
+    assert found["target"]["guard"] is None
+    assert found["target"]["caps"] == {"recipe": {"stack": 0.3}}
+    assert found["weights"] == {"task0": 0.0, "task1": 1.0, "task2": 0.0}
+    tokens = [phase["tokens"] for phase in found["recipe"]["phases"]]
+    assert 0.099 <= tokens[-1] / sum(tokens) <= 0.201
+    stack = sum(phase["tokens"] * phase["mixture"].get("stack", 0) for phase in found["recipe"]["phases"])
+    assert stack / sum(tokens) <= 0.3001
+    assert (study / "study.toml").read_bytes() == before
+    assert not (study / "proposals").exists()
+
+
+def test_a_target_that_makes_no_sense_is_refused_as_in_study_toml(study: Path) -> None:  # noqa: F811
+    assert "did you mean" in refused(study, "propose", study, "--set", "max_epoch=3")
+    assert "target.weights" in refused(study, "pareto", study, "--weight", "task1=-1")
+
+
+def test_a_fixed_size_replaces_a_free_one_and_tables_are_merged(study: Path) -> None:  # noqa: F811
+    free = open_study(study, target={"flops": 4e17, "sizes": ["20M", "80M"], "params": None, "tokens": None})
+    assert free.target().sizes == (20_000_000, 80_000_000)
+    merged = open_study(study, target={"caps": {"cooldown": {"web": 0.5}}, "params": "30M"})
+    assert (merged.target().params, merged.target().tokens) == (30_000_000, 1_200_000_000)
+    assert merged.target().caps == {"cooldown": {"web": 0.5}}
+    assert open_study(study) == open_study(study, target={"params": "30M"}), "one folder"
