@@ -16,7 +16,10 @@ _OPTIONS = {
     "params": (str, typer.Option("--params", help="Size of the model, as 7B.")),
     "tokens": (str, typer.Option("--tokens", help="Its tokens, as 1T.")),
     "cooldown": (str, typer.Option("--cooldown", help="Share of the tokens in the last phase, as 0.1:0.4 or 0.2.")),
-    "weight": (list[str], typer.Option("--weight", metavar="TASK=WEIGHT", help="Of a task or group, repeated; others do not count.")),
+    "weight": (
+        list[str],
+        typer.Option("--weight", metavar="TASK=WEIGHT", help="Of a task or group, repeated; others do not count."),
+    ),
     "guard": (str, typer.Option("--guard", help="Percent of loss that no task may lose; off for none.")),
     "max_epochs": (float, typer.Option("--max-epochs", help="How often data may be seen.")),
     "baseline": (str, typer.Option("--baseline", help="What gains refer to: a named baseline, mixture, run or file.")),
