@@ -83,7 +83,8 @@ def test_three_checkpoints_suffice_for_a_rollback_at_any_step(period: int) -> No
     steps: list[int] = []
     for step in range(period, 1000, period):
         steps = [s for s in [*steps, step] if s not in expendable([*steps, step])]
-        assert len(steps) <= 3 and steps[-1] == step
+        assert len(steps) <= 3
+        assert steps[-1] == step
         # Damage is noticed at this step at the earliest; what is before it is at most two saves and 32 steps away.
         usable = [s for s in steps if s <= step - IN_A_ROW - BEFORE]
         assert step < 2 * (IN_A_ROW + BEFORE + period) or step - usable[-1] <= 2 * (IN_A_ROW + BEFORE + period)

@@ -187,7 +187,8 @@ class _Loop:
                 self.calls.report(state.step * self.step_tokens - self.segment.start)
                 reported = now
             if state.step < self.last:
-                stop, late = self.ranks.agreed(self.calls.stop(), now - saved > max(took, self.setup.checkpoint_seconds))
+                period = max(took, self.setup.checkpoint_seconds)
+                stop, late = self.ranks.agreed(self.calls.stop(), now - saved > period)
                 if stop or late:
                     self._save_partial(state)
                     saved = time.monotonic()
