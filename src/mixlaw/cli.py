@@ -17,7 +17,7 @@ app = typer.Typer(
     name="mixlaw",
     help="How much code goes with how much text, in which phase, and how to cool down.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -91,6 +91,22 @@ def prepare(
 def data() -> None:
     """The former name of `prepare`."""
     raise InputError("`mixlaw data` is now `mixlaw prepare STUDY`")
+
+
+@app.command()
+def status(study: StudyPath, as_json: Json = False) -> None:
+    """Print what a study holds and what comes next."""
+    print_result(open_study_at(study).status(), as_json)
+
+
+@app.command()
+def show(
+    study: StudyPath,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Run or proposal; the last proposal.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print one run or proposal."""
+    print_result(open_study_at(study).show(name), as_json)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from mixlaw.errors import InputError
 from mixlaw.folder import Folder
 from mixlaw.printable import Printable
 from mixlaw.settings import study_folder
-from mixlaw.study import choosing, learning, next_runs, showing, text, training
+from mixlaw.study import choosing, contents, learning, next_runs, showing, text, training
 
 if TYPE_CHECKING:
     from mixlaw.adapters.importing import Understood
@@ -149,6 +149,8 @@ class Study(Folder, Printable):
     verify = choosing.verify
     suggest = next_runs.suggest
 
+    status = contents.status
+    show = contents.show
     plots = property(showing.plots)
     report = showing.report
     export = showing.export

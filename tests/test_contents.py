@@ -1,0 +1,46 @@
+"""`mixlaw status` and `mixlaw show`: what a study holds, one run or proposal of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mixlaw import import_runs, open_study
+from mixlaw.errors import InputError
+from test_cli import document, mixlaw, refused
+
+TABLE = """run,params,seed,tokens:train:web,tokens:train:code,metric:loss,progress
+007,1000000,3,6000000,2000000,2.5,0.5
+007,1000000,3,12000000,4000000,2.25,1
+b,2000000,0,32000000,0,2.0,1
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    (tmp_path / "runs.csv").write_text(TABLE)
+    import_runs(tmp_path / "study", tmp_path / "runs.csv", unit="bits/byte")
+    return tmp_path / "study"
+
+
+def test_status_says_what_is_there_and_what_comes_next(study: Path) -> None:
+    assert mixlaw("status", study).stdout.startswith("study study: 3 runs measured; next: fit()")
+    found = document("status", study)
+    assert (found["runs"], found["proposals"]) == (["007", "b"], [])
+    assert found["next"] == "3 runs measured; next: fit()"
+    assert str(open_study(study).status()) == str(open_study(study))
+
+
+def test_a_run_is_shown_with_its_recipe_and_its_last_values(study: Path) -> None:
+    lines = mixlaw("show", study, "007").stdout.splitlines()
+    assert lines[0] == "run 007: 1,000,000 params, 16,000,000 tokens, seed 3, finished"
+    assert lines[3].split()[-2:] == ["75.0%", "25.0%"]
+    assert lines[-1].split() == ["loss", "2.25", "bits/byte"]
+    assert document("show", study, "b")["values"]["loss"][0] == 2.0
+
+
+def test_what_is_not_there_is_said(study: Path) -> None:
+    assert "did you mean '007'?" in refused(study, "show", study, "07")
+    with pytest.raises(InputError, match="there is no proposal yet; name a run"):
+        open_study(study).show()
