@@ -10,8 +10,8 @@ import typer
 
 from mixlaw.errors import InputError
 from mixlaw.machine import collect_rarely
+from mixlaw.options import Json, StudyPath, Workers, print_version, target_options
 from mixlaw.output import groups_of, open_study_at, print_file, print_result, tokens_of
-from mixlaw.target_options import target_options
 
 app = typer.Typer(
     name="mixlaw",
@@ -25,23 +25,11 @@ app = typer.Typer(
 HOST = "127.0.0.1"
 INTERRUPTED = 130  # what typer returns for Ctrl-C
 
-StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Training processes; as many as cores if not given.")]
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        import mixlaw
-
-        print(f"mixlaw {mixlaw.__version__}")
-        raise typer.Exit
-
 
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """How much code goes with how much text, in which phase, and how to cool down."""

@@ -1,4 +1,4 @@
-"""Options of the commands that answer for a target: what they change of [target] in study.toml, for one call."""
+"""Options that commands share, those among them that change [target] of study.toml for one call."""
 
 from __future__ import annotations
 
@@ -6,11 +6,26 @@ import inspect
 import tomllib
 from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mixlaw.errors import InputError
+
+StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Training processes; as many as cores if not given.")]
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and exit, where it is wanted."""
+    if wanted:
+        import mixlaw
+
+        print(f"mixlaw {mixlaw._print_version__}")
+        raise typer.Exit
+
 
 _OPTIONS = {
     "params": (str, typer.Option("--params", help="Size of the model, as 7B.")),

@@ -8,7 +8,7 @@ import pytest
 
 from mixlaw.errors import InputError
 from mixlaw.study import open_study
-from mixlaw.target_options import changes_of
+from mixlaw.options import changes_of
 from test_cli import document, refused
 from test_front_cli import study  # noqa: F401
 
