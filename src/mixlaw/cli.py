@@ -22,7 +22,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-HOST = "127.0.0.1"
 INTERRUPTED = 130  # what typer returns for Ctrl-C
 
 
@@ -353,7 +352,9 @@ def report(
 @app.command()
 def dashboard(
     study: StudyPath,
-    host: Annotated[str, typer.Option(help="Address to listen at; by default this machine alone can ask.")] = HOST,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; by default this machine alone can ask.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes any that is free.")] = 8050,
     as_json: Json = False,
 ) -> None:

@@ -23,7 +23,7 @@ def print_version(wanted: bool) -> None:
     if wanted:
         import mixlaw
 
-        print(f"mixlaw {mixlaw._print_version__}")
+        print(f"mixlaw {mixlaw.__version__}")
         raise typer.Exit
 
 
