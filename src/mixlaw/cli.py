@@ -232,10 +232,6 @@ def suggest(
 @target_options
 def propose(
     study: StudyPath,
-    baseline: Annotated[
-        str | None,
-        typer.Option(help="What gains refer to: a named baseline, mixture, run or file; the best one if not given."),
-    ] = None,
     draft: Annotated[bool, typer.Option("--draft", help="Only print it: freeze no predictions.")] = False,
     queue: Annotated[bool, typer.Option("--queue", help="Let `mixlaw run` train it and the baseline.")] = False,
     ladder: Annotated[
@@ -248,8 +244,8 @@ def propose(
     from mixlaw.progress import progress_bar
 
     with progress_bar("propose") as report:
-        wanted = {"baseline": baseline, "draft": draft, "queue": queue, "ladder": ladder}
-        proposal = open_study_at(study, target).propose(**wanted, progress=report)  # type: ignore[arg-type]
+        opened = open_study_at(study, target)
+        proposal = opened.propose(draft=draft, queue=queue, ladder=ladder, progress=report)
     print_result(proposal, as_json)
 
 
