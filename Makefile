@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The versions that the suite passed with; `make ... CONSTRAINTS=` takes the newest that pyproject.toml allows.
 CONSTRAINTS := -c constraints.txt
 
-.PHONY: demo test lint types notebooks docs bench scoreboard wheel trainers constraints clean
+.PHONY: demo test fuzz lint types notebooks docs bench scoreboard wheel trainers constraints clean
 .DEFAULT_GOAL := test
 
 # PIP_FLAGS is there for mirrors and caches.
@@ -32,6 +32,10 @@ demo: .venv/demo
 # where the environment says otherwise: tests start a hundred processes.
 test: .venv/dev
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+
+# Many inputs that are wrong on purpose, others each time; for the night. The table that it prints is that of the docs.
+fuzz: .venv/dev
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/fuzzing.py $(FUZZ)
 
 lint: .venv/dev
 	$(BIN)/ruff format --check .

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, printable
 from mixlaw.machine import collect_rarely
 from mixlaw.options import Json, StudyPath, Workers, print_version, target_options
 from mixlaw.output import groups_of, open_study_at, print_file, print_result, tokens_of
@@ -385,7 +385,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except InputError as error:
-        print(f"mixlaw: {error}", file=sys.stderr)
+        print(f"mixlaw: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except Exception as error:
         if not hasattr(error, "show"):  # a wrong option or argument knows how to show itself

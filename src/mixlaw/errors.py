@@ -18,6 +18,14 @@ class InvalidRecipe(InputError):
     """A recipe that cannot be trained: a bad size, token count, learning rate or phase order."""
 
 
+def printable(text: str) -> str:
+    """A text for a terminal: what cannot be printed, line ends aside, is escaped, as names may hold it."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 @contextmanager
 def packages_of_extras() -> Iterator[None]:
     """Let the lack of a package that only training needs be an error that names the extra.

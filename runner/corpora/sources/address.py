@@ -78,16 +78,22 @@ def parsed(source: str, options: Options, root: Path) -> tuple[str, dict[str, Va
     address, _, query = source.partition("?")
     place = unquote(address.partition(":")[2])
     if not place:
-        raise InputError(f"the source {source!r} names nothing: write {address}PLACE")
+        raise InputError(f"the source {source!r} names nothing: write {_shown(address)}PLACE")
     known = options(place, root) if callable(options) else options
     given: dict[str, Value] = {}
     for pair in query.split("&") if query else ():
         option, _, value = pair.partition("=")
         if option not in known:
             names = ", ".join(known) or "none"
-            raise InputError(f"the source {source!r} has the unknown option {option!r}: {address} knows {names}")
+            raise InputError(
+                f"the source {source!r} has the unknown option {option!r}: {_shown(address)} knows {names}"
+            )
         given[option] = _value(source, option, unquote(value), known[option])
     return place, {**known, **given}
+
+
+def _shown(text: str) -> str:
+    return text if text.isprintable() else repr(text)
 
 
 def _value(source: str, option: str, value: str, default: Value) -> Value:
@@ -98,9 +104,17 @@ def _value(source: str, option: str, value: str, default: Value) -> Value:
     return int(value)
 
 
+def at_home(path: str) -> Path:
+    """A path whose ~ is a home folder; as it is where there is none of that name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def located(pattern: str, root: Path) -> tuple[Path, str]:
     """Folder that a path or glob begins at, and the rest of it."""
-    absolute = Path(pattern).expanduser()
+    absolute = at_home(pattern)
     if absolute.is_absolute():
         return Path(absolute.anchor), str(absolute.relative_to(absolute.anchor))
     return root, str(absolute)

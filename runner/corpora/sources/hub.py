@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mixlaw.errors import InputError
-from mixlaw.runner.corpora.sources.address import Address, Scheme, Value, below, stats
+from mixlaw.runner.corpora.sources.address import Address, Scheme, Value, at_home, below, exists, stats
 from mixlaw.runner.corpora.sources.document import Document
 from mixlaw.runner.corpora.sources.part import Part
 from mixlaw.runner.packages import versions
@@ -47,9 +47,8 @@ def _read(dataset: Any, shards: int, index: int, column: str, source: str) -> It
 
 def _local(address: Address) -> Path | None:
     """The folder that the source names, None where it names a dataset on the hub."""
-    path = address.root / Path(address.place).expanduser()
-    if path.exists():
-        return path
+    if exists(address.place, address.root):
+        return address.root / at_home(address.place)
     if address.place.startswith((".", "/", "~")) or address.place.count("/") > 1:
         raise InputError(
             f"{address.source!r} names no folder below {address.root} and no dataset of the hub: correct it"

@@ -12,6 +12,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mixlaw.errors import InputError
+from mixlaw.files import read_text
+from mixlaw.runner.corpora.sources.address import at_home
 from mixlaw.runner.evaluate.chat import Request
 
 STATEMENT = "{statement}"
@@ -64,7 +66,7 @@ class TeacherSettings(BaseModel):
 
     def problems_of(self, file: Path) -> Path:
         """The file of the problems, for settings read from `file`."""
-        return file.parent / Path(self.problems).expanduser()
+        return file.parent / at_home(self.problems)
 
     @property
     def sampling(self) -> dict[str, float]:
@@ -79,10 +81,10 @@ def read_settings(file: Path) -> TeacherSettings:
         InputError: there is no such file, or a key is missing, unknown or wrong.
     """
     try:
-        return TeacherSettings.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-    except OSError as error:
+        return TeacherSettings.model_validate(tomllib.loads(read_text(file)))
+    except FileNotFoundError as error:
         raise InputError(f"there are no settings of a teacher at {file}: write endpoint, model and problems") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{file} is not TOML ({error}): correct that line") from error
     except ValidationError as error:
         first = error.errors()[0]
@@ -151,8 +153,8 @@ def read_teacher_problems(path: Path) -> list[TeacherProblem]:
         InputError: the file is missing, a row has no statement, or there is none.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).split("\n")
+    except (OSError, InputError) as error:
         raise InputError(
             f"{path} cannot be read as problems ({error}): write a JSON object with a statement a line"
         ) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mixlaw.errors import InputError, did_you_mean, unknown
-from mixlaw.export.blend import Blend, blends
+from mixlaw.export.blend import Blend, blends, printed
 from mixlaw.export.trainers import TRAINERS, Trainer
 from mixlaw.files import read_text, write_text
 from mixlaw.folder import Folder
@@ -126,12 +126,10 @@ def _given(paths: Path | None, study: Folder) -> dict[str, dict[str, Any]]:
         for name, value in entries.items():
             if name not in study.settings.domains:
                 known = study.settings.domains
-                likely = did_you_mean(name, known)
-                raise InputError(
-                    f"{paths}: {table}.{name} is no domain; {likely}{' ' * bool(likely)}there are {', '.join(known)}"
-                )
+                likely = " ".join(filter(None, [did_you_mean(name, known), f"there are {', '.join(known)}"]))
+                raise InputError(f"{paths}: {table}.{printed(name)} is no domain; {likely}")
             if not (isinstance(value, str) and value.strip() if table == "paths" else _is_length(value)):
-                raise InputError(f"{paths}: {table}.{name} = {value!r}; it takes a {_WANTED[table]}")
+                raise InputError(f"{paths}: {table}.{printed(name)} = {value!r}; it takes a {_WANTED[table]}")
     return {table: data.get(table, {}) for table in TABLES}
 
 
@@ -186,7 +184,7 @@ def _write(trainer: Trainer, phases: Sequence[Blend], folder: Path) -> tuple[Pat
 
 
 def _name(number: int, blend: Blend) -> str:
-    return f"{number + 1}-{re.sub(r'[^A-Za-z0-9_-]+', '-', blend.phase.name)}"
+    return f"{number + 1}-{re.sub(r'[^A-Za-z0-9_-]+', '-', blend.phase.name)[:60]}"
 
 
 def _steps(blend: Blend) -> str:

@@ -1,0 +1,14 @@
+"""A few inputs of every target of tests/fuzzing.py, the same ones each time; `make fuzz` takes many others."""
+
+from __future__ import annotations
+
+import pytest
+
+from fuzzing import TARGETS, fuzz
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_whatever_is_written_is_a_result_or_one_sentence(name: str) -> None:
+    figures = fuzz(name, 40)
+    assert figures.counts.total() >= 30
+    assert figures.counts["refused"]
