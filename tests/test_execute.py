@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from safetensors.torch import load_file
 from mixlaw.errors import InputError
 from mixlaw.runner.execute.executor import WorkerHandle
 from mixlaw.runner.execute.local import LocalExecutor
-from mixlaw.runner.execute.queue import TRIES, RunProgress
+from mixlaw.runner.execute.machines import Local
+from mixlaw.runner.execute.queue import TRIES, RunOutcome, RunProgress
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.memory import USABLE, training_bytes
 from mixlaw.runner.plan.devices import Machine, Place
@@ -353,3 +355,37 @@ def test_a_size_that_one_device_cannot_hold_takes_several_and_comes_to_what_one_
     small = Machine("local", 1, memory=machine.memory)
     with pytest.raises(InputError, match=r"need 2 devices of .* and no machine has more than 1"):
         LocalExecutor(setup, study.runs, small).run(tree, list(tree.segments))
+
+
+# --- evaluation -----------------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_cannot_be_measured_is_left_out_and_measured_by_the_next_run(
+    prepared: Path, tmp_path: Path
+) -> None:
+    study = copy(prepared, tmp_path / "study")
+    tree = plan([study.recipes()[0], study.recipes()[2]])
+    one, other = (recipe.lineage for recipe in tree.recipes)
+
+    def run(reference: Path) -> RunOutcome:
+        judge = {"kind": "judge", "url": "http://127.0.0.1:9/v1", "model": "judge", "reference": str(reference)}
+        setup = replace(study.setup, tasks=("text", "win", "code"), measures={"win": {**judge, "tokens": 4}})
+        pending = tree.needed(study.measured, Local().trained(study.runs))
+        return LocalExecutor(setup, study.runs, Machine("local", 1)).run(tree, pending)
+
+    first = run(tmp_path / "nowhere")
+    assert (len(first.done), first.failed, first.blocked) == (6, {}, ())
+    assert {lineage: list(tasks) for lineage, tasks in first.unmeasured.items()} == {one: ["win"], other: ["win"]}
+    assert f"{one} has no value of win: there is no checkpoint at {tmp_path / 'nowhere'}" in str(first)
+    before = {record.run: dict(record.values) for record in study.records()}
+    assert [set(values) for values in before.values()] == [{"text", "code"}] * 2
+    assert study.measured == frozenset()
+
+    # A model against itself wins half, and no judge is asked; against the other one the judge does not answer.
+    second = run(study.runs / one / "checkpoint")
+    assert set(second.done) == {one, other}, "evaluated, not trained again"
+    assert list(second.unmeasured) == [other]
+    assert study.measured == {one}
+    after = {record.run: dict(record.values) for record in study.records()}
+    assert after[one].pop("win").value == 0.5
+    assert after == before

@@ -18,7 +18,7 @@ import pytest
 
 from mixlaw.errors import InputError
 from mixlaw.runner.execute.machines import Ray
-from mixlaw.runner.execute.queue import RunProgress
+from mixlaw.runner.execute.queue import RunOutcome, RunProgress
 from mixlaw.runner.plan.tree import plan
 from mixlaw.runner.train.store import Store
 from mixlaw.study import Study, open_study
@@ -223,3 +223,30 @@ def test_an_address_where_no_cluster_answers_is_refused() -> None:
     code = "from mixlaw.runner.execute.cluster import connect; connect('127.0.0.1:1')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert "InputError: no Ray cluster answers at '127.0.0.1:1'" in done.stderr
+
+
+def test_samples_come_back_from_a_node_and_what_is_missing_is_measured_by_the_next_run(
+    cluster: Cluster, prepared: Path, tmp_path: Path
+) -> None:
+    study = copy(prepared, tmp_path / "study")
+    (study.path / "study.toml").write_text(STUDY.replace("48_000", "2_000"))
+    study = open_study(study.path)
+    tree, backend = plan(study.recipes()[:1]), Ray(cluster.address, workers=1)
+    run = tree.recipes[0].lineage
+    home = study.runs / run
+
+    def outcome(reference: Path) -> RunOutcome:
+        judge = {"kind": "judge", "url": "http://127.0.0.1:9/v1", "model": "judge", "reference": str(reference)}
+        setup = replace(study.setup, tasks=("text", "win"), measures={"win": {**judge, "tokens": 4}})
+        pending = tree.needed(study.measured, backend.trained(study.runs))
+        return backend.executor(setup, study.runs, lambda _: None).run(tree, pending)
+
+    assert list(outcome(tmp_path / "nowhere").unmeasured) == [run]
+    assert "nowhere" in (home / "unmeasured.json").read_text()
+    (before,) = study.records()
+    assert outcome(home / "checkpoint").done == (run,)
+    (after,) = study.records()
+    assert after.values["win"].value == 0.5, "against itself"
+    assert after.values["text"] == before.values["text"]
+    assert len((home / "evaluation" / "win.jsonl").read_text().splitlines()) == 40
+    assert not (home / "unmeasured.json").exists()

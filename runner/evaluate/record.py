@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from mixlaw.errors import InputError
+from mixlaw.files import write_json
 from mixlaw.recipe import Recipe
-from mixlaw.records import Measurement, Record, write_record
+from mixlaw.records import UNMEASURED, Measurement, Record, read_record, write_record
 from mixlaw.runner.batches.loader import Batches, Tokens
 from mixlaw.runner.evaluate.measure import Measured
 from mixlaw.runner.evaluate.run import evaluate, read_measure
@@ -14,10 +17,19 @@ from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.train.loop import Trained
 
 
-def record(recipe: Recipe, trained: Trained, setup: Setup, streams: Mapping[str, Tokens], runs: Path) -> None:
+def record(
+    recipe: Recipe,
+    trained: Trained,
+    setup: Setup,
+    streams: Mapping[str, Tokens],
+    runs: Path,
+    progress: Callable[[float, str], None] = lambda share, what: None,
+) -> dict[str, str]:
     """Evaluate a trained recipe and write `runs/<lineage>/record.json`.
 
-    Nothing in it depends on when, where or in how many pieces the recipe was trained. Only the first rank calls this.
+    Nothing in it depends on when, where or in how many pieces the recipe was trained. Only the first rank calls this. A
+    task that cannot be measured is left out, and its reason written to `unmeasured.json` beside the record: the next
+    call measures such tasks alone.
 
     Args:
         recipe: the whole recipe.
@@ -25,27 +37,37 @@ def record(recipe: Recipe, trained: Trained, setup: Setup, streams: Mapping[str,
         setup: how it was trained, and the tasks.
         streams: tokens per domain.
         runs: folder of the study's runs.
+        progress: called with the share of the tasks done and the name of the task under way.
 
-    Raises:
-        InputError: a task cannot be measured here.
+    Returns:
+        The reasons why tasks could not be measured.
     """
     batches = Batches(recipe, streams, setup.sequence, setup.sequences(recipe.params))
-    values = evaluate(
+    home, failed = runs / recipe.lineage, dict[str, str]()
+    values, details = _measured_before(home)
+    fresh = evaluate(
         trained.model,
         setup.folder,
-        setup.tasks,
+        [task for task in setup.tasks if task not in values],
         sequence=setup.sequence,
         measures={task: read_measure(measure) for task, measure in setup.measures.items()},
-        folder=runs / recipe.lineage / "evaluation",
+        folder=home / "evaluation",
+        failed=failed,
+        progress=progress,
     )
-    details = {task: dict(m.details) for task, m in values.items() if isinstance(m, Measured) and m.details}
+    details |= {task: dict(m.details) for task, m in fresh.items() if isinstance(m, Measured) and m.details}
+    values |= {task: Measurement(m.value, m.stderr, m.count) for task, m in fresh.items()}
+    if failed:
+        write_json(home / UNMEASURED, failed)
+    if not values:
+        return failed
     rules = setup.rates(recipe)
     write_record(
         runs,
         Record(
             run=recipe.lineage,
             recipe=recipe,
-            values={task: Measurement(m.value, m.stderr, m.count) for task, m in values.items()},
+            values={task: values[task] for task in setup.tasks if task in values},
             tokens={
                 phase: {d: float(n) for d, n in by_domain.items()} for phase, by_domain in batches.achieved().items()
             },
@@ -61,3 +83,17 @@ def record(recipe: Recipe, trained: Trained, setup: Setup, streams: Mapping[str,
             },
         ),
     )
+    if not failed:
+        (home / UNMEASURED).unlink(missing_ok=True)
+    return failed
+
+
+def _measured_before(home: Path) -> tuple[dict[str, Measurement], dict[str, Any]]:
+    """Values and details of the tasks that an earlier call could measure, where others failed."""
+    if not (home / UNMEASURED).exists():
+        return {}, {}
+    try:
+        earlier = read_record(home / "record.json")
+    except (OSError, InputError):
+        return {}, {}
+    return dict(earlier.values), dict(earlier.details.get("tasks", {}))

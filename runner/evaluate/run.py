@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +22,12 @@ from mixlaw.runner.evaluate.items import read_items
 from mixlaw.runner.evaluate.judge import Judged
 from mixlaw.runner.evaluate.measure import LONGEST, Measure, Subject
 from mixlaw.runner.evaluate.programs import Programs
-from mixlaw.runner.evaluate.scoring import Ints, Items, Window, held_out_windows, item_windows, measured, score
+from mixlaw.runner.evaluate.scoring import Floats, Ints, Items, Window, held_out_windows, item_windows, measured, score
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+Scored = tuple[Unit, list[Window], Floats]  # the unit of a task, its windows, and their nats, shape (windows,)
 
 HELD_OUT_TOKENS = 24_576  # of each domain, spread evenly over its held-out documents
 
@@ -56,6 +60,7 @@ def evaluate(
     held_out_tokens: int = HELD_OUT_TOKENS,
     measures: Mapping[str, Measure] | None = None,
     folder: Path = Path("evaluation"),
+    failed: dict[str, str] | None = None,
     progress: Callable[[float, str], None] = lambda share, what: None,
 ) -> dict[str, Measurement]:
     """Measure tasks on a causal language model of transformers, on its device.
@@ -70,25 +75,45 @@ def evaluate(
         held_out_tokens: tokens of held-out text scored per domain.
         measures: measures of tasks that the data folder does not have, or of its items in another unit.
         folder: for the samples of programs and the transcripts of judges.
+        failed: takes the reason for each task that cannot be measured, which is then left out; None raises it.
         progress: called with the share of the tasks done and the name of the task under way.
 
     Raises:
         InputError: a task is unknown, its items could not be built, or something that it needs is missing.
     """
     measures = measures or {}
-    own = [task for task in tasks if task not in measures]
     shards = None if data is None else open_shards(data)
-    _check(own, shards)
+    own = [t for t in tasks if t not in measures and _attempt([t], failed, partial(_check, t, shards))]
     subject = _subject(model, shards, sequence, folder)
-    values: dict[str, Measurement] = {}
+    values, scored = dict[str, Measurement](), dict[str, Scored]()
     if own and shards is not None:
         progress(0.0, ", ".join(own))
-        values = _on_data(subject, shards, own, held_out_tokens)
+        _attempt(own, failed, lambda: scored.update(_on_data(subject, shards, own, held_out_tokens)))
+
+    def measure(task: str) -> None:
+        values[task] = measured(*scored[task]) if task in scored else measures[task].measure(task, subject)
+
     for task in tasks:
         if task in measures:
             progress(len(values) / len(tasks), task)
-            values[task] = measures[task].measure(task, subject)
-    return {task: values[task] for task in tasks}
+        if task in measures or task in scored:
+            _attempt([task], failed, partial(measure, task))
+    return {task: values[task] for task in tasks if task in values}
+
+
+def _attempt(tasks: Sequence[str], failed: dict[str, str] | None, step: Callable[[], None]) -> bool:
+    """Whether a step succeeds; the reason why not goes to `failed` for every task, or is raised if that is None."""
+    try:
+        step()
+    except Exception as error:  # whatever a judge, the harness or a data set raises
+        if failed is None:
+            raise
+        if not isinstance(error, InputError):
+            traceback.print_exc()
+        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        failed.update(dict.fromkeys(tasks, reason))
+        return False
+    return True
 
 
 def _subject(model: Any, shards: Shards | None, sequence: int | None, folder: Path) -> Subject:
@@ -103,25 +128,23 @@ def _subject(model: Any, shards: Shards | None, sequence: int | None, folder: Pa
     return replace(subject, length=sequence or subject.length, data=None if shards is None else shards.data)
 
 
-def _check(tasks: Sequence[str], shards: Shards | None) -> None:
+def _check(task: str, shards: Shards | None) -> None:
     known = {} if shards is None else _tasks(shards)
-    for task in tasks:
-        if task not in known:
-            items = None if shards is None else shards.manifest.items.get(task)
-            reason = items.missing if items else f"there are {', '.join(known) or 'none'}"
-            where = "without a data folder" if shards is None else f"on {shards.data}"
-            raise InputError(f"the task {task!r} cannot be measured {where}: {reason}")
+    if task not in known:
+        items = None if shards is None else shards.manifest.items.get(task)
+        reason = items.missing if items else f"there are {', '.join(known) or 'none'}"
+        where = "without a data folder" if shards is None else f"on {shards.data}"
+        raise InputError(f"the task {task!r} cannot be measured {where}: {reason}")
 
 
-def _on_data(subject: Subject, shards: Shards, tasks: Sequence[str], held_out_tokens: int) -> dict[str, Measurement]:
-    """Held-out text and items of the data folder, in common batches."""
+def _on_data(subject: Subject, shards: Shards, tasks: Sequence[str], held_out_tokens: int) -> dict[str, Scored]:
+    """Held-out text and items of the data folder, scored in common batches."""
     tokenizer, length = load(shards.tokenizer), subject.length
     sizes = token_bytes(tokenizer)
     windows = {task: list(_windows(task, shards, tokenizer, sizes, length, held_out_tokens)) for task in tasks}
     nats = iter(score(subject.model, [window for task in tasks for window in windows[task]]))
-    scored = {task: np.array([next(nats) for _ in windows[task]]) for task in tasks}
     known = _tasks(shards)
-    return {task: measured(known[task].unit, windows[task], scored[task]) for task in tasks}
+    return {task: (known[task].unit, windows[task], np.array([next(nats) for _ in windows[task]])) for task in tasks}
 
 
 def _windows(

@@ -24,6 +24,7 @@ from typing import Any
 from mixlaw.errors import InputError
 from mixlaw.files import write_text
 from mixlaw.machine import is_alive
+from mixlaw.records import UNMEASURED
 from mixlaw.runner.execute.executor import Executor, WorkerHandle
 from mixlaw.runner.execute.local import WorkerProcess
 from mixlaw.runner.execute.queue import RunProgress
@@ -104,6 +105,8 @@ class _RayWorkerHandle(WorkerHandle):
         self.sinks: list[Sink] = []
 
     def send(self, order: Mapping[str, Any]) -> None:
+        home = self.driver.runs / order["segment"]["lineage"]
+        order = {**order, "results": read_results(home) if order["finished"] else {}}
         self.thread = threading.Thread(target=self._follow, args=(json.dumps(order),), daemon=True)
         self.thread.start()
 
@@ -130,8 +133,8 @@ class _RayWorkerHandle(WorkerHandle):
             self._log(event.get("entry"))
         with self.driver.log(self.number).open("a", encoding="utf-8") as log:
             log.write(event.pop("log", ""))
-        if event.get("record") is not None and self.segment:
-            write_text(self.driver.runs / self.segment.lineage / "record.json", event.pop("record"))
+        if "results" in event and self.segment:
+            write_results(self.driver.runs / self.segment.lineage, event.pop("results"))
         if event["event"] in ("died", "stopped"):
             self.ended = event.get("how", self.ended)
             self.driver.events.put((self, None))
@@ -165,6 +168,20 @@ class _RayWorkerHandle(WorkerHandle):
         with suppress(Exception):
             ray.kill(self.actor)
         return self.ended
+
+
+def read_results(home: Path) -> dict[str, str]:
+    """What evaluation has written of a run: record, unmeasured tasks, samples, transcripts; by path below `home`."""
+    paths = [home / "record.json", home / UNMEASURED, *(home / "evaluation").rglob("*")]
+    return {str(path.relative_to(home)): path.read_text(encoding="utf-8") for path in paths if path.is_file()}
+
+
+def write_results(home: Path, results: Mapping[str, str]) -> None:
+    """Write what `read_results` read elsewhere, the record last; tasks may be unmeasured no longer."""
+    for name, text in sorted(results.items(), key=lambda item: item[0] == "record.json"):
+        write_text(home / name, text)
+    if "record.json" in results and UNMEASURED not in results:
+        (home / UNMEASURED).unlink(missing_ok=True)
 
 
 def connect(address: str) -> None:
@@ -260,7 +277,9 @@ class RayWorker:
     def __init__(self, setup: str, store: str, shared: bool, devices: int, cpu: bool) -> None:
         self.setup = Setup.from_json(json.loads(setup))
         self.store, self.shared, self.devices = Store(store), shared, devices
-        self.environment = {"CUDA_VISIBLE_DEVICES": ""} if cpu else {}
+        # The driver has looked for the tasks' data in its own caches; this node's may have to be filled.
+        self.environment = {"HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "0")}
+        self.environment |= {"CUDA_VISIBLE_DEVICES": ""} if cpu else {}
         self.node = socket.gethostname()
         self.events: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self.scratch = _scratch()
@@ -299,16 +318,21 @@ class RayWorker:
         try:
             segment = Segment.from_json(order["segment"])
             if self.process is None:
-                self._check()
+                try:
+                    self._check()
+                except InputError as error:
+                    self._report({"event": "failed", "error": f"node {self.node}: {error}", "everywhere": True})
+                    return
                 self.process = WorkerProcess(self.setup, self.scratch, self.log, self.devices, self.environment)
                 self.stream = self.process.events()
             self._fetch(segment)
+            write_results(self.scratch / segment.lineage, order.pop("results"))
             if self.stopping:
                 self.process.stop()
             self.process.send(order)
             self._relay(segment, self.process)
         except InputError as error:
-            self._report({"event": "failed", "error": f"node {self.node}: {error}", "input": True})
+            self._report({"event": "failed", "error": f"node {self.node}: {error}", "everywhere": False})
         except Exception as error:  # the store, or the disk: another worker may fare better
             self._report({"event": "died", "how": f"with {type(error).__name__}: {error}"})
 
@@ -322,14 +346,13 @@ class RayWorker:
                 continue
             if event["event"] == "done":
                 self.copier.finish(home / "checkpoint")
-                record = home / "record.json"
-                event["record"] = record.read_text(encoding="utf-8") if record.exists() else None
             if event["event"] == "stopped" and newest is not None:
                 self.copier.finish(newest)
-            self._report(event)
             if event["event"] in ("done", "failed", "stopped"):
+                self._report({**event, "results": read_results(home)})
                 return
-        self._report({"event": "died", "how": f"with code {process.wait()}"})
+            self._report(event)
+        self._report({"event": "died", "how": f"with code {process.wait()}", "results": read_results(home)})
 
     def _fetch(self, segment: Segment) -> None:
         """Copy the checkpoints that a segment resumes from, also after a rollback, to this node; delete all others."""

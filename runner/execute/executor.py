@@ -160,10 +160,10 @@ class Executor(ABC):
         elif event["event"] == "log":
             worker.speed = event["entry"].get("tokens_per_second", worker.speed)
         elif event["event"] == "done" and worker.segment:
-            work.finish(worker.segment.lineage)
+            work.finish(worker.segment.lineage, event.get("unmeasured"))
             worker.segment = None
         elif event["event"] == "failed":
-            if event["input"]:
+            if event["everywhere"]:
                 raise InputError(event["error"])
             if worker.segment:
                 work.fail(worker.segment.lineage, f"{event['error']}; see {self.log(worker.number)}")

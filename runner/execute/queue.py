@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mixlaw.printable import Printable
@@ -35,19 +35,34 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class RunOutcome(Printable):
-    """How a run ended: lineages that are done, those that failed with the reason, and those blocked by a failure."""
+    """How a run ended: lineages that are done, those that failed with the reason, and those blocked by a failure.
+
+    `unmeasured` holds, of those that are done, the tasks that could not be measured with the reason.
+    """
 
     done: tuple[str, ...]
     failed: Mapping[str, str]
     blocked: tuple[str, ...]
+    unmeasured: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
-        return {"done": list(self.done), "failed": dict(self.failed), "blocked": list(self.blocked)}
+        unmeasured = {lineage: dict(tasks) for lineage, tasks in self.unmeasured.items()}
+        return {
+            "done": list(self.done),
+            "failed": dict(self.failed),
+            "blocked": list(self.blocked),
+            "unmeasured": unmeasured,
+        }
 
     def __str__(self) -> str:
         lines = [f"{lineage} failed: {why}" for lineage, why in self.failed.items()]
         behind = [f"{len(self.blocked)} segments behind it wait; fix the cause and run again"] if self.blocked else []
+        lines += [
+            f"{lineage} has no value of {task}: {why}; the next `mixlaw run` measures it"
+            for lineage, tasks in self.unmeasured.items()
+            for task, why in tasks.items()
+        ]
         return "\n".join([f"{len(self.done)} segments done, {len(self.failed)} failed", *lines, *behind])
 
 
@@ -67,12 +82,15 @@ class RunQueue(Queue):
         self._deaths: Counter[tuple[str, str | None]] = Counter()
         self._done: set[str] = set()
         self._failed: dict[str, str] = {}
+        self._unmeasured: dict[str, Mapping[str, str]] = {}
         self._blocked: list[str] = []
 
-    def finish(self, lineage: str) -> None:
-        """Count a segment as done: its children are ready."""
+    def finish(self, lineage: str, unmeasured: Mapping[str, str] | None = None) -> None:
+        """Count a segment as done: its children are ready; `unmeasured` says which tasks have no value, and why."""
         super().finish(lineage)
         self._done.add(lineage)
+        if unmeasured:
+            self._unmeasured[lineage] = unmeasured
 
     def retry(self, lineage: str, checkpoint: str | None, reason: str) -> None:
         """The worker of a segment died: it is tried again, unless that happened TRIES times from this checkpoint."""
@@ -97,4 +115,4 @@ class RunQueue(Queue):
     def outcome(self) -> RunOutcome:
         """What is done and what is not, in the order of the tree."""
         done, blocked = ([name for name in self.segments if name in names] for names in (self._done, self._blocked))
-        return RunOutcome(tuple(done), dict(self._failed), tuple(blocked))
+        return RunOutcome(tuple(done), dict(self._failed), tuple(blocked), dict(self._unmeasured))

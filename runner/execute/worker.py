@@ -1,8 +1,8 @@
 """A worker process: reads segments from stdin, trains and evaluates one after another, reports on stdout.
 
 One JSON document per line. In: first {"setup", "runs"}, then {"segment", "finished"} any number of times. Out:
-{"event": "ready" | "progress" | "saved" | "done" | "stopped" | "failed", ...}. End of input and SIGTERM save a
-checkpoint and stop, so that no worker outlives its driver. Run as
+{"event": "ready" | "progress" | "log" | "saved" | "evaluating" | "done" | "stopped" | "failed", ...}. End of input and
+SIGTERM save a checkpoint and stop, so that no worker outlives its driver. Run as
 `python -m mixlaw.runner.execute.worker`: it shares nothing with its driver but pipes and files.
 
 Under torchrun (`torchrun --nproc-per-node 4 -m mixlaw.runner.execute.worker`) the first rank reads and reports, and the
@@ -78,11 +78,17 @@ class Worker:
             self.ranks,
             _report_log,
         )
-        began = time.monotonic()
+        began, unmeasured = time.monotonic(), dict[str, str]()
         if finished is not None and self.ranks.first:
-            record(finished, trained, self.setup, streams, self.runs)
+            unmeasured = record(finished, trained, self.setup, streams, self.runs, _report_evaluation)
         seconds = time.monotonic() - began
-        return {"event": "done", "loss": trained.loss, "seconds": trained.seconds, "evaluation_seconds": seconds}
+        return {
+            "event": "done",
+            "loss": trained.loss,
+            "seconds": trained.seconds,
+            "evaluation_seconds": seconds,
+            "unmeasured": unmeasured,
+        }
 
 
 def _report(event: dict[str, Any]) -> None:
@@ -102,6 +108,10 @@ def _report_saved(checkpoint: Path) -> None:
 def _report_log(entry: Entry | None) -> None:
     if entry is not None:
         _report({"event": "log", "entry": dict(entry)})
+
+
+def _report_evaluation(_: float, tasks: str) -> None:
+    _report({"event": "evaluating", "tasks": tasks})
 
 
 def _load() -> None:
@@ -126,7 +136,7 @@ def main() -> None:
         try:
             worker = Worker(Setup.from_json(start["setup"]), Path(start["runs"]), ranks)
         except InputError as error:
-            _fail(error, ranks)
+            _fail(error, ranks, everywhere=True)
             return
         if ranks.first:
             signal.signal(signal.SIGTERM, worker.stop)
@@ -152,14 +162,18 @@ def _serve(worker: Worker, order: dict[str, Any]) -> None:
         _fail(error, worker.ranks)
 
 
-def _fail(error: Exception, ranks: Ranks) -> None:
-    """Report a failure that all ranks meet; exit if it may be this rank's alone."""
+def _fail(error: Exception, ranks: Ranks, everywhere: bool = False) -> None:
+    """Report a failure that all ranks meet; exit if it may be this rank's alone.
+
+    Args:
+        everywhere: whether no segment can be trained here, so that the run ends; otherwise this segment alone fails.
+    """
     wrong_input = isinstance(error, InputError)
     if not wrong_input:
         traceback.print_exc()  # stderr is the worker's log
     if ranks.first and (ranks.world == 1 or wrong_input or isinstance(error, Diverged)):
         text = str(error) if wrong_input else f"{type(error).__name__}: {error}"
-        _report({"event": "failed", "error": text, "input": wrong_input})
+        _report({"event": "failed", "error": text, "everywhere": everywhere})
     elif not isinstance(error, Diverged):
         if wrong_input:
             print(error, file=sys.stderr)

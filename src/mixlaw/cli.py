@@ -141,7 +141,7 @@ def run(
     with progress_bar("training") as report:
         outcome = opened.run(backend=backend, progress=report)
     print_result(outcome, as_json)
-    if outcome.failed:
+    if outcome.failed or outcome.unmeasured:
         raise typer.Exit(1)
 
 

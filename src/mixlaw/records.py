@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FORMAT = 1  # of record.json
+UNMEASURED = "unmeasured.json"  # beside it: why tasks could not be measured, until a later run does
 
 
 class Unit(Enum):

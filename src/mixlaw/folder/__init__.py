@@ -13,7 +13,7 @@ from mixlaw.errors import InputError
 from mixlaw.files import write_json
 from mixlaw.folder.tasks import chance_of, units_of
 from mixlaw.recipe import Domain, Recipe
-from mixlaw.records import Record, read_records, to_table
+from mixlaw.records import UNMEASURED, Record, read_records, to_table
 from mixlaw.settings import Settings, read_settings, study_folder
 from mixlaw.settings.data import UNLIMITED
 
@@ -159,8 +159,9 @@ class Folder:
 
     @property
     def measured(self) -> frozenset[str]:
-        """Names of the folders in runs/ that hold a record: of our own runs, their lineages."""
-        return frozenset(path.parent.name for path in self.runs.glob("*/record.json"))
+        """Names of the folders in runs/ that hold a record with every task: of our own runs, their lineages."""
+        complete = (p for p in self.runs.glob("*/record.json") if not p.with_name(UNMEASURED).exists())
+        return frozenset(path.parent.name for path in complete)
 
     def records(self) -> list[Record]:
         """Everything measured so far."""
