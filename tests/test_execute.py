@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from mixlaw.errors import InputError
+from mixlaw.runner.execute import executor
 from mixlaw.runner.execute.executor import WorkerHandle
 from mixlaw.runner.execute.local import LocalExecutor
 from mixlaw.runner.execute.machines import Local
@@ -321,6 +322,53 @@ def test_a_worker_that_dies_every_time_is_given_up_after_three_tries(prepared: P
     assert list(outcome.failed) == [tree.segments[0].lineage]
     assert f"died {TRIES} times, last with code -9" in outcome.failed[tree.segments[0].lineage]
     assert outcome.blocked == tuple(segment.lineage for segment in tree.segments[1:])
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["itself", "by its launcher"])
+def test_a_worker_that_falls_silent_is_replaced(
+    alone: bool, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of them hangs; the second reports at once that it is done."""
+    script, been = tmp_path / "worker.sh", tmp_path / "been"
+    done = '{"event": "done", "loss": 1.0, "seconds": 1.0, "evaluation_seconds": 0.0}'
+    script.write_text(
+        f"#!/bin/sh\nif [ ! -e {been} ]; then touch {been}; exec sleep 1000; fi\nread setup\n"
+        f"while read order; do echo '{done}'; done\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(executor, "STALL_SECONDS", 3.0)
+    monkeypatch.setattr(executor, "IDLE_SECONDS", 0.2)
+    study = copy(prepared, tmp_path / "study")
+    tree = plan(study.recipes()[:1])
+    launch = [str(script)] if alone else ["sh", str(script)]
+    outcome = LocalExecutor(study.setup, study.runs, Machine("launched", 1), launch=launch).run(
+        tree, list(tree.segments)
+    )
+    assert been.exists()
+    assert (len(outcome.done), outcome.failed) == (3, {})
+
+
+def test_memory_that_did_not_suffice_is_no_death_and_the_next_worker_is_told(prepared: Path, tmp_path: Path) -> None:
+    """A worker that takes passes of one sequence alone, and asks for half of what it is given until then."""
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import json, sys\n"
+        "sys.stdin.readline()\n"
+        "for line in sys.stdin:\n"
+        "    plan = json.loads(line)['plan'] or {'micro_batch': 32}\n"
+        "    if plan['micro_batch'] > 1:\n"
+        "        half = {'micro_batch': plan['micro_batch'] // 2}\n"
+        "        print(json.dumps({'event': 'memory', 'plan': half}), flush=True)\n"
+        "        sys.exit(1)\n"
+        "    print(json.dumps({'event': 'done', 'loss': 1.0}), flush=True)\n"
+    )
+    study = copy(prepared, tmp_path / "study")
+    tree = plan(study.recipes()[:1])
+    launch = [sys.executable, str(script)]
+    driver = LocalExecutor(study.setup, study.runs, Machine("launched", 1), launch=launch)
+    outcome = driver.run(tree, list(tree.segments[:1]))
+    assert (len(outcome.done), outcome.failed) == (1, {}), "five halvings are more than three deaths"
+    assert driver.plans == {tree.segments[0].lineage: {"micro_batch": 1}}
 
 
 # --- several devices ------------------------------------------------------------------------------------------------

@@ -158,6 +158,12 @@ class _RayWorkerHandle(WorkerHandle):
         else:  # it may never be placed
             ray.kill(self.actor)
 
+    def kill(self) -> None:
+        import ray
+
+        if self.placed:  # it may wait for a free node as long as it takes
+            ray.kill(self.actor)
+
     def wait(self) -> str:
         import ray
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import queue
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +21,8 @@ from mixlaw.runner.train.store import sweep
 
 Event = Mapping[str, Any]
 IDLE_SECONDS = 5.0  # without an event, after which an executor looks again which machines there are
+#: Silence of a worker that trains, after which it is replaced: it reports every pass, and within minutes of its start.
+STALL_SECONDS = 3600.0
 
 
 class WorkerHandle(ABC):
@@ -29,6 +33,7 @@ class WorkerHandle(ABC):
         place: the devices it holds.
         segment, tokens: what it trains, and how far that is; None while it is idle.
         speed: tokens per second of the segment, once reported.
+        heard: when it last said something; infinite where it may be silent, as in evaluation.
     """
 
     def __init__(self, number: int, place: Place) -> None:
@@ -36,6 +41,7 @@ class WorkerHandle(ABC):
         self.segment: Segment | None = None
         self.tokens = 0
         self.speed: float | None = None
+        self.heard = math.inf
 
     @abstractmethod
     def send(self, order: Mapping[str, Any]) -> None:
@@ -44,6 +50,10 @@ class WorkerHandle(ABC):
     @abstractmethod
     def stop(self) -> None:
         """Let it save a checkpoint and end; does not wait for it."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End it at once, whatever it does; does not wait for it."""
 
     @abstractmethod
     def wait(self) -> str:
@@ -63,6 +73,7 @@ class Executor(ABC):
         self.setup, self.runs, self.show = setup, runs, show
         self.events: queue.Queue[tuple[WorkerHandle, Event | None]] = queue.Queue()
         self.workers: list[WorkerHandle] = []
+        self.plans: dict[str, Mapping[str, Any]] = {}  # lineage -> how to compute a step, where memory did not suffice
         self.lock, self.interrupts = -1, Interrupts()
 
     @abstractmethod
@@ -119,7 +130,9 @@ class Executor(ABC):
             segment = work.segments[work.take()]
             worker.segment, worker.tokens, worker.speed = segment, 0, None
             recipe = segment.finished(self.recipes)
-            worker.send({"segment": segment.as_json(), "finished": recipe.as_json() if recipe else None})
+            worker.heard = time.monotonic()
+            plan = self.plans.get(segment.lineage)
+            worker.send({"segment": segment.as_json(), "finished": recipe.as_json() if recipe else None, "plan": plan})
 
     def _idle_worker(self, devices: int) -> WorkerHandle | None:
         """An idle worker on this many devices, else a new one, else None."""
@@ -151,10 +164,17 @@ class Executor(ABC):
             worker, event = self.events.get(timeout=IDLE_SECONDS)
         except queue.Empty:
             return
+        finally:
+            self._kill_silent()
         if worker not in self.workers:  # dismissed before its last event arrived
             return
+        worker.heard = time.monotonic()
         if event is None:
             self._on_worker_exit(work, worker)
+        elif event["event"] == "evaluating":
+            worker.heard = math.inf  # programs and requests have limits of their own
+        elif event["event"] == "memory" and worker.segment:
+            self.plans[worker.segment.lineage] = event["plan"]
         elif event["event"] == "progress":
             worker.tokens = event["tokens"]
         elif event["event"] == "log":
@@ -172,13 +192,23 @@ class Executor(ABC):
         training = {number: (w.segment, w.tokens) for number, w in busy.items() if w.segment}
         self.show(work.progress(training, {number: w.speed for number, w in busy.items() if w.speed}))
 
+    def _kill_silent(self) -> None:
+        """End workers that train and have not been heard of for long; their segments are tried again."""
+        now = time.monotonic()
+        for worker in self.workers:
+            if worker.segment and now - worker.heard > STALL_SECONDS:
+                worker.heard = math.inf
+                worker.kill()
+
     def _on_worker_exit(self, work: RunQueue, worker: WorkerHandle) -> None:
         """Retry the segment of a dead worker from its last checkpoint, at most TRIES times from one checkpoint."""
         self.workers.remove(worker)
         how = worker.wait()
         if worker.segment:
             segment = worker.segment
-            work.retry(segment.lineage, self.origin(segment), f"{how}; see {self.log(worker.number)}")
+            # Another way to compute a step is another beginning.
+            beginning = f"{self.origin(segment)} {self.plans.get(segment.lineage)}"
+            work.retry(segment.lineage, beginning, f"{how}; see {self.log(worker.number)}")
 
     def _stop(self) -> None:
         """Let busy workers save checkpoints, and wait for all of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,5 +27,9 @@ def exclusive(runs: Path) -> Iterator[int]:
             fcntl.flock(drivers, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"another `mixlaw run` is at work in {runs}; wait for it, or stop it and repeat") from None
-        fcntl.flock(workers, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(workers, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for workers that an earlier `mixlaw run` left in {runs} to save and end", file=sys.stderr)
+            fcntl.flock(workers, fcntl.LOCK_EX)
         yield workers.fileno()

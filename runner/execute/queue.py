@@ -79,7 +79,7 @@ class RunQueue(Queue):
         self.segments, self.flops = {segment.lineage: segment for segment in segments}, flops
         needs = {s.lineage: (s.parent, devices[s.lineage], flops[s.lineage] / devices[s.lineage]) for s in segments}
         super().__init__({lineage: Requirement(*need) for lineage, need in needs.items()})
-        self._deaths: Counter[tuple[str, str | None]] = Counter()
+        self._deaths: Counter[tuple[str, str]] = Counter()
         self._done: set[str] = set()
         self._failed: dict[str, str] = {}
         self._unmeasured: dict[str, Mapping[str, str]] = {}
@@ -92,10 +92,10 @@ class RunQueue(Queue):
         if unmeasured:
             self._unmeasured[lineage] = unmeasured
 
-    def retry(self, lineage: str, checkpoint: str | None, reason: str) -> None:
-        """The worker of a segment died: it is tried again, unless that happened TRIES times from this checkpoint."""
-        self._deaths[lineage, checkpoint] += 1
-        if self._deaths[lineage, checkpoint] < TRIES:
+    def retry(self, lineage: str, beginning: str, reason: str) -> None:
+        """The worker of a segment died: it is tried again, unless that happened TRIES times from this beginning."""
+        self._deaths[lineage, beginning] += 1
+        if self._deaths[lineage, beginning] < TRIES:
             self.add(lineage)
         else:
             self.fail(lineage, f"its worker died {TRIES} times, last {reason}")

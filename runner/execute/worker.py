@@ -1,8 +1,8 @@
 """A worker process: reads segments from stdin, trains and evaluates one after another, reports on stdout.
 
-One JSON document per line. In: first {"setup", "runs"}, then {"segment", "finished"} any number of times. Out:
-{"event": "ready" | "progress" | "log" | "saved" | "evaluating" | "done" | "stopped" | "failed", ...}. End of input and
-SIGTERM save a checkpoint and stop, so that no worker outlives its driver. Run as
+One JSON document per line. In: first {"setup", "runs"}, then {"segment", "finished", "plan"} any number of times. Out:
+{"event": "ready" | "progress" | "log" | "saved" | "memory" | "evaluating" | "done" | "stopped" | "failed", ...}. End of
+input and SIGTERM save a checkpoint and stop, so that no worker outlives its driver. Run as
 `python -m mixlaw.runner.execute.worker`: it shares nothing with its driver but pipes and files.
 
 Under torchrun (`torchrun --nproc-per-node 4 -m mixlaw.runner.execute.worker`) the first rank reads and reports, and the
@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -31,8 +32,9 @@ from mixlaw.runner.evaluate.record import record
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train.log import Entry
-from mixlaw.runner.train.loop import Diverged, Stopped, train_segment
+from mixlaw.runner.train.loop import Diverged, OutOfMemory, Stopped, train_segment
 from mixlaw.runner.train.parallel import ALONE, Ranks, joined
+from mixlaw.runner.train.step import StepPlan
 
 REPORT_SECONDS = 10.0  # for the first rank to report an error that all ranks meet
 
@@ -64,7 +66,7 @@ class Worker:
         shared: dict[str, Any] | None = self.ranks.broadcast(None if self.stopping else order)
         return shared
 
-    def work(self, segment: Segment, finished: Recipe | None) -> dict[str, Any]:
+    def work(self, segment: Segment, finished: Recipe | None, plan: StepPlan | None = None) -> dict[str, Any]:
         """Train a segment; where a recipe ends with it, evaluate and write its record. Returns the closing event."""
         streams = {name: self.shards[name].tokens for name in segment.recipe.domains if name in self.shards.domains}
         trained = train_segment(
@@ -77,6 +79,7 @@ class Worker:
             _report_saved,
             self.ranks,
             _report_log,
+            plan,
         )
         began, unmeasured = time.monotonic(), dict[str, str]()
         if finished is not None and self.ranks.first:
@@ -151,13 +154,18 @@ def main() -> None:
 def _serve(worker: Worker, order: dict[str, Any]) -> None:
     """Carry out one order and report how it ended; all ranks call it."""
     finished = None if order["finished"] is None else Recipe.from_json(order["finished"])
+    plan = StepPlan(**order["plan"]) if order.get("plan") else None
     try:
-        done = worker.work(Segment.from_json(order["segment"]), finished)
+        done = worker.work(Segment.from_json(order["segment"]), finished, plan)
         if worker.ranks.first:
             _report(done)
     except Stopped:
         if worker.ranks.first:
             _report({"event": "stopped"})
+    except OutOfMemory as error:  # of this rank: the others wait for it
+        traceback.print_exc()
+        _report({"event": "memory", "plan": asdict(error.plan)})
+        os._exit(1)
     except Exception as error:  # the next segment may be fine
         _fail(error, worker.ranks)
 

@@ -75,9 +75,9 @@ class Meter:
         self.last, self.at, self.losses = now, step + 1, []
         self._write({name: repr(v) if isinstance(v, float) and v - v != 0 else v for name, v in entry.items()})
 
-    def rolled_back(self, step: int, to: int, loss: float) -> None:
-        """Log that training diverged and resumes from an earlier checkpoint."""
-        self._write({"step": step, "event": "rolled back", "to": to, "loss": repr(loss)})
+    def resumed(self, step: int, to: int, event: str, **why: Any) -> None:
+        """Log that training resumes from the checkpoint after `to` steps, and why."""
+        self._write({"step": step, "event": event, "to": to, **why})
         self.last, self.at, self.losses = time.monotonic(), to, []
 
     def _write(self, entry: Entry) -> None:

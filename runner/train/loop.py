@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,9 +24,9 @@ from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train import checkpoint
 from mixlaw.runner.train.log import Entry, Meter, open_sinks
-from mixlaw.runner.train.parallel import ALONE, Ranks, shard_model
+from mixlaw.runner.train.parallel import ALONE, Ranks, release_memory, shard_model
 from mixlaw.runner.train.spikes import ROLLBACKS, Diverging, Watch
-from mixlaw.runner.train.step import rate, step_plan, train_step
+from mixlaw.runner.train.step import StepPlan, rate, step_plan, train_step
 from mixlaw.runner.train.store import FINAL, PARTIAL, expendable, origin, partial_name, partial_steps, remove
 
 if TYPE_CHECKING:
@@ -41,6 +41,14 @@ class Diverged(RuntimeError):
 
 class Stopped(RuntimeError):
     """Stopped by the caller; a checkpoint holds the progress."""
+
+
+class OutOfMemory(RuntimeError):
+    """Memory did not suffice; all ranks must begin again from the last checkpoint, with `plan`."""
+
+    def __init__(self, plan: StepPlan) -> None:
+        super().__init__(f"out of memory; to be continued with {plan}")
+        self.plan = plan
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ def train_segment(
     saved: Callable[[Path], None] = lambda checkpoint: None,
     ranks: Ranks = ALONE,
     log: Callable[[Entry | None], None] = lambda entry: None,
+    plan: StepPlan | None = None,
 ) -> Trained:
     """Train a segment and write `runs/<lineage>/checkpoint`; all ranks call it.
 
@@ -86,13 +95,15 @@ def train_segment(
         saved: called with every checkpoint, partial or final, once it is complete on disk.
         ranks: this process among those that train the segment together; these functions are the first one's.
         log: called with every entry of the segment's log, and None at its end.
+        plan: how to compute a step; None decides by the memory that is free.
 
     Raises:
         InputError: a checkpoint is damaged, or a domain of the recipe has no tokens.
         Diverged: the loss was not finite or spiked again after ROLLBACKS rollbacks.
         Stopped: `stop` returned True.
+        OutOfMemory: memory did not suffice for the plan; a single process goes on with smaller ones by itself.
     """
-    return _Loop(segment, setup, streams, runs, _Calls(report, stop, saved, log), ranks).run()
+    return _Loop(segment, setup, streams, runs, _Calls(report, stop, saved, log), ranks, plan).run()
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,7 @@ class _Loop:
         runs: Path,
         calls: _Calls,
         ranks: Ranks,
+        plan: StepPlan | None,
     ) -> None:
         self.segment, self.setup, self.runs, self.calls, self.ranks = segment, setup, runs, calls, ranks
         params = segment.recipe.params
@@ -138,7 +150,9 @@ class _Loop:
         self.last = segment.stop // self.step_tokens
         self.watch = Watch(begin=segment.start // self.step_tokens)
         self.tail: list[tuple[int, float]] = []
-        self.plan = step_plan(setup, params, ranks)
+        release_memory(ranks.device)
+        self.plan = plan or step_plan(setup, params, ranks)
+        self.reported = time.monotonic()
         # All segments of a study share compiled code.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(runs.resolve().parent / "compiled"))
 
@@ -148,18 +162,28 @@ class _Loop:
         began, first = time.monotonic(), state.step
         with self._meter(first) as meter:
             while True:
+                at, most = state.step, None
+                event: dict[str, Any] = {"event": "out of memory"}
                 try:
                     self._train(state, meter)
                     break
+                except torch.OutOfMemoryError as error:
+                    self.plan = self._smaller(error)
+                    at = state.step
+                    event |= {"micro_batch": self.plan.micro_batch, "recompute": self.plan.recompute}
                 except Diverging as diverging:
                     if self.watch.rollbacks > ROLLBACKS:
                         raise Diverged(
                             f"the loss is {diverging.loss} at step {state.step} of {self.segment.lineage} after "
                             f"{ROLLBACKS} rollbacks; lower training.learning_rate"
                         ) from diverging
-                    at, state = state.step, self._begin(diverging.step)
-                    self._forget_after(state.step)
-                    meter.rolled_back(at, state.step, diverging.loss)
+                    at, most = state.step, diverging.step
+                    event = {"event": "rolled back", "loss": repr(diverging.loss)}
+                del state  # before there is another one
+                release_memory(self.ranks.device)
+                state = self._begin(most)
+                self._forget_after(state.step)
+                meter.resumed(at, state.step, **event)
         seconds = time.monotonic() - began
         self._finish(state)
         done = max(1, (self.last - first) // 10)
@@ -175,7 +199,7 @@ class _Loop:
             Diverging: too many bad steps in a row.
             Stopped: the caller's `stop` returned True.
         """
-        saved = reported = time.monotonic()
+        saved = time.monotonic()
         took = 0.0  # seconds of the last checkpoint: training gets as many before the next one
         while state.step < self.last:
             step = state.step
@@ -183,9 +207,7 @@ class _Loop:
                 self._step(state, meter)
             state.step += 1
             now = time.monotonic()
-            if now - reported > REPORT_SECONDS and self.ranks.first:
-                self.calls.report(state.step * self.step_tokens - self.segment.start)
-                reported = now
+            self._report(state.step)
             if state.step < self.last:
                 period = max(took, self.setup.checkpoint_seconds)
                 stop, late = self.ranks.agreed(self.calls.stop(), now - saved > period)
@@ -195,6 +217,31 @@ class _Loop:
                     took = saved - now
                 if stop:
                     raise Stopped(self.segment.lineage)
+
+    def _report(self, step: int) -> None:
+        """Report the steps done, unless that was done just now; inside long steps too: silence means a hang."""
+        now = time.monotonic()
+        if now - self.reported > REPORT_SECONDS and self.ranks.first:
+            self.calls.report(step * self.step_tokens - self.segment.start)
+            self.reported = now
+
+    def _smaller(self, error: torch.OutOfMemoryError) -> StepPlan:
+        """The plan to go on with.
+
+        Raises:
+            InputError: one sequence is too much.
+            OutOfMemory: of several ranks, which wait for each other and have to begin again together.
+        """
+        plan = self.plan.smaller()
+        if plan is None:
+            raise InputError(
+                f"one sequence of {self.setup.sequence} of a model of {self.segment.recipe.params:,} parameters does "
+                f"not fit on {self.ranks.world} device(s) ({error}); take more or larger ones, or lower "
+                "training.sequence"
+            ) from error
+        if self.ranks.world > 1:
+            raise OutOfMemory(plan) from error
+        return plan
 
     def _step(self, state: _State, meter: Meter) -> None:
         """Train on the batch of a step, unless it is a bad one."""
@@ -210,6 +257,7 @@ class _Loop:
             micro_batch=self.plan.micro_batch,
             ranks=self.ranks,
             accept=lambda loss, norm: self.watch.accepts(step, loss, norm),
+            beat=lambda: self._report(step),
         )
         self.tail.append((step, result.loss))
         meter.tick(step, result, self.rules.learning_rate * factor)
@@ -228,6 +276,7 @@ class _Loop:
         else:
             size, seed = shape(self.segment.recipe.params), self.segment.recipe.seed
             model = initialise(size, self.setup.vocabulary, self.setup.sequence, seed, self.setup.end)
+        self.ranks.broadcast()  # some read faster than others: from here on they wait minutes, no longer
         model.train(False)  # no dropout, which foreign models may have: a resumed run could not repeat it
         losses = shard_model(model, self.ranks, recompute=self.plan.recompute, compiled=self.plan.compiled)
         adamw = optimizer(model, self.rules.learning_rate, self.rules.beta2)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -18,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 
 from mixlaw.runner.models.loss import LossModule
 
-TIMEOUT = timedelta(days=7)  # of collectives: a worker may wait that long for its next segment
+COLLECTIVES = timedelta(minutes=10)  # a rank that does not come to a sum or a gather within this has failed
+ORDERS = timedelta(days=7)  # what ranks wait for the first one at most, while it evaluates, saves or has no segment
 CPU = torch.device("cpu")
 
 
@@ -30,12 +32,14 @@ class Ranks:
         rank, world: its number, and how many there are.
         device: what it trains on.
         bf16: whether it computes in bf16; weights, moments and sums of gradients are fp32 in any case.
+        orders: the process group in which ranks wait for the first one; the default group if None.
     """
 
     rank: int = 0
     world: int = 1
     device: torch.device = CPU
     bf16: bool = False
+    orders: Any = field(default=None, compare=False, repr=False)
 
     @property
     def first(self) -> bool:
@@ -58,15 +62,31 @@ class Ranks:
         if self.world == 1:
             return answers
         shared = torch.tensor(answers)
-        distributed.broadcast(shared, src=0)
+        distributed.broadcast(shared, src=0, group=self.orders)
         return tuple(shared.tolist())
+
+    def common(self, *values: float) -> tuple[float, ...]:
+        """The first rank's numbers, so that all ranks decide alike; all ranks call it."""
+        if self.world == 1:
+            return values
+        shared = torch.tensor(values, dtype=torch.float64)
+        distributed.broadcast(shared, src=0, group=self.orders)
+        return tuple(shared.tolist())
+
+    def least(self, value: int) -> int:
+        """The smallest of all ranks' numbers; all ranks call it."""
+        if self.world == 1:
+            return value
+        smallest = torch.tensor(value)
+        distributed.all_reduce(smallest, distributed.ReduceOp.MIN, group=self.orders)
+        return int(smallest)
 
     def broadcast(self, value: Any = None) -> Any:
         """The first rank's value; all ranks call it."""
         if self.world == 1:
             return value
         box = [value]
-        distributed.broadcast_object_list(box, src=0, device=CPU)
+        distributed.broadcast_object_list(box, src=0, device=CPU, group=self.orders)
         return box[0]
 
 
@@ -89,11 +109,24 @@ def joined() -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     store = None if "RANK" in os.environ else HashStore()
     backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
-    distributed.init_process_group(backend, timeout=TIMEOUT, store=store, rank=rank, world_size=world)
+    distributed.init_process_group(backend, timeout=COLLECTIVES, store=store, rank=rank, world_size=world)
+    orders = distributed.new_group(backend="gloo", timeout=ORDERS) if world > 1 else None
     try:
-        yield Ranks(rank, world, device, bf16=gpu)
+        yield Ranks(rank, world, device, gpu, orders)
     finally:
         distributed.destroy_process_group()
+
+
+def release_memory(device: torch.device) -> None:
+    """Free what the last segment left, and count the peak of memory anew.
+
+    Layers with a forward pass of their own refer to themselves: only the garbage collector frees them, and what they
+    hold on a GPU does not make it run.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def layers(model: torch.nn.Module) -> list[torch.nn.Module]:

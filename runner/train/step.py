@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -66,19 +66,33 @@ class StepPlan:
     recompute: bool = False
     compiled: bool = False
 
+    def smaller(self) -> StepPlan | None:
+        """The plan to go on with where memory did not suffice for this one; None if there is none."""
+        if self.micro_batch > 1:
+            return replace(self, micro_batch=self.micro_batch // 2)
+        return None if self.recompute else replace(self, recompute=True)
+
 
 def step_plan(setup: Setup, params: int, ranks: Ranks) -> StepPlan:
-    """The largest micro-batches that fit: the study's setting, the estimate of a GPU's memory, or a CPU's caches."""
+    """The largest micro-batches that fit: the study's setting, the estimate of a GPU's memory, or a CPU's caches.
+
+    All ranks call it: the one with the least free memory decides.
+    """
     rows = -(-setup.sequences(params) // ranks.world)
     compiled = ranks.device.type != "cpu" if setup.compile is None else setup.compile
-    if setup.micro_batch or ranks.device.type == "cpu":
+    if ranks.device.type == "cpu":
         most = setup.micro_batch or max(1, CPU_TOKENS // setup.sequence)
         return StepPlan(min(rows, most), bool(setup.recompute), compiled)
-    size, memory = shape(params), torch.cuda.mem_get_info(ranks.device)[1]
-    one = training_bytes(size, setup.vocabulary, setup.sequence, 1, ranks=ranks.world, bf16=True, accumulate=True)
-    recompute = one > USABLE * memory if setup.recompute is None else setup.recompute
+    size, memory = shape(params), ranks.least(torch.cuda.mem_get_info(ranks.device)[0])
+    fixed, world = min(rows, setup.micro_batch or 1), ranks.world
+    needed = training_bytes(
+        size, setup.vocabulary, setup.sequence, fixed, ranks=world, bf16=True, accumulate=fixed < rows
+    )
+    recompute = needed > USABLE * memory if setup.recompute is None else setup.recompute
+    if setup.micro_batch:
+        return StepPlan(fixed, recompute, compiled)
     most = largest_micro_batch(
-        size, setup.vocabulary, setup.sequence, rows, memory, ranks=ranks.world, bf16=True, recompute=recompute
+        size, setup.vocabulary, setup.sequence, rows, memory, ranks=world, bf16=True, recompute=recompute
     )
     return StepPlan(most, recompute, compiled)
 
@@ -93,6 +107,7 @@ def train_step(
     micro_batch: int | None = None,
     ranks: Ranks = ALONE,
     accept: Callable[[float, float], bool] = lambda loss, norm: True,
+    beat: Callable[[], None] = lambda: None,
 ) -> StepResult:
     """One step on the tokens of all ranks together; all ranks call it.
 
@@ -105,6 +120,7 @@ def train_step(
         micro_batch: sequences per forward and backward pass; all of them if None. Every rank makes the same number of
             passes, with sequences that do not count if it has fewer.
         accept: whether to update the weights, given loss and gradient norm; False skips the step.
+        beat: called after every pass.
     """
     sequences = sequences or len(tokens)
     width = tokens.shape[1] - 1
@@ -118,9 +134,10 @@ def train_step(
         # FSDP averages gradients over ranks, each of which has its share of the sum.
         (loss * (ranks.world / (sequences * width))).backward()
         total += loss.detach()
+        beat()
     norm = torch.nn.utils.clip_grad_norm_(losses.parameters(), CLIP)
     norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    mean, length = ranks.total(total) / (sequences * width), float(norm)
+    mean, length = ranks.common(ranks.total(total) / (sequences * width), float(norm))
     accepted = accept(mean, length)
     if accepted:
         for group in adamw.param_groups:
