@@ -32,7 +32,7 @@ def together(world: int, work: Callable[..., None], *arguments: Any) -> None:
 
 def _rank(rank: int, world: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
-    os.environ.update({name: str(value) for name, value in here.items()})
+    os.environ.update({name: str(value) for name, value in here.items()}, CUDA_VISIBLE_DEVICES="")
     with joined() as ranks:
         assert ranks == Ranks(rank, world)
         work(ranks, *arguments)

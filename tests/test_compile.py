@@ -6,17 +6,21 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.models.ladder import Shape, shape
+from mixlaw.runner.models.llama import initialise
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, plan
 from mixlaw.runner.train import checkpoint
 from mixlaw.runner.train.loop import train_segment
+from mixlaw.runner.train.parallel import ALONE, shard_model
 
 COMPILER = os.environ.get("CXX", "g++")
 pytestmark = [
@@ -57,3 +61,13 @@ def test_compiled_segments_have_the_losses_of_eager_ones_and_share_their_code(
             assert eager[-1] < eager[0], "it learns"
             graphs.append(counters["stats"]["unique_graphs"])
     assert graphs == [2] * 4, "one graph for all layers, one for the head's loss, made by the first segment"
+
+
+def test_more_sizes_than_dynamo_keeps_by_itself_stay_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    torch._dynamo.reset()
+    tokens = torch.zeros(1, 8, dtype=torch.long)
+    for width in range(32, 32 * 11, 32):  # eight are kept by default
+        model = initialise(Shape(width, 1), vocabulary=16, sequence=8, seed=0)
+        shard_model(model, ALONE, compiled=True)(tokens, tokens).backward()

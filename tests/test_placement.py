@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from typer.testing import CliRunner
 
 from mixlaw.cli import app
 from mixlaw.errors import InputError
+from mixlaw.machine import cores
 from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.runner.execute.local import LocalExecutor
 from mixlaw.runner.execute.machines import Local, Ray, backend_of, this_machine
 from mixlaw.runner.models.ladder import shape
-from mixlaw.runner.plan.devices import GPUS, Machine, Place, Pool, devices_for
+from mixlaw.runner.plan.devices import GPUS, Machine, Place, Pool, devices_for, gpu_named
 from mixlaw.runner.plan.placement import Requirement, schedule
 from mixlaw.runner.plan.price import Assumptions, Plan
 from mixlaw.runner.plan.setup import Setup
@@ -55,7 +58,7 @@ def test_a_size_takes_as_few_devices_as_hold_it() -> None:
 
 def test_gpus_that_are_not_here_are_refused() -> None:
     assert this_machine(workers=3, gpus=0) == Machine("local", 3)
-    with pytest.raises(InputError, match="500 GPUs are wanted, 0 are here"):
+    with pytest.raises(InputError, match=r"500 GPUs are wanted, [0-9]+ are here"):
         this_machine(gpus=500)
     with pytest.raises(InputError, match="got '4x8'"):
         backend_of("local", gpus="4x8")
@@ -65,6 +68,49 @@ def test_gpus_that_are_not_here_are_refused() -> None:
         backend_of("local", store="s3://b")
     with pytest.raises(InputError, match="the ray executor takes no --launch"):
         backend_of("ray", launch="srun")
+
+
+@pytest.mark.parametrize(
+    ("own", "workers"),
+    [(None, "0,2"), ("4,5,6", "4,6"), ("GPU-5a1, GPU-77b,MIG-c0/1/0", "GPU-5a1,MIG-c0/1/0")],
+    ids=["all", "indices", "names"],
+)
+def test_workers_get_gpus_out_of_those_that_were_left_to_us_and_cores_beside_them(
+    own: str | None, workers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if own is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", own)
+    executor = LocalExecutor(SETUP, tmp_path, Machine("local", 3, "cuda", 10**10))
+    executor.lock = os.open(os.devnull, os.O_RDONLY)
+    try:
+        worker = executor.start_worker(0, Place("local", (0, 2)))
+        environment = Path(f"/proc/{worker.process.process.pid}/environ").read_bytes().split(b"\0")  # type: ignore[attr-defined]
+        worker.kill()
+        worker.wait()
+    finally:
+        os.close(executor.lock)
+    assert f"CUDA_VISIBLE_DEVICES={workers}".encode() in environment
+    assert f"OMP_NUM_THREADS={max(1, cores() // 3)}".encode() in environment
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "A100-80G"),
+        ("NVIDIA A100-PCIE-40GB", "A100-40G"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H100 PCIe", "H100-PCIe"),
+        ("NVIDIA H100 NVL", "H100-NVL"),
+        ("NVIDIA GH200 480GB", "GH200"),
+        ("NVIDIA A10G", "A10G"),
+        ("Tesla V100-SXM2-16GB", "V100"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA GeForce RTX 4090", None),
+    ],
+)
+def test_gpus_are_known_by_the_names_that_drivers_give_them(name: str, key: str | None) -> None:
+    assert gpu_named(name) == (None if key is None else GPUS[key])
 
 
 # --- placement ------------------------------------------------------------------------------------------------------
@@ -171,8 +217,9 @@ def test_a_dry_run_of_a_study_writes_nothing_and_trains_nothing(tmp_path: Path) 
     before = files(study)
     with pytest.raises(InputError, match=r"25,248 parameters was not timed on this machine; let `mixlaw plan"):
         study.dry_run()
-    with pytest.raises(InputError, match="no GPU here to time"):
-        study.dry_run(assumptions=Assumptions(gpus="4"))
+    if this_machine().kind == "cpu":
+        with pytest.raises(InputError, match="no GPU here to time"):
+            study.dry_run(assumptions=Assumptions(gpus="4"))
     options = ["--dry-run", "--gpus", "2x2", "--gpu", "H100", "--mfu", "0.5", "--price", "2.5", "--json"]
     done = CliRunner().invoke(app, ["run", str(study.path), *options])
     assert done.exit_code == 0

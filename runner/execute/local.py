@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mixlaw.machine import cores
 from mixlaw.runner.execute.executor import Event, Executor, WorkerHandle
 from mixlaw.runner.execute.queue import RunProgress
 from mixlaw.runner.plan.devices import Machine, Place
@@ -111,6 +112,15 @@ def _start(devices: int) -> list[str]:
     return [sys.executable, *torchrun]
 
 
+def visible(devices: Sequence[int]) -> str:
+    """CUDA_VISIBLE_DEVICES for some of the GPUs that this process may use, by their places among those.
+
+    A cluster's scheduler or the user may have left it a few, by index, UUID or MIG instance.
+    """
+    names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return ",".join(names[device] if names else str(device) for device in devices)
+
+
 class LocalExecutor(Executor):
     """Trains in worker processes on one machine: a core or a GPU each, several where a size needs them.
 
@@ -138,14 +148,17 @@ class LocalExecutor(Executor):
         return [self.machine]
 
     def start_worker(self, number: int, place: Place) -> WorkerHandle:
-        """Start a process that sees no GPUs but its own."""
-        visible = ",".join(map(str, place.devices)) if self.machine.kind == "cuda" else ""
+        """Start a process that sees no GPUs but its own, with its share of the cores beside them."""
+        environment = {"CUDA_VISIBLE_DEVICES": ""}
+        if self.machine.kind == "cuda":
+            threads = max(1, cores() // self.machine.devices)
+            environment = {"CUDA_VISIBLE_DEVICES": visible(place.devices), "OMP_NUM_THREADS": str(threads)}
         process = WorkerProcess(
             self.setup,
             self.runs,
             self.log(number),
             devices=len(place.devices),
-            environment={} if self.launch else {"CUDA_VISIBLE_DEVICES": visible},
+            environment={} if self.launch else environment,
             launch=self.launch,
             pass_fds=(self.lock,),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ class Gpu:
     """A GPU by its data sheet.
 
     Attributes:
-        peak: FLOPs per second of dense matrix products in bf16.
+        peak: FLOPs per second of dense matrix products in bf16, or in fp32 on a GPU that has none.
         memory: bytes.
     """
 
@@ -25,17 +26,38 @@ class Gpu:
 
 
 #: Dense bf16 tensor FLOPs (half of the "with sparsity" figure where the sheet gives that one) and memory, by NVIDIA's
-#: data sheets of L4, L40S, A100 SXM, H100 SXM, H200 SXM and of HGX B200; names as Ray reports them.
+#: data sheets of L4, L40S, A100 SXM, H100 SXM, H200 SXM and of HGX B200, and so on; names as Ray reports them. T4 and
+#: V100 have no bf16.
 GPUS = {
+    "T4": Gpu(8.1e12, 16 * 10**9),
+    "V100": Gpu(15.7e12, 16 * 10**9),  # of either size: the smaller one
+    "A10G": Gpu(70e12, 24 * 10**9),
+    "A40": Gpu(149.7e12, 48 * 10**9),
+    "L40": Gpu(181e12, 48 * 10**9),
     "L4": Gpu(121e12, 24 * 10**9),
     "L40S": Gpu(362e12, 48 * 10**9),
     "A100": Gpu(312e12, 40 * 10**9),  # of either size: the smaller one
     "A100-40G": Gpu(312e12, 40 * 10**9),
     "A100-80G": Gpu(312e12, 80 * 10**9),
     "H100": Gpu(989e12, 80 * 10**9),
+    "H100-PCIe": Gpu(756e12, 80 * 10**9),
+    "H100-NVL": Gpu(835e12, 94 * 10**9),
+    "GH200": Gpu(989e12, 96 * 10**9),
     "H200": Gpu(989e12, 141 * 10**9),
     "B200": Gpu(2250e12, 180 * 10**9),
 }
+
+
+def gpu_named(name: str) -> Gpu | None:
+    """The GPU that a driver calls by this name; None if it is not in the table.
+
+    Example:
+        >>> gpu_named("NVIDIA A100-SXM4-80GB") == GPUS["A100-80G"], gpu_named("NVIDIA H100 PCIe") == GPUS["H100-PCIe"]
+        (True, True)
+    """
+    words = {re.sub(r"^([0-9]+G)B$", r"\1", word) for word in re.split(r"[\s-]+", name)}
+    matches = [key for key in GPUS if set(key.split("-")) <= words]
+    return GPUS[max(matches, key=len)] if matches else None
 
 
 @dataclass(frozen=True)

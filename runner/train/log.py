@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError
 from mixlaw.machine import peak_memory
-from mixlaw.runner.plan.devices import GPUS
+from mixlaw.runner.plan.devices import gpu_named
 from mixlaw.runner.plan.tree import Segment
 
 if TYPE_CHECKING:
@@ -105,10 +105,9 @@ def peak(device: torch.device) -> float:
     import torch
 
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        matches = [gpu for key, gpu in sorted(GPUS.items(), key=lambda item: len(item[0])) if key in name.split()]
-        if matches:
-            return matches[-1].peak
+        gpu = gpu_named(torch.cuda.get_device_name(device))
+        if gpu is not None:
+            return gpu.peak
     size, kind = (768, torch.float32) if device.type == "cpu" else (8192, torch.bfloat16)
     one, best = torch.ones(size, size, device=device, dtype=kind), float("inf")
     for _ in range(4):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from mixlaw.runner.models.loss import LossModule
 
 COLLECTIVES = timedelta(minutes=10)  # a rank that does not come to a sum or a gather within this has failed
 ORDERS = timedelta(days=7)  # what ranks wait for the first one at most, while it evaluates, saves or has no segment
+SIZES = 256  # compiled versions of a layer in a process
 CPU = torch.device("cpu")
 
 
@@ -49,7 +51,7 @@ class Ranks:
     @property
     def shards(self) -> bool:
         """Whether FSDP2 shards the weights; a single CPU process keeps plain tensors."""
-        return self.world > 1 or self.bf16
+        return self.world > 1 or self.bf16 or self.device.type != "cpu"
 
     def total(self, value: torch.Tensor) -> float:
         """Sum of a number over all ranks; all of them call it."""
@@ -97,7 +99,8 @@ ALONE = Ranks()
 def joined() -> Iterator[Ranks]:
     """This process among those that torchrun started, or alone; on the GPU with its local rank if there are GPUs.
 
-    A single GPU uses FSDP2 too, for its bf16: results then depend on the number of GPUs only by the order of sums.
+    A single GPU uses FSDP2 too, for its bf16: results then depend on the number of GPUs only by the order of sums. GPUs
+    without bf16 of their own (before Ampere) compute in fp32.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     gpu = torch.cuda.is_available()
@@ -107,12 +110,15 @@ def joined() -> Iterator[Ranks]:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if gpu else CPU
     if gpu:
         torch.cuda.set_device(device)
+    bf16 = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    if gpu and not bf16:
+        print(f"{torch.cuda.get_device_name(device)} has no bf16: training in fp32", file=sys.stderr)
     store = None if "RANK" in os.environ else HashStore()
     backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
     distributed.init_process_group(backend, timeout=COLLECTIVES, store=store, rank=rank, world_size=world)
     orders = distributed.new_group(backend="gloo", timeout=ORDERS) if world > 1 else None
     try:
-        yield Ranks(rank, world, device, gpu, orders)
+        yield Ranks(rank, world, device, bf16, orders)
     finally:
         distributed.destroy_process_group()
 
@@ -146,7 +152,10 @@ def shard_model(model: Any, ranks: Ranks, *, recompute: bool = False, compiled: 
         recompute: activation checkpointing: keep only a layer's input and recompute the rest in the backward pass.
         compiled: compile each layer; layers of one shape share the code.
     """
-    for layer in layers(model):
+    if compiled:  # an entry per size and per length of the last pass; beyond the limit layers would run uncompiled
+        torch._dynamo.config.recompile_limit = SIZES
+        torch._dynamo.config.accumulated_recompile_limit = 8 * SIZES
+    for layer in layers(model) if recompute or compiled else ():
         forward = layer.forward
         if recompute:
             forward = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)

@@ -86,13 +86,13 @@ def step_plan(setup: Setup, params: int, ranks: Ranks) -> StepPlan:
     size, memory = shape(params), ranks.least(torch.cuda.mem_get_info(ranks.device)[0])
     fixed, world = min(rows, setup.micro_batch or 1), ranks.world
     needed = training_bytes(
-        size, setup.vocabulary, setup.sequence, fixed, ranks=world, bf16=True, accumulate=fixed < rows
+        size, setup.vocabulary, setup.sequence, fixed, ranks=world, bf16=ranks.bf16, accumulate=fixed < rows
     )
     recompute = needed > USABLE * memory if setup.recompute is None else setup.recompute
     if setup.micro_batch:
         return StepPlan(fixed, recompute, compiled)
     most = largest_micro_batch(
-        size, setup.vocabulary, setup.sequence, rows, memory, ranks=world, bf16=True, recompute=recompute
+        size, setup.vocabulary, setup.sequence, rows, memory, ranks=world, bf16=ranks.bf16, recompute=recompute
     )
     return StepPlan(most, recompute, compiled)
 
