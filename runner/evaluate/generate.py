@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mixlaw.runner.evaluate.measure import Subject
-
-ROOM = 4  # tokens of a batch, over those of a batch that is scored: a step computes logits for one token of each row
+from mixlaw.runner.evaluate.measure import Subject, continued_tokens, in_halves
 
 
 def generate(
@@ -39,8 +37,10 @@ def generate(
     texts = [""] * len(prompts)
     with subject.at_rest() as model:
         torch.manual_seed(seed)
-        for batch in _batches(encoded, room, ROOM * subject.batch_tokens):
-            answers = _continue(model, tokenizer, [encoded[n] for n in batch], room, stops, temperature)
+        for batch in _batches(encoded, room, continued_tokens(model)):
+            answers = in_halves(
+                batch, lambda part: _continue(model, tokenizer, [encoded[n] for n in part], room, stops, temperature)
+            )
             for number, answer in zip(batch, answers, strict=True):
                 texts[number] = answer
     return texts

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from mixlaw.errors import InputError
 from mixlaw.records import Unit
-from mixlaw.runner.evaluate.measure import Measure, Measured, Subject
+from mixlaw.runner.evaluate.measure import Measure, Measured, Subject, continued_tokens
 
 #: The first of these that the task has, where study.toml names no metric.
 METRICS = ("acc_norm", "acc", "exact_match", "em", "f1", "bits_per_byte")
@@ -80,15 +80,22 @@ class Harness(Measure):
 
     def measure(self, task: str, subject: Subject) -> Measured:
         """Value and standard error as the harness reports them, with the versions of harness and task."""
-        import lm_eval
-        from lm_eval.models.huggingface import HFLM
-
         self.check()
         with subject.at_rest() as model, _quiet():
-            batch = max(1, subject.batch_tokens // subject.length)
-            wrapped = HFLM(model, tokenizer=subject.tokenizer, max_length=subject.length, batch_size=batch)
-            results = lm_eval.simple_evaluate(
-                wrapped,
+            tokens = min(subject.batch_tokens, continued_tokens(model))  # its items are scored or continued
+            return self._read(self._results(model, subject, max(1, tokens // subject.length)))
+
+    def _results(self, model: Any, subject: Subject, rows: int) -> Any:
+        """What the harness reports; with batches of half as many rows where memory does not suffice."""
+        import lm_eval
+        import torch
+        from lm_eval.models.huggingface import HFLM
+
+        from mixlaw.runner.train.parallel import release_memory
+
+        try:
+            return lm_eval.simple_evaluate(
+                HFLM(model, tokenizer=subject.tokenizer, max_length=subject.length, batch_size=rows),
                 tasks=[self.task],
                 num_fewshot=self.shots,
                 limit=self.limit,
@@ -96,7 +103,11 @@ class Harness(Measure):
                 log_samples=False,
                 task_manager=_manager(self.include, self.task),
             )
-        return self._read(results)
+        except torch.OutOfMemoryError:
+            if rows == 1:
+                raise
+        release_memory()
+        return self._results(model, subject, rows // 2)
 
     def _read(self, results: Mapping[str, Any]) -> Measured:
         values = results["results"][self.task]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -18,15 +18,79 @@ from mixlaw.errors import InputError
 from mixlaw.files import write_text
 from mixlaw.records import Measurement
 
+T = TypeVar("T")
 LONGEST = 2048  # tokens of context, where the model would take more
-#: Tokens of a forward pass in evaluation. On a CPU the logits must stay in cache: 2,048 was fastest from 0.02M to 0.3M
-#: parameters.
+#: Most tokens of a forward pass in evaluation. On a CPU the logits must stay in cache: 2,048 was fastest from 0.02M to
+#: 0.3M parameters.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
+USABLE = 0.7  # share of a GPU's free memory
+ROOM = (
+    4  # tokens of a batch that is continued, over those of one that is scored: a step has logits for one token of each
+)
 
 
 def batch_tokens(model: Any) -> int:
-    """Tokens of a forward pass on the model's device."""
-    return BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
+    """Tokens of a forward pass on the model's device: on a GPU no more than logits of which fit in its free memory.
+
+    A token takes 12 bytes per entry of the vocabulary (logits, in fp32, and their softmax) and some activations, of
+    which a layer's are the most.
+    """
+    if model.device.type == "cpu":
+        return BATCH_TOKENS["cpu"]
+    return _fitting(model, BATCH_TOKENS["cuda"], 12 * model.config.vocab_size + 64 * model.config.hidden_size)
+
+
+def continued_tokens(model: Any) -> int:
+    """Tokens, of prompts and answers, of a batch that is continued: on a GPU the keys and values of all are kept."""
+    if model.device.type == "cpu":
+        return ROOM * BATCH_TOKENS["cpu"]
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    cache = 2 * config.num_hidden_layers * heads * head * (2 if _has_bf16() else 4)
+    # A prompt's activations exist at once, and a cache that grows by a token is copied.
+    return _fitting(model, ROOM * BATCH_TOKENS["cuda"], 2 * cache + 64 * config.hidden_size)
+
+
+def _fitting(model: Any, most: int, token_bytes: int) -> int:
+    import torch
+
+    return max(1, min(most, int(USABLE * torch.cuda.mem_get_info(model.device)[0] / token_bytes)))
+
+
+def _has_bf16() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def precision(model: Any) -> AbstractContextManager[Any]:
+    """The compute type of an evaluation: bf16 on GPUs that have it, as in training; losses are in fp32 all the same."""
+    import torch
+
+    if model.device.type == "cpu" or not _has_bf16():
+        return nullcontext()
+    return torch.autocast(model.device.type, torch.bfloat16)
+
+
+def in_halves(batch: list[int], compute: Callable[[list[int]], Iterable[T]]) -> list[T]:
+    """The values of a batch; where memory does not suffice, those of its halves one after the other.
+
+    Raises:
+        InputError: memory does not suffice for one member.
+    """
+    import torch
+
+    from mixlaw.runner.train.parallel import release_memory
+
+    try:
+        return list(compute(batch))
+    except torch.OutOfMemoryError as error:
+        if len(batch) == 1:
+            raise InputError(f"one text does not fit into the device's memory ({error}); free some of it") from error
+    release_memory()  # outside of the handler: what failed is no longer referred to
+    middle = len(batch) // 2
+    return in_halves(batch[:middle], compute) + in_halves(batch[middle:], compute)
 
 
 @dataclass(frozen=True)
@@ -95,7 +159,7 @@ class Subject:
         states = random.getstate(), np.random.get_state()  # noqa: NPY002
         devices = [model.device.index or 0] if model.device.type == "cuda" else []
         try:
-            with torch.random.fork_rng(devices=devices), torch.inference_mode():
+            with torch.random.fork_rng(devices=devices), torch.inference_mode(), precision(model):
                 yield model.eval()
         finally:
             model.train(training)

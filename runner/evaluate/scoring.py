@@ -15,7 +15,7 @@ from mixlaw.records import Measurement, Unit
 from mixlaw.runner.batches.shards import DomainShards, HeldOut, open_shards
 from mixlaw.runner.batches.tokenizer import encode, load
 from mixlaw.runner.evaluate.items import Item, read_items
-from mixlaw.runner.evaluate.measure import Measure, Measured, Subject, batch_tokens, mean
+from mixlaw.runner.evaluate.measure import Measure, Measured, Subject, batch_tokens, in_halves, mean, precision
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -104,9 +104,9 @@ def score(model: Any, windows: Sequence[Window]) -> Floats:
     nats = np.zeros(len(windows))
     training = model.training
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), precision(model):
         for batch in _batches(windows, batch_tokens(model)):
-            nats[batch] = _score_batch(model, [windows[number] for number in batch])
+            nats[batch] = in_halves(batch, lambda part: _score_batch(model, [windows[number] for number in part]))
     model.train(training)
     return nats
 

@@ -150,7 +150,7 @@ class _Loop:
         self.last = segment.stop // self.step_tokens
         self.watch = Watch(begin=segment.start // self.step_tokens)
         self.tail: list[tuple[int, float]] = []
-        release_memory(ranks.device)
+        release_memory()
         self.plan = plan or step_plan(setup, params, ranks)
         self.reported = time.monotonic()
         # All segments of a study share compiled code.
@@ -180,7 +180,7 @@ class _Loop:
                     at, most = state.step, diverging.step
                     event = {"event": "rolled back", "loss": repr(diverging.loss)}
                 del state  # before there is another one
-                release_memory(self.ranks.device)
+                release_memory()
                 state = self._begin(most)
                 self._forget_after(state.step)
                 meter.resumed(at, state.step, **event)
@@ -190,7 +190,13 @@ class _Loop:
         tail = [loss for step, loss in self.tail if step >= self.last - done]
         mean = sum(tail) / len(tail) if tail else float("nan")
         speed = (self.last - first) * self.step_tokens / max(seconds, 1e-9)
-        return Trained(self._full_model(state), mean, seconds, speed, tuple(self.watch.skipped), self.ranks.bf16)
+        model: PreTrainedModel = state.losses.model
+        if self.ranks.shards and self.ranks.first:  # the whole model is read back, once its shards and moments are gone
+            del state, model
+            release_memory()
+            model = load_model(self.home / FINAL)
+            model.to(self.ranks.device)  # type: ignore[arg-type]
+        return Trained(model, mean, seconds, speed, tuple(self.watch.skipped), self.ranks.bf16)
 
     def _train(self, state: _State, meter: Meter) -> None:
         """Step by step to the end of the segment.
@@ -312,15 +318,6 @@ class _Loop:
             self._save(self.home / FINAL, state)
         for partial in self.home.glob(f"{PARTIAL}*") if self.ranks.first else ():
             remove(partial)
-
-    def _full_model(self, state: _State) -> PreTrainedModel:
-        """The model to evaluate: read back from the checkpoint by the first rank if the weights are sharded."""
-        if self.ranks.shards and self.ranks.first:
-            model = load_model(self.home / FINAL)
-            model.to(self.ranks.device)  # type: ignore[arg-type]
-            return model
-        trained: PreTrainedModel = state.losses.model
-        return trained
 
     @contextmanager
     def _meter(self, first: int) -> Iterator[Meter]:

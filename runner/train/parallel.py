@@ -123,16 +123,16 @@ def joined() -> Iterator[Ranks]:
         distributed.destroy_process_group()
 
 
-def release_memory(device: torch.device) -> None:
+def release_memory() -> None:
     """Free what the last segment left, and count the peak of memory anew.
 
     Layers with a forward pass of their own refer to themselves: only the garbage collector frees them, and what they
     hold on a GPU does not make it run.
     """
     gc.collect()
-    if device.type == "cuda":
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+        torch.cuda.reset_peak_memory_stats()
 
 
 def layers(model: torch.nn.Module) -> list[torch.nn.Module]:

@@ -1,0 +1,74 @@
+"""Evaluation where memory is short: batches by what is free on a (made-up) GPU, and halves where that was too many."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from chat_server import continuing
+from mixlaw.errors import InputError
+from mixlaw.runner.evaluate.generate import generate
+from mixlaw.runner.evaluate.measure import Subject, batch_tokens, continued_tokens
+from mixlaw.runner.evaluate.scoring import Window, score
+from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.models.llama import config
+
+PROMPTS = [f"What is {n}?" for n in range(6)]
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    folder = tmp_path_factory.mktemp("model")
+    return Subject.load(continuing(folder / "model", [(prompt, " A number.") for prompt in PROMPTS]), folder)
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """The most rows of a pass that this device has memory for."""
+    limit, forward = {"rows": 1000}, LlamaForCausalLM.forward
+
+    def limited(self: Any, input_ids: Any = None, **more: Any) -> Any:
+        if len(input_ids) > limit["rows"]:
+            raise torch.OutOfMemoryError("no room")
+        return forward(self, input_ids=input_ids, **more)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", limited)
+    return limit
+
+
+def test_what_does_not_fit_is_scored_in_halves(subject: Subject, rows: dict[str, int]) -> None:
+    rng = np.random.default_rng(0)
+    windows = [Window(rng.integers(1000, size=20), 1, 20, group) for group in range(11)]
+    whole = score(subject.model, windows)
+    rows["rows"] = 2
+    assert score(subject.model, windows) == pytest.approx(whole, rel=1e-5)
+    rows["rows"] = 0
+    with pytest.raises(InputError, match="one text does not fit"):
+        score(subject.model, windows)
+
+
+def test_what_does_not_fit_is_continued_in_halves(subject: Subject, rows: dict[str, int]) -> None:
+    whole = generate(subject, PROMPTS, tokens=6)
+    rows["rows"] = 1
+    assert generate(subject, PROMPTS, tokens=6) == whole
+
+
+@pytest.mark.parametrize("size", ["470M", "1B", "2.8B", "13B"])
+@pytest.mark.parametrize("vocabulary", [32_768, 128_256, 256_000])
+def test_batches_take_less_than_what_is_free(size: str, vocabulary: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 80e9 - 4 * shape(size).params
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free), int(80e9)))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    llama = config(shape(size), vocabulary, 2048)
+    model = SimpleNamespace(device=torch.device("cuda"), config=llama)
+    # fp32 logits, and a log-softmax as large, of every token; keys and values of every layer in bf16.
+    assert 2048 <= batch_tokens(model) <= 65_536
+    assert 8 * vocabulary * batch_tokens(model) < free
+    cache = 2 * 2 * llama.num_hidden_layers * shape(size).heads * shape(size).head
+    assert 2048 <= continued_tokens(model) <= 262_144
+    assert cache * continued_tokens(model) < free
