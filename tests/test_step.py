@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import config, initialise, optimizer
-from mixlaw.runner.models.loss import IGNORED, LossModule
+from mixlaw.runner.models.loss import IGNORED, LossModule, _Head, loss_of_logits
 from mixlaw.runner.train.step import train_step
 
 VOCABULARY, SEQUENCE = 300, 32
@@ -85,3 +85,21 @@ def test_a_saved_model_gives_the_same_logits_in_transformers_in_another_process(
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert float(done.stdout.splitlines()[-1]) <= 1e-5
+
+
+def test_the_gradient_of_the_head_is_as_exact_in_bf16_however_many_blocks_it_is_summed_over() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(4096, 64, generator=generator).bfloat16()
+    weight = (0.1 * torch.randn(300, 64, generator=generator)).bfloat16()
+    labels = torch.randint(300, (4096,), generator=generator)
+    exact = weight.double().requires_grad_()
+    functional.cross_entropy(hidden.double() @ exact.t(), labels, reduction="sum").backward()
+    errors = []
+    for rows in (4096, 512, 32):
+        leaf = weight.clone().requires_grad_()
+        _Head.apply(hidden.clone().requires_grad_(), leaf, labels, rows, loss_of_logits).backward()  # type: ignore[no-untyped-call]
+        assert leaf.grad is not None
+        assert leaf.grad.dtype == torch.bfloat16
+        assert exact.grad is not None
+        errors.append(float((leaf.grad.double() - exact.grad).norm() / exact.grad.norm()))
+    assert max(errors) < 1.2 * errors[0] < 0.004

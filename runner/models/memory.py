@@ -57,7 +57,8 @@ def training_bytes(
     last = shape.width * (8 if bf16 else 12)
     # In fp32 logits and their gradient are one block, in bf16 two of bf16 and one of fp32 between them.
     block = min(tokens, HEAD_ROWS[bf16]) * vocabulary * (8 if bf16 else 4)
-    head = block + 4 * embeddings + size * tokens * shape.width
+    product = 4 * embeddings if bf16 else 0  # of a block in bf16, and the sum once it is bf16
+    head = block + 4 * embeddings + product + size * tokens * shape.width
     activations = tokens * (layers + last) + head
     gradients = 4 * weights / ranks
     peak = activations + (gradients if accumulate else 0.0)
