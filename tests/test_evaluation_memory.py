@@ -14,6 +14,7 @@ from chat_server import continuing
 from mixlaw.errors import InputError
 from mixlaw.runner.evaluate.generate import generate
 from mixlaw.runner.evaluate.measure import Subject, batch_tokens, continued_tokens
+from mixlaw.runner.evaluate.run import held_out_rule
 from mixlaw.runner.evaluate.scoring import Window, score
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import config
@@ -43,7 +44,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 def test_what_does_not_fit_is_scored_in_halves(subject: Subject, rows: dict[str, int]) -> None:
     rng = np.random.default_rng(0)
-    windows = [Window(rng.integers(1000, size=20), 1, 20, group) for group in range(11)]
+    windows = [Window(rng.integers(100, size=20), 1, 20, group) for group in range(11)]
     whole = score(subject.model, windows)
     rows["rows"] = 2
     assert score(subject.model, windows) == pytest.approx(whole, rel=1e-5)
@@ -72,3 +73,8 @@ def test_batches_take_less_than_what_is_free(size: str, vocabulary: int, monkeyp
     cache = 2 * 2 * llama.num_hidden_layers * shape(size).heads * shape(size).head
     assert 2048 <= continued_tokens(model) <= 262_144
     assert cache * continued_tokens(model) < free
+
+
+def test_large_models_are_measured_on_a_million_tokens_of_held_out_text() -> None:
+    assert held_out_rule(shape("70M").params) == 24_576, "as before"
+    assert held_out_rule(shape("160M").params) == held_out_rule(shape("2.8B").params) == 2**20

@@ -9,7 +9,10 @@ import pytest
 
 from mixlaw import machine
 from mixlaw.runner.execute.machines import this_machine
+from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.plan.devices import Machine
+from mixlaw.runner.plan.price import Assumptions, assumed_speed
+from mixlaw.runner.plan.setup import Setup
 from mixlaw.study import open_study
 from small_study import prepare
 
@@ -67,6 +70,31 @@ def test_macos_has_no_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     plan = open_study(prepare(tmp_path / "study")).plan()
     assert plan.devices == 3
     assert plan.seconds > 0
+
+
+def test_a_plan_trains_nothing_unless_asked_and_says_where_its_speeds_are_from(tmp_path: Path) -> None:
+    study = open_study(prepare(tmp_path / "study"))
+    (size,) = (recipe.params for recipe in study.recipes()[:1])
+    by_formula = study.plan(workers=1)
+    assert not (study.path / "calibration.json").exists()
+    assert by_formula.speed == {size: pytest.approx(3e10 / study.setup.flops(size, 1))}
+    assert "30 GFLOP/s a core; --measure times it" in str(by_formula)
+    timed = study.plan(workers=1, measure=True)
+    assert timed.speed != by_formula.speed
+    assert study.plan(workers=1).speed == timed.speed, "kept"
+    assert "(measured)" in str(timed)
+    # A speed of this machine is not that of a GPU, nor that of other micro-batches.
+    assert study.dry_run(assumptions=Assumptions(gpu="L4")).assumed == {size: "40% of the peak of L4"}
+    settings = study.path / "study.toml"
+    settings.write_text(settings.read_text().replace("batch = 4", "batch = 4\nmicro_batch = 1"))
+    assert open_study(study.path).plan(workers=1).speed == by_formula.speed
+
+
+@pytest.mark.parametrize(("device", "flops"), [("NVIDIA A100-SXM4-80GB", 0.4 * 312e12), ("Radeon", 4e13)])
+def test_a_gpu_here_is_priced_by_its_data_sheet(device: str, flops: float) -> None:
+    setup = Setup("", "", vocabulary=32_768, sequence=2048, tasks=())
+    speed, _ = assumed_speed(setup, shape("470M").params, device)
+    assert speed == pytest.approx(flops / setup.flops(shape("470M").params, 1))
 
 
 def test_processes_of_this_machine() -> None:

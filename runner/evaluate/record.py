@@ -12,7 +12,7 @@ from mixlaw.recipe import Recipe
 from mixlaw.records import UNMEASURED, Measurement, Record, read_record, write_record
 from mixlaw.runner.batches.loader import Batches, Tokens
 from mixlaw.runner.evaluate.measure import Measured
-from mixlaw.runner.evaluate.run import evaluate, read_measure
+from mixlaw.runner.evaluate.run import evaluate, held_out_rule, read_measure
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.train.loop import Trained
 
@@ -50,6 +50,7 @@ def record(
         setup.folder,
         [task for task in setup.tasks if task not in values],
         sequence=setup.sequence,
+        held_out_tokens=setup.held_out_tokens or held_out_rule(recipe.params),
         measures={task: read_measure(measure) for task, measure in setup.measures.items()},
         folder=home / "evaluation",
         failed=failed,
@@ -61,31 +62,26 @@ def record(
         write_json(home / UNMEASURED, failed)
     if not values:
         return failed
-    rules = setup.rates(recipe)
-    write_record(
-        runs,
-        Record(
-            run=recipe.lineage,
-            recipe=recipe,
-            values={task: values[task] for task in setup.tasks if task in values},
-            tokens={
-                phase: {d: float(n) for d, n in by_domain.items()} for phase, by_domain in batches.achieved().items()
-            },
-            details={
-                "epochs": batches.epochs(),
-                "learning_rate": rules.learning_rate,
-                "warmup_tokens": rules.warmup_tokens,
-                "batch_tokens": setup.step_tokens(recipe.params),
-                "flops": setup.flops(recipe.params, recipe.tokens),
-                **({"skipped_steps": list(trained.skipped)} if trained.skipped else {}),
-                **({"precision": "bf16"} if trained.bf16 else {}),
-                **({"tasks": details} if details else {}),
-            },
-        ),
-    )
+    drawn = {phase: {d: float(n) for d, n in counts.items()} for phase, counts in batches.achieved().items()}
+    ordered = {task: values[task] for task in setup.tasks if task in values}
+    about = {"epochs": batches.epochs(), **_training(recipe, trained, setup), **({"tasks": details} if details else {})}
+    write_record(runs, Record(run=recipe.lineage, recipe=recipe, values=ordered, tokens=drawn, details=about))
     if not failed:
         (home / UNMEASURED).unlink(missing_ok=True)
     return failed
+
+
+def _training(recipe: Recipe, trained: Trained, setup: Setup) -> dict[str, Any]:
+    """How a recipe was trained, for the details of its record."""
+    rules = setup.rates(recipe)
+    return {
+        "learning_rate": rules.learning_rate,
+        "warmup_tokens": rules.warmup_tokens,
+        "batch_tokens": setup.step_tokens(recipe.params),
+        "flops": setup.flops(recipe.params, recipe.tokens),
+        **({"skipped_steps": list(trained.skipped)} if trained.skipped else {}),
+        **({"precision": "bf16"} if trained.bf16 else {}),
+    }
 
 
 def _measured_before(home: Path) -> tuple[dict[str, Measurement], dict[str, Any]]:

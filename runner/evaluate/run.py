@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 Scored = tuple[Unit, list[Window], Floats]  # the unit of a task, its windows, and their nats, shape (windows,)
 
 HELD_OUT_TOKENS = 24_576  # of each domain, spread evenly over its held-out documents
+LARGE, LARGE_HELD_OUT_TOKENS = 100_000_000, 2**20  # from this many parameters on, where training costs far more
+
+
+def held_out_rule(params: int) -> int:
+    """Tokens of held-out text per domain that are scored after training a model of a size."""
+    return LARGE_HELD_OUT_TOKENS if params >= LARGE else HELD_OUT_TOKENS
+
 
 #: Measures by the name under which they travel to workers. A new kind is a file with a `Measure`, and an entry here.
 KINDS: Mapping[str, type[Measure]] = {kind.kind: kind for kind in (Items, Harness, Programs, Judged)}

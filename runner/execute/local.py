@@ -91,7 +91,7 @@ class WorkerProcess:
                 self.process.stdin.close()
 
     def kill(self) -> None:
-        """End the worker at once; torchrun gets a minute to end its processes, which nobody else would."""
+        """End the worker at once; torchrun gets a minute to end its processes, which would outlive it."""
         if self.alone:
             self.process.kill()
             return

@@ -12,12 +12,17 @@ from typing import Any
 from mixlaw.errors import InputError
 from mixlaw.printable import Printable
 from mixlaw.recipe import Recipe
-from mixlaw.runner.plan.devices import GPUS, Machine, devices_for
+from mixlaw.runner.plan.devices import GPUS, Machine, devices_for, gpu_named
 from mixlaw.runner.plan.placement import Requirement, Slot, schedule
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, Tree
 
 HOUR = 3600.0
+MFU = (
+    0.4  # share of a GPU's peak that training reaches (PaLM, arXiv:2204.02311, and OLMo 2, arXiv:2501.00656: .38 to .5)
+)
+CPU_FLOPS = 3e10  # of a core: docs/training.md, from 30 at 0.1M parameters to 70 at 5M
+OTHER_FLOPS = 4e13  # of a GPU that is in no table
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Assumptions:
 
     gpus: str | None = None
     gpu: str | None = None
-    mfu: float = 0.4
+    mfu: float = MFU
     price: float | None = None
 
     def __post_init__(self) -> None:
@@ -64,6 +69,23 @@ class Assumptions:
             102922
         """
         return self.mfu * GPUS[self.gpu or ""].peak / setup.flops(params, 1)
+
+
+def assumed_speed(setup: Setup, params: int, device: str) -> tuple[float, str]:
+    """Training tokens per second of a size on one device that was not timed, and what that is derived from.
+
+    Args:
+        setup: how it is trained.
+        params: the size.
+        device: name of the GPU as its driver gives it, or "cpu".
+    """
+    gpu = gpu_named(device)
+    flops, source = CPU_FLOPS, f"{CPU_FLOPS / 1e9:.0f} GFLOP/s a core"
+    if gpu is not None:
+        flops, source = MFU * gpu.peak, f"{MFU:.0%} of the peak of {device}"
+    elif device != "cpu":
+        flops, source = OTHER_FLOPS, f"{OTHER_FLOPS / 1e12:.0f} TFLOP/s a GPU"
+    return flops / setup.flops(params, 1), f"{source}; --measure times it"
 
 
 @dataclass(frozen=True)

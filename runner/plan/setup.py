@@ -37,6 +37,7 @@ class Setup:
         recompute: whether to recompute activations in the backward pass; None: if they do not fit.
         sinks: where training is logged besides a JSONL file: "tensorboard", "wandb".
         start: the pretrained model that recipes start from; None: a fresh one.
+        held_out_tokens: tokens of held-out text scored per domain; None: by size (`evaluate.run.held_out_rule`).
     """
 
     data: str
@@ -55,6 +56,7 @@ class Setup:
     recompute: bool | None = None
     sinks: tuple[str, ...] = ()
     start: InitialCheckpoint | None = None
+    held_out_tokens: int | None = None
     measures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     @property

@@ -1,4 +1,4 @@
-"""Training speed of a size on this machine: a few real steps, timed once and stored in the study."""
+"""Training speed of a size on this machine: a few micro-batches, timed on request and stored in the study."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixlaw.files import write_json
+from mixlaw.machine import device_name
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.plan.setup import Setup
 
 if TYPE_CHECKING:
     from mixlaw.runner.train.parallel import Ranks
 
-WARM, TIMED = 2, 5  # steps
+WARM, TIMED = 2, 5  # micro-batches
+PATIENCE = 60.0  # seconds, after which those that were timed have to suffice
 
 
 def tokens_per_second(params: int, setup: Setup) -> float:
-    """Training speed of one worker, on a GPU or one thread: from the median of a few steps on random tokens."""
+    """Training speed of one worker, on a GPU or one thread: from the median of a few micro-batches of random tokens."""
     import torch
 
     from mixlaw.runner.train.parallel import joined
@@ -29,13 +31,14 @@ def tokens_per_second(params: int, setup: Setup) -> float:
     torch.set_num_threads(1)
     try:
         with joined() as ranks:
-            return setup.step_tokens(params) / statistics.median(_seconds(params, setup, ranks)[WARM:])
+            tokens, seconds = _seconds(params, setup, ranks)
+            return tokens / statistics.median(seconds[WARM:] or seconds)
     finally:
         torch.set_num_threads(threads)
 
 
-def _seconds(params: int, setup: Setup, ranks: Ranks) -> list[float]:
-    """Seconds of each step, warm-up included."""
+def _seconds(params: int, setup: Setup, ranks: Ranks) -> tuple[int, list[float]]:
+    """Tokens of a micro-batch, and the seconds of each, warm-up included."""
     import torch
 
     from mixlaw.runner.models.foreign import load_start
@@ -43,18 +46,18 @@ def _seconds(params: int, setup: Setup, ranks: Ranks) -> list[float]:
     from mixlaw.runner.train.parallel import shard_model
     from mixlaw.runner.train.step import step_plan, train_step
 
-    steps, rules, seconds = step_plan(setup, params, ranks), setup.hyperparameters(params), []
+    steps, rules, seconds = step_plan(setup, params, ranks), setup.hyperparameters(params), list[float]()
     size = shape(params)
     model = load_start(setup.start)[0] if setup.start else initialise(size, setup.vocabulary, setup.sequence, seed=0)
     losses = shard_model(model, ranks, recompute=steps.recompute, compiled=steps.compiled)
     adamw = optimizer(model, rules.learning_rate, rules.beta2)
     noise = torch.Generator().manual_seed(0)
-    for _ in range(WARM + TIMED):
-        tokens = torch.randint(setup.vocabulary, (setup.sequences(params), setup.sequence + 1), generator=noise)
+    while len(seconds) < WARM + TIMED and sum(seconds) < PATIENCE:
+        tokens = torch.randint(setup.vocabulary, (steps.micro_batch, setup.sequence + 1), generator=noise)
         began = time.perf_counter()
-        train_step(losses, adamw, tokens, rules.learning_rate, micro_batch=steps.micro_batch, ranks=ranks)
+        train_step(losses, adamw, tokens, rules.learning_rate, ranks=ranks)
         seconds.append(time.perf_counter() - began)
-    return seconds
+    return steps.micro_batch * setup.sequence, seconds
 
 
 def measure_speeds(sizes: list[int], setup: Setup, memory: Path) -> dict[int, float]:
@@ -79,4 +82,5 @@ def _read(memory: Path) -> dict[str, float]:
 
 
 def _key(size: int, setup: Setup) -> str:
-    return f"{os.uname().nodename} {size} {setup.identity}"
+    how = f"{setup.compile} {setup.micro_batch} {setup.recompute}"
+    return f"{os.uname().nodename} {device_name()} {size} {setup.identity} {how}"

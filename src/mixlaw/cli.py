@@ -10,7 +10,7 @@ import typer
 
 from mixlaw.errors import InputError, printable
 from mixlaw.machine import collect_rarely
-from mixlaw.options import Json, StudyPath, Workers, print_version, target_options
+from mixlaw.options import Json, Measured, StudyPath, Workers, print_version, target_options
 from mixlaw.output import groups_of, open_study_at, print_file, print_result, tokens_of
 
 app = typer.Typer(
@@ -97,9 +97,9 @@ def show(
 
 
 @app.command()
-def plan(study: StudyPath, workers: Workers = None, as_json: Json = False) -> None:
-    """Print the segment tree with FLOPs, hours and disk."""
-    print_result(open_study_at(study).plan(workers=workers), as_json)
+def plan(study: StudyPath, workers: Workers = None, measure: Measured = False, as_json: Json = False) -> None:
+    """Print the segment tree with FLOPs, hours and disk; nothing is trained."""
+    print_result(open_study_at(study).plan(workers=workers, measure=measure), as_json)
 
 
 @app.command()

@@ -127,3 +127,12 @@ def collect_as_usual() -> None:
     """Back to Python's own pace, sparing loaded modules: for a process that lives on after its imports."""
     gc.freeze()
     gc.set_threshold(*_USUAL)
+
+
+def device_name() -> str:
+    """What trains here: the GPU as its driver calls it, or "cpu"; without a driver torch is not asked."""
+    if not has_gpu_driver():
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"

@@ -15,6 +15,7 @@ from mixlaw.errors import InputError
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+Measured = Annotated[bool, typer.Option("--measure", help="Time a few micro-batches of each size first.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Training processes; as many as cores if not given.")]
 
 

@@ -87,7 +87,7 @@ def run_demo(folder: Path, smoke: bool = False, workers: int | None = None) -> D
     _say("1. Corpora, read from installed packages", manifest)
     proposals = study.proposals()
     if not proposals:
-        _say("2. Proxies to train", _head(study.plan(workers=workers)))
+        _say("2. Proxies to train", _head(study.plan(workers=workers, measure=True)))
         _train(study, workers)
         proposals = [_propose(study)]
     proposal = proposals[-1]

@@ -49,4 +49,5 @@ def setup_of(path: Path, settings: Settings) -> Setup:
         recompute=training.recompute,
         sinks=training.sinks,
         start=start,
+        held_out_tokens=training.held_out_tokens,
     )

@@ -19,6 +19,7 @@ class TrainingSettings(Strict):
         batch: sequences per step; absent, the published rule for the size.
         learning_rate, warmup_tokens, beta2: absent, the published rule for the size.
         held_out: share of the documents kept for evaluation.
+        held_out_tokens: tokens of them that are scored per domain; absent, 24,576, from 100M parameters on a million.
         checkpoint_seconds: seconds between the checkpoints that a killed run resumes from.
         simulate_epochs: give every proxy so small a part of each domain that it repeats as often as the target will.
         start: a Hugging Face directory, or a model on its hub, that recipes resume from.
@@ -35,6 +36,7 @@ class TrainingSettings(Strict):
     warmup_tokens: int | None = Field(default=None, ge=0)
     beta2: float | None = Field(default=None, gt=0, lt=1)
     held_out: float = Field(default=0.05, gt=0, lt=0.5)
+    held_out_tokens: int | None = Field(default=None, ge=1)
     checkpoint_seconds: float = Field(default=300, gt=0)
     simulate_epochs: bool = False
     start: str | None = None

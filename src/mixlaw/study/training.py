@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError, packages_of_extras
 from mixlaw.folder import Folder
-from mixlaw.machine import cores
+from mixlaw.machine import cores, device_name
 from mixlaw.progress import Progress, progress_or_bar
 
 if TYPE_CHECKING:
@@ -72,17 +72,28 @@ def contamination(study: Folder, *, progress: Progress | None = None) -> Contami
 
 
 @packages_of_extras()
-def plan(study: Folder, *, workers: int | None = None) -> Plan:
-    """The segment tree of all recipes with FLOPs, time and disk; times a few steps of sizes not yet timed."""
+def plan(study: Folder, *, workers: int | None = None, measure: bool = False) -> Plan:
+    """The segment tree of all recipes with FLOPs, time and disk; nothing is trained.
+
+    Args:
+        study: the study.
+        workers: most processes.
+        measure: time a few micro-batches of sizes not yet timed, on the device that would train them.
+    """
     from mixlaw.runner.execute.machines import Local
-    from mixlaw.runner.plan.price import Plan
+    from mixlaw.runner.plan.price import Plan, assumed_speed
     from mixlaw.runner.train.speed import known_speeds, measure_speeds
 
     tree, setup, measured, trained = _some_tree(study), study.setup, study.measured, Local().trained(study.runs)
     memory = study.path / "calibration.json"
     speed = known_speeds(_sizes(tree.segments), setup, memory)
-    speed |= measure_speeds(_sizes(tree.untrained(measured, trained)), setup, memory)
-    return Plan(tree, setup, measured, trained, speed, Local(workers).machines())
+    sizes = _sizes(tree.untrained(measured, trained))
+    if measure:
+        speed |= measure_speeds(sizes, setup, memory)
+    lacking = {size: assumed_speed(setup, size, device_name()) for size in sizes if size not in speed}
+    assumed = {size: source for size, (_, source) in lacking.items()}
+    speed |= {size: value for size, (value, _) in lacking.items()}
+    return Plan(tree, setup, measured, trained, speed, Local(workers).machines(), assumed)
 
 
 @packages_of_extras()
@@ -142,7 +153,7 @@ def dry_run(study: Folder, *, backend: Backend | None = None, assumptions: Assum
         InputError: the speed of a size is not known, or a size fits on no machine.
     """
     from mixlaw.runner.execute.machines import Local, this_machine
-    from mixlaw.runner.plan.devices import GPUS
+    from mixlaw.runner.plan.devices import GPUS, gpu_named
     from mixlaw.runner.plan.price import Assumptions, Plan
     from mixlaw.runner.train.speed import known_speeds
 
@@ -154,13 +165,13 @@ def dry_run(study: Folder, *, backend: Backend | None = None, assumptions: Assum
         raise InputError(f"there is no GPU here to time; name the model of GPU with --gpu: {', '.join(GPUS)}")
     assumed = {}
     if terms.gpu is not None:  # what was timed on this machine holds for that GPU if it is here
-        timed = speed if this_machine().kind == "cuda" else {}
+        timed = speed if gpu_named(device_name()) == GPUS[terms.gpu] else {}
         assumed = {size: f"{terms.mfu:.0%} of the peak of {terms.gpu}" for size in sizes if size not in timed}
         speed = {**{size: terms.speed(setup, size) for size in assumed}, **timed}
     if unknown := [size for size in sizes if size not in speed]:
         raise InputError(
-            f"the speed of {unknown[0]:,} parameters was not timed on this machine; let `mixlaw plan {study.path}` "
-            f"time it, or name a GPU with --gpu: {', '.join(GPUS)}"
+            f"the speed of {unknown[0]:,} parameters was not timed on this machine; let `mixlaw plan {study.path} "
+            f"--measure` time it, or name a GPU with --gpu: {', '.join(GPUS)}"
         )
     machines = terms.machines() or backend.machines()
     return Plan(tree, setup, measured, trained, speed, machines, assumed, terms.price)
