@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mixlaw.cells import EMPTY, CellLog, as_frame, numbers, texts
 from mixlaw.errors import InputError
 from mixlaw.phases import training_order
 from mixlaw.recipe import Decay, Schedule
@@ -72,6 +73,7 @@ class Design:
         Raises:
             InputError: no token or params column, a value that is missing, negative or not finite, an unknown shape.
         """
+        table = as_frame(table)
         named, domains = axes(table.columns)
         phases = training_order(named, phases)
         tokens = np.stack([[_column(table, f"tokens:{p}:{d}", 0.0) for d in domains] for p in phases]).transpose(
@@ -92,7 +94,7 @@ class Design:
             torch.tensor(np.stack(pool, 1)),
             phases,
             domains,
-            tuple(map(str, table["run"])) if "run" in table.columns else tuple(map(str, range(table.height))),
+            tuple(str(run) for run in (texts(table["run"]) if "run" in table.columns else range(table.height))),
             torch.tensor(_column(table, "lr", 1.0)),
             torch.tensor(decay),
         )
@@ -259,7 +261,7 @@ def _code(table: pl.DataFrame, name: str, codes: Mapping[str, float]) -> Floats:
     """
     if name not in table.columns:
         return np.zeros(table.height)
-    words = table[name].cast(pl.String).to_list()
+    words = [None if word is None or word.lower() in EMPTY else word for word in texts(table[name])]
     values = np.array([0.0 if word is None else codes.get(word, np.nan) for word in words])
     _refuse(table, np.isnan(values), f"has a bad {name}", f"give one of {', '.join(codes)}")
     return values
@@ -281,10 +283,30 @@ def _column(table: pl.DataFrame, name: str, default: float | None, inf: bool = F
         if default is None:
             raise InputError(f"the table has no {name} column; add it")
         return np.full(table.height, default)
-    column = table[name].cast(pl.Float64, strict=False)
-    values = (column if default is None else column.fill_null(default)).to_numpy().astype(np.float64)
-    _refuse(table, ~((values >= 0) & (np.isfinite(values) | inf)), f"has a bad {name}", "give a finite number >= 0")
+    values = cells_of(table, name)
+    if default is not None:
+        values = np.where(np.isnan(values), default, values)
+    most = 1.0 if name == "progress" or name.startswith("lr_end:") else np.inf
+    bad = ~((values >= 0) & (values <= most) & (np.isfinite(values) | inf))
+    _refuse(table, bad, f"has a bad {name}", "give a finite number >= 0" + (" and <= 1" if most == 1 else ""))
     return values
+
+
+def cells_of(table: pl.DataFrame, name: str) -> Floats:
+    """One column as float64, NaN where empty; numbers may be text, and counts of tokens and parameters sizes.
+
+    Raises:
+        InputError: a cell is no number; names all such cells.
+    """
+    column = table[name]
+    if column.dtype.is_numeric():
+        return column.cast(pl.Float64).to_numpy().astype(np.float64)
+    log, runs = CellLog(), texts(table["run"]) if "run" in table.columns else [None] * table.height
+    places = [f"row {row} (run {row if run is None else run})" for row, run in enumerate(runs)]
+    sizes = name == "params" or name.startswith(("tokens:", "unique:"))
+    found = numbers(column, places, name, log=log, sizes=sizes, infinite=True)
+    log.check()
+    return np.array(found, dtype=np.float64)
 
 
 def _refuse(table: pl.DataFrame, bad: NDArray[np.bool_], problem: str, remedy: str) -> None:

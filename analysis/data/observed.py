@@ -13,9 +13,10 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.design import Design, cells_of
+from mixlaw.cells import as_frame
 from mixlaw.errors import InputError
-from mixlaw.records import Unit
+from mixlaw.records import MOST_PARAMS, Unit
 
 #: Standard normal quantile that leaves 5 % on either side.
 Z90 = 1.6448536269514722
@@ -76,7 +77,8 @@ def observe(
     Raises:
         InputError: no rows, no metric, a metric without a unit, a loss <= 0, a score outside [0, 1].
     """
-    columns = [c for c in table.columns if c.startswith("metric:") and table[c].null_count() < table.height]
+    table = as_frame(table)
+    columns = [c for c in table.columns if c.startswith("metric:") and not np.isnan(cells_of(table, c)).all()]
     if not columns:
         raise InputError(
             f"nothing to fit: the table has {table.height} rows and no metric:<task> value; add measured runs"
@@ -87,6 +89,12 @@ def observe(
         raise InputError(f"task {missing[0]!r} has no unit, so its direction is unknown; name its unit in study.toml")
     unit = tuple(units[t] for t in tasks)
     design = Design.from_table(table, unique, phases)
+    few = (design.total * MOST_PARAMS < design.params).nonzero()
+    if len(few):
+        raise InputError(
+            f"run {design.runs[int(few[0])]} has {design.total[few[0]].item():g} tokens for "
+            f"{design.params[few[0]].item():,.0f} params; give tokens, not shares, percent or billions"
+        )
     value = torch.stack([_values(table, t, u) for t, u in zip(tasks, unit, strict=True)])
     seen = ~value.isnan()
     log_loss = torch.stack([to_log_loss(v, u) for v, u in zip(value, unit, strict=True)])
@@ -102,7 +110,7 @@ def observe(
 
 
 def _values(table: pl.DataFrame, task: str, unit: str) -> Tensor:
-    values = table[f"metric:{task}"].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy().astype(np.float64)
+    values = cells_of(table, f"metric:{task}")
     score = higher_is_better(unit, task)
     bad = (values < 0) | (values > 1) if score else values <= 0
     bad |= np.isinf(values)
@@ -121,7 +129,7 @@ def _variance(table: pl.DataFrame, task: str, unit: str, value: Tensor) -> Tenso
     """Measured noise variance in log loss, NaN where there is none."""
     if f"noise:{task}" not in table.columns:
         return torch.full_like(value, torch.nan)
-    noise = table[f"noise:{task}"].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy().astype(np.float64)
+    noise = cells_of(table, f"noise:{task}")
     spread = torch.tensor(noise) / slope(value, unit)
     return torch.where(spread > 0, spread**2, torch.full_like(spread, torch.nan))
 

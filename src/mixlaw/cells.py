@@ -111,6 +111,35 @@ def series_of(name: str, cells: Iterable[Any]) -> pl.Series:
     return pl.Series(name, [text_of(cell) for cell in values], pl.String)
 
 
+def as_frame(table: Any) -> pl.DataFrame:
+    """A data frame as a polars one; of a pandas frame, a named index is a column.
+
+    Raises:
+        InputError: it is no data frame, or has a column twice.
+    """
+    if isinstance(table, pl.DataFrame):
+        return table
+    if isinstance(table, pl.LazyFrame):
+        return table.collect()
+    if not hasattr(table, "to_dict") or not hasattr(table, "columns"):
+        raise InputError(f"a table is a path, a polars or a pandas DataFrame, got {type(table).__name__}")
+    if any(name is not None for name in table.index.names):
+        table = table.reset_index()
+    names = [str(name) for name in table.columns]
+    refuse_twice(names, "data frame")
+    return pl.DataFrame({name: series_of(name, table.iloc[:, i].tolist()) for i, name in enumerate(names)})
+
+
+def refuse_twice(names: Sequence[str], what: str) -> None:
+    """Refuse a table that has a column twice.
+
+    Raises:
+        InputError: names it.
+    """
+    if twice := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
+        raise InputError(f"{what}: column {twice[0]!r} occurs twice; rename or remove one of them")
+
+
 def numbers(
     cells: pl.Series,
     places: Sequence[str],
@@ -122,6 +151,7 @@ def numbers(
     sizes: bool = False,
     whole: bool = False,
     diverging: bool = False,
+    infinite: bool = False,
 ) -> list[float | None]:
     """Cells as numbers, None where empty; what is none, or outside the range, goes into the log.
 
@@ -134,6 +164,7 @@ def numbers(
         sizes: whether 470M and 14B are numbers.
         whole: whether a number must be whole, up to a rounding of one in a million.
         diverging: whether infinity is a loss that diverged, and empty.
+        infinite: whether infinity is a number within the range.
     """
     found: list[float | None] = []
     for place, cell in zip(places, cells.to_list(), strict=True):
@@ -148,7 +179,7 @@ def numbers(
         elif diverging and number == math.inf:
             log.diverged.add((place, column))
             number = None
-        elif not (math.isfinite(number) and low <= number <= high):
+        elif not ((math.isfinite(number) or infinite) and low <= number <= high):
             log.add(place, column, f"{cell} must be {_span(low, high)}")
             number = None
         elif whole and abs(number - round(number)) > ROUNDING * abs(number):

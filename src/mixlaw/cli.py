@@ -11,7 +11,7 @@ import typer
 from mixlaw.errors import InputError, printable
 from mixlaw.machine import collect_rarely
 from mixlaw.options import Json, Measured, StudyPath, Workers, print_version, target_options
-from mixlaw.output import groups_of, open_study_at, print_file, print_result, tokens_of
+from mixlaw.output import groups_of, open_study_at, print_file, print_result, table_writer, tokens_of
 
 app = typer.Typer(
     name="mixlaw",
@@ -195,16 +195,14 @@ def fit(
 def predict(
     study: StudyPath,
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="Recipes, as a table like the one of the runs.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write, a line per row and task.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="CSV, Parquet or NDJSON to write, a line per row and task.")],
     mapping: Annotated[Path | None, typer.Option(help="TOML that says what the columns of TABLE mean.")] = None,
     as_json: Json = False,
 ) -> None:
     """Predict every task for the recipes of a table."""
-    from mixlaw.files import replacing
-
+    write = table_writer(out)
     predictions = open_study_at(study).predict(table, mapping=mapping)
-    with replacing(out) as temporary:
-        predictions.write_csv(temporary)
+    write(predictions)
     print_file(out, as_json, predictions.height)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from mixlaw.errors import InputError
 from mixlaw.printable import Printable
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from mixlaw.study import Study
 
 
@@ -50,6 +52,25 @@ def tokens_of(words: Sequence[str]) -> dict[str, int] | None:
     if wrong:
         raise InputError(f"more tokens are DOMAIN=TOKENS, for instance code=10B, got {wrong[0]!r}; correct it")
     return {name: parse_size(count) for name, _, count in pairs} or None
+
+
+def table_writer(path: Path) -> Callable[[pl.DataFrame], None]:
+    """What writes a table to a path, whole or not at all, in the format that its ending names.
+
+    Raises:
+        InputError: no table has that ending.
+    """
+    from mixlaw.files import replacing
+
+    writers = {".csv": "csv", ".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+    if path.suffix.lower() not in writers:
+        raise InputError(f"cannot write {str(path)!r}: tables end in {', '.join(writers)}; name it so")
+
+    def write(table: pl.DataFrame) -> None:
+        with replacing(path) as temporary:
+            getattr(table, f"write_{writers[path.suffix.lower()]}")(temporary)
+
+    return write
 
 
 def print_file(path: Path, as_json: bool, rows: int | None = None) -> None:

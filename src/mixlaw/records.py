@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of record.json
 UNMEASURED = "unmeasured.json"  # beside it: why tasks could not be measured, until a later run does
+#: Most parameters for each token of a run; where there are more, the tokens are shares, percent or billions.
+MOST_PARAMS = 10_000
 
 
 class Unit(Enum):

@@ -13,10 +13,12 @@ from mixlaw.adapters.apply import apply
 from mixlaw.adapters.history import moments
 from mixlaw.adapters.mapping import Pivot, TableMap, captures, read_mapping
 from mixlaw.adapters.reading import Table
-from mixlaw.adapters.sheet import Sheet, together
+from mixlaw.adapters.rows import axes_of, records
+from mixlaw.adapters.sheet import MEASURED, Sheet, together
 from mixlaw.adapters.tables import Source, joined, read_source
 from mixlaw.cells import numbers, texts
 from mixlaw.errors import InputError, unknown
+from mixlaw.records import to_table
 
 FRAME = Path("data frame")  # in place of a path where the table is no file
 
@@ -64,13 +66,28 @@ def gather(table: Table, mapping: Path | None = None, measured: bool = True) -> 
     return replace(sheet, warnings=(*absent, *sheet.warnings)), chosen[0][1]
 
 
-def recipes(table: Table, mapping: Path | None = None) -> pl.DataFrame:
-    """The recipes of a table in the contract's columns; of the tasks that the mapping names none need be there.
+def recipes(table: Table, mapping: Path | None = None, phases: Sequence[str] = ()) -> pl.DataFrame:
+    """The recipes of a table in the contract's columns, read as an import reads them; tasks need not be there.
+
+    Args:
+        table, mapping: as `gather` takes them; without a column `run`, rows are called by their numbers from 0 on.
+        phases: in the order of training, as far as that is known.
 
     Raises:
-        InputError: as `gather`.
+        InputError: a cell is not what it should be, or a column is missing.
     """
-    return gather(table, mapping, measured=False)[0].frame
+    sheet, _ = gather(table, mapping, measured=False)
+    frame = sheet.frame.select(n for n in sheet.frame.columns if not n.startswith(MEASURED))
+    if "run" not in frame.columns:
+        frame = frame.with_columns(pl.Series("run", [str(row) for row in range(frame.height)], pl.String))
+    sheet = replace(sheet, frame=frame)
+    axes = axes_of(sheet, phases, measured=False)
+    rows, order = records(sheet, axes, {})
+    found = to_table(rows, axes.domains, phases=order)
+    tokens = [f"tokens:{phase}:{domain}" for phase in order for domain in axes.domains]
+    # A phase that no row has is not the last one trained all the same: without it, the one before would decay.
+    found = found.with_columns(pl.lit(0.0).alias(name) for name in tokens if name not in found.columns)
+    return found.select(*tokens, pl.exclude(tokens))
 
 
 def _chosen(path: Path, maps: Sequence[TableMap]) -> list[tuple[Path, TableMap]]:

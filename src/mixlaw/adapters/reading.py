@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from mixlaw.cells import series_of, text_of
+from mixlaw.cells import as_frame, refuse_twice, text_of
 from mixlaw.errors import InputError
 from mixlaw.files import read_text
 
@@ -37,29 +37,12 @@ def read_table(path: Path) -> pl.DataFrame:
 
 
 def frame_of(table: Table) -> pl.DataFrame:
-    """A table as a polars frame: a file, a polars frame, or a pandas frame, whose named index is a column.
+    """A table as a polars frame: a file, or a polars or pandas data frame.
 
     Raises:
         InputError: as `read_table`; or it is no table.
     """
-    if isinstance(table, str | Path):
-        return read_table(Path(table))
-    if isinstance(table, pl.LazyFrame):
-        return table.collect()
-    if isinstance(table, pl.DataFrame):
-        return table
-    if not hasattr(table, "to_dict") or not hasattr(table, "columns"):
-        raise InputError(f"a table is a path, a polars or a pandas DataFrame, got {type(table).__name__}")
-    if any(name is not None for name in table.index.names):
-        table = table.reset_index()
-    names = [str(name) for name in table.columns]
-    _refuse_twice(names, "data frame")
-    return pl.DataFrame({name: series_of(name, table.iloc[:, i].tolist()) for i, name in enumerate(names)})
-
-
-def _refuse_twice(names: Sequence[str], what: str) -> None:
-    if twice := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
-        raise InputError(f"{what}: column {twice[0]!r} occurs twice; rename or remove one of them")
+    return read_table(Path(table)) if isinstance(table, str | Path) else as_frame(table)
 
 
 def _separated(path: Path, comma: str) -> pl.DataFrame:
@@ -73,7 +56,7 @@ def _separated(path: Path, comma: str) -> pl.DataFrame:
     header = [name.strip() for name in header]
     while header and not header[-1]:
         header.pop()
-    _refuse_twice(header, str(path))
+    refuse_twice(header, str(path))
     _refuse_other_separator(header, path, comma)
     cells: list[list[str | None]] = [[] for _ in header]
     for number, row in lines:

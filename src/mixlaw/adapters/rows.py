@@ -11,12 +11,10 @@ from mixlaw.adapters.sheet import PLAIN, PREFIXES, TOKENS, Sheet
 from mixlaw.errors import InputError, did_you_mean
 from mixlaw.phases import by_checkpoints, training_order
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
-from mixlaw.records import Measurement, Record, Unit
+from mixlaw.records import MOST_PARAMS, Measurement, Record, Unit
 
 Column = list[float | None]
 
-#: Most parameters for each token of a run; where there are more, the tokens are shares, percent or billions.
-MOST_PARAMS = 10_000
 #: Least peak rate over the rule's: what is less is a rate, not a ratio.
 LEAST_LR = 0.01
 #: Most parameters and tokens, which are integers of 64 bits; most that a float has exactly, as seeds must be.
@@ -43,8 +41,10 @@ class Axes:
         return tuple(dict.fromkeys(domain for _, domain in self.pairs.values()))
 
 
-def axes_of(sheet: Sheet, phases: Sequence[str] = ()) -> Axes:
+def axes_of(sheet: Sheet, phases: Sequence[str] = (), measured: bool = True) -> Axes:
     """Phases, domains and tasks of a sheet; `phases` are in the order of training, where that is known.
+
+    Without `measured`, recipes need no tasks.
 
     Raises:
         InputError: a column that every table needs is missing, or one belongs to a task, domain or phase that does not
@@ -59,7 +59,7 @@ def axes_of(sheet: Sheet, phases: Sequence[str] = ()) -> Axes:
             raise InputError(f"column {needed!r} is missing; {meant}: rename or add it, or give a --mapping")
     pairs = {name: (match[1], match[2]) for name in columns if (match := TOKENS.fullmatch(name))}
     tasks = tuple(name.removeprefix("metric:") for name in columns if name.startswith("metric:"))
-    if not pairs or not tasks:
+    if not pairs or (measured and not tasks):
         what = "tokens:<phase>:<domain>" if not pairs else "metric:<task>"
         raise InputError(f"no column {what}; there are {there}: rename or add them, or give a --mapping")
     named = tuple(dict.fromkeys(phase for phase, _ in pairs.values()))

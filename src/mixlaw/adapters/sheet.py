@@ -17,7 +17,8 @@ from mixlaw.records import phase_order
 TOKENS = re.compile(r"tokens:([^:]+):(.+)")
 PLAIN = ("run", "params", "seed", "progress", "lr", "warmup", "schedule")
 TEXT = ("run", "schedule")
-PREFIXES = ("tokens:", "lr_end:", "decay:", "unique:", "metric:", "noise:", "stderr:", "count:")
+MEASURED = ("metric:", "noise:", "stderr:", "count:")
+PREFIXES = ("tokens:", "lr_end:", "decay:", "unique:", *MEASURED)
 _VERSIONS = re.compile(r"tokeni[sz]er|harness|(^|[^a-z])versions?([^a-z]|$)", re.IGNORECASE)
 
 

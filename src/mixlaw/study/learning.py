@@ -95,7 +95,8 @@ def predict(study: Folder, table: Table, *, mapping: str | Path | None = None) -
     from mixlaw.adapters.gather import recipes
     from mixlaw.analysis.data.design import Design
 
-    design = Design.from_table(recipes(table, None if mapping is None else Path(mapping)), study.unique, study.phases)
+    wanted = recipes(table, None if mapping is None else Path(mapping), study.phases)
+    design = Design.from_table(wanted, study.unique, study.phases)
     prediction = surfaces.predict(design)
     rows, tasks = len(design), len(surfaces.tasks)
     return pl.DataFrame(
