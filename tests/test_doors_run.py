@@ -14,33 +14,34 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 
-from mixlaw.errors import InputError
 from mixlaw.report.page import HoverTexts, page, plot
-from mixlaw.runner.execute.machines import Local, backend_of
+from mixlaw.runner.execute.local import LocalExecutor
+from mixlaw.runner.execute.machines import backend_of
+from mixlaw.study import open_study
 from small_study import prepare
-from test_cli import contents
+from test_cli import contents, refused_here
 
 LAUNCH = {
     "srun-that-is-not-here -n 2": "there is no command 'srun-that-is-not-here' on PATH, nor in",
     "/no/such/torchrun --standalone": "there is no command '/no/such/torchrun'",
+    "'' -n 2": "there is no command ''",
     "'an unclosed quote": "--launch takes a command, got",
-    "": "--launch takes a command, got ''",
 }
 
 
 @pytest.mark.parametrize("launch", LAUNCH)
-def test_a_command_that_is_not_there_is_refused_before_anything_starts(launch: str) -> None:
-    with pytest.raises(InputError, match=re.escape(LAUNCH[launch])):
-        backend_of("local", launch=launch)
+def test_a_command_that_is_not_there_is_refused_before_anything_starts(launch: str, study: Path) -> None:
+    assert LAUNCH[launch] in refused_here(study, "run", study, "--workers", "1", "--launch", launch)
 
 
 def test_a_command_beside_python_is_found_though_it_is_not_on_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PATH", str(study))
     backend = backend_of("local", launch="torchrun --standalone --nproc-per-node=2")
-    assert isinstance(backend, Local)
-    assert backend.launch == (str(Path(sys.executable).parent / "torchrun"), "--standalone", "--nproc-per-node=2")
+    executor = backend.executor(open_study(study).setup, study / "runs", lambda _: None)
+    assert isinstance(executor, LocalExecutor)
+    assert executor.launch == (str(Path(sys.executable).parent / "torchrun"), "--standalone", "--nproc-per-node=2")
 
 
 @pytest.mark.slow

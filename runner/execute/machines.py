@@ -98,7 +98,7 @@ class Local(Backend):
         """Processes on this machine."""
         from mixlaw.runner.execute.local import LocalExecutor
 
-        return LocalExecutor(setup, runs, self.machines()[0], show, self.launch)
+        return LocalExecutor(setup, runs, self.machines()[0], show, _located(self.launch))
 
 
 @dataclass(frozen=True)
@@ -154,25 +154,25 @@ def backend_of(
         return Ray(address or "auto", store, workers)
     if gpus is not None and not gpus.isdecimal():
         raise InputError(f"--gpus is a number of GPUs of this machine, got {gpus!r}; 4x8 is for --dry-run")
-    return Local(workers, None if gpus is None else int(gpus), _command(launch))
+    try:
+        command = tuple(shlex.split(launch or ""))
+    except ValueError as error:
+        raise InputError(f"--launch takes a command, got {launch!r} ({error}); quote it as a shell wants") from error
+    return Local(workers, None if gpus is None else int(gpus), command)
 
 
-def _command(launch: str | None) -> tuple[str, ...]:
-    """The words of a command, its program by its path: on PATH, or beside the Python that runs this.
+def _located(command: Sequence[str]) -> tuple[str, ...]:
+    """A command, its program by its path: on PATH, or beside the Python that runs this.
 
     Raises:
-        InputError: it has no words, or there is no such program.
+        InputError: there is no such program.
     """
-    if launch is None:
+    if not command:
         return ()
-    try:
-        program, *rest = shlex.split(launch)
-    except ValueError as error:
-        raise InputError(f'--launch takes a command, got {launch!r} ({error}); for instance "torchrun ..."') from error
     beside = Path(sys.executable).parent
-    path = which(program) or which(program, path=str(beside))
+    path = which(command[0]) or which(command[0], path=str(beside))
     if path is None:
         raise InputError(
-            f"there is no command {program!r} on PATH, nor in {beside}; install it, or give its path to --launch"
+            f"there is no command {command[0]!r} on PATH, nor in {beside}; install it, or give its path to --launch"
         )
-    return path, *rest
+    return path, *command[1:]
