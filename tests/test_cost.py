@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from itertools import permutations
@@ -10,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.models.ladder import hyperparameters, shape
-from mixlaw.runner.plan.devices import Machine
+from mixlaw.runner.plan.devices import GPUS, Machine, devices_for
 from mixlaw.runner.plan.placement import Requirement, schedule
 from mixlaw.runner.plan.price import Plan
-from mixlaw.runner.plan.setup import Setup
+from mixlaw.runner.plan.setup import Overrides, Setup
 from mixlaw.runner.plan.tree import plan
 
 TEXT, CODE = Mixture({"text": 1.0}), Mixture({"code": 1.0})
@@ -136,3 +138,23 @@ def test_overrides_go_before_the_rules() -> None:
 
 def test_a_setup_survives_json() -> None:
     assert Setup.from_json(SETUP.as_json()) == SETUP
+
+
+def test_what_is_set_for_one_size_holds_there_alone_and_changes_no_other_lineage() -> None:
+    small, large = shape("0.1M").params, shape("2.8B").params
+    own = Overrides(large, gpus=8, learning_rate=3e-4, batch=7, weight_decay=0.0, clip=0.5)
+    setup = replace(SETUP, beta2=0.9, sizes=(own,))
+    found, other = setup.hyperparameters(large), setup.hyperparameters(small)
+    assert (found.learning_rate, found.weight_decay, found.clip, found.beta2) == (3e-4, 0.0, 0.5, 0.9)
+    assert (other.weight_decay, other.clip) == (0.1, 1.0)
+    assert setup.step_tokens(large) == 7 * setup.sequence
+    assert Setup.from_json(json.loads(json.dumps(setup.as_json()))) == setup
+    before = replace(setup, sizes=())
+    assert setup.identity_of(small) == before.identity_of(small) == before.identity
+    assert setup.identity_of(large) != before.identity_of(large)
+    assert replace(setup, sizes=(Overrides(large, gpus=8),)).identity_of(large) == before.identity, "no other result"
+    node = Machine("a", 8, "cuda", GPUS["H100"].memory)
+    assert (devices_for(setup, large, [node]), devices_for(before, large, [node])) == (8, 1)
+    assert devices_for(setup, large, [Machine("a", 2)]) == 1, "cores are no GPUs"
+    with pytest.raises(InputError, match=r"training\.sizes wants 8 GPUs .* no machine has more than 4"):
+        devices_for(setup, large, [replace(node, devices=4)])

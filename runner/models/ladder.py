@@ -142,15 +142,19 @@ class Hyperparameters:
         learning_rate: peak.
         warmup_tokens: tokens of linear warm-up.
         beta2: second-moment decay of AdamW.
+        weight_decay: of matrices; norms have none (GPT-3, Brown et al. 2020, appendix B).
+        clip: largest norm of the gradient (the same).
     """
 
     learning_rate: float
     warmup_tokens: int
     beta2: float
+    weight_decay: float = 0.1
+    clip: float = 1.0
 
 
 def hyperparameters(params: int, batch_tokens: int) -> Hyperparameters:
-    """Derive learning rate and warm-up from size and batch; beta2 is constant."""
+    """Derive learning rate and warm-up from size and batch; the rest is constant."""
     scale = (batch_tokens / batch_rule(params)) ** 0.5
     return Hyperparameters(
         learning_rate=0.3118 * (120.0 * params**2) ** -0.1250 * scale,

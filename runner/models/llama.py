@@ -47,9 +47,11 @@ def initialise(shape: Shape, vocabulary: int, sequence: int, seed: int, end: int
         return LlamaForCausalLM(config(shape, vocabulary, sequence, end))
 
 
-def optimizer(model: torch.nn.Module, learning_rate: float, beta2: float) -> torch.optim.AdamW:
-    """AdamW with weight decay 0.1 on matrices and none on norms (GPT-3, Brown et al. 2020, appendix B)."""
+def optimizer(
+    model: torch.nn.Module, learning_rate: float, beta2: float, weight_decay: float = 0.1
+) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices and none on norms (GPT-3, Brown et al. 2020, appendix B)."""
     matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
     rest = [weight for weight in model.parameters() if weight.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, beta2), eps=1e-8, fused=True)

@@ -96,17 +96,24 @@ class Place:
 
 
 def devices_for(setup: Setup, params: int, machines: Sequence[Machine]) -> int:
-    """Devices of one machine that train a segment of a size: as few as hold it.
+    """Devices of one machine that train a segment of a size: those set for it, else as few as hold it.
 
     Raises:
         InputError: no machine has that many.
     """
+    most, wanted = max(machine.devices for machine in machines), setup.overrides(params).gpus
+    if wanted is not None and machines[0].kind == "cuda":
+        if wanted > most:
+            raise InputError(
+                f"training.sizes wants {wanted} GPUs for {params:,} parameters and no machine has more than {most}; "
+                "lower gpus, or let one worker span machines with --launch"
+            )
+        return wanted
     limits = [machine.memory for machine in machines if machine.memory is not None]
     if not limits:
         return 1
     bf16 = machines[0].kind == "cuda"
     count = devices_needed(shape(params), setup.vocabulary, setup.sequence, min(limits), bf16=bf16)
-    most = max(machine.devices for machine in machines)
     if count > most:
         raise InputError(
             f"{params:,} parameters need {count} devices of {min(limits) / 1e9:.0f} GB and no machine has more than "

@@ -18,6 +18,26 @@ LINEAGE_FIELDS = ("data_hash", "vocabulary", "sequence", "batch", "learning_rate
 
 
 @dataclass(frozen=True)
+class Overrides:
+    """What a study sets for one size in place of the rules, or of what it sets for all sizes; None where it does not.
+
+    Attributes:
+        params: the size.
+        gpus: devices on which a segment trains; None: as few as hold it.
+        batch, learning_rate, warmup_tokens, beta2, weight_decay, clip: as in `Setup`.
+    """
+
+    params: int
+    gpus: int | None = None
+    batch: int | None = None
+    learning_rate: float | None = None
+    warmup_tokens: int | None = None
+    beta2: float | None = None
+    weight_decay: float | None = None
+    clip: float | None = None
+
+
+@dataclass(frozen=True)
 class Setup:
     """Training settings of a study; None means the rule of `runner.models.ladder` for the size.
 
@@ -28,7 +48,8 @@ class Setup:
         end: token id that ends a text.
         sequence: tokens per sequence.
         batch: sequences per step.
-        learning_rate, warmup_tokens, beta2: overrides.
+        learning_rate, warmup_tokens, beta2, weight_decay, clip: overrides.
+        sizes: overrides for single sizes.
         tasks: names of the tasks to evaluate at the end of a run.
         measures: JSON of the measure of each task that the data folder does not have (`evaluate.run.read_measure`).
         checkpoint_seconds: seconds between the checkpoints that a killed segment resumes from.
@@ -57,6 +78,9 @@ class Setup:
     sinks: tuple[str, ...] = ()
     start: InitialCheckpoint | None = None
     held_out_tokens: int | None = None
+    weight_decay: float | None = None
+    clip: float | None = None
+    sizes: tuple[Overrides, ...] = ()
     measures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     @property
@@ -67,32 +91,49 @@ class Setup:
         pretrained model counts only if there is one, so that other studies keep their runs.
         """
         fields = {name: value for name, value in asdict(self).items() if name in LINEAGE_FIELDS}
+        # These count only where they are set, as does a pretrained model: other studies keep their runs.
+        later = {"weight_decay": self.weight_decay, "clip": self.clip}
+        fields |= {name: value for name, value in later.items() if value is not None}
         if self.start is not None:
             fields["start"] = [self.start.hash, self.start.optimizer]
         return hashlib.sha256(json.dumps([RULES, fields], sort_keys=True).encode()).hexdigest()[:16]
 
+    def identity_of(self, params: int) -> str:
+        """The identity for a size: the study's, and what is set for this size alone, if anything."""
+        own = asdict(self.overrides(params))
+        own = {name: value for name, value in own.items() if value is not None and name not in ("params", "gpus")}
+        if not own:
+            return self.identity
+        return hashlib.sha256(json.dumps([self.identity, own], sort_keys=True).encode()).hexdigest()[:16]
+
+    def overrides(self, params: int) -> Overrides:
+        """What is set for a size alone."""
+        return next((size for size in self.sizes if size.params == params), Overrides(params))
+
+    def _set(self, name: str, params: int) -> Any:
+        """A setting of a size, else of all sizes; None if it is not set."""
+        own = getattr(self.overrides(params), name)
+        return getattr(self, name) if own is None else own
+
     def sequences(self, params: int) -> int:
         """Sequences per step for a size."""
-        return self.batch or max(1, round(batch_rule(params) / self.sequence))
+        return self._set("batch", params) or max(1, round(batch_rule(params) / self.sequence))
 
     def step_tokens(self, params: int) -> int:
         """Tokens per step for a size."""
         return self.sequences(params) * self.sequence
 
     def hyperparameters(self, params: int) -> Hyperparameters:
-        """Learning rate, warm-up and beta2 for a size."""
+        """Learning rate, warm-up and so on for a size: as set, else by the rules."""
         rule = hyperparameters(params, self.step_tokens(params))
-        return Hyperparameters(
-            learning_rate=self.learning_rate or rule.learning_rate,
-            warmup_tokens=rule.warmup_tokens if self.warmup_tokens is None else self.warmup_tokens,
-            beta2=self.beta2 or rule.beta2,
-        )
+        own = {name: self._set(name, params) for name in asdict(rule)}
+        return replace(rule, **{name: value for name, value in own.items() if value is not None})
 
     def rates(self, recipe: Recipe) -> Hyperparameters:
-        """Learning rate, warm-up and beta2 of a recipe: those of its size, as far as it has none of its own."""
+        """Learning rate, warm-up and so on of a recipe: those of its size, as far as it has none of its own."""
         rule = self.hyperparameters(recipe.params)
         warmup = rule.warmup_tokens if recipe.warmup is None else recipe.warmup
-        return Hyperparameters(rule.learning_rate * recipe.lr, warmup, rule.beta2)
+        return replace(rule, learning_rate=rule.learning_rate * recipe.lr, warmup_tokens=warmup)
 
     def flops(self, params: int, tokens: int) -> float:
         """Training FLOPs of this many tokens at a size."""
@@ -118,18 +159,20 @@ class Setup:
             )
         step = self.step_tokens(params)
         whole = tuple(replace(p, tokens=max(1, round(p.tokens / step)) * step) for p in recipe.phases)
-        return replace(recipe, params=params, phases=whole, data=self.identity)
+        return replace(recipe, params=params, phases=whole, data=self.identity_of(params))
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Setup.from_json`."""
-        return {**asdict(self), "tasks": list(self.tasks), "sinks": list(self.sinks)}
+        lists = {"tasks": list(self.tasks), "sinks": list(self.sinks), "sizes": [asdict(size) for size in self.sizes]}
+        return {**asdict(self), **lists}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Setup:
         """Read what `as_json` wrote."""
         start = InitialCheckpoint(**data["start"]) if data.get("start") else None
         lists = {name: tuple(data.get(name, ())) for name in ("tasks", "sinks")}
-        return cls(**{**data, **lists, "start": start})
+        sizes = tuple(Overrides(**size) for size in data.get("sizes", ()))
+        return cls(**{**data, **lists, "start": start, "sizes": sizes})
 
     @property
     def folder(self) -> Path:

@@ -261,6 +261,7 @@ class _Loop:
             self.rules.learning_rate * factor,
             sequences=self.sequences,
             micro_batch=self.plan.micro_batch,
+            clip=self.rules.clip,
             ranks=self.ranks,
             accept=lambda loss, norm: self.watch.accepts(step, loss, norm),
             beat=lambda: self._report(step),
@@ -285,7 +286,7 @@ class _Loop:
         self.ranks.broadcast()  # some read faster than others: from here on they wait minutes, no longer
         model.train(False)  # no dropout, which foreign models may have: a resumed run could not repeat it
         losses = shard_model(model, self.ranks, recompute=self.plan.recompute, compiled=self.plan.compiled)
-        adamw = optimizer(model, self.rules.learning_rate, self.rules.beta2)
+        adamw = optimizer(model, self.rules.learning_rate, self.rules.beta2, self.rules.weight_decay)
         checkpoint.restore_moments(adamw, model, moments)
         phases = self.segment.recipe.phases
         begins = [sum(phase.tokens for phase in phases[:index]) for index in range(len(phases))]

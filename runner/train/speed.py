@@ -83,4 +83,4 @@ def _read(memory: Path) -> dict[str, float]:
 
 def _key(size: int, setup: Setup) -> str:
     how = f"{setup.compile} {setup.micro_batch} {setup.recompute}"
-    return f"{os.uname().nodename} {device_name()} {size} {setup.identity} {how}"
+    return f"{os.uname().nodename} {device_name()} {size} {setup.identity_of(size)} {how}"

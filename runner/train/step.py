@@ -15,7 +15,6 @@ from mixlaw.runner.models.memory import USABLE, largest_micro_batch, training_by
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.train.parallel import ALONE, Ranks
 
-CLIP = 1.0  # largest norm of the gradient (GPT-3, Brown et al. 2020)
 CPU_TOKENS = 2048  # of a micro-batch on a CPU: activations of more leave its caches
 
 
@@ -105,6 +104,7 @@ def train_step(
     *,
     sequences: int | None = None,
     micro_batch: int | None = None,
+    clip: float = 1.0,
     ranks: Ranks = ALONE,
     accept: Callable[[float, float], bool] = lambda loss, norm: True,
     beat: Callable[[], None] = lambda: None,
@@ -119,6 +119,7 @@ def train_step(
         sequences: on all ranks together; by default those of this rank are all.
         micro_batch: sequences per forward and backward pass; all of them if None. Every rank makes the same number of
             passes, with sequences that do not count if it has fewer.
+        clip: largest norm of the gradient.
         accept: whether to update the weights, given loss and gradient norm; False skips the step.
         beat: called after every pass.
     """
@@ -135,7 +136,7 @@ def train_step(
         (loss * (ranks.world / (sequences * width))).backward()
         total += loss.detach()
         beat()
-    norm = torch.nn.utils.clip_grad_norm_(losses.parameters(), CLIP)
+    norm = torch.nn.utils.clip_grad_norm_(losses.parameters(), clip)
     norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
     mean, length = ranks.common(ranks.total(total) / (sequences * width), float(norm))
     accepted = accept(mean, length)

@@ -8,7 +8,8 @@ from mixlaw.folder.tasks import measures_of, units_of
 from mixlaw.runner.batches.shards import open_shards
 from mixlaw.runner.evaluate.run import tasks_of
 from mixlaw.runner.models.foreign import read_start
-from mixlaw.runner.plan.setup import Setup
+from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.plan.setup import Overrides, Setup
 from mixlaw.settings import Settings
 
 
@@ -43,6 +44,12 @@ def setup_of(path: Path, settings: Settings) -> Setup:
         learning_rate=training.learning_rate,
         warmup_tokens=training.warmup_tokens,
         beta2=training.beta2,
+        weight_decay=training.weight_decay,
+        clip=training.clip,
+        sizes=tuple(
+            Overrides(start.params if start else shape(size).params, **overrides.model_dump())
+            for size, overrides in training.sizes.items()
+        ),
         checkpoint_seconds=training.checkpoint_seconds,
         compile=training.compile,
         micro_batch=training.micro_batch,

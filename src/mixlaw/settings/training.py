@@ -11,6 +11,24 @@ from mixlaw.recipe import Decay, Schedule
 from mixlaw.settings.data import Share, Strict, Tokens
 
 
+class SizeOverrides(Strict):
+    """What holds for one size, in place of the study's value or of the rule.
+
+    Attributes:
+        gpus: GPUs of a machine that train a segment together; absent, as few as hold it.
+        batch: sequences per step.
+        learning_rate, warmup_tokens, beta2, weight_decay, clip: as in `[training]`.
+    """
+
+    gpus: int | None = Field(default=None, ge=1)
+    batch: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    warmup_tokens: int | None = Field(default=None, ge=0)
+    beta2: float | None = Field(default=None, gt=0, lt=1)
+    weight_decay: float | None = Field(default=None, ge=0)
+    clip: float | None = Field(default=None, gt=0)
+
+
 class TrainingSettings(Strict):
     """What the ladder derives, and what overrides it.
 
@@ -18,6 +36,9 @@ class TrainingSettings(Strict):
         sequence: tokens per sequence.
         batch: sequences per step; absent, the published rule for the size.
         learning_rate, warmup_tokens, beta2: absent, the published rule for the size.
+        weight_decay: of matrices; absent, 0.1.
+        clip: largest norm of the gradient; absent, 1.
+        sizes: overrides for single sizes.
         held_out: share of the documents kept for evaluation.
         held_out_tokens: tokens of them that are scored per domain; absent, 24,576, from 100M parameters on a million.
         checkpoint_seconds: seconds between the checkpoints that a killed run resumes from.
@@ -35,6 +56,9 @@ class TrainingSettings(Strict):
     learning_rate: float | None = Field(default=None, gt=0)
     warmup_tokens: int | None = Field(default=None, ge=0)
     beta2: float | None = Field(default=None, gt=0, lt=1)
+    weight_decay: float | None = Field(default=None, ge=0)
+    clip: float | None = Field(default=None, gt=0)
+    sizes: dict[str, SizeOverrides] = Field(default_factory=dict)
     held_out: float = Field(default=0.05, gt=0, lt=0.5)
     held_out_tokens: int | None = Field(default=None, ge=1)
     checkpoint_seconds: float = Field(default=300, gt=0)
