@@ -33,7 +33,7 @@ demo: .venv/demo
 test: .venv/dev
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
-# Many inputs that are wrong on purpose, others each time; for the night. The table that it prints is that of the docs.
+# Many inputs that are wrong on purpose, others each time; for the night. The table that it prints is that of docs/fuzzing.md.
 fuzz: .venv/dev
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/fuzzing.py $(FUZZ)
 

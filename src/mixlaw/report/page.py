@@ -202,5 +202,5 @@ def section(name: str, title: str, *parts: str) -> str:
 
 
 def _inert(text: str) -> str:
-    """JSON that cannot end the script element around it, nor begin a comment or another one in it."""
-    return text.replace("<", "\\u003c")
+    """JSON that cannot end the script element around it."""
+    return text.replace("</", "<\\/").replace("<!--", "\\u003c!--")
