@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.models.ladder import Shape, shape
 from mixlaw.runner.models.llama import initialise, optimizer
@@ -140,3 +141,14 @@ def fp32_weights(ranks: Ranks) -> None:
 
 def test_weights_and_moments_stay_fp32_under_bf16() -> None:
     together(2, fp32_weights)
+
+
+def _damaged(ranks: Ranks, folder: Path) -> None:
+    with pytest.raises(InputError, match="is damaged"):
+        checkpoint.load(folder, ranks)
+    assert ranks.least(3 + ranks.rank) == 3, "all ranks are here"
+    assert ranks.common(0.1 + ranks.rank) == (0.1,)
+
+
+def test_all_ranks_meet_the_damage_that_the_first_one_finds(tmp_path: Path) -> None:
+    together(2, _damaged, tmp_path / "nowhere")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -171,9 +172,9 @@ class LocalExecutor(Executor):
 
     def check(self, segments: Sequence[Segment]) -> None:
         """Verify the checkpoints to resume from before anything is trained, so that a damaged one changes nothing."""
-        for folder in {origin(segment, self.setup, self.runs) for segment in segments}:
-            if folder is not None and folder.is_dir():
-                verify(folder)
+        folders = {origin(segment, self.setup, self.runs) for segment in segments}
+        with ThreadPoolExecutor(cores()) as pool:  # hashing and reading leave Python to the others
+            list(pool.map(verify, sorted(folder for folder in folders if folder is not None and folder.is_dir())))
 
 
 class _LocalWorkerHandle(WorkerHandle):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from mixlaw.errors import InputError
 from mixlaw.files import write_json
 from mixlaw.runner.models.llama import MOMENTS
 from mixlaw.runner.models.load import hide_progress_bars, load_model
@@ -86,13 +87,21 @@ def _write(
     seal(draft, folder, step)
 
 
-def load(folder: Path) -> Checkpoint:
-    """Read a checkpoint after verifying every file of it.
+def load(folder: Path, ranks: Ranks = ALONE) -> Checkpoint:
+    """Read a checkpoint after verifying every file of it; all ranks call it, and the first one verifies for all.
 
     Raises:
         InputError: a file is missing or differs from its checksum.
     """
-    step = verify(folder)
+    step: int | InputError = 0
+    if ranks.first:
+        try:
+            step = verify(folder)
+        except InputError as error:  # which all ranks meet
+            step = error
+    step = ranks.broadcast(step)
+    if isinstance(step, InputError):
+        raise step
     extra = json.loads((folder / EXTRA).read_text(encoding="utf-8")) if (folder / EXTRA).exists() else {}
     return Checkpoint(load_model(folder), load_file(folder / "optimizer.safetensors"), step, extra)
 

@@ -235,17 +235,18 @@ class _Loop:
         """The plan to go on with.
 
         Raises:
-            InputError: one sequence is too much.
+            InputError, MemoryError: one sequence is too much, for one process and for one of several.
             OutOfMemory: of several ranks, which wait for each other and have to begin again together.
         """
-        plan = self.plan.smaller()
+        plan, several = self.plan.smaller(), self.ranks.world > 1
         if plan is None:
-            raise InputError(
+            kind = MemoryError if several else InputError  # this rank's alone: it must not wait for orders
+            raise kind(
                 f"one sequence of {self.setup.sequence} of a model of {self.segment.recipe.params:,} parameters does "
                 f"not fit on {self.ranks.world} device(s) ({error}); take more or larger ones, or lower "
                 "training.sequence"
             ) from error
-        if self.ranks.world > 1:
+        if several:
             raise OutOfMemory(plan) from error
         return plan
 
@@ -276,7 +277,7 @@ class _Loop:
         folder = self.ranks.broadcast(origin(self.segment, self.setup, self.runs, most))
         step, moments, extra = 0, dict[str, torch.Tensor](), {}
         if folder is not None:
-            loaded = checkpoint.load(folder)
+            loaded = checkpoint.load(folder, self.ranks)
             model, moments, step, extra = loaded.model, loaded.moments, loaded.step, loaded.extra
         elif self.setup.start is not None:
             model, moments = load_start(self.setup.start)
