@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import LlamaForCausalLM
 
 from chat_server import continuing
 from mixlaw.errors import InputError
+from mixlaw.runner.batches.shards import HeldOutDocuments
 from mixlaw.runner.evaluate.generate import generate
 from mixlaw.runner.evaluate.measure import Subject, batch_tokens, continued_tokens
 from mixlaw.runner.evaluate.run import held_out_rule
@@ -78,3 +80,25 @@ def test_batches_take_less_than_what_is_free(size: str, vocabulary: int, monkeyp
 def test_large_models_are_measured_on_a_million_tokens_of_held_out_text() -> None:
     assert held_out_rule(shape("70M").params) == 24_576, "as before"
     assert held_out_rule(shape("160M").params) == held_out_rule(shape("2.8B").params) == 2**20
+
+
+def test_held_out_documents_are_made_when_they_are_asked_for() -> None:
+    # Two files: 100,000 documents of 0, 1 or 2 tokens and a separator, and one of 3 tokens.
+    sizes = np.arange(100_000) % 3
+    starts = np.cumsum(sizes + 1) - (sizes + 1)
+    first = np.column_stack([starts, 5 * sizes, np.arange(100_000)])
+    tokens = np.arange(int((sizes + 1).sum())).astype(np.uint32)
+    files = [(tokens, first), (np.arange(4, dtype=np.uint32), np.array([[0, 7, 9]]))]
+    tracemalloc.start()
+    documents = HeldOutDocuments(files)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held / len(documents) < 20, "bytes a document; an object took 600"
+    for number in (0, 1, 4, 99_999, 100_000, -1):
+        at = range(100_001)[number]
+        start, size = (0, 3) if at == 100_000 else (int(starts[at]), int(sizes[at]))
+        assert documents[number].tokens.tolist() == list(range(start, start + size))
+        assert (documents[number].bytes, documents[number].group) == ((7, 9) if at == 100_000 else (5 * size, at))
+    assert sum(document.tokens.size for document in documents[:10]) == sizes[:10].sum()
+    with pytest.raises(IndexError):
+        documents[100_001]

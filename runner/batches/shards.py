@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,40 @@ class HeldOut:
     group: int
 
 
+class HeldOutDocuments(Sequence[HeldOut]):
+    """The held-out documents of a domain, made when they are asked for: there may be millions.
+
+    Args:
+        files: tokens and index of each file, as `DomainShards.index` gives it.
+
+    Attributes:
+        sizes: tokens of each document, shape (documents,).
+    """
+
+    def __init__(self, files: Sequence[tuple[Tokens, NDArray[np.int64]]]) -> None:
+        self._files = files
+        self._ends = list(accumulate(len(index) for _, index in files))
+        # A document ends before its separator, where the next one begins.
+        sizes = [np.diff(index[:, 0], append=tokens.size) - 1 for tokens, index in files]
+        self.sizes: NDArray[np.int64] = np.concatenate([*sizes, np.empty(0, np.int64)])
+
+    def __len__(self) -> int:
+        return self.sizes.size
+
+    @overload
+    def __getitem__(self, number: int) -> HeldOut: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[HeldOut]: ...
+    def __getitem__(self, number: int | slice) -> HeldOut | list[HeldOut]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        number = range(len(self))[number]
+        file = bisect_right(self._ends, number)
+        tokens, index = self._files[file]
+        start, size, group = (int(value) for value in index[number - self._ends[file] + len(index)])
+        return HeldOut(tokens[start : start + int(self.sizes[number])], size, group)
+
+
 @dataclass(frozen=True)
 class DomainShards:
     """The stored tokens of one domain; `end` is the token after every document."""
@@ -87,18 +122,12 @@ class DomainShards:
         return TokenStream([self._map(file) for file in self.manifest.train])
 
     @cached_property
-    def held_out(self) -> tuple[HeldOut, ...]:
+    def held_out(self) -> HeldOutDocuments:
         """Held-out documents in the order of their content hash."""
-        return tuple(document for file in self.manifest.held_out for document in self._documents(file))
+        return HeldOutDocuments([(self._map(file), self.index(file)) for file in self.manifest.held_out])
 
     def _map(self, file: ShardFile) -> Tokens:
         return np.memmap(self.folder / file.name, dtype=self.dtype, mode="r")
-
-    def _documents(self, file: ShardFile) -> Iterator[HeldOut]:
-        tokens, index = self._map(file), self.index(file)
-        ends = np.append(index[1:, 0], file.tokens) - 1  # without the separator
-        for (start, size, group), end in zip(index.tolist(), ends.tolist(), strict=True):
-            yield HeldOut(tokens[start:end], size, group)
 
     def index(self, file: ShardFile) -> NDArray[np.int64]:
         """Index of a shard file, shape (documents, 3): first token, bytes of text, group."""
