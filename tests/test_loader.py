@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
-from mixlaw.runner.batches.loader import Batches
+from mixlaw.runner.batches.loader import Batches, Prefetcher
 from mixlaw.runner.batches.order import BLOCK, Order
 
 SEQUENCE, BATCH = 8, 4
@@ -189,3 +190,12 @@ def test_steps_over_the_edges_of_blocks_are_what_counting_sequence_by_sequence_g
         for rank in range(2):
             rows = found.at(step, rank, 2)
             assert rows[:, 0].tolist() == wanted[step * batch : (step + 1) * batch][rank::2]
+
+
+def test_batches_read_ahead_are_those_that_are_asked_for_also_after_a_rollback() -> None:
+    batches = Batches(recipe((5, {"text": 1.0}), (6, {"text": 0.5, "code": 0.5})), STREAMS, SEQUENCE, BATCH)
+    ahead = Prefetcher(batches, len(batches), rank=1, world=2)
+    for step in (0, 1, 2, 5, 6, 3, 3, 4, len(batches) - 1):  # steps are skipped, repeated, and end
+        assert np.array_equal(ahead.at(step), batches.at(step, 1, 2))
+    ahead.close()
+    assert not any(thread.name.startswith("batches") for thread in threading.enumerate())

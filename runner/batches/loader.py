@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -157,3 +158,33 @@ class Batches:
     def epochs(self) -> dict[str, float]:
         """Times each domain's windows were seen over the whole recipe."""
         return {name: self.draws(name, len(self.orders)) / size for name, size in self.windows.items()}
+
+
+class Prefetcher:
+    """One rank's batches of a segment, the next of which a thread reads while a device computes.
+
+    Args:
+        batches: of the recipe.
+        last: the step after the last one.
+        rank, world: this rank, and how many there are.
+    """
+
+    def __init__(self, batches: Batches, last: int, rank: int = 0, world: int = 1) -> None:
+        self.batches, self.last, self.rank, self.world = batches, last, rank, world
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._next: tuple[int, Future[Ints]] | None = None
+
+    def at(self, step: int) -> Ints:
+        """Token ids of a step, as `Batches.at` gives them; quickest if steps follow one another."""
+        number, future = self._next or (step, self._read(step))
+        future = future if number == step else self._read(step)
+        rows = future.result()
+        self._next = (step + 1, self._read(step + 1)) if step + 1 < self.last else None
+        return rows
+
+    def _read(self, step: int) -> Future[Ints]:
+        return self._thread.submit(self.batches.at, step, self.rank, self.world)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(cancel_futures=True)

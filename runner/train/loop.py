@@ -1,4 +1,7 @@
-"""Train one segment of the tree, from its parent's checkpoint to its own; killed at any moment, it resumes exactly."""
+"""Train one segment of the tree, from its parent's checkpoint to its own; killed at any moment, it resumes exactly.
+
+On CPUs that is to the bit; on GPUs sums may differ in their last digits, as atomic additions do.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mixlaw.errors import InputError
-from mixlaw.runner.batches.loader import Batches, Tokens
+from mixlaw.runner.batches.loader import Batches, Prefetcher, Tokens
 from mixlaw.runner.models.foreign import load_start
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import initialise, optimizer
@@ -146,8 +149,9 @@ class _Loop:
             raise InputError(
                 f"a step has {self.sequences} sequences, too few for {ranks.world} devices; raise training.batch"
             )
-        self.batches = Batches(segment.recipe, streams, setup.sequence, self.sequences)
         self.last = segment.stop // self.step_tokens
+        batches = Batches(segment.recipe, streams, setup.sequence, self.sequences)
+        self.batches = Prefetcher(batches, self.last, ranks.rank, ranks.world)
         self.watch = Watch(begin=segment.start // self.step_tokens)
         self.tail: list[tuple[int, float]] = []
         release_memory()
@@ -253,7 +257,7 @@ class _Loop:
     def _step(self, state: _State, meter: Meter) -> None:
         """Train on the batch of a step, unless it is a bad one."""
         step = state.step
-        tokens = torch.from_numpy(self.batches.at(step, self.ranks.rank, self.ranks.world))
+        tokens = torch.from_numpy(self.batches.at(step))
         factor = rate(self.segment.recipe, step * self.step_tokens, self.rules.warmup_tokens)
         result = train_step(
             state.losses,
@@ -332,3 +336,4 @@ class _Loop:
             yield meter
         finally:
             meter.close()
+            self.batches.close()

@@ -127,7 +127,9 @@ def train_step(
     width = tokens.shape[1] - 1
     rows = -(-sequences // ranks.world)
     inputs, labels = _padded(tokens, rows)
-    inputs, labels = inputs.to(ranks.device), labels.to(ranks.device)
+    if ranks.device.type == "cuda":  # pinned memory is copied while the device computes
+        inputs, labels = inputs.pin_memory(), labels.pin_memory()
+    inputs, labels = (ids.to(ranks.device, non_blocking=True) for ids in (inputs, labels))
     total = torch.zeros((), device=ranks.device)
     for start in range(0, rows, micro_batch or rows):
         here = slice(start, start + (micro_batch or rows))
