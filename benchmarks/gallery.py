@@ -91,6 +91,11 @@ ENTRIES = (
         "above.",
     ),
     Entry(
+        "paired", "Predicted and measured gains", "study.plots.paired()",
+        "Gains of a proposal over the baseline, both trained with two seeds: bars are what was predicted (90 %, the "
+        "noise of these runs included), diamonds what was measured, hollow where it lies outside.",
+    ),
+    Entry(
         "comparison", "Predicted gains, and what was measured", "study.plots.comparison()",
         "Gains over the best baseline's prediction by task with 90 % intervals of one new run, frozen before it was "
         "trained; diamonds are runs measured since.",

@@ -18,9 +18,11 @@ import gallery
 
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.front import Compromise, Front
+from mixlaw.optimizer.answers.pairs import Pair, PairedGain
 from mixlaw.optimizer.goal.values import Interval
 from mixlaw.optimizer.next_runs.suggestion import Job, Suggestion, Value
-from mixlaw.plots.style import INK
+from mixlaw.plots import paired
+from mixlaw.plots.style import INK, themed
 from mixlaw.report.evidence import curves, logged
 from mixlaw.runner.train.step import rate
 from mixlaw.study import Study, open_study
@@ -113,9 +115,11 @@ def drawn(fitted: Study, trained: Study) -> dict[str, go.Figure]:
         "value_of_runs": (Suggestion(proposal.target, 5e15, jobs, value),),
     }
     own = {"segment_tree", "losses"}
-    return {
+    gains = [PairedGain(name, ends[0], measured, 0.4) for name, measured in (("task0", 2.5), ("task1", 4), ("all", 3))]
+    pair = Pair(proposal.id, 1, proposal.against, "% of loss", (*gains[:2],), gains[2], (2, 2), False, {})
+    return {"paired": themed(paired(pair), "light")} | {
         name: getattr((trained if name in own else fitted).plots, name)(*arguments.get(name, ()))
-        for name in sorted(METHODS)
+        for name in sorted(METHODS - {"paired"})
     }
 
 

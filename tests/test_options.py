@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mixlaw.errors import InputError
-from mixlaw.study import open_study
 from mixlaw.options import changes_of
+from mixlaw.study import open_study
 from test_cli import document, refused
 from test_front_cli import study  # noqa: F401
 

@@ -8,6 +8,8 @@ import pytest
 
 from mixlaw.analysis.data.code_share import code_share, code_shares, with_code_share
 from mixlaw.analysis.data.recipes import design_of
+from mixlaw.optimizer.answers.pairs import Pair, PairedGain
+from mixlaw.optimizer.goal.values import Interval
 from mixlaw.plots import (
     calibration,
     checked,
@@ -15,6 +17,7 @@ from mixlaw.plots import (
     extrapolation,
     fitted,
     held_out,
+    paired,
     parity,
     residuals,
     response,
@@ -111,6 +114,26 @@ def test_a_comparison_shows_gains_in_percent_of_loss_and_measured_values_as_diam
     assert _named(figure, proposal.against)[0].x == pytest.approx([0, 0])
     diamond = next(trace for trace in figure.data if trace.marker.symbol == "diamond" and trace.customdata is not None)
     assert diamond.x[0] == pytest.approx(-100 * np.log(0.9))
+
+
+def test_paired_gains_are_sorted_filled_inside_and_cut_where_one_is_far_away() -> None:
+    gains = tuple(
+        PairedGain(task, Interval(mean, mean - 1, mean + 1), measured, 0.2)
+        for task, mean, measured in (("a", 0.0, -0.5), ("b", 1.0, 3.0), ("far", 50.0, 49.5))
+    )
+    total = PairedGain("all, by weight", Interval(17.0, 16.0, 18.0), 17.3, 0.1)
+    figure = paired(Pair("id", 1, "ours", "% of loss", gains, total, (2, 2), False, {}))
+    bars, ticks, inside, outside = figure.data
+    assert [*bars.y] == ["<b>all, by weight</b>", "far", "b", "a"]
+    assert ([*inside.y], [*outside.y]) == (["<b>all, by weight</b>", "far", "a"], ["b"])
+    assert (inside.marker.symbol, outside.marker.symbol) == ("diamond", "diamond-open")
+    assert (bars.base[3], bars.x[3], ticks.x[3]) == (-1, 2, 0)
+    least, most = figure.layout.xaxis.range
+    assert most < 30
+    assert all(least <= x <= most for x in (*inside.x, *ticks.x, *bars.base))
+    assert figure.layout.title.text.startswith("Measured +17.3, predicted 17.0 ± 1.0")
+    assert "2 tasks better,<br>1 worse; 2 of 3 gains inside" in figure.layout.title.text
+    assert "<b>+49.5</b>" in [note.text for note in figure.layout.annotations]
 
 
 def test_parity_and_residuals_show_the_same_runs_and_count_what_lies_inside(small: Study) -> None:

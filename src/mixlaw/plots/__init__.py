@@ -12,6 +12,7 @@ from mixlaw.plots.loss_curves import losses as losses
 from mixlaw.plots.optimum import flat_directions as flat_directions
 from mixlaw.plots.optimum import over_sizes as over_sizes
 from mixlaw.plots.optimum import spread as spread
+from mixlaw.plots.paired import paired as paired
 from mixlaw.plots.parity import Parity as Parity
 from mixlaw.plots.parity import calibration as calibration
 from mixlaw.plots.parity import checked as checked

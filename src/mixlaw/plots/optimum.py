@@ -99,7 +99,7 @@ def flat_directions(ranges: Sequence[Flat], title: str = "") -> go.Figure:
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(title_text="share", tickformat=".0%", range=[-0.02, 1.02])
     height = 140 + 28 * len(names)
-    return styled(figure, title, height).update_layout(legend={"y": -90 / height})
+    return styled(figure, title, height).update_layout(legend={"y": -66 / (height - 80)})  # 66 pixels below the axis
 
 
 def over_sizes(sizes: Sequence[Step], title: str = "") -> go.Figure:

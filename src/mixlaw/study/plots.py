@@ -146,6 +146,13 @@ class Plots(Printable):
         """Phases of a recipe, its mixture as a stacked area, and the learning rate."""
         return self._themed(plots.schedule(self._recipe(recipe), self.study.domains_or_unlimited))
 
+    def paired(self) -> go.Figure:
+        """Gains of the last proposal that is trained, in their predicted intervals; the baseline is trained, too."""
+        pairs = verify(self.study).pairs
+        if not pairs:
+            raise InputError("no proposal is trained together with a baseline yet; run `mixlaw propose --queue`")
+        return self._themed(plots.paired(pairs[-1]))
+
     def comparison(self) -> go.Figure:
         """What the last proposal and every baseline were predicted to gain by task, and what was measured since."""
         proposal = self._proposal()
