@@ -98,8 +98,9 @@ def flat_directions(ranges: Sequence[Flat], title: str = "") -> go.Figure:
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(title_text="share", tickformat=".0%", range=[-0.02, 1.02])
-    height = 140 + 28 * len(names)
-    return styled(figure, title, height).update_layout(legend={"y": -66 / (height - 80)})  # 66 pixels below the axis
+    plot, below = 20 + 28 * len(names), 110  # pixels: of the rows, and for axis and legend
+    figure.update_layout(margin_b=below)
+    return styled(figure, title, 40 + plot + below).update_layout(legend={"y": -62 / plot})
 
 
 def over_sizes(sizes: Sequence[Step], title: str = "") -> go.Figure:
