@@ -16,6 +16,7 @@ from mixlaw.plots import (
     comparison,
     extrapolation,
     fitted,
+    flat_directions,
     held_out,
     paired,
     parity,
@@ -114,6 +115,12 @@ def test_a_comparison_shows_gains_in_percent_of_loss_and_measured_values_as_diam
     assert _named(figure, proposal.against)[0].x == pytest.approx([0, 0])
     diamond = next(trace for trace in figure.data if trace.marker.symbol == "diamond" and trace.customdata is not None)
     assert diamond.x[0] == pytest.approx(-100 * np.log(0.9))
+
+
+def test_without_a_flat_direction_the_plot_says_so() -> None:
+    assert [note.text for note in flat_directions([]).layout.annotations] == [
+        "no other share is statistically equivalent"
+    ]
 
 
 def test_paired_gains_are_sorted_filled_inside_and_cut_where_one_is_far_away() -> None:

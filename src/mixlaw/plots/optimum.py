@@ -98,7 +98,13 @@ def flat_directions(ranges: Sequence[Flat], title: str = "") -> go.Figure:
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(title_text="share", tickformat=".0%", range=[-0.02, 1.02])
-    plot, below = 20 + 28 * len(names), 110  # pixels: of the rows, and for axis and legend
+    if not ranges:
+        figure.update_yaxes(showticklabels=False, ticks="", showgrid=False)
+        figure.add_annotation(
+            x=0.5, y=0.5, xref="paper", yref="paper", text="no other share is statistically equivalent"
+        )
+        figure.update_annotations(showarrow=False)
+    plot, below = 20 + 28 * max(1, len(names)), 110  # pixels: of the rows, and for axis and legend
     figure.update_layout(margin_b=below)
     return styled(figure, title, 40 + plot + below).update_layout(legend={"y": -62 / plot})
 
