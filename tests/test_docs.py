@@ -35,6 +35,7 @@ NOT_RUN = {
     r"pip install .*": "packages come from an index",
     r"make \w+.*": "minutes; CI calls each by itself",
     r"python (-m )?benchmarks\S*.*": "minutes to hours; tests check what they are made of",
+    r"python tests/fuzzing.py .*": "a night; tests/test_fuzz.py runs a few inputs of each",
     r"python -m mixlaw.runner.evaluate.programs": "328 programs in sandboxes; tests/test_programs.py runs some",
     r"mixlaw demo\b.*": "ten minutes; tests/test_demo.py runs the small one",
     r"mixlaw run (?!.*--dry-run).*(--executor|--gpus [1-9]|--launch).*": "a cluster or GPUs; tests/test_ray.py has one",
@@ -45,6 +46,7 @@ NOT_RUN = {
 #: Programs of which only the imports are run, by page and first line.
 PROGRAMS_NOT_RUN = {
     ("evaluation.md", "from mixlaw.runner.evaluate.run import evaluate"): "BoolQ comes from the hub; test_harness.py",
+    ("gallery.md", "study.plots.paired()"): "needs a proposal that is trained; test_plots.py",
     ("data.md", "from pathlib import Path"): "asks a model behind an endpoint; tests/test_teacher.py has one",
 }
 #: Pages with a trained STUDY; the others have one of imported runs, or make their own.

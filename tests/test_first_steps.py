@@ -72,7 +72,7 @@ TABLES = {
     "billions": (HEAD + "a,1e9,20,5,1.2\n", "shares or billions"),
     "semicolons": (
         "run;params;tokens:init:web;metric:loss\na;1,2e8;2e9;1,2\n",
-        "it is separated by semicolons: export it with",
+        "is separated by semicolons; export it with",
     ),
     "words": (HEAD + "a,1e8,2 billion,0,1.2\n", "row 1, column 'tokens:init:web': '2 billion' is not a number"),
 }

@@ -62,7 +62,7 @@ def test_what_a_recipe_holds_cannot_be_changed() -> None:
 
 
 def test_truth_is_no_number_of_parameters() -> None:
-    with pytest.raises(InvalidRecipe, match="params must be a positive whole number, got True"):
+    with pytest.raises(InvalidRecipe, match=r"params must be a positive whole number below 2\^63, got True"):
         Recipe(True, RECIPE.phases)
 
 

@@ -75,9 +75,13 @@ class Data:
         return [first + self.domains.index(name) for name in stage.simplex.domains]
 
     def table(self, rows: Floats) -> pl.DataFrame:
-        """Rows as a table of records without metrics; the model's size is the same for all, so any will do."""
+        """Rows as a table of records without metrics; the model's size is the same for all, so any will do.
+
+        Tokens may be shares, of one token in all: a size that is no larger keeps them tokens to a law.
+        """
+        params = min(1e8, float(rows[:, : len(self.phases) * len(self.domains)].sum(1).min(initial=1e8)))
         names = [f"tokens:{p}:{d}" for p in self.phases for d in self.domains] + [f"unique:{d}" for d in self.domains]
-        return pl.DataFrame({"params": np.full(len(rows), 1e8), **dict(zip(names, rows.T, strict=True))})
+        return pl.DataFrame({"params": np.full(len(rows), params), **dict(zip(names, rows.T, strict=True))})
 
 
 def as_losses(values: Floats) -> Floats:

@@ -98,7 +98,7 @@ def show(
 
 @app.command()
 def plan(study: StudyPath, workers: Workers = None, measure: Measured = False, as_json: Json = False) -> None:
-    """Print the segment tree with FLOPs, hours and disk; nothing is trained."""
+    """Print the segment tree with FLOPs, hours and disk."""
     print_result(open_study_at(study).plan(workers=workers, measure=measure), as_json)
 
 

@@ -10,14 +10,14 @@ from mixlaw.plots.style import CYCLE, OTHER, Plain, drawn
 BETTER, WORSE = CYCLE[2], CYCLE[1]
 #: The axis ends at this many times the second widest row; a task beyond is drawn at the end, its number beside.
 CLIP = 1.6
-#: Pixels right of the axis at which the numbers stand, and what they are.
+#: Pixels right of the axis where the numbers are, and their heads.
 BESIDE, HEAD = (8, 80), ("measured", "predicted")
 
 
 def plain_paired(pair: Pair) -> Plain:
     """A row per task, sorted by measured gain: bar and tick predicted (90 %), diamond measured, hollow if outside.
 
-    Numbers stand beside: measured, and predicted. The row of all tasks by weight is on top.
+    Numbers to the right: measured, and predicted. The row of all tasks by weight is on top.
     """
     rows = [*([pair.total] if pair.total else []), *sorted(pair.gains, key=lambda gain: -gain.measured)]
     names = [f"<b>{row.task}</b>" if row is pair.total else row.task for row in rows]
