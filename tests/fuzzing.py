@@ -36,7 +36,8 @@ from mixlaw.settings.recipes import read_recipe, read_recipes, written_recipes
 from mixlaw.settings.target import goal_of
 from mixlaw.study import open_study
 
-os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "GIT_CEILING_DIRECTORIES": tempfile.gettempdir()}
+#: Environment in which inputs are tried: nothing is asked of the hub, and no repository above is read.
+ALONE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "GIT_CEILING_DIRECTORIES": tempfile.gettempdir()}
 
 MEMORY = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None  # folders of inputs need no disk
 
@@ -503,6 +504,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=110_000, help="in all")
     parser.add_argument("--only", action="append", choices=list(TARGETS), help="targets, all if not given")
     chosen = parser.parse_args()
+    os.environ |= ALONE
     print("| what is fuzzed | inputs | a result | one sentence | anything else |\n| --- | ---: | ---: | ---: | ---: |")
     total = Counter[str]()
     for name in chosen.only or TARGETS:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from fuzzing import TARGETS, fuzz
+from fuzzing import ALONE, TARGETS, fuzz
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_whatever_is_written_is_a_result_or_one_sentence(name: str) -> None:
+def test_whatever_is_written_is_a_result_or_one_sentence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in ALONE.items():
+        monkeypatch.setenv(variable, value)
     figures = fuzz(name, 40)
     assert figures.counts.total() >= 30
     assert figures.counts["refused"]
