@@ -17,7 +17,7 @@ from mixlaw.analysis.laws.terms import row
 #: Tokens of an early phase count for less than those of the last: .1 for the first phase and .28 for the second on the
 #: ladder, .07 to .25 on two-phase runs of code and text (Marin); log normal.
 RETENTION_PRIOR = (math.log(0.4), 1.0)
-#: Power with which a domain's shares of the phases add up: .42 on the ladder, .35 to .65 on Marin; log normal.
+#: Power with which a domain's shares of the phases add up: .36 on the ladder, .3 to .6 on Marin; log normal.
 EVENNESS_PRIOR = (math.log(0.5), 0.8)
 
 
