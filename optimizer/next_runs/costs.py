@@ -132,9 +132,10 @@ class _Heads:
             flat = recipe.schedule is Schedule.WSD
             for p, phase in enumerate(recipe.phases):
                 flat = flat and phase.lr_end == 1
-                self._tokens[i, p], self._whole[i, p] = phase.tokens, number(phase)
+                shards = tuple(recipe.shards.get(name) for name in phase.mixture)
+                self._tokens[i, p], self._whole[i, p] = phase.tokens, number((phase, shards))
                 if flat:
-                    self._trunks[i, p] = number((phase.name, phase.mixture))
+                    self._trunks[i, p] = number((phase.name, phase.mixture, shards))
         self._kinds = np.array([number(_kind(recipe)) for recipe in recipes], dtype=np.int64)
 
     def shared(self, index: int) -> Counts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class DomainManifest(_Frozen):
         duplicates: documents dropped because their text was there before, in this domain or an earlier one, or blank.
         blank: documents among them without a word: empty, null, or white space alone.
         notes: what the source leaves out, in words.
-        hash: identity of the stored tokens, training and held-out.
+        hash: identity of the stored tokens, training and held-out; part of the lineage of recipes that use them.
     """
 
     source: str
@@ -79,7 +80,7 @@ class Manifest(Printable, _Frozen):
 
     Attributes:
         fingerprint: identity of sources and settings, known before anything is read; decides whether to build again.
-        hash: identity of everything that was built: tokenizer, shards, items. Part of every recipe's lineage.
+        hash: identity of everything that was built: tokenizer, shards, items.
         end: token after every document; left out of the file where it is 0.
         begin: what the tokenizer's own model has before a text, and documents here have not; empty for none.
     """
@@ -115,6 +116,12 @@ class Manifest(Printable, _Frozen):
         return "\n".join([head, *rows, tail, *(f"note: {note}" for note in self.notes)])
 
     @property
+    def measured_on(self) -> dict[str, str]:
+        """By task that this data folder measures: identity of the held-out text or items, which a record keeps."""
+        held_out = {name: _held_out(domain) for name, domain in self.domains.items()}
+        return held_out | {name: items.sha256[:16] for name, items in self.items.items() if items.count}
+
+    @property
     def notes(self) -> list[str]:
         """What else to know of it, in words."""
         said = [f"{name}: {note}" for name, domain in self.domains.items() for note in domain.notes]
@@ -129,6 +136,11 @@ class Manifest(Printable, _Frozen):
     def _without_the_usual(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
         return {name: value for name, value in written.items() if value or name not in ("end", "begin")}
+
+
+def _held_out(domain: DomainManifest) -> str:
+    hashes = "".join(file.sha256 + file.index_sha256 for file in domain.held_out)
+    return hashlib.sha256(hashes.encode()).hexdigest()[:16]
 
 
 def read_manifest(data: Path) -> Manifest:

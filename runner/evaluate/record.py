@@ -9,7 +9,7 @@ from typing import Any
 from mixlaw.errors import InputError
 from mixlaw.files import write_json
 from mixlaw.recipe import Recipe
-from mixlaw.records import UNMEASURED, Measurement, Record, read_record, write_record
+from mixlaw.records import MEASURED_ON, UNMEASURED, Measurement, Record, read_record, write_record
 from mixlaw.runner.batches.loader import Batches, Tokens
 from mixlaw.runner.evaluate.measure import Measured
 from mixlaw.runner.evaluate.run import evaluate, held_out_rule, read_measure
@@ -29,7 +29,7 @@ def record(
 
     Nothing in it depends on when, where or in how many pieces the recipe was trained. Only the first rank calls this. A
     task that cannot be measured is left out, and its reason written to `unmeasured.json` beside the record: the next
-    call measures such tasks alone.
+    call measures such tasks alone, and those whose held-out text or items are others than the record was measured on.
 
     Args:
         recipe: the whole recipe.
@@ -44,7 +44,7 @@ def record(
     """
     batches = Batches(recipe, streams, setup.sequence, setup.sequences(recipe.params))
     home, failed = runs / recipe.lineage, dict[str, str]()
-    values, details = _measured_before(home)
+    values, details = _measured_before(home, setup.measured_on)
     fresh = evaluate(
         trained.model,
         setup.folder,
@@ -65,6 +65,7 @@ def record(
     drawn = {phase: {d: float(n) for d, n in counts.items()} for phase, counts in batches.achieved().items()}
     ordered = {task: values[task] for task in setup.tasks if task in values}
     about = {"epochs": batches.epochs(), **_training(recipe, trained, setup), **({"tasks": details} if details else {})}
+    about[MEASURED_ON] = {task: setup.measured_on[task] for task in ordered if task in setup.measured_on}
     write_record(runs, Record(run=recipe.lineage, recipe=recipe, values=ordered, tokens=drawn, details=about))
     if not failed:
         (home / UNMEASURED).unlink(missing_ok=True)
@@ -84,12 +85,12 @@ def _training(recipe: Recipe, trained: Trained, setup: Setup) -> dict[str, Any]:
     }
 
 
-def _measured_before(home: Path) -> tuple[dict[str, Measurement], dict[str, Any]]:
-    """Values and details of the tasks that an earlier call could measure, where others failed."""
-    if not (home / UNMEASURED).exists():
-        return {}, {}
+def _measured_before(home: Path, measured_on: Mapping[str, str]) -> tuple[dict[str, Measurement], dict[str, Any]]:
+    """Values and details of the tasks that an earlier call measured, on what they are measured on now."""
     try:
         earlier = read_record(home / "record.json")
     except (OSError, InputError):
         return {}, {}
-    return dict(earlier.values), dict(earlier.details.get("tasks", {}))
+    before = earlier.details.get(MEASURED_ON, {})
+    values = {task: value for task, value in earlier.values.items() if before.get(task) == measured_on.get(task)}
+    return values, {task: of for task, of in earlier.details.get("tasks", {}).items() if task in values}

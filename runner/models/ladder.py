@@ -29,7 +29,9 @@ from numpy.typing import NDArray
 from mixlaw.errors import InputError
 from mixlaw.recipe import LARGEST
 
-RULES = 1  # version of the rules below; part of every lineage, so that runs under other rules are never mixed up
+#: Version of the rules below and of how a lineage is made; part of every lineage, so that runs under other rules are
+#: never mixed up. 2: the shards of a recipe are those of its own domains.
+RULES = 2
 #: Sizes of the printed table; the ladder has more between them.
 SIZES = ("0.02M", "0.1M", "0.5M", "1M", "5M", "10M", "30M", "70M", "160M", "470M", "1B", "2.8B", "7B", "13B", "70B")
 _UNITS = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9}

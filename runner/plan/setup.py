@@ -14,7 +14,7 @@ from mixlaw.recipe import Recipe
 from mixlaw.runner.models.foreign import InitialCheckpoint
 from mixlaw.runner.models.ladder import RULES, Hyperparameters, batch_rule, hyperparameters, shape
 
-LINEAGE_FIELDS = ("data_hash", "vocabulary", "sequence", "batch", "learning_rate", "warmup_tokens", "beta2")
+LINEAGE_FIELDS = ("tokenizer_hash", "vocabulary", "sequence", "batch", "learning_rate", "warmup_tokens", "beta2")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,10 @@ class Setup:
 
     Attributes:
         data: folder of tokenizer, shards and items.
-        data_hash: identity of its content.
+        data_hash: identity of its content, by which a node sees that its folder is the driver's.
+        tokenizer_hash: identity of the tokenizer.
+        shards: identity of the token shards by domain.
+        measured_on: identity of the held-out text or items of each task that the data folder measures.
         vocabulary: token ids.
         end: token id that ends a text.
         sequence: tokens per sequence.
@@ -81,14 +84,18 @@ class Setup:
     weight_decay: float | None = None
     clip: float | None = None
     sizes: tuple[Overrides, ...] = ()
+    tokenizer_hash: str = ""
     measures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+    shards: Mapping[str, str] = field(default_factory=dict, hash=False)
+    measured_on: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def identity(self) -> str:
-        """Hash of everything that changes the result of training: shards, settings, rules, and the pretrained model.
+        """Hash of everything that changes training, the shards aside: tokenizer, settings, rules, pretrained model.
 
-        Tasks, folders and ways to compute the same sums do not count; the end-of-text token is part of the shards. The
-        pretrained model counts only if there is one, so that other studies keep their runs.
+        Shards are part of each recipe, those of its own domains. Tasks, folders and ways to compute the same sums do
+        not count; the end-of-text token is part of the shards. The pretrained model counts only if there is one, so
+        that other studies keep their runs.
         """
         fields = {name: value for name, value in asdict(self).items() if name in LINEAGE_FIELDS}
         # These count only where they are set, as does a pretrained model: other studies keep their runs.
@@ -146,7 +153,7 @@ class Setup:
         return self.start.weights if self.start else params + self.vocabulary * shape(params).width
 
     def adopt(self, recipe: Recipe) -> Recipe:
-        """The recipe as it will be trained here: a size of the ladder, whole batches per phase, this data identity.
+        """The recipe as it will be trained here: a size of the ladder, whole batches per phase, on these shards.
 
         Raises:
             InputError: there is no such size, or the pretrained model has another.
@@ -159,7 +166,8 @@ class Setup:
             )
         step = self.step_tokens(params)
         whole = tuple(replace(p, tokens=max(1, round(p.tokens / step)) * step) for p in recipe.phases)
-        return replace(recipe, params=params, phases=whole, data=self.identity_of(params))
+        shards = {name: self.shards[name] for name in recipe.domains if name in self.shards}
+        return replace(recipe, params=params, phases=whole, data=self.identity_of(params), shards=shards)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Setup.from_json`."""

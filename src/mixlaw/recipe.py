@@ -5,32 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from numbers import Real
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 from mixlaw.errors import InvalidMixture, InvalidRecipe
+from mixlaw.frozen import FrozenDict
 from mixlaw.printable import Printable
 
 TOLERANCE = 1e-6  # shares sum to one within this
 LARGEST = 2**63 - 1  # params, tokens and seeds are columns of 64-bit whole numbers
-
-Value = TypeVar("Value")
-
-
-class FrozenDict(dict[str, Value]):
-    """A dict that cannot be changed; unlike a mapping proxy it can be pickled, copied and written as JSON."""
-
-    def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        raise TypeError("this mapping cannot be changed; make a new one with dict(...)")
-
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return FrozenDict, (dict(self),)
 
 
 def _whole(value: Any) -> bool:
@@ -203,7 +189,8 @@ class Recipe(Printable):
         phases: in order; names differ.
         seed: of the initialisation and the data order, the same for every mixture (paired comparison).
         unique: unique tokens the run may draw from a domain, where fewer than the domain has (simulated epoching).
-        data: identity of the token shards and training settings it runs on; empty for foreign runs.
+        data: identity of the tokenizer and training settings it runs on; empty for foreign runs.
+        shards: identity of the token shards of each of its domains; empty for foreign runs.
         schedule: warmup-stable-decay, or cosine over all phases.
         lr: peak learning rate over that of the rule for its size (of a foreign run: over its team's own rule).
         warmup: tokens of linear warm-up; None, the rule's.
@@ -221,6 +208,7 @@ class Recipe(Printable):
     schedule: Schedule = Schedule.WSD
     lr: float = 1.0
     warmup: int | None = None
+    shards: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [phase.name for phase in self.phases]
@@ -248,6 +236,7 @@ class Recipe(Printable):
         object.__setattr__(self, "warmup", None if self.warmup is None else int(self.warmup))
         unique = {name: int(count) for name, count in sorted(self.unique.items())}
         object.__setattr__(self, "unique", FrozenDict(unique))
+        object.__setattr__(self, "shards", FrozenDict(sorted(self.shards.items())))
 
     def __eq__(self, other: object) -> bool:
         return _equal(self, other)
@@ -289,7 +278,8 @@ class Recipe(Printable):
         """Lineage after the first `phases` phases, the last of them cut to `cut` tokens.
 
         Two recipes share the training up to a point exactly if they share the lineage of that point. A phase whose
-        learning rate decays looks different before its end is fixed, so it can only be shared whole.
+        learning rate decays looks different before its end is fixed, so it can only be shared whole. Shards count up to
+        there: a cooldown on another domain does not part trunks.
         """
         head = [phase.as_json() for phase in self.phases[:phases]]
         if cut is not None:
@@ -301,6 +291,7 @@ class Recipe(Printable):
             "data": self.data,
             "phases": head,
             **self._rate,
+            **self._shards_of(self.phases[:phases]),
         }
         if self.schedule is Schedule.COSINE:
             identity["cosine"] = self.tokens
@@ -325,6 +316,8 @@ class Recipe(Printable):
         done, flat = 0, self.schedule is Schedule.WSD
         for mine, its in zip(self.phases, other.phases, strict=False):
             flat = flat and mine.lr_end == 1
+            if any(self.shards.get(name) != other.shards.get(name) for name in mine.mixture):
+                return done
             if mine == its:
                 done += mine.tokens
                 continue
@@ -345,8 +338,14 @@ class Recipe(Printable):
             "data": self.data,
             "schedule": self.schedule.value,
             **self._rate,
+            **self._shards_of(self.phases),
             "phases": [phase.as_json() for phase in self.phases],
         }
+
+    def _shards_of(self, phases: Sequence[Phase]) -> dict[str, Any]:
+        """Shards of the domains of some phases, where they are known: foreign runs have none."""
+        shards = {name: of for name, of in self.shards.items() if any(name in phase.mixture for phase in phases)}
+        return {"shards": shards} if shards else {}
 
     @property
     def _rate(self) -> dict[str, Any]:
@@ -366,6 +365,7 @@ class Recipe(Printable):
             schedule=Schedule(data.get("schedule", "wsd")),
             lr=data.get("lr", 1.0),
             warmup=data.get("warmup"),
+            shards=data.get("shards", {}),
         )
 
     def __str__(self) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FORMAT = 1  # of record.json
+MEASURED_ON = "measured_on"  # in details: by task, identity of the held-out text or items
 UNMEASURED = "unmeasured.json"  # beside it: why tasks could not be measured, until a later run does
 #: Most parameters for each token of a run; where there are more, the tokens are shares, percent or billions.
 MOST_PARAMS = 10_000
@@ -173,6 +174,15 @@ def read_record(path: Path) -> Record:
     raise InputError(
         f"{path} has record format {data['format']}, this mixlaw reads {FORMAT}; use the mixlaw that wrote it"
     )
+
+
+def is_measured_on(path: Path, wanted: Mapping[str, str]) -> bool:
+    """Whether a record file was measured on this held-out text and these items; foreign ones, and damaged, count so."""
+    try:
+        measured_on = json.loads(path.read_bytes())["details"].get(MEASURED_ON, wanted)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return True  # whoever reads it says what is wrong
+    return all(measured_on.get(task) == identity for task, identity in wanted.items())
 
 
 def read_records(runs: Path) -> list[Record]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json
-from mixlaw.folder.tasks import chance_of, units_of
+from mixlaw.folder.tasks import chance_of, measured_on, units_of
 from mixlaw.recipe import Domain, Recipe
-from mixlaw.records import UNMEASURED, Record, read_records, to_table
+from mixlaw.records import UNMEASURED, Record, is_measured_on, read_records, to_table
 from mixlaw.settings import Settings, read_settings, study_folder
 from mixlaw.settings.data import UNLIMITED
 
@@ -159,9 +159,13 @@ class Folder:
 
     @property
     def measured(self) -> frozenset[str]:
-        """Names of the folders in runs/ that hold a record with every task: of our own runs, their lineages."""
+        """Names of the folders in runs/ that hold a record with every task: of our own runs, their lineages.
+
+        A run whose tasks have other held-out text or items by now, or more of them, is measured again, not trained.
+        """
         complete = (p for p in self.runs.glob("*/record.json") if not p.with_name(UNMEASURED).exists())
-        return frozenset(path.parent.name for path in complete)
+        wanted = measured_on(self.data, self.settings)
+        return frozenset(path.parent.name for path in complete if is_measured_on(path, wanted))
 
     def records(self) -> list[Record]:
         """Everything measured so far."""

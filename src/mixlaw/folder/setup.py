@@ -35,6 +35,9 @@ def setup_of(path: Path, settings: Settings) -> Setup:
     return Setup(
         data=str(data.resolve()),
         data_hash=shards.hash,
+        tokenizer_hash=shards.manifest.tokenizer,
+        shards={name: domain.hash for name, domain in shards.manifest.domains.items()},
+        measured_on=shards.manifest.measured_on,
         vocabulary=vocabulary,
         end=shards.manifest.end,
         sequence=training.sequence,

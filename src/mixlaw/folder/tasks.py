@@ -31,6 +31,17 @@ def units_of(data: Path, settings: Settings) -> dict[str, str]:
     return units if named & measured.keys() else {**measured, **units}
 
 
+def measured_on(data: Path, settings: Settings) -> dict[str, str]:
+    """Identity of the held-out text or items of every task that the data folder measures here; empty without data."""
+    from mixlaw.runner.batches.manifest import read_manifest
+
+    if not (data / "manifest.json").exists():
+        return {}
+    own = {task for task, of in settings.tasks.items() if of.measure() is not None}
+    known = read_manifest(data).measured_on
+    return {task: known[task] for task in units_of(data, settings) if task in known and task not in own}
+
+
 def chance_of(data: Path, settings: Settings) -> dict[str, float]:
     """Score of guessing by task: as study.toml says, or from the number of choices."""
     from mixlaw.runner.evaluate.items import read_items

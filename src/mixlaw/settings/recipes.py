@@ -22,7 +22,9 @@ def written_recipes(settings: Settings, domains: Sequence[Domain]) -> Iterator[R
     """Every recipe of study.toml, once per size and seed."""
     for recipe, size in ((entry, size) for entry in settings.recipes for size in entry.size):
         tokens, params = recipe.tokens or settings.sizes[size], parse_size(size)
-        phases, unique = tuple(_phases(settings, recipe, tokens)), simulated_unique(settings, domains, tokens)
+        phases = tuple(_phases(settings, recipe, tokens))
+        own = {name for phase in phases for name in phase.mixture}
+        unique = simulated_unique(settings, [domain for domain in domains if domain.name in own], tokens)
         for seed in recipe.seeds:
             yield Recipe(params, phases, seed, unique, "", recipe.schedule, recipe.lr, recipe.warmup)
 
@@ -75,6 +77,7 @@ class RecipeFile(Strict):
     schedule: Schedule = Schedule.WSD
     lr: float = 1.0
     warmup: int | None = None
+    shards: dict[str, str] = {}
 
     def recipe(self, mixtures: Mapping[str, Mapping[str, float]], ends: Mapping[str, float]) -> Recipe:
         """The recipe.
@@ -88,7 +91,7 @@ class RecipeFile(Strict):
             lr_end = phase.lr_end if "lr_end" in phase.model_fields_set else ends.get(phase.name)
             phases.append(Phase(phase.name, phase.tokens, _mixture(phase.mixture, mixtures), lr_end, phase.decay))
         rate = self.schedule, self.lr, self.warmup
-        return Recipe(parse_size(self.params), tuple(phases), self.seed, self.unique, self.data, *rate)
+        return Recipe(parse_size(self.params), tuple(phases), self.seed, self.unique, self.data, *rate, self.shards)
 
 
 def _mixture(mixture: str | dict[str, float], known: Mapping[str, Mapping[str, float]]) -> Mixture:
