@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from mixlaw import import_runs
 from mixlaw.analysis.audit.readiness import Verdict
 from mixlaw.analysis.surface.surface import Surfaces
-from mixlaw.printable import text_table
+from mixlaw.printable import Page
 from mixlaw.study import open_study
+from mixlaw.tables import Column, Table
+from mixlaw.terminal import plain
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("MIXLAW_DATA", ROOT.parent / "shared" / "data"))
@@ -165,7 +167,8 @@ def main() -> None:
     )
     print("noise: of a measured score; signal: spread of true scores over it at this size; verdict: over both sizes")
     rows = per_task(surfaces, responses[0])
-    print(text_table([list(rows[0]), *(list(row.values()) for row in rows)], numeric=True))
+    columns = [Column(name, numeric=i > 0) for i, name in enumerate(rows[0])]
+    print(plain(Page(tables=[Table("rows", columns, [list(row.values()) for row in rows])]), everything=True))
     good = with_signal(surfaces)
     print(f"\n{len(good)} of 19 tasks carry signal: {', '.join(good)}")
     for one in responses:

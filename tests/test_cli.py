@@ -88,8 +88,11 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     shown = mixlaw("--help").stdout
     names = ["demo", "new", "prepare", "plan", "run", "import", "fit", "predict", "suggest", "propose", "verify"]
     names += ["report", "what-if", "pareto"]
-    assert [name for name in names if f"  {name} " not in shown] == []
-    assert "..." not in shown.partition("Commands:")[2]  # every sentence fits 80 columns
+    assert [name for name in names if f" {name} " not in shown] == []
+    assert "..." not in shown.partition("Start and look")[2]  # every sentence fits 80 columns
+    assert max(map(len, shown.splitlines())) <= 80
+    panels = ["Start and look", "Data and runs", "What the runs teach", "What to train", "What came of it"]
+    assert [shown.index(panel) for panel in panels] == sorted(shown.index(panel) for panel in panels)
     code = "import sys, mixlaw.cli; print([m for m in ('torch', 'polars', 'plotly', 'pydantic') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 

@@ -68,7 +68,7 @@ def test_a_proposal_has_less_regret_than_what_it_beats(proposal: Proposal) -> No
     assert set(proposal.risks) == set(proposal.recipes)
     assert 0 <= proposal.risks["proposal"].regret < proposal.risks[proposal.against].regret
     assert proposal.risks["proposal"].worst < proposal.gain.mean
-    assert "if it is wrong: expected regret" in str(proposal)
+    assert any(note.startswith("if it is wrong: expected regret") for note in proposal.page().more)
 
 
 def test_rungs_are_even_steps_between_the_largest_run_and_the_target() -> None:
@@ -152,8 +152,10 @@ def test_head_to_head_has_a_probability_per_task_group_and_over_all(world: World
     assert found.gain.total.mean == pytest.approx(float((gains[:, :2].mean(1) + gains[:, 2]).mean() / 2))
     share = (gains[:, :2].mean(1) > 0).double().mean()
     assert found.gain.better_groups["two"] == pytest.approx(float(share), abs=0.1)
-    text = str(found)
+    text = " ".join(str(found).split())
     assert "all of two" in text
+    assert found.supported in (False, None) or found.gain.total.lo90 > 0
+    assert found.verdict in text
     assert "ours: " in text
     assert "theirs: " in text
     assert "keeps all limits of the target" in text

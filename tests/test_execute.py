@@ -111,9 +111,9 @@ def test_no_speed_is_timed_where_nothing_is_left_to_train(trained: Study, tmp_pa
     planned = study.plan()
     assert planned.speed == {}
     assert planned.seconds == 0
-    assert str(planned).startswith(f"Nothing to train: all {SEGMENTS} segments are done.")
+    assert str(planned).endswith(f"Nothing to train: all {SEGMENTS} segments are done.")
     assert study.dry_run().seconds == 0
-    assert str(study.dry_run()).startswith("Nothing to train:")
+    assert "Nothing to train:" in str(study.dry_run())
     assert not (study.path / "calibration.json").exists()
 
 

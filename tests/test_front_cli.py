@@ -79,7 +79,7 @@ def test_a_run_goes_by_its_name_and_the_proposal_without_one(study: Path, capsys
     proposal = opened.propose()
     assert opened.what_if().recipe == opened.what_if(proposal.id).recipe == proposal.recipe
     app(["what-if", str(study)], standalone_mode=False)
-    assert "one more point of" in capsys.readouterr().out
+    assert "What one more point is worth" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

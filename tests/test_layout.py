@@ -25,9 +25,13 @@ BASE = {
     "mixlaw.errors",
     "mixlaw.files",
     "mixlaw.machine",
+    "mixlaw.numbers",
+    "mixlaw.page",
     "mixlaw.phases",
     "mixlaw.printable",
     "mixlaw.progress",
+    "mixlaw.tables",
+    "mixlaw.terminal",
 }
 ALLOWED = {
     "runner": BASE | {"mixlaw.runner"},

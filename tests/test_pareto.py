@@ -12,6 +12,7 @@ import torch
 from mixlaw.analysis.data.observed import Z90
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
+from mixlaw.numbers import size
 from mixlaw.optimizer.answers.front import Front, leading, pareto
 from mixlaw.optimizer.goal.baselines import named
 from mixlaw.optimizer.target.schedule import phase_tokens
@@ -102,10 +103,11 @@ def test_gains_are_those_of_the_world_and_intervals_those_of_its_doubt(world: Wo
     assert len(told["points"]) == len(found.points)
     text, page = str(found), found._repr_html_()
     assert "between language, code" in text
-    rows = {" ".join(line.split()) for line in text.splitlines()}
+    rows = " ".join(text.split())
     for i, one in enumerate(found.points, 1):
         assert f"{i} {one.gains['language'].text()} {one.gains['code'].text()}" in rows
-        assert f"init {one.recipe.phases[0].tokens:,}: {one.recipe.phases[0].mixture}" in page
+        assert f"init {size(one.recipe.phases[0].tokens)}: {one.recipe.phases[0].mixture}" in page
+    assert found.to_polars()["language"].to_list() == [one.gains["language"].mean for one in found.points]
 
 
 def test_many_measured_recipes_leave_the_search_its_evaluations(world: World) -> None:

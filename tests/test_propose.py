@@ -273,7 +273,7 @@ def test_a_cooldown_from_one_of_several_checkpoints_needs_no_smaller_sizes_and_t
     target = Target(2_000_000_000, 6_600_000, ("cooldown",), branches=branches, domain_epochs={"books": 8})
     found = propose(world, target, three, draws=8, starts=4)  # 470M would be less than what is trained already
     assert found.way == ()
-    assert str(target) == "2,000,000,000 params, 6,600,000 tokens, at most 4 epochs, 8 of books"
+    assert str(target) == "2B params, 6.6M tokens, at most 4 epochs, 8 of books"
     told = [(flat.phase, flat.low, flat.high) for flat in found.flat if flat.what != "length"]
     assert told
     assert len(set(told)) == len(told)
@@ -362,9 +362,17 @@ def test_a_forecast_that_was_changed_after_it_was_frozen_is_refused(proposal: Pr
         load_proposals(tmp_path)
 
 
-def test_it_prints_the_sentence_first_and_every_task(proposal: Proposal) -> None:
+def test_it_prints_the_sentence_last_and_every_task(proposal: Proposal) -> None:
     text, page = str(proposal), proposal._repr_html_()
-    assert text.splitlines()[0] == proposal.sentence
+    assert " ".join(text.split()).endswith(" ".join(proposal.sentence.split()))
+    assert page.startswith("<p><b")
+    assert max(map(len, text.splitlines())) <= 100
+    frame = proposal.to_polars()
+    means = sorted((gain.mean for gain in proposal.gains.values()), reverse=True)
+    assert frame["gain"].to_list()[: len(means)] == means
+    assert set(proposal.to_polars("schedule").columns) == {"share of tokens", *(p.name for p in proposal.recipe.phases)}
+    with pytest.raises(InputError, match="there is no table of Proposal 'task'; did you mean 'tasks'"):
+        proposal.to_polars("task")
     assert all(task in text and task in page for task in proposal.gains)
 
 

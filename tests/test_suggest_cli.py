@@ -59,11 +59,11 @@ def test_a_first_design_is_queued_and_costs_what_the_plan_says(own: Path, tmp_pa
 @pytest.mark.slow
 def test_the_table_says_what_why_and_what_it_costs(own: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(own, tmp_path / "copy"))
-    shown = str(open_study(folder).suggest(1e12, 4, queue=True))
-    assert shown.startswith("4 runs for a first fit: ")
+    shown = " ".join(str(open_study(folder).suggest(1e12, 4, queue=True)).split())
+    assert "4 runs for a first fit: " in shown
     assert "the centre of what the target allows" in shown
     assert "4 recipes are queued: `mixlaw run` trains them" in shown
-    assert str(folder / "suggestions") in shown
+    assert str(folder / "suggestions") in shown.replace(" ", "")
     before = contents(folder)
     with pytest.raises(InputError, match="pays for no run"):
         open_study(folder).suggest(1000, queue=True)

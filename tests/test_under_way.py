@@ -75,7 +75,7 @@ def test_the_best_rest_of_a_phase_is_that_of_a_grid(world: World) -> None:
     last = tuple(found.recipe.phases[1].mixture.share(name) for name in names)
     best = loss([recipe(first, last) for first in init]).min()
     assert float(loss([found.recipe])[0]) <= float(best) + 1e-5
-    assert "of init from here on: 1,584,000 tokens of" in str(found)
+    assert "of init from here on: 1.58M tokens of" in str(found)
     free = propose(world, target.changed(under_way=None), DOMAINS, draws=8, starts=6)
     assert float(loss([free.recipe])[0]) < float(loss([found.recipe])[0]) - 1e-3  # what is trained costs something
 
@@ -100,7 +100,7 @@ def test_proxies_of_a_run_under_way_hold_what_it_holds(world: World) -> None:
 def test_it_survives_a_file_and_leaves_other_targets_as_they_were() -> None:
     assert Target.from_json(json.loads(json.dumps(TARGET.as_json()))) == TARGET
     assert "under_way" not in TARGET.changed(under_way=None).as_json()
-    assert "1,500,000 of them trained" in str(TARGET)
+    assert "1.5M of them trained" in str(TARGET)
 
 
 @pytest.mark.parametrize(

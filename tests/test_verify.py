@@ -93,7 +93,7 @@ def test_the_verdict_says_who_won_and_on_which_tasks_it_lost(
     metrics = [pl.Series(f"metric:{t}", other[f"metric:{t}"] * f) for t, f in zip(world.tasks, factors, strict=True)]
     found = verify([proposal], pl.concat([mine.with_columns(metrics), other]))
     assert words in found.sentence
-    assert f"over {proposal.against}" in str(found)
+    assert f"over {proposal.against}" in found._repr_html_()
     clear = [gain for gain in found.pairs[0].gains if gain.sign > 0]
     assert len(clear) == sum(factor < 1 for factor in factors)
     assert all(word in found._repr_html_() for word in ("MISSED", "worse" if 1.1 in factors else "better"))

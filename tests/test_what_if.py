@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+import polars as pl
 import pytest
 import torch
 
 from mixlaw.analysis.data.observed import Z90
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.answers.what_if import what_if
+from mixlaw.optimizer.answers.what_if import MOST, what_if
 from mixlaw.optimizer.goal.baselines import named
 from mixlaw.optimizer.target.schedule import phase_tokens
 from mixlaw.optimizer.target.target import Target
@@ -114,13 +115,15 @@ def test_what_is_known_for_sure_has_no_interval_and_doubt_has_one(world: World) 
 def test_it_prints_values_and_points_and_is_plain_data(world: World) -> None:
     baseline = named("proportional")(330_000, phase_tokens(TARGET, 0.15), DOMAINS)
     found = what_if(world.uncertain(0.1), RECIPE, DOMAINS, baseline, against="proportional", draws=8)
-    text = str(found)
-    assert "gain over proportional, % of loss" in text
-    (line,) = [line for line in text.splitlines() if line.split()[:2] == ["books", "continue"]]
-    for task in world.tasks:
-        gain = found.point("continue", "books", task)
-        clear = gain.lo90 > 0 or gain.hi90 < 0
-        assert f"{gain.mean:+.3f} ± {(gain.hi90 - gain.lo90) / 2:.3f}{'*' * clear}" in line
+    assert [row[-1] for row in found.values().cells()][:1] == ["gain over proportional, % of loss"]
+    points = found.per_point()
+    clear = sum(point.gain.lo90 > 0 or point.gain.hi90 < 0 for point in found.points)
+    assert points.shown == min(clear, MOST) < len(points.rows)
+    assert "more rows: --all" in str(found)
+    frame = found.to_polars("points").filter(pl.col("one more point of") == "books", pl.col("in") == "continue")
+    assert dict(zip(frame["for"], frame["gain_hi90"], strict=True)) == {
+        task: found.point("continue", "books", task).hi90 for task in world.tasks
+    }
     assert "books" in found._repr_html_()
     assert len(json.loads(json.dumps(found.as_json()))["points"]) == 8 * len(world.tasks)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,16 @@ import polars as pl
 
 from mixlaw.analysis.audit.held import Held
 from mixlaw.analysis.audit.peers import REGRESSIONS
-from mixlaw.printable import Printable, text_table
+from mixlaw.printable import Page, Printable
+from mixlaw.tables import Cell, Column, Table, Tone
 
 #: A task moves with recipes if held-out errors are below this share of those of its mean.
 SIGNAL = 0.9
 OURS, LAW, DIRECT = "surfaces", "law alone", "without link"
+#: Coverage of 90 % intervals below which they are clearly too narrow.
+LOW = 0.75
+#: Methods that are printed.
+SHOWN = 6
 #: Figures of a method, and their printed format.
 NUMBERS = {"error": ".2%", "spearman": ".3f", "regret": ".2%", "coverage": ".0%", "width": ".2%", "gains": ".0%"}
 
@@ -50,13 +56,35 @@ class Audit(Printable):
             return None
         return float(errors[OURS]) ** 0.5, float(errors[DIRECT]) ** 0.5  # type: ignore[arg-type]
 
-    def __str__(self) -> str:
+    @property
+    def sentence(self) -> str:
+        """How well held-out runs were predicted, in every direction; the worst coverage is named."""
         if not self.table.height:
-            return "audit: too few runs to hold any out"
-        lines = ["audit: held-out runs, medians over tasks (error, regret and width relative to the loss)"]
+            return "too few runs to hold any out"
+        said = []
+        for (kind,), part in self.table.filter(pl.col("method") == OURS).group_by("fold", maintain_order=True):
+            error, coverage = part.select(pl.col("error", "coverage").median()).row(0)
+            held = "" if coverage is None else f" with {coverage:.0%} of values in their 90 % intervals"
+            said.append(f"leaving {kind} out, the error is {error:.1%}{held}")
+        return "; ".join(said)
+
+    @property
+    def broken(self) -> list[str]:
+        """Kinds of folds in which intervals hold clearly too rarely, in the median over tasks."""
+        ours = self.table.filter(pl.col("method") == OURS)
+        middle = dict(ours.group_by("fold").agg(pl.col("coverage").median()).iter_rows())
+        return [kind for kind, coverage in middle.items() if coverage is not None and coverage < LOW]
+
+    def page(self) -> Page:
+        """A table for every kind of fold."""
+        tone: Tone = "unsure" if self.broken else ""
+        return Page(f"audit: {self.sentence}", tone, tables=self.tables(), notes=self.ahead())
+
+    def tables(self) -> list[Table]:
+        """A table for every kind of fold: methods and their medians over tasks."""
+        found = []
         for (kind,), part in self.table.group_by("fold", maintain_order=True):
             rows = int(part["rows"].max())  # type: ignore[arg-type]
-            lines.append(f"  leave {kind} out ({rows} rows)")
             compared = part.filter(pl.col("method") != DIRECT)  # it has rows of linked tasks alone
             tasks = {method: tuple(rows["task"]) for (method,), rows in compared.group_by("method")}
             fewer = {some for some in tasks.values() if set(some) < set(tasks[OURS])}
@@ -68,29 +96,43 @@ class Audit(Printable):
                 shown = compared.filter(pl.col("task").is_in(some), pl.col("method").is_in(same))
                 number = f"{len(some)} of {len(tasks[OURS])} tasks"
                 cells += [[f"{method} ({number})", *numbers] for method, *numbers in _medians(shown)]
-            lines += [f"    {line}" for line in text_table([["", *NUMBERS], *cells], numeric=True).splitlines()]
-        return "\n".join([*lines, *self.ahead()])
+            title = f"audit: leave {kind} out ({rows} rows); medians over tasks, relative to the loss"
+            columns = [Column("method", numeric=False), *(Column(name) for name in NUMBERS)]
+            found.append(Table(f"audit {kind}", columns, sorted(cells, key=_order), title, shown=SHOWN))
+        return found
 
     def ahead(self) -> list[str]:
         """A sentence for every regression that predicted held-out mixtures better than the surfaces, in the median."""
         rows = self.table.filter(pl.col("fold") == "mixtures", pl.col("method").is_in([OURS, *REGRESSIONS]))
         middle = dict(rows.group_by("method").agg(pl.col("error").median()).iter_rows())
         return [
-            f"  {name} predicts held-out mixtures better: {middle[name]:.2%} against {middle[OURS]:.2%}; "
+            f"{name} predicts held-out mixtures better: {middle[name]:.2%} against {middle[OURS]:.2%}; "
             "put it beside the laws, fit(beside=...)"
             for name in REGRESSIONS
             if name in middle and middle[name] < SIGNAL * middle[OURS]
         ]
 
 
-def _medians(rows: pl.DataFrame) -> list[list[str]]:
+def _order(row: Sequence[object]) -> tuple[bool, float]:
+    """The surfaces first, then the others by their error, those without one last."""
+    error = row[1].value if isinstance(row[1], Cell) else None
+    return not str(row[0]).startswith(OURS), math.inf if error is None else error
+
+
+def _medians(rows: pl.DataFrame) -> list[list[Cell | str]]:
     """A line per method: its name and medians over its tasks."""
     middle = rows.group_by("method", maintain_order=True).agg(pl.col(*NUMBERS).median())
     return [[row["method"], *_cells(row)] for row in middle.iter_rows(named=True)]
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    return ["" if row[name] is None else format(row[name], how) for name, how in NUMBERS.items()]
+def _cells(row: Mapping[str, Any]) -> list[Cell]:
+    def tone(name: str) -> Tone:
+        return "worse" if name in ("coverage", "gains") and row[name] < LOW else ""
+
+    return [
+        Cell("") if row[name] is None else Cell(format(row[name], how), row[name], tone(name))
+        for name, how in NUMBERS.items()
+    ]
 
 
 def audit_table(rows: Sequence[dict[str, object]]) -> pl.DataFrame:

@@ -18,8 +18,10 @@ from mixlaw.analysis.surface.link import FittedLink
 from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.model import ResponseModel, Status
 from mixlaw.analysis.surface.regressors import Regressors
-from mixlaw.analysis.surface.text import as_html, as_json, as_text
-from mixlaw.printable import Printable
+from mixlaw.analysis.surface.task import TaskSurface
+from mixlaw.analysis.surface.text import as_json, page_of
+from mixlaw.errors import unknown
+from mixlaw.printable import Page, Printable
 
 
 class Surfaces(ResponseModel, Printable):
@@ -39,15 +41,23 @@ class Surfaces(ResponseModel, Printable):
         """
         return cls(**read(Path(folder)))
 
-    def __str__(self) -> str:
-        return as_text(self)
+    def __getitem__(self, task: str) -> TaskSurface:
+        """One task: its laws with their coefficients, signal and noise.
+
+        Raises:
+            InputError: there is no such task.
+        """
+        if task not in self.tasks:
+            raise unknown("task", task, self.tasks)
+        return TaskSurface(self, task)
+
+    def page(self) -> Page:
+        """A row per task, the audit, notes, and how far to trust them."""
+        return page_of(self)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data: status, notes, noise, coefficients with standard errors by task, and the audit's rows."""
+        """Plain data: status, notes, noise, every coefficient of every law by task, and the audit's rows."""
         return as_json(self)
-
-    def _repr_html_(self) -> str:
-        return as_html(self)
 
 
 def surfaces_of(

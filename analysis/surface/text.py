@@ -1,66 +1,30 @@
-"""How surfaces print themselves: status first, coefficients with errors, spread; text and HTML from the same rows."""
+"""How surfaces show themselves: a row per task, the audit, notes, and how far to trust them in one sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from html import escape
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
-from mixlaw.analysis.audit.readiness import Verdict
+from mixlaw.analysis.audit.readiness import Readiness, Verdict
+from mixlaw.analysis.surface.coefficients import Estimate, coefficients, law_of
 from mixlaw.analysis.surface.link import AccuracyLink, FittedLink
 from mixlaw.analysis.surface.member import Member
-from mixlaw.analysis.surface.model import ResponseModel
-from mixlaw.printable import text_table
+from mixlaw.analysis.surface.model import ResponseModel, Status
+from mixlaw.printable import Page
+from mixlaw.tables import Cell, Column, Table, Tone, number
 
+SHOWN = 30  # tasks that are printed
 
-@dataclass(frozen=True)
-class Estimate:
-    """A coefficient and its standard error, both in the coefficient's own unit."""
-
-    value: float
-    error: float
-
-    def __str__(self) -> str:
-        if not (np.isfinite(self.error) and self.error > 0):
-            return f"{self.value:.4g}"
-        if not 1e-3 < abs(self.value) < 1e5:
-            return f"{self.value:.3g} ± {self.error:.2g}"
-        digits = min(6, max(0, 1 - int(np.floor(np.log10(self.error)))))
-        return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
-
-
-def coefficients(member: Member, task: int, most: int = 32) -> dict[str, Estimate]:
-    """Natural coefficients of one task's law with standard errors over at most `most` draws."""
-    scale = float(member.observed.centre[task])
-    best = _flat(member.form.law(member.theta[task], scale))
-    draws = [_flat(member.form.law(theta, scale)) for theta in member.draws[:most, task]]
-    return {name: Estimate(value, _error([d[name] for d in draws])) for name, value in best.items()}
-
-
-def _error(values: list[float]) -> float:
-    """Half the width of the central 68 %: a standard error robust to outlying draws."""
-    low, high = np.quantile(values, [0.16, 0.84])
-    return float(high - low) / 2
-
-
-def _flat(law: Any) -> dict[str, float]:
-    flat: dict[str, float] = {}
-    for field in fields(law):
-        value = getattr(law, field.name)
-        if is_dataclass(value) and not isinstance(value, type):  # the law, and the schedule term beside it
-            flat |= _flat(value)
-        elif isinstance(value, float):
-            flat[field.name] = value
-        elif isinstance(value, Tensor) or (isinstance(value, tuple) and value and isinstance(value[0], float)):
-            numbers = value.tolist() if isinstance(value, Tensor) else value
-            names = getattr(law, "phases" if field.name == "retention" else "domains", ())
-            names = names if len(names) == len(numbers) else range(len(numbers))
-            flat |= {f"{field.name} {n}": v for n, v in zip(names, numbers, strict=True)}
-    return flat
+#: Verdicts as a table has them.
+SHORT: dict[Verdict, tuple[str, Tone]] = {
+    Verdict.READY: ("ready", "better"),
+    Verdict.FROM_SIZE: ("ready from {size}", "better"),
+    Verdict.WEAK: ("weak", "unsure"),
+    Verdict.NOISE: ("noise", "worse"),
+    Verdict.CHANCE: ("at chance", "worse"),
+    Verdict.UNKNOWN: ("too few runs", "unsure"),
+}
 
 
 def _leading(surfaces: ResponseModel, task: int) -> Member:
@@ -68,7 +32,7 @@ def _leading(surfaces: ResponseModel, task: int) -> Member:
     return surfaces.members[int(surfaces.weights[task].argmax())]
 
 
-def _parts(surfaces: ResponseModel, task: int) -> dict[str, float]:
+def parts_of(surfaces: ResponseModel, task: int) -> dict[str, float]:
     """Share of every law and regressor in the prediction of a task."""
     shares = [] if surfaces.beside is None else surfaces.beside.shares[task].tolist()
     others = dict(zip((one.name for one in surfaces.regressors), shares, strict=True))
@@ -76,21 +40,8 @@ def _parts(surfaces: ResponseModel, task: int) -> dict[str, float]:
     return {m.name: rest * float(w) for m, w in zip(surfaces.members, surfaces.weights[task], strict=True)} | others
 
 
-def _rows(surfaces: ResponseModel, task: int) -> list[tuple[str, str]]:
-    name, member = surfaces.tasks[task], _leading(surfaces, task)
-    unit, link = surfaces.observed.units[task], surfaces.links.get(name)
-    head = [
-        ("status", surfaces.status[name].value),
-        ("law", ", ".join(f"{part} {share:.0%}" for part, share in _parts(surfaces, task).items())),
-        ("signal", surfaces.readiness[name].words),
-        *([("predicted", f"through {link.source}: {_curve(link.link)}")] if link else []),
-        ("spread", f"{float(member.sigma[task]):.2%} of the loss around the law"),
-        ("noise of a run", f"{float(surfaces.noise[task]):.3g} {unit}"),
-    ]
-    return head + [(n, str(e)) for n, e in coefficients(member, task).items()]
-
-
-def _curve(link: AccuracyLink) -> str:
+def curve_text(link: AccuracyLink) -> str:
+    """A link as a formula."""
     rise = f"({link.ceiling:.3g} - {link.chance:.3g})"
     return f"{link.chance:.3g} + {rise} sigmoid({link.k:.3g} ({link.middle:.3g} - loss))"
 
@@ -120,17 +71,28 @@ def _shared_notes(surfaces: ResponseModel) -> list[str]:
     return [note for note in first if all(note in notes for notes in others)]
 
 
-def as_text(surfaces: ResponseModel) -> str:
-    """Text for the terminal: what is identified first, a row per task, then the audit."""
-    lines = [f"{_summary(surfaces)}, {_laws(surfaces)}", *_states(surfaces)]
-    lines += [f"  - {note}" for note in _shared_notes(surfaces)]
-    rows = [_task_row(surfaces, i) for i in range(len(surfaces.tasks))]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [names, *([row.get(name, "") for name in names] for row in rows)]
-    lines += [*_ready(surfaces), *_links(surfaces)]
-    lines += ["", text_table(cells, numeric=True)]
-    lines.append(_legend(names, surfaces))
-    return "\n".join([*lines, *(["", str(surfaces.audit)] if surfaces.audit is not None else [])])
+def page_of(surfaces: ResponseModel) -> Page:
+    """A row per task, the audit, what to know, and how far to trust it."""
+    tables = [_tasks(surfaces), *(surfaces.audit.tables() if surfaces.audit else ())]
+    ahead = surfaces.audit.ahead() if surfaces.audit else []
+    notes = [*_states(surfaces), *_shared_notes(surfaces), *_links(surfaces), *ahead]
+    head = f"{_summary(surfaces)}, {_laws(surfaces)}"
+    return Page(sentence_of(surfaces), _tone(surfaces), head, tables, notes, _ready(surfaces))
+
+
+def sentence_of(surfaces: ResponseModel) -> str:
+    """How many tasks can be optimised for, and how well held-out runs were predicted."""
+    usable = (Verdict.READY, Verdict.FROM_SIZE)
+    ready = sum(one.verdict in usable for one in surfaces.readiness.values())
+    head = f"{ready} of {_counted(len(surfaces.tasks), 'task')} can be optimised for"
+    audit = surfaces.audit.sentence if surfaces.audit else "nothing was held out"
+    return f"{head}; {audit}."
+
+
+def _tone(surfaces: ResponseModel) -> Tone:
+    doubtful = surfaces.audit is None or bool(surfaces.audit.broken)
+    ready = any(one.verdict in (Verdict.READY, Verdict.FROM_SIZE) for one in surfaces.readiness.values())
+    return "worse" if not ready else "unsure" if doubtful or Status.EXHAUSTED in surfaces.status.values() else "better"
 
 
 def _states(surfaces: ResponseModel) -> list[str]:
@@ -144,20 +106,22 @@ def _ready(surfaces: ResponseModel) -> list[str]:
     alike: dict[str, list[tuple[float, str]]] = {}
     order = list(Verdict)
     for task, ready in sorted(surfaces.readiness.items(), key=lambda item: order.index(item[1].verdict)):
-        ratio = max((size.ratio for size in ready.sizes), default=0.0)
+        ratio = _ratio(ready)
         alike.setdefault(ready.words, []).append((ratio, f"{task} ({ratio:.1f})" if ready.sizes else task))
     measured = all(ready.measured for ready in surfaces.readiness.values())
     noise = (
         "seed standard deviation" if measured else "seed standard deviation (residual SD where no recipe was repeated)"
     )
     head = f"signal-to-noise: spread between recipes of one size / {noise}"
-    return ["", head, *(f"  {words}: {_strongest(tasks)}" for words, tasks in alike.items())]
+    return [head, *(f"{words}: {_strongest(tasks)}" for words, tasks in alike.items())]
 
 
-def _strongest(tasks: list[tuple[float, str]], most: int = 16) -> str:
-    names = [name for _, name in sorted(tasks, key=lambda pair: -pair[0])]
-    more = f" and {len(names) - most} more (--json has all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _ratio(ready: Readiness) -> float:
+    return max((size.ratio for size in ready.sizes), default=0.0)
+
+
+def _strongest(tasks: list[tuple[float, str]]) -> str:
+    return ", ".join(name for _, name in sorted(tasks, key=lambda pair: -pair[0]))
 
 
 def _links(surfaces: ResponseModel) -> list[str]:
@@ -168,14 +132,15 @@ def _links(surfaces: ResponseModel) -> list[str]:
     labels = {t: f"{t} ({e[0]:.1%} against {e[1]:.1%})" if e else t for t, e in errors.items()}
     worse = [labels[t] for t, e in errors.items() if e and e[0] > e[1]]
     better = [labels[t] for t, e in errors.items() if not e or e[0] <= e[1]]
-    lines = ["", "predicted through the loss on the same task (held-out error against that of a direct fit)"]
-    lines += [f"  {', '.join(better)}"] if better else []
-    return lines + ([f"  a direct fit does better, remove the link: {', '.join(worse)}"] if worse else [])
+    head = "predicted through the loss on the same task (held-out error against that of a direct fit)"
+    lines = [f"{head}: {', '.join(better)}"] if better else []
+    lines += [f"a direct fit does better, remove the link: {', '.join(worse)}"] if worse else []
+    return [*lines, *(f"{task} = {curve_text(link.link)}, with {link.source}" for task, link in surfaces.links.items())]
 
 
 def _laws(surfaces: ResponseModel) -> str:
     """The laws, the one that counts most first, with their weights over tasks."""
-    by_task = [_parts(surfaces, task) for task in range(len(surfaces.tasks))]
+    by_task = [parts_of(surfaces, task) for task in range(len(surfaces.tasks))]
     if len(by_task[0]) == 1:
         return f"law: {surfaces.members[0].name}"
     weights = {name: [parts[name] for parts in by_task] for name in by_task[0]}
@@ -187,75 +152,82 @@ def _laws(surfaces: ResponseModel) -> str:
     return f"laws by weight on held-out runs (range over tasks): {', '.join(shares)}"
 
 
-def _task_row(surfaces: ResponseModel, task: int) -> dict[str, str]:
-    """One line of the table: spread, noise, scalars and retentions of the law, the two domains that count most."""
-    member, unit = _leading(surfaces, task), surfaces.observed.units[task]
-    values = coefficients(member, task)
+def _tasks(surfaces: ResponseModel) -> Table:
+    """A row per task: whether it has a signal, its noise and spread, and what its law says."""
+    rows = [_task_row(surfaces, i) for i in range(len(surfaces.tasks))]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = [Column(name, COLUMNS.get(name, ""), not _is_words(rows, name), name not in PRINTED) for name in names]
+    note = "spread = SD of the residuals; worth = relative value of a token, top two domains"
+    note = note if any(name.startswith("worth") for name in names) else note.partition(";")[0]
+    return Table("tasks", columns, [[row.get(name, "") for name in names] for row in rows], note=note, shown=SHOWN)
+
+
+#: Columns that are printed where there is room, and names of some in data frames.
+PRINTED = ("task", "signal", "signal / noise", "noise of a run", "unit", "spread", "worth", "alpha", "beta")
+COLUMNS = {"signal / noise": "signal_to_noise", "noise of a run": "noise"}
+
+
+def _is_words(rows: Sequence[dict[str, Cell | str]], name: str) -> bool:
+    return name == "signal" or any(isinstance(row.get(name), str) for row in rows)
+
+
+def _task_row(surfaces: ResponseModel, task: int) -> dict[str, Cell | str]:
+    """One line of the table: signal, spread, noise, scalars and retentions of the law, two domains that count most."""
+    member, name = _leading(surfaces, task), surfaces.tasks[task]
+    values, ready = coefficients(member, task), surfaces.readiness[name]
     law = [one.name for one in fields(member.law)]  # type: ignore[arg-type]
-    long = "retention" in law  # our laws of phases have a dozen coefficients more: --json has them
-    vectors = [name for name in law if name != "retention" and any(n.startswith(f"{name} ") for n in values)]
-    scalars = ("floor", "alpha", "beta") if long else law
-    shown = [n for n in values if (n in scalars or n.startswith("retention ")) and values[n].error > 0]
-    vectors = [name for name in vectors if not long or name == "worth"]
+    long = "retention" in law  # our laws of phases have a dozen coefficients more: `surfaces[task].law` has them
+    vectors = [one for one in law if one != "retention" and any(n.startswith(f"{one} ") for n in values)]
+    vectors = [one for one in vectors if not long or one == "worth"]
+    scalars = ("alpha", "beta", "floor") if long else law
+    shown = [n for n in (*scalars, *values) if n in values and (n in scalars or n.startswith("retention "))]
+    text, tone = SHORT[ready.verdict]
+    first = next((size for size in ready.sizes if size.significant), None)
+    verdict = text.format(size=f"{first.params / 1e6:.3g}M" if first else "")
     return {
-        "task": surfaces.tasks[task],
+        "task": name,
+        "signal": Cell(verdict, tone=tone),
+        "signal / noise": number(_ratio(ready) if ready.sizes else None, ".1f"),
         **({"law": member.name} if len(surfaces.members) > 1 else {}),
-        "noise of a run": f"{float(surfaces.noise[task]):.2g} {unit}",
-        "spread": f"{float(member.sigma[task]):.1%}",
-        **{name: str(values[name]) for name in shown},
-        **{name: _top(values, name) for name in vectors},
+        "noise of a run": number(float(surfaces.noise[task]), ".2g"),
+        "unit": surfaces.observed.units[task],
+        "spread": number(float(member.sigma[task]), ".1%"),
+        **{one: _top(values, one) for one in vectors},
+        **{n: _estimate(values[n]) for n in dict.fromkeys(shown) if values[n].error > 0},
     }
 
 
-def _legend(columns: Sequence[str], surfaces: ResponseModel) -> str:
-    """What columns mean that do not say it themselves."""
-    numbers = {name for i in range(len(surfaces.tasks)) for name in coefficients(_leading(surfaces, i), i, 2)}
-    vectors = [name for name in columns if any(number.startswith(f"{name} ") for number in numbers)]
-    meaning = {"worth": "relative value of a token, top two domains"}
-    lines = [f"{name} = {meaning.get(name, 'top two domains')}" for name in vectors]
-    return "; ".join(["spread = SD of the residuals", *lines])
+def _estimate(estimate: Estimate) -> Cell:
+    return Cell(str(estimate), {"": estimate.value, "lo90": estimate.lo90, "hi90": estimate.hi90})
 
 
-def _top(values: Mapping[str, Estimate], name: str) -> str:
+def _top(values: dict[str, Estimate], name: str) -> str:
     """The two domains with the largest entries of a vector of coefficients."""
     entries = {n.removeprefix(f"{name} "): e.value for n, e in values.items() if n.startswith(f"{name} ")}
     return ", ".join(f"{d} {entries[d]:.2f}" for d in sorted(entries, key=lambda d: -entries[d])[:2])
 
 
 def as_json(surfaces: ResponseModel) -> dict[str, Any]:
-    """Plain data: status, notes, noise and every coefficient with its standard error, by task; the audit's rows."""
+    """Plain data: status, notes, noise, and every coefficient of every law by task; the audit's rows."""
     tasks = {}
     for i, name in enumerate(surfaces.tasks):
-        member = _leading(surfaces, i)
-        values = coefficients(member, i)
+        shares = parts_of(surfaces, i)
+        fitted = {member.name: law_of(member, i, shares[member.name]).as_json() for member in surfaces.members}
         tasks[name] = {
             "unit": surfaces.units[name],
-            "laws": _parts(surfaces, i),
+            "laws": {part: fitted.get(part, {"share": share, "coefficients": {}}) for part, share in shares.items()},
             "status": surfaces.status[name].value,
             "readiness": surfaces.readiness[name].as_json(),
             "link": _link_json(surfaces.links[name]) if name in surfaces.links else None,
             "notes": list(surfaces.notes[name]),
             "noise": float(surfaces.noise[i]),
-            "spread": float(member.sigma[i]),
-            "coefficients": {key: [estimate.value, estimate.error] for key, estimate in values.items()},
+            "spread": float(_leading(surfaces, i).sigma[i]),
         }
     audit = None if surfaces.audit is None else surfaces.audit.table.to_dicts()
-    return {"summary": _summary(surfaces), "notes": _shared_notes(surfaces), "tasks": tasks, "audit": audit}
-
-
-def as_html(surfaces: ResponseModel) -> str:
-    """The same for a notebook: a table per task, folded away but for the first."""
-    parts = [f"<p><b>{escape(line)}</b></p>" for line in _states(surfaces)]
-    parts += [f"<p>{escape(_summary(surfaces))}</p>"]
-    parts += [f"<p>{escape(note)}</p>" for note in _shared_notes(surfaces)]
-    for i, name in enumerate(surfaces.tasks):
-        cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in _rows(surfaces, i))
-        notes = "".join(f"<p>{escape(n)}</p>" for n in surfaces.notes[name] if n not in _shared_notes(surfaces))
-        state = escape(surfaces.status[name].value)
-        opened = " open" if i == 0 else ""
-        parts.append(
-            f"<details{opened}><summary>{escape(name)}: {state}</summary><table>{cells}</table>{notes}</details>"
-        )
-    if surfaces.audit is not None:
-        parts.append(f"<pre style='font-family: monospace'>{escape(str(surfaces.audit))}</pre>")
-    return "".join(parts)
+    return {
+        "summary": _summary(surfaces),
+        "sentence": sentence_of(surfaces),
+        "notes": _shared_notes(surfaces),
+        "tasks": tasks,
+        "audit": audit,
+    }

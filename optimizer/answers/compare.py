@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from typing import Any
 
 import torch
@@ -13,11 +12,12 @@ from mixlaw.analysis.data.recipes import design_of
 from mixlaw.optimizer.goal.gains import Gain, gain_of
 from mixlaw.optimizer.goal.goal import Goal, utility_of
 from mixlaw.optimizer.goal.posterior import Posterior, log_losses
-from mixlaw.optimizer.goal.values import percent
+from mixlaw.optimizer.goal.values import chance, percent
 from mixlaw.optimizer.search.problem import Problem, distinct
 from mixlaw.optimizer.search.support import is_same
-from mixlaw.printable import Printable, Rows, html_table, text_table
+from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Domain, Recipe
+from mixlaw.tables import Column, Rows, Table, Tone
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,18 @@ class Standing:
     radius: float = 0.0
     nearest: str = ""
     broken: tuple[str, ...] = ()
+
+    @property
+    def fit(self) -> bool:
+        """Whether it keeps all limits and measured runs speak for it."""
+        return not self.broken and self.distance is not None and self.distance <= self.radius
+
+    @property
+    def objection(self) -> str:
+        """What speaks against it; empty where nothing does."""
+        far = self.distance is not None and self.distance > self.radius
+        limits = [f"it does not keep {'; '.join(self.broken)}"] if self.broken else []
+        return " and ".join([*limits, *(["it is beyond what measured runs speak for"] if far else [])])
 
     def __str__(self) -> str:
         if self.distance is None:
@@ -78,18 +90,31 @@ class Comparison(Printable):
             "recipes": [recipe.as_json() for recipe in self.recipes],
             "gain": asdict(self.gain),
             "unit": self.unit,
+            "same": self.same,
+            "supported": self.supported,
+            "sentence": " ".join(filter(None, (self.sentence, self.verdict))),
             "standings": [asdict(standing) for standing in self.standings],
         }
 
-    def rows(self) -> Rows:
-        """Cells of a table, a row per task, per group, and for all together."""
-        head = ["task", f"gain of {self.names[0]} over {self.names[1]}, {self.unit}", "chance to be better"]
+    def table(self) -> Table:
+        """Gains and chances, a row per task, per group, and for all together; the greatest gain first."""
         gain = self.gain
-        body = [[task, each.text(), percent(gain.better[task])] for task, each in gain.by_task.items()]
-        groups = [
-            [f"all of {name}", each.text(), percent(gain.better_groups[name])] for name, each in gain.by_group.items()
+        columns = [
+            "task",
+            Column(f"gain of {self.names[0]} over {self.names[1]}, {self.unit}", "gain"),
+            Column("chance to be better", "chance"),
         ]
-        return [head, *body, *groups, ["all, by weight", gain.total.text(), percent(gain.probability)]]
+        tasks = sorted(gain.by_task.items(), key=lambda item: -item[1].mean)
+        rows = [[task, each.cell(None), chance(gain.better[task])] for task, each in tasks]
+        rows += [
+            [f"all of {name}", each.cell(None), chance(gain.better_groups[name])]
+            for name, each in gain.by_group.items()
+        ]
+        return Table("gains", columns, [*rows, ["all, by weight", gain.total.cell(None), chance(gain.probability)]])
+
+    def rows(self) -> Rows:
+        """Cells of the table, heads first."""
+        return self.table().cells()
 
     @property
     def sentence(self) -> str:
@@ -105,13 +130,43 @@ class Comparison(Printable):
         ]
         return f"{odds}. Of {len(gain.by_task)} tasks, it is clearly better on {clear[0]}, {second} on {clear[1]}."
 
-    def __str__(self) -> str:
-        notes = "".join(f"\n{standing}" for standing in self.standings)
-        return f"{self.sentence}\n\n{text_table(self.rows())}" + (f"\n{notes}" if notes else "")
+    @property
+    def supported(self) -> bool | None:
+        """Whether the better one can be recommended: clearly better, within limits, near measured runs.
 
-    def _repr_html_(self) -> str:
-        notes = "".join(f"<li>{escape(str(standing))}</li>" for standing in self.standings)
-        return f"<p><b>{escape(self.sentence)}</b></p>{html_table(self.rows())}<ul>{notes}</ul>"
+        None where that is not known: without a target there are no limits and no distances.
+        """
+        better = self._better()
+        if better is None:
+            return False
+        if not self.standings or self.standings[better].distance is None:
+            return None
+        return self.standings[better].fit
+
+    def _better(self) -> int | None:
+        """Which of the two is clearly better, if one is."""
+        return {"better": 0, "worse": 1}.get(self.gain.total.tone)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the data support choosing the better one, in words."""
+        better = self._better()
+        if self.same:
+            return ""
+        if better is None:
+            return "The data support neither: the 90 % interval of the gain holds zero."
+        name = self.names[better]
+        if self.supported is None:
+            return f"The data prefer {name}; whether runs nearby support it is not known without a [target] like it."
+        if self.supported:
+            return f"The data support {name}: within limits, and near measured runs."
+        return f"The data do not support {name}: {self.standings[better].objection}."
+
+    def page(self) -> Page:
+        """Gains, what supports each, and which one is better."""
+        tone: Tone = self.gain.total.tone if self.supported is not False else "unsure"
+        answer = " ".join(filter(None, (self.sentence, self.verdict)))
+        return Page(answer, tone, tables=[self.table()], notes=[str(standing) for standing in self.standings])
 
 
 def compare(

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from html import escape
 from typing import Any
 
 import torch
 
 from mixlaw.errors import InputError
+from mixlaw.numbers import size
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.references import with_schedule
 from mixlaw.optimizer.goal.values import Interval, interval
 from mixlaw.optimizer.search.climb import one_thread, refine
 from mixlaw.optimizer.search.problem import Problem, variants_of
 from mixlaw.optimizer.target.points import Points
-from mixlaw.printable import Printable, Rows, html_table, text_table
+from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Recipe
+from mixlaw.tables import Cell, Column, Table, number
 
 #: Share of the tokens that has to change before a recommendation is another one.
 CHANGED = 0.1
@@ -103,23 +104,48 @@ class Dependence(Printable):
             "tokens": [asdict(more) for more in self.tokens],
         }
 
-    def _tables(self) -> Iterator[tuple[str, Rows]]:
+    def _tables(self) -> Iterator[Table]:
         if self.weights:
-            head = ["weight of", *(f"x {f:g}" for f in FACTORS), f"up to {CHANGED:.0%} of tokens change"]
-            rows = [[w.name, *(f"{w.changed[f]:.0%}" for f in FACTORS), _span(*w.range)] for w in self.weights]
-            yield "Share of the tokens that changes with the weight of a task or group:", [head, *rows]
+            columns = ["weight of", *(Column(f"x {f:g}") for f in FACTORS), f"up to {CHANGED:.0%} of tokens change"]
+            rows = [[w.name, *(number(w.changed[f], ".0%") for f in FACTORS), _span(*w.range)] for w in self.weights]
+            title = "Share of the tokens that changes with the weight of a task or group:"
+            yield Table("weights", columns, rows, title)
         if self.tokens:
-            head = ["domain", "more unique tokens", f"gain, {self.unit}", "epochs now", "tokens that change"]
-            rows = [
-                [m.domain, f"{m.tokens:,}", m.gain.text(), f"{m.epochs:.2f}", f"{m.changed:.0%}"] for m in self.tokens
+            columns = [
+                "domain",
+                Column("more unique tokens", "tokens"),
+                Column(f"gain, {self.unit}", "gain"),
+                Column("epochs now", "epochs"),
+                Column("tokens that change", "changed"),
             ]
-            yield "What more unique tokens would bring, with the best recipe for them:", [head, *rows]
+            cells = [
+                [
+                    m.domain,
+                    Cell(size(m.tokens), m.tokens),
+                    m.gain.cell(None),
+                    number(m.epochs, ".2f"),
+                    number(m.changed, ".0%"),
+                ]
+                for m in self.tokens
+            ]
+            yield Table("tokens", columns, cells, "What more unique tokens would bring, with the best recipe for them:")
 
-    def __str__(self) -> str:
-        return "\n\n".join(f"{title}\n\n{text_table(rows)}" for title, rows in self._tables()) or "Nothing to vary."
+    @property
+    def sentence(self) -> str:
+        """What matters most."""
+        if not self.weights and not self.tokens:
+            return "Nothing to vary."
+        firm = sum(w.range == (FACTORS[0], FACTORS[-1]) for w in self.weights)
+        best = self.tokens[0] if self.tokens else None
+        more = f"most from more tokens: {best.domain}, {best.gain.text()} {self.unit}" if best else ""
+        held = (
+            f"{firm} of {len(self.weights)} weights may change {FACTORS[-1]:g} times either way" if self.weights else ""
+        )
+        return "; ".join(filter(None, (held, more))) + "."
 
-    def _repr_html_(self) -> str:
-        return "".join(f"<p>{escape(title)}</p>{html_table(rows)}" for title, rows in self._tables())
+    def page(self) -> Page:
+        """What moves the recommendation."""
+        return Page(self.sentence, tables=list(self._tables()))
 
 
 def _span(low: float, high: float) -> str:

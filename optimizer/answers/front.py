@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from html import escape
 from itertools import product
 from typing import Any
 
@@ -29,9 +28,10 @@ from mixlaw.optimizer.search.problem import problem_of
 from mixlaw.optimizer.target.feasible import Infeasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Target
-from mixlaw.printable import Printable, Rows, html_table, text_table
+from mixlaw.printable import Page, Printable
 from mixlaw.progress import Progress
 from mixlaw.recipe import Domain, Recipe
+from mixlaw.tables import Cell, Column, Rows, Table
 
 Floats = NDArray[np.float64]
 
@@ -87,6 +87,7 @@ class Front(Printable):
             "groups": groups,
             "against": self.against,
             "unit": self.unit,
+            "sentence": self.sentence,
             "evaluations": self.evaluations,
             "points": points,
         }
@@ -99,20 +100,26 @@ class Front(Printable):
             f"Gains over {self.against} in {self.unit} with 90 % intervals."
         )
 
+    def table(self) -> Table:
+        """The gain of every recipe for each group, and its phases."""
+        columns = [Column("", "recipe"), *(Column(name) for name in self.groups), "phases"]
+        rows = [
+            [
+                Cell(str(i), i),
+                *(point.gains[name].cell(None) for name in self.groups),
+                "\n".join(phase_lines(point.recipe)),
+            ]
+            for i, point in enumerate(self.points, 1)
+        ]
+        return Table("front", columns, rows)
+
     def rows(self) -> Rows:
         """Cells of a table, heads first: the gain of every recipe for each group."""
-        gains = ([point.gains[name].text() for name in self.groups] for point in self.points)
-        return [["", *self.groups], *([str(i), *row] for i, row in enumerate(gains, 1))]
+        return [row[:-1] for row in self.table().cells()]
 
-    def __str__(self) -> str:
-        return (
-            f"{self.sentence}\n\n{text_table(self.rows(), below=[phase_lines(point.recipe) for point in self.points])}"
-        )
-
-    def _repr_html_(self) -> str:
-        head, *body = self.rows()
-        rows = [[*row, "; ".join(phase_lines(point.recipe))] for row, point in zip(body, self.points, strict=True)]
-        return f"<p>{escape(self.sentence)}</p>{html_table([[*head, 'phases'], *rows])}"
+    def page(self) -> Page:
+        """The front and what it is."""
+        return Page(self.sentence, tables=[self.table()])
 
 
 def pareto(

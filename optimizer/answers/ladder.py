@@ -11,6 +11,7 @@ import torch
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
+from mixlaw.numbers import size
 from mixlaw.optimizer.goal.gains import Objective, gain_of
 from mixlaw.optimizer.goal.posterior import log_losses
 from mixlaw.optimizer.goal.values import Interval, widened
@@ -36,8 +37,8 @@ class Rung:
     mark: float
 
     def __str__(self) -> str:
-        size = f"{self.recipe.params:,} params on {self.recipe.tokens:,} tokens"
-        return f"validate at {size}: the gain is predicted as {self.gain.text()}, it passes from {self.mark:+.2g} on"
+        model = f"{size(self.recipe.params)} params on {size(self.recipe.tokens)} tokens"
+        return f"validate at {model}: the gain is predicted as {self.gain.text()}, it passes from {self.mark:+.2g} on"
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Rung.from_json`."""
@@ -74,8 +75,8 @@ def rungs_of(
     weights = dict(zip(utility.tasks, utility.weights.tolist(), strict=True))
     seeds = math.sqrt(2 * sum((weights[task] * noise[task]) ** 2 for task in weights))
     rungs = []
-    for size in sizes:
-        pair = [scaled(one, size, domains) for one in (recipe, baseline)]
+    for params in sizes:
+        pair = [scaled(one, params, domains) for one in (recipe, baseline)]
         design: Design = design_of(pair, posterior.phases, posterior.domains, {})
         with torch.no_grad():
             mine, other = log_losses(posterior, design, len(objective.baseline)).unbind(1)

@@ -11,9 +11,11 @@ import polars as pl
 import torch
 
 from mixlaw.analysis.data.observed import Z90, to_log_loss
+from mixlaw.numbers import size
 from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.goal.goal import Measure
 from mixlaw.optimizer.goal.values import Interval, widened
+from mixlaw.tables import Cell, Column, Table, Tone
 
 SHOWN = 4  # tasks that a sentence names
 
@@ -63,7 +65,7 @@ class RungResult:
     def __str__(self) -> str:
         passes = "passes" if self.measured >= self.mark else "fails"
         gains = f"{self.measured:+.2g} measured, mark {self.mark:+.2g}"
-        return f"At {self.params:,} params proposal {self.number} {passes}: {gains}."
+        return f"At {size(self.params)} params proposal {self.number} {passes}: {gains}."
 
 
 @dataclass(frozen=True)
@@ -118,24 +120,46 @@ class Pair:
             return "was trained beside"
         return {1: "beats", 0: "is not clearly better than", -1: "loses to"}[self.total.sign]
 
-    def rows(self) -> list[list[str]]:
-        """Cells of a table, the first row its head; the greatest measured gain first."""
-        head = ["task", f"measured gain over {self.against}, {self.unit}", "predicted", "", "verdict"]
-        words = {1: "better", 0: "within seed noise", -1: "worse"}
-        ordered = sorted(self.gains, key=lambda gain: -gain.measured)
-        return [
-            head,
-            *(
-                [g.task, f"{g.measured:+.2f}", g.predicted.text(), "inside" if g.inside else "MISSED", words[g.sign]]
-                for g in (*ordered, *([self.total] if self.total else ()))
-            ),
+    def table(self) -> Table:
+        """Measured beside predicted gains; the greatest measured gain first."""
+        columns = [
+            "task",
+            Column(f"measured gain over {self.against}, {self.unit}", "measured"),
+            Column("predicted"),
+            Column("", "inside", numeric=False),
+            "verdict",
         ]
+        ordered = sorted(self.gains, key=lambda gain: -gain.measured)
+        rows = [_row(gain) for gain in (*ordered, *([self.total] if self.total else ()))]
+        return Table(f"pair {self.number} {self.against}", columns, rows, self.title)
+
+    @property
+    def title(self) -> str:
+        """Who is compared with whom."""
+        return f"proposal {self.number or self.proposal} against {self.against}"
+
+    @property
+    def tone(self) -> Tone:
+        """Whether the proposal won."""
+        return ("unsure", "better", "worse")[self.total.sign] if self.total else ""
+
+    def rows(self) -> list[list[str]]:
+        """Cells of the table, heads first."""
+        return self.table().cells()
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
         gains = [{**asdict(gain), "inside": gain.inside} for gain in self.gains]
         total = {**asdict(self.total), "inside": self.total.inside} if self.total else None
         return {**asdict(self), "gains": gains, "total": total, "sentence": self.sentence}
+
+
+def _row(gain: PairedGain) -> list[Cell | str]:
+    words: dict[int, tuple[str, Tone]] = {1: ("better", "better"), 0: ("within seed noise", ""), -1: ("worse", "worse")}
+    verdict, tone = words[gain.sign]
+    inside = Cell("inside", True) if gain.inside else Cell("MISSED", False, "worse")
+    measured = Cell(f"{gain.measured:+.2f}", gain.measured, tone)
+    return [gain.task, measured, gain.predicted.cell(), inside, Cell(verdict, tone=tone)]
 
 
 def _listed(gains: list[PairedGain]) -> str:

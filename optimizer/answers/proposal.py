@@ -7,21 +7,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.files import read_text, write_json
+from mixlaw.numbers import size
 from mixlaw.optimizer.answers.ladder import Rung
-from mixlaw.optimizer.answers.phase_lines import lr_end_of
+from mixlaw.optimizer.answers.phase_lines import schedule_table
 from mixlaw.optimizer.answers.risk import Risk
 from mixlaw.optimizer.goal.evidence import Direction
 from mixlaw.optimizer.goal.gains import Gain
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, percent
 from mixlaw.optimizer.target.target import Target, Trained
-from mixlaw.printable import Printable, html_table, text_table
+from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Recipe
+from mixlaw.tables import Cell, Column, Table, Tone
 
 FORMAT = 3
 
@@ -88,7 +89,7 @@ class Step:
             f"{phase} " + " ".join(f"{kind} {share:.0%}" for kind, share in by.items() if share >= 0.005)
             for phase, by in self.shares.items()
         )
-        return f"{self.params:,} params: {'; '.join(parts)}"
+        return f"{size(self.params)} params: {'; '.join(parts)}"
 
 
 @dataclass(frozen=True)
@@ -273,41 +274,40 @@ class Proposal(Printable):
             write_json(path, {**self.as_json(), "created": now, "number": number})
         return Proposal.from_json(json.loads(path.read_text(encoding="utf-8")))
 
-    def __str__(self) -> str:
-        name = (
-            f"proposal {self.id}" if not self.number else f"proposal {self.number} ({self.id}, {self.created[:16]} UTC)"
-        )
-        head = [self.sentence, "", f"{name} for {self.target}", ""]
-        tables = (text_table(rows, numeric=True) for rows in (self._schedule(), self._forecast_rows()))
-        return "\n".join([*head, "\n\n".join(tables), "", *self._notes()])
+    @property
+    def tone(self) -> Tone:
+        """Green only where the data support it."""
+        return "better" if self.supported else "worse" if self.gain.hi90 < 0 else "unsure"
 
-    def _repr_html_(self) -> str:
-        tables = "".join(html_table(rows) for rows in (self._schedule(), self._forecast_rows()))
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self._notes())
-        return f"<p><b>{escape(self.sentence)}</b></p>{tables}<ul>{notes}</ul>"
+    def page(self) -> Page:
+        """The schedule, what is expected of it, and the sentence that matters."""
+        name = f"{self.number} ({self.id}, {self.created[:16]} UTC)" if self.number else self.id
+        notes, more = self._notes()
+        tables = [self._forecast_table(), schedule_table(self.recipe)]
+        return Page(self.sentence, self.tone, f"proposal {name} for {self.target}", tables, notes, more)
 
-    def _schedule(self) -> list[list[str]]:
-        names = sorted({*self.recipe.domains}, key=lambda name: -self.recipe.domain_tokens(name))
-        ends = [lr_end_of(p) for p in self.recipe.phases]
-        body = [
-            [p.name, f"{p.tokens:,}", end, *(f"{p.mixture.share(name):.1%}" for name in names)]
-            for p, end in zip(self.recipe.phases, ends, strict=True)
+    def _forecast_table(self) -> Table:
+        """Values of the proposal and the baseline by task, and gains; the greatest gain first."""
+        gain, names = self.over[self.against], list(self.recipes)
+        columns = [
+            "task",
+            Column("unit", numeric=False),
+            *(Column(name, extra=name not in (PROPOSAL, self.against)) for name in names),
+            Column(f"gain over {self.against}, {self.unit}", "gain"),
         ]
-        return [["phase", "tokens", "lr ends at", *names], *body]
+        tasks = sorted(gain.by_task.items(), key=lambda item: -item[1].mean)
+        blank = [""] * (len(names) + 1)
+        rows = [self._forecast_row(task, each) for task, each in tasks]
+        rows += [[f"all of {name}", *blank, each.cell(None)] for name, each in gain.by_group.items()]
+        return Table("tasks", columns, [*rows, ["all, by weight", *blank, gain.total.cell(None)]])
 
-    def _forecast_rows(self) -> list[list[str]]:
-        head = ["task", "unit", *self.recipes, f"gain over {self.against}, {self.unit}"]
-        gain, blank = self.over[self.against], [""] * len(self.recipes)
-        rows = [self._forecast_row(task, each) for task, each in gain.by_task.items()]
-        rows += [[f"all of {name}", "", *blank, each.text()] for name, each in gain.by_group.items()]
-        return [head, *rows, ["all, by weight", "", *blank, gain.total.text()]]
-
-    def _forecast_row(self, task: str, gain: Interval) -> list[str]:
+    def _forecast_row(self, task: str, gain: Interval) -> list[Cell | str]:
         parts = [self.forecast(name, task) for name in self.recipes]
-        values = [Interval(f.mean, f.lo90, f.hi90).text() for f in parts]
-        return [task, parts[0].unit, *values, gain.text()]
+        values = [Interval(f.mean, f.lo90, f.hi90).cell() for f in parts]
+        return [task, parts[0].unit, *values, gain.cell(None)]
 
-    def _notes(self) -> list[str]:
+    def _notes(self) -> tuple[list[str], list[str]]:
+        """What to know before training it, and the rest."""
         beaten = ", ".join(f"{name} {percent(p)}" for name, p in self.beats.items())
         near = (
             f"{self.distance:.0%} of the tokens of a phase differ from the nearest measured run {self.nearest}; "
@@ -315,19 +315,21 @@ class Proposal(Printable):
         )
         guarded = ", ".join(f"{task} {percent(p)}" for task, p in self.guarded.items())
         rest = self.target.to_come(self.recipe)
-        return [
+        first = [
             *([f"resumes from {_begun(self.begun)}"] if self.begun else []),
-            *([f"of {rest.name} from here on: {rest.tokens:,} tokens of {rest.mixture}"] if rest else []),
+            *([f"of {rest.name} from here on: {size(rest.tokens)} tokens of {rest.mixture}"] if rest else []),
             f"chance to beat: {beaten}",
             *([f"chance that the guard holds: {guarded}"] if guarded else []),
+            *([near] if self.nearest else []),
+            *self.warnings,
+        ]
+        return first, [
             *(str(flat) for flat in self.flat),
             *([self._free()] if self.free else []),
             *(f"best at {step}" for step in self.way),
             *([self._risk()] if self.risks else []),
             *map(str, self.ladder),
-            *([near] if self.nearest else []),
             *(f"audit, {direction}" for direction in self.directions),
-            *self.warnings,
         ]
 
     def _risk(self) -> str:
@@ -394,4 +396,4 @@ def asdict_shallow(value: Any) -> dict[str, Any]:
 
 def _begun(parts: Sequence[Trained]) -> str:
     """A prefix in words."""
-    return ", ".join(f"{p.tokens:,} tokens of {p.phase} ({p.mixture or 'mixture unknown'})" for p in parts)
+    return ", ".join(f"{size(p.tokens)} tokens of {p.phase} ({p.mixture or 'mixture unknown'})" for p in parts)

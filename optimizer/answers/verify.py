@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from typing import Any
 
 import polars as pl
@@ -16,8 +15,9 @@ from mixlaw.optimizer.answers.pairs import Pair, RungResult, measured_total, pai
 from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval
 from mixlaw.optimizer.policy import SAME
-from mixlaw.printable import Printable, html_table, text_table
+from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Recipe
+from mixlaw.tables import Cell, Column, Table, Tone, number
 
 
 @dataclass(frozen=True)
@@ -104,22 +104,29 @@ class Verification(Printable):
         inside = sum(check.inside for check in self.checks)
         return f"{inside} of {len(self.checks)} measured levels lie inside their 90 % intervals"
 
+    def table(self) -> Table:
+        """Of levels."""
+        columns = [
+            *("recipe", "task", "unit"),
+            Column("predicted"),
+            Column("90 % interval", "interval", extra=True),
+            Column("measured"),
+            Column("off by", "error"),
+            Column("", "inside", numeric=False),
+            Column("proposal", numeric=False, extra=True),
+        ]
+        return Table("levels", columns, [_cells(check) for check in self.checks], "Levels", shown=SHOWN)
+
     def rows(self) -> list[list[str]]:
         """Cells of the table of levels, the first row its head."""
-        head = ["recipe", "task", "unit", "predicted", "90 % interval", "measured", "off by", "", "proposal"]
-        return [head, *(_cells(check) for check in self.checks)]
+        return self.table().cells()
 
-    def __str__(self) -> str:
-        parts = [f"{pair.sentence}\n\n{text_table(pair.rows())}" for pair in self.pairs]
-        parts = [*parts, *map(str, self.rungs)] or [self.sentence]
-        if self.checks:
-            waiting = f"; {len(self.pending)} recipes wait for a run" if self.pending else ""
-            parts.append(f"Levels: {self._of_levels()}{waiting}.\n\n{text_table(self.rows())}")
-        return "\n\n".join(parts)
-
-    def _repr_html_(self) -> str:
-        pairs = "".join(f"<p><b>{escape(pair.sentence)}</b></p>{html_table(pair.rows())}" for pair in self.pairs)
-        return f"{pairs or f'<p><b>{escape(self.sentence)}</b></p>'}{html_table(self.rows())}"
+    def page(self) -> Page:
+        """Gains, then levels, then the verdicts."""
+        waiting = [f"{len(self.pending)} recipes wait for a run"] if self.pending else []
+        levels = [self._of_levels(), *waiting] if self.checks else []
+        tables = [*(pair.table() for pair in self.pairs), *([self.table()] if self.checks else [])]
+        return Page(self.sentence, self.pairs[0].tone if self.pairs else "", tables=tables, notes=levels)
 
 
 def verify(
@@ -229,11 +236,22 @@ def runs_of(recipe: Recipe, table: pl.DataFrame, unique: Mapping[str, float] | N
 UNIQUE = 0.05
 
 
-def _cells(check: Check) -> list[str]:
+#: Levels that are printed.
+SHOWN = 12
+
+
+def _cells(check: Check) -> list[Cell | str]:
     forecast = check.forecast
     predicted = Interval(forecast.mean, forecast.lo90, forecast.hi90)
     digits = len(predicted.text().split(" ")[0].partition(".")[2])
     span = f"{forecast.lo90:.{digits}f} to {forecast.hi90:.{digits}f}"
-    names = [forecast.recipe, forecast.task, forecast.unit]
-    values = [f"{forecast.mean:.{digits}f}", span, f"{check.measured:.{digits}f}", f"{check.error:+.1%}"]
-    return [*names, *values, "inside" if check.inside else "MISSED", check.proposal]
+    tone: Tone = "" if check.inside else "worse"
+    return [
+        *(forecast.recipe, forecast.task, forecast.unit),
+        number(forecast.mean, f".{digits}f"),
+        Cell(span, {"lo90": forecast.lo90, "hi90": forecast.hi90}),
+        number(check.measured, f".{digits}f", tone),
+        number(check.error, "+.1%"),
+        Cell("inside" if check.inside else "MISSED", check.inside, tone),
+        check.proposal,
+    ]

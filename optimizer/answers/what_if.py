@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from html import escape
-from statistics import median
 from typing import Any
 
 import torch
@@ -19,12 +16,13 @@ from mixlaw.optimizer.goal.goal import Goal, Measure, Utility, utility_of
 from mixlaw.optimizer.goal.posterior import Posterior, log_losses
 from mixlaw.optimizer.goal.values import Forecast, Interval, interval
 from mixlaw.optimizer.search.problem import distinct
-from mixlaw.printable import Printable, Rows, html_table, text_table
+from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Domain, Recipe
+from mixlaw.tables import Cell, Column, Table, Tone
 
 POINT = 0.01  # share of a recipe's tokens
 LEAST = 1e-6  # of a point that the others of a phase must have to give
-WIDE = 6  # tasks side by side in a printed table
+MOST = 12  # effects of a point that are printed
 
 
 @dataclass(frozen=True)
@@ -76,60 +74,59 @@ class WhatIf(Printable):
             "forecasts": [asdict(forecast) for forecast in self.forecasts],
             "against": self.against if self.gains else None,
             "unit": self.unit if self.gains else None,
+            "sentence": self.sentence,
             "gain": asdict(self.gain) if self.gain else None,
             "gains": {task: asdict(gain) for task, gain in self.gains.items()},
             "points": [asdict(point) for point in self.points],
         }
 
-    def values(self) -> Rows:
-        """Cells of a table: what it would measure."""
-        over = [f"gain over {self.against}, {self.unit}"] if self.gains else []
-        rows = [["task", "unit", "value", *over]]
-        for f in self.forecasts:
-            gain = [self.gains[f.task].text()] if self.gains else []
-            rows.append([f.task, f.unit, Interval(f.mean, f.lo90, f.hi90).text(), *gain])
+    def values(self) -> Table:
+        """What it would measure."""
+        columns: list[Column | str] = ["task", "unit", Column("value")]
+        rows: list[list[Cell | str]] = [
+            [f.task, f.unit, Interval(f.mean, f.lo90, f.hi90).cell()] for f in self.forecasts
+        ]
+        if self.gains:
+            columns.append(Column(f"gain over {self.against}, {self.unit}", "gain"))
+            rows = [[*row, self.gains[f.task].cell(None)] for row, f in zip(rows, self.forecasts, strict=True)]
         if self.gain is not None:
-            rows.append(["all, by weight", "", "", self.gain.text()])
-        return rows
+            rows.append(["all, by weight", "", "", self.gain.cell(None)])
+        return Table("tasks", columns, rows)
 
-    def per_point(self, tasks: Sequence[str]) -> Rows:
-        """Cells of a table: what one more point of each domain in each phase is worth to tasks, percent of loss."""
-        digits = self._digits()
-        rows = [["one more point of", "in", *tasks]]
-        for phase, domain in dict.fromkeys((p.phase, p.domain) for p in self.points):
-            gains = [self.point(phase, domain, task) for task in tasks]
-            rows.append([domain, phase, *(_signed(gain, digits) for gain in gains)])
-        return rows
+    def per_point(self, tasks: Sequence[str] | None = None) -> Table:
+        """What one more point of each domain in each phase is worth to tasks, percent of loss; the clearest first."""
+        points = [p for p in self.points if tasks is None or p.task in tasks]
+        ordered = sorted(points, key=_clearness, reverse=True)
+        clear = sum(_clearness(p) > 1 for p in ordered)
+        rows = [[p.domain, p.phase, p.task, p.gain.cell(None)] for p in ordered]
+        columns = ["one more point of", "in", "for", Column("gain, % of loss", "gain")]
+        note = "A point is 1 % of the recipe's tokens, taken from the phase's other domains in proportion."
+        title = f"What one more point is worth: {clear} of {len(points)} effects are clear of zero"
+        return Table("points", columns, rows, title, note, min(clear, MOST))
 
-    def _digits(self) -> int:
-        """Digits behind the point that suit most cells."""
-        half = median((p.gain.hi90 - p.gain.lo90) / 2 or abs(p.gain.mean) or 1.0 for p in self.points)
-        return max(1, min(6, 1 - math.floor(math.log10(half))))
+    def page(self) -> Page:
+        """The recipe, what it would measure, and what a point more is worth."""
+        tables = [self.values(), *([self.per_point()] if self.points else [])]
+        return Page(self.sentence, self._tone(), str(self.recipe), tables)
 
-    def _tables(self) -> Iterator[Rows]:
-        yield self.values()
-        tasks = [f.task for f in self.forecasts]
-        if self.points:
-            yield from (self.per_point(tasks[i : i + WIDE]) for i in range(0, len(tasks), WIDE))
+    def _tone(self) -> Tone:
+        return "" if self.gain is None else self.gain.tone or "unsure"
 
-    def __str__(self) -> str:
-        tables = "\n\n".join(map(text_table, self._tables()))
-        return f"{self.recipe}\n\n{tables}" + (f"\n\n{_NOTE}" if self.points else "")
-
-    def _repr_html_(self) -> str:
-        tables = "".join(map(html_table, self._tables())) + (f"<p>{_NOTE}</p>" if self.points else "")
-        return f"<pre>{escape(str(self.recipe))}</pre>{tables}"
-
-
-_NOTE = (
-    "A point is 1 % of the recipe's tokens, taken from the phase's other domains in proportion; gains in % of loss "
-    "with 90 % intervals, * where they are clear of zero."
-)
+    @property
+    def sentence(self) -> str:
+        """What it gains, and on how many tasks."""
+        if self.gain is None:
+            return f"Predicted for {len(self.forecasts)} tasks, with 90 % intervals."
+        tones = [gain.tone for gain in self.gains.values()]
+        return (
+            f"Predicted gain over {self.against}: {self.gain.text()} {self.unit}; of {len(tones)} tasks "
+            f"{tones.count('better')} clearly better, {tones.count('worse')} clearly worse."
+        )
 
 
-def _signed(gain: Interval, digits: int) -> str:
-    clear = "*" if gain.lo90 > 0 or gain.hi90 < 0 else ""
-    return f"{gain.mean:+.{digits}f} ± {(gain.hi90 - gain.lo90) / 2:.{digits}f}{clear}"
+def _clearness(point: Worthwhile) -> float:
+    """Size of an effect in half widths of its interval."""
+    return abs(point.gain.mean) / max((point.gain.hi90 - point.gain.lo90) / 2, 1e-12)
 
 
 def what_if(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mixlaw.analysis.data.observed import Z90
+from mixlaw.tables import Cell, Tone
 
 PROPOSAL = "proposal"  # the name of the recommended recipe among forecasts
 
@@ -28,6 +29,16 @@ class Interval:
             digits = max(digits, min(6, 1 - _magnitude(self.lo90))) if self.lo90 > 0 else digits
             return f"{self.mean:.{digits}f} ({self.lo90:.{digits}f} to {self.hi90:.{digits}f}){unit}"
         return f"{self.mean:.{digits}f} ± {half:.{digits}f}{unit}"
+
+    @property
+    def tone(self) -> Tone:
+        """Of a gain: whether its interval is clear of zero, and on which side."""
+        return "better" if self.lo90 > 0 else "worse" if self.hi90 < 0 else ""
+
+    def cell(self, tone: Tone | None = "") -> Cell:
+        """The value in a table; None for the tone of a gain."""
+        value = {"": self.mean, "lo90": self.lo90, "hi90": self.hi90}
+        return Cell(self.text(), value, self.tone if tone is None else tone)
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,12 @@ def probability(values: Tensor) -> float:
 def percent(probability: float) -> str:
     """A probability in percent that never claims certainty."""
     return ">99%" if probability > 0.99 else "<1%" if probability < 0.01 else f"{probability:.0%}"
+
+
+def chance(probability: float) -> Cell:
+    """The probability of being better, in a table."""
+    tone: Tone = "better" if probability > 0.95 else "worse" if probability < 0.05 else ""
+    return Cell(percent(probability), probability, tone)
 
 
 def _magnitude(value: float) -> int:

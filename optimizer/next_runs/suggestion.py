@@ -6,14 +6,15 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from html import escape
 from typing import Any
 
+from mixlaw.numbers import size
 from mixlaw.optimizer.answers.phase_lines import phase_lines
 from mixlaw.optimizer.policy import UNLIKELY
 from mixlaw.optimizer.target.target import Target
-from mixlaw.printable import Printable, html_table, text_table
+from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Recipe
+from mixlaw.tables import Cell, Column, Table, Tone, number
 
 
 @dataclass(frozen=True)
@@ -201,50 +202,77 @@ class Suggestion(Printable):
         """The jobs for any trainer, a JSON document per line."""
         return "".join(json.dumps(job.as_json(), ensure_ascii=False) + "\n" for job in self.jobs)
 
-    def rows(self) -> list[list[str]]:
-        """Cells of a table, the first row its head."""
+    def table(self) -> Table:
+        """A row per job."""
         numbers = {job.recipe.lineage: str(i) for i, job in enumerate(self.jobs, 1)}
-        return [
-            ["", "params", "tokens", "FLOPs", "already trained", "expected gain", "resumes from", "why"],
-            *self._cells(numbers),
+        columns = [
+            Column("", "job"),
+            Column("params"),
+            Column("tokens"),
+            Column("FLOPs"),
+            Column("expected gain", "gain"),
+            "recipe and why",
         ]
+        return Table("jobs", columns, list(self._cells(numbers)))
 
-    def _cells(self, numbers: dict[str, str]) -> Iterator[list[str]]:
+    def _cells(self, numbers: dict[str, str]) -> Iterator[list[Cell | str]]:
         for i, job in enumerate(self.jobs, 1):
-            size = [str(i), f"{job.recipe.params:,}", f"{job.recipe.tokens:,}", f"{job.cost:.2e}"]
-            paid = f"{job.paid / (job.paid + job.cost):.0%}" if job.paid else "-"
-            brings = "-" if job.brings is None else f"{max(job.brings, 0):.2g} %"
-            start = f"{numbers.get(job.start, job.start)} at {job.start_tokens:,}" if job.start else "-"
-            why = f"{job.why}; most informative for {job.task}" if job.task else job.why
-            yield [*size, paid, brings, start, why]
+            gain = None if job.brings is None else max(job.brings, 0)
+            start = numbers.get(job.start, job.start)
+            paid = f" ({job.paid / (job.paid + job.cost):.0%} already trained)" if job.paid else ""
+            lines = [
+                *phase_lines(job.recipe),
+                *([f"resumes from {start} at {size(job.start_tokens)}{paid}"] if job.start else []),
+                f"{job.why}; most informative for {job.task}" if job.task else job.why,
+            ]
+            yield [
+                Cell(str(i), i),
+                Cell(size(job.recipe.params), job.recipe.params),
+                Cell(size(job.recipe.tokens), job.recipe.tokens),
+                number(job.cost, ".2e"),
+                Cell("-" if gain is None else f"{gain:.2g} %", gain),
+                "\n".join(lines),
+            ]
 
-    def __str__(self) -> str:
-        below = [phase_lines(job.recipe) for job in self.jobs]
-        table = ["", text_table(self.rows(), below=below)] if self.jobs else []
-        return "\n".join([self.sentence, *table, *self._spendings(), *self._written()])
+    @property
+    def tone(self) -> Tone:
+        """Green where the runs pay."""
+        return "" if self.pays is None else "better" if self.pays else "unsure"
 
-    def _spendings(self) -> Iterator[str]:
+    def page(self) -> Page:
+        """The jobs, what other budgets would gain, and what to do."""
+        tables = [self.table()] if self.jobs else []
+        return Page(self.sentence, self.tone, tables=[*tables, *self._spendings()], notes=list(self._written()))
+
+    def _spendings(self) -> Iterator[Table]:
         """What other budgets would gain."""
         if not self.curve:
             return
-        head = ["budget", "spent", "runs", "expected gain", "later runs change it"]
+        columns = [
+            Column("budget"),
+            Column("spent", "cost"),
+            Column("runs"),
+            Column("expected gain", "gain"),
+            Column("later runs change it", "later"),
+        ]
         rows = [
-            [f"{s.budget:.2e}", f"{s.cost:.2e}", str(s.runs), f"{s.gain:.2g} %", f"{s.later:.0%} likely"]
+            [
+                number(s.budget, ".2e"),
+                number(s.cost, ".2e"),
+                number(s.runs),
+                Cell(f"{s.gain:.2g} %", s.gain),
+                Cell(f"{s.later:.0%} likely", s.later),
+            ]
             for s in self.curve
         ]
-        yield "\n" + text_table([head, *rows], numeric=True)
         enough, most = self.curve[-1].enough, self.curve[-1].runs
         after = f"after {enough} runs" if enough is not None else f"not within {most} runs"
-        yield f"those that follow change the recommendation with less than {UNLIKELY:.0%}: {after}"
+        note = f"those that follow change the recommendation with less than {UNLIKELY:.0%}: {after}"
+        yield Table("budgets", columns, rows, "Other budgets", note)
 
     def _written(self) -> Iterator[str]:
         if self.job_file:
-            yield f"\njobs for any trainer, a line each: {self.job_file}"
+            yield f"jobs for any trainer, a line each: {self.job_file}"
         if self.recipe_files:
             count = len(self.recipe_files)
             yield f"{count} recipes are queued: `mixlaw run` trains them; delete from recipes/ those you do not want"
-
-    def _repr_html_(self) -> str:
-        head, *body = self.rows()
-        rows = [[*row, "; ".join(phase_lines(job.recipe))] for row, job in zip(body, self.jobs, strict=True)]
-        return f"<p><b>{escape(self.sentence)}</b></p>{html_table([[*head, 'phases'], *rows])}"

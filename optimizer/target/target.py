@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from mixlaw.errors import InputError
+from mixlaw.numbers import size
 from mixlaw.optimizer.target.rates import Rates
 from mixlaw.printable import Printable
 from mixlaw.recipe import Domain, Mixture, Phase, Recipe
@@ -293,14 +294,14 @@ class Target(Printable, _Value, Limits):
     def __str__(self) -> str:
         low, high = self.cooldown_range
         span = f"{low:.0%}" if low == high else f"{low:.0%} to {high:.0%}"
-        size = f"{self.params:,} params, {self.tokens:,} tokens"
+        model = f"{size(self.params)} params, {size(self.tokens)} tokens"
         if self.sizes is not None:
-            size = f"{self.flops:.3g} FLOPs at {self.sizes[0]:,.0f} to {self.sizes[1]:,.0f} params"
+            model = f"{self.flops:.3g} FLOPs at {size(self.sizes[0])} to {size(self.sizes[1])} params"
         done = self.trained + (self.under_way.tokens if self.under_way else 0)
-        trained = f", {done:,} of them trained" if done else ""
+        trained = f", {size(done)} of them trained" if done else ""
         rest = "the rest" if self.prefix or self.branches else "them"
         last = f", {self.phases[-1]} {span} of {rest}" if len(self.phases) > 1 else ""
-        return f"{size}{trained}{last}, {self._repeats()}"
+        return f"{model}{trained}{last}, {self._repeats()}"
 
     def _repeats(self) -> str:
         own = "".join(f", {most:g} of {name.removeprefix('kind:')}" for name, most in self.domain_epochs.items())

@@ -10,14 +10,17 @@ from functools import cached_property
 from typing import Any
 
 from mixlaw.errors import InputError
-from mixlaw.printable import Printable
+from mixlaw.numbers import size
+from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Recipe
 from mixlaw.runner.plan.devices import GPUS, Machine, devices_for, gpu_named
 from mixlaw.runner.plan.placement import Requirement, Slot, schedule
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, Tree
+from mixlaw.tables import Cell, Column, Table
 
 HOUR = 3600.0
+SHOWN = 12  # segments that are printed
 MFU = (
     0.4  # share of a GPU's peak that training reaches (PaLM, arXiv:2204.02311, and OLMo 2, arXiv:2501.00656: .38 to .5)
 )
@@ -205,15 +208,22 @@ class Plan(Printable):
             "segments": [self._segment_json(segment, slots.get(segment.lineage)) for segment in self.tree.segments],
         }
 
-    def __str__(self) -> str:
-        """The price, then the tree, a line per segment."""
-        rows = self._rows()
-        width = max(len(name) for name, _ in rows)
-        head = [f"{name:>{width}}  {value}" for name, value in rows]
+    def page(self) -> Page:
+        """The tree, a line per segment, the price, and how much is left."""
+        price = Table("price", ["", ""], self._rows())
+        return Page(self.sentence, tables=[self._segments(), price])
+
+    def _segments(self) -> Table:
         slots = {slot.lineage: slot for slot in self.slots}
         roots = self.tree.children.get(None, [])
-        body = [line for root in roots for line in self._branch(root, slots, "", "")]
-        return "\n".join([self.sentence, *head, "", *body])
+        rows = [row for root in roots for row in self._branch(root, slots, "", "")]
+        columns = [
+            "segment",
+            Column("tokens"),
+            "state",
+            *(Column(x, numeric=False, extra=True) for x in ("mixture", "run")),
+        ]
+        return Table("segments", columns, rows, shown=SHOWN)
 
     @property
     def sentence(self) -> str:
@@ -233,18 +243,21 @@ class Plan(Printable):
         saved = 1 - self.flops_shared / self.flops_separate
         share = f", training in {self.busy_hours / self.held_hours:.0%} of them" if self.held_hours else ""
         speed = [
-            f"{params / 1e6:.3g}M {value:,.0f} tokens/s a device ({self.assumed.get(params, 'measured')})"
+            f"{size(params)} {value:,.0f} tokens/s a device ({self.assumed.get(params, 'measured')})"
             for params, value in sorted(self.speed.items())
         ]
         count, pending = len(self.tree.segments), len(self.pending)
         rows = [
-            ("recipes", ", ".join(f"{number} of {params:,} params" for params, number in sorted(sizes.items()))),
+            ("recipes", ", ".join(f"{number} of {size(params)} params" for params, number in sorted(sizes.items()))),
             ("segments", f"{count}, {count - pending} done"),
             (
                 "FLOPs",
                 f"{self.flops_shared:.3g} shared, {self.flops_separate:.3g} separately: sharing saves {saved:.0%}",
             ),
-            ("tokens", f"{self.tokens_shared:,} trained, {sum(r.tokens for r in self.tree.recipes):,} separately"),
+            (
+                "tokens",
+                f"{size(self.tokens_shared)} trained, {size(sum(r.tokens for r in self.tree.recipes))} separately",
+            ),
             *([("speed", ", ".join(speed))] if speed else []),
             ("left", f"{self.flops_pending:.3g} FLOPs, about {duration(self.seconds)} of training, evaluation apart"),
             ("device hours", f"{self.held_hours:,.2f}{share}"),
@@ -255,13 +268,14 @@ class Plan(Printable):
         ]
         return rows if self.bill is None else [*rows, ("bill", f"{self.bill:,.2f} at {self.price:g} per device hour")]
 
-    def _branch(self, segment: Segment, slots: Mapping[str, Slot], lead: str, below: str) -> Iterator[str]:
-        """Lines of a segment and of those behind it."""
+    def _branch(self, segment: Segment, slots: Mapping[str, Slot], lead: str, below: str) -> Iterator[list[Cell | str]]:
+        """Rows of a segment and of those behind it."""
         phase = next(p for p in segment.recipe.phases if p.name == segment.phase)
-        model = f"{segment.recipe.params:,} params, seed {segment.recipe.seed}: " if segment.parent is None else ""
-        run = f" = run {segment.lineage}" if segment.is_run else ""
+        model = f"{size(segment.recipe.params)}, seed {segment.recipe.seed}: " if segment.parent is None else ""
         state = self._state(segment.lineage, slots.get(segment.lineage))
-        yield f"{lead}{model}{segment.phase} {segment.tokens:,} tokens ({phase.mixture}){run} [{state}]"
+        tokens = Cell(size(segment.tokens), segment.tokens)
+        run = segment.lineage if segment.is_run else ""
+        yield [f"{lead}{model}{segment.phase}", tokens, state, str(phase.mixture), run]
         children = self.tree.children.get(segment.lineage, [])
         for child in children:
             last = child is children[-1]

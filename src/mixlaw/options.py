@@ -1,4 +1,4 @@
-"""Options that commands share, those among them that change [target] of study.toml for one call."""
+"""Options that commands share: what is printed, and what changes [target] of study.toml for one call."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from mixlaw.errors import InputError
+from mixlaw.output import print_result, printing
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 Measured = Annotated[bool, typer.Option("--measure", help="Time a few micro-batches of each size first.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Training processes; as many as cores if not given.")]
 
@@ -28,39 +28,99 @@ def print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-_OPTIONS = {
-    "params": (str, typer.Option("--params", help="Size of the model, as 7B.")),
-    "tokens": (str, typer.Option("--tokens", help="Its tokens, as 1T.")),
-    "cooldown": (str, typer.Option("--cooldown", help="Share of the tokens in the last phase, as 0.1:0.4 or 0.2.")),
+_TARGET = {
+    "params": (str, typer.Option("--params", help="Size of the model, as 7B.", rich_help_panel="Target")),
+    "tokens": (str, typer.Option("--tokens", help="Its tokens, as 1T.", rich_help_panel="Target")),
+    "cooldown": (
+        str,
+        typer.Option("--cooldown", help="Share of the last phase: 0.1:0.4 or 0.2.", rich_help_panel="Target"),
+    ),
     "weight": (
         list[str],
-        typer.Option("--weight", metavar="TASK=WEIGHT", help="Of a task or group, repeated; others do not count."),
+        typer.Option(
+            "--weight",
+            metavar="TASK=WEIGHT",
+            help="Of a task or group, repeated; others do not count.",
+            rich_help_panel="Target",
+        ),
     ),
-    "guard": (str, typer.Option("--guard", help="Percent of loss that no task may lose; off for none.")),
-    "max_epochs": (float, typer.Option("--max-epochs", help="How often data may be seen.")),
-    "baseline": (str, typer.Option("--baseline", help="What gains refer to: a named baseline, mixture, run or file.")),
-    "changed": (list[str], typer.Option("--set", metavar="KEY=VALUE", help="Any other key of [target]; repeated.")),
+    "guard": (
+        str,
+        typer.Option("--guard", help="Percent of loss that no task may lose; off for none.", rich_help_panel="Target"),
+    ),
+    "max_epochs": (float, typer.Option("--max-epochs", help="How often data may be seen.", rich_help_panel="Target")),
+    "baseline": (
+        str,
+        typer.Option(
+            "--baseline",
+            help="What gains refer to: a named baseline, mixture, run or file.",
+            rich_help_panel="Target",
+        ),
+    ),
+    "changed": (
+        list[str],
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any other key of [target]; repeated.", rich_help_panel="Target"
+        ),
+    ),
+}
+_OUTPUT = {
+    "everything": typer.Option("--all", help="Print all rows, columns and notes.", rich_help_panel="Output"),
+    "quiet": typer.Option("--quiet", "-q", help="Print the answer alone, no progress.", rich_help_panel="Output"),
+    "verbose": typer.Option("--verbose", "-v", help="Print every step with its time.", rich_help_panel="Output"),
+    "as_json": typer.Option(
+        "--json", help="Print one JSON document and nothing else on stdout.", rich_help_panel="Output"
+    ),
 }
 
+Command = Callable[..., Any]
 
-def target_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options to a command, which gets them as `target`: changes to [target], none where none is given."""
-    signature = inspect.signature(command, eval_str=True)
+
+def command(
+    app: typer.Typer, panel: str, name: str | None = None, *, tables: bool = True
+) -> Callable[[Command], Command]:
+    """Register a command, with the options that it shares with others; what it returns is printed.
+
+    Args:
+        app: of the commands.
+        panel: where the help lists it.
+        name: of the command; that of the function where None.
+        tables: whether it prints tables, of which `--all` prints everything.
+    """
+
+    def register(function: Command) -> Command:
+        app.command(name=name, rich_help_panel=panel)(_with_options(function, tables))
+        return function
+
+    return register
+
+
+def _with_options(function: Command, tables: bool) -> Command:
+    """The command with options for what it prints, and, if it takes a `target`, for changes to [target]."""
+    signature = inspect.signature(function, eval_str=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
-    own = [parameter.replace(kind=keyword) for name, parameter in signature.parameters.items() if name != "target"]
-    options = {name: each for name, each in _OPTIONS.items() if name not in signature.parameters}
+    own = [each.replace(kind=keyword) for name, each in signature.parameters.items() if name != "target"]
+    target = {name: each for name, each in _TARGET.items() if name not in signature.parameters}
+    target = target if "target" in signature.parameters else {}
+    output = {name: option for name, option in _OUTPUT.items() if tables or name != "everything"}
     added = [
-        inspect.Parameter(name, keyword, default=None, annotation=Annotated[kind | None, option])
-        for name, (kind, option) in options.items()
+        *(
+            inspect.Parameter(n, keyword, default=None, annotation=Annotated[k | None, o])
+            for n, (k, o) in target.items()
+        ),
+        *(inspect.Parameter(n, keyword, default=False, annotation=Annotated[bool, o]) for n, o in output.items()),
     ]
-    last = own.pop() if own[-1].name == "as_json" else None  # --json stays the last one in --help
 
-    @wraps(command)
+    @wraps(function)
     def wrapped(**values: Any) -> None:
-        changes = changes_of(**{name: values.pop(name) for name in options})
-        command(**values, target=changes)
+        with printing(**{name: values.pop(name) for name in output}):
+            if "target" in signature.parameters:
+                values["target"] = changes_of(**{name: values.pop(name) for name in target})
+            result = function(**values)
+            if result is not None:
+                print_result(result)
 
-    parameters = [*own, *added, *([last] if last else [])]
+    parameters = [*own, *added]
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapped

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixlaw.errors import InputError
-from mixlaw.printable import Printable
+from mixlaw.errors import InputError, printable
+from mixlaw.printable import Page, Printable
+from mixlaw.tables import Column, Table, number
+from mixlaw.terminal import console_of, group_of, plain, width_of
 
 if TYPE_CHECKING:
     import polars as pl
 
     from mixlaw.study import Study
+
+#: Of the JSON documents that have no number of their own; docs/json.md says what they hold.
+FORMAT = 1
+SHOWN = 40  # predictions that are printed
 
 
 def open_study_at(path: Path, target: Mapping[str, Any] | None = None) -> Study:
@@ -73,26 +83,115 @@ def table_writer(path: Path) -> Callable[[pl.DataFrame], None]:
     return write
 
 
-def print_file(path: Path, as_json: bool, rows: int | None = None) -> None:
+@dataclass(frozen=True)
+class Printing:
+    """How results are printed: as JSON, with everything or the answer alone."""
+
+    as_json: bool = False
+    everything: bool = False
+    quiet: bool = False
+
+
+_PRINTING: ContextVar[Printing | None] = ContextVar("printing", default=None)
+
+
+def _how() -> Printing:
+    return _PRINTING.get() or Printing()
+
+
+@contextmanager
+def printing(*, as_json: bool, quiet: bool, verbose: bool, everything: bool = False) -> Iterator[None]:
+    """Let results and progress inside be printed in this way."""
+    from mixlaw.progress import detail
+
+    token = _PRINTING.set(Printing(as_json, everything, quiet))
+    try:
+        with detail(verbose - quiet):
+            yield
+    finally:
+        _PRINTING.reset(token)
+
+
+@dataclass(frozen=True)
+class Written:
     """A file that was written, and its rows if it is a table."""
-    if as_json:
-        print(json.dumps({"path": str(path), **({} if rows is None else {"rows": rows})}))
-    else:
-        print(f"wrote {path}" + ("" if rows is None else f", {rows:,} rows"))
+
+    path: Path
+    rows: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"path": str(self.path), **({} if self.rows is None else {"rows": self.rows})}
+
+    def __str__(self) -> str:
+        return f"wrote {self.path}" + ("" if self.rows is None else f", {self.rows:,} rows")
 
 
-def print_result(result: Any, as_json: bool) -> None:
+@dataclass(frozen=True)
+class Predictions(Printable):
+    """Predictions for the recipes of a table: a table in a terminal, CSV in a pipe."""
+
+    frame: pl.DataFrame
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"rows": self.frame.to_dicts()}
+
+    def page(self) -> Page:
+        """A row per row and task; 90 % intervals of one newly trained run."""
+        values = {"mean": "value", "lo90": "from", "hi90": "to"}
+        columns = [
+            Column(values.get(name, name), name, kind.is_numeric(), name in ("progress", "law_only"))
+            for name, kind in self.frame.schema.items()
+        ]
+        rows = [[number(c, ".4g") if isinstance(c, float) else str(c) for c in row] for row in self.frame.iter_rows()]
+        return Page(f"{self.frame.height:,} predictions", tables=[Table("predictions", columns, rows, shown=SHOWN)])
+
+
+def print_result(result: Any) -> None:
     """The result on stdout: as text, or as one JSON document; of several results, one after the other or merged."""
     results = result if isinstance(result, list) else [result]
-    result = results[0]
-    if as_json:
+    if _how().as_json:
         merged = {key: value for one in results for key, value in one.as_json().items()}
-        print(json.dumps(merged, indent=1, ensure_ascii=False), flush=True)
-    elif len(results) > 1:
-        print("\n\n".join(map(str, results)), flush=True)
-    elif sys.stdout.isatty() and isinstance(result, Printable):
-        from rich.console import Console
+        print_json(merged)
+        return
+    for place, one in enumerate(results):
+        if place:
+            print()
+        _print_one(one)
+    sys.stdout.flush()
 
-        Console(highlight=False).print(result, soft_wrap=True)
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One document on stdout, with the number of its format."""
+    print(json.dumps({"format": FORMAT, **document}, indent=1, ensure_ascii=False), flush=True)
+
+
+def _print_one(result: Any) -> None:
+    how = _how()
+    if not isinstance(result, Printable):
+        print(result)
+        return
+    if isinstance(result, Predictions) and not sys.stdout.isatty():
+        print(result.frame.write_csv(), end="")
+        return
+    page = result.page()
+    if how.quiet:
+        print(page.answer or page.head.partition("\n")[0])
+    elif sys.stdout.isatty() or os.environ.get("FORCE_COLOR"):
+        console = console_of(sys.stdout)
+        console.print(group_of(page, console.width, everything=how.everything))
     else:
-        print(result, flush=True)
+        print(plain(page, everything=how.everything, width=width_of(sys.stdout)))
+
+
+def print_error(message: str, as_json: bool) -> None:
+    """What went wrong, on stderr; also as a JSON document on stdout where one was asked for."""
+    if as_json:
+        print_json({"error": message})
+    if sys.stderr.isatty():
+        from rich.text import Text
+
+        console_of(sys.stderr).print(Text.assemble(("mixlaw: ", "bold red"), printable(message)))
+    else:
+        print(f"mixlaw: {printable(message)}", file=sys.stderr)

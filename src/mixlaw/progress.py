@@ -10,11 +10,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from html import escape
 
 Progress = Callable[[float, str], None]  # share done, 0..1, and the current step
 SILENCE = 15.0  # seconds between lines where there is no terminal
 BLINK = 0.2  # seconds between two pictures of a bar in a notebook
+
+
+_DETAIL: ContextVar[int] = ContextVar("detail", default=0)
+
+
+@contextmanager
+def detail(level: int) -> Iterator[None]:
+    """How much progress is shown inside: none below 0, every step on a line of its own above."""
+    token = _DETAIL.set(level)
+    try:
+        yield
+    finally:
+        _DETAIL.reset(token)
 
 
 @contextmanager
@@ -40,7 +54,10 @@ def progress_bar(title: str) -> Iterator[Progress]:
     from rich import progress as rich_progress
     from rich.console import Console
 
-    console = Console(stderr=True)
+    level, console = _DETAIL.get(), Console(stderr=True)
+    if level < 0:
+        yield lambda share, what: None
+        return
     if console.is_jupyter:
         with _cell(title) as in_cell:
             yield in_cell
@@ -50,11 +67,11 @@ def progress_bar(title: str) -> Iterator[Progress]:
     columns = (title_column, rich_progress.BarColumn(), *timing, status)
     with rich_progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=1.0, title=title)
-        lines = _Lines(title)
+        lines = _Lines(title, every_step=level > 0)
 
         def report(share: float, what: str) -> None:
             bar.update(task, completed=share, description=what)
-            if not console.is_terminal:
+            if not console.is_terminal or level > 0:
                 lines.report(share, what)
 
         yield report
@@ -86,14 +103,20 @@ def _cell(title: str) -> Iterator[Progress]:
 
 
 class _Lines:
-    """Progress where there is no terminal: at most a line every `SILENCE` seconds, with an ETA."""
+    """Progress in lines, with an ETA: at most one every `SILENCE` seconds, or one for every step."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, every_step: bool = False) -> None:
         self.title, self.began, self.last = title, time.monotonic(), time.monotonic()
+        self.every_step, self.step = every_step, ""
 
     def report(self, share: float, what: str) -> None:
-        """Print a line if the last one is long enough ago."""
+        """Print a line if the last one is long enough ago, or if it is a new step and these are asked for."""
         now = time.monotonic()
+        if self.every_step:
+            if what != self.step:
+                print(f"{self.title}: {now - self.began:.1f} s, {share:.0%}: {what}", file=sys.stderr, flush=True)
+            self.step = what
+            return
         if now - self.last > SILENCE:
             self.last = now
             eta = f", about {(now - self.began) * (1 - share) / share:.0f} s left" if share > 0.02 else ""

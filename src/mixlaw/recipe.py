@@ -13,6 +13,7 @@ from typing import Any
 
 from mixlaw.errors import InvalidMixture, InvalidRecipe
 from mixlaw.frozen import FrozenDict
+from mixlaw.numbers import size
 from mixlaw.printable import Printable
 
 TOLERANCE = 1e-6  # shares sum to one within this
@@ -372,11 +373,10 @@ class Recipe(Printable):
         cosine = self.schedule is Schedule.COSINE
         rate = f", cosine learning rate to {_level(self.cosine_end)}" if cosine else ""
         rate += "" if self.lr == 1 else f", {self.lr:g} times the rule's peak rate"
-        rate += "" if self.warmup is None else f", warm-up over {self.warmup:,} tokens"
-        head = f"{self.params:,} params, {self.tokens:,} tokens, seed {self.seed}{rate}"
-        ends = ("" if cosine else f", {_rate(phase)}" for phase in self.phases)
-        body = (f"  {p.name}: {p.tokens:,} tokens, {p.mixture}{end}" for p, end in zip(self.phases, ends, strict=True))
-        return "\n".join([head, *body])
+        rate += "" if self.warmup is None else f", warm-up over {size(self.warmup)} tokens"
+        head = f"{size(self.params)} params, {size(self.tokens)} tokens, seed {self.seed}{rate}"
+        of = (f"{p.name}: {size(p.tokens)} tokens, {p.mixture}{'' if cosine else f', {_rate(p)}'}" for p in self.phases)
+        return "\n  ".join([head, *of])
 
 
 def _equal(value: Phase | Recipe, other: object) -> bool:

@@ -22,11 +22,14 @@ from mixlaw.adapters.units import Given, Units, against_size, units_of
 from mixlaw.cells import CellLog
 from mixlaw.errors import InputError, did_you_mean
 from mixlaw.files import write_text
+from mixlaw.numbers import size
 from mixlaw.phases import training_order
-from mixlaw.printable import Printable
+from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Schedule
 from mixlaw.records import Record
 from mixlaw.settings import Settings, read_settings
+from mixlaw.tables import Table as Shown
+from mixlaw.tables import Tone
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,21 @@ class Understood(Printable):
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
-    def __str__(self) -> str:
-        lines = [
-            f"{_counted(self.records, 'row')} of {self.runs} run{'s' * (self.runs != 1)}",
-            f"{self.params[0]:,} to {self.params[1]:,} params, {self.tokens[0]:,} to {self.tokens[1]:,} tokens",
-            f"phases in order: {', '.join(self.phases)}",
-            f"{_counted(self.domains, 'domain')}: {_few(self.domains)}",
-            f"{_counted(self.tasks, 'task')}: {_few([f'{task} [{unit}]' for task, unit in self.tasks.items()])}",
+    def page(self) -> Page:
+        """What was understood, what was assumed, and what to look at."""
+        parts = [
+            ("params", f"{size(self.params[0])} to {size(self.params[1])}"),
+            ("tokens", f"{size(self.tokens[0])} to {size(self.tokens[1])}"),
+            ("phases in order", ", ".join(self.phases)),
+            (f"{_counted(self.domains, 'domain')}", _few(self.domains)),
+            (f"{_counted(self.tasks, 'task')}", _few([f"{task} [{unit}]" for task, unit in self.tasks.items()])),
+            *([("empty cells", f"{self.empty}: not measured")] if self.empty else []),
+            *([("ignored columns", _few(self.ignored))] if self.ignored else []),
         ]
-        lines += [f"{self.empty} empty cells: not measured"] if self.empty else []
-        lines += [f"ignored columns: {_few(self.ignored)}"] if self.ignored else []
-        return "\n".join([*lines, *(f"note: {n}" for n in self.notes), *(f"warning: {w}" for w in self.warnings)])
+        notes = [*(f"note: {note}" for note in self.notes), *(f"warning: {warning}" for warning in self.warnings)]
+        answer = f"{_counted(self.records, 'row')} of {self.runs} run{'s' * (self.runs != 1)}"
+        tone: Tone = "unsure" if self.warnings else "better"
+        return Page(answer, tone, tables=[Shown("parts", ["", ""], parts)], notes=notes)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""

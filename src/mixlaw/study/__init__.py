@@ -156,4 +156,4 @@ class Study(Folder, Printable):
     export = showing.export
     dashboard = showing.dashboard
 
-    __str__ = text.text
+    page = text.page

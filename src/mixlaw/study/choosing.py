@@ -11,6 +11,7 @@ from mixlaw.folder import Folder
 from mixlaw.folder.names import RecipeLike, baseline_of, baselines_of, recipe_of
 from mixlaw.progress import Progress, progress_or_bar
 from mixlaw.recipe import Recipe
+from mixlaw.study.mixtures import Shares, is_mixture, recipe_meant
 
 if TYPE_CHECKING:
     from mixlaw.analysis.surface.surface import Surfaces
@@ -139,20 +140,21 @@ def _check_size(study: Folder, target: Target) -> None:
         )
 
 
-def what_if(study: Folder, recipe: RecipeLike | None = None, against: RecipeLike | None = None) -> WhatIf:
+def what_if(study: Folder, recipe: RecipeLike | Shares | None = None, against: RecipeLike | None = None) -> WhatIf:
     """Predict every task for one recipe, and how each task changes per extra percentage point of a domain.
 
     Args:
         study: the study, with surfaces.
-        recipe: a recipe, its file, the name of a run or the id of a proposal; the last proposal where None.
-        against: the same, a named baseline or a mixture of study.toml, the reference of gains: as the last proposal for
-            this size and schedule froze it, else at the recipe's size and schedule, after the target's prefix; [target]
-            baseline where None, and proportional without it.
+        recipe: a recipe, its file, the name of a run or the id of a proposal; the last proposal where None; or shares
+            by domain, or by phase and domain, at the target: see `mixlaw.study.mixtures`.
+        against: the reference of gains: a recipe, its file, a run, a proposal, a named baseline or a mixture of
+            study.toml, as the last proposal for this size and schedule froze it, else at the recipe's size and
+            schedule, after the target's prefix; [target] baseline where None, and proportional without it.
 
     Raises:
         InputError: there are no surfaces or no such recipe, or it has phases or domains that no run has used.
     """
-    surfaces, chosen = study.surfaces(), recipe_of(study, recipe)
+    surfaces, chosen = study.surfaces(), recipe_meant(study, recipe)
     from mixlaw.optimizer.answers.what_if import what_if
 
     name = _usual(study) if against is None else against
@@ -166,18 +168,18 @@ def what_if(study: Folder, recipe: RecipeLike | None = None, against: RecipeLike
     )
 
 
-def compare(study: Folder, recipe: RecipeLike, other: RecipeLike | None = None) -> Comparison:
+def compare(study: Folder, recipe: RecipeLike | Shares, other: RecipeLike | Shares | None = None) -> Comparison:
     """Compare two recipes: gain of the first over the second and the probability that it is better, per task.
 
     Args:
         study: the study, with surfaces.
-        recipe: a recipe, its file, the name of a run or the id of a proposal.
-        other: the same, or a baseline, as in `what_if`.
+        recipe: a recipe, its file, the name of a run, the id of a proposal, or shares, as in `what_if`.
+        other: the same, or a baseline.
 
     Raises:
         InputError: there are no surfaces or no such recipe, or it has phases or domains that no run has used.
     """
-    surfaces, first = study.surfaces(), recipe_of(study, recipe)
+    surfaces, first = study.surfaces(), recipe_meant(study, recipe)
     from mixlaw.optimizer.answers.compare import compare
 
     name = _usual(study) if other is None else other
@@ -210,7 +212,7 @@ def _usual(study: Folder) -> str:
     return (target.baseline if target else None) or "proportional"
 
 
-def _beside(study: Folder, recipe: Recipe, name: RecipeLike, domains: Sequence[str]) -> Recipe:
+def _beside(study: Folder, recipe: Recipe, name: RecipeLike | Shares, domains: Sequence[str]) -> Recipe:
     """The recipe of a name, which may be that of a baseline: as the last proposal like the recipe was compared with it.
 
     A baseline that no such proposal froze has the size and schedule of the recipe.
@@ -218,6 +220,8 @@ def _beside(study: Folder, recipe: Recipe, name: RecipeLike, domains: Sequence[s
     from mixlaw.optimizer.answers.proposal import frozen_baseline
     from mixlaw.optimizer.goal.references import beside
 
+    if isinstance(name, Mapping) or is_mixture(name, study):
+        return recipe_meant(study, name)
     frozen = frozen_baseline(study.proposals(), recipe, _name(name))
     if frozen is not None:
         return frozen
@@ -229,7 +233,9 @@ def _beside(study: Folder, recipe: Recipe, name: RecipeLike, domains: Sequence[s
     return beside(recipe, baseline, study.target() if target else None, known)
 
 
-def _name(recipe: RecipeLike) -> str:
+def _name(recipe: RecipeLike | Shares) -> str:
+    if isinstance(recipe, Mapping):
+        return ",".join(f"{name}={share}" for name, share in recipe.items())
     return recipe.lineage if isinstance(recipe, Recipe) else str(recipe)
 
 

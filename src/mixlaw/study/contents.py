@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError, did_you_mean
 from mixlaw.folder import Folder
-from mixlaw.printable import Printable, text_table
+from mixlaw.numbers import size
+from mixlaw.optimizer.answers.phase_lines import schedule_table
+from mixlaw.printable import Page, Printable
 from mixlaw.records import Record
-from mixlaw.study.text import state, text
+from mixlaw.study.text import page, state
+from mixlaw.tables import Column, Table, number
 
 if TYPE_CHECKING:
     from mixlaw.optimizer.answers.proposal import Proposal
@@ -25,21 +28,22 @@ class State(Printable):
         next: what is done, and the next step.
         runs: names of the runs that are measured.
         proposals: ids, in the order in which they were frozen.
-        content: the study as text.
+        content: what is shown.
     """
 
     study: str
     next: str
     runs: tuple[str, ...]
     proposals: tuple[str, ...]
-    content: str
+    content: Page = field(repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
         names = {"runs": list(self.runs), "proposals": list(self.proposals)}
         return {"study": self.study, "next": self.next, **names}
 
-    def __str__(self) -> str:
+    def page(self) -> Page:
+        """The parts of the study, and what comes next."""
         return self.content
 
 
@@ -54,28 +58,26 @@ class MeasuredRun(Printable):
         """Plain data for `--json`."""
         return self.record.as_json()
 
-    def __str__(self) -> str:
+    def page(self) -> Page:
+        """Its values, and the schedule that it was trained on."""
         record, recipe = self.record, self.record.recipe
         done = "finished" if record.progress == 1 else f"{record.progress:.0%} of it"
-        head = f"run {record.run}: {recipe.params:,} params, {recipe.tokens:,} tokens, seed {recipe.seed}, {done}"
-        domains = sorted(recipe.domains, key=lambda name: -recipe.domain_tokens(name))
-        phases = [["phase", "tokens", "lr ends at", *domains]]
-        for phase in recipe.phases:
-            shares = (f"{100 * phase.mixture.get(name, 0.0):.1f}%" for name in domains)
-            end = "unknown" if phase.lr_end is None else f"{phase.lr_end:g}"
-            phases.append([phase.name, f"{phase.tokens:,}", end, *shares])
-        tasks = [["task", "value", "standard error", "unit"]]
-        for task, measured in record.values.items():
-            error = "" if measured.stderr is None else f"{measured.stderr:.2g}"
-            tasks.append([task, f"{measured.value:.4g}", error, self.units.get(task, "")])
-        return "\n\n".join([head, text_table(phases, numeric=True), text_table(tasks, numeric=True)])
+        answer = (
+            f"run {record.run}: {size(recipe.params)} params, {size(recipe.tokens)} tokens, seed {recipe.seed}, {done}"
+        )
+        columns = ["task", Column("value"), Column("standard error", "stderr"), "unit"]
+        rows = [
+            [task, number(m.value, ".4g"), number(m.stderr, ".2g"), self.units.get(task, "")]
+            for task, m in record.values.items()
+        ]
+        return Page(answer, tables=[Table("tasks", columns, rows), schedule_table(recipe)])
 
 
 def status(study: Folder) -> State:
     """What is there and what comes next; nothing is computed for it."""
     runs = tuple(dict.fromkeys(record.run for record in study.records()))
     proposals = tuple(proposal.id for proposal in study.proposals())
-    return State(str(study.path), state(study), runs, proposals, text(study))
+    return State(str(study.path), state(study), runs, proposals, page(study))
 
 
 def show(study: Folder, name: str | None = None) -> Proposal | MeasuredRun:

@@ -1,4 +1,4 @@
-"""How a study prints itself: its state and the next step, then its content; nothing is computed for it."""
+"""How a study shows itself: its content, then its state and the next step; nothing is computed for it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ import json
 
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
+from mixlaw.numbers import size
+from mixlaw.printable import Page
+from mixlaw.tables import Cell, Column, Table
+from mixlaw.terminal import plain
+
+SHOWN = 30  # domains that are printed
 
 
 def text(study: Folder) -> str:
-    """One sentence on the state of the study, then a row for each of its parts; of a damaged one, the error."""
+    """One sentence on the state of the study, after a row for each of its parts; of a damaged one, the error."""
+    return plain(page(study))
+
+
+def page(study: Folder) -> Page:
+    """The parts of the study, its state and the next step; of a damaged one, the error."""
     try:
-        head, rows = f"study {study.settings.name}: {state(study)}", _rows(study)
+        return Page(f"study {study.settings.name}: {state(study)}", tables=_tables(study))
     except InputError as error:
-        return f"study {study.settings.name} is damaged: {error}"
-    width = max(len(name) for name, _ in rows)
-    return "\n".join([head, *(f"{name:>{width}}  {value}" for name, value in rows)])
+        return Page(f"study {study.settings.name} is damaged: {error}", "worse")
 
 
 def state(study: Folder) -> str:
@@ -45,25 +54,22 @@ def _fitted(study: Folder) -> int:
         raise InputError(f"{path} is damaged ({error!r}); fit again") from error
 
 
-def _rows(study: Folder) -> list[tuple[str, str]]:
+def _tables(study: Folder) -> list[Table]:
     settings, unique, proposals = study.settings, study.unique, study.proposals()
-    sizes = (f"{name} ({settings.domains[name].kind.value}, {_tokens(unique.get(name))})" for name in settings.domains)
+    kinds = ((name, settings.domains[name].kind.value, unique.get(name)) for name in settings.domains)
+    domains = [[name, kind, Cell("unknown" if n is None else size(n), n)] for name, kind, n in kinds]
     units: dict[str, list[str]] = {}
     for task, unit in study.units.items():
         units.setdefault(unit, []).append(task)
-    target = str(study.target()) if settings.target else "none"
-    return [
+    parts = [
         ("folder", str(study.path)),
-        ("domains", ", ".join(sizes)),
         ("tasks", "; ".join(f"{', '.join(tasks)} in {unit}" for unit, tasks in units.items()) or "none"),
         ("phases", ", ".join(phase.name for phase in settings.phases)),
-        ("target", target),
+        ("target", str(study.target()) if settings.target else "none"),
         *([("proposal", proposals[-1].sentence)] if proposals else []),
     ]
-
-
-def _tokens(count: float | None) -> str:
-    return "unique tokens unknown" if count is None else f"{count:,.0f} unique tokens"
+    domain_table = Table("domains", ["domain", "kind", Column("unique tokens", "unique_tokens")], domains, shown=SHOWN)
+    return [domain_table, Table("parts", ["", ""], parts)]
 
 
 def _count(number: int, what: str) -> str:
