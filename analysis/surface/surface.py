@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,13 @@ from mixlaw.printable import Page, Printable
 
 
 class Surfaces(ResponseModel, Printable):
-    """All tasks of a study, fitted; the fields are those of `ResponseModel`."""
+    """All tasks of a study, fitted; the fields are those of `ResponseModel`.
+
+    Attributes:
+        unchanged: whether a fit found these, as nothing had changed since.
+    """
+
+    unchanged = False
 
     def save(self, folder: str | Path) -> None:
         """Write `surfaces.json`, `surfaces.safetensors` and regressors, if any, into `folder`, each atomically."""
@@ -53,11 +60,13 @@ class Surfaces(ResponseModel, Printable):
 
     def page(self) -> Page:
         """A row per task, the audit, notes, and how far to trust them."""
-        return page_of(self)
+        page = page_of(self)
+        note = "nothing has changed since these were fitted, so nothing was fitted anew; --refit does"
+        return replace(page, notes=[*page.notes, note]) if self.unchanged else page
 
     def as_json(self) -> dict[str, Any]:
         """Plain data: status, notes, noise, every coefficient of every law by task, and the audit's rows."""
-        return as_json(self)
+        return {**as_json(self), "unchanged": self.unchanged}
 
 
 def surfaces_of(

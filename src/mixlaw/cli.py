@@ -190,12 +190,13 @@ def fit(
     study: StudyPath,
     law: Annotated[str | None, typer.Option(help="Fit this law alone, by name or module:Class; only print it.")] = None,
     save: Annotated[bool, typer.Option("--save", help="With --law: replace the surfaces of the study.")] = False,
+    refit: Annotated[bool, typer.Option("--refit", help="Fit anew though nothing has changed.")] = False,
 ) -> object:
     """Fit the response of every task to the measured runs."""
     from mixlaw.progress import progress_bar
 
     with progress_bar("fit") as report:
-        return open_study_at(study).fit(law=law, save=save or None, progress=report)
+        return open_study_at(study).fit(law=law, save=save or None, refit=refit, progress=report)
 
 
 @command(app, FIT)

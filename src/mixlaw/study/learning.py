@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
+from mixlaw.folder.fitted import is_current, key_of, remember
 from mixlaw.progress import Progress, progress_or_bar
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def fit(
     beside: Mapping[str, str | type[Law] | Any] | None = None,
     table: Table | None = None,
     save: bool | None = None,
+    refit: bool = False,
     progress: Progress | None = None,
 ) -> Surfaces:
     """Fit the response of every task to the measured runs, and save it in surfaces/.
@@ -37,6 +39,8 @@ def fit(
             they predict held-out runs better.
         table: rows to fit in place of all records, as `import_runs` takes them.
         save: whether the study's surfaces are replaced; None: unless a law or a table is given.
+        refit: fit anew though neither runs, nor what study.toml says of them, nor mixlaw have changed since the last
+            fit; its surfaces are the answer otherwise, and `unchanged` says so.
         progress: called with the share done and the current step.
 
     Raises:
@@ -49,6 +53,18 @@ def fit(
         raise InputError(
             f"study {study.path} has no records; train with `mixlaw run` or bring runs with `mixlaw import`"
         )
+    plain = law is None and not beside and table is None and save is not False
+    told: dict[str, Any] = {
+        "units": study.units,
+        "unique": study.unique,
+        "links": study.settings.links(),
+        "chance": study.chance,
+    }
+    key = key_of(rows, {**told, "phases": study.phases}) if plain else ""
+    if plain and not refit and is_current(study.path / "surfaces", key):
+        surfaces = study.surfaces()
+        surfaces.__dict__["unchanged"] = True  # a frozen value, told where it comes from
+        return surfaces
     from mixlaw.analysis.fit import fit  # seconds of imports: errors in the study are reported before
     from mixlaw.analysis.laws.named import law_named
 
@@ -60,17 +76,16 @@ def fit(
     with progress_or_bar("fit", progress) as report:
         surfaces = fit(
             rows,
-            units=study.units,
-            unique=study.unique,
+            **told,
             law=named,
             beside=others,
-            links=study.settings.links(),
-            chance=study.chance,
             phases=study.phases,
             progress=report,
         )
     if save or (save is None and law is None and table is None):
         surfaces.save(study.path / "surfaces")
+        if plain:
+            remember(study.path / "surfaces", key)
     return surfaces
 
 
