@@ -75,8 +75,6 @@ def prepare(
     ] = False,
 ) -> object:
     """Tokenise the domains into shards; existing ones are kept."""
-    from mixlaw.progress import progress_bar
-
     opened = open_study_at(study)
     with progress_bar("data") as report:
         results: list[Any] = [opened.prepare(verify=verify, progress=report)]
@@ -144,8 +142,6 @@ def run(
     if dry_run:
         return opened.dry_run(backend=backend, assumptions=Assumptions(gpus, gpu, mfu, price))
         return None
-    from mixlaw.progress import progress_bar
-
     with progress_bar("training") as report:
         outcome = opened.run(backend=backend, progress=report)
     print_result(outcome)
@@ -193,8 +189,6 @@ def fit(
     refit: Annotated[bool, typer.Option("--refit", help="Fit anew though nothing has changed.")] = False,
 ) -> object:
     """Fit the response of every task to the measured runs."""
-    from mixlaw.progress import progress_bar
-
     with progress_bar("fit") as report:
         return open_study_at(study).fit(law=law, save=save or None, refit=refit, progress=report)
 
@@ -229,8 +223,6 @@ def suggest(
     target: dict[str, Any] | None = None,
 ) -> object:
     """Suggest the next proxies to train under a FLOP budget."""
-    from mixlaw.progress import progress_bar
-
     with progress_bar("suggest") as report:
         return open_study_at(study, target).suggest(budget, count=count, queue=queue, progress=report)
 
@@ -246,8 +238,6 @@ def propose(
     target: dict[str, Any] | None = None,
 ) -> object:
     """Propose a recipe for the target; freeze its predictions."""
-    from mixlaw.progress import progress_bar
-
     with progress_bar("propose") as report:
         opened = open_study_at(study, target)
         return opened.propose(draft=draft, queue=queue, ladder=ladder, progress=report)
@@ -295,7 +285,6 @@ def pareto(
 ) -> object:
     """Find the Pareto front between groups of tasks."""
     from mixlaw.files import write_text
-    from mixlaw.progress import progress_bar
 
     with progress_bar("pareto") as report:
         front = open_study_at(study, target).pareto(groups_of(group or ()), progress=report)
