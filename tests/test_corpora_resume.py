@@ -174,7 +174,7 @@ def test_finished_work_survives_and_is_not_repeated(
     assert again.domains == wanted.domains
     assert again.hash == wanted.hash
     assert {path: after.get(path) for path in before} == before
-    assert not (root / "data" / BUILDING).exists()
+    assert not list((root / "data" / BUILDING).rglob("*.texts"))
     verify(root / "data")
 
 
@@ -187,7 +187,7 @@ def test_a_source_that_is_refused_leaves_the_data_as_they_are(corpus: Path, want
             prepare(tmp_path / "data", broken, root=corpus, processes=processes, **SETTINGS)
         assert read_manifest(tmp_path / "data").hash == wanted.hash
         assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
-            ".lock", "a", "b", "items", "manifest.json", "tokenizer"
+            BUILDING, ".lock", "a", "b", "items", "manifest.json", "tokenizer"
         ]  # fmt: skip
         verify(tmp_path / "data")
 
@@ -213,3 +213,47 @@ class _Secret:
 
     def __call__(self, *_: object) -> None:
         raise AssertionError
+
+
+def test_a_new_domain_is_read_and_tokenised_alone(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    before = prepare(tmp_path / "data", DOMAINS, root=tmp_path, processes=0, **SETTINGS)
+    shards = {path: path.stat().st_mtime_ns for name in DOMAINS for path in (tmp_path / "data" / name).iterdir()}
+    rows = [json.dumps({"text": f"{n} and new words, all of them new {n * n}"}) + "\n" for n in range(99)]
+    (tmp_path / "c.jsonl").write_text("".join(rows))
+    for name in DOMAINS:
+        spoil(tmp_path, name)  # a reader of these would fail
+    after = prepare(tmp_path / "data", {**DOMAINS, "c": "c.jsonl"}, root=tmp_path, processes=0, **SETTINGS)
+    assert {name: after.domains[name] for name in DOMAINS} == before.domains
+    assert after.domains["c"].documents + after.domains["c"].held_out_documents == 99
+    assert after.tokenizer == before.tokenizer, "the tokenizer stays"
+    assert {path: path.stat().st_mtime_ns for path in shards} == shards
+    verify(tmp_path / "data")
+
+
+def test_domains_that_lose_documents_to_a_new_one_are_read_again(corpus: Path, tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    prepare(tmp_path / "data", DOMAINS, root=tmp_path, processes=0, **SETTINGS)
+    rows = (tmp_path / "b.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "c.jsonl").write_text("".join(rows[: len(rows) // 2]))
+    more = {"c": "c.jsonl", **DOMAINS}
+    after = prepare(tmp_path / "data", more, root=tmp_path, processes=0, **SETTINGS)
+    tokenizer = tmp_path / "data" / "tokenizer"
+    (corpus / "c.jsonl").write_bytes((tmp_path / "c.jsonl").read_bytes())
+    anew = prepare(tmp_path / "anew", more, root=corpus, processes=0, tokenizer=tokenizer, held_out=0.1)
+    assert {name: domain.hash for name, domain in after.domains.items()} == {
+        name: domain.hash for name, domain in anew.domains.items()
+    }
+    assert after.domains["b"].documents < sum(map(len, rows))
+    verify(tmp_path / "data")
+
+
+def test_a_larger_sample_fills_a_vocabulary_and_a_small_one_says_that_it_does_not(corpus: Path, tmp_path: Path) -> None:
+    sizes = {"sample_bytes": 20_000, "vocabulary": 6_000}, {"vocabulary": 6_000}
+    small, rule = (
+        prepare(tmp_path / str(n), {"b": "b.jsonl"}, root=corpus, processes=0, held_out=0.1, **size)  # type: ignore[arg-type]
+        for n, size in enumerate(sizes)
+    )
+    assert any("tokens: set tokenizer.sample_bytes higher" in note for note in small.notes)
+    assert small.unused > rule.unused
+    assert small.domains["b"].unique_tokens > rule.domains["b"].unique_tokens, "longer tokens, fewer of them"

@@ -83,6 +83,7 @@ class Manifest(Printable, _Frozen):
         hash: identity of everything that was built: tokenizer, shards, items.
         end: token after every document; left out of the file where it is 0.
         begin: what the tokenizer's own model has before a text, and documents here have not; empty for none.
+        unused: tokens of the vocabulary that the sample did not fill; left out of the file where it is 0.
     """
 
     format: int
@@ -91,6 +92,7 @@ class Manifest(Printable, _Frozen):
     vocabulary: int
     end: int = 0
     begin: str = ""
+    unused: int = 0
     dtype: str
     tokenizer: str
     held_out: float
@@ -130,12 +132,17 @@ class Manifest(Printable, _Frozen):
                 f"the tokenizer's own model has {self.begin} before a text; documents here end with a token and begin "
                 "without one, in training and in evaluation"
             )
+        if self.unused:
+            said.append(
+                f"the sample gave {self.vocabulary - self.unused:,} of {self.vocabulary:,} tokens: set "
+                "tokenizer.sample_bytes higher, or tokenizer.vocabulary lower"
+            )
         return said + [f"{n}: empty or null texts skipped: {d.blank:,}" for n, d in self.domains.items() if d.blank]
 
     @model_serializer(mode="wrap")
     def _without_the_usual(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        return {name: value for name, value in written.items() if value or name not in ("end", "begin")}
+        return {name: value for name, value in written.items() if value or name not in ("end", "begin", "unused")}
 
 
 def _held_out(domain: DomainManifest) -> str:

@@ -16,11 +16,13 @@ from itertools import chain
 from pathlib import Path
 
 from mixlaw.errors import InputError
-from mixlaw.files import write_json
+from mixlaw.files import hash64, sha256_of, write_json
 from mixlaw.machine import cores
 from mixlaw.progress import Progress
 from mixlaw.runner.batches.manifest import ShardFile
+from mixlaw.runner.batches.tokenizer import dtype_of
 from mixlaw.runner.corpora.duplicates import DomainCounts, find_duplicates
+from mixlaw.runner.corpora.kept import KeptDomain, dropped, find_kept, forget, keep, kept_domain
 from mixlaw.runner.corpora.process_pool import Job, ProcessPool
 from mixlaw.runner.corpora.reading import UNKNOWN, ReadDomain, Reading, read_domain, readings
 from mixlaw.runner.corpora.shard_files import Assemble, cut
@@ -30,8 +32,6 @@ from mixlaw.runner.corpora.stages import Stages
 from mixlaw.runner.corpora.tokenise import Bucket, TokenFile, Tokenise, buckets
 from mixlaw.runner.corpora.tokenizer import SavedTokenizer, adopt, train_and_save
 
-#: Bytes of each domain to train the tokenizer on: equal bytes, so that no domain owns the vocabulary.
-SAMPLE_BYTES = 1_000_000
 MEMORY = 384 * 2**20  # bytes of text that all processes together hold
 MOST, LEAST = 32 * 2**20, 4 * 2**20  # bytes of text that one process holds
 FEW = 16 * 2**20  # bytes of sources up to which it does not pay to start processes
@@ -47,7 +47,7 @@ class BuildSettings:
         domains: source by name.
         identities: by domain, a hash of its source and of the split; another one means that it is read again.
         root: folder that paths are relative to.
-        vocabulary, tokenizer, held_out, seed, processes: as in `prepare`.
+        vocabulary, tokenizer, sample_bytes, held_out, seed, processes: as in `prepare`.
         fingerprint: hash of everything that decides the result.
     """
 
@@ -56,6 +56,7 @@ class BuildSettings:
     root: Path
     vocabulary: int
     tokenizer: Path | None
+    sample_bytes: int
     held_out: float
     seed: int
     fingerprint: str
@@ -70,6 +71,9 @@ class Build:
         self.work = folder / settings.fingerprint[:16]
         self.out = self.work / "out"
         self.bits = self.work / "dropped.bits"
+        trained = hash64(repr((settings.vocabulary, settings.sample_bytes, settings.held_out)).encode(), "tokenizer")
+        self.trained = folder / f"tokenizer-{trained ^ settings.seed:016x}"  # stays while a domain does
+        self.kept: dict[str, KeptDomain] = {}
         self.stages = Stages(progress)
         self.parts = {name: partitions(source, settings.root) for name, source in settings.domains.items()}
         self.large = sum(part.size or UNKNOWN for parts in self.parts.values() for part in parts) > FEW
@@ -84,24 +88,58 @@ class Build:
             InputError: a source is wrong, or a domain is empty or has no held-out document.
         """
         self._tidy()
-        if self.settings.tokenizer is not None:  # reject a wrong one before hours are spent
-            adopt(self.settings.tokenizer, self.work / "tokenizer")
+        self._look_for_kept()
         with ProcessPool(self.processes if self.processes > 1 else 0) as pool:
             self._read(pool)
             counts = self._compare(pool)
+            self._read_again(pool)
             tokenizer = self._tokenizer()
             files = self._tokenise(pool, tokenizer)
             shards = self._assemble(pool, tokenizer, files)
         shutil.copytree(tokenizer.folder, self.out / "tokenizer", dirs_exist_ok=True)
+        shards |= {(name, side): kept.shards[side] for name, kept in self.kept.items() for side in SIDES}
         return counts, tokenizer, shards
 
     def _tidy(self) -> None:
         """Remove unfinished work of other sources or settings."""
-        current = {self.work, *(self._reading(name) for name in self.parts)}
+        current = {self.work, self.trained, *(self._reading(name) for name in self.parts)}
         for path in self.folder.glob("*"):
             if path not in current:
                 shutil.rmtree(path, ignore_errors=True)
         self.work.mkdir(parents=True, exist_ok=True)
+
+    def _look_for_kept(self) -> None:
+        """Find the domains whose shards stay, and the tokenizer if there are any."""
+        tokenizer, width, place = None, dtype_of(self.settings.vocabulary).itemsize, self.work / "tokenizer"
+        if self.settings.tokenizer is not None:  # reject a wrong one before hours are spent
+            adopted = adopt(self.settings.tokenizer, place)
+            tokenizer, width = adopted.hash, adopted.dtype.itemsize
+        elif self.trained.exists():
+            tokenizer = sha256_of(self.trained / "tokenizer.json")
+        for name in self.parts:
+            folder = self._reading(name)
+            if (kept := find_kept(folder, tokenizer, self.folder.parent / name, width)) is not None:
+                self.kept[name] = kept
+            else:
+                forget(folder)
+        if self.kept and self.settings.tokenizer is None:
+            shutil.copytree(self.trained, place, dirs_exist_ok=True)
+
+    def keep(self, tokenizer: SavedTokenizer, shards: Mapping[Side, tuple[ShardFile, ...]]) -> None:
+        """Leave what the next build needs of this one, whose data are in place, and remove the rest."""
+        if self.settings.tokenizer is None:
+            shutil.copytree(tokenizer.folder, self.trained, dirs_exist_ok=True)
+        for name in self.parts:
+            own = {side: shards[name, side] for side in SIDES}
+            lost = dropped(self.bits, self._domains[name])
+            keep(self._reading(name), KeptDomain(tokenizer=tokenizer.hash, dropped=lost, shards=own))
+        shutil.rmtree(self.work)
+
+    def discard(self) -> None:
+        """Remove unfinished work."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        for name in self.parts.keys() - self.kept.keys():
+            shutil.rmtree(self._reading(name), ignore_errors=True)
 
     def _do(self, pool: ProcessPool, stage: str, jobs: Sequence[tuple[Job, int, Path, str]]) -> None:
         """Run the jobs, each with its size, a path that exists once it is done, and a message."""
@@ -123,8 +161,23 @@ class Build:
         return self.folder / f"read-{domain}-{self.settings.identities[domain][:16]}"
 
     def _read(self, pool: ProcessPool) -> None:
-        jobs = [(job, name) for name, jobs in self._readings.items() for job in jobs]
+        jobs = [(job, name) for name, jobs in self._readings.items() if name not in self.kept for job in jobs]
         self._do(pool, "reading", [(job, job.size, job.done, f"reading {name}") for job, name in jobs])
+
+    def _read_again(self, pool: ProcessPool) -> None:
+        """Read kept domains that have lost other documents to the domains before them than in the last build."""
+        changed = [name for name, kept in self.kept.items() if dropped(self.bits, self._domains[name]) != kept.dropped]
+        for name in changed:
+            del self.kept[name]
+            forget(self._reading(name))
+        if changed:
+            self._read(pool)
+            del self._domains
+
+    @property
+    def fresh(self) -> list[str]:
+        """Domains that are tokenised."""
+        return [name for name in self.settings.domains if name not in self.kept]
 
     @cached_property
     def _readings(self) -> dict[str, list[Reading]]:
@@ -136,7 +189,8 @@ class Build:
         """Spill files by domain, with the entries of all domains numbered consecutively."""
         domains: dict[str, ReadDomain] = {}
         for name, jobs in self._readings.items():
-            domains[name] = read_domain(jobs, sum(domain.entries for domain in domains.values()))
+            base = sum(domain.entries for domain in domains.values())
+            domains[name] = kept_domain(self._reading(name), base) if name in self.kept else read_domain(jobs, base)
         return domains
 
     def _compare(self, pool: ProcessPool) -> dict[str, DomainCounts]:
@@ -164,13 +218,13 @@ class Build:
         folder, source = self.work / "tokenizer", self.settings.tokenizer
         if source is not None:
             return adopt(source, folder)
-        samples = (first_texts(self.buckets(name, "train"), SAMPLE_BYTES) for name in self.settings.domains)
+        samples = (first_texts(self.buckets(name, "train"), self.settings.sample_bytes) for name in self.fresh)
         return train_and_save(chain.from_iterable(samples), self.settings.vocabulary, folder)
 
     def _tokenise(self, pool: ProcessPool, tokenizer: SavedTokenizer) -> dict[Side, list[TokenFile]]:
         files: dict[Side, list[TokenFile]] = {}
         jobs: list[tuple[Job, int, Path, str]] = []
-        for name, side in ((name, side) for name in self.settings.domains for side in SIDES):
+        for name, side in ((name, side) for name in self.fresh for side in SIDES):
             ranges = self.buckets(name, side)
             # Named by range: another number of processes asks for other ranges, and must not reuse these files.
             stem = f"{name}-{side}-{len(ranges)}"
@@ -199,6 +253,13 @@ class Build:
         ]
         self._do(pool, "writing", whole)
         return {side: tuple(job.described() for job in of_side) for side, of_side in jobs.items()}
+
+    def held_out_texts(self, name: str, most: int) -> list[str]:
+        """Held-out texts of a domain, the lowest hashes first, until there are `most` bytes."""
+        path = self._reading(name) / "held_out.json"
+        if name not in self.kept:
+            write_json(path, list(first_texts(self.buckets(name, "held_out"), most)))
+        return [str(text) for text in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def _check_split(name: str, source: str, counts: DomainCounts, notes: Sequence[str]) -> None:

@@ -17,10 +17,11 @@ from mixlaw.errors import InputError
 from mixlaw.progress import Progress
 from mixlaw.runner.batches.manifest import FORMAT, DomainManifest, Manifest, ShardFile, read_manifest, write_manifest
 from mixlaw.runner.batches.shards import open_shards
-from mixlaw.runner.corpora.build import SAMPLE_BYTES, Build, BuildSettings, first_texts
+from mixlaw.runner.corpora.build import Build, BuildSettings, Side
 from mixlaw.runner.corpora.duplicates import DomainCounts
 from mixlaw.runner.corpora.sources.registry import identity, notes, packages
 from mixlaw.runner.corpora.spill_files import SIDES
+from mixlaw.runner.corpora.tokenizer import SavedTokenizer
 from mixlaw.runner.corpora.tokenizer import identity as tokenizer_identity
 from mixlaw.runner.evaluate.items import TASKS, build_items
 
@@ -28,7 +29,7 @@ BUILDING = ".building"
 NAME = re.compile(r"[^\W_][\w.-]*")  # a domain is a folder and part of a column name
 RESERVED = ("items", "tokenizer", "manifest.json", *TASKS)
 LONGEST_NAME = 100  # bytes: file systems take 255, and names of working files add to it
-SPILL_FORMAT = 3  # raised when spill files change, so that unfinished builds are read again
+SPILL_FORMAT = 4  # raised when spill files change, so that unfinished builds are read again
 PROSE_BYTES = 16_000_000  # of held-out prose, the lowest hashes first, that items are built from
 
 
@@ -39,6 +40,7 @@ def prepare(
     root: Path,
     vocabulary: int = 1024,
     tokenizer: Path | None = None,
+    sample_bytes: int | None = None,
     held_out: float = 0.06,
     seed: int = 0,
     processes: int | None = None,
@@ -47,7 +49,8 @@ def prepare(
     """Build the data folder of a study, unless sources and settings have not changed since it was built.
 
     Safe to interrupt, to kill and to call from several processes: the folder is built aside, a repeated call resumes
-    there, and the manifest is written last. The result does not depend on the number of processes.
+    there, and the manifest is written last. The result does not depend on the number of processes. Where sources
+    change, other domains keep their shards, and with any of them a tokenizer that was trained here stays.
 
     Args:
         data: folder to hold `manifest.json`, `tokenizer/`, `items/` and one folder of shards per domain.
@@ -55,6 +58,7 @@ def prepare(
         root: folder that paths in sources are relative to.
         vocabulary: tokens of the tokenizer that is trained.
         tokenizer: a `tokenizer.json` to use instead, or a folder that holds one.
+        sample_bytes: bytes of each domain to train the tokenizer on; None: by `sample_rule`.
         held_out: share of documents, by content hash, that is never trained on.
         seed: of the split and of the order of documents.
         processes: number of processes that share the work; None means one per core, or this one alone for little text.
@@ -65,7 +69,8 @@ def prepare(
     """
     _check(domains, held_out)
     sources = {name: _hash(SPILL_FORMAT, identity(source, root), held_out, seed) for name, source in domains.items()}
-    tokens = vocabulary if tokenizer is None else tokenizer_identity(tokenizer)
+    sample_bytes = sample_bytes or sample_rule(vocabulary)
+    tokens = [vocabulary, sample_bytes] if tokenizer is None else tokenizer_identity(tokenizer)
     fingerprint = _fingerprint(domains, root, (tokens, held_out, seed))
     data.mkdir(parents=True, exist_ok=True)
     with _lock(data):
@@ -73,19 +78,28 @@ def prepare(
         if (done := _finished(data, fingerprint)) is not None:
             return done
         settings = BuildSettings(
-            dict(domains), sources, root, vocabulary, tokenizer, held_out, seed, fingerprint, processes
+            dict(domains), sources, root, vocabulary, tokenizer, sample_bytes, held_out, seed, fingerprint, processes
         )
         build = Build(data / BUILDING, settings, progress or (lambda *_: None))
         try:
-            manifest = _run(build)
+            counts, trained, shards = build.run()
         except InputError:
             if not build.large:  # else keep it, so that the next call need not read everything again
-                shutil.rmtree(build.folder, ignore_errors=True)
+                build.discard()
             raise
+        manifest = _described(build, counts, trained, shards)
         _publish(manifest, build.out, data)
+        build.keep(trained, shards)
         build.stages.end()
-        shutil.rmtree(build.folder, ignore_errors=True)
     return manifest
+
+
+def sample_rule(vocabulary: int) -> int:
+    """Bytes of each domain to train a tokenizer on: 512 a token, so that pairs are common enough, and a megabyte.
+
+    Equal bytes of all domains, so that none owns the vocabulary.
+    """
+    return max(1_000_000, 512 * vocabulary)
 
 
 def _check(domains: Mapping[str, str], held_out: float) -> None:
@@ -116,7 +130,7 @@ def _check_folders(data: Path, domains: Mapping[str, str]) -> None:
 
 def _fingerprint(domains: Mapping[str, str], root: Path, settings: tuple[object, ...]) -> str:
     sources = [[name, identity(source, root)] for name, source in domains.items()]
-    return _hash(FORMAT, SAMPLE_BYTES, settings, sources)
+    return _hash(FORMAT, settings, sources)
 
 
 def _hash(*values: object) -> str:
@@ -139,9 +153,14 @@ def _finished(data: Path, fingerprint: str) -> Manifest | None:
     return manifest if manifest.fingerprint == fingerprint else None
 
 
-def _run(build: Build) -> Manifest:
-    """Run all stages, and describe the result."""
-    settings, (counts, tokenizer, shards) = build.settings, build.run()
+def _described(
+    build: Build,
+    counts: Mapping[str, DomainCounts],
+    tokenizer: SavedTokenizer,
+    shards: Mapping[Side, tuple[ShardFile, ...]],
+) -> Manifest:
+    """Build the items, and describe all."""
+    settings = build.settings
     build.stages.begin("items", "building items")
     items = build_items(build.out / "items", _held_out_prose(build), settings.seed)
     domains = {
@@ -156,6 +175,7 @@ def _run(build: Build) -> Manifest:
         vocabulary=tokenizer.vocabulary,
         end=tokenizer.end,
         begin=tokenizer.begin,
+        unused=tokenizer.unused,
         dtype=tokenizer.dtype.str,
         tokenizer=tokenizer.hash,
         held_out=settings.held_out,
@@ -165,9 +185,9 @@ def _run(build: Build) -> Manifest:
     )
 
 
-def _held_out_prose(build: Build) -> Iterator[str] | None:
+def _held_out_prose(build: Build) -> list[str] | None:
     prose = (name for name in build.settings.domains if name in ("prose", "text"))
-    return next((first_texts(build.buckets(name, "held_out"), PROSE_BYTES) for name in prose), None)
+    return next((build.held_out_texts(name, PROSE_BYTES) for name in prose), None)
 
 
 def _domain(

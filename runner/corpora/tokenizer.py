@@ -62,6 +62,7 @@ class SavedTokenizer:
         vocabulary: one more than the highest token id.
         end: id of the token that ends a document.
         begin: what its own model has before a text, which documents here do not begin with; empty for none.
+        unused: tokens of the vocabulary that its training did not fill.
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class SavedTokenizer:
     vocabulary: int
     end: int
     begin: str = ""
+    unused: int = 0
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:
@@ -80,7 +82,8 @@ def train_and_save(texts: Iterable[str], vocabulary: int, folder: Path) -> Saved
     """Train a tokenizer and save it, unless the folder already holds a complete one."""
     if not (folder / "tokenizer_config.json").exists():  # written last
         save(train(texts, vocabulary), folder)
-    return SavedTokenizer(folder, sha256_of(folder / "tokenizer.json"), vocabulary, END_ID)
+    unused = vocabulary - vocabulary_of(load(folder))
+    return SavedTokenizer(folder, sha256_of(folder / "tokenizer.json"), vocabulary, END_ID, unused=unused)
 
 
 def save(tokenizer: Tokenizer, folder: Path) -> str:

@@ -77,13 +77,17 @@ class TokenizerSettings(Strict):
     Attributes:
         vocabulary: tokens of the one that is trained.
         file: a `tokenizer.json` to use instead, or a folder that holds one, such as a checkpoint.
+        sample_bytes: bytes of each domain to train it on; absent, 512 a token and at least a million.
     """
 
     vocabulary: int = Field(default=32_768, ge=257)
     file: str | None = None
+    sample_bytes: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _one_of_them(self) -> TokenizerSettings:
         if self.file is not None and "vocabulary" in self.model_fields_set:
             raise ValueError(f"the tokenizer {self.file!r} has a vocabulary of its own; leave out vocabulary, or file")
+        if self.file is not None and self.sample_bytes is not None:
+            raise ValueError(f"the tokenizer {self.file!r} is not trained here; leave out sample_bytes, or file")
         return self

@@ -50,6 +50,7 @@ def prepare(study: Folder, *, verify: bool = False, progress: Progress | None = 
             root=study.path,
             vocabulary=settings.tokenizer.vocabulary,
             tokenizer=None if settings.tokenizer.file is None else study.path / settings.tokenizer.file,
+            sample_bytes=settings.tokenizer.sample_bytes,
             held_out=settings.training.held_out,
             progress=report,
         )
