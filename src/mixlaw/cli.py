@@ -21,6 +21,7 @@ from mixlaw.output import (
     table_writer,
     tokens_of,
 )
+from mixlaw.progress import progress_bar
 
 app = typer.Typer(
     name="mixlaw",
@@ -141,7 +142,6 @@ def run(
     backend = backend_of(executor, workers, None if dry_run else gpus, launch, address, store)
     if dry_run:
         return opened.dry_run(backend=backend, assumptions=Assumptions(gpus, gpu, mfu, price))
-        return None
     with progress_bar("training") as report:
         outcome = opened.run(backend=backend, progress=report)
     print_result(outcome)

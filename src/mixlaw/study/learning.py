@@ -53,15 +53,9 @@ def fit(
         raise InputError(
             f"study {study.path} has no records; train with `mixlaw run` or bring runs with `mixlaw import`"
         )
-    plain = law is None and not beside and table is None and save is not False
-    told: dict[str, Any] = {
-        "units": study.units,
-        "unique": study.unique,
-        "links": study.settings.links(),
-        "chance": study.chance,
-    }
-    key = key_of(rows, {**told, "phases": study.phases}) if plain else ""
-    if plain and not refit and is_current(study.path / "surfaces", key):
+    told, folder = _told(study), study.path / "surfaces"
+    key = key_of(rows, told) if law is None and not beside and table is None and save is not False else ""
+    if key and not refit and is_current(folder, key):
         surfaces = study.surfaces()
         surfaces.__dict__["unchanged"] = True  # a frozen value, told where it comes from
         return surfaces
@@ -74,19 +68,18 @@ def fit(
     named = None if law is None else of(law)
     others = {name: of(one) for name, one in (beside or {}).items()}
     with progress_or_bar("fit", progress) as report:
-        surfaces = fit(
-            rows,
-            **told,
-            law=named,
-            beside=others,
-            phases=study.phases,
-            progress=report,
-        )
+        surfaces = fit(rows, **told, law=named, beside=others, progress=report)
     if save or (save is None and law is None and table is None):
-        surfaces.save(study.path / "surfaces")
-        if plain:
-            remember(study.path / "surfaces", key)
+        surfaces.save(folder)
+        if key:
+            remember(folder, key)
     return surfaces
+
+
+def _told(study: Folder) -> dict[str, Any]:
+    """What a fit is told about the rows, by the names of its arguments."""
+    known = {"units": study.units, "unique": study.unique, "phases": study.phases}
+    return {**known, "links": study.settings.links(), "chance": study.chance}
 
 
 def predict(study: Folder, table: Table, *, mapping: str | Path | None = None) -> pl.DataFrame:
