@@ -39,6 +39,7 @@ NOT_RUN = {
     r"python -m mixlaw.runner.evaluate.programs": "328 programs in sandboxes; tests/test_programs.py runs some",
     r"mixlaw demo\b.*": "ten minutes; tests/test_demo.py runs the small one",
     r"mixlaw run (?!.*--dry-run).*(--executor|--gpus [1-9]|--launch).*": "a cluster or GPUs; tests/test_ray.py has one",
+    r"mixlaw evaluate .*": "checkpoints of the reader's own; tests/test_evaluate_command.py has some",
     r"mixlaw dashboard .*": "serves until it is stopped; tests/test_dashboard.py drives it",
     r"sbatch .*": "Slurm; tests/test_cluster_scripts.py runs the scripts",
     r"gh api .*": "asks GitHub",

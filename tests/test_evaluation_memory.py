@@ -47,12 +47,12 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 def test_what_does_not_fit_is_scored_in_halves(subject: Subject, rows: dict[str, int]) -> None:
     rng = np.random.default_rng(0)
     windows = [Window(rng.integers(100, size=20), 1, 20, group) for group in range(11)]
-    whole = score(subject.model, windows)
+    whole = score(subject, windows)
     rows["rows"] = 2
-    assert score(subject.model, windows) == pytest.approx(whole, rel=1e-5)
+    assert score(subject, windows) == pytest.approx(whole, rel=1e-5)
     rows["rows"] = 0
     with pytest.raises(InputError, match="one text does not fit"):
-        score(subject.model, windows)
+        score(subject, windows)
 
 
 def test_what_does_not_fit_is_continued_in_halves(subject: Subject, rows: dict[str, int]) -> None:

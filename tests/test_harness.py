@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from mixlaw.errors import InputError
 from mixlaw.runner.evaluate import paper
 from mixlaw.runner.evaluate.harness import Harness, _folders_with, _index, _manager
 from mixlaw.runner.evaluate.measure import Subject
+from mixlaw.runner.evaluate.team import leading, serve
+from mixlaw.runner.train.parallel import Ranks
+from ranks import together
 
 COLOURS = {"grass": "green", "snow": "white", "coal": "black", "blood": "red", "gold": "yellow", "the sky": "blue"}
 CHOICE = """
@@ -156,6 +161,28 @@ def test_bits_per_byte_of_the_harness_are_a_loss(subject: Subject, tasks: Path) 
         InputError, match="bits_per_byte of colours_text is better when it is lower, and accuracy is not"
     ):
         Harness("colours_text", include=str(tasks)).measure("text", subject)
+
+
+def _together(ranks: Ranks, folder: Path, tasks: Path, length: int) -> None:
+    subject = replace(Subject.load(folder, folder, ranks), length=length)
+    if not ranks.first:
+        serve(subject)
+        return
+    with leading(subject):
+        measured = [
+            Harness(name, unit=unit, include=str(tasks)).measure(name, subject)
+            for name, unit in (("colours", "accuracy"), ("colours_said", "accuracy"), ("colours_text", "bits/byte"))
+        ]
+    (folder / f"{ranks.world}.json").write_text(json.dumps([[one.value, one.stderr, one.count] for one in measured]))
+
+
+def test_ranks_share_the_requests_of_a_task(subject: Subject, tasks: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(subject.tokens, tmp_path / "model"))
+    for world in (1, 2):
+        together(world, _together, folder, tasks, subject.length)
+    alone, both = (json.loads((folder / f"{world}.json").read_text()) for world in (1, 2))
+    assert np.allclose(np.array(alone[:2], float), np.array(both[:2], float))
+    assert alone[2][0] == pytest.approx(both[2][0], rel=1e-5)
 
 
 def test_what_the_harness_does_not_have_is_told_before_anything_is_trained(tasks: Path, tmp_path: Path) -> None:

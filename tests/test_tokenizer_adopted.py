@@ -20,6 +20,7 @@ from mixlaw.runner.corpora.prepare import prepare
 from mixlaw.runner.corpora.reading import PIECE
 from mixlaw.runner.corpora.sources.document import parts
 from mixlaw.runner.corpora.tokenizer import adopt
+from mixlaw.runner.evaluate.coding import Documents
 
 SPEECHES = [document.text[:20_000] for document in read_prose()][:30]
 ODD = [
@@ -161,7 +162,8 @@ def test_bits_per_byte_count_the_bytes_of_the_documents_whatever_the_tokenizer(
     assert np.count_nonzero(domain.tokens[:] == domain.end) == manifest.domains["text"].documents
 
     sizes = token_bytes(tokenizer)
-    windows = list(held_out_windows(domain, sizes, 64, 10**9))  # every window there is
+    documents = Documents(domain.held_out.sizes, domain.held_out, domain.end)
+    windows = list(held_out_windows(documents, sizes, 64, 10**9))  # every window there is
     assert sum(window.bytes for window in windows) == sum(document.bytes for document in domain.held_out)
     pieces = [len(piece.encode()) for text in texts for piece in parts(text, PIECE)]
     assert {document.bytes for document in domain.held_out} <= set(pieces)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mixlaw.runner.evaluate.measure import Subject, continued_tokens, in_halves
+from mixlaw.runner.evaluate.team import shared
 
 
 def generate(
@@ -27,8 +28,6 @@ def generate(
         temperature: 0 takes the likeliest token each time; above, tokens are drawn from the whole distribution.
         seed: of the sampling.
     """
-    import torch
-
     tokenizer, room = subject.tokenizer, min(tokens, subject.length // 2)
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     begin = [] if first is None else [first]
@@ -36,14 +35,25 @@ def generate(
     encoded = [ids[-(subject.length - room) :] for ids in encoded]
     texts = [""] * len(prompts)
     with subject.at_rest() as model:
-        torch.manual_seed(seed)
-        for batch in _batches(encoded, room, continued_tokens(model)):
-            answers = in_halves(
-                batch, lambda part: _continue(model, tokenizer, [encoded[n] for n in part], room, stops, temperature)
-            )
+        batches = list(_batches(encoded, room, continued_tokens(model)))
+        how = room, tuple(stops), temperature
+        work = [(seed + number, [encoded[n] for n in batch], how) for number, batch in enumerate(batches)]
+        for batch, answers in zip(batches, shared(subject, _answers, work), strict=True):
             for number, answer in zip(batch, answers, strict=True):
                 texts[number] = answer
     return texts
+
+
+def _answers(subject: Subject, work: tuple[int, list[list[int]], tuple[int, tuple[str, ...], float]]) -> list[str]:
+    """Answers of one batch, drawn with a seed of its own, whichever rank draws them."""
+    import torch
+
+    seed, encoded, how = work
+    torch.manual_seed(seed)
+    numbers = list(range(len(encoded)))
+    return in_halves(
+        numbers, lambda part: _continue(subject.model, subject.tokenizer, [encoded[n] for n in part], *how)
+    )
 
 
 def _batches(encoded: Sequence[list[int]], room: int, most: int) -> Iterator[list[int]]:

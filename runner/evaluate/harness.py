@@ -7,15 +7,16 @@ import io
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mixlaw.errors import InputError
 from mixlaw.records import Unit
 from mixlaw.runner.evaluate.measure import Measure, Measured, Subject, continued_tokens
+from mixlaw.runner.evaluate.team import shared
 
 #: The first of these that the task has, where study.toml names no metric.
 METRICS = ("acc_norm", "acc", "exact_match", "em", "f1", "bits_per_byte")
@@ -83,19 +84,18 @@ class Harness(Measure):
         self.check()
         with subject.at_rest() as model, _quiet():
             tokens = min(subject.batch_tokens, continued_tokens(model))  # its items are scored or continued
-            return self._read(self._results(model, subject, max(1, tokens // subject.length)))
+            return self._read(self._results(subject, max(1, tokens // subject.length)))
 
-    def _results(self, model: Any, subject: Subject, rows: int) -> Any:
+    def _results(self, subject: Subject, rows: int) -> Any:
         """What the harness reports; with batches of half as many rows where memory does not suffice."""
         import lm_eval
         import torch
-        from lm_eval.models.huggingface import HFLM
 
         from mixlaw.runner.train.parallel import release_memory
 
         try:
             return lm_eval.simple_evaluate(
-                HFLM(model, tokenizer=subject.tokenizer, max_length=subject.length, batch_size=rows),
+                _team_model(subject, rows),
                 tasks=[self.task],
                 num_fewshot=self.shots,
                 limit=self.limit,
@@ -107,7 +107,7 @@ class Harness(Measure):
             if rows == 1:
                 raise
         release_memory()
-        return self._results(model, subject, rows // 2)
+        return self._results(subject, rows // 2)
 
     def _read(self, results: Mapping[str, Any]) -> Measured:
         values = results["results"][self.task]
@@ -141,6 +141,52 @@ class Harness(Measure):
                     return name
         lack = "none of the usual metrics" if self.metric is None else f"no metric {self.metric!r}"
         raise InputError(f"the task {self.task!r} of the harness has {lack}; choose one of {', '.join(metrics)}")
+
+
+def _model(subject: Subject, rows: int) -> Any:
+    """The model as the harness takes it, in batches of this many rows."""
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(subject.model, tokenizer=subject.tokenizer, max_length=subject.length, batch_size=rows)
+
+
+def _team_model(subject: Subject, rows: int) -> Any:
+    """The same, with the requests of a task shared by all ranks; the harness believes to be alone."""
+    whole = _model(subject, rows)
+    if subject.ranks.world == 1:
+        return whole
+    for kind in ("loglikelihood", "loglikelihood_rolling", "generate_until"):
+        setattr(whole, kind, partial(_requests, subject, rows, kind))
+    return whole
+
+
+def _requests(subject: Subject, rows: int, kind: str, requests: Sequence[Any], **_: Any) -> list[Any]:
+    world = subject.ranks.world
+    work = [(rows, kind, [request.args for request in requests[rank::world]]) for rank in range(world)]
+    parts = shared(subject, _answer, work)
+    return [parts[number % world][number // world] for number in range(len(requests))]
+
+
+def _answer(subject: Subject, work: tuple[int, str, list[Any]]) -> list[Any]:
+    """One rank's share of the requests of a task; with half as many rows where memory does not suffice."""
+    import torch
+    from lm_eval.api.instance import Instance
+
+    from mixlaw.runner.train.parallel import release_memory
+
+    rows, kind, arguments = work
+    requests = [Instance(kind, {}, args, number) for number, args in enumerate(arguments)]
+    if not requests:
+        return []
+    try:
+        with _quiet():
+            answers: list[Any] = getattr(_model(subject, rows), kind)(requests)
+        return answers
+    except torch.OutOfMemoryError:
+        if rows == 1:
+            raise
+    release_memory()
+    return _answer(subject, (rows // 2, kind, arguments))
 
 
 def _leaves(task: str, results: Mapping[str, Any]) -> Iterator[str]:

@@ -10,13 +10,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_text
 from mixlaw.records import Measurement
+
+if TYPE_CHECKING:
+    from mixlaw.runner.train.parallel import Ranks
 
 T = TypeVar("T")
 LONGEST = 2048  # tokens of context, where the model would take more
@@ -100,6 +103,12 @@ class Measured(Measurement):
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _alone() -> Ranks:
+    from mixlaw.runner.train.parallel import ALONE
+
+    return ALONE
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model under evaluation.
@@ -110,6 +119,7 @@ class Subject:
         length: tokens of context.
         folder: where transcripts and samples are written.
         data: data folder of its study.
+        ranks: this process among those that evaluate the model together (`runner.evaluate.team`).
     """
 
     model: Any
@@ -117,24 +127,29 @@ class Subject:
     length: int
     folder: Path
     data: Path | None = None
+    ranks: Ranks = field(default_factory=_alone)
 
     @classmethod
-    def load(cls, checkpoint: str | Path, folder: Path) -> Subject:
-        """Load a checkpoint in the layout of Hugging Face, trained here or elsewhere.
+    def load(cls, checkpoint: str | Path, folder: Path, ranks: Ranks | None = None) -> Subject:
+        """Load a checkpoint in the layout of Hugging Face, trained here or elsewhere, in fp32 on the rank's device.
 
         Raises:
-            InputError: transformers cannot load it, or it does not exist.
+            InputError: transformers cannot load it, it has no safetensors, or it does not exist.
         """
-        from transformers import AutoModelForCausalLM
+        from mixlaw.runner.models.load import load_model
 
-        path = Path(checkpoint)
+        path, ranks = Path(checkpoint), ranks or _alone()
         if not (path / "config.json").exists():
             raise InputError(f"there is no checkpoint at {path} (no config.json); name the folder of one")
         try:
-            model = AutoModelForCausalLM.from_pretrained(path)
+            model: Any = load_model(path)
+        except InputError:
+            raise
         except (OSError, ValueError) as error:
             raise InputError(f"transformers cannot load the checkpoint {path}: {error}") from error
-        return cls(model, path, min(model.config.max_position_embeddings, LONGEST), folder)
+        model.to(ranks.device)
+        longest = getattr(model.config, "max_position_embeddings", None) or LONGEST
+        return cls(model, path, min(longest, LONGEST), folder, ranks=ranks)
 
     @cached_property
     def tokenizer(self) -> Any:

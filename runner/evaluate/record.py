@@ -15,6 +15,7 @@ from mixlaw.runner.evaluate.measure import Measured
 from mixlaw.runner.evaluate.run import evaluate, held_out_rule, read_measure
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.train.loop import Trained
+from mixlaw.runner.train.parallel import ALONE, Ranks
 
 
 def record(
@@ -24,12 +25,14 @@ def record(
     streams: Mapping[str, Tokens],
     runs: Path,
     progress: Callable[[float, str], None] = lambda share, what: None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, str]:
     """Evaluate a trained recipe and write `runs/<lineage>/record.json`.
 
-    Nothing in it depends on when, where or in how many pieces the recipe was trained. Only the first rank calls this. A
-    task that cannot be measured is left out, and its reason written to `unmeasured.json` beside the record: the next
-    call measures such tasks alone, and those whose held-out text or items are others than the record was measured on.
+    Nothing in it depends on when, where or in how many pieces the recipe was trained. All ranks call this: they share
+    the batches, and the first one writes. A task that cannot be measured is left out, and its reason written to
+    `unmeasured.json` beside the record: the next call measures such tasks alone, and those whose held-out text or items
+    are others than the record was measured on.
 
     Args:
         recipe: the whole recipe.
@@ -38,6 +41,7 @@ def record(
         streams: tokens per domain.
         runs: folder of the study's runs.
         progress: called with the share of the tasks done and the name of the task under way.
+        ranks: this process among those that trained it.
 
     Returns:
         The reasons why tasks could not be measured.
@@ -55,7 +59,10 @@ def record(
         folder=home / "evaluation",
         failed=failed,
         progress=progress,
+        ranks=ranks,
     )
+    if not ranks.first:
+        return {}
     details |= {task: dict(m.details) for task, m in fresh.items() if isinstance(m, Measured) and m.details}
     values |= {task: Measurement(m.value, m.stderr, m.count) for task, m in fresh.items()}
     if failed:

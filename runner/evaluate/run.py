@@ -14,7 +14,7 @@ import numpy as np
 from mixlaw.errors import InputError
 from mixlaw.records import Measurement, Unit
 from mixlaw.runner.batches.shards import Shards, open_shards
-from mixlaw.runner.batches.tokenizer import load, token_bytes
+from mixlaw.runner.evaluate.coding import Coding
 from mixlaw.runner.evaluate.harness import Harness
 from mixlaw.runner.evaluate.items import TASKS as TASKS
 from mixlaw.runner.evaluate.items import Task as Task
@@ -23,9 +23,10 @@ from mixlaw.runner.evaluate.judge import Judged
 from mixlaw.runner.evaluate.measure import LONGEST, Measure, Subject
 from mixlaw.runner.evaluate.programs import Programs
 from mixlaw.runner.evaluate.scoring import Floats, Ints, Items, Window, held_out_windows, item_windows, measured, score
+from mixlaw.runner.evaluate.team import leading, serve
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from mixlaw.runner.train.parallel import Ranks
 
 Scored = tuple[Unit, list[Window], Floats]  # the unit of a task, its windows, and their nats, shape (windows,)
 
@@ -69,10 +70,12 @@ def evaluate(
     folder: Path = Path("evaluation"),
     failed: dict[str, str] | None = None,
     progress: Callable[[float, str], None] = lambda share, what: None,
+    ranks: Ranks | None = None,
 ) -> dict[str, Measurement]:
     """Measure tasks on a causal language model of transformers, on its device.
 
-    Deterministic: same weights and number of threads, same bits, except where a judge or a time limit decides.
+    Deterministic: same weights and number of threads, same bits, except where a judge or a time limit decides. A model
+    with a tokenizer other than the study's reads the same text in its own tokens.
 
     Args:
         model: the model, whose training mode is left as it was, or the folder of a checkpoint.
@@ -84,14 +87,32 @@ def evaluate(
         folder: for the samples of programs and the transcripts of judges.
         failed: takes the reason for each task that cannot be measured, which is then left out; None raises it.
         progress: called with the share of the tasks done and the name of the task under way.
+        ranks: this process among those that share the batches, each with the whole model; all of them call it, and the
+            others than the first get no values.
 
     Raises:
         InputError: a task is unknown, its items could not be built, or something that it needs is missing.
     """
     measures = measures or {}
     shards = None if data is None else open_shards(data)
+    subject = _subject(model, shards, sequence, folder, ranks)
+    if not subject.ranks.first:
+        serve(subject)
+        return {}
+    with leading(subject):
+        return _evaluated(subject, shards, tasks, measures, held_out_tokens, failed, progress)
+
+
+def _evaluated(
+    subject: Subject,
+    shards: Shards | None,
+    tasks: Sequence[str],
+    measures: Mapping[str, Measure],
+    held_out_tokens: int,
+    failed: dict[str, str] | None,
+    progress: Callable[[float, str], None],
+) -> dict[str, Measurement]:
     own = [t for t in tasks if t not in measures and _attempt([t], failed, partial(_check, t, shards))]
-    subject = _subject(model, shards, sequence, folder)
     values, scored = dict[str, Measurement](), dict[str, Scored]()
     if own and shards is not None:
         progress(0.0, ", ".join(own))
@@ -123,15 +144,17 @@ def _attempt(tasks: Sequence[str], failed: dict[str, str] | None, step: Callable
     return True
 
 
-def _subject(model: Any, shards: Shards | None, sequence: int | None, folder: Path) -> Subject:
+def _subject(model: Any, shards: Shards | None, sequence: int | None, folder: Path, ranks: Ranks | None) -> Subject:
     if isinstance(model, str | Path):
-        subject = Subject.load(model, folder)
+        subject = Subject.load(model, folder, ranks)
     elif shards is None:
         raise InputError(
             "a model in memory has no tokenizer with it: give its data folder, or the folder of a checkpoint"
         )
     else:
-        subject = Subject(model, shards.tokenizer, min(model.config.max_position_embeddings, LONGEST), folder)
+        longest = min(model.config.max_position_embeddings, LONGEST)
+        subject = Subject(model, shards.tokenizer, longest, folder)
+        subject = replace(subject, ranks=ranks or subject.ranks)
     return replace(subject, length=sequence or subject.length, data=None if shards is None else shards.data)
 
 
@@ -146,17 +169,18 @@ def _check(task: str, shards: Shards | None) -> None:
 
 def _on_data(subject: Subject, shards: Shards, tasks: Sequence[str], held_out_tokens: int) -> dict[str, Scored]:
     """Held-out text and items of the data folder, scored in common batches."""
-    tokenizer, length = load(shards.tokenizer), subject.length
-    sizes = token_bytes(tokenizer)
-    windows = {task: list(_windows(task, shards, tokenizer, sizes, length, held_out_tokens)) for task in tasks}
-    nats = iter(score(subject.model, [window for task in tasks for window in windows[task]]))
+    coding, length = Coding.of(subject, shards), subject.length
+    sizes = coding.bytes()
+    windows = {task: list(_windows(task, shards, coding, sizes, length, held_out_tokens)) for task in tasks}
+    nats = iter(score(subject, [window for task in tasks for window in windows[task]]))
     known = _tasks(shards)
     return {task: (known[task].unit, windows[task], np.array([next(nats) for _ in windows[task]])) for task in tasks}
 
 
 def _windows(
-    task: str, shards: Shards, tokenizer: Tokenizer, sizes: Ints, length: int, held_out_tokens: int
+    task: str, shards: Shards, coding: Coding, sizes: Ints, length: int, held_out_tokens: int
 ) -> Iterator[Window]:
     if task in shards.domains:
-        return held_out_windows(shards[task], sizes, length, held_out_tokens)
-    return item_windows(read_items(shards.data, task), tokenizer, length, shards.manifest.end)
+        documents = coding.held_out(shards[task], length, held_out_tokens)
+        return held_out_windows(documents, sizes, length, held_out_tokens)
+    return item_windows(read_items(shards.data, task), coding.tokenizer, length, coding.end)

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
 from mixlaw.records import Measurement, Unit
-from mixlaw.runner.batches.shards import DomainShards, HeldOut, open_shards
-from mixlaw.runner.batches.tokenizer import encode, load
+from mixlaw.runner.batches.shards import HeldOut, open_shards
+from mixlaw.runner.batches.tokenizer import encode
+from mixlaw.runner.evaluate.coding import Coding, Documents, spread
 from mixlaw.runner.evaluate.items import Item, read_items
-from mixlaw.runner.evaluate.measure import Measure, Measured, Subject, batch_tokens, in_halves, mean, precision
+from mixlaw.runner.evaluate.measure import Measure, Measured, Subject, in_halves, mean
+from mixlaw.runner.evaluate.team import shared
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -37,19 +39,14 @@ class Window:
     group: int
 
 
-def held_out_windows(domain: DomainShards, sizes: Ints, length: int, most: int) -> Iterator[Window]:
+def held_out_windows(documents: Documents, sizes: Ints, length: int, most: int) -> Iterator[Window]:
     """Windows of `length` predictions as in training, every document beginning after the end of text.
 
     Of all windows, in the order of the documents' hash, evenly spaced ones are taken, `most` tokens in all.
     """
-    documents = domain.held_out
-    ends = np.cumsum(-(-documents.sizes // length))
-    count = min(int(ends[-1]), max(1, most // length))
-    for chosen in (np.arange(count) * int(ends[-1])) // count:
-        number = int(np.searchsorted(ends, chosen, side="right"))
-        document = documents[number]
-        first = (int(chosen) - int(ends[number - 1]) * (number > 0)) * length
-        before = document.tokens[first - 1] if first else domain.end
+    for number, first in spread(documents.sizes, length, most):
+        document = documents.documents[number]
+        before = document.tokens[first - 1] if first else documents.end
         tokens = np.append(np.int64(before), document.tokens[first : first + length].astype(np.int64))
         yield Window(tokens, 1, _share_of(document, sizes, first, first + length), document.group)
 
@@ -97,18 +94,20 @@ def slide(start: int, end: int, length: int) -> list[tuple[int, int, int]]:
     return bounds
 
 
-def score(model: Any, windows: Sequence[Window]) -> Floats:
-    """Negative log-likelihood of each window's scored tokens, in nats, shape (windows,)."""
-    import torch
-
+def score(subject: Subject, windows: Sequence[Window]) -> Floats:
+    """Negative log-likelihood of each window's scored tokens, in nats, shape (windows,); ranks share the batches."""
     nats = np.zeros(len(windows))
-    training = model.training
-    model.eval()
-    with torch.inference_mode(), precision(model):
-        for batch in _batches(windows, batch_tokens(model)):
-            nats[batch] = in_halves(batch, lambda part: _score_batch(model, [windows[number] for number in part]))
-    model.train(training)
+    with subject.at_rest():
+        batches = list(_batches(windows, subject.batch_tokens))
+        parts = shared(subject, _score, [[windows[number] for number in batch] for batch in batches])
+    for batch, part in zip(batches, parts, strict=True):
+        nats[batch] = part
     return nats
+
+
+def _score(subject: Subject, windows: list[Window]) -> list[float]:
+    numbers = list(range(len(windows)))
+    return in_halves(numbers, lambda part: _score_batch(subject.model, [windows[number] for number in part]))
 
 
 def _batches(windows: Sequence[Window], most: int) -> Iterator[list[int]]:
@@ -247,7 +246,7 @@ class Items(Measure):
         """Score every choice given its context, as a document that begins with it."""
         items = self.of(subject)
         assert subject.data is not None, "checked"
-        shards = open_shards(subject.data)
-        windows = list(item_windows(items, load(shards.tokenizer), subject.length, shards.manifest.end))
-        value = measured(Unit(self.unit), windows, score(subject.model, windows))
+        coding = Coding.of(subject, open_shards(subject.data))
+        windows = list(item_windows(items, coding.tokenizer, subject.length, coding.end))
+        value = measured(Unit(self.unit), windows, score(subject, windows))
         return value if isinstance(value, Measured) else Measured(value.value, value.stderr, value.count)

@@ -82,8 +82,8 @@ class Worker:
             plan,
         )
         began, unmeasured = time.monotonic(), dict[str, str]()
-        if finished is not None and self.ranks.first:
-            unmeasured = record(finished, trained, self.setup, streams, self.runs, _report_evaluation)
+        if finished is not None:
+            unmeasured = record(finished, trained, self.setup, streams, self.runs, _report_evaluation, self.ranks)
         seconds = time.monotonic() - began
         return {
             "event": "done",

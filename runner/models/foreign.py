@@ -193,6 +193,15 @@ def _check_moments(folder: Path, model: PreTrainedModel) -> None:
                 )
 
 
+def params_of(folder: Path) -> int:
+    """Non-embedding parameters of a Hugging Face directory, counted without its weights.
+
+    Raises:
+        InputError: transformers cannot build a causal language model from its config.json.
+    """
+    return _count(_on_meta(folder), 1)[0]
+
+
 def _count(model: PreTrainedModel, sequence: int) -> tuple[int, float]:
     """Non-embedding parameters, and training FLOPs per token as `Shape.flops_per_token` counts them."""
     from torch import nn

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -59,19 +60,33 @@ class Trained:
     """A finished segment.
 
     Attributes:
-        model: fp32, on the device it was trained on; with several ranks only the first has all of it.
+        checkpoint: the final one.
+        device: it was trained on.
         loss: mean of the last tenth of the steps, nats per token.
         seconds, tokens_per_second: of this call.
         skipped: steps skipped for bad batches since the beginning of the recipe.
         bf16: whether it was computed in bf16.
+        fresh: the model, where it was not sharded.
     """
 
-    model: PreTrainedModel
+    checkpoint: Path
+    device: torch.device
     loss: float
     seconds: float
     tokens_per_second: float
     skipped: tuple[int, ...] = ()
     bf16: bool = False
+    fresh: PreTrainedModel | None = None
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The whole model in fp32 on the device: as trained, or where it was sharded read back, on any rank."""
+        if self.fresh is not None:
+            return self.fresh
+        release_memory()
+        model: Any = load_model(self.checkpoint)
+        model.to(self.device)
+        return cast("PreTrainedModel", model)
 
 
 def train_segment(
@@ -194,13 +209,9 @@ class _Loop:
         tail = [loss for step, loss in self.tail if step >= self.last - done]
         mean = sum(tail) / len(tail) if tail else float("nan")
         speed = (self.last - first) * self.step_tokens / max(seconds, 1e-9)
-        model: PreTrainedModel = state.losses.model
-        if self.ranks.shards and self.ranks.first:  # the whole model is read back, once its shards and moments are gone
-            del state, model
-            release_memory()
-            model = load_model(self.home / FINAL)
-            model.to(self.ranks.device)  # type: ignore[arg-type]
-        return Trained(model, mean, seconds, speed, tuple(self.watch.skipped), self.ranks.bf16)
+        model = None if self.ranks.shards else state.losses.model  # shards and moments go, before it is read back
+        skipped = tuple(self.watch.skipped)
+        return Trained(self.home / FINAL, self.ranks.device, mean, seconds, speed, skipped, self.ranks.bf16, model)
 
     def _train(self, state: _State, meter: Meter) -> None:
         """Step by step to the end of the segment.

@@ -91,6 +91,14 @@ class Ranks:
         distributed.broadcast_object_list(box, src=0, device=CPU, group=self.orders)
         return box[0]
 
+    def gather(self, value: Any) -> list[Any]:
+        """All ranks' values on the first one, in order, and none on the others; all ranks call it."""
+        if self.world == 1:
+            return [value]
+        values = [None] * self.world if self.first else None
+        distributed.gather_object(value, values, dst=0, group=self.orders)
+        return values or []
+
 
 ALONE = Ranks()
 

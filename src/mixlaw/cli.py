@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from mixlaw.errors import InputError
+from mixlaw.long_commands import evaluate, run
 from mixlaw.machine import collect_rarely
 from mixlaw.options import Measured, StudyPath, Workers, command, print_version
 from mixlaw.output import (
@@ -110,44 +111,8 @@ def plan(study: StudyPath, workers: Workers = None, measure: Measured = False) -
     return open_study_at(study).plan(workers=workers, measure=measure)
 
 
-@command(app, RUNS, tables=False)
-def run(
-    study: StudyPath,
-    workers: Workers = None,
-    gpus: Annotated[
-        str | None, typer.Option(help="GPUs to use, all if not given; with --dry-run also machines x GPUs, as 4x8.")
-    ] = None,
-    executor: Annotated[Literal["local", "ray"], typer.Option(help="This machine, or a Ray cluster.")] = "local",
-    address: Annotated[
-        str | None, typer.Option(help="Of the Ray cluster: auto (if not given), HOST:6379 or ray://HOST:10001.")
-    ] = None,
-    store: Annotated[
-        str | None, typer.Option(help="Where a Ray cluster keeps checkpoints: s3://... or any fsspec URL.")
-    ] = None,
-    launch: Annotated[
-        str | None, typer.Option(help='Command that starts a worker over several machines: "srun ... torchrun ...".')
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print what would be trained where and when.")
-    ] = False,
-    gpu: Annotated[str | None, typer.Option(help="With --dry-run: GPU assumed for the estimate, e.g. H100.")] = None,
-    mfu: Annotated[float, typer.Option(help="With --dry-run: model FLOPs utilisation.")] = 0.4,
-    price: Annotated[float | None, typer.Option(help="With --dry-run: price of a GPU or core for an hour.")] = None,
-) -> object:
-    """Train and evaluate what is pending; safe to kill and repeat."""
-    from mixlaw.runner.execute.machines import backend_of
-    from mixlaw.runner.plan.price import Assumptions
-
-    opened = open_study_at(study)
-    backend = backend_of(executor, workers, None if dry_run else gpus, launch, address, store)
-    if dry_run:
-        return opened.dry_run(backend=backend, assumptions=Assumptions(gpus, gpu, mfu, price))
-    with progress_bar("training") as report:
-        outcome = opened.run(backend=backend, progress=report)
-    print_result(outcome)
-    if outcome.failed or outcome.unmeasured:
-        raise typer.Exit(1)
-    return None
+command(app, RUNS, tables=False)(run)
+command(app, RUNS)(evaluate)
 
 
 @command(app, RUNS, "import")

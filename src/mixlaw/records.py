@@ -73,6 +73,15 @@ class Measurement:
         if not math.isfinite(self.value):
             raise InputError(f"measured {self.value}; a record holds finite numbers: leave the task out")
 
+    @property
+    def smallest_effect(self) -> float | None:
+        """Least difference to another model that is significant at 5 %: 1.96 sqrt(2) standard errors.
+
+        For two models that are measured on different items. Those measured on the same ones share most of the error,
+        and so show smaller differences; seeds add noise of their own.
+        """
+        return None if self.stderr is None else 1.96 * math.sqrt(2) * self.stderr
+
 
 @dataclass(frozen=True)
 class Record:

@@ -11,7 +11,7 @@ from mixlaw.errors import InputError
 from mixlaw.folder import Folder
 from mixlaw.printable import Printable
 from mixlaw.settings import study_folder
-from mixlaw.study import choosing, contents, learning, next_runs, showing, text, training
+from mixlaw.study import choosing, contents, evaluating, learning, next_runs, showing, text, training
 
 if TYPE_CHECKING:
     from mixlaw.adapters.importing import Understood
@@ -136,6 +136,7 @@ class Study(Folder, Printable):
     contamination = training.contamination
     plan = training.plan
     run = training.run
+    evaluate = evaluating.evaluate
     dry_run = training.dry_run
 
     fit = learning.fit

@@ -12,8 +12,7 @@ from mixlaw.numbers import size
 from mixlaw.optimizer.answers.phase_lines import schedule_table
 from mixlaw.printable import Page, Printable
 from mixlaw.records import Record
-from mixlaw.study.text import page, state
-from mixlaw.tables import Column, Table, number
+from mixlaw.study.text import page, state, task_table
 
 if TYPE_CHECKING:
     from mixlaw.optimizer.answers.proposal import Proposal
@@ -65,12 +64,7 @@ class MeasuredRun(Printable):
         answer = (
             f"run {record.run}: {size(recipe.params)} params, {size(recipe.tokens)} tokens, seed {recipe.seed}, {done}"
         )
-        columns = ["task", Column("value"), Column("standard error", "stderr"), "unit"]
-        rows = [
-            [task, number(m.value, ".4g"), number(m.stderr, ".2g"), self.units.get(task, "")]
-            for task, m in record.values.items()
-        ]
-        return Page(answer, tables=[Table("tasks", columns, rows), schedule_table(recipe)])
+        return Page(answer, tables=[task_table(record.values, self.units), schedule_table(recipe)])
 
 
 def status(study: Folder) -> State:

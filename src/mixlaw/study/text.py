@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
 from mixlaw.numbers import size
 from mixlaw.printable import Page
-from mixlaw.tables import Cell, Column, Table
+from mixlaw.records import Measurement
+from mixlaw.tables import Cell, Column, Table, number
 from mixlaw.terminal import plain
 
 SHOWN = 30  # domains that are printed
@@ -74,3 +76,13 @@ def _tables(study: Folder) -> list[Table]:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" + ("s" if number != 1 else "")
+
+
+def task_table(values: Mapping[str, Measurement], units: Mapping[str, str]) -> Table:
+    """A table of measurements: value, standard error, and the smallest effect that it can show."""
+    columns = ["task", Column("value"), Column("standard error", "stderr"), Column("smallest effect"), "unit"]
+    rows = [
+        [task, number(m.value, ".4g"), number(m.stderr, ".2g"), number(m.smallest_effect, ".2g"), units.get(task, "")]
+        for task, m in values.items()
+    ]
+    return Table("tasks", columns, rows)
