@@ -63,7 +63,7 @@ def test_which_recipe_and_does_it_hold_for_every_task(folder: Path, capsys: pyte
     assert "chance that the guard holds: task0" in text
     assert "all of language" in text
     assert "all of code" in text
-    assert "if it is wrong: expected regret" in text
+    assert "if it is wrong: expected regret" in printed(capsys, "propose", folder, "--draft", "--all")
 
 
 def test_what_with_a_cooldown_that_the_runs_never_varied(folder: Path) -> None:

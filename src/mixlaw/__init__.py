@@ -23,8 +23,10 @@ from mixlaw.recipe import Schedule as Schedule
 if TYPE_CHECKING:  # the lines below are also the table of what `__getattr__` imports
     from mixlaw.analysis.data.design import Design as Design
     from mixlaw.analysis.data.recipe_features import RecipeFeatures as RecipeFeatures
+    from mixlaw.analysis.data.recipes import design_of as design_of
     from mixlaw.analysis.fit import fit as fit
     from mixlaw.analysis.surface.surface import Surfaces as Surfaces
+    from mixlaw.demo.loop import run_demo as run_demo
     from mixlaw.optimizer.answers.compare import compare as compare
     from mixlaw.optimizer.answers.front import pareto as pareto
     from mixlaw.optimizer.answers.propose import propose as propose
@@ -32,6 +34,7 @@ if TYPE_CHECKING:  # the lines below are also the table of what `__getattr__` im
     from mixlaw.optimizer.answers.what_if import what_if as what_if
     from mixlaw.optimizer.goal.goal import Goal as Goal
     from mixlaw.optimizer.goal.goal import Measure as Measure
+    from mixlaw.optimizer.goal.values import Interval as Interval
     from mixlaw.optimizer.next_runs.costs import Proxies as Proxies
     from mixlaw.optimizer.next_runs.suggest import suggest as suggest
     from mixlaw.optimizer.optuna.sampler import MixtureSampler as MixtureSampler
@@ -49,6 +52,8 @@ if TYPE_CHECKING:  # the lines below are also the table of what `__getattr__` im
     from mixlaw.study import import_runs as import_runs
     from mixlaw.study import new_study as new_study
     from mixlaw.study import open_study as open_study
+    from mixlaw.testing.worlds import random_recipes as random_recipes
+    from mixlaw.testing.worlds import random_world as random_world
 
     __version__: str
 

@@ -30,7 +30,7 @@ from mixlaw.plots.style import (
     scatter,
     size_axis,
 )
-from mixlaw.recipe import Domain, Recipe
+from mixlaw.recipe import Domain, Kind, Recipe
 
 MOST_RUNS = 300  # points of a plot; more runs are thinned evenly
 DODGE = 1.12  # between the intervals of recipes at one size, on a logarithmic axis
@@ -38,9 +38,16 @@ _ENDS = "<br>90 %: %{customdata[0]:.4g} to %{customdata[1]:.4g}"
 
 
 def plain_response(
-    surfaces: Surfaces, task: str, reference: Recipe, domains: Sequence[Domain], points: int = 41, runs: bool = True
+    surfaces: Surfaces,
+    task: str,
+    reference: Recipe,
+    domains: Sequence[Domain],
+    points: int = 41,
+    runs: bool = True,
+    domain: str | None = None,
+    phase: str | None = None,
 ) -> Plain:
-    """One task against the code share of each phase, all else as in the reference recipe, with 90 % bands.
+    """One task against the share of code, or of a domain, in each phase, all else as in the reference, with 90 % bands.
 
     The bands are of the difference from the reference (paired posterior samples), so they close at the reference; the
     title gives the interval of its level. Measured runs are partial residuals: the curve times measured over fitted, so
@@ -49,22 +56,27 @@ def plain_response(
     Args:
         surfaces: fitted tasks.
         task: which one.
-        reference: the recipe whose code share is moved, marked by a ring.
+        reference: the recipe whose share is moved, marked by a ring.
         domains: all domains, with kinds and unique tokens.
         points: of each curve.
         runs: whether to show measured runs.
+        domain, phase: whose share is moved, all code where None, and in which phase, in each where None.
     """
+    if domain is not None:  # one domain against the others is what all code is against text
+        domains = [replace(d, kind=Kind.CODE if d.name == domain else Kind.TEXT) for d in domains]
+    what, where = domain or "code", phase or "the phase"
     at = surfaces.predict(design_of([reference], surfaces.phases, surfaces.domains, _unique(domains)))
     t = surfaces.tasks.index(task)
     level = f"reference: {rounded(at.mean[0, t], at.lo90[0, t], at.hi90[0, t])}"
     traces = [
         trace
-        for phase, colour in colours([phase.name for phase in reference.phases]).items()
-        for trace in _phase_response(surfaces, task, reference, phase, domains, points, colour, runs)
+        for name, colour in colours([each.name for each in reference.phases]).items()
+        if phase in (None, name)
+        for trace in _phase_response(surfaces, task, reference, name, domains, points, colour, runs, what)
     ]
     layout = {
         "title": {"text": headline(task, level)}, "height": HEIGHT, "autosize": True,
-        "xaxis": {"title": {"text": "code share of the phase"}, "tickformat": ".0%", "range": [-0.03, 1.03]},
+        "xaxis": {"title": {"text": f"{what} share of {where}"}, "tickformat": ".0%", "range": [-0.03, 1.03]},
         "yaxis": {"title": {"text": f"{task}, {surfaces.units[task]}"}},
     }  # fmt: skip
     return {"data": traces, "layout": layout}
@@ -82,6 +94,7 @@ def _phase_response(
     points: int,
     colour: str,
     runs: bool,
+    what: str,
 ) -> list[Plain]:
     """Band, line, runs and ring of one phase."""
     t, unit, unique = surfaces.tasks.index(task), surfaces.units[task], _unique(domains)
@@ -91,17 +104,17 @@ def _phase_response(
     design = design_of([*curve, reference], surfaces.phases, surfaces.domains, unique)
     mean, low, high = paired_band(surfaces, design, t)
     mean, low, high, level = mean[:-1], low[:-1], high[:-1], float(mean[-1])
-    hover = f"{phase}<br>code share %{{x:.0%}}<br>%{{y:.4g}} {unit}{_ENDS}"
+    hover = f"{phase}<br>{what} share %{{x:.0%}}<br>%{{y:.4g}} {unit}{_ENDS}"
     ring = scatter(
         [here], [level], "markers", legendgroup=phase, showlegend=False, hovertext=[recipe_words(reference)],
         marker={"size": 12, "color": colour, "line": {"color": colour, "width": 2}, "symbol": "circle-open"},
-        hovertemplate=f"reference recipe<br>%{{hovertext}}<br>{phase}: code %{{x:.1%}}<br>%{{y:.4g}} {unit}"
+        hovertemplate=f"reference recipe<br>%{{hovertext}}<br>{phase}: {what} %{{x:.1%}}<br>%{{y:.4g}} {unit}"
         "<extra></extra>",
     )  # fmt: skip
     return [
         _band(grid, low, high, colour, phase),
         _line(grid, mean, np.stack([low, high], 1), colour, phase, hover),
-        *(_partial_residuals(surfaces, t, phase, domains, grid, mean, colour) if runs else []),
+        *(_partial_residuals(surfaces, t, phase, domains, grid, mean, colour, what) if runs else []),
         ring,
     ]
 
@@ -116,7 +129,14 @@ def paired_band(surfaces: Surfaces, design: Design, task: int, samples: int = 64
 
 
 def _partial_residuals(
-    surfaces: Surfaces, t: int, phase: str, domains: Sequence[Domain], grid: Floats, mean: Floats, colour: str
+    surfaces: Surfaces,
+    t: int,
+    phase: str,
+    domains: Sequence[Domain],
+    grid: Floats,
+    mean: Floats,
+    colour: str,
+    what: str,
 ) -> list[Plain]:
     """Finished measured runs, moved onto the curve of the reference by their measured over fitted value."""
     observed = surfaces.observed
@@ -132,7 +152,7 @@ def _partial_residuals(
         customdata=[[design.runs[i], round(float(value[i]), 6), round(float(law[i]), 6)] for i in rows],
         hovertext=[words[i] for i in rows], marker={"size": 5, "color": colour, "opacity": 0.45}, legendgroup=phase,
         showlegend=False,
-        hovertemplate=f"run %{{customdata[0]}}<br>%{{hovertext}}<br>code in {phase} %{{x:.0%}}<br>"
+        hovertemplate=f"run %{{customdata[0]}}<br>%{{hovertext}}<br>{what} in {phase} %{{x:.0%}}<br>"
         "measured %{customdata[1]:.4g}, by the law %{customdata[2]:.4g}<extra></extra>",
     )  # fmt: skip
     return [trace]

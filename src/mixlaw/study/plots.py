@@ -64,12 +64,28 @@ class Plots(Printable):
 
     # --- what was learned --------------------------------------------------------------------------------------------
 
-    def response(self, task: str | None = None, recipe: RecipeLike | None = None) -> go.Figure:
-        """A task against the code share of each phase, with 90 % bands and the measured runs."""
-        self._has_code()
-        return self._themed(
-            plots.response(self._surfaces, self._task(task), self._recipe(recipe), self.study.domains_or_unlimited)
-        )
+    def response(
+        self,
+        task: str | None = None,
+        recipe: RecipeLike | None = None,
+        *,
+        domain: str | None = None,
+        phase: str | None = None,
+    ) -> go.Figure:
+        """A task against the share of a domain, or of all code, in each phase or in one, with 90 % bands and the runs.
+
+        Raises:
+            InputError: there is no such domain or phase, or no code where no domain is named.
+        """
+        reference, domains = self._recipe(recipe), self.study.domains_or_unlimited
+        if domain is None:
+            self._has_code()
+        elif domain not in {one.name for one in domains}:
+            raise unknown("domain", domain, [one.name for one in domains])
+        if phase not in (None, *(one.name for one in reference.phases)):
+            raise unknown("phase", str(phase), [one.name for one in reference.phases])
+        figure = plots.response(self._surfaces, self._task(task), reference, domains, domain=domain, phase=phase)
+        return self._themed(figure)
 
     def two_phases(
         self, task: str | None = None, phases: tuple[str, str] | None = None, recipe: RecipeLike | None = None
