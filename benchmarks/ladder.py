@@ -168,7 +168,8 @@ def create(folder: Path) -> Study:
         folder.mkdir(parents=True)
         (folder / "study.toml").write_text(
             f'version = 1\nname = "ladder"\n\n[domains]\n{domains}\n\n[tokenizer]\nvocabulary = 1024\n\n'
-            f"[training]\nsequence = 128\nbatch = 8\ncheckpoint_seconds = 60\n\n[sizes]\n{sizes}\n\n{phases}\n",
+            f"[training]\nsequence = 128\nbatch = 8\ncheckpoint_seconds = 60\n"
+            f"longest_document = 8000\n\n[sizes]\n{sizes}\n\n{phases}\n",
             encoding="utf-8",
         )
     return open_study(folder)

@@ -26,8 +26,6 @@ from mixlaw.demo.prose import documents as read_prose
 from mixlaw.machine import cores
 from mixlaw.runner.batches.tokenizer import load
 from mixlaw.runner.corpora.prepare import prepare
-from mixlaw.runner.corpora.reading import PIECE
-from mixlaw.runner.corpora.sources.document import parts
 from mixlaw.runner.packages import standard_library
 
 CORES = cores()
@@ -41,10 +39,9 @@ FILE = 64e6  # bytes
 
 
 def texts() -> list[str]:
-    """Speeches and the modules of the standard library, in pieces as they are stored."""
+    """Speeches and the modules of the standard library, whole as they are stored."""
     code = (path.read_text(encoding="utf-8") for path in sorted(standard_library().glob("*.py")))
-    documents = [*(document.text for document in read_prose()), *code]
-    return [piece for text in documents for piece in parts(text, PIECE)]
+    return [*(document.text for document in read_prose()), *code]
 
 
 @dataclass

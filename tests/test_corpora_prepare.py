@@ -215,3 +215,18 @@ def test_wide_vocabularies_are_stored_in_four_bytes(study: Path, tmp_path: Path)
     verify(tmp_path)
     shards = open_shards(tmp_path)
     assert shards["code"].tokens[:10].dtype == np.uint32
+
+
+@pytest.mark.parametrize("longest", [None, 8000])
+def test_documents_are_whole_and_end_once_unless_they_are_to_be_cut(tmp_path: Path, longest: int | None) -> None:
+    given = ["".join(f"{n} {line} says something of {n * line}.\n\n" for line in range(900)) for n in range(12)]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in given))
+    prepare(tmp_path / "data", {"long": "long.jsonl"}, root=tmp_path, longest=longest, **{**SETTINGS, "held_out": 0.3})
+    shards = open_shards(tmp_path / "data")
+    trained = texts(np.array(shards["long"].tokens[:]), shards.tokenizer)
+    held = load(shards.tokenizer).decode_batch([document.tokens.tolist() for document in shards["long"].held_out])
+    if longest is None:
+        assert sorted([*trained, *held]) == sorted(given)
+    else:
+        assert max(map(len, [*trained, *held])) <= longest
+        assert sum(map(len, [*trained, *held])) == sum(map(len, given))

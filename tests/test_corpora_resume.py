@@ -23,7 +23,7 @@ from mixlaw.runner.corpora.process_pool import ProcessPool
 from processes import family, gone, wait_until
 
 DOMAINS = {"a": "a", "b": "b.jsonl"}
-SETTINGS: Any = {"vocabulary": 300, "held_out": 0.1}
+SETTINGS: Any = {"vocabulary": 300, "held_out": 0.1, "longest": 8000}
 SMALL = 100_000  # bytes held at once: a corpus of a megabyte then takes as many steps as one of gigabytes
 
 #: Hash of each domain's shards, originals and duplicates, made by the first version, which held everything in memory.
@@ -39,7 +39,7 @@ from mixlaw.runner.corpora import build, reading
 from mixlaw.runner.corpora.prepare import prepare
 build.MOST = build.LEAST = reading.TOGETHER = int(sys.argv[3])
 prepare(Path(sys.argv[2]), {"a": "a", "b": "b.jsonl"}, root=Path(sys.argv[1]), vocabulary=300, held_out=0.1,
-        processes=2, progress=lambda share, what: print(f"{share:.3f} {what}", flush=True))
+        longest=8000, processes=2, progress=lambda share, what: print(f"{share:.3f} {what}", flush=True))
 """
 
 
@@ -240,7 +240,7 @@ def test_domains_that_lose_documents_to_a_new_one_are_read_again(corpus: Path, t
     after = prepare(tmp_path / "data", more, root=tmp_path, processes=0, **SETTINGS)
     tokenizer = tmp_path / "data" / "tokenizer"
     (corpus / "c.jsonl").write_bytes((tmp_path / "c.jsonl").read_bytes())
-    anew = prepare(tmp_path / "anew", more, root=corpus, processes=0, tokenizer=tokenizer, held_out=0.1)
+    anew = prepare(tmp_path / "anew", more, root=corpus, processes=0, tokenizer=tokenizer, held_out=0.1, longest=8000)
     assert {name: domain.hash for name, domain in after.domains.items()} == {
         name: domain.hash for name, domain in anew.domains.items()
     }

@@ -16,7 +16,7 @@ from mixlaw.runner.batches.shards import TokenStream
 from mixlaw.runner.batches.tokenizer import dtype_of
 from mixlaw.runner.corpora.duplicates import DomainCounts, find_duplicates
 from mixlaw.runner.corpora.process_pool import ProcessPool
-from mixlaw.runner.corpora.reading import PIECE, Piece, ReadDomain, is_held_out, read_domain, readings
+from mixlaw.runner.corpora.reading import Piece, ReadDomain, is_held_out, read_domain, readings
 from mixlaw.runner.corpora.shard_files import Assemble, cut
 from mixlaw.runner.corpora.sources.document import Document, digest, parts
 from mixlaw.runner.corpora.sources.part import Part
@@ -119,7 +119,7 @@ def gather(sources: list[list[Document]], folder: Path, share: float, limit: int
     folder.mkdir(parents=True, exist_ok=True)
     domains: dict[str, ReadDomain] = {}
     for number, given in enumerate(sources):
-        (job,) = readings([Part("all", partial(iter, given))], folder / str(number), share, 0, limit)
+        (job,) = readings([Part("all", partial(iter, given))], folder / str(number), share, 0, limit, 8000)
         job(lambda _: None)
         domains[str(number)] = read_domain([job], sum(domain.entries for domain in domains.values()))
     counts = find_duplicates(domains, folder / "bits", ProcessPool(0), limit)
@@ -163,7 +163,7 @@ def test_pieces_of_one_document_and_documents_of_one_group_stay_on_one_side(tmp_
     (domain,) = gather([[*long, *pairs]], tmp_path, 0.2)
     sides = [{piece.group for piece in pieces} for pieces in (domain.train, domain.held_out)]
     assert not sides[0] & sides[1]
-    assert max(len(piece.text) for piece in domain.train) <= PIECE
+    assert max(len(piece.text) for piece in domain.train) <= 8000
     assert len(domain.train) + len(domain.held_out) > 60 * 3 + 600
 
 
@@ -203,7 +203,7 @@ def in_memory(sources: list[list[Document]], share: float) -> list[Gathered]:
                 continue
             files.add(document.origin)
             content = (document.group or document.text).encode()
-            pieces = list(parts(document.text, PIECE))
+            pieces = list(parts(document.text, 8000))
             kept = [piece for piece in pieces if len(pieces) == 1 or is_new(piece)]
             duplicates += len(pieces) - len(kept)
             sides[is_held_out(content, share, 0)].extend(Piece(text, hash64(content, "group") >> 1) for text in kept)

@@ -17,7 +17,6 @@ from mixlaw.errors import InputError
 from mixlaw.runner.batches.shards import open_shards, verify
 from mixlaw.runner.batches.tokenizer import encode, end_of_text, load, token_bytes, vocabulary_of
 from mixlaw.runner.corpora.prepare import prepare
-from mixlaw.runner.corpora.reading import PIECE
 from mixlaw.runner.corpora.sources.document import parts
 from mixlaw.runner.corpora.tokenizer import adopt
 from mixlaw.runner.evaluate.coding import Documents
@@ -153,7 +152,9 @@ def test_bits_per_byte_count_the_bytes_of_the_documents_whatever_the_tokenizer(
     rows = "".join(json.dumps({"text": text}) + "\n" for text in texts)
     (tmp_path / "text.jsonl").write_text(rows, encoding="utf-8")
     source = written(families[name], tmp_path / "given")
-    manifest = prepare(tmp_path / "data", {"text": "text.jsonl"}, root=tmp_path, tokenizer=source, held_out=0.2)
+    manifest = prepare(
+        tmp_path / "data", {"text": "text.jsonl"}, root=tmp_path, tokenizer=source, held_out=0.2, longest=8000
+    )
     verify(tmp_path / "data")
     shards = open_shards(tmp_path / "data")
     domain, tokenizer = shards["text"], load(shards.tokenizer)
@@ -165,7 +166,7 @@ def test_bits_per_byte_count_the_bytes_of_the_documents_whatever_the_tokenizer(
     documents = Documents(domain.held_out.sizes, domain.held_out, domain.end)
     windows = list(held_out_windows(documents, sizes, 64, 10**9))  # every window there is
     assert sum(window.bytes for window in windows) == sum(document.bytes for document in domain.held_out)
-    pieces = [len(piece.encode()) for text in texts for piece in parts(text, PIECE)]
+    pieces = [len(piece.encode()) for text in texts for piece in parts(text, 8000)]
     assert {document.bytes for document in domain.held_out} <= set(pieces)
     assert manifest.domains["text"].bytes + manifest.domains["text"].held_out_bytes == sum(pieces)
     if families[name].lossless:

@@ -41,7 +41,7 @@ class DomainManifest(_Frozen):
     Attributes:
         packages: version by name of every distribution that was read.
         files: originals read.
-        documents: pieces of at most a few kilobytes that they were cut into, those stored for training.
+        documents: stored for training; pieces of them where long ones are cut.
         unique_tokens: tokens to train on, separators included.
         duplicates: documents dropped because their text was there before, in this domain or an earlier one, or blank.
         blank: documents among them without a word: empty, null, or white space alone.

@@ -47,7 +47,7 @@ class BuildSettings:
         domains: source by name.
         identities: by domain, a hash of its source and of the split; another one means that it is read again.
         root: folder that paths are relative to.
-        vocabulary, tokenizer, sample_bytes, held_out, seed, processes: as in `prepare`.
+        vocabulary, tokenizer, sample_bytes, held_out, seed, longest, processes: as in `prepare`.
         fingerprint: hash of everything that decides the result.
     """
 
@@ -59,6 +59,7 @@ class BuildSettings:
     sample_bytes: int
     held_out: float
     seed: int
+    longest: int | None
     fingerprint: str
     processes: int | None
 
@@ -134,6 +135,7 @@ class Build:
             lost = dropped(self.bits, self._domains[name])
             keep(self._reading(name), KeptDomain(tokenizer=tokenizer.hash, dropped=lost, shards=own))
         shutil.rmtree(self.work)
+        self.stages.end()
 
     def discard(self) -> None:
         """Remove unfinished work."""
@@ -181,8 +183,8 @@ class Build:
 
     @cached_property
     def _readings(self) -> dict[str, list[Reading]]:
-        split = self.settings.held_out, self.settings.seed
-        return {name: readings(parts, self._reading(name), *split, self.limit) for name, parts in self.parts.items()}
+        split, longest = (self.settings.held_out, self.settings.seed), self.settings.longest
+        return {n: readings(parts, self._reading(n), *split, self.limit, longest) for n, parts in self.parts.items()}
 
     @cached_property
     def _domains(self) -> dict[str, ReadDomain]:

@@ -198,7 +198,7 @@ def check(
 ) -> Contamination:
     """Look for evaluation items in all training text of a data folder.
 
-    Documents are the pieces that the shards hold: an n-gram across the end of a piece (one in a thousand) is missed.
+    Documents are those that the shards hold: an n-gram across the cut of a longer one is missed.
 
     Args:
         data: folder that `prepare` wrote.

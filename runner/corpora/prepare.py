@@ -43,6 +43,7 @@ def prepare(
     sample_bytes: int | None = None,
     held_out: float = 0.06,
     seed: int = 0,
+    longest: int | None = None,
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -61,6 +62,7 @@ def prepare(
         sample_bytes: bytes of each domain to train the tokenizer on; None: by `sample_rule`.
         held_out: share of documents, by content hash, that is never trained on.
         seed: of the split and of the order of documents.
+        longest: characters of a document; longer ones are cut into documents of their own. None: they stay whole.
         processes: number of processes that share the work; None means one per core, or this one alone for little text.
         progress: called with the share done, 0 to 1, and a message.
 
@@ -68,18 +70,18 @@ def prepare(
         InputError: a source is wrong, a domain is empty or has no held-out document, or a setting is out of range.
     """
     _check(domains, held_out)
-    sources = {name: _hash(SPILL_FORMAT, identity(source, root), held_out, seed) for name, source in domains.items()}
+    split = held_out, seed, longest
+    sources = {name: _hash(SPILL_FORMAT, identity(source, root), split) for name, source in domains.items()}
     sample_bytes = sample_bytes or sample_rule(vocabulary)
     tokens = [vocabulary, sample_bytes] if tokenizer is None else tokenizer_identity(tokenizer)
-    fingerprint = _fingerprint(domains, root, (tokens, held_out, seed))
+    fingerprint = _hash(FORMAT, tokens, list(sources.items()))
     data.mkdir(parents=True, exist_ok=True)
     with _lock(data):
         _check_folders(data, domains)
         if (done := _finished(data, fingerprint)) is not None:
             return done
-        settings = BuildSettings(
-            dict(domains), sources, root, vocabulary, tokenizer, sample_bytes, held_out, seed, fingerprint, processes
-        )
+        wanted = vocabulary, tokenizer, sample_bytes
+        settings = BuildSettings(dict(domains), sources, root, *wanted, *split, fingerprint, processes)
         build = Build(data / BUILDING, settings, progress or (lambda *_: None))
         try:
             counts, trained, shards = build.run()
@@ -90,7 +92,6 @@ def prepare(
         manifest = _described(build, counts, trained, shards)
         _publish(manifest, build.out, data)
         build.keep(trained, shards)
-        build.stages.end()
     return manifest
 
 
@@ -126,11 +127,6 @@ def _check_folders(data: Path, domains: Mapping[str, str]) -> None:
         other = folded.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
         if other != name and (data / ".LOCK").exists():
             raise InputError(f"the domains {other!r} and {name!r} are one folder on this file system: rename one")
-
-
-def _fingerprint(domains: Mapping[str, str], root: Path, settings: tuple[object, ...]) -> str:
-    sources = [[name, identity(source, root)] for name, source in domains.items()]
-    return _hash(FORMAT, settings, sources)
 
 
 def _hash(*values: object) -> str:

@@ -1,4 +1,7 @@
-"""Reading a domain: documents are split into training and held-out text, cut into pieces, and put into spill files."""
+"""Reading a domain: documents are split into training and held-out text, and put into spill files.
+
+A document is stored whole, or cut into pieces where a study asks for it; each piece then is a document of its own.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,6 @@ from mixlaw.runner.corpora.sources.document import Document, digest, parts
 from mixlaw.runner.corpora.sources.part import Part
 from mixlaw.runner.corpora.spill_files import SIDES, SpillFile, Table
 
-#: Characters of a stored piece. Whole documents decide the split; pieces make a prefix of a shard, and a sample of the
-#: held-out text, representative where documents are long (speeches of 50 to 200 kB).
-PIECE = 8000
 TOGETHER = 32 * 2**20  # bytes of small parts that one job reads
 UNKNOWN = 4 * 2**20  # bytes assumed for a part of unknown size
 OVERHEAD = 256  # bytes that an entry costs in memory besides its text
@@ -32,7 +32,7 @@ KIND, HELD_OUT, OFFSET = 7, 8, 4  # mask of the kind, bit, shift
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of a document; `group` is the same for all pieces of one original."""
+    """A document, or a piece of one; `group` is the same for all pieces of one original."""
 
     text: str
     group: int
@@ -54,6 +54,7 @@ class Reading:
         number: of the job within its domain, in the order of the source.
         folder: for the spill files.
         share, seed: of the split; the seed is also that of the order.
+        longest: characters of a document that is not cut; None: none is.
         limit: bytes collected in memory for one spill file.
     """
 
@@ -62,6 +63,7 @@ class Reading:
     folder: Path
     share: float
     seed: int
+    longest: int | None
     limit: int
 
     @property
@@ -85,12 +87,12 @@ class Reading:
         self.folder.mkdir(parents=True, exist_ok=True)
         number, read = len(self.files), sum(file.texts.stat().st_size for file in self.files)
         documents = (document for part in self.parts for document in part.read())
-        batch = _Batch(self.share, self.seed)
+        batch = _Batch(self.share, self.seed, self.longest)
         for document in islice(documents, sum(map(_documents, self.files)), None):
             batch.add(document)
             if batch.memory >= self.limit:
                 batch.write(self.folder / f"{self.number:05d}-{number:05d}")
-                number, read, batch = number + 1, read + batch.bytes, _Batch(self.share, self.seed)
+                number, read, batch = number + 1, read + batch.bytes, _Batch(self.share, self.seed, self.longest)
                 report(min(0.99, read / self.size))
         batch.write(self.folder / f"{self.number:05d}-{number:05d}")
         self.done.touch()
@@ -104,8 +106,8 @@ def _documents(file: SpillFile) -> int:
 class _Batch:
     """Documents collected for one spill file."""
 
-    def __init__(self, share: float, seed: int) -> None:
-        self.share, self.seed, self.bytes = share, seed, 0
+    def __init__(self, share: float, seed: int, longest: int | None) -> None:
+        self.share, self.seed, self.longest, self.bytes = share, seed, longest, 0
         self.pieces, self.keys = array("Q"), array("Q")
         self.texts: list[bytes] = []
 
@@ -119,11 +121,11 @@ class _Batch:
         return self.bytes + OVERHEAD * self._entries
 
     def add(self, document: Document) -> None:
-        """Split a document, cut it, and note the digests that decide whether it is a duplicate."""
+        """Split a document, cut it if it is too long, and note the digests that decide whether it is a duplicate."""
         self.bytes += len(document.text)
         content = (document.group or document.text).encode("utf-8", "replace")
         held = is_held_out(content, self.share, self.seed)
-        pieces = list(parts(document.text, PIECE))
+        pieces = [document.text] if self.longest is None else list(parts(document.text, self.longest))
         blank, number = not document.text.strip(), self._entries
         self._entry(document.text, BLANK if blank else LONG if len(pieces) > 1 else WHOLE, held, number)
         if blank:
@@ -180,7 +182,9 @@ def read_domain(readings: Sequence[Reading], base: int) -> ReadDomain:
     return ReadDomain(files, tuple(accumulate(entries[:-1], initial=base)), sizes, sum(entries))
 
 
-def readings(source: Sequence[Part], folder: Path, share: float, seed: int, limit: int) -> list[Reading]:
+def readings(
+    source: Sequence[Part], folder: Path, share: float, seed: int, limit: int, longest: int | None = None
+) -> list[Reading]:
     """Jobs that read a domain, independent of `limit`: a part of unknown size alone, small ones together."""
     jobs: list[list[Part]] = [[]]
     size = 0
@@ -191,4 +195,4 @@ def readings(source: Sequence[Part], folder: Path, share: float, seed: int, limi
         jobs[-1].append(part)
         size += part.size
     chosen = jobs[1:] or jobs  # a source without parts is read, too, and reported as empty
-    return [Reading(tuple(job), number, folder, share, seed, limit) for number, job in enumerate(chosen)]
+    return [Reading(tuple(job), number, folder, share, seed, longest, limit) for number, job in enumerate(chosen)]

@@ -40,6 +40,7 @@ class TrainingSettings(Strict):
         clip: largest norm of the gradient; absent, 1.
         sizes: overrides for single sizes.
         held_out: share of the documents kept for evaluation.
+        longest_document: characters; longer documents are cut into documents of their own. Absent: they stay whole.
         held_out_tokens: tokens of them that are scored per domain; absent, 24,576, from 100M parameters on a million.
         checkpoint_seconds: seconds between the checkpoints that a killed run resumes from.
         simulate_epochs: give every proxy so small a part of each domain that it repeats as often as the target will.
@@ -60,6 +61,7 @@ class TrainingSettings(Strict):
     clip: float | None = Field(default=None, gt=0)
     sizes: dict[str, SizeOverrides] = Field(default_factory=dict)
     held_out: float = Field(default=0.05, gt=0, lt=0.5)
+    longest_document: int | None = Field(default=None, ge=100)
     held_out_tokens: int | None = Field(default=None, ge=1)
     checkpoint_seconds: float = Field(default=300, gt=0)
     simulate_epochs: bool = False

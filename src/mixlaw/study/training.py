@@ -52,6 +52,7 @@ def prepare(study: Folder, *, verify: bool = False, progress: Progress | None = 
             tokenizer=None if settings.tokenizer.file is None else study.path / settings.tokenizer.file,
             sample_bytes=settings.tokenizer.sample_bytes,
             held_out=settings.training.held_out,
+            longest=settings.training.longest_document,
             progress=report,
         )
         if verify:
