@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mixlaw.runner.batches import order
 from mixlaw.runner.batches.order import BLOCK, Order, shuffled
 
 weights = st.lists(st.floats(1e-3, 1.0), min_size=1, max_size=12)
@@ -16,9 +17,9 @@ weights = st.lists(st.floats(1e-3, 1.0), min_size=1, max_size=12)
 @given(weights, st.integers(1, 3000))
 def test_every_prefix_is_within_one_sequence_of_its_share(raw: list[float], length: int) -> None:
     shares = {f"d{i:02}": w / sum(raw) for i, w in enumerate(raw)}
-    order = Order(shares, length)
-    drawn = np.cumsum(order.codes(0, length)[:, None] == np.arange(len(order.names)), axis=0)
-    exact = np.arange(1, length + 1)[:, None] * np.array([shares[name] for name in order.names])
+    phase = Order(shares, length)
+    drawn = np.cumsum(phase.codes(0, length)[:, None] == np.arange(len(phase.names)), axis=0)
+    exact = np.arange(1, length + 1)[:, None] * np.array([shares[name] for name in phase.names])
     assert np.abs(drawn - exact).max() < 1 + 1e-9
 
 
@@ -29,28 +30,47 @@ def test_a_longer_phase_begins_with_the_shorter_one(raw: list[float], length: in
 
 
 def test_counts_and_occurrences_agree_with_counting_one_by_one() -> None:
-    order = Order({"code": 0.37, "text": 0.6, "rare": 0.03}, 2 * BLOCK + 777)
+    phase = Order({"code": 0.37, "text": 0.6, "rare": 0.03}, 2 * BLOCK + 777)
     seen = np.zeros(3, int)
-    earlier = np.empty(len(order), int)
-    for i, code in enumerate(order.codes(0, len(order))):
+    earlier = np.empty(len(phase), int)
+    for i, code in enumerate(phase.codes(0, len(phase))):
         earlier[i] = seen[code]
         seen[code] += 1
-    for start, stop in [(0, 10), (BLOCK - 3, BLOCK + 5), (2 * BLOCK, len(order)), (5000, 5001)]:
-        assert np.array_equal(order.occurrences(start, stop), earlier[start:stop])
-        assert np.array_equal(order.counts(start), np.bincount(order.codes(0, start), minlength=3))
-    assert np.array_equal(order.counts(len(order)), seen)
+    for start, stop in [(0, 10), (BLOCK - 3, BLOCK + 5), (2 * BLOCK, len(phase)), (5000, 5001)]:
+        assert np.array_equal(phase.occurrences(start, stop), earlier[start:stop])
+        assert np.array_equal(phase.counts(start), np.bincount(phase.codes(0, start), minlength=3))
+    assert np.array_equal(phase.counts(len(phase)), seen)
+
+
+@settings(max_examples=30, deadline=None)
+@given(weights, st.integers(0, 700))
+def test_many_stretches_at_once_are_the_order_slot_by_slot(raw: list[float], before: int) -> None:
+    steps = sum(raw) / np.array(raw)
+    slow = order._one_by_one(steps, np.zeros(len(raw), np.int64), before + 5000)
+    done = np.bincount(slow[:before], minlength=len(raw))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order, "LANES", 64)
+        patch.setattr(order, "WARM_UP", 1)  # some stretches then begin from wrong counts, and are done again
+        assert np.array_equal(order._in_lanes(steps, done, 5000), slow[before:])
+
+
+def test_the_end_of_a_long_phase_is_not_worked_out_slot_by_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares, length = {"code": 0.37, "text": 0.6, "rare": 0.03}, 400 * BLOCK
+    monkeypatch.setattr(order, "_one_by_one", None)
+    counts = Order(shares, length).counts(length)
+    assert np.abs(counts - np.array([shares[name] for name in sorted(shares)]) * length).max() < 1
 
 
 def test_shares_that_sum_to_a_hair_below_one_never_run_dry() -> None:
     third = 0.333333  # a Mixture allows three of them; at sequence 1,000,000 no domain is due
-    order = Order({"a": third, "b": third, "c": third}, 1_000_010)
-    assert np.abs(order.counts(1_000_010) - 1_000_010 / 3).max() < 2
+    phase = Order({"a": third, "b": third, "c": third}, 1_000_010)
+    assert np.abs(phase.counts(1_000_010) - 1_000_010 / 3).max() < 2
 
 
 def test_domains_without_a_share_are_never_drawn() -> None:
-    order = Order({"code": 0.0, "text": 1.0}, 50)
-    assert order.names == ("text",)
-    assert set(order.codes(0, 50)) == {0}
+    phase = Order({"code": 0.0, "text": 1.0}, 50)
+    assert phase.names == ("text",)
+    assert set(phase.codes(0, 50)) == {0}
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000, 4097])
