@@ -152,3 +152,37 @@ def _damaged(ranks: Ranks, folder: Path) -> None:
 
 def test_all_ranks_meet_the_damage_that_the_first_one_finds(tmp_path: Path) -> None:
     together(2, _damaged, tmp_path / "nowhere")
+
+
+def _domains(ranks: Ranks, out: Path) -> None:
+    model = initialise(Shape(32, 2), 300, 16, seed=0)
+    wrapped = shard_model(model, ranks)
+    codes = torch.tensor([0, 1, 1, 2, 0, 1])
+    mine = torch.arange(ranks.rank, len(TOKENS), ranks.world)
+    step = train_step(
+        wrapped,
+        optimizer(model, 1e-2, 0.95),
+        TOKENS[mine],
+        1e-2,
+        sequences=len(TOKENS),
+        micro_batch=1,
+        ranks=ranks,
+        domains=(codes[mine], 4),
+    )
+    if ranks.first:
+        (out / f"{ranks.world}.json").write_text(json.dumps([step.loss, step.domains]))
+
+
+def test_losses_by_domain_are_those_of_its_sequences_on_any_number_of_ranks(tmp_path: Path) -> None:
+    for world in (1, 2):
+        together(world, _domains, tmp_path)
+    (loss, one), (_, two) = (json.loads((tmp_path / f"{world}.json").read_text()) for world in (1, 2))
+    model = initialise(Shape(32, 2), 300, 16, seed=0)
+    for number, rows in enumerate(([0, 4], [1, 2, 5], [3])):
+        assert one[number][1] == two[number][1] == 16 * len(rows)
+        logits = model(input_ids=TOKENS[rows, :-1]).logits.flatten(0, 1)
+        summed = torch.nn.functional.cross_entropy(logits, TOKENS[rows, 1:].flatten(), reduction="sum")
+        assert one[number][0] == pytest.approx(summed.item(), rel=1e-5)
+        assert two[number][0] == pytest.approx(summed.item(), rel=1e-5)
+    assert one[3] == [0, 0], "a domain without a sequence in this step"
+    assert sum(part for part, _ in one) / sum(tokens for _, tokens in one) == pytest.approx(loss, rel=1e-6)

@@ -196,6 +196,9 @@ def test_batches_read_ahead_are_those_that_are_asked_for_also_after_a_rollback()
     batches = Batches(recipe((5, {"text": 1.0}), (6, {"text": 0.5, "code": 0.5})), STREAMS, SEQUENCE, BATCH)
     ahead = Prefetcher(batches, len(batches), rank=1, world=2)
     for step in (0, 1, 2, 5, 6, 3, 3, 4, len(batches) - 1):  # steps are skipped, repeated, and end
-        assert np.array_equal(ahead.at(step), batches.at(step, 1, 2))
+        rows, domains = ahead.at(step)
+        assert np.array_equal(rows, batches.at(step, 1, 2))
+        names = [batches.recipe.domains[code] for code in domains]
+        assert names == [DOMAIN[row] for row in (rows[:, 0] // 1_000_000).tolist()]
     ahead.close()
     assert not any(thread.name.startswith("batches") for thread in threading.enumerate())

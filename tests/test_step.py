@@ -97,7 +97,7 @@ def test_the_gradient_of_the_head_is_as_exact_in_bf16_however_many_blocks_it_is_
     errors = []
     for rows in (4096, 512, 32):
         leaf = weight.clone().requires_grad_()
-        blocks = (hidden.clone().requires_grad_(), leaf, labels, rows, loss_of_logits)
+        blocks = (hidden.clone().requires_grad_(), leaf, labels, rows, loss_of_logits, torch.empty(4096))
         loss: torch.Tensor = _Head.apply(*blocks)  # type: ignore[no-untyped-call]
         torch.autograd.backward(loss)
         assert leaf.grad is not None

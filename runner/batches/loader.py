@@ -106,6 +106,13 @@ class Batches:
             done += len(here)
         return rows
 
+    def domains(self, step: int, rank: int = 0, world: int = 1) -> Ints:
+        """The domain of each sequence of `at`, as its position among the recipe's, shape (batch / world,)."""
+        wanted = np.arange(step * self.batch + rank, (step + 1) * self.batch, world)
+        blocks = range(int(wanted[0]) // BLOCK, int(wanted[-1]) // BLOCK + 1) if wanted.size else ()
+        parts = [self._places(b)[0][wanted[wanted // BLOCK == b] - b * BLOCK] for b in blocks]
+        return np.concatenate([*parts, np.empty(0, np.int64)])
+
     def _places(self, block: int) -> tuple[Ints, Ints]:
         """For each sequence of a block: the position of its domain in the recipe's, and its first token there."""
         if block not in self._cache:
@@ -172,18 +179,22 @@ class Prefetcher:
     def __init__(self, batches: Batches, last: int, rank: int = 0, world: int = 1) -> None:
         self.batches, self.last, self.rank, self.world = batches, last, rank, world
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._next: tuple[int, Future[Ints]] | None = None
+        self._next: tuple[int, Future[tuple[Ints, Ints]]] | None = None
 
-    def at(self, step: int) -> Ints:
-        """Token ids of a step, as `Batches.at` gives them; quickest if steps follow one another."""
+    def at(self, step: int) -> tuple[Ints, Ints]:
+        """Token ids of a step and the domains of its sequences; quickest if steps follow one another."""
         number, future = self._next or (step, self._read(step))
         future = future if number == step else self._read(step)
-        rows = future.result()
+        batch = future.result()
         self._next = (step + 1, self._read(step + 1)) if step + 1 < self.last else None
-        return rows
+        return batch
 
-    def _read(self, step: int) -> Future[Ints]:
-        return self._thread.submit(self.batches.at, step, self.rank, self.world)
+    def _read(self, step: int) -> Future[tuple[Ints, Ints]]:
+        return self._thread.submit(self._batch, step)
+
+    def _batch(self, step: int) -> tuple[Ints, Ints]:
+        place = step, self.rank, self.world
+        return self.batches.at(*place), self.batches.domains(*place)
 
     def close(self) -> None:
         """End the thread."""

@@ -22,7 +22,11 @@ Gradient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def loss_of_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Turn logits (tokens, vocabulary) in fp32 into the gradient of the summed loss, in place; return that loss."""
+    """Turn logits (tokens, vocabulary) in fp32 into the gradient of the summed loss, in place.
+
+    Returns:
+        The loss of each token, shape (tokens, 1), 0 for those that do not count.
+    """
     counts = (labels != IGNORED)[:, None]
     label = labels.clamp_min(0)[:, None]
     top = logits.amax(1, keepdim=True)
@@ -30,7 +34,7 @@ def loss_of_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     total = logits.sub_(top).exp_().sum(1, keepdim=True)
     logits.mul_(counts / total)
     logits.scatter_add_(1, label, -counts.to(logits.dtype))
-    return torch.where(counts, total.log() - chosen, 0.0).sum()
+    return torch.where(counts, total.log() - chosen, 0.0)
 
 
 class _Head(torch.autograd.Function):
@@ -38,7 +42,13 @@ class _Head(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, rows: int, gradient: Gradient
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        labels: torch.Tensor,
+        rows: int,
+        gradient: Gradient,
+        each: torch.Tensor,
     ) -> torch.Tensor:
         scratch = hidden.new_empty(min(rows, len(hidden)), len(weight))
         ctx.hidden = torch.empty_like(hidden)
@@ -48,7 +58,9 @@ class _Head(torch.autograd.Function):
         for start in range(0, len(hidden), rows):
             piece = hidden[start : start + rows]
             logits = torch.mm(piece, weight.t(), out=scratch[: len(piece)]).float()
-            loss += gradient(logits, labels[start : start + rows])
+            losses = gradient(logits, labels[start : start + rows])
+            loss += losses.sum()
+            each[start : start + rows] = losses[:, 0]
             slope = logits.to(hidden.dtype)
             torch.mm(slope, weight, out=ctx.hidden[start : start + rows])
             if weight.dtype == torch.float32:
@@ -61,7 +73,7 @@ class _Head(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (scale,) = gradients
-        return ctx.hidden.mul_(scale), ctx.weight.mul_(scale).to(ctx.dtype), None, None, None
+        return ctx.hidden.mul_(scale), ctx.weight.mul_(scale).to(ctx.dtype), None, None, None, None
 
 
 class LossModule(torch.nn.Module):
@@ -73,7 +85,12 @@ class LossModule(torch.nn.Module):
     Args:
         model: any Hugging Face causal language model.
         compiled: whether the head's elementwise part is compiled.
+
+    Attributes:
+        sequence_losses: summed loss of each sequence of the last forward pass, shape (batch,), without gradient.
     """
+
+    sequence_losses: torch.Tensor
 
     def __init__(self, model: Any, compiled: bool = False) -> None:
         super().__init__()
@@ -85,8 +102,13 @@ class LossModule(torch.nn.Module):
         """Summed loss of labels after tokens, both of shape (batch, sequence)."""
         if not self.plain:
             logits = self.model(input_ids=tokens, use_cache=False).logits.flatten(0, 1).float()
-            return functional.cross_entropy(logits, labels.flatten(), reduction="sum", ignore_index=IGNORED)
+            each = functional.cross_entropy(logits, labels.flatten(), reduction="none", ignore_index=IGNORED)
+            self.sequence_losses = each.detach().view(labels.shape).sum(1)
+            return each.sum()
         hidden = self.model.model(input_ids=tokens, use_cache=False).last_hidden_state.flatten(0, 1)
         rows = HEAD_ROWS[hidden.device.type != "cpu"]  # on a CPU they stay in its caches
-        loss: torch.Tensor = _Head.apply(hidden, self.model.lm_head.weight, labels.flatten(), rows, self.gradient)  # type: ignore[no-untyped-call]
+        each = torch.empty(labels.numel(), device=hidden.device)
+        head: Any = self.model.lm_head.weight
+        loss: torch.Tensor = _Head.apply(hidden, head, labels.flatten(), rows, self.gradient, each)  # type: ignore[no-untyped-call]
+        self.sequence_losses = each.view(labels.shape).sum(1)
         return loss

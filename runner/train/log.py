@@ -40,20 +40,31 @@ class Meter:
         flops_per_token: training FLOPs of the model.
         step_tokens: tokens per step.
         steps: first step to be trained, and the one after the last.
+        domains: names of the recipe's, whose losses are logged as `loss:NAME`.
     """
 
     def __init__(
-        self, ranks: Ranks, sinks: Sequence[Sink], flops_per_token: float, step_tokens: int, steps: tuple[int, int]
+        self,
+        ranks: Ranks,
+        sinks: Sequence[Sink],
+        flops_per_token: float,
+        step_tokens: int,
+        steps: tuple[int, int],
+        domains: Sequence[str] = (),
     ) -> None:
         self.ranks, self.sinks = ranks, sinks
         self.flops_per_token, self.step_tokens, self.steps = flops_per_token, step_tokens, steps
         self.last = time.monotonic()
-        self.at, self.losses = steps[0], list[float]()
+        self.domains, self.at = domains, steps[0]
+        self._clear()
         self.mark = max(1, (steps[1] - steps[0]) // ENTRIES)
 
     def tick(self, step: int, result: StepResult, learning_rate: float) -> None:
         """Count a step; write an entry every ten seconds, at each 25th of the segment, and at its end."""
         self.losses.append(result.loss)
+        for name, (loss, tokens) in zip(self.domains, result.domains, strict=False):
+            before = self.by_domain.get(name, (0.0, 0.0))
+            self.by_domain[name] = before[0] + loss, before[1] + tokens
         if result.skipped:
             self._write({"step": step, "event": "skipped", "loss": repr(result.loss), "norm": repr(result.norm)})
         now = time.monotonic()
@@ -65,6 +76,7 @@ class Meter:
             "step": step + 1,
             "tokens": (step + 1) * self.step_tokens,
             "loss": sum(self.losses) / len(self.losses),
+            **{f"loss:{name}": loss / tokens for name, (loss, tokens) in self.by_domain.items() if tokens},
             "learning_rate": learning_rate,
             "gradient_norm": result.norm,
             "tokens_per_second": speed,
@@ -72,13 +84,20 @@ class Meter:
             "memory_bytes": memory(self.ranks.device),
             "eta_seconds": (self.steps[1] - step - 1) * self.step_tokens / speed,
         }
-        self.last, self.at, self.losses = now, step + 1, []
+        self.last, self.at = now, step + 1
+        self._clear()
         self._write({name: repr(v) if isinstance(v, float) and v - v != 0 else v for name, v in entry.items()})
 
     def resumed(self, step: int, to: int, event: str, **why: Any) -> None:
         """Log that training resumes from the checkpoint after `to` steps, and why."""
         self._write({"step": step, "event": event, "to": to, **why})
-        self.last, self.at, self.losses = time.monotonic(), to, []
+        self.last, self.at = time.monotonic(), to
+        self._clear()
+
+    def _clear(self) -> None:
+        """Begin another entry."""
+        self.losses = list[float]()
+        self.by_domain = dict[str, tuple[float, float]]()
 
     def _write(self, entry: Entry) -> None:
         for sink in self.sinks if self.ranks.first else ():

@@ -268,7 +268,7 @@ class _Loop:
     def _step(self, state: _State, meter: Meter) -> None:
         """Train on the batch of a step, unless it is a bad one."""
         step = state.step
-        tokens = torch.from_numpy(self.batches.at(step))
+        tokens, codes = map(torch.from_numpy, self.batches.at(step))
         factor = rate(self.segment.recipe, step * self.step_tokens, self.rules.warmup_tokens)
         result = train_step(
             state.losses,
@@ -281,6 +281,7 @@ class _Loop:
             ranks=self.ranks,
             accept=lambda loss, norm: self.watch.accepts(step, loss, norm),
             beat=lambda: self._report(step),
+            domains=(codes, len(self.segment.recipe.domains)),
         )
         self.tail.append((step, result.loss))
         meter.tick(step, result, self.rules.learning_rate * factor)
@@ -342,7 +343,8 @@ class _Loop:
         recipe = self.segment.recipe
         logs = self.ranks.first and first < self.last
         sinks = [*open_sinks(self.setup.sinks, self.runs, self.segment), self.calls.log] if logs else []
-        meter = Meter(self.ranks, sinks, self.setup.flops(recipe.params, 1), self.step_tokens, (first, self.last))
+        flops, steps = self.setup.flops(recipe.params, 1), (first, self.last)
+        meter = Meter(self.ranks, sinks, flops, self.step_tokens, steps, recipe.domains)
         try:
             yield meter
         finally:

@@ -53,11 +53,12 @@ class Ranks:
         """Whether FSDP2 shards the weights; a single CPU process keeps plain tensors."""
         return self.world > 1 or self.bf16 or self.device.type != "cpu"
 
-    def total(self, value: torch.Tensor) -> float:
-        """Sum of a number over all ranks; all of them call it."""
+    def total(self, values: torch.Tensor) -> list[float]:
+        """Sums of numbers, shape (n,), over all ranks; all of them call it."""
         if self.world > 1:
-            distributed.all_reduce(value)
-        return float(value)
+            distributed.all_reduce(values)
+        sums: list[float] = values.tolist()
+        return sums
 
     def agreed(self, *answers: bool) -> tuple[bool, ...]:
         """The first rank's answers; all ranks call it."""

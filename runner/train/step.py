@@ -50,11 +50,15 @@ def fall(decay: Decay, done: float) -> float:
 
 @dataclass(frozen=True)
 class StepResult:
-    """Mean loss of a step (nats per token), norm of its gradient before clipping, and whether it was skipped."""
+    """Mean loss of a step (nats per token), norm of its gradient before clipping, and whether it was skipped.
+
+    `domains` holds the summed loss of the sequences of each domain and how many tokens they have, shape (domains, 2).
+    """
 
     loss: float
     norm: float
     skipped: bool = False
+    domains: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ def train_step(
     ranks: Ranks = ALONE,
     accept: Callable[[float, float], bool] = lambda loss, norm: True,
     beat: Callable[[], None] = lambda: None,
+    domains: tuple[torch.Tensor, int] | None = None,
 ) -> StepResult:
     """One step on the tokens of all ranks together; all ranks call it.
 
@@ -122,6 +127,8 @@ def train_step(
         clip: largest norm of the gradient.
         accept: whether to update the weights, given loss and gradient norm; False skips the step.
         beat: called after every pass.
+        domains: the domain of each of this rank's sequences, shape (rows,), and how many domains there are; for losses
+            by domain.
     """
     sequences = sequences or len(tokens)
     width = tokens.shape[1] - 1
@@ -130,24 +137,37 @@ def train_step(
     if ranks.device.type == "cuda":  # pinned memory is copied while the device computes
         inputs, labels = inputs.pin_memory(), labels.pin_memory()
     inputs, labels = (ids.to(ranks.device, non_blocking=True) for ids in (inputs, labels))
-    total = torch.zeros((), device=ranks.device)
+    kinds = domains[1] if domains else 0
+    # The loss of all sequences, of those of each domain, and their tokens: one sum over ranks.
+    total, by_domain = torch.zeros(1 + 2 * kinds, device=ranks.device), torch.zeros(rows, device=ranks.device)
     for start in range(0, rows, micro_batch or rows):
         here = slice(start, start + (micro_batch or rows))
         loss = losses(inputs[here], labels[here])
         # FSDP averages gradients over ranks, each of which has its share of the sum.
         (loss * (ranks.world / (sequences * width))).backward()
-        total += loss.detach()
+        total[0] += loss.detach()
+        by_domain[here] = losses.sequence_losses
         beat()
     norm = torch.nn.utils.clip_grad_norm_(losses.parameters(), clip)
     norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    mean, length = ranks.common(ranks.total(total) / (sequences * width), float(norm))
+    if domains is not None:
+        _add_domains(total[1:], by_domain[: len(tokens)], *domains, width)
+    loss_sum, *rest = ranks.total(total)
+    mean, length = ranks.common(loss_sum / (sequences * width), float(norm))
     accepted = accept(mean, length)
     if accepted:
         for group in adamw.param_groups:
             group["lr"] = learning_rate
         adamw.step()
     adamw.zero_grad(set_to_none=True)
-    return StepResult(mean, length, not accepted)
+    return StepResult(mean, length, not accepted, tuple(zip(rest[:kinds], rest[kinds:], strict=True)))
+
+
+def _add_domains(total: torch.Tensor, losses: torch.Tensor, codes: torch.Tensor, kinds: int, width: int) -> None:
+    """Add to the first half of `total` the losses of each domain's sequences, and to the second their tokens."""
+    codes = codes.to(losses.device)
+    total[:kinds].index_add_(0, codes, losses)
+    total[kinds:] += width * torch.bincount(codes, minlength=kinds)
 
 
 def _padded(tokens: torch.Tensor, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
