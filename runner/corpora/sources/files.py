@@ -121,10 +121,11 @@ def _can_be_cut(path: Path) -> bool:
 def _read_all(files: Sequence[Path], column: str) -> Iterator[Document]:
     for file in files:
         if not is_pointer(file):
-            yield from _read(file, column)
+            yield from read_file(file, column)
 
 
-def _read(path: Path, column: str) -> Iterator[Document]:
+def read_file(path: Path, column: str) -> Iterator[Document]:
+    """Documents of a file, by its ending; `column` holds the text of rows."""
     if _is_parquet(path):
         texts = _parquet(path, column)
     elif _is_lines(path):

@@ -1,4 +1,4 @@
-"""A domain's source, one string: a path or glob of files, or `scheme:place?option=value` (`tree:src?languages=c`).
+"""A domain's source, one string: a path, glob or URL of files, or `scheme:place?option=value` (`tree:src?languages=c`).
 
 A new kind of source is a file beside this one that defines a `Scheme`, and a line in `SCHEMES`.
 """
@@ -18,6 +18,7 @@ from mixlaw.runner.corpora.sources.hub import HUB
 from mixlaw.runner.corpora.sources.notebooks import NOTEBOOKS
 from mixlaw.runner.corpora.sources.part import Part
 from mixlaw.runner.corpora.sources.pulls import PULL_REQUESTS
+from mixlaw.runner.corpora.sources.remote import URL, remote_identity, remote_parts
 from mixlaw.runner.corpora.sources.stackexchange import STACK_EXCHANGE
 from mixlaw.runner.corpora.sources.teacher import TEACHER
 from mixlaw.runner.corpora.sources.trees import TREE
@@ -42,6 +43,8 @@ def partitions(source: str, root: Path) -> list[Part]:
         InputError: the source is unknown, has an unknown option, needs a package that is not installed, or names no
             file.
     """
+    if URL in source:
+        return remote_parts(source)
     if (scheme := _scheme(source, root)) is not None:
         return scheme.parts(_address(source, scheme, root))
     return file_parts(source, root)
@@ -62,6 +65,8 @@ def identity(source: str, root: Path) -> dict[str, object]:
     Raises:
         InputError: as `partitions`.
     """
+    if URL in source:
+        return {"source": source, "files": remote_identity(source)}
     if (scheme := _scheme(source, root)) is not None:
         address = _address(source, scheme, root)
         return {"source": source, "state": scheme.identity(address), "packages": scheme.packages(address)}
@@ -80,7 +85,7 @@ def packages(source: str, root: Path) -> dict[str, str]:
 
 def notes(source: str, root: Path) -> list[str]:
     """What a source leaves out that a reader of its folder would not expect, in words."""
-    return left_out(source, root) if _scheme(source, root) is None else []
+    return left_out(source, root) if URL not in source and _scheme(source, root) is None else []
 
 
 def _scheme(source: str, root: Path) -> Scheme | None:
@@ -89,6 +94,8 @@ def _scheme(source: str, root: Path) -> Scheme | None:
     Raises:
         InputError: the string begins with an unknown kind.
     """
+    if URL in source:
+        return None
     name, colon, _ = source.partition(":")
     if name in SCHEMES:
         return SCHEMES[name]
