@@ -8,13 +8,17 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from pydantic import TypeAdapter
 
 from mixlaw.cli import app
+from mixlaw.documents import COMMANDS
 from mixlaw.errors import InputError
 from mixlaw.recipe import Domain, Kind
 from mixlaw.study import open_study
@@ -38,7 +42,17 @@ def mixlaw(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess
 
 def document(*arguments: str | Path) -> Any:
     """What a command prints with --json: one document and nothing else on stdout."""
-    return json.loads(mixlaw(*arguments, "--json").stdout)
+    found = json.loads(mixlaw(*arguments, "--json").stdout)
+    check_document(str(arguments[0]), found)
+    return found
+
+
+def check_document(command: str, found: dict[str, Any]) -> None:
+    """A document has a number, and the fields that docs say."""
+    assert isinstance(found["format"], int)
+    if models := COMMANDS.get(command):
+        union: Any = reduce(or_, models)
+        TypeAdapter(union).validate_python(found)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

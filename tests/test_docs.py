@@ -299,6 +299,15 @@ def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
         assert all(option in page for parameter in command.params for option in parameter.opts if option[0] == "-")
 
 
+def test_every_json_document_is_in_the_reference(site: Path) -> None:
+    from mixlaw.documents import DOCUMENTS
+
+    page = (site / "json.html").read_text(encoding="utf-8")
+    for model in DOCUMENTS:
+        assert f'id="{model.__name__.lower()}"' in page
+        assert all(f"<code>{name}</code>" in page for name in model.model_fields)
+
+
 def test_every_law_has_a_section_and_its_reference(site: Path) -> None:
     from mixlaw.analysis.laws import LAWS
 

@@ -14,6 +14,7 @@ from mixlaw.cli import app
 from mixlaw.errors import InputError
 from mixlaw.study import Study, open_study
 from studies import on_disk
+from test_cli import check_document
 
 BASE = """
 [groups]
@@ -54,7 +55,9 @@ def printed(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 def document(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
-    return json.loads(printed(capsys, *words, "--json"))
+    found = json.loads(printed(capsys, *words, "--json"))
+    check_document(str(words[0]), found)
+    return found
 
 
 def test_which_recipe_and_does_it_hold_for_every_task(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

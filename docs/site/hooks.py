@@ -97,6 +97,7 @@ PART = re.compile(r"(?=<h[1-6][ >])")
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are made from the code and the log."""
     made = {"commands.md": commands(), "log.md": (ROOT / "dev" / "LOG.md").read_text(encoding="utf-8")}
+    made["json.md"] = documents()
     made |= {f"api/{name}.md": api(name) for name in API}
     for path, content in made.items():
         files.append(File.generated(config, path, content=content))
@@ -164,6 +165,31 @@ def api(name: str) -> str:
     title, lead, names = API[name]
     laws = tuple(f"{law.__module__}.{law.__name__}" for law in LAWS.values()) if name == "laws" else ()
     return f"# {title}\n\n{lead}\n\n" + "\n\n".join(f"::: {shown}" for shown in (*laws, *names)) + "\n"
+
+
+def documents() -> str:
+    """The page of JSON documents, from their models."""
+    import mixlaw.documents as module
+
+    lines = [
+        "# JSON documents",
+        "",
+        "What commands print with `--json`. " + str(module.__doc__).partition("\n\n")[2],
+        "",
+    ]
+    lines += ["`mixlaw.documents` has them as pydantic models; `Fit.model_json_schema()` is a JSON schema.", ""]
+    for document in module.DOCUMENTS:
+        lines += [f"## {document.__name__} {{ #{document.__name__.lower()} }}", "", str(document.__doc__), ""]
+        lines += ["| field | type | |", "| --- | --- | --- |"]
+        for name, field in document.model_fields.items():
+            kind = str(document.__annotations__.get(name, "int")).replace("|", "or")
+            lines.append(f"| `{name}` | `{kind}` | {field.description or ''} |")
+        lines.append("")
+    lines += ["## Parts", "", "| type | fields | |", "| --- | --- | --- |"]
+    for part in module.PARTS:
+        fields = ", ".join(f"`{name}`" for name in part.model_fields)
+        lines.append(f"| `{part.__name__}` | {fields} | {part.__doc__} |")
+    return "\n".join(lines) + "\n"
 
 
 def commands() -> str:

@@ -1,0 +1,394 @@
+"""What `--json` prints, as models: the page of documents is made from them, and tests read every document by them.
+
+A document of another shape has another number in `format`; fields may be added under the same number.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+Numbers = dict[str, float]
+
+
+class Document(BaseModel):
+    """What every document has."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    format: int = 1
+    """Number of the format; that of a proposal, a record or a data folder is its file's."""
+
+
+class Part(BaseModel):
+    """A value inside documents."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Failure(Document):
+    """Any command that failed; exit code 2 for bad input, 1 for work that was stopped."""
+
+    error: str
+    """What is wrong, the value seen, and what to do next."""
+
+
+class Interval(Part):
+    """A value with its 90 % interval, all in one unit."""
+
+    mean: float
+    lo90: float
+    hi90: float
+
+
+class Coefficient(Part):
+    """A coefficient of a law: value, standard error (0 for a constant), 90 % interval and meaning."""
+
+    value: float
+    error: float
+    lo90: float
+    hi90: float
+    meaning: str
+
+
+class FittedLaw(Part):
+    """A law in a task: its share of the prediction and its coefficients; a regressor has none."""
+
+    share: float
+    coefficients: dict[str, Coefficient]
+
+
+class Gain(Part):
+    """What a recipe gains over another: in all, by task and group, with probabilities to be better."""
+
+    total: Interval
+    by_task: dict[str, Interval]
+    probability: float
+    better: Numbers
+    by_group: dict[str, Interval]
+    better_groups: Numbers
+    parts: Numbers
+    without: dict[str, Interval]
+
+
+class Forecast(Part):
+    """What one run of a recipe is expected to measure on a task, with its 90 % interval."""
+
+    recipe: str
+    task: str
+    unit: str
+    mean: float
+    lo90: float
+    hi90: float
+    law_only: float
+
+
+class TaskFit(Part):
+    """One task of a fit."""
+
+    unit: str
+    laws: dict[str, FittedLaw]
+    status: str
+    readiness: dict[str, Any]
+    link: dict[str, Any] | None
+    notes: list[str]
+    noise: float
+    spread: float
+
+
+class Status(Document):
+    """`mixlaw status`."""
+
+    study: str
+    """Folder."""
+    next: str
+    """What is done, and the next step."""
+    runs: list[str]
+    """Names of the measured runs."""
+    proposals: list[str]
+    """Ids, oldest first."""
+
+
+class Import(Document):
+    """`mixlaw import`."""
+
+    rows: int
+    runs: int
+    phases: list[str]
+    """In the order of training."""
+    domains: list[str]
+    tasks: dict[str, str]
+    """Task and its unit."""
+    params: tuple[int, int]
+    """Smallest and largest model."""
+    tokens: tuple[int, int]
+    """Fewest and most tokens of a row."""
+    ignored: list[str]
+    """Columns without a meaning."""
+    empty: int
+    """Cells without a measurement."""
+    notes: list[str]
+    """Assumptions and changes."""
+    warnings: list[str]
+    """What makes rows hard to compare."""
+
+
+class Fit(Document):
+    """`mixlaw fit`."""
+
+    summary: str
+    sentence: str
+    """How far to trust it."""
+    notes: list[str]
+    """What the design does not identify."""
+    tasks: dict[str, TaskFit]
+    audit: list[dict[str, Any]] | None
+    """A row per kind of fold, task and method: error, spearman, regret, coverage, width, gains."""
+    unchanged: bool
+    """Whether nothing was fitted anew, as nothing had changed."""
+
+
+class Predictions(Document):
+    """`mixlaw predict` without `-o`."""
+
+    rows: list[dict[str, Any]]
+    """A row per row of the table and task: run, progress, task, mean, lo90, hi90, law_only, distance."""
+
+
+class Written(Document):
+    """`mixlaw new`, `report`, and `predict -o`."""
+
+    path: str
+    """File or folder that was written."""
+    rows: int | None = None
+    """Of a table."""
+
+
+class WhatIf(Document):
+    """`mixlaw what-if`."""
+
+    recipe: dict[str, Any]
+    """As in a file of a recipe."""
+    forecasts: list[Forecast]
+    against: str | None
+    """What gains refer to."""
+    unit: str | None
+    """Of gains."""
+    sentence: str
+    gain: Interval | None
+    """Of all tasks, by weight."""
+    gains: dict[str, Interval]
+    """By task."""
+    points: list[dict[str, Any]]
+    """What one more point of a domain in a phase is worth to a task: phase, domain, task, gain."""
+
+
+class Comparison(Document):
+    """`mixlaw compare`."""
+
+    names: tuple[str, str]
+    recipes: list[dict[str, Any]]
+    gain: Gain
+    """Of the first over the second."""
+    unit: str
+    same: bool
+    """Whether both are one recipe."""
+    supported: bool | None
+    """Whether the data support the better one; null where that is not known."""
+    sentence: str
+    standings: list[dict[str, Any]]
+    """Of both: distance, radius, nearest run, limits that are broken."""
+
+
+class Front(Document):
+    """`mixlaw pareto`."""
+
+    groups: dict[str, list[str]]
+    against: str
+    unit: str
+    sentence: str
+    evaluations: int
+    points: list[dict[str, Any]]
+    """Recipes, each with its gains by group."""
+
+
+class Dependence(Document):
+    """`mixlaw dependence`."""
+
+    recipe: dict[str, Any]
+    unit: str
+    weights: list[dict[str, Any]]
+    """Of each task or group: how far its weight may move, and the share of tokens that changes."""
+    tokens: list[dict[str, Any]]
+    """What more unique tokens of a domain would bring."""
+
+
+class Suggestion(Document):
+    """`mixlaw suggest`."""
+
+    id: str
+    sentence: str
+    stop: bool
+    """Whether more runs would not change the recommendation."""
+    pays: bool | None
+    """Whether the runs bring more than longer training for the same FLOPs."""
+    cold_start: bool
+    budget: float
+    """FLOPs."""
+    flops: float
+    """What the jobs cost."""
+    regret: float | None
+    """Expected loss of the recommendation against the best recipe, percent of loss."""
+    gain: float | None
+    """Expected of the jobs, percent of loss."""
+    changes: float | None
+    """Chance that they change the recommendation."""
+    longer: float | None
+    """Gain of longer training for the same FLOPs."""
+    broken: str | None
+    curve: list[dict[str, Any]]
+    """What other budgets would gain."""
+    job_file: str | None
+    recipe_files: list[str]
+    jobs: list[dict[str, Any]]
+    """As the lines of the job file."""
+
+
+class Proposal(Document):
+    """`mixlaw propose`, `mixlaw show PROPOSAL`, and the files in `proposals/`."""
+
+    target: dict[str, Any]
+    recipe: dict[str, Any]
+    supported: bool
+    """Whether the data support it."""
+    sentence: str
+    reasons: list[str]
+    """Why they do not."""
+    against: str
+    """What gains refer to."""
+    unit: str
+    over: dict[str, Gain]
+    """Gain over each baseline."""
+    weights: Numbers
+    groups: dict[str, list[str]]
+    noise: Numbers
+    """Standard deviation of one run by task, in the unit of gains."""
+    percent: Numbers
+    """What one percent of loss is in that unit."""
+    combined: str
+    baselines: dict[str, dict[str, Any]]
+    forecasts: list[Forecast]
+    spread: dict[str, dict[str, tuple[float, float]]]
+    """90 % range of the best share over posterior samples, by phase and domain."""
+    length: tuple[float, float]
+    flat: list[dict[str, Any]]
+    """Ranges that are statistically equivalent."""
+    distance: float
+    """Share of the tokens of a phase that differ from the nearest run."""
+    radius: float
+    nearest: str
+    warnings: list[str]
+    directions: list[dict[str, Any]]
+    begun: list[dict[str, Any]]
+    free: dict[str, Any] | None
+    way: list[dict[str, Any]]
+    guarded: Numbers
+    """Probability by task that the guard holds."""
+    may_lose: Numbers
+    risks: dict[str, dict[str, float]]
+    ladder: list[dict[str, Any]]
+    known: list[str]
+    fit: str
+    """Hash of the surfaces."""
+    data: str
+    """Hash of the runs."""
+    number: int
+    created: str
+    """UTC, ISO 8601; empty for a draft."""
+
+
+class Run(Document):
+    """`mixlaw show RUN`, and the files in `runs/`."""
+
+    run: str
+    progress: float
+    values: dict[str, list[float | int | None]]
+    """By task: value, standard error, count."""
+    noise: Numbers
+    tokens: dict[str, Numbers]
+    recipe: dict[str, Any]
+    details: dict[str, Any]
+
+
+class Verification(Document):
+    """`mixlaw verify`."""
+
+    coverage: float | None
+    """Share of measured gains inside their 90 % intervals."""
+    levels: float | None
+    """Share of measured levels inside theirs."""
+    pairs: list[dict[str, Any]]
+    """Each proposal with a baseline: gains measured and predicted by task and in total, verdict."""
+    rungs: list[dict[str, Any]]
+    checks: list[dict[str, Any]]
+    """Levels: forecast, run, measured, inside, error."""
+    pending: list[list[str]]
+    """Recipes that wait for a run: proposal, name."""
+
+
+class Plan(Document):
+    """`mixlaw plan` and `mixlaw run --dry-run`."""
+
+    recipes: int
+    flops_shared: float
+    flops_separate: float
+    flops_pending: float
+    tokens_shared: int
+    seconds: float
+    devices: int
+    machines: list[dict[str, Any]]
+    device_hours: float
+    device_hours_training: float
+    price: float | None
+    bill: float | None
+    disk_bytes: int
+    disk_bytes_pending: int
+    tokens_per_second: Numbers
+    assumed: dict[str, str]
+    segments: list[dict[str, Any]]
+
+
+class RunOutcome(Document):
+    """`mixlaw run`."""
+
+    done: list[str]
+    """Lineages."""
+    failed: dict[str, str]
+    """Lineage and reason."""
+    blocked: list[str]
+    unmeasured: dict[str, dict[str, str]]
+    """Lineage, task and reason."""
+
+
+#: Documents by command, in the order of the data; `prepare`, `evaluate`, `export` and `demo` print others.
+COMMANDS: dict[str, tuple[type[Document], ...]] = {
+    "new": (Written,),
+    "status": (Status,),
+    "show": (Proposal, Run),
+    "plan": (Plan,),
+    "run": (RunOutcome, Plan),
+    "import": (Import,),
+    "fit": (Fit,),
+    "predict": (Predictions, Written),
+    "suggest": (Suggestion,),
+    "propose": (Proposal,),
+    "what-if": (WhatIf,),
+    "compare": (Comparison,),
+    "pareto": (Front,),
+    "dependence": (Dependence,),
+    "verify": (Verification,),
+    "report": (Written,),
+}
+DOCUMENTS: tuple[type[Document], ...] = (Failure, *dict.fromkeys(one for some in COMMANDS.values() for one in some))
+PARTS: tuple[type[Part], ...] = (Interval, Gain, Forecast, TaskFit, FittedLaw, Coefficient)
