@@ -58,6 +58,20 @@ def test_a_notebook_needs_nothing_of_the_checkout(path: Path) -> None:
     assert not {name.partition(".")[0] for name in names} & ({"tests", "benchmarks"} | here - {"__main__"})
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_begins_short_imports_from_the_top_alone_and_ends_with_a_conclusion(path: Path) -> None:
+    everything = json.loads(path.read_text())["cells"]
+    first, last = cells(path)[0]["source"], everything[-1]
+    assert len([line for line in first if line.strip()]) <= 10
+    froms = {str(node.module) for node in ast.walk(ast.parse(source(path))) if isinstance(node, ast.ImportFrom)}
+    assert not {name for name in froms if name.startswith("mixlaw.")}
+    assert last["cell_type"] == "markdown"
+    assert "".join(last["source"]).startswith("**Conclusion.**")
+    folded = [cell for cell in cells(path) if cell["metadata"].get("jupyter", {}).get("source_hidden")]
+    assert all(len(cell["source"]) > 8 for cell in folded)
+    assert path.stat().st_size < 700_000
+
+
 def test_a_folder_without_the_wheel_is_refused_before_anything_runs(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "notebooks" / "execute.py"), "--site", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
