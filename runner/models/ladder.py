@@ -146,6 +146,9 @@ class Hyperparameters:
         beta2: second-moment decay of AdamW.
         weight_decay: of matrices; norms have none (GPT-3, Brown et al. 2020, appendix B).
         clip: largest norm of the gradient (the same).
+        beta1, eps: first-moment decay of AdamW, and the least denominator of its steps.
+        z_loss: weight of the squared log of the softmax's sum beside the loss (PaLM, Chowdhery et al. 2022,
+            arXiv:2204.02311, section 5: 1e-4); the logged loss is without it.
     """
 
     learning_rate: float
@@ -153,6 +156,9 @@ class Hyperparameters:
     beta2: float
     weight_decay: float = 0.1
     clip: float = 1.0
+    beta1: float = 0.9
+    eps: float = 1e-8
+    z_loss: float = 0.0
 
 
 def hyperparameters(params: int, batch_tokens: int) -> Hyperparameters:

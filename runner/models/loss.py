@@ -16,13 +16,17 @@ from torch.nn import functional
 
 from mixlaw.runner.models.memory import HEAD_ROWS
 
+#: Whose logits are hidden @ lm_head.weight.T, neither scaled nor capped.
+PLAIN_HEADS = ("LlamaForCausalLM", "Qwen3ForCausalLM")
 IGNORED = -100  # label of a token that does not count
 
 Gradient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def loss_of_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def loss_of_logits(logits: torch.Tensor, labels: torch.Tensor, z_loss: float = 0.0) -> torch.Tensor:
     """Turn logits (tokens, vocabulary) in fp32 into the gradient of the summed loss, in place.
+
+    With a z-loss the gradient is that of the loss plus `z_loss` times the squared log of the softmax's sum.
 
     Returns:
         The loss of each token, shape (tokens, 1), 0 for those that do not count.
@@ -32,7 +36,11 @@ def loss_of_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     top = logits.amax(1, keepdim=True)
     chosen = logits.gather(1, label) - top
     total = logits.sub_(top).exp_().sum(1, keepdim=True)
-    logits.mul_(counts / total)
+    if z_loss:
+        counts_z = counts * (1 + 2 * z_loss * (total.log() + top))
+        logits.mul_(counts_z / total)
+    else:
+        logits.mul_(counts / total)
     logits.scatter_add_(1, label, -counts.to(logits.dtype))
     return torch.where(counts, total.log() - chosen, 0.0)
 
@@ -79,12 +87,13 @@ class _Head(torch.autograd.Function):
 class LossModule(torch.nn.Module):
     """Wraps a causal language model; forward returns the summed cross-entropy (nats) over labels != IGNORED.
 
-    Llama models use the head above; other architectures, which may scale or cap their logits, use their own forward
-    pass.
+    Models of PLAIN_HEADS use the head above; other architectures, which may scale or cap their logits, use their own
+    forward pass.
 
     Args:
         model: any Hugging Face causal language model.
         compiled: whether the head's elementwise part is compiled.
+        z_loss: weight of the squared log of the softmax's sum, which has a gradient but is not in the loss returned.
 
     Attributes:
         sequence_losses: summed loss of each sequence of the last forward pass, shape (batch,), without gradient.
@@ -92,11 +101,15 @@ class LossModule(torch.nn.Module):
 
     sequence_losses: torch.Tensor
 
-    def __init__(self, model: Any, compiled: bool = False) -> None:
+    def __init__(self, model: Any, compiled: bool = False, z_loss: float = 0.0) -> None:
         super().__init__()
         self.model = model
-        self.plain = type(model).__name__ == "LlamaForCausalLM" and model.lm_head.bias is None
-        self.gradient: Gradient = torch.compile(loss_of_logits) if compiled else loss_of_logits
+        self.plain = type(model).__name__ in PLAIN_HEADS and model.lm_head.bias is None
+        self.z_loss = z_loss
+        gradient: Gradient = (
+            (lambda logits, labels: loss_of_logits(logits, labels, z_loss)) if z_loss else loss_of_logits
+        )
+        self.gradient: Gradient = torch.compile(gradient) if compiled else gradient
 
     def forward(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Summed loss of labels after tokens, both of shape (batch, sequence)."""
@@ -104,7 +117,11 @@ class LossModule(torch.nn.Module):
             logits = self.model(input_ids=tokens, use_cache=False).logits.flatten(0, 1).float()
             each = functional.cross_entropy(logits, labels.flatten(), reduction="none", ignore_index=IGNORED)
             self.sequence_losses = each.detach().view(labels.shape).sum(1)
-            return each.sum()
+            if not self.z_loss:
+                return each.sum()
+            z = (logits.logsumexp(1).square() * (labels.flatten() != IGNORED)).sum() * self.z_loss
+            steep: torch.Tensor = each.sum() + z - z.detach()
+            return steep
         hidden = self.model.model(input_ids=tokens, use_cache=False).last_hidden_state.flatten(0, 1)
         rows = HEAD_ROWS[hidden.device.type != "cpu"]  # on a CPU they stay in its caches
         each = torch.empty(labels.numel(), device=hidden.device)

@@ -33,6 +33,7 @@ def training_bytes(
     bf16: bool = False,
     recompute: bool = False,
     accumulate: bool = False,
+    untied: bool = False,
 ) -> int:
     """Peak bytes on each device while a size is trained.
 
@@ -44,13 +45,15 @@ def training_bytes(
         ranks: devices across which weights, gradients and moments are sharded.
         bf16: whether it computes in bf16 (accelerators) or fp32 (CPU).
         recompute: whether the backward pass recomputes activations instead of keeping them.
+        untied: whether the output has a matrix of its own.
         accumulate: whether a step has several micro-batches, so that gradients stay while the next one runs.
     """
     size = 2 if bf16 else 4
     embeddings = vocabulary * shape.width
-    weights = shape.params + embeddings
+    weights = shape.params + embeddings * (1 + untied)
     layer = shape.params / shape.depth
-    gathered = size * (embeddings + 2 * layer) + 4 * (embeddings + layer) if ranks > 1 or bf16 else 0.0
+    tables = embeddings * (1 + untied)
+    gathered = size * (tables + 2 * layer) + 4 * (tables + layer) if ranks > 1 or bf16 else 0.0
     tokens = sequence * sequences
     inputs, rest = _layer_bytes(shape, size)
     layers = shape.depth * inputs + (rest if recompute else shape.depth * rest)
@@ -75,7 +78,14 @@ def _layer_bytes(shape: Shape, size: int) -> tuple[float, float]:
 
 
 def devices_needed(
-    shape: Shape, vocabulary: int, sequence: int, device_bytes: float, *, bf16: bool = True, recompute: bool = True
+    shape: Shape,
+    vocabulary: int,
+    sequence: int,
+    device_bytes: float,
+    *,
+    bf16: bool = True,
+    recompute: bool = True,
+    untied: bool = False,
 ) -> int:
     """Fewest devices for a size: the smallest power of two on which one sequence per device fits.
 
@@ -83,7 +93,9 @@ def devices_needed(
         InputError: activations and gathered weights do not fit, across however many devices the rest is sharded.
     """
     for ranks in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024):
-        needed = training_bytes(shape, vocabulary, sequence, 1, ranks=ranks, bf16=bf16, recompute=recompute)
+        needed = training_bytes(
+            shape, vocabulary, sequence, 1, ranks=ranks, bf16=bf16, recompute=recompute, untied=untied
+        )
         if needed <= USABLE * device_bytes:
             return ranks
     raise InputError(
@@ -102,13 +114,22 @@ def largest_micro_batch(
     ranks: int = 1,
     bf16: bool = True,
     recompute: bool = False,
+    untied: bool = False,
 ) -> int:
     """Sequences per forward pass, up to `most`, that fit on a device; at least one."""
     best, high = 1, most
     while best < high:
         middle = (best + high + 1) // 2
         needed = training_bytes(
-            shape, vocabulary, sequence, middle, ranks=ranks, bf16=bf16, recompute=recompute, accumulate=middle < most
+            shape,
+            vocabulary,
+            sequence,
+            middle,
+            ranks=ranks,
+            bf16=bf16,
+            recompute=recompute,
+            accumulate=middle < most,
+            untied=untied,
         )
         best, high = (middle, high) if needed <= USABLE * device_bytes else (best, middle - 1)
     return best

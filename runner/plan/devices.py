@@ -113,7 +113,9 @@ def devices_for(setup: Setup, params: int, machines: Sequence[Machine]) -> int:
     if not limits:
         return 1
     bf16 = machines[0].kind == "cuda"
-    count = devices_needed(shape(params), setup.vocabulary, setup.sequence, min(limits), bf16=bf16)
+    count = devices_needed(
+        shape(params), setup.embedded, setup.sequence, min(limits), bf16=bf16, untied=setup.architecture.untied
+    )
     if count > most:
         raise InputError(
             f"{params:,} parameters need {count} devices of {min(limits) / 1e9:.0f} GB and no machine has more than "

@@ -11,6 +11,7 @@ from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Recipe
+from mixlaw.runner.models.architecture import PLAIN, Architecture
 from mixlaw.runner.models.foreign import InitialCheckpoint
 from mixlaw.runner.models.ladder import RULES, Hyperparameters, batch_rule, hyperparameters, shape
 
@@ -24,7 +25,7 @@ class Overrides:
     Attributes:
         params: the size.
         gpus: devices on which a segment trains; None: as few as hold it.
-        batch, learning_rate, warmup_tokens, beta2, weight_decay, clip: as in `Setup`.
+        batch, learning_rate, warmup_tokens, beta2, weight_decay, clip, beta1, eps, z_loss: as in `Setup`.
     """
 
     params: int
@@ -35,6 +36,9 @@ class Overrides:
     beta2: float | None = None
     weight_decay: float | None = None
     clip: float | None = None
+    beta1: float | None = None
+    eps: float | None = None
+    z_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Setup:
         end: token id that ends a text.
         sequence: tokens per sequence.
         batch: sequences per step.
-        learning_rate, warmup_tokens, beta2, weight_decay, clip: overrides.
+        learning_rate, warmup_tokens, beta2, weight_decay, clip, beta1, eps, z_loss: overrides.
+        architecture: of fresh models.
         sizes: overrides for single sizes.
         tasks: names of the tasks to evaluate at the end of a run.
         measures: JSON of the measure of each task that the data folder does not have (`evaluate.run.read_measure`).
@@ -83,6 +88,10 @@ class Setup:
     held_out_tokens: int | None = None
     weight_decay: float | None = None
     clip: float | None = None
+    beta1: float | None = None
+    eps: float | None = None
+    z_loss: float | None = None
+    architecture: Architecture = PLAIN
     sizes: tuple[Overrides, ...] = ()
     tokenizer_hash: str = ""
     measures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
@@ -99,8 +108,10 @@ class Setup:
         """
         fields = {name: value for name, value in asdict(self).items() if name in LINEAGE_FIELDS}
         # These count only where they are set, as does a pretrained model: other studies keep their runs.
-        later = {"weight_decay": self.weight_decay, "clip": self.clip}
+        later = {name: getattr(self, name) for name in ("weight_decay", "clip", "beta1", "eps", "z_loss")}
         fields |= {name: value for name, value in later.items() if value is not None}
+        if self.architecture != PLAIN:
+            fields["architecture"] = self.architecture.changed()
         if self.start is not None:
             fields["start"] = [self.start.hash, self.start.optimizer]
         return hashlib.sha256(json.dumps([RULES, fields], sort_keys=True).encode()).hexdigest()[:16]
@@ -146,11 +157,17 @@ class Setup:
         """Training FLOPs of this many tokens at a size."""
         if self.start is not None:
             return self.start.flops_per_token * tokens
-        return shape(params).flops_per_token(self.vocabulary, self.sequence) * tokens
+        return shape(params).flops_per_token(self.embedded, self.sequence) * tokens
+
+    @property
+    def embedded(self) -> int:
+        """Rows of the embeddings: the tokenizer's vocabulary, padded."""
+        return self.architecture.vocabulary(self.vocabulary)
 
     def weights(self, params: int) -> int:
         """All parameters of a size, including embeddings."""
-        return self.start.weights if self.start else params + self.vocabulary * shape(params).width
+        tables = self.embedded * (1 + self.architecture.untied)
+        return self.start.weights if self.start else params + tables * shape(params).width
 
     def adopt(self, recipe: Recipe) -> Recipe:
         """The recipe as it will be trained here: a size of the ladder, whole batches per phase, on these shards.
@@ -180,7 +197,8 @@ class Setup:
         start = InitialCheckpoint(**data["start"]) if data.get("start") else None
         lists = {name: tuple(data.get(name, ())) for name in ("tasks", "sinks")}
         sizes = tuple(Overrides(**size) for size in data.get("sizes", ()))
-        return cls(**{**data, **lists, "start": start, "sizes": sizes})
+        architecture = Architecture(**data.get("architecture", {}))
+        return cls(**{**data, **lists, "start": start, "sizes": sizes, "architecture": architecture})
 
     @property
     def folder(self) -> Path:

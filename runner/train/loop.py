@@ -20,8 +20,7 @@ import torch
 from mixlaw.errors import InputError
 from mixlaw.runner.batches.loader import Batches, Prefetcher, Tokens
 from mixlaw.runner.models.foreign import load_start
-from mixlaw.runner.models.ladder import shape
-from mixlaw.runner.models.llama import initialise, optimizer
+from mixlaw.runner.models.llama import optimizer_of
 from mixlaw.runner.models.load import load_model
 from mixlaw.runner.models.loss import LossModule
 from mixlaw.runner.plan.setup import Setup
@@ -30,7 +29,7 @@ from mixlaw.runner.train import checkpoint
 from mixlaw.runner.train.log import Entry, Meter, open_sinks
 from mixlaw.runner.train.parallel import ALONE, Ranks, release_memory, shard_model
 from mixlaw.runner.train.spikes import ROLLBACKS, Diverging, Watch
-from mixlaw.runner.train.step import StepPlan, rate, step_plan, train_step
+from mixlaw.runner.train.step import StepPlan, fresh_model, rate, step_plan, train_step
 from mixlaw.runner.train.store import FINAL, PARTIAL, expendable, origin, partial_name, partial_steps, remove
 
 if TYPE_CHECKING:
@@ -298,12 +297,12 @@ class _Loop:
         elif self.setup.start is not None:
             model, moments = load_start(self.setup.start)
         else:
-            size, seed = shape(self.segment.recipe.params), self.segment.recipe.seed
-            model = initialise(size, self.setup.vocabulary, self.setup.sequence, seed, self.setup.end)
+            model = fresh_model(self.setup, self.segment.recipe.params, self.segment.recipe.seed)
         self.ranks.broadcast()  # some read faster than others: from here on they wait minutes, no longer
         model.train(False)  # no dropout, which foreign models may have: a resumed run could not repeat it
-        losses = shard_model(model, self.ranks, recompute=self.plan.recompute, compiled=self.plan.compiled)
-        adamw = optimizer(model, self.rules.learning_rate, self.rules.beta2, self.rules.weight_decay)
+        how = {"recompute": self.plan.recompute, "compiled": self.plan.compiled}
+        losses = shard_model(model, self.ranks, **how, z_loss=self.rules.z_loss)
+        adamw = optimizer_of(model, self.rules)
         checkpoint.restore_moments(adamw, model, moments)
         phases = self.segment.recipe.phases
         begins = [sum(phase.tokens for phase in phases[:index]) for index in range(len(phases))]

@@ -150,7 +150,9 @@ def layers(model: torch.nn.Module) -> list[torch.nn.Module]:
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
-def shard_model(model: Any, ranks: Ranks, *, recompute: bool = False, compiled: bool = False) -> LossModule:
+def shard_model(
+    model: Any, ranks: Ranks, *, recompute: bool = False, compiled: bool = False, z_loss: float = 0.0
+) -> LossModule:
     """A model ready to train: moved to the device, its parameters sharded across ranks; all ranks call it.
 
     Every decoder layer is one FSDP2 unit, embeddings and last norm another. Under bf16 the weights that a layer
@@ -160,6 +162,7 @@ def shard_model(model: Any, ranks: Ranks, *, recompute: bool = False, compiled: 
         model: the whole model on the CPU, the same on every rank; its layers are changed in place.
         recompute: activation checkpointing: keep only a layer's input and recompute the rest in the backward pass.
         compiled: compile each layer; layers of one shape share the code.
+        z_loss: as in `Hyperparameters`.
     """
     if compiled:  # an entry per size and per length of the last pass; beyond the limit layers would run uncompiled
         torch._dynamo.config.recompile_limit = SIZES
@@ -169,7 +172,7 @@ def shard_model(model: Any, ranks: Ranks, *, recompute: bool = False, compiled: 
         if recompute:
             forward = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
         layer.forward = torch.compile(forward) if compiled else forward  # FSDP's hooks stay outside
-    losses = LossModule(model, compiled)
+    losses = LossModule(model, compiled, z_loss)
     if not ranks.shards:
         return losses
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from mixlaw.files import write_json
 from mixlaw.machine import device_name
-from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.plan.setup import Setup
 
 if TYPE_CHECKING:
@@ -42,15 +41,14 @@ def _seconds(params: int, setup: Setup, ranks: Ranks) -> tuple[int, list[float]]
     import torch
 
     from mixlaw.runner.models.foreign import load_start
-    from mixlaw.runner.models.llama import initialise, optimizer
+    from mixlaw.runner.models.llama import optimizer_of
     from mixlaw.runner.train.parallel import shard_model
-    from mixlaw.runner.train.step import step_plan, train_step
+    from mixlaw.runner.train.step import fresh_model, step_plan, train_step
 
     steps, rules, seconds = step_plan(setup, params, ranks), setup.hyperparameters(params), list[float]()
-    size = shape(params)
-    model = load_start(setup.start)[0] if setup.start else initialise(size, setup.vocabulary, setup.sequence, seed=0)
-    losses = shard_model(model, ranks, recompute=steps.recompute, compiled=steps.compiled)
-    adamw = optimizer(model, rules.learning_rate, rules.beta2)
+    model = load_start(setup.start)[0] if setup.start else fresh_model(setup, params, seed=0)
+    losses = shard_model(model, ranks, recompute=steps.recompute, compiled=steps.compiled, z_loss=rules.z_loss)
+    adamw = optimizer_of(model, rules)
     noise = torch.Generator().manual_seed(0)
     while len(seconds) < WARM + TIMED and sum(seconds) < PATIENCE:
         tokens = torch.randint(setup.vocabulary, (steps.micro_batch, setup.sequence + 1), generator=noise)

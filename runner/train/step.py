@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from mixlaw.recipe import Decay, Recipe, Schedule
 from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.models.llama import initialise
 from mixlaw.runner.models.loss import IGNORED, LossModule
 from mixlaw.runner.models.memory import USABLE, largest_micro_batch, training_bytes
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.train.parallel import ALONE, Ranks
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 CPU_TOKENS = 2048  # of a micro-batch on a CPU: activations of more leave its caches
 
@@ -76,6 +81,11 @@ class StepPlan:
         return None if self.recompute else replace(self, recompute=True)
 
 
+def fresh_model(setup: Setup, params: int, seed: int) -> LlamaForCausalLM:
+    """A fresh model of a size, as a study has it."""
+    return initialise(shape(params), setup.vocabulary, setup.sequence, seed, setup.end, setup.architecture)
+
+
 def step_plan(setup: Setup, params: int, ranks: Ranks) -> StepPlan:
     """The largest micro-batches that fit: the study's setting, the estimate of a GPU's memory, or a CPU's caches.
 
@@ -87,15 +97,30 @@ def step_plan(setup: Setup, params: int, ranks: Ranks) -> StepPlan:
         most = setup.micro_batch or max(1, CPU_TOKENS // setup.sequence)
         return StepPlan(min(rows, most), bool(setup.recompute), compiled)
     size, memory = shape(params), ranks.least(torch.cuda.mem_get_info(ranks.device)[0])
-    fixed, world = min(rows, setup.micro_batch or 1), ranks.world
+    fixed, world, untied = min(rows, setup.micro_batch or 1), ranks.world, setup.architecture.untied
     needed = training_bytes(
-        size, setup.vocabulary, setup.sequence, fixed, ranks=world, bf16=ranks.bf16, accumulate=fixed < rows
+        size,
+        setup.embedded,
+        setup.sequence,
+        fixed,
+        ranks=world,
+        bf16=ranks.bf16,
+        accumulate=fixed < rows,
+        untied=untied,
     )
     recompute = needed > USABLE * memory if setup.recompute is None else setup.recompute
     if setup.micro_batch:
         return StepPlan(fixed, recompute, compiled)
     most = largest_micro_batch(
-        size, setup.vocabulary, setup.sequence, rows, memory, ranks=world, bf16=ranks.bf16, recompute=recompute
+        size,
+        setup.embedded,
+        setup.sequence,
+        rows,
+        memory,
+        ranks=world,
+        bf16=ranks.bf16,
+        recompute=recompute,
+        untied=untied,
     )
     return StepPlan(most, recompute, compiled)
 
@@ -156,11 +181,15 @@ def train_step(
     mean, length = ranks.common(loss_sum / (sequences * width), float(norm))
     accepted = accept(mean, length)
     if accepted:
-        for group in adamw.param_groups:
-            group["lr"] = learning_rate
-        adamw.step()
+        _update(adamw, learning_rate)
     adamw.zero_grad(set_to_none=True)
     return StepResult(mean, length, not accepted, tuple(zip(rest[:kinds], rest[kinds:], strict=True)))
+
+
+def _update(adamw: torch.optim.Optimizer, learning_rate: float) -> None:
+    for group in adamw.param_groups:
+        group["lr"] = learning_rate
+    adamw.step()
 
 
 def _add_domains(total: torch.Tensor, losses: torch.Tensor, codes: torch.Tensor, kinds: int, width: int) -> None:

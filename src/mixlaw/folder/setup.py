@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
+from mixlaw.errors import InputError
 from mixlaw.folder.tasks import measures_of, units_of
 from mixlaw.runner.batches.shards import open_shards
 from mixlaw.runner.evaluate.run import tasks_of
+from mixlaw.runner.models.architecture import Architecture
 from mixlaw.runner.models.foreign import read_start
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.plan.setup import Overrides, Setup
 from mixlaw.settings import Settings
+from mixlaw.settings.training import TrainingSettings
 
 
 def setup_of(path: Path, settings: Settings) -> Setup:
@@ -49,6 +53,10 @@ def setup_of(path: Path, settings: Settings) -> Setup:
         beta2=training.beta2,
         weight_decay=training.weight_decay,
         clip=training.clip,
+        beta1=training.beta1,
+        eps=training.eps,
+        z_loss=training.z_loss,
+        architecture=_architecture(training),
         sizes=tuple(
             Overrides(start.params if start else shape(size).params, **overrides.model_dump())
             for size, overrides in training.sizes.items()
@@ -61,3 +69,15 @@ def setup_of(path: Path, settings: Settings) -> Setup:
         start=start,
         held_out_tokens=training.held_out_tokens,
     )
+
+
+def _architecture(training: TrainingSettings) -> Architecture:
+    """Departures from a plain Llama, which a pretrained model cannot have."""
+    chosen = {one.name: getattr(training, one.name) for one in fields(Architecture)}
+    architecture = Architecture(**chosen)
+    if training.start is not None and (changed := architecture.changed()):
+        raise InputError(
+            f"training.{next(iter(changed))} is for fresh models, and training.start has an architecture of its own; "
+            "take one of the two out"
+        )
+    return architecture

@@ -17,7 +17,7 @@ class SizeOverrides(Strict):
     Attributes:
         gpus: GPUs of a machine that train a segment together; absent, as few as hold it.
         batch: sequences per step.
-        learning_rate, warmup_tokens, beta2, weight_decay, clip: as in `[training]`.
+        learning_rate, warmup_tokens, beta2, weight_decay, clip, beta1, eps, z_loss: as in `[training]`.
     """
 
     gpus: int | None = Field(default=None, ge=1)
@@ -27,6 +27,9 @@ class SizeOverrides(Strict):
     beta2: float | None = Field(default=None, gt=0, lt=1)
     weight_decay: float | None = Field(default=None, ge=0)
     clip: float | None = Field(default=None, gt=0)
+    beta1: float | None = Field(default=None, ge=0, lt=1)
+    eps: float | None = Field(default=None, gt=0)
+    z_loss: float | None = Field(default=None, ge=0)
 
 
 class TrainingSettings(Strict):
@@ -38,6 +41,12 @@ class TrainingSettings(Strict):
         learning_rate, warmup_tokens, beta2: absent, the published rule for the size.
         weight_decay: of matrices; absent, 0.1.
         clip: largest norm of the gradient; absent, 1.
+        beta1, eps: of AdamW; absent, 0.9 and 1e-8.
+        z_loss: weight of the squared log of the softmax's sum; absent, 0.
+        qk_norm: normalise queries and keys, as Qwen3 does.
+        untied: a matrix of its own for the output.
+        rope_theta: base of the rotary embeddings.
+        pad_vocabulary: the model's vocabulary is a multiple of this.
         sizes: overrides for single sizes.
         held_out: share of the documents kept for evaluation.
         longest_document: characters; longer documents are cut into documents of their own. Absent: they stay whole.
@@ -59,6 +68,13 @@ class TrainingSettings(Strict):
     beta2: float | None = Field(default=None, gt=0, lt=1)
     weight_decay: float | None = Field(default=None, ge=0)
     clip: float | None = Field(default=None, gt=0)
+    beta1: float | None = Field(default=None, ge=0, lt=1)
+    eps: float | None = Field(default=None, gt=0)
+    z_loss: float | None = Field(default=None, ge=0)
+    qk_norm: bool = False
+    untied: bool = False
+    rope_theta: float = Field(default=10_000.0, gt=1)
+    pad_vocabulary: int = Field(default=1, ge=1)
     sizes: dict[str, SizeOverrides] = Field(default_factory=dict)
     held_out: float = Field(default=0.05, gt=0, lt=0.5)
     longest_document: int | None = Field(default=None, ge=100)
