@@ -136,10 +136,17 @@ def import_(
         bool, typer.Option("--replace", help="Take values that contradict those of the study in their place.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be understood.")] = False,
+    sketch: Annotated[
+        Path | None, typer.Option(help="Only write a draft of a mapping for TABLE here, to check and to fill in.")
+    ] = None,
 ) -> object:
     """Import runs of any trainer; creates the study if needed."""
     from mixlaw.study import import_runs, preview_import
 
+    if sketch is not None:
+        from mixlaw.adapters.sketch import sketch as write_sketch
+
+        return write_sketch(table, sketch)
     options = {"unit": unit, "domains": domains, "mapping": mapping, "results": results or (), "replace": replace}
     if dry_run:
         return preview_import(study, table, **options)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mixlaw.adapters.mapping import Reading, Value
+from mixlaw.adapters.mapping import BLANK, Reading, Value, blank
 from mixlaw.adapters.tables import Source
 from mixlaw.cells import numbers, texts
 from mixlaw.errors import InputError, did_you_mean
@@ -65,6 +65,8 @@ class Mapped:
     def absent(self, column: str) -> InputError:
         """The error for a column that the mapping names and the table lacks."""
         columns = self.source.frame.columns
+        if column == BLANK:
+            return blank(columns)
         meant = did_you_mean(column, columns) or f"there are {', '.join(columns[:12])}"
         return InputError(f"there is no column {column!r}; {meant}: fix the mapping")
 

@@ -20,6 +20,9 @@ from mixlaw.files import read_text
 from mixlaw.records import Unit
 from mixlaw.settings import DomainSettings
 
+#: In a draft of a mapping, what its author has to fill in: no column is called so.
+BLANK = "FILL"
+
 
 class _Strict(BaseModel):
     """A table of the mapping file; a key that is not known is an error, not ignored."""
@@ -233,6 +236,14 @@ def _sentence(error: ValidationError) -> str:
     return f"{key}: {message}" if key else message
 
 
+def blank(columns: Iterable[str]) -> InputError:
+    """The error for a draft with a blank in it."""
+    return InputError(
+        f"the mapping still says {BLANK} where something is missing; its comments say what, fill it in: "
+        f"the columns are {', '.join(list(columns)[:12])}"
+    )
+
+
 def captures(glob: str, name: str) -> list[str] | None:
     """What the stars of a glob match in a name; None where it does not match."""
     match = re.fullmatch("(.*)".join(map(re.escape, glob.split("*"))), name)
@@ -270,6 +281,8 @@ def claimed(globs: Mapping[str, Any], columns: Iterable[str], what: str) -> dict
     for glob in globs:
         hits = [(name, parts) for name in names if (parts := captures(glob, name)) is not None]
         if not hits:
+            if BLANK in glob:
+                raise blank(names)
             meant = did_you_mean(glob, names) or f"there are {', '.join(names[:12])}"
             raise InputError(f"{what} {glob!r} matches no column; {meant}: fix the mapping")
         for name, parts in hits:
