@@ -101,16 +101,19 @@ class Comparison(Printable):
         gain = self.gain
         columns = [
             "task",
-            Column(f"gain of {self.names[0]} over {self.names[1]}, {self.unit}", "gain"),
+            Column("gain"),
             Column("chance to be better", "chance"),
         ]
+        title = f"gain of {self.names[0]} over {self.names[1]}, {self.unit}"
         tasks = sorted(gain.by_task.items(), key=lambda item: -item[1].mean)
         rows = [[task, each.cell(None), chance(gain.better[task])] for task, each in tasks]
         rows += [
             [f"all of {name}", each.cell(None), chance(gain.better_groups[name])]
             for name, each in gain.by_group.items()
         ]
-        return Table("gains", columns, [*rows, ["all, by weight", gain.total.cell(None), chance(gain.probability)]])
+        return Table(
+            "gains", columns, [*rows, ["all, by weight", gain.total.cell(None), chance(gain.probability)]], title
+        )
 
     def rows(self) -> Rows:
         """Cells of the table, heads first."""
@@ -124,11 +127,13 @@ class Comparison(Printable):
             return f"{first} and {second} are one recipe."
         gain = self.gain
         odds = f"{first} is better than {second} with a chance of {percent(gain.probability)}"
+        if gain.probability < 0.5:
+            odds = f"{second} is better than {first} with a chance of {percent(1 - gain.probability)}"
         clear = [
             sum(sign * each.mean > 0 and each.lo90 * each.hi90 > 0 for each in gain.by_task.values())
             for sign in (1, -1)
         ]
-        return f"{odds}. Of {len(gain.by_task)} tasks, it is clearly better on {clear[0]}, {second} on {clear[1]}."
+        return f"{odds}. Of {len(gain.by_task)} tasks, {first} is clearly better on {clear[0]}, {second} on {clear[1]}."
 
     @property
     def supported(self) -> bool | None:
