@@ -63,7 +63,8 @@ def copy(study: Path, tmp_path: Path) -> Path:
 
 
 def run(*words: object, code: int = 0) -> Any:
-    result = CliRunner().invoke(app, ["evaluate", *map(str, words)])
+    device = [] if "--device" in words else ["--device", "cpu"]  # as `evaluate` takes where no rank has another
+    result = CliRunner().invoke(app, ["evaluate", *map(str, words), *device])
     if code == 2:
         assert isinstance(result.exception, InputError)
         return str(result.exception)
