@@ -6,7 +6,7 @@ import math
 import queue
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mixlaw.errors import InputError
 from mixlaw.runner.execute.locks import exclusive
 from mixlaw.runner.execute.queue import RunOutcome, RunProgress, RunQueue
 from mixlaw.runner.execute.signals import Interrupts
-from mixlaw.runner.plan.devices import Machine, Place, Pool, devices_for
+from mixlaw.runner.plan.devices import Machine, Place, Pool, devices_for, widest_for
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, Tree
 from mixlaw.runner.train.store import sweep
@@ -108,8 +108,8 @@ class Executor(ABC):
             sweep(self.runs)
             self.check(segments)
             machines = self.machines()
-            sizes = {p: devices_for(self.setup, p, machines) for p in dict.fromkeys(s.recipe.params for s in segments)}
-            devices = {s.lineage: sizes[s.recipe.params] for s in segments}
+            sizes = dict.fromkeys(segment.recipe.params for segment in segments)
+            devices = {p: (devices_for(self.setup, p, machines), widest_for(self.setup, p, machines)) for p in sizes}
             flops = {s.lineage: self.setup.flops(s.recipe.params, s.tokens) for s in segments}
             work = RunQueue(segments, flops, devices)
             try:
@@ -122,28 +122,33 @@ class Executor(ABC):
         return work.outcome
 
     def _assign(self, work: RunQueue) -> None:
-        """Give ready segments to workers while there is room for the first one."""
-        while work.first:
-            worker = self._idle_worker(work.requirements[work.first].devices)
+        """Give ready segments to workers while there is room."""
+        while (choice := work.choose(*self._room(work))) is not None:
+            worker = self._idle_worker(choice.devices, choice.machines)
             if worker is None:
                 return
-            segment = work.segments[work.take()]
+            segment = work.segments[work.take(choice.lineage)]
             worker.segment, worker.tokens, worker.speed = segment, 0, None
             recipe = segment.finished(self.recipes)
             worker.heard = time.monotonic()
             plan = self.plans.get(segment.lineage)
             worker.send({"segment": segment.as_json(), "finished": recipe.as_json() if recipe else None, "plan": plan})
 
-    def _idle_worker(self, devices: int) -> WorkerHandle | None:
-        """An idle worker on this many devices, else a new one, else None."""
+    def _room(self, work: RunQueue) -> tuple[dict[str, int], dict[Place, float]]:
+        """Devices without a segment by machine, and places with one and what it has still to do."""
+        busy = {w.place: work.remaining(w.segment, w.tokens, w.place) for w in self.workers if w.segment}
+        return {name: len(devices) for name, devices in Pool(self.machines(), busy).free.items()}, busy
+
+    def _idle_worker(self, devices: int, on: Collection[str]) -> WorkerHandle | None:
+        """An idle worker on this many devices of one of these machines, else a new one, else None."""
         idle = [worker for worker in self.workers if worker.segment is None]
         for worker in idle:
-            if len(worker.place.devices) == devices:
+            if len(worker.place.devices) == devices and worker.place.machine in on:
                 return worker
         machines = self.machines()
         # If the devices that no worker holds do not suffice, idle workers of another width make room.
         for holding in (self.workers, [worker for worker in self.workers if worker.segment]):
-            place = Pool(machines, (worker.place for worker in holding)).take(devices)
+            place = Pool(machines, (worker.place for worker in holding)).take(devices, on)
             if place is not None:
                 self._dismiss([worker for worker in idle if worker.place.overlaps(place)])
                 numbers = {worker.number for worker in self.workers}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mixlaw.printable import Printable
+from mixlaw.runner.plan.devices import Place
 from mixlaw.runner.plan.placement import Queue, Requirement
 from mixlaw.runner.plan.tree import Segment
 
@@ -72,13 +73,20 @@ class RunQueue(Queue):
     Args:
         segments: parents before children.
         flops: lineage -> FLOPs.
-        devices: lineage -> devices that it takes.
+        devices: size -> devices that it takes, and the most where others are idle.
     """
 
-    def __init__(self, segments: Sequence[Segment], flops: Mapping[str, float], devices: Mapping[str, int]) -> None:
+    def __init__(
+        self, segments: Sequence[Segment], flops: Mapping[str, float], devices: Mapping[int, tuple[int, int]]
+    ) -> None:
         self.segments, self.flops = {segment.lineage: segment for segment in segments}, flops
-        needs = {s.lineage: (s.parent, devices[s.lineage], flops[s.lineage] / devices[s.lineage]) for s in segments}
-        super().__init__({lineage: Requirement(*need) for lineage, need in needs.items()})
+        requirements = {}
+        for segment in segments:
+            needed, widest = devices[segment.recipe.params]
+            # FLOPs stand for seconds: only their ratios count.
+            seconds = flops[segment.lineage] / needed
+            requirements[segment.lineage] = Requirement(segment.parent, needed, seconds, widest)
+        super().__init__(requirements)
         self._deaths: Counter[tuple[str, str]] = Counter()
         self._done: set[str] = set()
         self._failed: dict[str, str] = {}
@@ -91,6 +99,11 @@ class RunQueue(Queue):
         self._done.add(lineage)
         if unmeasured:
             self._unmeasured[lineage] = unmeasured
+
+    def remaining(self, segment: Segment, tokens: int, place: Place) -> float:
+        """What a segment that is trained in a place has still to do, in the unit of `Requirement.seconds`."""
+        whole = self.requirements[segment.lineage].seconds_on(len(place.devices))
+        return whole * (1 - tokens / segment.tokens)
 
     def retry(self, lineage: str, beginning: str, reason: str) -> None:
         """The worker of a segment died: it is tried again, unless that happened TRIES times from this beginning."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from mixlaw.errors import InputError
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.memory import devices_needed
 from mixlaw.runner.plan.setup import Setup
+
+LEAST_TOKENS = 2**15  # of a step on a GPU that shares a segment with others
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,18 @@ def devices_for(setup: Setup, params: int, machines: Sequence[Machine]) -> int:
     return count
 
 
+def widest_for(setup: Setup, params: int, machines: Sequence[Machine]) -> int:
+    """Most devices on which a segment of a size is trained where others are idle.
+
+    GPUs alone, where the study does not say how many: on cores the width changes bits. Every GPU has at least
+    `LEAST_TOKENS` of a step, below which it waits for the others more than it computes.
+    """
+    count = devices_for(setup, params, machines)
+    if machines[0].kind != "cuda" or setup.overrides(params).gpus is not None:
+        return count
+    return max(count, min(setup.step_tokens(params) // LEAST_TOKENS, setup.sequences(params)))
+
+
 class Pool:
     """The devices that are free.
 
@@ -137,9 +151,10 @@ class Pool:
         for place in held:
             self.free[place.machine] = [d for d in self.free.get(place.machine, []) if d not in place.devices]
 
-    def take(self, count: int) -> Place | None:
+    def take(self, count: int, machines: Collection[str] | None = None) -> Place | None:
         """This many devices of the machine with the fewest left, so that others stay whole for wide segments."""
-        fitting = [name for name, free in self.free.items() if len(free) >= count]
+        allowed = self.free if machines is None else machines
+        fitting = [name for name, free in self.free.items() if len(free) >= count and name in allowed]
         if not fitting:
             return None
         name = min(fitting, key=lambda machine: len(self.free[machine]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,11 +12,19 @@ from mixlaw.runner.plan.devices import Machine, Place, Pool
 
 @dataclass(frozen=True)
 class Requirement:
-    """What a segment requires: its parent to be done, this many devices of one machine, for this long."""
+    """What a segment requires: its parent to be done, this many devices of one machine, for this long.
+
+    On devices that are idle it may be trained on up to `widest`, in proportionally less time.
+    """
 
     parent: str | None
     devices: int
     seconds: float
+    widest: int = 1
+
+    def seconds_on(self, devices: int) -> float:
+        """Seconds on this many devices."""
+        return self.seconds * self.devices / devices
 
 
 @dataclass(frozen=True)
@@ -28,10 +37,34 @@ class Slot:
     end: float
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A segment to begin, on how many devices, of one of these machines."""
+
+    lineage: str
+    devices: int
+    machines: tuple[str, ...]
+
+
+def _reservation(devices: int, free: Mapping[str, int], busy: Mapping[Place, float]) -> tuple[str | None, float]:
+    """The machine that has this many devices free soonest, and the seconds until then; None where none ever has."""
+    best: tuple[str | None, float] = None, math.inf
+    for name, count in free.items():
+        ends = sorted((seconds, len(place.devices)) for place, seconds in busy.items() if place.machine == name)
+        for seconds, more in ends:
+            count += more
+            if count >= devices:
+                best = min(best, (name, seconds), key=lambda choice: choice[1])
+                break
+    return best
+
+
 class Queue:
     """Segments to be trained, each after its parent, those with the longest path of descendants first.
 
-    If the first one finds too few free devices, the others wait with it: small segments cannot hold a wide one up.
+    If the first one finds too few free devices, a machine is kept for it, the one where they are free soonest; others
+    begin where they do not hold it up (EASY backfill, Lifka 1995): on other machines, or if they end before. Devices
+    that no ready segment needs widen the one that begins.
 
     Args:
         requirements: by lineage, parents before children.
@@ -54,9 +87,39 @@ class Queue:
         """The segment to train next; None if none is ready."""
         return self._ready[0][2] if self._ready else None
 
-    def take(self) -> str:
-        """Remove the first one, to be trained."""
-        return heapq.heappop(self._ready)[2]
+    def take(self, lineage: str) -> str:
+        """Remove a segment that is ready, to be trained."""
+        self._ready = [entry for entry in self._ready if entry[2] != lineage]
+        heapq.heapify(self._ready)
+        return lineage
+
+    def choose(self, free: Mapping[str, int], busy: Mapping[Place, float]) -> Choice | None:
+        """The segment to begin now, and where; None if there is none, or no room.
+
+        Args:
+            free: devices by machine.
+            busy: the places in use, with the seconds until they are free.
+        """
+        if self.first is None:
+            return None
+        first = self.requirements[self.first]
+        if any(first.devices <= count for count in free.values()):
+            return Choice(self.first, self._width(first, free), tuple(free))
+        machine, soonest = _reservation(first.devices, free, busy)
+        for _, _, lineage in sorted(self._ready)[1:]:
+            other = self.requirements[lineage]
+            allowed = tuple(name for name in free if name != machine or other.seconds <= soonest)
+            if any(other.devices <= free[name] for name in allowed):
+                return Choice(lineage, other.devices, allowed)
+        return None
+
+    def _width(self, first: Requirement, free: Mapping[str, int]) -> int:
+        """Devices for a segment that begins: those that it needs, doubled while no other ready segment wants them."""
+        spare = sum(free.values()) - sum(self.requirements[lineage].devices for _, _, lineage in self._ready)
+        most, width = min(first.widest, max(free.values()), first.devices + spare), first.devices
+        while 2 * width <= most:
+            width *= 2
+        return width
 
     def add(self, lineage: str) -> None:
         """Make a segment ready, at first or once more."""
@@ -80,10 +143,15 @@ def schedule(requirements: Mapping[str, Requirement], machines: Sequence[Machine
     queue, pool, slots, now = Queue(requirements), Pool(machines), list[Slot](), 0.0
     running: list[tuple[float, int, Slot]] = []
     while queue.first or running:
-        while queue.first and (place := pool.take(requirements[queue.first].devices)) is not None:
-            lineage = queue.take()
-            slots.append(Slot(lineage, place, now, now + requirements[lineage].seconds))
-            heapq.heappush(running, (slots[-1].end, len(slots), slots[-1]))
+        while True:
+            busy = {slot.place: slot.end - now for _, _, slot in running}
+            choice = queue.choose({name: len(devices) for name, devices in pool.free.items()}, busy)
+            if choice is None or (place := pool.take(choice.devices, choice.machines)) is None:
+                break
+            lineage = queue.take(choice.lineage)
+            end = now + requirements[lineage].seconds_on(choice.devices)
+            slots.append(Slot(lineage, place, now, end))
+            heapq.heappush(running, (end, len(slots), slots[-1]))
         now, _, done = heapq.heappop(running)
         pool.give(done.place)
         queue.finish(done.lineage)

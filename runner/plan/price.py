@@ -13,7 +13,7 @@ from mixlaw.errors import InputError
 from mixlaw.numbers import size
 from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Recipe
-from mixlaw.runner.plan.devices import GPUS, Machine, devices_for, gpu_named
+from mixlaw.runner.plan.devices import GPUS, Machine, devices_for, gpu_named, widest_for
 from mixlaw.runner.plan.placement import Requirement, Slot, schedule
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, Tree
@@ -306,7 +306,8 @@ class Plan(Printable):
     def _requirement(self, segment: Segment) -> Requirement:
         params = segment.recipe.params
         devices = devices_for(self.setup, params, self.machines)
-        return Requirement(segment.parent, devices, segment.tokens / self.speed[params] / devices)
+        seconds = segment.tokens / self.speed[params] / devices
+        return Requirement(segment.parent, devices, seconds, widest_for(self.setup, params, self.machines))
 
     def _flops(self, segments: Sequence[Segment]) -> float:
         return sum(self.setup.flops(segment.recipe.params, segment.tokens) for segment in segments)
