@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mixlaw.optimizer.answers.proposal import Flat
 from mixlaw.optimizer.goal.values import Interval
 from mixlaw.plots import front, spread
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
@@ -44,6 +45,9 @@ def test_a_spread_has_a_bar_from_end_to_end_and_dots_at_both_recipes() -> None:
     assert tuple(bar.x) == pytest.approx((0.3, 0.3))
     assert tuple(dots.x) == pytest.approx((0.6, 0.4))
     assert tuple(rings.x) == pytest.approx((0.1, 0.9))
+
+    wide, *_ = spread(recipe(0.4), ends, DOMAINS, flat=[Flat("cooldown", "web", 0.1, 0.6, 0.4)]).data
+    assert (tuple(wide.y), tuple(wide.base), tuple(wide.x)) == (("web",), (0.1,), (0.5,)), "equivalent shares"
 
 
 def _last(share: float) -> Phase:

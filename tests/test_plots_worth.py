@@ -23,9 +23,12 @@ def test_worth_is_a_row_per_domain_and_phase_and_brackets_what_is_within_noise()
     ]
     (cells,) = worth(points).data
     assert (tuple(cells.y), tuple(cells.x)) == (("web, init", "python, cooldown"), ("facts", "code"))
-    assert [list(row) for row in cells.z] == [[0.5, -0.1], [0.0, 0.7]]
+    assert [list(row) for row in cells.z] == [[0.5, 0.0], [0.0, 0.7]]
     assert [list(row) for row in cells.text] == [["+0.50", "(-0.10)"], ["", "+0.70"]]
     assert (cells.zmin, cells.zmax) == (-0.7, 0.7), "white is nothing"
+    noise = Worthwhile("init", "python", "facts", Interval(9.0, -1, 19))
+    other = Worthwhile("init", "python", "code", Interval(0.0, -1, 1))
+    assert len(worth([*points, noise, other]).data[0].y) == 2, "rows that show nothing are left out"
 
 
 def test_flat_directions_reach_from_end_to_end_around_the_proposal() -> None:

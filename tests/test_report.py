@@ -17,6 +17,7 @@ from mixlaw.optimizer.answers.what_if import Worthwhile
 from mixlaw.optimizer.goal.values import Interval
 from mixlaw.plots import Curve
 from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.report.first_screen import measured_pair
 from mixlaw.report.sections import ReportData, report
 from studies import DOMAINS, NODES, audited, study
 
@@ -67,6 +68,22 @@ def test_the_recommendation_comes_first_and_every_task_is_there(data: ReportData
     assert "mixlaw report study" in body
 
 
+def test_the_first_screen_has_verdict_recipe_gains_risk_and_the_next_runs(data: ReportData, page: str) -> None:
+    part = page[page.index('<section id="recommendation">') : page.index('<section id="shares">')]
+    proposal = data.proposals[-1]
+    pair = measured_pair(proposal, data.verification)
+    assert pair is not None, "it has been trained"
+    assert part.index(escape(pair.sentence)) < part.index(escape(proposal.sentence)) < part.index("<h3>Risk</h3>")
+    assert "<li class='bad'>No audit: nothing was held out" in part
+    assert "mixlaw suggest STUDY" in part, "there is no suggestion yet"
+    job = {"run": "abc", "params": 24_000, "flops": 2e12, "brings": 0.25, "why": "no run is near the optimum"}
+    assert "1 runs for 2e+12 FLOPs" in report(replace(data, jobs=(job,)))
+    uncertain = replace(proposal, supported=False, reasons=("the gain is within noise",))
+    before = report(replace(data, proposals=(uncertain,), verification=None))
+    assert '<div class="verdict unsure">' in before
+    assert "<li class='bad'>the gain is within noise.</li>" in before
+
+
 def test_a_front_stands_there_with_gains_mixtures_and_the_proposal(data: ReportData, page: str) -> None:
     part = page[page.index('<section id="front">') : page.index('<section id="response">')]
     assert "The groups: language: task0; code &amp; more: task1." in part
@@ -109,7 +126,7 @@ def test_of_many_tasks_those_that_weigh_most_are_plotted_and_the_others_named(
     small = report(replace(data, proposals=(proposal,)))
     assert small.count("<summary>1 more tasks</summary>") == 3
     assert "<code>study.plots.response(&#x27;task0&#x27;)</code> in Python draws" in small
-    assert page.count('class="plot"') - small.count('class="plot"') == 4
+    assert page.count('class="plot"') - small.count('class="plot"') == 4 + len(DOMAINS)
     assert "more tasks" not in page
 
 
@@ -157,8 +174,12 @@ def test_in_a_browser_all_plots_draw_without_errors_network_or_sideways_scrollin
     for box in view.query_selector_all(".plot"):
         box.scroll_into_view_if_needed()
     view.wait_for_function("boxes.every(box => box.querySelector('svg.main-svg'))", timeout=60_000)
-    # schedule, spread, flat ranges, comparison, front, worth, tree, losses, calibration; four kinds for each task
-    assert plots == 9 + 4 * len(study().surfaces.tasks)
+    # recipe, gains, shares, comparison, front, worth, tree, losses, calibration; of each task four, and its domains
+    assert plots == 9 + (4 + len(DOMAINS)) * len(study().surfaces.tasks)
+    view.evaluate("window.scrollTo(0, 3000)")
+    assert view.evaluate("document.querySelector('nav').getBoundingClientRect().top") == 0, "links stay in sight"
+    heads = "[...document.querySelectorAll('#predictions th')].filter(h => h.offsetWidth).map(h => h.innerText)"
+    assert [head.split(",")[0] for head in view.evaluate(heads)] == ["task", "gain over proportional"]
     for width, mode, ink in ((390, "dark", "rgb(154, 164, 175)"), (1280, "light", "rgb(87, 96, 106)")):
         view.emulate_media(color_scheme=mode)
         view.set_viewport_size({"width": width, "height": 900})

@@ -11,7 +11,7 @@ from mixlaw.optimizer.answers.proposal import Flat, Step
 from mixlaw.plots.style import CYCLE, OTHER, colours, count, domain_colours, faded, styled
 from mixlaw.recipe import Domain, Recipe
 
-SAMPLES = "90 % of posterior samples"
+SAMPLES, EQUIVALENT = "90 % of posterior samples", "statistically equivalent"
 
 
 def spread(
@@ -20,15 +20,17 @@ def spread(
     domains: Sequence[Domain],
     free: Recipe | None = None,
     title: str = "",
+    flat: Sequence[Flat] = (),
 ) -> go.Figure:
-    """Range of the best share of every domain over 90 % of posterior samples, a panel per phase.
+    """How sure the share of every domain is, a panel per phase: range of its optimum, and equivalent shares.
 
     Args:
         recipe: the recommendation, as dots.
-        ends: phase -> domain -> 5 % and 95 % point of the best share, as bars.
+        ends: phase -> domain -> 5 % and 95 % point of the best share, as thin bars.
         domains: in the order shown.
         free: the optimum without limits, as rings.
         title: over the figure.
+        flat: statistically equivalent ranges, as wide bars; those of all code together and of lengths are left out.
     """
     paint, phases = domain_colours(domains), [phase for phase in recipe.phases if phase.name in ends]
     names = [domain.name for domain in reversed(domains)]
@@ -38,9 +40,19 @@ def spread(
     for column, phase in enumerate(phases, 1):
         low, high = ([ends[phase.name][name][i] for name in names] for i in (0, 1))
         colour = [paint[name] for name in names]
+        wide = {each.what: each for each in _of_domains(flat) if each.phase == phase.name and each.what in paint}
+        if wide:
+            figure.add_bar(
+                x=[each.high - each.low for each in wide.values()], base=[each.low for each in wide.values()],
+                y=list(wide), orientation="h", width=0.62, name=EQUIVALENT, showlegend=False, row=1, col=column,
+                marker={"color": [faded(paint[name], 0.25) for name in wide], "line": {"width": 0}},
+                customdata=[(each.low, each.high) for each in wide.values()],
+                hovertemplate="%{y}: any share from %{customdata[0]:.0%} to %{customdata[1]:.0%} is equivalent"
+                "<extra></extra>",
+            )  # fmt: skip
         figure.add_bar(
-            x=[b - a for a, b in zip(low, high, strict=True)], base=low, y=names, orientation="h", width=0.5,
-            marker={"color": [faded(c, 0.35) for c in colour], "line": {"width": 0}}, name=SAMPLES,
+            x=[b - a for a, b in zip(low, high, strict=True)], base=low, y=names, orientation="h", width=0.12,
+            marker={"color": [faded(c, 0.8) for c in colour], "line": {"width": 0}}, name=SAMPLES,
             customdata=list(zip(low, high, strict=True)), showlegend=False, row=1, col=column,
             hovertemplate="%{y}: %{customdata[0]:.0%} to %{customdata[1]:.0%}<extra></extra>",
         )  # fmt: skip
@@ -48,7 +60,8 @@ def spread(
         if phase.name in without:
             rings = [without[phase.name].share(n) for n in names]
             _shares(figure, rings, names, colour, "without limits", column)
-    _key(figure, bool(without))
+    _key(figure, bool(without), bool(_of_domains(flat)))
+    figure.update_layout(barmode="overlay")
     figure.update_xaxes(range=[-0.03, 1.03], tickvals=[0, 0.5, 1], ticktext=["0", "50", "100"])
     figure.update_xaxes(title_text="share of the phase's tokens, %", row=1, col=(len(phases) + 1) // 2)
     height = 150 + 34 * len(names)
@@ -56,9 +69,21 @@ def spread(
     return figure.update_layout(legend={"y": -90 / height}, margin={"t": 76 if title else 40})
 
 
-def _key(figure: go.Figure, free: bool) -> None:
+def _of_domains(ranges: Sequence[Flat]) -> list[Flat]:
+    """Ranges of single domains: those of all code together come first, for a domain may be called code too."""
+    return [flat for flat in ranges[_together(ranges) :] if flat.what != "length"]
+
+
+def _together(ranges: Sequence[Flat]) -> int:
+    """How many ranges are of all code together."""
+    return next((i for i, flat in enumerate(ranges) if flat.what not in ("code", "all code")), len(ranges))
+
+
+def _key(figure: go.Figure, free: bool, flat: bool) -> None:
     """The legend in grey, for the colours are of the domains."""
-    figure.add_bar(x=[None], y=[None], orientation="h", marker={"color": faded(OTHER, 0.45)}, name=SAMPLES)
+    if flat:
+        figure.add_bar(x=[None], y=[None], orientation="h", marker={"color": faded(OTHER, 0.3)}, name=EQUIVALENT)
+    figure.add_bar(x=[None], y=[None], orientation="h", marker={"color": faded(OTHER, 0.8)}, name=SAMPLES)
     for name, symbol in (("proposal", "circle"), *((("without limits", "circle-open"),) if free else ())):
         marker = {"color": OTHER, "size": 10, "symbol": symbol, "line": {"width": 1.6, "color": OTHER}}
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name)
@@ -77,8 +102,7 @@ def _shares(
 
 def flat_directions(ranges: Sequence[Flat], title: str = "") -> go.Figure:
     """Ranges of shares that are statistically equivalent to the recommendation, which is a dot."""
-    # The shares of all code together come first; a domain may be called code too.
-    together = next((i for i, flat in enumerate(ranges) if flat.what not in ("code", "all code")), len(ranges))
+    together = _together(ranges)
     labels = ["all code" if i < together else flat.what for i, flat in enumerate(ranges)]
     names = [
         f"length of {flat.phase}" if flat.what == "length" else f"{what} in {flat.phase}"

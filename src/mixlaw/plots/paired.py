@@ -7,7 +7,7 @@ from typing import Any
 from mixlaw.optimizer.answers.pairs import Pair, PairedGain
 from mixlaw.plots.style import CYCLE, OTHER, Plain, drawn
 
-BETTER, WORSE = CYCLE[2], CYCLE[1]
+PAINT = {1: CYCLE[2], -1: CYCLE[1], 0: OTHER}  # clearly better, clearly worse, within seed noise
 #: The axis ends at this many times the second widest row; a task beyond is drawn at the end, its number beside.
 CLIP = 1.6
 #: Pixels right of the axis where the numbers are, and their heads.
@@ -17,7 +17,7 @@ BESIDE, HEAD = (8, 80), ("measured", "predicted")
 def plain_paired(pair: Pair) -> Plain:
     """A row per task, sorted by measured gain: bar and tick predicted (90 %), diamond measured, hollow if outside.
 
-    Numbers to the right: measured, and predicted. The row of all tasks by weight is on top.
+    Grey diamonds are within seed noise. Numbers to the right: measured, and predicted. All tasks by weight are on top.
     """
     rows = [*([pair.total] if pair.total else []), *sorted(pair.gains, key=lambda gain: -gain.measured)]
     names = [f"<b>{row.task}</b>" if row is pair.total else row.task for row in rows]
@@ -73,7 +73,7 @@ def _diamonds(rows: list[PairedGain], names: list[str], inside: bool, least: flo
     """Measured gains inside, or outside, their intervals."""
     chosen = [(row, name) for row, name in zip(rows, names, strict=True) if row.inside is inside]
     edge = 0.02 * (most - least)
-    colours = [BETTER if row.measured > 0 else WORSE for row, _ in chosen]
+    colours = [PAINT[row.sign] for row, _ in chosen]
     return {
         "type": "scatter", "mode": "markers", "name": f"measured, {'inside' if inside else 'outside'}",
         "x": [_within(row.measured, least + edge, most - edge) for row, _ in chosen], "y": [name for _, name in chosen],
@@ -86,7 +86,7 @@ def _diamonds(rows: list[PairedGain], names: list[str], inside: bool, least: flo
 
 def _numbers(row: PairedGain, name: str) -> list[dict[str, Any]]:
     """Measured and predicted beside a row."""
-    colour = BETTER if row.measured > 0 else WORSE
+    colour = PAINT[row.sign]
     return [
         _note(8, name, f"<b>{round(row.measured, 1) + 0:+.1f}</b>", colour),
         _note(80, name, row.predicted.text(), OTHER),

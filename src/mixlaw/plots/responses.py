@@ -33,6 +33,7 @@ from mixlaw.plots.style import (
 from mixlaw.recipe import Domain, Kind, Recipe
 
 MOST_RUNS = 300  # points of a plot; more runs are thinned evenly
+SAME_RATIO = 0.1  # difference of logarithms of tokens per parameter that is not drawn
 DODGE = 1.12  # between the intervals of recipes at one size, on a logarithmic axis
 _ENDS = "<br>90 %: %{customdata[0]:.4g} to %{customdata[1]:.4g}"
 
@@ -190,6 +191,8 @@ def extrapolation(
         # Intervals at one size are drawn side by side.
         at = recipe.params * DODGE ** (i - (len(recipes) - 1) / 2)
         traces += _scaled_line(surfaces, task, name, recipe, domains, grid, at, colour)
+        if i == 0 and (own := _own_ratio(surfaces, name, task, recipe, domains, grid[:-1], colour)):
+            traces.append(own)
         if new := measured.get(name, []):
             traces.append(_measured_since(name, recipe, at, new, surfaces.units[task], colour))
     axis = size_axis(smallest, max(largest, *(float(r.params) for r in recipes.values())))
@@ -257,9 +260,27 @@ def _scaled_line(
     return [_band(sizes[:-1], low[:-1], high[:-1], colour, name), line, target]
 
 
-def _scaled(recipe: Recipe, params: float) -> Recipe:
-    """The recipe at another size with the same tokens per parameter."""
-    phases = tuple(replace(p, tokens=max(1, round(p.tokens * params / recipe.params))) for p in recipe.phases)
+def _own_ratio(
+    surfaces: Surfaces, name: str, task: str, recipe: Recipe, domains: Sequence[Domain], sizes: Floats, colour: str
+) -> Plain | None:
+    """The recipe at the measured runs' tokens per parameter, dotted, so that dots can be compared; None where equal."""
+    design = surfaces.observed.design
+    runs = design.progress >= 1
+    ratio = float((design.tokens.sum((1, 2)) / design.params)[runs].median())
+    if not runs.any() or abs(np.log(ratio * recipe.params / recipe.tokens)) < SAME_RATIO:
+        return None
+    scaled = [_scaled(recipe, params, ratio) for params in sizes]
+    predicted = surfaces.predict(design_of(scaled, surfaces.phases, surfaces.domains, _unique(domains)))
+    words = f"{name} at {ratio:.3g} tokens per parameter, as the runs"
+    line = {"color": colour, "width": 1.8, "dash": "dot"}
+    return scatter(sizes, predicted.mean[:, surfaces.tasks.index(task)], "lines", name=words, line=line,
+                   hovertemplate=f"{words}<br>%{{x:,.0f}} params: %{{y:.4g}}<extra></extra>")  # fmt: skip
+
+
+def _scaled(recipe: Recipe, params: float, ratio: float | None = None) -> Recipe:
+    """The recipe at another size, with the same tokens per parameter unless others are given."""
+    times = params * (recipe.tokens / recipe.params if ratio is None else ratio) / recipe.tokens
+    phases = tuple(replace(p, tokens=max(1, round(p.tokens * times))) for p in recipe.phases)
     return replace(recipe, params=max(1, round(params)), phases=phases)
 
 

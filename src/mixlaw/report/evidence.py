@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mixlaw.folder import Folder
 from mixlaw.plots import Curve, Node
@@ -42,6 +43,14 @@ def reproduce(study: Folder) -> tuple[str, ...]:
     commands = ["mixlaw prepare STUDY", "mixlaw run STUDY"] if own else ["mixlaw import STUDY RUNS.csv"]
     commands += [f"mixlaw {verb} STUDY" for verb in ("fit", "propose", "verify", "report")]
     return (f"study.toml: sha256 {toml}", *data, *commands)
+
+
+def suggested(study: Folder) -> tuple[dict[str, Any], ...]:
+    """Lines of the last suggestion, if it was made after the present fit; nothing otherwise."""
+    fitted = (study.path / "surfaces" / "surfaces.json").stat().st_mtime
+    files = sorted((study.path / "suggestions").glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    fresh = [path for path in files if path.stat().st_mtime >= fitted]
+    return tuple(map(json.loads, fresh[-1].read_text(encoding="utf-8").splitlines())) if fresh else ()
 
 
 def curves(study: Folder, runs: Sequence[str] = ()) -> tuple[Curve, ...]:

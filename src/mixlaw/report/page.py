@@ -41,14 +41,23 @@ h3 { font-size: 16px; margin: 24px 0 4px; }
 p { margin: 6px 0 12px; max-width: 74ch; }
 li { margin: 3px 0; max-width: 74ch; }
 .soft { color: var(--soft); }
-nav { font-size: 14px; margin: 14px 0 0; display: flex; flex-wrap: wrap; gap: 4px 16px; }
+nav {
+  position: sticky; top: 0; z-index: 5; background: var(--paper); border-bottom: 1px solid var(--line);
+  font-size: 14px; max-width: 1080px; margin: 14px auto 0; padding: 8px 20px; display: flex; flex-wrap: wrap;
+  gap: 2px 16px;
+}
+section { scroll-margin-top: 64px; }
+code { overflow-wrap: anywhere; }
 a { color: var(--mark); text-decoration: none; }
 a:hover, a:focus-visible { text-decoration: underline; }
 .verdict {
   background: var(--card); border: 1px solid var(--line); border-left: 4px solid var(--good); border-radius: 8px;
   padding: 16px 20px; margin: 16px 0; font-size: 18px; line-height: 1.45;
 }
+.verdict.unsure { border-left-color: var(--rail); }
 .verdict.no { border-left-color: var(--bad); }
+.risks { padding-left: 20px; margin: 6px 0; }
+.risks .bad { color: var(--bad); font-weight: 600; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(155px, 1fr)); gap: 12px; margin: 16px 0; }
 .fact { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; }
 .fact b { display: block; font-size: 20px; font-variant-numeric: tabular-nums; letter-spacing: -0.01em; }
@@ -71,13 +80,37 @@ details { margin: 14px 0; }
 summary { cursor: pointer; color: var(--mark); }
 summary:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
 @media (max-width: 520px) {
+  .extra { display: none; }
+  nav { padding-left: 14px; padding-right: 14px; flex-wrap: nowrap; overflow-x: auto; white-space: nowrap; }
+  th { white-space: normal; }
+  th, td { padding: 5px 7px; }
+  th.words, td.words { min-width: 130px; }
   header { padding-top: 24px; }
   main, header, footer { padding-left: 14px; padding-right: 14px; }
   h1 { font-size: 23px; }
   h2 { margin-top: 40px; }
   .verdict { font-size: 16.5px; padding: 13px 15px; }
 }
-@media print { nav { display: none; } .plot { break-inside: avoid; } }
+@media print {
+  :root {
+    --ink: #1f2328; --soft: #57606a; --line: #d8dee4; --paper: #ffffff; --card: #f6f8fa;
+    --good: #1a7f4b; --bad: #b35900;
+  }
+  @page { size: A4; margin: 14mm; }
+  body { font-size: 11pt; }
+  nav, footer { display: none; }
+  main, header { max-width: none; padding: 0; }
+  header { padding-top: 0; }
+  h2, h3 { break-after: avoid; }
+  h2 { margin-top: 24px; }
+  .plot, .facts, .verdict, tr { break-inside: avoid; }
+  .scroll { overflow: visible; }
+  table { font-size: 8.5pt; }
+  th, td { padding: 3px 6px; white-space: normal; }
+  pre { white-space: pre-wrap; font-size: 8pt; }
+  .grid { grid-template-columns: 1fr 1fr; }
+  details:not([open]) { display: none; }
+}
 """.replace("FONT", FONT)
 
 SCRIPT = """
@@ -106,7 +139,16 @@ const near = new IntersectionObserver(seen => seen.filter(s => s.isIntersecting)
 boxes.forEach(box => near.observe(box));
 dark.addEventListener('change', () => boxes.filter(box => box.dataset.drawn).forEach(box =>
   Plotly.relayout(box, {template: look[mode()]})));
-window.addEventListener('beforeprint', () => boxes.forEach(draw));
+// On paper: the light template, and every plot as wide as its box there (A4 less margins, 96 pixels an inch).
+function paper(printed) {
+  boxes.filter(box => box.closest('details:not([open])') === null).forEach(box => {
+    draw(box);
+    const wide = printed ? (box.closest('.grid') ? 330 : 680) : undefined;
+    Plotly.relayout(box, {template: look[printed ? 'light' : mode()], width: wide, autosize: !printed});
+  });
+}
+window.addEventListener('beforeprint', () => paper(true));
+window.addEventListener('afterprint', () => paper(false));
 """
 
 
@@ -181,7 +223,7 @@ def plot(figure: go.Figure, alt: str, texts: HoverTexts | None = None, least: in
 def table(rows: Sequence[Sequence[str]], classes: Sequence[Sequence[str]] | None = None) -> str:
     """Cells as an HTML table, the first row its head; `classes` names a style for each cell below the head."""
     if classes:
-        classes = [[name if name == "words" else "" for name in classes[0]], *classes]
+        classes = [[name if {*name.split()} & {"words", "extra"} else "" for name in classes[0]], *classes]
     return f'<div class="scroll">{html_table(rows, classes)}</div>'
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.metadata import version
+from typing import Any
 
 import polars as pl
 
@@ -25,22 +26,23 @@ from mixlaw.plots import (
     checked,
     comparison,
     extrapolation,
-    flat_directions,
     losses,
     parity,
     residuals,
     response,
-    schedule,
     segment_tree,
     spread,
     worth,
 )
 from mixlaw.plots.style import count
 from mixlaw.recipe import Domain, Recipe
+from mixlaw.report.first_screen import first_screen
 from mixlaw.report.front import front_part
 from mixlaw.report.page import HoverTexts, bullets, page, plot, section, table, words
+from mixlaw.report.runs import runs_table
 
 MOST_TASKS = 12  # with plots of their own: more would make the page too large to attach
+MOST_DOMAINS = 12  # with curves of their own
 MOST_SEGMENTS = 300  # that can be distinguished in a plot
 
 
@@ -59,6 +61,7 @@ class ReportData:
         nodes: segments of the plan.
         verification: forecasts against measured values.
         front: between the groups of tasks, or why there is none; None without groups.
+        jobs: lines of the last suggestion for the present fit.
         reproduce: command lines and hashes, in order.
     """
 
@@ -72,6 +75,7 @@ class ReportData:
     nodes: tuple[Node, ...] = ()
     verification: Verification | None = None
     front: Front | str | None = None
+    jobs: tuple[Mapping[str, Any], ...] = ()
     reproduce: tuple[str, ...] = ()
 
 
@@ -83,19 +87,23 @@ def report(data: ReportData) -> str:
     tasks = _plotted(data.surfaces, proposal)
     parts = {
         "recommendation": ("Recommendation", _recommendation(data, proposal)),
+        **({"shares": ("How sure the shares are", _sure(proposal, data.domains))} if proposal else {}),
         "predictions": ("Predictions against baselines", _predictions(data, proposal, texts)),
         "verified": ("Predicted and measured", _verified(data.verification)),
         **({"front": ("Between groups of tasks", _front(data, proposal, texts))} if data.front else {}),
         **({"worth": ("Effect of each domain", _worth(data))} if data.worth else {}),
-        "response": ("Response to the code share", _responses(data, reference, tasks, texts)),
+        "response": (
+            "Response to shares",
+            _responses(data, reference, tasks, texts) + _by_domain(data, reference, tasks, texts),
+        ),
         "size": ("Extrapolation over size", _sizes(data, proposal, reference, tasks, texts)),
-        "plan": ("What was trained", _plan(data, texts)),
+        "plan": ("What was trained", _plan(data, texts) + runs_table(data.surfaces, tasks)),
         "fit": ("How well the surfaces fit", _fit(data.surfaces, tasks, texts)),
         "unknown": ("What is not known", _unknown(data.surfaces, proposal)),
         "reproduce": ("How to reproduce", _reproduce(data)),
     }
     links = "".join(f'<a href="#{name}">{title}</a>' for name, (title, _) in parts.items())
-    head = f"<header><h1>{escape(data.title)}</h1><p class='soft'>{_subtitle(data)}</p><nav>{links}</nav></header>"
+    head = f"<header><h1>{escape(data.title)}</h1><p class='soft'>{_subtitle(data)}</p></header><nav>{links}</nav>"
     body = "".join(section(name, title, html) for name, (title, html) in parts.items())
     return page(data.title, f"{head}<main>{body}</main>{_footer()}", texts)
 
@@ -123,7 +131,6 @@ def _recommendation(data: ReportData, proposal: Proposal | None) -> str:
             "model into <code>study.toml</code> and run <code>mixlaw propose</code>.</p>"
         )
     recipe, last = proposal.recipe, proposal.recipe.phases[-1]
-    free = proposal.free.recipe if proposal.free else None
     shares = " / ".join(f"{code_share(p.mixture, data.domains):.0%}" for p in recipe.phases)
     facts = [
         (proposal.gain.text(f" {proposal.unit}"), f"gain over {proposal.against}, 90 % interval"),
@@ -134,20 +141,24 @@ def _recommendation(data: ReportData, proposal: Proposal | None) -> str:
     cards = "".join(f'<div class="fact"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in facts)
     return "".join(
         [
-            f'<div class="verdict {"yes" if proposal.supported else "no"}">{words(proposal.sentence)}</div>',
-            f'<div class="facts">{cards}</div>',
-            plot(schedule(recipe, data.domains), "Mixture of every phase over tokens, with the learning rate"),
-            _shares(proposal, data.domains),
-            plot(spread(recipe, proposal.spread, data.domains, free), "5 % to 95 % range of the best shares"),
-            _flat(proposal) if proposal.flat else "",
+            first_screen(proposal, data.domains, data.verification, data.jobs),
             f"<h3>Before you train it</h3>{bullets(proposal.warnings)}" if proposal.warnings else "",
+            f'<div class="facts">{cards}</div>',
         ]
     )
 
 
-def _flat(proposal: Proposal) -> str:
-    note = "Any share inside a bar is statistically equivalent to the proposal (the other domains scaled)."
-    return f"<p>{note}</p>{plot(flat_directions(proposal.flat), 'Ranges of shares that are statistically equivalent')}"
+def _sure(proposal: Proposal, domains: Sequence[Domain]) -> str:
+    """One picture for both questions about a share: where its optimum may be, and what makes no difference."""
+    free = proposal.free.recipe if proposal.free else None
+    note = (
+        "Wide bars: any share inside is statistically equivalent to the proposal (the other domains scaled)"
+        + ("" if proposal.flat else "; there is none here")
+        + ". Thin bars: where the best share lies in 90 % of posterior samples, the others at their best too."
+    )
+    figure = spread(proposal.recipe, proposal.spread, domains, free, flat=proposal.flat)
+    together = [str(flat) for flat in proposal.flat if flat.what in ("code", "all code", "length")]
+    return f"<p>{note}</p>{plot(figure, 'How sure the shares are')}{bullets(together)}{_shares(proposal, domains)}"
 
 
 def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
@@ -163,7 +174,8 @@ def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
         epochs = recipe.domain_tokens(domain.name) / domain.unique_tokens
         rows.append([domain.name, domain.kind.value, *cells, f"{epochs:.2f}"])
     note = "In brackets: 90 % range of the best share over posterior samples."
-    return f"{table(rows)}<p class='soft'>{note}</p>"
+    styles = [["", "extra", *[""] * len(recipe.phases), "extra"]] * (len(rows) - 1)
+    return f"{table(rows, styles)}<p class='soft'>{note}</p>"
 
 
 def _front(data: ReportData, proposal: Proposal | None, texts: HoverTexts) -> str:
@@ -184,13 +196,14 @@ def _predictions(data: ReportData, proposal: Proposal | None, texts: HoverTexts)
 
 
 def _gains(proposal: Proposal) -> str:
-    rows = [["task", "unit", *proposal.recipes, f"gain over {proposal.against}, {proposal.unit}"]]
+    rows = [["task", f"gain over {proposal.against}, {proposal.unit}", "unit", *proposal.recipes]]
     for task, gain in proposal.gains.items():
         parts = [proposal.forecast(name, task) for name in proposal.recipes]
-        rows.append([task, parts[0].unit, *(Interval(f.mean, f.lo90, f.hi90).text() for f in parts), gain.text()])
+        rows.append([task, gain.text(), parts[0].unit, *(Interval(f.mean, f.lo90, f.hi90).text() for f in parts)])
     beats = ", ".join(f"{name} {percent(p)}" for name, p in proposal.beats.items())
     note = "Gains compare two recipes within each posterior sample, so their intervals are narrower. Chance to beat: "
-    return f"{table(rows)}<p class='soft'>{escape(note + beats)}.</p>"
+    styles = [["", "", "extra", *["extra"] * len(proposal.recipes)]] * (len(rows) - 1)
+    return f"{table(rows, styles)}<p class='soft'>{escape(note + beats)}.</p>"
 
 
 def _verified(verification: Verification | None) -> str:
@@ -205,17 +218,20 @@ def _verified(verification: Verification | None) -> str:
 
 
 def _marked(rows: Sequence[Sequence[str]]) -> str:
-    classes = [[{"inside": "good", "MISSED": "bad"}.get(cell, "") for cell in row] for row in rows[1:]]
+    marks = {"inside": "good", "MISSED": "bad", "better": "good", "worse": "bad"}
+    less = [head in ("unit", "proposal", "90 % interval", "off by") for head in rows[0]]
+    classes = [["extra" if e else marks.get(cell, "") for cell, e in zip(row, less, strict=True)] for row in rows[1:]]
     return table(rows, classes)
 
 
 def _worth(data: ReportData) -> str:
     note = (
         "Change of each task per extra point (1 % of the recipe's tokens) of a domain, taken from the phase's other "
-        "domains in proportion. In brackets: not significant."
+        "domains in proportion. Coloured: clear of zero at 90 %. In brackets: not significant; rows with nothing "
+        "else are left out."
     )
     figure, tasks = worth(data.worth), len({point.task for point in data.worth})
-    return f"<p>{note}</p>{plot(figure, 'Gain of every task per extra point of each domain', least=240 + 46 * tasks)}"
+    return f"<p>{note}</p>{plot(figure, 'Gain of every task per extra point of each domain', least=240 + 70 * tasks)}"
 
 
 def _responses(data: ReportData, reference: Recipe, tasks: Sequence[str], texts: HoverTexts) -> str:
@@ -234,6 +250,24 @@ def _responses(data: ReportData, reference: Recipe, tasks: Sequence[str], texts:
         for task in tasks
     )
     return f"<p>{note}</p>{_grid(plots, data.surfaces, tasks, 'response')}"
+
+
+def _by_domain(data: ReportData, reference: Recipe, tasks: Sequence[str], texts: HoverTexts) -> str:
+    """The same for every domain, folded: a curve per phase, with fewer points and without runs to stay small."""
+
+    def plots(domain: str) -> str:
+        figures = (
+            response(data.surfaces, task, reference, data.domains, points=17, runs=False, domain=domain)
+            for task in tasks
+        )
+        return "".join(
+            plot(f, f"{t} against the share of {domain}", texts) for f, t in zip(figures, tasks, strict=True)
+        )
+
+    return "".join(
+        f"<details><summary>Response to {escape(d.name)}</summary><div class='grid'>{plots(d.name)}</div></details>"
+        for d in data.domains[:MOST_DOMAINS]
+    )
 
 
 def _grid(plots: Iterable[str], surfaces: Surfaces, tasks: Sequence[str], method: str) -> str:
@@ -261,7 +295,8 @@ def _sizes(
 
     note = (
         "Lines scale a recipe to other sizes at its own tokens per parameter; intervals at the target are side "
-        "by side. Dots: all measured runs, of any mixture."
+        "by side. Dots: all measured runs, of any mixture; the dotted line is the first recipe at the runs' tokens per "
+        "parameter, where these differ from the target's."
     )
     return f"<p>{note}</p>{_grid(map(over_size, tasks), data.surfaces, tasks, 'extrapolation')}"
 

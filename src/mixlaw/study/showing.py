@@ -34,7 +34,7 @@ def report(study: Folder, out: str | os.PathLike[str] | None = None) -> Path:
     Raises:
         InputError: there are no surfaces yet.
     """
-    from mixlaw.report.evidence import curves, nodes, reproduce
+    from mixlaw.report.evidence import curves, nodes, reproduce, suggested
     from mixlaw.report.sections import ReportData, report
 
     proposals = tuple(study.proposals())
@@ -50,6 +50,7 @@ def report(study: Folder, out: str | os.PathLike[str] | None = None) -> Path:
             nodes=nodes(study),
             verification=verify(study) if proposals else None,
             front=_front(study),
+            jobs=suggested(study),
             reproduce=reproduce(study),
         )
     )
