@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
+import pty
 import re
-import subprocess
+import struct
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from mixlaw.cli import app
+from mixlaw.cli import main
+from mixlaw.documents import Failure
 from mixlaw.numbers import share, size
 from mixlaw.page import Page
 from mixlaw.runner.models.ladder import parse_size
 from mixlaw.study import open_study
 from mixlaw.tables import Cell, Column, Table
 from mixlaw.terminal import console_of, group_of, plain, width_of
-from test_cli import document, mixlaw
 from test_front_cli import study  # noqa: F401
 
 WIDE = Table(
@@ -54,6 +57,7 @@ def test_numbers_end_in_one_column_and_a_data_frame_has_their_parts() -> None:
     assert plain(Page(tables=[table])).splitlines() == ["task  gain", "a        5", "b"]
     assert table.frame().to_dict(as_series=False) == {"task": ["a", "b"], "gain": [5.0, None], "gain_hi90": [6.0, None]}
     assert '<td style="text-align:right">5</td>' in table.html()
+    assert "27 more rows</summary>" in WIDE.html()
 
 
 def test_colours_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +86,13 @@ def test_the_width_is_that_of_the_terminal_up_to_a_hundred_or_what_was_asked_for
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     assert width_of(io.StringIO()) == 100
+    ours, theirs = pty.openpty()
+    for columns, width in ((80, 80), (240, 100), (0, 100)):
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        with open(theirs, "w", closefd=False) as terminal:
+            assert width_of(terminal) == width
+    os.close(ours)
+    os.close(theirs)
     monkeypatch.setenv("COLUMNS", "160")
     assert width_of(io.StringIO()) == 160
 
@@ -93,6 +104,16 @@ def test_a_size_is_read_as_it_is_written(count: float) -> None:
     assert [share(part) for part in (0.125, 0.0004, 0, 1)] == ["12.5 %", "<0.1 %", "0.0 %", "100.0 %"]
 
 
+def ran(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> tuple[str, str, int]:
+    """Run the program in this process: what it printed, what it said beside, and its exit code."""
+    monkeypatch.setattr(sys, "argv", ["mixlaw", *map(str, words)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    return said.out, said.err, int(str(ended.value.code or 0))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -101,65 +122,72 @@ def test_a_size_is_read_as_it_is_written(count: float) -> None:
         (("what-if", "{study}", "web=.5,cod=.5"), "there is no domain 'cod'"),
         (("what-if", "{study}", "web=.5,books=.2"), "sum to 0.7, not to 1"),
         (("what-if", "{study}", "first:web=1"), "there is no phase 'first'"),
+        (("what-if", "{study}", "web=half"), "write for instance web=.5,code=.5"),
     ],
 )
 def test_errors_are_json_where_json_was_asked_for(
     study: Path,  # noqa: F811
     words: tuple[str, ...],
     message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    done = mixlaw(*(word.format(study=study) for word in words), "--json", code=2)
-    found = json.loads(done.stdout)
-    assert found["format"] == 1
-    assert message in found["error"]
-    assert message in done.stderr
+    out, err, code = ran(capsys, monkeypatch, *(word.format(study=study) for word in words), "--json")
+    found = Failure.model_validate_json(out)
+    assert (found.format, code) == (1, 2)
+    assert message in found.error
+    assert message in err
 
 
-def test_a_mixture_in_words_is_the_recipe_of_a_file_and_of_shares(study: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_mixture_in_words_is_the_recipe_of_a_file_and_of_shares(
+    study: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     opened = open_study(study)
-    proposal = opened.propose(draft=True)
-    words = document("what-if", study, "web=.6,stack=.4,cooldown:web=.25,books=.25,stack=.5")
+    text = "web=.6,stack=.4,cooldown:web=.25,books=.25,stack=.5"
+    words = json.loads(ran(capsys, monkeypatch, "what-if", study, text, "--json")[0])
     mixtures = [phase["mixture"] for phase in words["recipe"]["phases"]]
     assert mixtures[:-1] == [{"web": 0.6, "stack": 0.4}] * (len(mixtures) - 1)
     assert mixtures[-1] == {"web": 0.25, "books": 0.25, "stack": 0.5}
     (tmp_path / "recipe.json").write_text(json.dumps(words["recipe"]))
-    assert document("what-if", study, tmp_path / "recipe.json")["gains"] == words["gains"]
+    assert opened.what_if(tmp_path / "recipe.json").as_json()["gains"] == words["gains"]
     shares: dict[str, Any] = {"cooldown": {"web": 0.25, "books": 0.25, "stack": 0.5}, "web": 0.6, "stack": 0.4}
     assert opened.what_if(shares).as_json()["gains"] == words["gains"]
-    one = opened.compare("web=.6,stack=.4", "web=.5,stack=.5")
-    assert one.gain.total.mean == pytest.approx(-opened.compare("web=.5,stack=.5", "web=.6,stack=.4").gain.total.mean)
-    assert proposal.recipe.tokens == sum(phase["tokens"] for phase in words["recipe"]["phases"])
+    one, other = "web=.6,stack=.4", "web=.5,stack=.5"
+    gain = opened.compare(one, other).gain.total.mean
+    assert gain == pytest.approx(-opened.compare(other, one).gain.total.mean)
 
 
 def test_predictions_go_to_a_pipe_as_csv_and_into_files_by_their_suffix(
     study: Path,  # noqa: F811
     tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    table = open_study(study).table().head(2)
-    table.write_csv(tmp_path / "recipes.csv")
-    printed = mixlaw("predict", study, tmp_path / "recipes.csv").stdout
+    table = tmp_path / "recipes.csv"
+    open_study(study).table().head(2).write_csv(table)
+    printed = ran(capsys, monkeypatch, "predict", study, table)[0]
     rows = pl.read_csv(printed.encode(), schema_overrides={"run": pl.String})
-    assert rows.height == document("predict", study, tmp_path / "recipes.csv")["rows"].__len__() == 6
+    assert rows.height == 6
+    assert len(json.loads(ran(capsys, monkeypatch, "predict", study, table, "--json")[0])["rows"]) == 6
     readers: dict[str, Any] = {"csv": pl.read_csv, "parquet": pl.read_parquet, "ndjson": pl.read_ndjson}
     for suffix, reader in readers.items():
-        app(
-            ["predict", str(study), str(tmp_path / "recipes.csv"), "-o", str(tmp_path / f"p.{suffix}")],
-            standalone_mode=False,
-        )
-        assert reader(tmp_path / f"p.{suffix}")["mean"].to_list() == pytest.approx(rows["mean"].to_list())
+        out = tmp_path / f"p.{suffix}"
+        assert ran(capsys, monkeypatch, "predict", study, table, "-o", out)[0] == f"wrote {out}, 6 rows\n"
+        assert reader(out)["mean"].to_list() == pytest.approx(rows["mean"].to_list())
 
 
-def test_quiet_is_the_answer_alone_and_verbose_every_step(study: Path) -> None:  # noqa: F811
-    quiet = subprocess.run(
-        [sys.executable, "-m", "mixlaw", "propose", str(study), "--draft", "-q"], capture_output=True, text=True
-    )
-    assert (quiet.stdout.count("\n"), quiet.stderr) == (1, "")
-    verbose = subprocess.run(
-        [sys.executable, "-m", "mixlaw", "propose", str(study), "--draft", "-v"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "80"},
-    )
-    assert re.search(r"^propose: \d+\.\d s, \d+%: ", verbose.stderr, re.M)
-    assert max(map(len, verbose.stdout.splitlines())) <= 80
-    assert " ".join(verbose.stdout.split()).endswith(quiet.stdout.strip())
+def test_quiet_is_the_answer_alone_and_verbose_every_step(
+    study: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    whole, beside, _ = ran(capsys, monkeypatch, "propose", study, "--draft", "-v")
+    assert re.search(r"^propose: \d+\.\d s, \d+%: ", beside, re.M)
+    assert max(map(len, whole.splitlines())) <= 80
+    answer, beside, _ = ran(capsys, monkeypatch, "propose", study, "--draft", "-q")
+    assert (answer.count("\n"), beside) == (1, "")
+    assert " ".join(whole.split()).endswith(answer.strip())

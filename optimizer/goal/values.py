@@ -30,6 +30,9 @@ class Interval:
             return f"{self.mean:.{digits}f} ({self.lo90:.{digits}f} to {self.hi90:.{digits}f}){unit}"
         return f"{self.mean:.{digits}f} ± {half:.{digits}f}{unit}"
 
+    def __repr__(self) -> str:
+        return f"Interval({self.text()})"
+
     @property
     def tone(self) -> Tone:
         """Of a gain: whether its interval is clear of zero, and on which side."""

@@ -80,24 +80,27 @@ class Table:
         return [[one.head for one in self.heads], *([cell_of(one).text for one in row] for row in self.rows)]
 
     def html(self) -> str:
-        """The table for a notebook, numbers to the right, with the colours of its tones."""
+        """The table for a notebook: numbers to the right, the colours of its tones, and rows beyond `shown` folded."""
 
+        title, note = (f"<p>{escape(text)}</p>" if text else "" for text in (self.title, self.note))
+        first, rest = self.rows[: self.shown], self.rows[len(self.rows[: self.shown]) :]
+        more = f"<details><summary>{len(rest)} more rows</summary>{self._html(rest)}</details>" if rest else ""
+        return f"{title}{self._html(first)}{more}{note}"
+
+    def _html(self, rows: Sequence[Sequence[object]]) -> str:
         def style(column: Column, tone: Tone) -> str:
             colour = f";color:{COLOURS[tone]}" if tone else ""
             return f' style="text-align:{"right" if column.numeric else "left"}{colour}"'
 
-        head = "".join(f"<th{style(one, '')}>{escape(one.head)}</th>" for one in self.heads)
-        body = "".join(
-            "<tr>"
-            + "".join(
-                f"<td{style(column, cell_of(one).tone)}>{escape(cell_of(one).text).replace(chr(10), '<br>')}</td>"
-                for column, one in zip(self.heads, row, strict=True)
+        def line(row: Sequence[object]) -> str:
+            pairs = zip(self.heads, map(cell_of, row), strict=True)
+            return "".join(
+                f"<td{style(head, cell.tone)}>{escape(cell.text).replace(chr(10), '<br>')}</td>" for head, cell in pairs
             )
-            + "</tr>"
-            for row in self.rows
-        )
-        title, note = (f"<p>{escape(text)}</p>" if text else "" for text in (self.title, self.note))
-        return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
+
+        heads = "".join(f"<th{style(one, '')}>{escape(one.head)}</th>" for one in self.heads)
+        body = "".join(f"<tr>{line(row)}</tr>" for row in rows)
+        return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
 
     def frame(self) -> pl.DataFrame:
         """The table with its values: intervals as several columns, empty cells as null."""

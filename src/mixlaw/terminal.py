@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from io import StringIO
 from textwrap import wrap
@@ -28,9 +27,10 @@ def width_of(stream: TextIO | None = None) -> int:
     asked = os.environ.get("COLUMNS", "")
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)
-    if stream is not None and stream.isatty():
-        return min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
-    return WIDTH
+    try:
+        return min(WIDTH, os.get_terminal_size(stream.fileno()).columns or WIDTH) if stream is not None else WIDTH
+    except (OSError, ValueError):  # no terminal
+        return WIDTH
 
 
 def console_of(stream: TextIO, width: int | None = None) -> Console:
