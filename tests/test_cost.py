@@ -16,7 +16,7 @@ from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.models.ladder import hyperparameters, shape
 from mixlaw.runner.plan.devices import GPUS, Machine, devices_for
 from mixlaw.runner.plan.placement import Requirement, schedule
-from mixlaw.runner.plan.price import Plan
+from mixlaw.runner.plan.price import Assumptions, Plan
 from mixlaw.runner.plan.setup import Overrides, Setup
 from mixlaw.runner.plan.tree import plan
 
@@ -159,3 +159,24 @@ def test_what_is_set_for_one_size_holds_there_alone_and_changes_no_other_lineage
     assert devices_for(setup, large, [Machine("a", 2)]) == 1, "cores are no GPUs"
     with pytest.raises(InputError, match=r"training\.sizes wants 8 GPUs .* no machine has more than 4"):
         devices_for(setup, large, [replace(node, devices=4)])
+
+
+@pytest.mark.parametrize(("size", "gpus"), [("470M", 1), ("2.8B", 8)])
+def test_the_price_of_a_large_plan_follows_from_its_formulas(size: str, gpus: int) -> None:
+    """Six FLOPs a weight and token, the head's weights among them, and full attention; 40 % of 989 TFLOP/s."""
+    setup = Setup("data", "abc", 32_768, 2048, ())
+    form = shape(size)
+    recipe = setup.adopt(Recipe(form.params, (Phase("init", 20 * form.params, TEXT),)))
+    terms = Assumptions(str(gpus), "H100", 0.4, 3.0)
+    plan_ = Plan(
+        plan([recipe]), setup, frozenset(), frozenset(), {form.params: terms.speed(setup, form.params)},
+        terms.machines(), price=terms.price,
+    )  # fmt: skip
+    matrices = form.params - (2 * form.depth + 1) * form.width  # all but the gains of the norms
+    per_token = 6 * (matrices + 32_768 * form.width) + 12 * form.depth * form.width * 2048
+    assert plan_.flops_pending == pytest.approx(per_token * recipe.tokens, rel=1e-12)
+    hours = per_token * recipe.tokens / (0.4 * 989e12) / 3600
+    assert plan_.busy_hours == pytest.approx(hours)
+    assert plan_.as_json()["bill"] == pytest.approx(3.0 * hours), "all GPUs are busy all the time"
+    assert plan_.seconds == pytest.approx(hours * 3600 / gpus), "idle GPUs widen the one segment"
+    assert plan_.disk_bytes == 12 * (form.params + 32_768 * form.width)
