@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import pairwise
@@ -15,8 +16,10 @@ from safetensors.torch import load_file
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe, Schedule
+from mixlaw.runner.execute.local import LocalExecutor
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import initialise
+from mixlaw.runner.plan.devices import Machine
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, Tree, plan
 from mixlaw.runner.train import loop
@@ -226,3 +229,32 @@ def test_a_domain_without_tokens_stops_a_segment(tmp_path: Path) -> None:
     (segment,) = plan([recipe(("init", 2, Mixture({"prose": 1.0}), 1.0))]).segments
     with pytest.raises(InputError, match="'prose' has no token shards"):
         train_segment(segment, SETUP, STREAMS, tmp_path)
+
+
+def test_ends_of_recipes_keep_no_optimizer_where_the_study_says_so(tmp_path: Path) -> None:
+    lean, tree = replace(SETUP, keep_optimizer=False), plan([LONG])
+    for segment in tree.segments:
+        train_segment(segment, lean, STREAMS, tmp_path)
+    kept = [(tmp_path / s.lineage / "checkpoint" / "optimizer.safetensors").exists() for s in tree.segments]
+    assert kept == [True, True, False]
+    train_all(tree, tmp_path / "whole")
+    lean_weights = load_file(tmp_path / LONG.lineage / "checkpoint" / "model.safetensors")
+    for name, weight in lean_weights.items():
+        assert torch.equal(weight, weights(tmp_path / "whole", LONG)[name])
+    again = train_segment(tree.segments[-1], lean, STREAMS, tmp_path)  # nothing is left to train
+    assert torch.equal(again.model.state_dict()["model.norm.weight"], lean_weights["model.norm.weight"])
+
+
+def test_a_recipe_that_resumes_from_such_an_end_is_refused_until_it_is_trained_again(tmp_path: Path) -> None:
+    lean, short = replace(SETUP, keep_optimizer=False), recipe(("init", 12, HALF, 1.0))
+    for segment in plan([short]).segments:
+        train_segment(segment, lean, STREAMS, tmp_path)
+    tree = plan([short, LONG])
+    with pytest.raises(InputError, match=r"has no optimizer state, as training\.keep_optimizer = false dropped it"):
+        train_segment(tree.segments[1], lean, STREAMS, tmp_path)
+    with pytest.raises(InputError, match="delete that folder and run again"):
+        LocalExecutor(lean, tmp_path, Machine("here", 1)).check(tree.segments[1:2])
+    shutil.rmtree(tmp_path / short.lineage / "checkpoint")
+    for segment in tree.segments:
+        train_segment(segment, lean, STREAMS, tmp_path)
+    assert (tmp_path / short.lineage / "checkpoint" / "optimizer.safetensors").exists()

@@ -21,7 +21,7 @@ from mixlaw.runner.execute.queue import RunProgress
 from mixlaw.runner.plan.devices import Machine, Place
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
-from mixlaw.runner.train.store import origin, verify
+from mixlaw.runner.train.store import FINAL, check_optimizer, origin, verify
 
 KILL_SECONDS = 60.0
 QUIET = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -172,7 +172,11 @@ class LocalExecutor(Executor):
 
     def check(self, segments: Sequence[Segment]) -> None:
         """Verify the checkpoints to resume from before anything is trained, so that a damaged one changes nothing."""
-        folders = {origin(segment, self.setup, self.runs) for segment in segments}
+        origins = [(segment, origin(segment, self.setup, self.runs)) for segment in segments]
+        for segment, folder in origins:
+            if folder is not None and folder.is_dir() and folder != self.runs / segment.lineage / FINAL:
+                check_optimizer(folder)
+        folders = {folder for _, folder in origins}
         with ThreadPoolExecutor(cores()) as pool:  # hashing and reading leave Python to the others
             list(pool.map(verify, sorted(folder for folder in folders if folder is not None and folder.is_dir())))
 

@@ -12,7 +12,6 @@ from typing import Any
 from mixlaw.errors import InputError
 from mixlaw.numbers import size
 from mixlaw.printable import Page, Printable
-from mixlaw.recipe import Recipe
 from mixlaw.runner.plan.devices import GPUS, Machine, devices_for, gpu_named, widest_for
 from mixlaw.runner.plan.placement import Requirement, Slot, schedule
 from mixlaw.runner.plan.setup import Setup
@@ -313,11 +312,12 @@ class Plan(Printable):
         return sum(self.setup.flops(segment.recipe.params, segment.tokens) for segment in segments)
 
     def _disk(self, segments: Sequence[Segment]) -> int:
-        return sum(self.checkpoint_bytes(segment.recipe) for segment in segments)
+        return sum(self.checkpoint_bytes(segment) for segment in segments)
 
-    def checkpoint_bytes(self, recipe: Recipe) -> int:
-        """Bytes of one checkpoint: weights, embeddings among them, and two moments of 4 bytes each."""
-        return 12 * self.setup.weights(recipe.params)
+    def checkpoint_bytes(self, segment: Segment) -> int:
+        """Bytes of its last checkpoint: weights, embeddings among them, and where they are kept two moments, 4 each."""
+        kept = self.setup.keep_optimizer or not segment.is_leaf
+        return (12 if kept else 4) * self.setup.weights(segment.recipe.params)
 
 
 def duration(seconds: float) -> str:

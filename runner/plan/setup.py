@@ -66,6 +66,7 @@ class Setup:
         recompute: whether to recompute activations in the backward pass; None: if they do not fit.
         sinks: where training is logged besides a JSONL file: "tensorboard", "wandb".
         start: the pretrained model that recipes start from; None: a fresh one.
+        keep_optimizer: whether the last checkpoint of a recipe from which no other resumes has the optimizer's state.
         held_out_tokens: tokens of held-out text scored per domain; None: by size (`evaluate.run.held_out_rule`).
     """
 
@@ -86,6 +87,7 @@ class Setup:
     sinks: tuple[str, ...] = ()
     start: InitialCheckpoint | None = None
     held_out_tokens: int | None = None
+    keep_optimizer: bool = True
     weight_decay: float | None = None
     clip: float | None = None
     beta1: float | None = None

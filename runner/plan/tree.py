@@ -42,6 +42,11 @@ class Segment:
         """Whether a recipe ends here, so that it is evaluated and recorded."""
         return self.lineage in self.runs
 
+    @property
+    def is_leaf(self) -> bool:
+        """Whether a recipe ends here and no other goes on, so that no segment resumes from it."""
+        return self.runs == (self.lineage,)
+
     def finished(self, recipes: Mapping[str, Recipe]) -> Recipe | None:
         """The recipe that ends here, if one does."""
         return recipes.get(self.lineage)

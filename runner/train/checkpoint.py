@@ -18,7 +18,7 @@ from mixlaw.files import write_json
 from mixlaw.runner.models.llama import MOMENTS
 from mixlaw.runner.models.load import hide_progress_bars, load_model
 from mixlaw.runner.train.parallel import ALONE, Ranks, gather_full, shard_like
-from mixlaw.runner.train.store import seal, verify
+from mixlaw.runner.train.store import OPTIMIZER, seal, verify
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,7 +28,10 @@ EXTRA = "training.json"  # state of the loop beside weights, moments and step
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint: model (fp32, CPU), AdamW's moments by parameter name, steps done, and the loop's state."""
+    """A loaded checkpoint: model (fp32, CPU), AdamW's moments by parameter name, steps done, and the loop's state.
+
+    There are no moments where it was saved without.
+    """
 
     model: PreTrainedModel
     moments: dict[str, torch.Tensor]
@@ -44,6 +47,7 @@ def save(
     tokenizer: Path,
     extra: Mapping[str, Any] | None = None,
     ranks: Ranks = ALONE,
+    keep_optimizer: bool = True,
 ) -> None:
     """Write a checkpoint to `folder`, replacing an older one; transformers loads it as it is.
 
@@ -55,9 +59,10 @@ def save(
         tokenizer: folder of the tokenizer files, copied into the checkpoint where they exist.
         extra: plain data that `load` returns.
         ranks: this process among those that train the model.
+        keep_optimizer: False leaves the moments out, so that no training can resume from it.
     """
     weights = _weights(model, ranks) if ranks.shards else None
-    moments = _moments(model, optimizer, ranks)
+    moments = _moments(model, optimizer, ranks) if keep_optimizer else None
     if ranks.first:
         _write(folder, model, weights, moments, step, tokenizer, extra or {})
     ranks.broadcast()  # no rank continues before it is complete
@@ -67,7 +72,7 @@ def _write(
     folder: Path,
     model: PreTrainedModel,
     weights: dict[str, torch.Tensor] | None,
-    moments: dict[str, torch.Tensor],
+    moments: dict[str, torch.Tensor] | None,
     step: int,
     tokenizer: Path,
     extra: Mapping[str, Any],
@@ -77,7 +82,8 @@ def _write(
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     model.save_pretrained(draft, state_dict=weights)
-    save_file(moments, draft / "optimizer.safetensors")
+    if moments is not None:
+        save_file(moments, draft / OPTIMIZER)
     write_json(draft / EXTRA, extra)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         if (tokenizer / name).exists():
@@ -103,7 +109,8 @@ def load(folder: Path, ranks: Ranks = ALONE) -> Checkpoint:
     if isinstance(step, InputError):
         raise step
     extra = json.loads((folder / EXTRA).read_text(encoding="utf-8")) if (folder / EXTRA).exists() else {}
-    return Checkpoint(load_model(folder), load_file(folder / "optimizer.safetensors"), step, extra)
+    moments = load_file(folder / OPTIMIZER) if (folder / OPTIMIZER).exists() else {}
+    return Checkpoint(load_model(folder), moments, step, extra)
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, model: PreTrainedModel, moments: dict[str, torch.Tensor]) -> None:

@@ -30,7 +30,16 @@ from mixlaw.runner.train.log import Entry, Meter, open_sinks
 from mixlaw.runner.train.parallel import ALONE, Ranks, release_memory, shard_model
 from mixlaw.runner.train.spikes import ROLLBACKS, Diverging, Watch
 from mixlaw.runner.train.step import StepPlan, fresh_model, rate, step_plan, train_step
-from mixlaw.runner.train.store import FINAL, PARTIAL, expendable, origin, partial_name, partial_steps, remove
+from mixlaw.runner.train.store import (
+    FINAL,
+    PARTIAL,
+    check_optimizer,
+    expendable,
+    origin,
+    partial_name,
+    partial_steps,
+    remove,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -292,6 +301,8 @@ class _Loop:
         folder = self.ranks.broadcast(origin(self.segment, self.setup, self.runs, most))
         step, moments, extra = 0, dict[str, torch.Tensor](), {}
         if folder is not None:
+            if folder != self.home / FINAL:
+                check_optimizer(folder)
             loaded = checkpoint.load(folder, self.ranks)
             model, moments, step, extra = loaded.model, loaded.moments, loaded.step, loaded.extra
         elif self.setup.start is not None:
@@ -309,9 +320,10 @@ class _Loop:
         self.watch.resume(extra, same_phase=step * self.step_tokens not in begins)
         return _State(losses, adamw, step)
 
-    def _save(self, folder: Path, state: _State) -> None:
+    def _save(self, folder: Path, state: _State, *, keep_optimizer: bool = True) -> None:
         extra, model = self.watch.as_json(), state.losses.model
-        checkpoint.save(folder, model, state.adamw, state.step, self.setup.tokenizer, extra, self.ranks)
+        step, tokenizer = state.step, self.setup.tokenizer
+        checkpoint.save(folder, model, state.adamw, step, tokenizer, extra, self.ranks, keep_optimizer)
         if self.ranks.first:
             self.calls.saved(folder)
 
@@ -332,7 +344,8 @@ class _Loop:
     def _finish(self, state: _State) -> None:
         """Write the final checkpoint and delete the partial ones."""
         if not self.ranks.agreed((self.home / FINAL).exists())[0]:
-            self._save(self.home / FINAL, state)
+            keep = self.setup.keep_optimizer or not self.segment.is_leaf
+            self._save(self.home / FINAL, state, keep_optimizer=keep)
         for partial in self.home.glob(f"{PARTIAL}*") if self.ranks.first else ():
             remove(partial)
 

@@ -26,6 +26,7 @@ from mixlaw.runner.train.spikes import BEFORE, IN_A_ROW
 
 FINAL, PARTIAL = "checkpoint", "partial-"
 STATE = "state.json"
+OPTIMIZER = "optimizer.safetensors"  # the moments; absent from the ends of recipes where a study says so
 KEPT = 3  # partial checkpoints of a segment
 
 
@@ -73,6 +74,19 @@ def verify(folder: Path) -> int:
             "delete that folder and run again to retrain it"
         )
     return int(step)
+
+
+def check_optimizer(folder: Path) -> None:
+    """Check that training can resume from a checkpoint, that it has the optimizer's state.
+
+    Raises:
+        InputError: it was the end of a recipe, written under `training.keep_optimizer = false`.
+    """
+    if not (folder / OPTIMIZER).exists():
+        raise InputError(
+            f"{folder} has no optimizer state, as training.keep_optimizer = false dropped it, and a recipe now "
+            "resumes from there; delete that folder and run again to retrain it"
+        )
 
 
 def partial_name(step: int) -> str:

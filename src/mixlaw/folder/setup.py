@@ -68,6 +68,7 @@ def setup_of(path: Path, settings: Settings) -> Setup:
         sinks=training.sinks,
         start=start,
         held_out_tokens=training.held_out_tokens,
+        keep_optimizer=training.keep_optimizer,
     )
 
 

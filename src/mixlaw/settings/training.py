@@ -52,6 +52,7 @@ class TrainingSettings(Strict):
         longest_document: characters; longer documents are cut into documents of their own. Absent: they stay whole.
         held_out_tokens: tokens of them that are scored per domain; absent, 24,576, from 100M parameters on a million.
         checkpoint_seconds: seconds between the checkpoints that a killed run resumes from.
+        keep_optimizer: whether ends of recipes have the optimizer's state, so that longer ones can resume.
         simulate_epochs: give every proxy so small a part of each domain that it repeats as often as the target will.
         start: a Hugging Face directory, or a model on its hub, that recipes resume from.
         optimizer: of it: fresh, or loaded from its optimizer.safetensors.
@@ -80,6 +81,7 @@ class TrainingSettings(Strict):
     longest_document: int | None = Field(default=None, ge=100)
     held_out_tokens: int | None = Field(default=None, ge=1)
     checkpoint_seconds: float = Field(default=300, gt=0)
+    keep_optimizer: bool = True
     simulate_epochs: bool = False
     start: str | None = None
     optimizer: Literal["fresh", "loaded"] = "fresh"
