@@ -18,7 +18,11 @@ from small_study import SETTINGS, prepare, train_here
 
 RECIPE = '[[recipes]]\nsize = "0.025M"\nphases = { init = "text", continue = "text", cooldown = "text" }\n'
 #: One recipe, on `text` alone; all tasks that the data measure.
-PLAIN = SETTINGS[: SETTINGS.index("[[recipes]]")].replace('[tasks]\ntext = "bits/byte"\ncode = "bits/byte"\n', "")
+PLAIN = (
+    SETTINGS[: SETTINGS.index("[[recipes]]")]
+    .replace("24_000", "4_000")
+    .replace('[tasks]\ntext = "bits/byte"\ncode = "bits/byte"\n', "")
+)
 OTHER = '[domains.other]\nsource = "other.jsonl"\n'
 
 
