@@ -125,3 +125,19 @@ def test_near_recipes_with_different_values_are_said_and_repeats_are_noted() -> 
 
 def test_a_task_that_never_changes_is_said() -> None:
     assert audited(**{"metric:other": [0.5] * RUNS}).warnings == ("task 'other' has the same value in all rows",)
+
+
+def test_a_single_run_that_diverged_is_no_mixed_unit() -> None:
+    """One loss of a third more is a bad run, not nats among bits; one percentage among shares is a unit."""
+    from mixlaw.adapters.jumps import Model, mixed_units
+
+    rng = np.random.default_rng(0)
+    values = np.exp(0.01 * rng.standard_normal(24))
+    model = Model(rng.standard_normal((24, 2)))
+    assert mixed_units(model, np.where(np.arange(24) == 5, values / np.log(2), values)) is None
+    two = mixed_units(model, np.where(np.arange(24) % 12 == 5, values / np.log(2), values))
+    assert two is not None
+    assert two[0] == [5, 17]
+    one = mixed_units(model, np.where(np.arange(24) == 5, values * 100, values))
+    assert one is not None
+    assert one[0] == [5]

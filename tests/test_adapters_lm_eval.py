@@ -127,7 +127,7 @@ def test_what_is_no_result_or_of_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are no results at"):
         understood(tmp_path, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no result of lm-evaluation-harness in"):
+    with pytest.raises(InputError, match="no results of evaluations in"):
         understood(tmp_path, tmp_path / "empty")
     (tmp_path / "other.json").write_text('{"results": [1]}')
     with pytest.raises(InputError, match="holds no results"):

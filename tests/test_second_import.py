@@ -256,3 +256,14 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "runs.csv").write_text(RUNS.replace("0.912", "0.9"))
     preview_import(tmp_path / "study", tmp_path / "runs.csv", replace=True)
     assert snapshot(tmp_path / "study") == before
+
+
+def test_a_study_that_begins_with_a_byte_order_mark(tmp_path: Path) -> None:
+    table = "run,params,tokens:init:web,metric:hs\na,1000000,1000000,0.9\n"
+    (tmp_path / "runs.csv").write_text(table)
+    import_runs(tmp_path / "S", tmp_path / "runs.csv", unit="bits/byte")
+    path = tmp_path / "S" / "study.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    (tmp_path / "more.csv").write_text(table.replace("metric:hs", "metric:arc").replace("a,", "b,", 1))
+    study = import_runs(tmp_path / "S", tmp_path / "more.csv", unit="bits/byte")
+    assert set(study.settings.tasks) == {"hs", "arc"}

@@ -23,7 +23,7 @@ WIDE = """id,size_m,billion,web_pct,python_pct,hellaswag_bpb
 s1,60,1.2,90,10,0.912
 s2,150,3.0,70,30,0.855
 """
-PHASED = """Name,n_params,Train Tokens,init_web,init_code,cool_web,cool_code,arc_acc,arc_acc_se,val_loss,lr,cooldown_frac
+PHASED = """Name,n_params,Tokens,init_web,init_code,cool_web,cool_code,arc_acc,arc_acc_se,val_loss,lr,cooldown_frac
 x1,60M,1000000000,0.8,0.2,0.4,0.6,45.2,1.1,3.1,3e-4,0.1
 x2,60M,1000000000,0.6,0.4,0.5,0.5,47.2,1.1,3.0,3e-4,0.2
 """

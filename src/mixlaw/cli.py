@@ -119,7 +119,10 @@ command(app, RUNS)(evaluate)
 def import_(
     study: StudyPath,
     table: Annotated[
-        Path, typer.Argument(metavar="TABLE", help="CSV, Parquet or NDJSON, a row per run, or a folder of them.")
+        Path,
+        typer.Argument(
+            metavar="TABLE", help="CSV, Parquet or NDJSON, a row per run; a folder of them; or what a tracker keeps."
+        ),
     ],
     unit: Annotated[
         list[str] | None,
@@ -130,7 +133,7 @@ def import_(
     domains: Annotated[Path | None, typer.Option(help="TOML with kind and unique_tokens per domain.")] = None,
     mapping: Annotated[Path | None, typer.Option(help="TOML that says what the columns of TABLE mean.")] = None,
     results: Annotated[
-        list[Path] | None, typer.Option(help="Results of lm-evaluation-harness, file or folder; may be repeated.")
+        list[Path] | None, typer.Option(help="Results of evaluations, file or folder; may be repeated.")
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Take values that contradict those of the study in their place.")

@@ -43,9 +43,8 @@ def audit(
     for task, cells in values.items():
         if (mixed := mixed_units(model, cells)) is not None:
             rows, what = mixed
-            warnings.append(
-                f"task {task!r}: {len(rows)} rows are off by {what}, as if units were mixed: {_places(places, rows)}"
-            )
+            number = f"{len(rows)} rows are" if len(rows) > 1 else "1 row is"
+            warnings.append(f"task {task!r}: {number} off by {what}, as if units were mixed: {_places(places, rows)}")
     per_token = any(unit is Unit.NATS_PER_TOKEN for unit in units.values())
     warnings += [warning for label in labels for warning in _label(label, model, values, per_token)]
     return notes, warnings

@@ -16,6 +16,7 @@ from mixlaw.adapters.reading import Table
 from mixlaw.adapters.rows import axes_of, records
 from mixlaw.adapters.sheet import MEASURED, Sheet, together
 from mixlaw.adapters.tables import Source, joined, read_source
+from mixlaw.adapters.trackers import reader_of
 from mixlaw.cells import numbers, texts
 from mixlaw.errors import InputError, unknown
 from mixlaw.records import to_table
@@ -39,15 +40,16 @@ def gather(table: Table, mapping: Path | None = None, measured: bool = True) -> 
     """
     maps = [TableMap()] if mapping is None else read_mapping(mapping)
     path = Path(table) if isinstance(table, str | Path) else FRAME
-    if path.is_dir() and not all(entry.file for entry in maps):
+    folder = path.is_dir() and reader_of(path) is None  # what a tracker keeps in a folder is one table
+    if folder and not all(entry.file for entry in maps):
         raise InputError(
             f"{path} is a folder; give one table, or a mapping with [[table]] and file = ... (evaluation results go "
             "into --results, beside the table of the runs)"
         )
-    chosen = _chosen(path, maps)
+    chosen = _chosen(path, maps, folder)
     sheets, absent = [], []
     for file, entry in chosen:
-        if path.is_dir() and not file.exists():
+        if folder and not file.exists():
             absent.append(f"{file.name} is not in {path} and is left out")
             continue
         source = _source(table if path is FRAME else file, file.parent, entry, alone=len(chosen) == 1)
@@ -90,9 +92,9 @@ def recipes(table: Table, mapping: Path | None = None, phases: Sequence[str] = (
     return found.select(*tokens, pl.exclude(tokens))
 
 
-def _chosen(path: Path, maps: Sequence[TableMap]) -> list[tuple[Path, TableMap]]:
+def _chosen(path: Path, maps: Sequence[TableMap], folder: bool) -> list[tuple[Path, TableMap]]:
     """Files to read with their mappings: all of a folder, or the one given."""
-    if path.is_dir():
+    if folder:
         return [(path / str(entry.file), entry) for entry in maps]
     named = [entry for entry in maps if entry.file == path.name]
     open_maps = [entry for entry in maps if entry.file is None]

@@ -21,7 +21,7 @@ from mixlaw.adapters.sheet import TOKENS, Sheet
 from mixlaw.adapters.units import Given, Units, against_size, units_of
 from mixlaw.cells import CellLog
 from mixlaw.errors import InputError, did_you_mean
-from mixlaw.files import write_text
+from mixlaw.files import read_text, write_text
 from mixlaw.numbers import size
 from mixlaw.phases import training_order
 from mixlaw.printable import Page, Printable
@@ -250,7 +250,7 @@ def import_into(
     understood = replace(understood, notes=(*understood.notes, *notes), warnings=tuple(warnings))
     if not dry_run:
         merge.write()
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
+        if not path.exists() or read_text(path) != text:
             write_text(path, text)
     return understood
 

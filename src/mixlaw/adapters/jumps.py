@@ -95,7 +95,12 @@ def mixed_units(model: Model, values: Floats) -> tuple[list[int], str] | None:
                 off, spread = _split(logs, basis, shift, start)
                 count = int(off.sum())
                 sharp = spread < abs(factor) / _SHARP and spread < 0.5 * plain.std()
-                if sharp and 0 < count <= len(logs) / 2 and (best is None or spread < best[0]):
+                # A run that diverges is often off by a third; alone it says nothing about bits and nats.
+                if (
+                    sharp
+                    and (1 if abs(factor) > 1 else 2) <= count <= len(logs) / 2
+                    and (best is None or spread < best[0])
+                ):
                     best = (spread, np.flatnonzero(there)[off].tolist(), what)
     return None if best is None else best[1:]
 

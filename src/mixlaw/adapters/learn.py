@@ -39,7 +39,7 @@ def updated_settings(
     Raises:
         InputError: study.toml is or would become invalid.
     """
-    document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+    document = tomlkit.parse(read_text(path)) if path.exists() else tomlkit.document()
     if path.exists():
         read_settings(path)
     document.setdefault("version", VERSION)

@@ -1,4 +1,4 @@
-"""Result files of lm-evaluation-harness, joined to the table that says what each model was trained on."""
+"""Result files of lm-evaluation-harness, and of what is read like it, joined to the table of the models' training."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from typing import Any
 import polars as pl
 
 from mixlaw.adapters.mapping import Results, captures
+from mixlaw.adapters.other_evaluations import INSPECT, OLMES, inspect_ai, olmes
 from mixlaw.adapters.sheet import Label, Sheet
 from mixlaw.cells import texts
 from mixlaw.errors import InputError
 from mixlaw.files import read_text
 from mixlaw.records import Unit
 
-_ACCURACIES = re.compile(r"acc(_.*)?|.*_acc|exact_match|em|contains|mc[12]")
-_UNITS = {"bits_per_byte": Unit.BITS_PER_BYTE, "likelihood": Unit.CHOICE_PROB}
+_ACCURACIES = re.compile(r"acc(_.*)?|accuracy|.*_acc|exact_match|em|contains|mc[12]")
+_UNITS = dict.fromkeys(("bits_per_byte", "bits_per_byte_corr"), Unit.BITS_PER_BYTE) | {"likelihood": Unit.CHOICE_PROB}
 _UNITS |= dict.fromkeys(("pass@1", "pass_at_1"), Unit.PASS_AT_1)
 # What a file says of the whole evaluation; where it differs, results may differ for no other reason.
 _SETTINGS = ("lm_eval_version", "tokenizer_bos_token", "tokenizer_eos_token", "max_length", "chat_template_sha")
+
+
+_ENDINGS = (".json", ".json.gz", OLMES, INSPECT)
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def add_results(sheet: Sheet, paths: Sequence[Path], how: Results) -> Sheet:
     """
     evaluations = [evaluation for path in paths for evaluation in _read(path, how)]
     if not evaluations:
-        raise InputError(f"no result of lm-evaluation-harness in {', '.join(map(str, paths))}; give files or folders")
+        raise InputError(f"no results of evaluations in {', '.join(map(str, paths))}; give files or folders")
     rows = _Rows(sheet, how.key)
     merged = _Merged(sheet.frame.height)
     for evaluation in sorted(evaluations, key=lambda evaluation: evaluation.date):
@@ -159,7 +163,7 @@ class _Merged:
             for task, by in self.values.items()
         ]
         measured = {row for row in self.owners if row is not None}
-        notes = [f"{len(self.owners)} result files of lm-evaluation-harness for {len(measured)} of {self.height} rows"]
+        notes = [f"{len(self.owners)} result files for {len(measured)} of {self.height} rows"]
         if self.unknown:
             notes.append(f"metrics without a unit, left out: {', '.join(sorted(self.unknown))}")
         return replace(
@@ -199,24 +203,33 @@ class _Merged:
 def _read(path: Path, how: Results) -> Iterator[Evaluation]:
     """Result files of a folder, or the one given."""
     if path.is_dir():
-        for file in sorted(file for file in path.rglob("*") if file.name.endswith((".json", ".json.gz"))):
+        for file in sorted(file for file in path.rglob("*") if file.name.endswith(_ENDINGS)):
             if (data := _load(file)) is not None:
                 yield _evaluation(file, data, how)
         return
     if not path.exists():
         raise InputError(f"there are no results at {str(path)!r}; check the path")
-    content = None if path.suffix == ".jsonl" else _load(path)
+    content = None if path.suffix == ".jsonl" and not path.name.endswith(OLMES) else _load(path)
     if content is None:
-        raise InputError(f"{path} holds no results of lm-evaluation-harness; give the results_*.json it writes")
+        raise InputError(
+            f"{path} holds no results of lm-evaluation-harness (or lighteval, OLMES, inspect-ai); give the "
+            "results_*.json, metrics-all.jsonl or .eval that it writes"
+        )
     yield _evaluation(path, content, how)
 
 
 def _load(path: Path) -> dict[str, Any] | None:
     """Content of a result file; None where it is JSON of another kind."""
+    if path.name.endswith(OLMES):
+        return olmes(path)
+    if path.suffix == INSPECT:
+        return inspect_ai(path)
     try:
         data = json.loads(read_text(path))
     except (OSError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}; write it again, or move it out of the way") from error
+    if isinstance(data, dict) and "eval" in data and "status" in data:
+        return inspect_ai(path)
     if not isinstance(data, dict) or not isinstance(data.get("results"), dict):
         return None
     return data if all(isinstance(entry, dict) for entry in data["results"].values()) else None

@@ -1,4 +1,4 @@
-"""Tables as their authors wrote them: read, exports of Weights & Biases unfolded, two of them joined."""
+"""Tables as their authors wrote them: read, exports of trackers unfolded, two of them joined."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import polars as pl
 
 from mixlaw.adapters.history import unfold_history
 from mixlaw.adapters.reading import Table, frame_of
+from mixlaw.adapters.trackers import read_curves
 from mixlaw.adapters.wandb import unfold
 from mixlaw.cells import CellLog, texts
 from mixlaw.errors import InputError, did_you_mean
@@ -51,9 +52,14 @@ def read_source(table: Table, alone: bool = True) -> Source:
         table: a file or a data frame.
         alone: whether messages can do without the name of the file.
     """
-    frame, path = frame_of(table), Path(table) if isinstance(table, str | Path) else Path("table")
+    path = Path(table) if isinstance(table, str | Path) else Path("table")
+    curves = read_curves(path) if isinstance(table, str | Path) else None
+    frame = frame_of(table) if curves is None else curves.table()
     head = "" if alone else f"{path.name}, "
     whole = Source(frame, tuple(f"{head}row {number}" for number in range(1, frame.height + 1)), path.stem)
+    if curves is not None:
+        notes: tuple[str, ...] = (f"curves of {curves.of}: {frame['run'].n_unique()} runs",)
+        return replace(whole, notes=notes, warnings=curves.warnings, history=True)
     whole = _without_empty_rows(whole)
     unfolded = unfold(whole.frame, whole.places)
     if unfolded is None:

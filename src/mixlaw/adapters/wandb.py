@@ -57,6 +57,11 @@ def unfold(frame: pl.DataFrame, places: Sequence[str]) -> Unfolded | None:
     if {"Name", "State"} <= set(frame.columns):
         frame = frame.rename({"run": "config.run"}, strict=False)  # a key of the configuration, not the run
         return _finish(frame.rename({"Name": "run"}), "State", "ID", "its runs table")
+    if {"run_id", "experiment_id", "status", "tags.mlflow.runName"} <= set(frame.columns):
+        frame = frame.rename({"run": "config.run"}, strict=False).rename({"tags.mlflow.runName": "run"})
+        return _finish(
+            frame.drop("artifact_uri", "experiment_id", strict=False), "status", "run_id", "search_runs of MLflow"
+        )
     if {"summary", "config", "name"} <= set(frame.columns):
         flat = _flat_rows(frame, places)
         names = dict.fromkeys(name for row in flat for name in row)
@@ -67,13 +72,13 @@ def unfold(frame: pl.DataFrame, places: Sequence[str]) -> Unfolded | None:
 
 def _finish(frame: pl.DataFrame, state: str, identity: str, how: str) -> Unfolded:
     """Drop columns about the page, empty cells that are no numbers, mark the runs that finished."""
-    notes = [f"an export of Weights & Biases, as {how} writes it"]
+    notes = [how if "MLflow" in how else f"an export of Weights & Biases, as {how} writes it"]
     warnings = []
     if identity in frame.columns and frame["run"].n_unique() < frame.height:
         frame = frame.with_columns(pl.col(identity).alias("run"))
         notes.append(f"names of runs repeat: the column {identity!r} names them instead")
     states = frame[state].to_list() if state in frame.columns else ["finished"] * frame.height
-    finished = tuple(status in ("finished", "Finished", None) for status in states)
+    finished = tuple(status in ("finished", "Finished", "FINISHED", None) for status in states)
     if not all(finished):
         others = sorted({str(status) for status, done in zip(states, finished, strict=True) if not done})
         warnings.append(
