@@ -9,7 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixlaw.printable import Printable
+from mixlaw.numbers import size
+from mixlaw.printable import Page, Printable
 from mixlaw.progress import progress_bar
 from mixlaw.study import Study, open_study
 from mixlaw.templates import create
@@ -54,20 +55,16 @@ class Demo(Printable):
             "seconds": self.seconds,
         }
 
-    def __str__(self) -> str:
-        plan = self.plan
+    def page(self) -> Page:
+        """Predicted before training, measured after; what it took, and where the report is."""
+        plan, found = self.plan, self.verification.page()
         saved = 1 - plan.flops_shared / plan.flops_separate
-        return "\n".join(
-            [
-                "Predicted before training, measured after:",
-                "",
-                str(self.verification),
-                "",
-                f"{len(plan.tree.recipes)} recipes, {plan.tokens_shared:,} tokens, {plan.flops_shared:.3g} FLOPs "
-                f"(sharing saved {saved:.0%}); this call took {self.seconds:.0f} s",
-                f"report: {self.report}",
-            ]
+        took = (
+            f"{len(plan.tree.recipes)} recipes, {size(plan.tokens_shared)} tokens, {plan.flops_shared:.3g} FLOPs "
+            f"(sharing saved {saved:.0%}); this call took {self.seconds:.0f} s"
         )
+        notes = [*found.notes, took, f"report: {self.report}"]
+        return replace(found, head="Predicted before training, measured after:", notes=notes)
 
 
 def run_demo(folder: Path, smoke: bool = False, workers: int | None = None) -> Demo:
@@ -87,7 +84,7 @@ def run_demo(folder: Path, smoke: bool = False, workers: int | None = None) -> D
     _say("1. Corpora, read from installed packages", manifest)
     proposals = study.proposals()
     if not proposals:
-        _say("2. Proxies to train", _head(study.plan(workers=workers, measure=True)))
+        _say("2. Proxies to train", study.plan(workers=workers, measure=True).sentence)
         _train(study, workers)
         proposals = [_propose(study)]
     proposal = proposals[-1]
@@ -117,10 +114,6 @@ def _train(study: Study, workers: int | None) -> None:
         outcome = study.run(workers=workers, progress=report)
     if outcome.failed:
         raise RuntimeError(str(outcome))
-
-
-def _head(plan: Plan) -> str:
-    return str(plan).split("\n\n")[0]
 
 
 def _say(title: str, what: object) -> None:
