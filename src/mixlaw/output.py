@@ -177,10 +177,12 @@ def _print_one(result: Any) -> None:
         return
     page = result.page()
     if how.quiet:
-        print(page.answer or page.head.partition("\n")[0])
-    elif sys.stdout.isatty() or os.environ.get("FORCE_COLOR"):
+        page = Page(page.answer or page.head.partition("\n")[0], page.tone)
+    if sys.stdout.isatty() or os.environ.get("FORCE_COLOR"):
         console = console_of(sys.stdout)
         console.print(group_of(page, console.width, everything=how.everything))
+    elif how.quiet:
+        print(page.answer)
     else:
         print(plain(page, everything=how.everything, width=width_of(sys.stdout)))
 
