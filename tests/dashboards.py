@@ -15,9 +15,10 @@ from mixlaw.optimizer.answers.quick import assess
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.values import PROPOSAL
 from mixlaw.optimizer.search.problem import problem_of
+from mixlaw.optimizer.target.schedule import keep_schedule
 from mixlaw.recipe import Recipe
 from mixlaw.study import open_study
-from mixlaw.study.choosing import propose
+from mixlaw.study.choosing import freeze, propose
 
 TARGET = "\n[target]\nparams = 330000\ntokens = 6600000\ncooldown = [0.1, 0.2]\nguard = false\n"
 SETTLED = "document.querySelector('#state')?.textContent.includes('was found')"
@@ -124,7 +125,7 @@ class served:
     """The dashboard of a study in a thread."""
 
     def __init__(self, path: Path) -> None:
-        self.server = server_of(Folder(path), propose, port=0)
+        self.server = server_of(Folder(path), propose, freeze, port=0)
 
     def __enter__(self) -> str:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -137,5 +138,6 @@ class served:
 def expected(path: Path, recipe: Recipe, target: Any = None, goal: Goal | None = None) -> Any:
     """What the Python API says of a recipe."""
     study = open_study(path)
-    problem = problem_of(study.surfaces(), target or study.target(), study.domains, goal=goal)
-    return assess(problem, {PROPOSAL: recipe})[PROPOSAL]
+    kept = keep_schedule(target or study.target(), study.design())
+    problem = problem_of(study.surfaces(), kept.target, study.domains, goal=goal)
+    return assess(problem, {PROPOSAL: recipe}, study.design())[PROPOSAL]

@@ -212,6 +212,6 @@ def test_every_control_can_be_reached_by_keyboard_and_has_a_name(page: Page) -> 
         len(set(sliders)) == len(sliders) == 2 + 2 + 1 + 2 + 2 * 3 * 4
     )  # counts, cooldown, guard, weights; limits in four places
     assert set(sliders) <= reached
-    assert {"Pin this recipe", "Freeze a proposal", "Recipe", "CSV", "PNG", "Start over", "task"} <= reached
+    assert {"Pin this recipe", "Freeze what I see", "Propose", "Recipe", "CSV", "PNG", "Start over", "task"} <= reached
     value = page.view.evaluate("document.querySelector('[role=slider]').getAttribute('aria-valuetext')")
     assert value == "330k"

@@ -92,7 +92,14 @@ def test_a_proposal_is_frozen_for_the_view(page: Page, study: Path) -> None:
     page.settle()
     page.view.click("#do-freeze")
     page.view.wait_for_function("document.querySelector('#frozen').textContent.includes('Frozen as')")
-    (proposal,) = open_study(study).proposals()
+    (seen,) = open_study(study).proposals()
+    assert seen.recipe == page.shown(study).recipe, "just what was on the page"
+    assert seen.sentence == page.text("#sentence")
+    assert [[task, gain.text()] for task, gain in seen.gains.items()] == [[row[0], row[-1]] for row in page.cells()[1:]]
+    page.view.click("#do-propose")
+    page.view.wait_for_function("was => !document.querySelector('#frozen').textContent.includes(was)", arg=seen.id)
+    page.view.wait_for_function("document.querySelector('#frozen').textContent.includes('Frozen as')")
+    proposal = open_study(study).proposals()[-1]
     assert proposal.id in page.text("#frozen")
     assert proposal.sentence in page.text("#frozen")
     assert proposal.target == page.shown(study).target(open_study(study).target())

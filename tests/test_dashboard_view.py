@@ -16,7 +16,7 @@ from mixlaw.dashboard.view import View
 from mixlaw.dashboard.watched import opened
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
-from mixlaw.study.choosing import propose
+from mixlaw.study.choosing import freeze, propose
 from studies import on_disk
 
 
@@ -27,13 +27,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_listens_on_this_machine_alone_and_to_nobody_led_here(made: Path) -> None:
-    server = server_of(Folder(made), propose, port=0)
+    server = server_of(Folder(made), propose, freeze, port=0)
     assert server.host == "127.0.0.1"
     client = server.app.test_client()  # type: ignore[attr-defined]
     assert client.get("/", headers={"Host": f"localhost:{server.port}"}).status_code == 200
     assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
     with pytest.raises(InputError, match="something listens at"):
-        server_of(Folder(made), propose, port=server.port)
+        server_of(Folder(made), propose, freeze, port=server.port)
     server.server_close()
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from mixlaw.analysis.data.design import Design
+from mixlaw.optimizer.answers.proposal import Proposal
+from mixlaw.optimizer.answers.propose import assessed
 from mixlaw.optimizer.goal.evidence import forecasts_of
 from mixlaw.optimizer.goal.gains import Objective, recipes_losses
 from mixlaw.optimizer.goal.values import Forecast, Interval
@@ -57,24 +60,40 @@ class Assessment:
     sentence: str
 
 
-def assess(problem: Problem, recipes: Mapping[str, Recipe]) -> dict[str, Assessment]:
+def assess(problem: Problem, recipes: Mapping[str, Recipe], measured: Design | None = None) -> dict[str, Assessment]:
     """Predict what recipes gain, by name: those for the target, or others of phases and domains that were measured.
 
-    Each is compared with the baseline of its own schedule.
+    Each is compared with the baseline of its own schedule; `measured` are the runs behind the posterior, for what is
+    extrapolated.
     """
     assessments = {}
     for name, recipe in recipes.items():
         index = _branch(problem, recipe)
         allowed = problem.objectives[index].allowed
         own = problem.scheduled(recipe) if _has_phases(allowed, recipe) else problem
-        assessments[name] = _assessment(own, own.objectives[index], own.runs[index], recipe, name)
+        assessments[name] = _assessment(own, own.objectives[index], own.runs[index], recipe, name, measured)
     return assessments
 
 
-def _assessment(problem: Problem, objective: Objective, runs: Sequence[str], recipe: Recipe, name: str) -> Assessment:
+def as_proposal(problem: Problem, recipe: Recipe, measured: Design | None) -> Proposal:
+    """The same as a proposal of just this recipe; without a search, optima and equivalent shares are empty."""
+    index = _branch(problem, recipe)
+    own = problem.scheduled(recipe) if _has_phases(problem.objectives[index].allowed, recipe) else problem
+    with one_thread():
+        return assessed(own, own.objectives[index], recipe, measured, own.runs[index])
+
+
+def _assessment(
+    problem: Problem,
+    objective: Objective,
+    runs: Sequence[str],
+    recipe: Recipe,
+    name: str,
+    measured: Design | None,
+) -> Assessment:
     with torch.no_grad():
         losses = recipes_losses(objective.posterior, objective.allowed, [recipe], len(objective.baseline))[:, 0]
-    evidence, nearest = evidence_of(problem, objective, recipe, losses, None, runs)
+    evidence, nearest = evidence_of(problem, objective, recipe, losses, measured, runs)
     return Assessment(
         recipe=recipe,
         against=evidence.against,

@@ -45,12 +45,22 @@ class Answer:
         problem, wanted = study.problem(view), {HERE: view.recipe, PINNED: view.pinned}
         recipes = {name: recipe for name, recipe in wanted.items() if recipe is not None}
         best = problem.references.against
-        return cls(study, view, assess(problem, {**recipes, best: problem.references.entries[best].recipe}))
+        return cls(
+            study, view, assess(problem, {**recipes, best: problem.references.entries[best].recipe}, study.measured)
+        )
 
     @property
     def here(self) -> Assessment:
         """The recipe at hand."""
         return self.recipes[HERE]
+
+    @property
+    def tone(self) -> str:
+        """Style of the verdict: green only where the data support it, and all limits and guards are kept."""
+        here = self.here
+        if here.gain.hi90 < 0:
+            return "no"
+        return "yes" if here.supported and not here.broken else "unsure"
 
     @property
     def both(self) -> dict[str, Assessment]:
@@ -83,6 +93,7 @@ class Answer:
 
     def notes(self) -> Iterator[str]:
         """What to know about the recipes beside their numbers."""
+        yield from self.study.kept(self.view).notes
         for name, one in self.both.items():
             for limit in one.broken:
                 yield f"{name} does not keep: {limit}"

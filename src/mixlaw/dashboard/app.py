@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ Data = dict[str, Any]
 Propose = Callable[..., Any]
 
 SEARCHING, DONE = "looking for the best recipe …", "the best recipe that was found"
+STOPPED = "the search was stopped; this recipe keeps all limits, but better ones may exist"
 SESSIONS = 256  # pages whose last move is remembered
 
 
@@ -49,12 +51,15 @@ class Callbacks:
     | `improve`       | `redraw` asked for a search   | URL                  | page, URL, recipe         |
     | `pin`           | Pin, Unpin                    | URL                  | pin                       |
     | `download`      | Recipe, CSV                   | URL                  | file                      |
-    | `freeze`        | Freeze                        | URL                  | sentence, proposal timer  |
-    | `poll_proposal` | proposal timer                | thread of `freeze`   | sentence, recipe          |
+    | `stop`          | Stop searching                |                      | state                     |
+    | `freeze`        | Freeze what I see             | URL                  | sentence                  |
+    | `start_proposal`| Propose                       | URL                  | sentence, proposal timer  |
+    | `poll_proposal` | proposal timer                | its thread           | sentence, recipe          |
 
     Attributes:
         watched: the study.
         propose: makes and freezes a proposal of a study for a target and a goal.
+        keep: freezes just one recipe, of a study and a problem.
         moves: number of the last move of every page, as the page counts them, so that searches for earlier moves
             stop.
         jobs: running proposals by page, with the question that they answer.
@@ -64,7 +69,8 @@ class Callbacks:
 
     watched: Watched
     propose: Propose
-    moves: dict[str, int] = field(default_factory=dict)
+    keep: Propose
+    moves: dict[str, float] = field(default_factory=dict)
     jobs: dict[str, tuple[Job, str]] = field(default_factory=dict)
     moves_lock: threading.Lock = field(default_factory=threading.Lock)
     answer_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -129,7 +135,10 @@ class Callbacks:
             view = replace(view, recipe=None if best is None else unpacked(best["recipe"]))
             if not known:
                 view = replace(view, recipe=adapt_recipe(study.problem(view), study.start(view)))
-            query, shown = view.query(study.view), page.filled(Answer.of(study, view), DONE if known else SEARCHING)
+            query, shown = (
+                view.query(study.view),
+                page.filled(Answer.of(study, view), DONE if known else SEARCHING, known),
+            )
         except Exception as error:
             return {"shown": _failed(error), "query": no_update, "search": no_update}
         return {"shown": shown, "query": query, "search": no_update if known else {"move": move, "query": query}}
@@ -174,7 +183,35 @@ class Callbacks:
             return {"content": answer.as_csv(), "filename": "predictions.csv", "type": "text/csv"}
         return {"content": answer.as_recipe(), "filename": "recipe.json", "type": "application/json"}
 
-    def freeze(self, clicks: int, query: str, session: str) -> tuple[bool, str]:
+    def stop(self, clicks: int, session: str) -> Data:
+        """Stop the search; the recipe at hand stays."""
+        if not clicks:
+            raise PreventUpdate
+        with self.moves_lock:
+            self.moves[session] = math.floor(self.moves.get(session, 0)) + 0.5  # below the next move, past the last
+        return {"parts": {"state": STOPPED}, "classes": {}}
+
+    def freeze(self, clicks: int, query: str) -> str:
+        """Freeze the recipe on the page with its predictions, as it is."""
+        if not clicks:
+            raise PreventUpdate
+        try:
+            study = self.watched.now()
+            view = View.read(query, study.view)
+            if view.recipe is None:
+                raise PreventUpdate
+            return self._frozen(self.keep(study.study, study.problem(view), view.recipe))
+        except InputError as error:
+            return message_of(error)
+
+    def _frozen(self, proposal: Any) -> str:
+        path = self.watched.path
+        return (
+            f"{proposal.sentence} Frozen as {path / 'proposals' / proposal.id}.json; "
+            f"`mixlaw export {path} {proposal.id}` writes it for trainers."
+        )
+
+    def start_proposal(self, clicks: int, query: str, session: str) -> tuple[bool, str]:
         """Start `propose` for the view, in a thread."""
         if not clicks:
             raise PreventUpdate
@@ -198,12 +235,7 @@ class Callbacks:
         del self.jobs[session]
         if job.failed:
             return job.failed, True, no_update, no_update
-        path = self.watched.path
-        words = (
-            f"{job.done.sentence} Frozen as {path / 'proposals' / job.done.id}.json; "
-            f"`mixlaw export {path} {job.done.id}` writes it for trainers."
-        )
-        return words, True, {"recipe": packed(job.done.recipe), "question": question}, job.done.id
+        return self._frozen(job.done), True, {"recipe": packed(job.done.recipe), "question": question}, job.done.id
 
 
 CONTROLS = {
@@ -238,7 +270,7 @@ def _subtitle(study: Opened) -> str:
     return f"{len(study.surfaces.tasks)} tasks fitted on {runs} runs over {len(study.domains)} domains"
 
 
-def app_of(path: Path, propose: Propose) -> Dash:
+def app_of(path: Path, propose: Propose, freeze: Propose) -> Dash:
     """The app for a study."""
     torch.set_num_threads(1)  # a page has several callbacks at once, each too small to share
     watched = Watched(path)
@@ -262,7 +294,7 @@ def app_of(path: Path, propose: Propose) -> Dash:
     app.index_string = index.replace("{%favicon%}", f'<link rel="icon" href="data:,"><style>{PALETTE}</style>')
     app.server.add_url_rule("/plotly.js", view_func=plotly_js)
     app.layout = lambda: page.frame(path.resolve().name)
-    connect(app, Callbacks(watched, propose))
+    connect(app, Callbacks(watched, propose, freeze))
     script_of(app)
     return app
 
@@ -299,11 +331,16 @@ def connect(app: Dash, calls: Callbacks) -> None:
     )(calls.redraw)
     improved = {name: Output(name, "data", allow_duplicate=True) for name in ("shown", "query", "best")}
     _on(app, improved, [Input("search", "data"), session], calls.improve)
-    pressed = {name: Input(f"do-{name}", "n_clicks") for name in ("pin", "unpin", "recipe", "csv", "freeze")}
+    pressed = {
+        name: Input(f"do-{name}", "n_clicks") for name in ("pin", "unpin", "recipe", "csv", "freeze", "propose", "stop")
+    }
     _on(app, Output("pin", "data", allow_duplicate=True), [pressed["pin"], pressed["unpin"], query], calls.pin)
     _on(app, Output("file", "data"), [pressed["recipe"], pressed["csv"], query], calls.download)
     frozen, off = Output("frozen", "children"), Output("proposal-timer", "disabled")
-    _on(app, [off, frozen], [pressed["freeze"], query, session], calls.freeze)
+    kept = Output("frozen", "children", allow_duplicate=True)
+    _on(app, kept, [pressed["freeze"], query], calls.freeze)
+    _on(app, Output("shown", "data", allow_duplicate=True), [pressed["stop"], session], calls.stop)
+    _on(app, [off, frozen], [pressed["propose"], query, session], calls.start_proposal)
     again = [Output("best", "data", allow_duplicate=True), Output("again", "data")]
     progress = [
         Output("frozen", "children", allow_duplicate=True),

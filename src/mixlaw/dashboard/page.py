@@ -56,7 +56,7 @@ def _results() -> Component:
                     html.Span(id="state", className="state", role="status"),
                 ],
                 id="verdict",
-                className="verdict",
+                className="verdict unsure",
             ),
             html.Div(id="facts", className="facts"),
             _actions(),
@@ -78,7 +78,9 @@ def _actions() -> Component:
     buttons = {
         "pin": ("Pin this recipe", "Keep it to compare with"),
         "unpin": ("Unpin", "Forget the pinned recipe"),
-        "freeze": ("Freeze a proposal", "Run mixlaw propose for this view and keep it in proposals/"),
+        "freeze": ("Freeze what I see", "Keep this recipe with its predictions in proposals/"),
+        "propose": ("Propose", "Run mixlaw propose for this view: a full search, kept in proposals/"),
+        "stop": ("Stop searching", "Keep the recipe at hand"),
         "recipe": ("Recipe", "Download the recipe as JSON, for mixlaw what-if and mixlaw export"),
         "csv": ("CSV", "Download the predictions"),
         "png": ("PNG", "Download the plots as one picture"),
@@ -95,8 +97,10 @@ def _figure(name: str) -> Component:
     return html.Div(id=f"figure-{name}", role="img", className="plot", **{"aria-label": FIGURES[name]})  # type: ignore[arg-type]
 
 
-def filled(answer: Answer, state: str) -> dict[str, Any]:
+def filled(answer: Answer, state: str, settled: bool = True) -> dict[str, Any]:
     """An answer as parts of the page, which its script inserts: HTML, classes and figures by name.
+
+    While a better recipe is searched for the verdict is not settled, and not green.
 
     Dash itself would search the whole page at every move of a slider.
     """
@@ -112,7 +116,7 @@ def filled(answer: Answer, state: str) -> dict[str, Any]:
             "state": escape(state),
         },
         "classes": {
-            "verdict": "verdict" if answer.here.supported else "verdict no",
+            "verdict": f"verdict {answer.tone}" + ("" if settled else " unsettled"),
             "body": "body",
             "pinned-box": "" if pinned else "away",
             "do-unpin": "" if pinned else "away",

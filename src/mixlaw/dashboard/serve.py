@@ -34,12 +34,18 @@ class Listening(Printable):
         return f"the dashboard is at {self.address}; Ctrl-C stops it"
 
 
-def server_of(study: Folder, propose: Callable[..., Any], host: str = "127.0.0.1", port: int = 8050) -> BaseWSGIServer:
+def server_of(
+    study: Folder,
+    propose: Callable[..., Any],
+    freeze: Callable[..., Any],
+    host: str = "127.0.0.1",
+    port: int = 8050,
+) -> BaseWSGIServer:
     """A server for the dashboard of a study; `serve_forever` runs it, its `port` is where it listens.
 
     Args:
         study: the study.
-        propose: as `mixlaw.study.choosing.propose`.
+        propose, freeze: as in `mixlaw.study.choosing`.
         host: address to listen at.
         port: where; 0 takes any that is free.
 
@@ -57,7 +63,7 @@ def server_of(study: Folder, propose: Callable[..., Any], host: str = "127.0.0.1
     if port and not _free(host, port):
         raise InputError(f"something listens at {host}:{port} already; give another --port, or 0 for any that is free")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    app = app_of(study.path, propose)
+    app = app_of(study.path, propose, freeze)
     if host in LOOPBACK:
         app.server.config["TRUSTED_HOSTS"] = list(LOOPBACK)
     return make_server(host, port, app.server, threaded=True)
@@ -77,10 +83,15 @@ def _free(host: str, port: int) -> bool:
 
 
 def serve(
-    study: Folder, propose: Callable[..., Any], host: str, port: int, ready: Callable[[Listening], object]
+    study: Folder,
+    propose: Callable[..., Any],
+    freeze: Callable[..., Any],
+    host: str,
+    port: int,
+    ready: Callable[[Listening], object],
 ) -> None:
     """Serve the dashboard of a study until it is interrupted; `ready` is called with the address."""
-    server = server_of(study, propose, host, port)
+    server = server_of(study, propose, freeze, host, port)
     name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
     ready(Listening(f"http://{name}:{server.port}/"))
     collect_as_usual()

@@ -18,6 +18,7 @@ from mixlaw.folder.names import baselines_of
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.references import Compared
 from mixlaw.optimizer.search.problem import Problem, problem_of
+from mixlaw.optimizer.target.schedule import Kept, keep_schedule
 from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import read_record
@@ -66,7 +67,7 @@ class Opened:
         if key not in self._grounds:
             made = problem_of(
                 self.surfaces,
-                view.target(self.target),
+                self.kept(view).target,
                 self.domains,
                 goal=view.goal(self.goal),
                 baselines=self.compared[0],
@@ -77,6 +78,10 @@ class Opened:
                 self._grounds.pop(next(iter(self._grounds)), None)
             self._grounds[key] = made
         return self._grounds[key]
+
+    def kept(self, view: View) -> Kept:
+        """The target of a view as `propose` takes it: what the runs do not vary of the schedule is not optimised."""
+        return keep_schedule(view.target(self.target), self.measured)
 
     def start(self, view: View) -> Recipe:
         """The recipe to begin with: at hand, else of the last proposal, else the best baseline."""

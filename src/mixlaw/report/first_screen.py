@@ -112,9 +112,9 @@ def _next(jobs: Sequence[Mapping[str, Any]]) -> str:
             "<p>No suggestion for the present fit: <code>mixlaw suggest STUDY --budget FLOPS</code> ranks the next "
             "runs, and says when more would not change the recommendation.</p>"
         )
-    rows = [["run", "params", "FLOPs", "expected gain", "why"]]
+    rows = [["run", "params", "FLOPs", "gain, % of loss", "why"]]
     for job in jobs[:MOST_JOBS]:
-        gain = "" if job["brings"] is None else f"{job['brings']:.2g} % of loss"
+        gain = "" if job["brings"] is None else f"{job['brings']:.2g}"
         rows.append([str(job["run"])[:8], size(job["params"]), f"{job['flops']:.2g}", gain, str(job["why"])])
     styles = [["extra", "", "", "", "words"]] * (len(rows) - 1)
     cost = f"{len(jobs)} runs for {sum(job['flops'] for job in jobs):.2g} FLOPs"

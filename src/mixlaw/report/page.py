@@ -63,6 +63,8 @@ a:hover, a:focus-visible { text-decoration: underline; }
 .fact b { display: block; font-size: 20px; font-variant-numeric: tabular-nums; letter-spacing: -0.01em; }
 .fact span { display: block; color: var(--soft); font-size: 14px; line-height: 1.4; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)); gap: 8px 20px; }
+.grid > * { min-width: 0; }
+.grid td.words { min-width: 120px; }
 .plot { min-width: 0; width: 100%; }
 .scroll { overflow-x: auto; margin: 10px 0; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; min-width: min(100%, 480px); }

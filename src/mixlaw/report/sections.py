@@ -150,6 +150,8 @@ def _recommendation(data: ReportData, proposal: Proposal | None) -> str:
 
 def _sure(proposal: Proposal, domains: Sequence[Domain]) -> str:
     """One picture for both questions about a share: where its optimum may be, and what makes no difference."""
+    if not proposal.spread:
+        return f"<p>The recipe was chosen by hand: no optimum was searched for.</p>{_shares(proposal, domains)}"
     free = proposal.free.recipe if proposal.free else None
     note = (
         "Wide bars: any share inside is statistically equivalent to the proposal (the other domains scaled)"

@@ -91,6 +91,15 @@ def propose(
     return proposal
 
 
+def freeze(study: Folder, problem: Problem, recipe: Recipe) -> Proposal:
+    """Freeze just this recipe as a proposal, with what it is predicted to gain; nothing is searched for."""
+    from mixlaw.optimizer.answers.quick import as_proposal
+
+    fit, data = study.hashes()
+    proposal = replace(as_proposal(problem, recipe, study.design()), fit=fit, data=data)
+    return replace(proposal, known=_known(study, proposal)).freeze(study.proposals_folder)
+
+
 def _rungs(study: Folder, target: Target) -> list[int] | None:
     """Sizes of the ladder of validation that models have here; None where runs are trained elsewhere."""
     design = study.design()

@@ -11,7 +11,7 @@ from mixlaw.errors import InputError
 from mixlaw.files import write_text
 from mixlaw.folder import Folder
 from mixlaw.folder.names import RecipeLike
-from mixlaw.study.choosing import pareto, propose, verify, what_if
+from mixlaw.study.choosing import freeze, pareto, propose, verify, what_if
 
 if TYPE_CHECKING:
     from mixlaw.dashboard.serve import Listening
@@ -123,4 +123,4 @@ def dashboard(
     """
     from mixlaw.dashboard.serve import serve
 
-    serve(study, propose, host, port, ready)
+    serve(study, propose, freeze, host, port, ready)

@@ -73,10 +73,12 @@
   const moved = payload => payload.output.includes('search.data');
 
   async function picture() {
-    const sentence = document.getElementById('sentence').textContent;
+    const study = document.querySelector('h1').textContent, date = new Date().toISOString().slice(0, 10);
+    const sentence = study + ', ' + date + ': ' + document.getElementById('sentence').textContent;
+    const title = plot => (plot.closest('#pinned-box') || plot.closest('section')).querySelector('h2').textContent;
     const plots = [...document.querySelectorAll('.plot.js-plotly-plot')].filter(p => p.offsetParent && p.data.length);
     const style = getComputedStyle(document.body);
-    const width = Math.max(...plots.map(p => p.clientWidth)), gap = 24, head = 56, scale = 2;
+    const width = Math.max(...plots.map(p => p.clientWidth)), gap = 44, head = 80, scale = 2;
     const canvas = document.createElement('canvas');
     canvas.width = scale * (width + 2 * gap);
     canvas.height = scale * (head + plots.reduce((sum, p) => sum + p.clientHeight + gap, gap));
@@ -97,11 +99,13 @@
       const image = new Image();
       image.src = await window.Plotly.toImage(plot, {format: 'png', width: plot.clientWidth, height: plot.clientHeight, scale});
       await image.decode();
+      pen.font = '600 15px ' + style.fontFamily;
+      pen.fillText(title(plot), gap, y - 12);
       pen.drawImage(image, gap, y, plot.clientWidth, plot.clientHeight);
       y += plot.clientHeight + gap;
     }
     const link = document.createElement('a');
-    link.download = 'mixlaw.png';
+    link.download = study + ' ' + date + '.png';
     link.href = canvas.toDataURL('image/png');
     link.click();
   }
