@@ -124,6 +124,15 @@ def test_import_says_what_it_understood(foreign: Path) -> None:
     assert found["domains"] == ["web", "books", "stack"]
 
 
+def test_recipes_far_from_all_runs_are_warned_of(foreign: Path, tmp_path: Path) -> None:
+    runs = pl.read_csv(foreign / "runs.csv")
+    runs.with_columns(pl.col("params") * 1000).head(2).write_csv(tmp_path / "far.csv")
+    far = mixlaw("predict", foreign / "study", tmp_path / "far.csv")
+    assert "2 of 2 recipes are extrapolated" in far.stderr
+    assert far.stdout.startswith("run,progress")
+    assert "extrapolated" not in mixlaw("predict", foreign / "study", foreign / "runs.csv").stderr
+
+
 def test_predictions_cover_the_runs_they_were_fitted_to(foreign: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     assert document("predict", foreign / "study", foreign / "runs.csv", "-o", out)["rows"] == 28 * 3

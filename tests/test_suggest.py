@@ -166,6 +166,8 @@ def test_every_job_says_what_a_trainer_and_a_person_need(found: Suggestion) -> N
     assert " ".join(text.split()).endswith(found.sentence)
     assert all(job.why in page and size(job.recipe.tokens) in text for job in found.jobs)
     assert found.to_polars()["params"].to_list() == [job.recipe.params for job in found.jobs]
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    assert found.to_pandas()["params"].tolist() == found.to_polars()["params"].to_list()
     assert found.sentence in page
     assert json.loads(json.dumps(found.as_json(), allow_nan=False))["flops"] == found.cost
 

@@ -35,6 +35,7 @@ def test_distance_is_zero_on_a_run_and_grows_with_size_alone(surfaces: Surfaces)
     assert np.allclose(surfaces.predict(DESIGN).distance, 0, atol=1e-6)
     steps = [surfaces.predict(replace(DESIGN, params=DESIGN.params * f)).distance.min() for f in (10.0, 100.0)]
     assert 0 < steps[0] < steps[1]
+    assert 0 < surfaces.reach() < steps[1]
 
 
 def test_intervals_widen_away_from_the_measured_sizes(surfaces: Surfaces) -> None:

@@ -263,6 +263,14 @@ class ResponseModel:
         columns = (log_loss + self.observed.centre).unbind(-1)
         return torch.stack([from_log_loss(c, u) for c, u in zip(columns, self.observed.units, strict=True)], -1)
 
+    def reach(self) -> float:
+        """Largest distance of a measured run to the nearest other one; a recipe farther away is extrapolated."""
+        x = self.members[0].features(self.observed.design)
+        apart = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+        nearest = torch.where(apart > 1e-9, apart, torch.inf).min(1).values
+        there = nearest[torch.isfinite(nearest)]
+        return float(there.max()) if len(there) else 0.0
+
     def _distance(self, design: Design) -> Tensor:
         features = self.members[0].features
         measured = features(self.observed.design)

@@ -19,6 +19,7 @@ from mixlaw.output import (
     open_study_at,
     print_error,
     print_result,
+    print_warning,
     table_writer,
     tokens_of,
 )
@@ -179,8 +180,12 @@ def predict(
     mapping: Annotated[Path | None, typer.Option(help="TOML that says what the columns of TABLE mean.")] = None,
 ) -> object:
     """Predict every task for the recipes of a table."""
+    from mixlaw.study.learning import extrapolated
+
     write = None if out is None else table_writer(out)
-    predictions = open_study_at(study).predict(table, mapping=mapping)
+    opened = open_study_at(study)
+    predictions = opened.predict(table, mapping=mapping)
+    print_warning(extrapolated(opened, predictions))
     if out is None or write is None:
         return Predictions(predictions)
     write(predictions)

@@ -187,6 +187,12 @@ def _print_one(result: Any) -> None:
         print(plain(page, everything=how.everything, width=width_of(sys.stdout)))
 
 
+def print_warning(message: str) -> None:
+    """What to look at, on stderr, where a table may go to stdout; nothing where the message is empty."""
+    if message and not _how().quiet:
+        print(f"mixlaw: warning: {printable(message)}", file=sys.stderr)
+
+
 def print_error(message: str, as_json: bool) -> None:
     """What went wrong, on stderr; also as a JSON document on stdout where one was asked for."""
     if as_json:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from mixlaw.errors import unknown
+from mixlaw.errors import InputError, unknown
 from mixlaw.page import Page as Page
 from mixlaw.tables import Rows as Rows
 from mixlaw.tables import html_table as html_table
 
 if TYPE_CHECKING:
+    import pandas as pd
     import polars as pl
     from rich.console import RenderableType
 
@@ -45,6 +46,18 @@ class Printable:
         if table not in tables:
             raise unknown(f"table of {type(self).__name__}", str(table), tables)
         return tables[table].frame()
+
+    def to_pandas(self, table: str | None = None) -> pd.DataFrame:
+        """As `to_polars`, as a pandas data frame.
+
+        Raises:
+            InputError: it has no table of this name, or pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError as error:
+            raise InputError("to_pandas needs pandas: pip install pandas, or take to_polars") from error
+        return pd.DataFrame(self.to_polars(table).to_dict(as_series=False))
 
     def __str__(self) -> str:
         from mixlaw.terminal import plain

@@ -82,6 +82,20 @@ def _told(study: Folder) -> dict[str, Any]:
     return {**known, "links": study.settings.links(), "chance": study.chance}
 
 
+def extrapolated(study: Folder, predictions: pl.DataFrame) -> str:
+    """A warning of recipes that are farther from every measured run than these are apart; empty where none is."""
+    reach = study.surfaces().reach()
+    far = predictions.filter(predictions["distance"] > reach)
+    names = far["run"].unique(maintain_order=True).to_list()
+    if not names:
+        return ""
+    count, most = predictions["run"].n_unique(), max(far["distance"].to_list())
+    return (
+        f"{len(names)} of {count} recipes are extrapolated, up to {most:.3g} from the nearest measured run, which are "
+        f"{reach:.3g} apart at most (standard deviations of the measured runs): {', '.join(names[:3])}"
+    )
+
+
 def predict(study: Folder, table: Table, *, mapping: str | Path | None = None) -> pl.DataFrame:
     """Predict every task for the recipes of a table, a row per row and task.
 
@@ -92,7 +106,8 @@ def predict(study: Folder, table: Table, *, mapping: str | Path | None = None) -
         mapping: TOML file that says what the columns of another table mean.
 
     Returns:
-        Columns run, progress, task, mean, lo90, hi90, law_only, distance (to the measured runs).
+        Columns run, progress, task, mean, lo90, hi90, law_only, distance (to the nearest measured run, in standard
+            deviations of the measured runs).
 
     Raises:
         InputError: there are no surfaces, or the table lacks a column or holds a value that makes no sense.
