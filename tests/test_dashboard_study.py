@@ -125,3 +125,16 @@ def test_a_study_that_grows_is_followed(page: Page, study: Path) -> None:
     assert shown.tokens == round(float(f"{6.6e6 * 10**0.08:.3g}"))
     assert shown.recipe is not None
     assert page.text("#sentence") == expected(study, shown.recipe, shown.target(opened(study).target)).sentence
+
+
+def test_it_opens_with_the_last_proposal_at_the_figures_of_the_proposal(page: Page, study: Path) -> None:
+    proposal = open_study(study).propose()
+    (study / "study.toml").touch()  # a proposal alone does not make the page read the study again
+    page.view.goto("about:blank")
+    page.view.goto(page.home.partition("?")[0])
+    page.settle()
+    assert page.text("#state") == "the last proposal, as it was found by `mixlaw propose`"
+    assert page.text("#sentence") == proposal.sentence
+    assert [[task, gain.text()] for task, gain in proposal.gains.items()] == [
+        [row[0], row[-1]] for row in page.cells()[1:]
+    ]

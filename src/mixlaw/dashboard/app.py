@@ -31,6 +31,7 @@ Data = dict[str, Any]
 Propose = Callable[..., Any]
 
 SEARCHING, DONE = "looking for the best recipe …", "the best recipe that was found"
+LAST = "the last proposal, as it was found by `mixlaw propose`"
 STOPPED = "the search was stopped; this recipe keeps all limits, but better ones may exist"
 SESSIONS = 256  # pages whose last move is remembered
 
@@ -135,13 +136,13 @@ class Callbacks:
             view = replace(view, recipe=None if best is None else unpacked(best["recipe"]))
             if not known:
                 view = replace(view, recipe=adapt_recipe(study.problem(view), study.start(view)))
-            query, shown = (
-                view.query(study.view),
-                page.filled(Answer.of(study, view), DONE if known else SEARCHING, known),
-            )
+            # The study's own question has been answered by `propose`, which searches longer than a page can.
+            last = best is None and view.question == study.view.question and view.recipe == study.last
+            settled, state = known or last, LAST if last else DONE if known else SEARCHING
+            query, shown = view.query(study.view), page.filled(Answer.of(study, view), state, settled)
         except Exception as error:
             return {"shown": _failed(error), "query": no_update, "search": no_update}
-        return {"shown": shown, "query": query, "search": no_update if known else {"move": move, "query": query}}
+        return {"shown": shown, "query": query, "search": no_update if settled else {"move": move, "query": query}}
 
     def improve(self, request: Data | None, session: str) -> Data:
         """Search for a better recipe than the current one, until the sliders move again."""
