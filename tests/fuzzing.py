@@ -368,7 +368,9 @@ PLACES = st.sampled_from(
     [*(f"files/{name}" for name in FILES), "files", "files/*", "files/**", "files/**x", "", ".", "~x", "files/d.py:x"]
 )
 #: No module is imported by chance: what python: names is one of these files.
-SCHEMES = st.sampled_from(["", "tree:", "notebooks:", "pulls:", "stackexchange:", "teacher:", "hf:", "http:", "s3://"])
+SCHEMES = st.sampled_from(
+    ["", "tree:", "notebooks:", "pulls:", "stackexchange:", "teacher:", "hf:", "http:", "memory://"]
+)
 OPTIONS = st.sampled_from(
     [
         "",

@@ -88,11 +88,12 @@ class Build:
         Raises:
             InputError: a source is wrong, or a domain is empty or has no held-out document.
         """
-        self._tidy()
+        self.work.mkdir(parents=True, exist_ok=True)
         self._look_for_kept()
         with ProcessPool(self.processes if self.processes > 1 else 0) as pool:
             self._read(pool)
             counts = self._compare(pool)
+            self._tidy()  # not before: a build that is refused leaves what the last one kept
             self._read_again(pool)
             tokenizer = self._tokenizer()
             files = self._tokenise(pool, tokenizer)
@@ -102,12 +103,11 @@ class Build:
         return counts, tokenizer, shards
 
     def _tidy(self) -> None:
-        """Remove unfinished work of other sources or settings."""
+        """Remove work of other sources or settings."""
         current = {self.work, self.trained, *(self._reading(name) for name in self.parts)}
         for path in self.folder.glob("*"):
             if path not in current:
                 shutil.rmtree(path, ignore_errors=True)
-        self.work.mkdir(parents=True, exist_ok=True)
 
     def _look_for_kept(self) -> None:
         """Find the domains whose shards stay, and the tokenizer if there are any."""

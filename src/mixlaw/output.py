@@ -180,7 +180,7 @@ def _print_one(result: Any) -> None:
         page = Page(page.answer or page.head.partition("\n")[0], page.tone)
     if sys.stdout.isatty() or os.environ.get("FORCE_COLOR"):
         console = console_of(sys.stdout)
-        console.print(group_of(page, console.width, everything=how.everything))
+        console.print(group_of(page, console.width, everything=how.everything), crop=False)
     elif how.quiet:
         print(page.answer)
     else:

@@ -48,16 +48,15 @@ def plain(page: Page, *, everything: bool = False, width: int = WIDTH) -> str:
 
     out = StringIO()
     console = Console(file=out, width=width, highlight=False, color_system=None, force_jupyter=False)
-    console.print(group_of(page, width, everything=everything))
+    console.print(group_of(page, width, everything=everything), crop=False)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def group_of(page: Page, width: int = WIDTH, *, everything: bool = False) -> RenderableType:
     """A page as rich shows it: head, tables, notes, and the answer at the end, where the eye is."""
     from rich.console import Group
-    from rich.text import Text
 
-    parts: list[RenderableType] = [Text(page.head)] if page.head else []
+    parts: list[RenderableType] = [_text(page.head, width)] if page.head else []
     for table in page.tables:
         parts += [*_gap(parts), *_table(table, width, everything)]
     notes = [*page.notes, *(page.more if everything else ())]
@@ -67,8 +66,16 @@ def group_of(page: Page, width: int = WIDTH, *, everything: bool = False) -> Ren
     if notes:
         parts += [*_gap(parts), _bullets(notes)]
     if page.answer:
-        parts += [*_gap(parts), Text(page.answer, style=f"bold {STYLES[page.tone]}".strip())]
+        parts += [*_gap(parts), _text(page.answer, width, f"bold {STYLES[page.tone]}".strip())]
     return Group(*parts)
+
+
+def _text(text: str, width: int, style: str = "") -> RenderableType:
+    """Text in lines of a width, in which no word is broken: a path can be copied."""
+    from rich.text import Text
+
+    lines = [wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""] for line in text.split("\n")]
+    return Text("\n".join(part for each in lines for part in each), style=style, overflow="ignore")
 
 
 def _gap(before: list[RenderableType]) -> list[RenderableType]:

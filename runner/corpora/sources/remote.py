@@ -58,7 +58,9 @@ def _files(source: str, url: str) -> dict[str, dict[str, Any]]:
             paths = {name: about for name, about in paths.items() if _is_document(name, path)}
         else:
             paths = {path: system.info(path)}
-    except (OSError, ValueError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # clients of stores have errors of their own
         raise InputError(
             f"the source {source!r} cannot be listed ({error or type(error).__name__}): correct the URL or credentials"
         ) from error
@@ -90,7 +92,7 @@ def _read(source: str, path: str, column: str) -> Iterator[Document]:
         file = Path(folder, name)
         try:
             system.get_file(path, str(file))
-        except OSError as error:
+        except Exception as error:
             raise InputError(f"{path} of {source!r} cannot be fetched ({error}): run it again") from error
         for number, document in enumerate(read_file(file, column)):
             yield replace(document, origin=f"{path}:{number}")
