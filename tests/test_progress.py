@@ -56,7 +56,7 @@ def test_a_command_shows_its_result_with_the_answer_in_bold_at_the_width_of_the_
     said = os.read(ours, 100_000).decode()
     os.close(ours)
     assert done.returncode == 0, done.stderr
-    assert said.startswith("\x1b[1mNothing to verify yet: none of the predicted recipes has \x1b[0m\r\n")
+    assert said.startswith("\x1b[1mNothing to verify yet: none of the predicted recipes has\x1b[0m\r\n")
     assert max(map(len, re.sub(r"\x1b\[\d+m", "", said).splitlines())) <= 60
 
 
