@@ -36,8 +36,16 @@ from mixlaw.settings.recipes import read_recipe, read_recipes, written_recipes
 from mixlaw.settings.target import goal_of
 from mixlaw.study import open_study
 
-#: Environment in which inputs are tried: nothing is asked of the hub, and no repository above is read.
-ALONE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "GIT_CEILING_DIRECTORIES": tempfile.gettempdir()}
+#: Environment in which inputs are tried: no hub, S3 at a port that refuses, no repository above.
+ALONE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "GIT_CEILING_DIRECTORIES": tempfile.gettempdir(),
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_MAX_ATTEMPTS": "1",
+    "AWS_ACCESS_KEY_ID": "nobody",
+    "AWS_SECRET_ACCESS_KEY": "nobody",
+}
 
 MEMORY = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None  # folders of inputs need no disk
 
@@ -368,9 +376,7 @@ PLACES = st.sampled_from(
     [*(f"files/{name}" for name in FILES), "files", "files/*", "files/**", "files/**x", "", ".", "~x", "files/d.py:x"]
 )
 #: No module is imported by chance: what python: names is one of these files.
-SCHEMES = st.sampled_from(
-    ["", "tree:", "notebooks:", "pulls:", "stackexchange:", "teacher:", "hf:", "http:", "memory://"]
-)
+SCHEMES = st.sampled_from(["", "tree:", "notebooks:", "pulls:", "stackexchange:", "teacher:", "hf:", "http:", "s3://"])
 OPTIONS = st.sampled_from(
     [
         "",

@@ -78,3 +78,15 @@ def test_the_identity_changes_with_a_file(url: str, tmp_path: Path) -> None:
 def test_a_url_that_gives_nothing_is_refused_by_name(source: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         partitions(source, tmp_path)
+
+
+def test_a_store_that_cannot_be_reached_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3fs = pytest.importorskip("s3fs")
+    s3fs.S3FileSystem.clear_instance_cache()
+    refusing = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    for name, value in (refusing | {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nobody"}).items():
+        monkeypatch.setenv(name, value)
+    for look in (partitions, identity):
+        with pytest.raises(InputError, match=r"'s3://bucket/a\.jsonl' cannot be listed .*127\.0\.0\.1:9") as error:
+            look("s3://bucket/a.jsonl", tmp_path)
+        assert "\n" not in str(error.value)
