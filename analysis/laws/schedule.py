@@ -22,6 +22,9 @@ TRAVEL_PRIOR, NOISE_PRIOR, BETWEEN = (math.log(0.07), 0.6), (math.log(0.07), 0.5
 #: Cost of an e-fold from the best peak rate at the reference schedule: .01 at 124M, .025 at 25 thousand parameters; and
 #: the logarithm of that rate over the rule's, -.3 and .4 there.
 RATE_PRIOR, BEST_PRIOR = (math.log(0.01), 1.0), (0.0, 0.5)
+#: Power of the size by which both costs grow, as shares of the loss: .3 and .5 from 25 to 101 thousand parameters, and
+#: about -.1 from there to 124M.
+GROWTH_PRIOR = (0.0, 0.2)
 #: Schedules that differ by less than this in both sums are one schedule.
 SAME_SCHEDULE = 2e-3
 
@@ -30,9 +33,9 @@ SAME_SCHEDULE = 2e-3
 class ScheduleEffect:
     """Log of the factor on the loss by which a schedule differs from the reference schedule.
 
-        effect = travel (lr ratio / home)**-REACH (mean**-REACH - reference_mean**-REACH)
-               + noise (left - lr**NOISE reference_noise)                ratio = tokens for each parameter
-               + rate (log(lr / best)**2 - log(best)**2)
+        effect = travel (lr ratio / home)**-REACH (mean**-REACH - reference_mean**-REACH) (N / size)**travel_growth
+               + noise (left - lr**NOISE reference_noise) (N / size)**noise_growth
+               + rate (log(lr / best)**2 - log(best)**2)                 ratio = tokens for each parameter
 
     `mean` and `left` are the sums of `rate_sums`. At the reference schedule and the rule's rate it is exactly 0, so
     level, size and tokens are those of the law that it multiplies; a decay is worth more at a higher peak rate. Source:
@@ -43,6 +46,8 @@ class ScheduleEffect:
         noise: share of the loss that the noise of the rule's rate costs before any decay.
         rate: cost of an e-fold from the best peak rate.
         best: peak rate over the rule's that is best at the reference schedule.
+        travel_growth, noise_growth: powers of the size by which the two costs grow.
+        size: parameters at which they are stated.
         home: tokens for each parameter at which `travel` is stated.
         reference_mean, reference_noise: sums of the reference schedule.
     """
@@ -51,6 +56,9 @@ class ScheduleEffect:
     noise: float
     rate: float
     best: float
+    travel_growth: float
+    noise_growth: float
+    size: float
     home: float
     reference_mean: float
     reference_noise: float
@@ -59,7 +67,9 @@ class ScheduleEffect:
         """Effect on the log loss of every recipe, (R,)."""
         travel, noise = _terms(design, self.home, self.reference_mean, self.reference_noise)
         rate = design.lr.log() * (design.lr / self.best**2).log()
-        return self.travel * travel + self.noise * noise + self.rate * rate
+        larger = design.params / self.size
+        by_size = self.travel * larger**self.travel_growth * travel + self.noise * larger**self.noise_growth * noise
+        return by_size + self.rate * rate
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ class ScheduledLaw:
 
 
 class Scheduled(Form):
-    """A law's form with the logarithms of travel, noise, rate and best behind its own entries.
+    """A law's form with the logarithms of travel, noise, rate and best, and both growths, behind its own entries.
 
     The reference is the median schedule of the design. What the runs do not vary is held and drawn from its prior.
 
@@ -103,11 +113,15 @@ class Scheduled(Form):
         self.reference_mean, self.reference_noise = float(sums.mean.median()), float(sums.noise.median())
         self.varied = schedules_vary(design)
         held, steady = not self.varied, not rates_vary(design)
+        by_size = [torch.nonzero(design.size_index == i).squeeze(1) for i in range(design.sizes)]
+        one_size = sum(schedules_vary(design.select(rows)) for rows in by_size) < 2
         self.extend(
             travel=Parameter("travel", *TRAVEL_PRIOR, BETWEEN, held and steady, loose=True),
             unsettled=Parameter("unsettled", *NOISE_PRIOR, BETWEEN, held and steady, loose=True),
             rate=Parameter("rate", *RATE_PRIOR, BETWEEN, steady, loose=True),
             best=Parameter("best rate", *BEST_PRIOR, BETWEEN, steady, loose=True),
+            travel_growth=Parameter("travel growth", *GROWTH_PRIOR, BETWEEN, one_size, loose=True),
+            noise_growth=Parameter("unsettled growth", *GROWTH_PRIOR, BETWEEN, one_size, loose=True),
         )
         self.notes = (*main.notes, *schedule_notes(design))
 
@@ -127,19 +141,27 @@ class Scheduled(Form):
     def law(self, theta: Tensor, log_scale: float) -> ScheduledLaw:
         """The law of one vector with its schedule term."""
         count = len(self.main.parameters)
-        size = dict(zip(("travel", "noise", "rate", "best"), theta[count:].exp().tolist(), strict=True))
+        costs = dict(zip(("travel", "noise", "rate", "best"), theta[count : count + 4].exp().tolist(), strict=True))
         effect = ScheduleEffect(
-            **size, home=self.home, reference_mean=self.reference_mean, reference_noise=self.reference_noise
+            **costs,
+            travel_growth=float(theta[count + 4]),
+            noise_growth=float(theta[count + 5]),
+            size=math.exp(self.log_n),
+            home=self.home,
+            reference_mean=self.reference_mean,
+            reference_noise=self.reference_noise,
         )
         return ScheduledLaw(self.main.law(theta[:count], log_scale), effect)
 
     def _parts(self, theta: Tensor, design: Design) -> Tensor:
-        """Travel, noise and rate, which are their own slopes, and the slope by the best rate, (B, 4, R)."""
-        travel, noise, rate, best = theta[:, len(self.main.parameters) :, None].unbind(1)
+        """Travel, noise and rate, their own slopes, and the slopes by the best rate and both growths, (B, 6, R)."""
+        travel, noise, rate, best, more_travel, more_noise = theta[:, len(self.main.parameters) :, None].unbind(1)
         by_travel, by_noise = _terms(design, self.home, self.reference_mean, self.reference_noise)
-        lr = design.lr.log()
-        apart = rate.exp() * lr * (lr - 2 * best)
-        return torch.stack([travel.exp() * by_travel, noise.exp() * by_noise, apart, -2 * rate.exp() * lr], 1)
+        lr, larger = design.lr.log(), design.params.log() - self.log_n
+        by_travel = (travel + more_travel * larger).exp() * by_travel
+        by_noise = (noise + more_noise * larger).exp() * by_noise
+        apart, by_best = rate.exp() * lr * (lr - 2 * best), -2 * rate.exp() * lr
+        return torch.stack([by_travel, by_noise, apart, by_best, larger * by_travel, larger * by_noise], 1)
 
 
 def scheduled(form: Form, design: Design) -> Scheduled:

@@ -32,7 +32,7 @@ from mixlaw.analysis.surface.regressors import Regressors
 from mixlaw.errors import InputError
 from mixlaw.files import replacing, write_json
 
-FORMAT = 8
+FORMAT = 9
 _NAMES, _TENSORS, _PICKLED = "surfaces.json", "surfaces.safetensors", "regressors.pickle"
 
 
