@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,13 @@ pytest.importorskip("dash", reason="needs the package dash")
 from dashboards import TARGET, Page, expected, served
 from mixlaw import import_runs
 from mixlaw.dashboard.view import packed
-from mixlaw.dashboard.watched import opened
+from mixlaw.dashboard.watched import Watched, opened
 from mixlaw.errors import InputError
 from mixlaw.study import open_study
 from mixlaw.testing.worlds import random_recipes, random_world
 from studies import DOMAINS, on_disk, quick_fit
+
+SAID = "said => document.querySelector('#sentence').textContent === said"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,8 @@ def test_what_else_can_be_broken_is_one_sentence(study: Path, tmp_path: Path) ->
     record = next(copy.glob("runs/*/record.json"))
     whole = record.read_text()
     record.write_text("{")
-    assert f"{record} is truncated or damaged" in sentence()
+    with pytest.raises(InputError, match=re.escape(f"{record} is truncated or damaged")):
+        Watched(copy).news()
     record.write_text(whole)
     (copy / "surfaces" / "surfaces.json").write_text("{")
     assert "surfaces" in sentence()
@@ -127,13 +131,12 @@ def test_a_study_that_grows_is_followed(page: Page, study: Path) -> None:
     assert page.text("#sentence") == expected(study, shown.recipe, shown.target(opened(study).target)).sentence
 
 
-def test_it_opens_with_the_last_proposal_at_the_figures_of_the_proposal(page: Page, study: Path) -> None:
-    proposal = open_study(study).propose()
-    (study / "study.toml").touch()  # a proposal alone does not make the page read the study again
-    page.view.goto("about:blank")
-    page.view.goto(page.home.partition("?")[0])
+def test_it_follows_the_last_proposal_at_the_figures_of_the_proposal(page: Page, study: Path) -> None:
+    page.open(page.home.partition("?")[0])
     page.settle()
-    assert page.text("#state") == "the last proposal, as it was found by `mixlaw propose`"
+    proposal = open_study(study).propose()
+    page.view.wait_for_function(SAID, arg=proposal.sentence)
+    assert page.text("#state") == "the last proposal, as it was found and frozen"
     assert page.text("#sentence") == proposal.sentence
     assert [[task, gain.text()] for task, gain in proposal.gains.items()] == [
         [row[0], row[-1]] for row in page.cells()[1:]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.answers.propose import assessed
 from mixlaw.optimizer.goal.evidence import forecasts_of
@@ -75,10 +76,12 @@ def assess(problem: Problem, recipes: Mapping[str, Recipe], measured: Design | N
     return assessments
 
 
-def as_proposal(problem: Problem, recipe: Recipe, measured: Design | None) -> Proposal:
+def as_proposal(problem: Problem, recipe: Recipe) -> Proposal:
     """The same as a proposal of just this recipe; without a search, optima and equivalent shares are empty."""
     index = _branch(problem, recipe)
     own = problem.scheduled(recipe) if _has_phases(problem.objectives[index].allowed, recipe) else problem
+    posterior = own.objectives[index].posterior
+    measured = posterior.observed.design if isinstance(posterior, Surfaces) else None
     with one_thread():
         return assessed(own, own.objectives[index], recipe, measured, own.runs[index])
 

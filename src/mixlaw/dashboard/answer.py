@@ -94,6 +94,9 @@ class Answer:
     def notes(self) -> Iterator[str]:
         """What to know about the recipes beside their numbers."""
         yield from self.study.kept(self.view).notes
+        for task, why in self.study.weightless.items():
+            if not self.view.weights[task]:
+                yield f"{task} does not count: {why}"
         for name, one in self.both.items():
             for limit in one.broken:
                 yield f"{name} does not keep: {limit}"

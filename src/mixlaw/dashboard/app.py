@@ -1,274 +1,22 @@
-"""The dashboard as a Dash app: its callbacks, and which parts of the page they read and fill."""
+"""The dashboard as a Dash app: how its callbacks are connected with the parts of the page."""
 
 from __future__ import annotations
 
 import json
-import math
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import torch
-from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, State, ctx, no_update
-from dash.exceptions import PreventUpdate
+from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, State
 from flask import Response
 from plotly.offline import get_plotlyjs
 
-from mixlaw.dashboard import dials, page
-from mixlaw.dashboard.answer import Answer
-from mixlaw.dashboard.view import View, packed, unpacked
-from mixlaw.dashboard.watched import Job, Opened, Watched
-from mixlaw.errors import InputError
-from mixlaw.optimizer.answers.quick import adapt_recipe, quick_search
-from mixlaw.optimizer.target.target import WHOLE
+from mixlaw.dashboard import page
+from mixlaw.dashboard.callbacks import CONTROLS, Callbacks, Propose
+from mixlaw.dashboard.watched import Watched
 from mixlaw.plots.style import TEMPLATES
 from mixlaw.report.page import PALETTE
-
-Data = dict[str, Any]
-Propose = Callable[..., Any]
-
-SEARCHING, DONE = "looking for the best recipe …", "the best recipe that was found"
-LAST = "the last proposal, as it was found by `mixlaw propose`"
-STOPPED = "the search was stopped; this recipe keeps all limits, but better ones may exist"
-SESSIONS = 256  # pages whose last move is remembered
-
-
-class Outdated(Exception):
-    """The sliders moved while a search was running."""
-
-
-@dataclass
-class Callbacks:
-    """What the page asks of the server.
-
-    | callback        | when                          | reads                | fills                     |
-    | ---             | ---                           | ---                  | ---                       |
-    | `check_study`   | every two seconds             | the study's files    | stamp, news               |
-    | `controls`      | page opened, stamp changed    | URL                  | sliders, subtitle, recipe |
-    | `redraw`        | slider, choice or pin changed | sliders, recipe, pin | page, URL, search         |
-    | `improve`       | `redraw` asked for a search   | URL                  | page, URL, recipe         |
-    | `pin`           | Pin, Unpin                    | URL                  | pin                       |
-    | `download`      | Recipe, CSV                   | URL                  | file                      |
-    | `stop`          | Stop searching                |                      | state                     |
-    | `freeze`        | Freeze what I see             | URL                  | sentence                  |
-    | `start_proposal`| Propose                       | URL                  | sentence, proposal timer  |
-    | `poll_proposal` | proposal timer                | its thread           | sentence, recipe          |
-
-    Attributes:
-        watched: the study.
-        propose: makes and freezes a proposal of a study for a target and a goal.
-        keep: freezes just one recipe, of a study and a problem.
-        moves: number of the last move of every page, as the page counts them, so that searches for earlier moves
-            stop.
-        jobs: running proposals by page, with the question that they answer.
-        moves_lock: held while a move is counted.
-        answer_lock: held while a move is answered.
-    """
-
-    watched: Watched
-    propose: Propose
-    keep: Propose
-    moves: dict[str, float] = field(default_factory=dict)
-    jobs: dict[str, tuple[Job, str]] = field(default_factory=dict)
-    moves_lock: threading.Lock = field(default_factory=threading.Lock)
-    answer_lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def check_study(self, _ticks: int, stamp: str | None) -> tuple[Any, Any]:
-        """Check whether the study has changed; returns its stamp, and what is new as a sentence."""
-        try:
-            now, news = self.watched.now().stamp, self.watched.news()
-        except Exception as error:
-            now, news = f"broken: {message_of(error)}", ""
-        return no_update if now == stamp else now, news
-
-    def controls(self, search: str, stamp: str | None, query: str) -> Data:
-        """Sliders for the view in the URL, or where they were before the study changed."""
-        try:
-            study = self.watched.now()
-            view = View.read(query or search or "", study.view)
-        except Exception as error:
-            return {**dict.fromkeys(CONTROLS, no_update), "shown": _failed(error)}
-        places, names = [WHOLE, *study.target.phases], study.target.phases
-        sliders = dials.dials(view, study.view, study.spans, names, study.goal.unit)
-        return {
-            "panel": dials.panel(view, sliders, places, study.domains),
-            "choices": list(dials.choices(view, names)),
-            "subtitle": _subtitle(study),
-            "best": None if view.recipe is None else _best(view) | ({"question": ""} if query else {}),
-            "pin": None if view.pinned is None else packed(view.pinned),
-            "shown": no_update,
-        }
-
-    def redraw(
-        self,
-        moved: list[Any],
-        chosen: list[Any],
-        pin: str | None,
-        _again: Any,
-        names: list[list[Data]],
-        best: Data | None,
-        session: str,
-        move: int,
-    ) -> Data:
-        """Redraw for the positions of the sliders with the current recipe, adapted; `improve` searches a better one."""
-        if not moved:
-            raise PreventUpdate
-        with self.moves_lock:
-            self.moves[session] = max(move, self.moves.get(session, move))
-            while len(self.moves) > SESSIONS:
-                self.moves.pop(next(iter(self.moves)))
-        with self.answer_lock:
-            if self.moves.get(session, move) != move:  # a held key asks faster than answers can be computed
-                raise PreventUpdate
-            return self._answer(move, moved + chosen, sum(names, []), pin, best)  # noqa: RUF017
-
-    def _answer(self, move: int, moved: list[Any], names: list[Data], pin: str | None, best: Data | None) -> Data:
-        """The answer to one move of the sliders."""
-        try:
-            study = self.watched.now()
-            values = {each["name"]: value for each, value in zip(names, moved, strict=True)}
-            view = dials.view_of(values, study.view)
-            view = replace(view, pinned=None if pin is None else unpacked(pin))
-            known = best is not None and best["question"] == view.question
-            view = replace(view, recipe=None if best is None else unpacked(best["recipe"]))
-            if not known:
-                view = replace(view, recipe=adapt_recipe(study.problem(view), study.start(view)))
-            # The study's own question has been answered by `propose`, which searches longer than a page can.
-            last = best is None and view.question == study.view.question and view.recipe == study.last
-            settled, state = known or last, LAST if last else DONE if known else SEARCHING
-            query, shown = view.query(study.view), page.filled(Answer.of(study, view), state, settled)
-        except Exception as error:
-            return {"shown": _failed(error), "query": no_update, "search": no_update}
-        return {"shown": shown, "query": query, "search": no_update if settled else {"move": move, "query": query}}
-
-    def improve(self, request: Data | None, session: str) -> Data:
-        """Search for a better recipe than the current one, until the sliders move again."""
-        if request is None:
-            raise PreventUpdate
-
-        def stop_if_outdated() -> None:
-            if self.moves.get(session, request["move"]) != request["move"]:
-                raise Outdated
-
-        try:
-            study = self.watched.now()
-            view = View.read(request["query"], study.view)
-            assert view.recipe is not None
-            view = replace(view, recipe=quick_search(study.problem(view), view.recipe, on_step=stop_if_outdated))
-            shown = page.filled(Answer.of(study, view), DONE)
-            stop_if_outdated()
-            return {"shown": shown, "query": view.query(study.view), "best": _best(view)}
-        except Outdated:
-            raise PreventUpdate from None
-        except Exception as error:
-            return {"shown": _failed(error), "query": no_update, "best": no_update}
-
-    def pin(self, _pinned: int, _unpinned: int, query: str) -> str | None:
-        """Pin the current recipe for comparison, or unpin it."""
-        if ctx.triggered_id == "do-unpin":
-            return None
-        recipe = View.read(query, self.watched.now().view).recipe
-        return None if recipe is None else packed(recipe)
-
-    def download(self, _recipe: int, _csv: int, query: str) -> Data:
-        """The recipe or the predictions as a file."""
-        study = self.watched.now()
-        view = View.read(query, study.view)
-        if view.recipe is None:
-            raise PreventUpdate
-        answer = Answer.of(study, view)
-        if ctx.triggered_id == "do-csv":
-            return {"content": answer.as_csv(), "filename": "predictions.csv", "type": "text/csv"}
-        return {"content": answer.as_recipe(), "filename": "recipe.json", "type": "application/json"}
-
-    def stop(self, clicks: int, session: str) -> Data:
-        """Stop the search; the recipe at hand stays."""
-        if not clicks:
-            raise PreventUpdate
-        with self.moves_lock:
-            self.moves[session] = math.floor(self.moves.get(session, 0)) + 0.5  # below the next move, past the last
-        return {"parts": {"state": STOPPED}, "classes": {}}
-
-    def freeze(self, clicks: int, query: str) -> str:
-        """Freeze the recipe on the page with its predictions, as it is."""
-        if not clicks:
-            raise PreventUpdate
-        try:
-            study = self.watched.now()
-            view = View.read(query, study.view)
-            if view.recipe is None:
-                raise PreventUpdate
-            return self._frozen(self.keep(study.study, study.problem(view), view.recipe))
-        except InputError as error:
-            return message_of(error)
-
-    def _frozen(self, proposal: Any) -> str:
-        path = self.watched.path
-        return (
-            f"{proposal.sentence} Frozen as {path / 'proposals' / proposal.id}.json; "
-            f"`mixlaw export {path} {proposal.id}` writes it for trainers."
-        )
-
-    def start_proposal(self, clicks: int, query: str, session: str) -> tuple[bool, str]:
-        """Start `propose` for the view, in a thread."""
-        if not clicks:
-            raise PreventUpdate
-        try:
-            study = self.watched.now()
-            view = View.read(query, study.view)
-        except InputError as error:
-            return True, message_of(error)
-        target, goal = view.target(study.target), view.goal(study.goal)
-        job = Job().start(lambda report: self.propose(study.study, target=target, goal=goal, progress=report))
-        self.jobs[session] = job, view.question
-        return False, "proposing …"
-
-    def poll_proposal(self, _ticks: int, session: str) -> tuple[str, bool, Any, Any]:
-        """State of the proposal: a sentence, whether to stop asking, and its recipe as the current one."""
-        job, question = self.jobs.get(session, (None, ""))
-        if job is None:
-            return "", True, no_update, no_update
-        if not job.over:
-            return f"proposing: {job.what}, {job.share:.0%}", False, no_update, no_update
-        del self.jobs[session]
-        if job.failed:
-            return job.failed, True, no_update, no_update
-        return self._frozen(job.done), True, {"recipe": packed(job.done.recipe), "question": question}, job.done.id
-
-
-CONTROLS = {
-    "panel": ("panel", "children"),
-    "choices": ("choices", "children"),
-    "subtitle": ("subtitle", "children"),
-    "best": ("best", "data"),
-    "pin": ("pin", "data"),
-    "shown": ("shown", "data"),
-}
-
-
-def message_of(error: Exception) -> str:
-    """The error as one sentence."""
-    if isinstance(error, InputError):
-        return str(error)
-    return f"the dashboard failed ({type(error).__name__}: {error}); fix that, and the page continues"
-
-
-def _failed(error: Exception) -> Data:
-    """The error as a sentence; the rest stays as it was, dimmed."""
-    return {"parts": {"error": escape(message_of(error)), "state": ""}, "classes": {"body": "body stale"}}
-
-
-def _best(view: View) -> Data:
-    assert view.recipe is not None
-    return {"recipe": packed(view.recipe), "question": view.question}
-
-
-def _subtitle(study: Opened) -> str:
-    runs = len(set(study.surfaces.observed.design.runs))
-    return f"{len(study.surfaces.tasks)} tasks fitted on {runs} runs over {len(study.domains)} domains"
 
 
 def app_of(path: Path, propose: Propose, freeze: Propose) -> Dash:
@@ -310,7 +58,9 @@ def connect(app: Dash, calls: Callbacks) -> None:
     dial, choice = {"type": "dial", "name": ALL}, {"type": "choice", "name": ALL}
     session, query = State("session", "data"), State("query", "data")
     app.callback(
-        Output("stamp", "data"), Output("news", "children"), Input("study-timer", "n_intervals"), State("stamp", "data")
+        [*_stores("stamp", "frozen-seen", "again"), *_stores("best", more=True), Output("news", "children")],
+        [Input("study-timer", "n_intervals"), *(State(name, "data") for name in ("stamp", "frozen-seen", "best"))],
+        prevent_initial_call="initial_duplicate",
     )(calls.check_study)
     app.callback(
         output={name: Output(*part, allow_duplicate=name == "shown") for name, part in CONTROLS.items()},
@@ -342,12 +92,21 @@ def connect(app: Dash, calls: Callbacks) -> None:
     _on(app, kept, [pressed["freeze"], query], calls.freeze)
     _on(app, Output("shown", "data", allow_duplicate=True), [pressed["stop"], session], calls.stop)
     _on(app, [off, frozen], [pressed["propose"], query, session], calls.start_proposal)
-    again = [Output("best", "data", allow_duplicate=True), Output("again", "data")]
     progress = [
-        Output("frozen", "children", allow_duplicate=True),
-        Output("proposal-timer", "disabled", allow_duplicate=True),
+        Output(*part, allow_duplicate=True) for part in (("frozen", "children"), ("proposal-timer", "disabled"))
     ]
-    _on(app, [*progress, *again], [Input("proposal-timer", "n_intervals"), session], calls.poll_proposal)
+    progress += _stores("best", "again", more=True)
+    _on(
+        app,
+        progress,
+        [Input("proposal-timer", "n_intervals"), session],
+        calls.poll_proposal,
+    )
+
+
+def _stores(*names: str, more: bool = False) -> list[Output]:
+    """Data of stores to fill; `more` where another callback fills them as well."""
+    return [Output(name, "data", allow_duplicate=more) for name in names]
 
 
 def _on(app: Dash, output: Any, inputs: list[Any], function: Callable[..., Any]) -> None:

@@ -24,7 +24,7 @@ FIGURES = {
 
 def frame(title: str) -> Component:
     """The page without content; every open page has a session id of its own."""
-    empty = dict.fromkeys(("stamp", "best", "pin", "shown", "search", "again"))
+    empty = dict.fromkeys(("stamp", "best", "pin", "shown", "search", "again", "frozen-seen"))
     stores = {"session": uuid4().hex, "query": "", "move": 0, **empty}
     return html.Div(
         [

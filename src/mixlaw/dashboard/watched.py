@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.surface.model import Status
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.dashboard.view import View
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
 from mixlaw.folder.names import baselines_of
+from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.references import Compared
 from mixlaw.optimizer.search.problem import Problem, problem_of
@@ -31,10 +33,9 @@ class Opened:
     """A study as its files were at one moment.
 
     Attributes:
-        stamp: of study.toml and surfaces.
+        stamp: of study.toml, surfaces and proposals.
         study, surfaces, target, goal, domains: as they were.
-        measured: the runs on disk; None without any.
-        last: recipe of the last proposal for phases like the target's.
+        proposals: frozen ones, oldest first.
         compared: baselines, and the one that gains refer to.
     """
 
@@ -44,8 +45,7 @@ class Opened:
     target: Target
     goal: Goal
     domains: tuple[Domain, ...]
-    measured: Design | None
-    last: Recipe | None
+    proposals: tuple[Proposal, ...]
     compared: tuple[Compared, str]
     _grounds: dict[str, Problem] = field(default_factory=dict)
 
@@ -53,6 +53,26 @@ class Opened:
     def view(self) -> View:
         """Initial positions of the sliders."""
         return View.of(self.target, self.goal, self.surfaces.tasks, [d.name for d in self.domains])
+
+    @property
+    def measured(self) -> Design:
+        """The runs behind the surfaces; what was measured since, the posterior does not know."""
+        return self.surfaces.observed.design
+
+    @cached_property
+    def last(self) -> Recipe | None:
+        """Recipe of the last proposal for phases like the target's."""
+        names = tuple(self.target.phases)
+        same = [p for p in self.proposals if tuple(f.name for f in p.recipe.phases[-len(names) :]) == names]
+        return same[-1].recipe if same else None
+
+    @cached_property
+    def weightless(self) -> Mapping[str, str]:
+        """Why tasks have no weight in the study, by task."""
+        why = {task: "weight 0 in study.toml" for task, weight in self.view.weights.items() if not weight}
+        noise = "no signal above seed noise: predictions of held-out runs are no better than the mean"
+        given = self.goal.weights or {}
+        return why | {t: noise for t in why if self.surfaces.status[t] is Status.NOISE and t not in given}
 
     @cached_property
     def spans(self) -> dict[str, tuple[float, float]]:
@@ -97,8 +117,6 @@ def opened(path: Path) -> Opened:
     """
     stamp, study = stamp_of(path), Folder(path)
     target, surfaces = study.target(), study.surfaces()
-    names = tuple(target.phases)
-    same = [p.recipe for p in study.proposals() if tuple(f.name for f in p.recipe.phases[-len(names) :]) == names]
     return Opened(
         stamp=stamp,
         study=study,
@@ -106,16 +124,16 @@ def opened(path: Path) -> Opened:
         target=target,
         goal=study.goal(surfaces),
         domains=tuple(study.domains),
-        measured=study.design(),
-        last=same[-1] if same else None,
+        proposals=tuple(study.proposals()),
         compared=baselines_of(study),
     )
 
 
 def stamp_of(path: Path) -> str:
-    """Changes whenever study.toml or surfaces do."""
-    files = [path / "study.toml", *sorted((path / "surfaces").glob("*"))]
-    return "|".join(f"{file.name}:{_moment(file)}" for file in files)
+    """Changes whenever study.toml, surfaces or proposals do; what is before the `#` is not about proposals."""
+    fitted = [path / "study.toml", *sorted((path / "surfaces").glob("*"))]
+    frozen = sorted((path / "proposals").glob("*.json"))
+    return "#".join("|".join(f"{file.name}:{_moment(file)}" for file in files) for files in (fitted, frozen))
 
 
 def _moment(file: Path) -> int:
@@ -146,8 +164,12 @@ class Watched:
         """
         with self._lock:
             stamp = stamp_of(self.path)
-            if self._last is not None and self._last.stamp == stamp:
-                return self._last
+            last = self._last
+            if last is not None and last.stamp.partition("#")[0] == stamp.partition("#")[0]:
+                if last.stamp != stamp:  # only proposals are new: surfaces, and what was laid out for them, stay
+                    frozen, compared = tuple(last.study.proposals()), baselines_of(last.study)
+                    self._last = replace(last, stamp=stamp, proposals=frozen, compared=compared)
+                return self._last  # type: ignore[return-value]
             self._last = opened(self.path)
             return self._last
 

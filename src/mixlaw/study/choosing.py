@@ -78,7 +78,6 @@ def propose(
             goal=goal or study.goal(surfaces),
             baselines=compared if baselines is None else baselines,
             against=against if baselines is None else "",
-            measured=study.design(),
             rungs=_rungs(study, target),
             progress=report,
         )
@@ -96,7 +95,7 @@ def freeze(study: Folder, problem: Problem, recipe: Recipe) -> Proposal:
     from mixlaw.optimizer.answers.quick import as_proposal
 
     fit, data = study.hashes()
-    proposal = replace(as_proposal(problem, recipe, study.design()), fit=fit, data=data)
+    proposal = replace(as_proposal(problem, recipe), fit=fit, data=data)
     return replace(proposal, known=_known(study, proposal)).freeze(study.proposals_folder)
 
 
@@ -210,9 +209,7 @@ def _problem(study: Folder, surfaces: Surfaces) -> Problem | None:
 
     compared, against = baselines_of(study)
     goal, target = study.goal(surfaces), study.target()
-    return problem_of(
-        surfaces, target, study.domains, goal=goal, baselines=compared, against=against, measured=study.design()
-    )
+    return problem_of(surfaces, target, study.domains, goal=goal, baselines=compared, against=against)
 
 
 def _usual(study: Folder) -> str:
@@ -276,7 +273,6 @@ def pareto(study: Folder, groups: Groups | None = None, *, progress: Progress | 
             against=against,
             measure=goal.measure,
             recipes=[proposal.recipe for proposal in study.proposals()],
-            measured=study.design(),
             progress=report,
         )
 
@@ -306,7 +302,6 @@ def dependence(study: Folder, proposal: str | None = None, more: Mapping[str, in
         goal=study.goal(surfaces),
         baselines=frozen[-1].baselines,
         against=frozen[-1].against,
-        measured=study.design(),
     )
     return dependence_of(problem, recipe, more)
 

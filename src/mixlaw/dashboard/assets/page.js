@@ -78,10 +78,16 @@
     const title = plot => (plot.closest('#pinned-box') || plot.closest('section')).querySelector('h2').textContent;
     const plots = [...document.querySelectorAll('.plot.js-plotly-plot')].filter(p => p.offsetParent && p.data.length);
     const style = getComputedStyle(document.body);
-    const width = Math.max(...plots.map(p => p.clientWidth)), gap = 44, head = 80, scale = 2;
+    const column = 620, gap = 44, head = 80, scale = 2, ends = [head + gap, head + gap];
+    const places = plots.map(p => {  // two columns; the next plot goes where there is most room
+      const i = ends[0] <= ends[1] ? 0 : 1, y = ends[i];
+      ends[i] += p.clientHeight + gap;
+      return [gap + i * (column + gap), y];
+    });
+    const columns = plots.length > 1 ? 2 : 1, width = columns * (column + gap) - gap;
     const canvas = document.createElement('canvas');
     canvas.width = scale * (width + 2 * gap);
-    canvas.height = scale * (head + plots.reduce((sum, p) => sum + p.clientHeight + gap, gap));
+    canvas.height = scale * Math.max(...ends);
     const pen = canvas.getContext('2d');
     pen.scale(scale, scale);
     pen.fillStyle = style.backgroundColor;
@@ -94,15 +100,13 @@
       line += word + ' ';
     }
     pen.fillText(line, gap, y);
-    y = head + gap;
-    for (const plot of plots) {
-      const image = new Image();
-      image.src = await window.Plotly.toImage(plot, {format: 'png', width: plot.clientWidth, height: plot.clientHeight, scale});
+    for (const [i, plot] of plots.entries()) {
+      const image = new Image(), [x, top] = places[i];
+      image.src = await window.Plotly.toImage(plot, {format: 'png', width: column, height: plot.clientHeight, scale});
       await image.decode();
       pen.font = '600 15px ' + style.fontFamily;
-      pen.fillText(title(plot), gap, y - 12);
-      pen.drawImage(image, gap, y, plot.clientWidth, plot.clientHeight);
-      y += plot.clientHeight + gap;
+      pen.fillText(title(plot), x, top - 12);
+      pen.drawImage(image, x, top, column, plot.clientHeight);
     }
     const link = document.createElement('a');
     link.download = study + ' ' + date + '.png';
