@@ -12,6 +12,7 @@ from mixlaw.errors import InputError
 from mixlaw.files import write_text
 from mixlaw.printable import Printable
 
+PLACES = ".places.npy"  # ending of a file of rows of (number of the source's file, first byte), one a document
 FORMAT = 2  # raised when a change of shards or readers requires older folders to be built again
 
 
@@ -28,6 +29,19 @@ class ShardFile(_Frozen):
     bytes: int
     sha256: str
     index_sha256: str
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the file holds the places of documents in the source's files, and not tokens."""
+        return self.name.endswith(PLACES)
+
+
+class TokenSource(_Frozen):
+    """A file of another program that tokens are read from where they are: path, type of tokens, bytes of the file."""
+
+    path: str
+    dtype: str
+    bytes: int
 
 
 def index_path(path: Path) -> Path:
@@ -47,6 +61,7 @@ class DomainManifest(_Frozen):
         blank: documents among them without a word: empty, null, or white space alone.
         notes: what the source leaves out, in words.
         hash: identity of the stored tokens, training and held-out; part of the lineage of recipes that use them.
+        in_place: files of the source, where its training tokens are read from them.
     """
 
     source: str
@@ -64,6 +79,7 @@ class DomainManifest(_Frozen):
     hash: str
     train: tuple[ShardFile, ...]
     held_out: tuple[ShardFile, ...]
+    in_place: tuple[TokenSource, ...] = ()
 
 
 class ItemsManifest(_Frozen):
@@ -127,6 +143,11 @@ class Manifest(Printable, _Frozen):
     def notes(self) -> list[str]:
         """What else to know of it, in words."""
         said = [f"{name}: {note}" for name, domain in self.domains.items() for note in domain.notes]
+        for name, domain in self.domains.items():
+            if domain.in_place:
+                files = "1 file" if len(domain.in_place) == 1 else f"{len(domain.in_place):,} files"
+                where = "where it is" if len(domain.in_place) == 1 else "where they are"
+                said.append(f"{name}: training tokens are read from {files} of the source, {where}")
         if self.begin:
             said.append(
                 f"the tokenizer's own model has {self.begin} before a text; documents here end with a token and begin "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,19 +17,22 @@ from numpy.typing import NDArray
 from mixlaw.errors import InputError
 from mixlaw.files import sha256_of
 from mixlaw.progress import Progress
+from mixlaw.runner.batches.in_place import PlacedTokens
 from mixlaw.runner.batches.manifest import DomainManifest, Manifest, ShardFile, index_path, read_manifest
 
 Tokens = NDArray[np.unsignedinteger]
+BLOCK = 2**20  # tokens verified at once
 
 
 class TokenStream:
     """The tokens of several shard files as one sequence: `len(stream)`, `stream[start:stop]`.
 
-    A slice within one file is a view of the memory map; one across files is a copy.
+    A slice within one file is a view of the memory map; one across files, or of tokens read in place, is a copy.
     """
 
-    def __init__(self, files: Sequence[Tokens]) -> None:
-        self._files = [file.view(np.ndarray) for file in files]  # a view of a map is quicker to slice than the map
+    def __init__(self, files: Sequence[Tokens | PlacedTokens]) -> None:
+        # A view of a map is quicker to slice than the map.
+        self._files = [file if isinstance(file, PlacedTokens) else file.view(np.ndarray) for file in files]
         self._ends = list(accumulate(file.size for file in files))
 
     def __len__(self) -> int:
@@ -119,14 +123,21 @@ class DomainShards:
     @cached_property
     def tokens(self) -> TokenStream:
         """All training tokens, documents in the order of their content hash: any prefix is a random subset."""
-        return TokenStream([self._map(file) for file in self.manifest.train])
+        return TokenStream([self.stored(file) for file in self.manifest.train])
 
     @cached_property
     def held_out(self) -> HeldOutDocuments:
         """Held-out documents in the order of their content hash."""
-        return HeldOutDocuments([(self._map(file), self.index(file)) for file in self.manifest.held_out])
+        return HeldOutDocuments([(self._copied(file), self.index(file)) for file in self.manifest.held_out])
 
-    def _map(self, file: ShardFile) -> Tokens:
+    def stored(self, file: ShardFile) -> Tokens | PlacedTokens:
+        """The tokens of a shard file, read when they are sliced."""
+        if not file.in_place:
+            return self._copied(file)
+        places = np.load(self.folder / file.name, mmap_mode="r", allow_pickle=False)
+        return PlacedTokens(self.manifest.in_place, places, self.index(file)[:, 0], file.tokens, self.dtype, self.end)
+
+    def _copied(self, file: ShardFile) -> Tokens:
         return np.memmap(self.folder / file.name, dtype=self.dtype, mode="r")
 
     def index(self, file: ShardFile) -> NDArray[np.int64]:
@@ -175,7 +186,10 @@ def open_shards(data: Path) -> Shards:
     }
     for domain in domains.values():
         for file in (*domain.manifest.train, *domain.manifest.held_out):
-            _check_size(domain.folder / file.name, file.tokens * dtype.itemsize)
+            path = domain.folder / file.name
+            _check_size(path, path.stat().st_size if file.in_place and path.exists() else file.tokens * dtype.itemsize)
+        for source in domain.manifest.in_place:
+            _check_size(Path(source.path), source.bytes)
     return Shards(data, manifest, domains)
 
 
@@ -199,12 +213,36 @@ def verify(data: Path, progress: Progress | None = None) -> None:
     checksums = _checksums(open_shards(data))
     sizes = {path: path.stat().st_size if path.exists() else 0 for path in checksums}
     read = 0
+    placed = {
+        domain.folder / file.name: (domain, file)
+        for domain in open_shards(data).domains.values()
+        for file in domain.manifest.train
+        if file.in_place
+    }
     for path, checksum in checksums.items():
         if progress is not None:
             progress(read / sum(sizes.values()), f"verifying {path.relative_to(data)}")
-        if not path.exists() or sha256_of(path) != checksum:
+        if path in placed:
+            _verify_in_place(*placed[path], data)
+        elif not path.exists() or sha256_of(path) != checksum:
             raise InputError(f"{path} is damaged, its checksum differs: delete {data} and run `mixlaw prepare` again")
         read += sizes[path]
+
+
+def _verify_in_place(domain: DomainShards, file: ShardFile, data: Path) -> None:
+    """Read the tokens of a shard file from the source's files, and compare them with its checksum.
+
+    Raises:
+        InputError: they differ.
+    """
+    tokens, digest = domain.stored(file), hashlib.sha256()
+    for start in range(0, file.tokens, BLOCK):
+        digest.update(tokens[start : start + BLOCK].tobytes())
+    if digest.hexdigest() != file.sha256:
+        raise InputError(
+            f"the files of domain {domain.name!r} have changed since they were read: delete {data} and run "
+            "`mixlaw prepare` again"
+        )
 
 
 def _checksums(shards: Shards) -> dict[Path, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 BATCH = 250_000  # characters tokenised at once: some 30 MB in the library's own structures
+END_OF_TEXT = "<|endoftext|>"
 SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+
+#: Tokens that may end a document, tried in this order where `tokenizer_config.json` names no `eos_token`.
+ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
 
 
 def load(folder: Path) -> Tokenizer:
@@ -140,3 +146,59 @@ def special_tokens(path: Path) -> dict[str, str]:
 def dtype_of(vocabulary: int) -> np.dtype[np.unsignedinteger]:
     """Smallest integer type that holds every token."""
     return np.dtype("<u2") if vocabulary <= 2**16 else np.dtype("<u4")
+
+
+def located(source: Path) -> Path:
+    """Path of the `tokenizer.json`: `source` itself, or the file in the folder `source`.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = source / "tokenizer.json" if source.is_dir() else source
+    if not path.is_file():
+        raise InputError(
+            f"there is no tokenizer at {path}: name a tokenizer.json or a folder that holds one, such as a checkpoint; "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(folder) writes it for other formats"
+        )
+    return path
+
+
+def identity(source: Path) -> str:
+    """Hash of a tokenizer's file and of the configuration beside it; another hash means that data are built again.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = located(source)
+    beside = path.parent / "tokenizer_config.json"
+    return hashlib.sha256(path.read_bytes() + (beside.read_bytes() if beside.exists() else b"")).hexdigest()
+
+
+@lru_cache(maxsize=4)
+def named_tokenizer(source: Path) -> tuple[Tokenizer, int, int | None]:
+    """A tokenizer where it is, the id of the token that ends a document, and of one that begins it, if it has another.
+
+    Raises:
+        InputError: there is none, it cannot be read, or it does not say which token ends a document.
+    """
+    path = located(source)
+    tokenizer = parse(path.read_bytes(), path)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokens, names = tokenizer.get_vocab(with_added_tokens=True), special_tokens(path.parent / "tokenizer_config.json")
+    end, begin = tokens[end_token(path, names, tokens)], tokens.get(names.get("bos_token", ""))
+    return tokenizer, end, None if begin == end else begin
+
+
+def end_token(path: Path, names: Mapping[str, str], tokens: Mapping[str, int]) -> str:
+    """The token that ends a document.
+
+    Raises:
+        InputError: the tokenizer does not say.
+    """
+    for token in (names.get("eos_token"), names.get("sep_token"), *ENDS):
+        if token in tokens:
+            return str(token)
+    raise InputError(
+        f"cannot tell which token of {path} ends a document: set eos_token in a tokenizer_config.json beside it"
+    )

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
 from mixlaw.errors import InputError
-from mixlaw.files import hash64, sha256_of, write_json
+from mixlaw.files import hash64, sha256_of, with_ending, write_json
 from mixlaw.machine import cores
 from mixlaw.progress import Progress
-from mixlaw.runner.batches.manifest import ShardFile
+from mixlaw.runner.batches.manifest import PLACES, ShardFile, TokenSource
 from mixlaw.runner.batches.tokenizer import dtype_of
 from mixlaw.runner.corpora.duplicates import DomainCounts, find_duplicates
+from mixlaw.runner.corpora.in_place import AssemblePlaces, Locate, decoded
 from mixlaw.runner.corpora.kept import KeptDomain, dropped, find_kept, forget, keep, kept_domain
 from mixlaw.runner.corpora.process_pool import Job, ProcessPool
 from mixlaw.runner.corpora.reading import UNKNOWN, ReadDomain, Reading, read_domain, readings
@@ -46,6 +47,7 @@ class BuildSettings:
     Attributes:
         domains: source by name.
         identities: by domain, a hash of its source and of the split; another one means that it is read again.
+        in_place: by domain whose tokens stay where they are, the files that hold them.
         root: folder that paths are relative to.
         vocabulary, tokenizer, sample_bytes, held_out, seed, longest, processes: as in `prepare`.
         fingerprint: hash of everything that decides the result.
@@ -53,6 +55,7 @@ class BuildSettings:
 
     domains: Mapping[str, str]
     identities: Mapping[str, str]
+    in_place: Mapping[str, tuple[TokenSource, ...]]
     root: Path
     vocabulary: int
     tokenizer: Path | None
@@ -184,7 +187,10 @@ class Build:
     @cached_property
     def _readings(self) -> dict[str, list[Reading]]:
         split, longest = (self.settings.held_out, self.settings.seed), self.settings.longest
-        return {n: readings(parts, self._reading(n), *split, self.limit, longest) for n, parts in self.parts.items()}
+        return {
+            name: readings(parts, self._reading(name), *split, self.limit, longest, name in self.settings.in_place)
+            for name, parts in self.parts.items()
+        }
 
     @cached_property
     def _domains(self) -> dict[str, ReadDomain]:
@@ -220,7 +226,8 @@ class Build:
         folder, source = self.work / "tokenizer", self.settings.tokenizer
         if source is not None:
             return adopt(source, folder)
-        samples = (first_texts(self.buckets(name, "train"), self.settings.sample_bytes) for name in self.fresh)
+        texts = ((p.text for p in chain.from_iterable(self.buckets(name, "train"))) for name in self.fresh)
+        samples = (first_texts(of_domain, self.settings.sample_bytes) for of_domain in texts)
         return train_and_save(chain.from_iterable(samples), self.settings.vocabulary, folder)
 
     def _tokenise(self, pool: ProcessPool, tokenizer: SavedTokenizer) -> dict[Side, list[TokenFile]]:
@@ -232,7 +239,9 @@ class Build:
             stem = f"{name}-{side}-{len(ranges)}"
             files[name, side] = [TokenFile(self.work / f"{stem}-{number:05d}") for number in range(len(ranges))]
             for bucket, file in zip(ranges, files[name, side], strict=True):
-                job = Tokenise(bucket, tokenizer.folder, tokenizer.end, tokenizer.dtype.str, file)
+                job: Job = Tokenise(bucket, tokenizer.folder, tokenizer.end, tokenizer.dtype.str, file)
+                if (sources := self.settings.in_place.get(name)) is not None:
+                    job = Locate(bucket, sources, tokenizer.end, tokenizer.dtype.str, file, side == "held_out")
                 jobs.append((job, bucket.size, file.index, f"tokenising {name}"))
         self._do(pool, "tokenising", jobs)
         return files
@@ -240,13 +249,18 @@ class Build:
     def _assemble(
         self, pool: ProcessPool, tokenizer: SavedTokenizer, files: Mapping[Side, Sequence[TokenFile]]
     ) -> dict[Side, tuple[ShardFile, ...]]:
-        jobs = {}
+        jobs: dict[Side, list[Assemble]] = {}
         for (name, side), of_side in files.items():
-            stems = [(part, f"{side}-{number:05d}") for number, part in enumerate(cut(of_side))]
-            jobs[name, side] = [
-                Assemble(part, self.out / name / f"{stem}.bin", tokenizer.dtype.str, self.work / f"{name}-{stem}.json")
-                for part, stem in stems
-            ]
+            sources = self.settings.in_place.get(name) if side == "train" else None
+            jobs[name, side] = []
+            for number, part in enumerate(cut(of_side)):
+                stem, dtype = f"{side}-{number:05d}", tokenizer.dtype.str
+                place, done = self.out / name / stem, self.work / f"{name}-{stem}.json"
+                jobs[name, side].append(
+                    Assemble(part, with_ending(place, ".bin"), dtype, done)
+                    if sources is None
+                    else AssemblePlaces(part, with_ending(place, PLACES), dtype, done, sources, tokenizer.end)
+                )
             for job in jobs[name, side]:
                 if not job.path.exists():  # it was moved into place before the process was killed
                     job.done.unlink(missing_ok=True)
@@ -260,7 +274,10 @@ class Build:
         """Held-out texts of a domain, the lowest hashes first, until there are `most` bytes."""
         path = self._reading(name) / "held_out.json"
         if name not in self.kept:
-            write_json(path, list(first_texts(self.buckets(name, "held_out"), most)))
+            texts: Iterable[str] = (piece.text for piece in chain.from_iterable(self.buckets(name, "held_out")))
+            if (sources := self.settings.in_place.get(name)) is not None:
+                texts = decoded(texts, sources, self.work / "tokenizer")
+            write_json(path, list(first_texts(texts, most)))
         return [str(text) for text in json.loads(path.read_text(encoding="utf-8"))]
 
 
@@ -281,11 +298,11 @@ def _check_split(name: str, source: str, counts: DomainCounts, notes: Sequence[s
         )
 
 
-def first_texts(pieces: Sequence[Bucket], most: int) -> Iterator[str]:
-    """Texts of the pieces of lowest hash, until there are `most` bytes."""
+def first_texts(texts: Iterable[str], most: int) -> Iterator[str]:
+    """The first texts, until there are `most` bytes."""
     size = 0
-    for piece in chain.from_iterable(pieces):
+    for text in texts:
         if size >= most:
             return
-        size += len(piece.text.encode())
-        yield piece.text
+        size += len(text.encode())
+        yield text

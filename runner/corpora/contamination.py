@@ -179,7 +179,7 @@ class Scan:
         """Share of the file read, and the text of every document, decoded."""
         shards = open_shards(self.data)
         domain, tokenizer = shards[self.domain], load(shards.tokenizer)
-        tokens = np.memmap(domain.folder / self.file.name, dtype=domain.dtype, mode="r")
+        tokens = domain.stored(self.file)
         starts = domain.index(self.file)[:, 0]
         ends = np.append(starts[1:], self.file.tokens) - 1  # without the end of text
         for first in range(0, len(starts), BATCH):

@@ -55,8 +55,8 @@ def find_kept(folder: Path, tokenizer: str | None, shards: Path, width: int) -> 
     try:
         kept = KeptDomain.model_validate_json((folder / KEPT).read_bytes())
         files = [file for side in SIDES for file in kept.shards[side]]
-        sizes = [(shards / file.name).stat().st_size // width for file in files]
-        whole = sizes == [file.tokens for file in files]
+        sizes = [(file, (shards / file.name).stat().st_size // width) for file in files]
+        whole = all(file.in_place or size == file.tokens for file, size in sizes)
         whole = whole and all(index_path(shards / file.name).exists() for file in files)
     except (OSError, ValidationError, KeyError):
         return None

@@ -15,14 +15,22 @@ from pathlib import Path
 
 from mixlaw.errors import InputError
 from mixlaw.progress import Progress
-from mixlaw.runner.batches.manifest import FORMAT, DomainManifest, Manifest, ShardFile, read_manifest, write_manifest
+from mixlaw.runner.batches.manifest import (
+    FORMAT,
+    DomainManifest,
+    Manifest,
+    ShardFile,
+    TokenSource,
+    read_manifest,
+    write_manifest,
+)
 from mixlaw.runner.batches.shards import open_shards
+from mixlaw.runner.batches.tokenizer import identity as tokenizer_identity
 from mixlaw.runner.corpora.build import Build, BuildSettings, Side
 from mixlaw.runner.corpora.duplicates import DomainCounts
-from mixlaw.runner.corpora.sources.registry import identity, notes, packages
+from mixlaw.runner.corpora.sources.registry import identity, notes, packages, tokens_of
 from mixlaw.runner.corpora.spill_files import SIDES
 from mixlaw.runner.corpora.tokenizer import SavedTokenizer
-from mixlaw.runner.corpora.tokenizer import identity as tokenizer_identity
 from mixlaw.runner.evaluate.items import TASKS, build_items
 
 BUILDING = ".building"
@@ -30,6 +38,7 @@ NAME = re.compile(r"[^\W_][\w.-]*")  # a domain is a folder and part of a column
 RESERVED = ("items", "tokenizer", "manifest.json", *TASKS)
 LONGEST_NAME = 100  # bytes: file systems take 255, and names of working files add to it
 SPILL_FORMAT = 4  # raised when spill files change, so that unfinished builds are read again
+IN_PLACE = ("in place",)  # part of the identity of a domain whose tokens stay where they are
 PROSE_BYTES = 16_000_000  # of held-out prose, the lowest hashes first, that items are built from
 
 
@@ -71,7 +80,8 @@ def prepare(
     """
     _check(domains, held_out)
     split = held_out, seed, longest
-    sources = {name: _hash(SPILL_FORMAT, identity(source, root), split) for name, source in domains.items()}
+    placed = _in_place(domains, root, tokenizer)
+    sources = {n: _hash(SPILL_FORMAT, identity(s, root), split, *IN_PLACE * (n in placed)) for n, s in domains.items()}
     sample_bytes = sample_bytes or sample_rule(vocabulary)
     tokens = [vocabulary, sample_bytes] if tokenizer is None else tokenizer_identity(tokenizer)
     fingerprint = _hash(FORMAT, tokens, list(sources.items()))
@@ -81,18 +91,32 @@ def prepare(
         if (done := _finished(data, fingerprint)) is not None:
             return done
         wanted = vocabulary, tokenizer, sample_bytes
-        settings = BuildSettings(dict(domains), sources, root, *wanted, *split, fingerprint, processes)
-        build = Build(data / BUILDING, settings, progress or (lambda *_: None))
-        try:
-            counts, trained, shards = build.run()
-        except InputError:
-            if not build.large:  # else keep it, so that the next call need not read everything again
-                build.discard()
-            raise
-        manifest = _described(build, counts, trained, shards)
-        _publish(manifest, build.out, data)
-        build.keep(trained, shards)
+        settings = BuildSettings(dict(domains), sources, placed, root, *wanted, *split, fingerprint, processes)
+        return _build(data, settings, progress or (lambda *_: None))
+
+
+def _build(data: Path, settings: BuildSettings, progress: Progress) -> Manifest:
+    """Build the folder aside and put it in place."""
+    build = Build(data / BUILDING, settings, progress)
+    try:
+        counts, trained, shards = build.run()
+    except InputError:
+        if not build.large:  # else keep it, so that the next call need not read everything again
+            build.discard()
+        raise
+    manifest = _described(build, counts, trained, shards)
+    _publish(manifest, build.out, data)
+    build.keep(trained, shards)
     return manifest
+
+
+def _in_place(domains: Mapping[str, str], root: Path, tokenizer: Path | None) -> dict[str, tuple[TokenSource, ...]]:
+    """By domain whose source holds tokens of the study's own tokenizer, the files that they are read from."""
+    if tokenizer is None:
+        return {}
+    known = {name: tokens_of(source, root) for name, source in domains.items()}
+    own = tokenizer_identity(tokenizer)
+    return {name: tuple(of[1]) for name, of in known.items() if of is not None and tokenizer_identity(of[0]) == own}
 
 
 def sample_rule(vocabulary: int) -> int:
@@ -209,6 +233,7 @@ def _domain(
         hash=_hash([[file.sha256, file.index_sha256] for file in (*train, *held_out)]),
         train=train,
         held_out=held_out,
+        in_place=settings.in_place.get(name, ()),
     )
 
 

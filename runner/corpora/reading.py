@@ -56,6 +56,7 @@ class Reading:
         share, seed: of the split; the seed is also that of the order.
         longest: characters of a document that is not cut; None: none is.
         limit: bytes collected in memory for one spill file.
+        in_place: whether documents that the source has as tokens are stored as their places; these are never cut.
     """
 
     parts: tuple[Part, ...]
@@ -65,6 +66,7 @@ class Reading:
     seed: int
     longest: int | None
     limit: int
+    in_place: bool = False
 
     @property
     def size(self) -> int:
@@ -87,15 +89,18 @@ class Reading:
         self.folder.mkdir(parents=True, exist_ok=True)
         number, read = len(self.files), sum(file.texts.stat().st_size for file in self.files)
         documents = (document for part in self.parts for document in part.read())
-        batch = _Batch(self.share, self.seed, self.longest)
+        batch = self._batch()
         for document in islice(documents, sum(map(_documents, self.files)), None):
             batch.add(document)
             if batch.memory >= self.limit:
                 batch.write(self.folder / f"{self.number:05d}-{number:05d}")
-                number, read, batch = number + 1, read + batch.bytes, _Batch(self.share, self.seed, self.longest)
+                number, read, batch = number + 1, read + batch.bytes, self._batch()
                 report(min(0.99, read / self.size))
         batch.write(self.folder / f"{self.number:05d}-{number:05d}")
         self.done.touch()
+
+    def _batch(self) -> _Batch:
+        return _Batch(self.share, self.seed, self.longest, self.in_place)
 
 
 def _documents(file: SpillFile) -> int:
@@ -106,8 +111,8 @@ def _documents(file: SpillFile) -> int:
 class _Batch:
     """Documents collected for one spill file."""
 
-    def __init__(self, share: float, seed: int, longest: int | None) -> None:
-        self.share, self.seed, self.longest, self.bytes = share, seed, longest, 0
+    def __init__(self, share: float, seed: int, longest: int | None, in_place: bool) -> None:
+        self.share, self.seed, self.longest, self.in_place, self.bytes = share, seed, longest, in_place, 0
         self.pieces, self.keys = array("Q"), array("Q")
         self.texts: list[bytes] = []
 
@@ -122,10 +127,11 @@ class _Batch:
 
     def add(self, document: Document) -> None:
         """Split a document, cut it if it is too long, and note the digests that decide whether it is a duplicate."""
-        self.bytes += len(document.text)
+        stored = document.stored if self.in_place else None
+        self.bytes += len(document.text) if stored is None else OVERHEAD
         content = (document.group or document.text).encode("utf-8", "replace")
         held = is_held_out(content, self.share, self.seed)
-        pieces = [document.text] if self.longest is None else list(parts(document.text, self.longest))
+        pieces = [document.text] if self.longest is None or stored else list(parts(document.text, self.longest))
         blank, number = not document.text.strip(), self._entries
         self._entry(document.text, BLANK if blank else LONG if len(pieces) > 1 else WHOLE, held, number)
         if blank:
@@ -137,7 +143,7 @@ class _Batch:
             raw = piece.encode("utf-8", "replace")
             key = hash64(raw, f"order {self.seed}") >> 1 | held << 63
             self.pieces.extend((key, entry, hash64(content, "group") >> 1))  # the group fits a signed integer
-            self.texts.append(raw)
+            self.texts.append(raw if stored is None else stored.reference(len(raw)).encode())
         self._entry(document.origin, ORIGIN, held, number)
 
     def _entry(self, text: str, kind: int, held: bool, document: int) -> None:
@@ -183,7 +189,13 @@ def read_domain(readings: Sequence[Reading], base: int) -> ReadDomain:
 
 
 def readings(
-    source: Sequence[Part], folder: Path, share: float, seed: int, limit: int, longest: int | None = None
+    source: Sequence[Part],
+    folder: Path,
+    share: float,
+    seed: int,
+    limit: int,
+    longest: int | None = None,
+    in_place: bool = False,
 ) -> list[Reading]:
     """Jobs that read a domain, independent of `limit`: a part of unknown size alone, small ones together."""
     jobs: list[list[Part]] = [[]]
@@ -195,4 +207,5 @@ def readings(
         jobs[-1].append(part)
         size += part.size
     chosen = jobs[1:] or jobs  # a source without parts is read, too, and reported as empty
-    return [Reading(tuple(job), number, folder, share, seed, longest, limit) for number, job in enumerate(chosen)]
+    split = share, seed, longest, limit, in_place
+    return [Reading(tuple(job), number, folder, *split) for number, job in enumerate(chosen)]

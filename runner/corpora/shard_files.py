@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 from mixlaw.files import replacing, sha256_of
 from mixlaw.runner.batches.manifest import ShardFile, index_path
 from mixlaw.runner.corpora.process_pool import Report
+from mixlaw.runner.corpora.spill_files import Ints
 from mixlaw.runner.corpora.tokenise import TokenFile
 
 SHARD_TOKENS = 2**27  # a file is closed at the first document end beyond: 256 MB of 16-bit tokens
@@ -63,11 +64,8 @@ class Assemble:
     def __call__(self, report: Report) -> None:
         """Write the three files."""
         digest = hashlib.sha256()
-        with replacing(self.path) as temporary, temporary.open("wb") as file:
-            for block in self._blocks():
-                file.write(block)
-                digest.update(block)
         table = np.concatenate([part.file.table()[part.first : part.last] for part in self.slices])
+        self._write(table, digest.update)
         table[:, 0] = np.cumsum(table[:, 0]) - table[:, 0]  # from tokens of each to the first token of each
         with replacing(index_path(self.path)) as temporary, temporary.open("wb") as file:
             np.save(file, table, allow_pickle=False)
@@ -81,6 +79,13 @@ class Assemble:
         )
         with replacing(self.done) as temporary:
             temporary.write_text(description.model_dump_json(), encoding="utf-8")
+
+    def _write(self, table: Ints, digest: Callable[[bytes], None]) -> None:
+        """Write the file itself; `digest` takes the bytes of its tokens. `table` is that of its pieces."""
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
+            for block in self._blocks():
+                file.write(block)
+                digest(block)
 
     def _blocks(self) -> Iterator[bytes]:
         width = np.dtype(self.dtype).itemsize

@@ -16,17 +16,25 @@ import numpy as np
 
 from mixlaw.errors import InputError
 from mixlaw.files import sha256_of
-from mixlaw.runner.batches.tokenizer import dtype_of, end_of_text, load, parse, special_tokens, vocabulary_of
+from mixlaw.runner.batches.tokenizer import (
+    END_OF_TEXT as END_OF_TEXT,
+)
+from mixlaw.runner.batches.tokenizer import (
+    dtype_of,
+    end_of_text,
+    end_token,
+    load,
+    located,
+    parse,
+    special_tokens,
+    vocabulary_of,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-END_OF_TEXT = "<|endoftext|>"
 END_ID = 0  # of a tokenizer trained here; the manifest holds that of another
 SMALLEST = 257  # every byte, and the end of text
-
-#: Tokens that may end a document, tried in this order where `tokenizer_config.json` names no `eos_token`.
-ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
 
 
 def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
@@ -101,32 +109,6 @@ def _write(folder: Path, text: bytes, names: dict[str, str]) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-def located(source: Path) -> Path:
-    """Path of the `tokenizer.json`: `source` itself, or the file in the folder `source`.
-
-    Raises:
-        InputError: there is none.
-    """
-    path = source / "tokenizer.json" if source.is_dir() else source
-    if not path.is_file():
-        raise InputError(
-            f"there is no tokenizer at {path}: name a tokenizer.json or a folder that holds one, such as a checkpoint; "
-            "AutoTokenizer.from_pretrained(...).save_pretrained(folder) writes it for other formats"
-        )
-    return path
-
-
-def identity(source: Path) -> str:
-    """Hash of a tokenizer's file and of the configuration beside it; another hash means that data are built again.
-
-    Raises:
-        InputError: there is none.
-    """
-    path = located(source)
-    beside = path.parent / "tokenizer_config.json"
-    return hashlib.sha256(path.read_bytes() + (beside.read_bytes() if beside.exists() else b"")).hexdigest()
-
-
 def adopt(source: Path, folder: Path) -> SavedTokenizer:
     """Copy a tokenizer to `folder`, with the names of its special tokens from the configuration beside it.
 
@@ -138,11 +120,7 @@ def adopt(source: Path, folder: Path) -> SavedTokenizer:
     tokens = parse(text, path).get_vocab(with_added_tokens=True)
     named = special_tokens(path.parent / "tokenizer_config.json")
     names = {name: token for name, token in named.items() if token in tokens}
-    end = next((token for token in (names.get("eos_token"), names.get("sep_token"), *ENDS) if token in tokens), None)
-    if end is None:
-        raise InputError(
-            f"cannot tell which token of {path} ends a document: set eos_token in a tokenizer_config.json beside it"
-        )
+    end = end_token(path, names, tokens)
     checksum = _write(folder, text, {"bos_token": end, "pad_token": end, **names, "eos_token": end})
     begin = _first_token(load(folder)) or (named.get("bos_token", "") if _adds_bos(path) else "")
     return SavedTokenizer(folder, checksum, vocabulary_of(load(folder)), end_of_text(folder), begin)

@@ -11,6 +11,25 @@ _SPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
+class StoredTokens:
+    """Where the tokens of a document are: number of the source's file, first byte, how many."""
+
+    file: int
+    offset: int
+    tokens: int
+
+    def reference(self, size: int) -> str:
+        """As text, with the bytes that the decoded document has: what stands for it until it is located."""
+        return f"{self.file} {self.offset} {self.tokens} {size}"
+
+    @classmethod
+    def parsed(cls, reference: str) -> tuple[StoredTokens, int]:
+        """The inverse of `reference`: place and bytes."""
+        *place, size = map(int, reference.split())
+        return cls(*place), size
+
+
+@dataclass(frozen=True)
 class Document:
     """A text and where it came from.
 
@@ -20,11 +39,13 @@ class Document:
         group: what decides between training and held-out text, where that is not the document's own text. Documents
             cut from the same original (the code and the docstrings of a module) carry the same group, so that they
             stay together.
+        stored: where the source has the document as tokens.
     """
 
     text: str
     origin: str
     group: str = ""
+    stored: StoredTokens | None = None
 
 
 def digest(text: str) -> bytes:

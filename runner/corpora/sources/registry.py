@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mixlaw.errors import InputError
+from mixlaw.runner.batches.manifest import TokenSource
 from mixlaw.runner.corpora.sources.address import Address, Scheme, exists, parsed, stats
 from mixlaw.runner.corpora.sources.document import Document
 from mixlaw.runner.corpora.sources.files import file_parts, left_out, matching
@@ -21,6 +22,7 @@ from mixlaw.runner.corpora.sources.pulls import PULL_REQUESTS
 from mixlaw.runner.corpora.sources.remote import URL, remote_identity, remote_parts
 from mixlaw.runner.corpora.sources.stackexchange import STACK_EXCHANGE
 from mixlaw.runner.corpora.sources.teacher import TEACHER
+from mixlaw.runner.corpora.sources.tokens import TOKENS, token_files, tokenizer_of
 from mixlaw.runner.corpora.sources.trees import TREE
 
 #: Kinds of sources besides plain paths.
@@ -33,6 +35,7 @@ SCHEMES = {
     "stackexchange": STACK_EXCHANGE,
     "teacher": TEACHER,
     "python": PYTHON,
+    "tokens": TOKENS,
 }
 
 
@@ -86,6 +89,18 @@ def packages(source: str, root: Path) -> dict[str, str]:
 def notes(source: str, root: Path) -> list[str]:
     """What a source leaves out that a reader of its folder would not expect, in words."""
     return left_out(source, root) if URL not in source and _scheme(source, root) is None else []
+
+
+def tokens_of(source: str, root: Path) -> tuple[Path, list[TokenSource]] | None:
+    """The tokenizer that a source of tokens names, and its files; None for another source.
+
+    Raises:
+        InputError: as `partitions`.
+    """
+    if (scheme := _scheme(source, root)) is not TOKENS:
+        return None
+    address = _address(source, scheme, root)
+    return tokenizer_of(address), token_files(address)
 
 
 def _scheme(source: str, root: Path) -> Scheme | None:
