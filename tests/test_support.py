@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import polars as pl
 import pytest
 import torch
 
@@ -186,7 +187,7 @@ def audit_of(coverage: dict[str, float], rows: int = 5) -> Audit:
         audit_table(
             [
                 {"fold": kind, "task": task, "method": method, "rows": rows, "error": 0.01}
-                | {"coverage": value if method == "surfaces" else None}
+                | dict.fromkeys(("gains", "coverage"), value if method == "surfaces" else None)
                 for kind, value in coverage.items()
                 for task in ("task0", "task1")
                 for method in methods
@@ -203,6 +204,12 @@ def test_directions_count_values_of_the_tasks_that_count() -> None:
     assert [d.broken for d in both] == [False, True]
     assert [d.kind for d in directions_of(audit, ["task0"], larger=False)] == ["mixtures"]
     assert not Direction("largest size", 0.2, 7).broken  # too few to say so
+    levels = replace(audit, table=audit.table.with_columns(gains=pl.lit(0.9)))
+    largest = directions_of(levels, ["task0", "task1"], larger=True)[1]
+    assert not largest.broken  # a gain is of two recipes of one size, and levels cancel in it
+    assert str(largest) == (
+        "leaving largest size out, 90% of 10 gains were inside their 90 % intervals (of the losses themselves 20%)"
+    )
     assert directions_of(None, ["task0"], larger=True) == ()
 
 
@@ -215,7 +222,7 @@ def test_a_direction_that_is_broken_is_in_the_headline_and_nothing_is_supported(
     assert no.recipe == yes.recipe
     assert yes.supported
     assert not no.supported
-    words = "leaving largest size out, 0% of 10 values were inside their 90 % intervals"
+    words = "leaving largest size out, 0% of 10 gains were inside their 90 % intervals"
     assert words in no.sentence
     assert words not in yes.sentence
     # At a measured size nobody asks about larger ones.

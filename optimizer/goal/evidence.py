@@ -66,14 +66,16 @@ class Direction:
 
     Attributes:
         kind: of fold: `mixtures`, `largest size`, `phase order`.
-        coverage: share of held-out values, or of their differences if that is less, of all tasks that are inside their
-            90 % intervals.
+        coverage: share of the differences between held-out runs and their mean, gains, that are inside their 90 %
+            intervals, over all tasks.
         values: how many there are.
+        levels: share of the values themselves that are inside theirs; what all runs share cancels in a gain.
     """
 
     kind: str
     coverage: float
     values: int
+    levels: float | None = None
 
     @property
     def broken(self) -> bool:
@@ -81,7 +83,9 @@ class Direction:
         return self.coverage < BROKEN and self.values >= ENOUGH_VALUES
 
     def __str__(self) -> str:
-        return f"leaving {self.kind} out, {self.coverage:.0%} of {self.values} values were inside their 90 % intervals"
+        levels = "" if self.levels is None else f" (of the losses themselves {self.levels:.0%})"
+        inside = f"{self.coverage:.0%} of {self.values} gains were inside their 90 % intervals"
+        return f"leaving {self.kind} out, {inside}{levels}"
 
 
 def directions_of(audit: Audit | None, tasks: Sequence[str], larger: bool) -> tuple[Direction, ...]:
@@ -94,16 +98,14 @@ def directions_of(audit: Audit | None, tasks: Sequence[str], larger: bool) -> tu
     """
     if audit is None or not audit.table.height:
         return ()
-    held = pl.min_horizontal("gains", "coverage")
-    table = audit.table.filter(pl.col("method") == OURS, pl.col("task").is_in(list(tasks)), held.is_not_null())
-    directions = []
-    for (kind,), part in table.group_by("fold", maintain_order=True):
-        values = int(part["rows"].sum())
-        if values and (larger or kind != LARGEST):
-            directions.append(
-                Direction(str(kind), float(part.select((held * pl.col("rows")).sum()).item()) / values, values)
-            )
-    return tuple(directions)
+    table = audit.table.filter(pl.col("method") == OURS, pl.col("task").is_in(list(tasks)), pl.col("rows") > 0)
+    covered = [(pl.col(name) * pl.col("rows")).sum() / pl.col("rows").sum() for name in ("gains", "coverage")]
+    found = table.drop_nulls("gains").group_by("fold", maintain_order=True).agg(*covered, pl.col("rows").sum())
+    return tuple(
+        Direction(kind, gains, rows, levels)
+        for kind, gains, levels, rows in found.iter_rows()
+        if larger or kind != LARGEST
+    )
 
 
 def is_larger(recipe: Recipe, measured: Design | None) -> bool:
