@@ -18,7 +18,7 @@ from mixlaw.analysis.data.observed import Observed
 #: as a share of themselves, for a tenfold of size or budget; and the weight of that in folds.
 LEVEL, MIXTURE, FOLDS = 0.02, 0.1, 1.0
 #: The same level where all runs have one size: exponents are the prior's then. Between neighbouring sizes of the ladder
-#: levels were missed by .2 to .35 for a tenfold, in simulated worlds by .1 to .25.
+#: levels were missed by .2 to .35 for a tenfold, in simulations by .1 to .25.
 LEVEL_OF_ONE_SIZE = 0.15
 #: A fold that trains on one size alone counts for this much of one: its exponents come from the prior.
 OF_ONE_SIZE = 0.25
