@@ -31,7 +31,7 @@ WORDS = {
 }
 #: Where a world is a simulation whose truth is known.
 SIMULATED = (
-    *("src/mixlaw/testing/", "benchmarks/", "docs/optimizer_benchmarks.md", "docs/index.md"),
+    *("src/mixlaw/testing/", "benchmarks/", "docs/optimizer_benchmarks.md", "docs/start.md", "docs/how_many_runs.md"),
     *("notebooks/03_your_own_runs.ipynb", "notebooks/04_a_cooldown.ipynb"),
     "runner/",  # the world of torch.distributed
 )

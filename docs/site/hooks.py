@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,14 @@ API: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
 }
 
+#: Pages that the code makes: guides come before them in the results of a search.
+MADE = {"commands.md", "json.md", *(f"api/{name}.md" for name in API)}
+WORKER = """\
+if (location.protocol === "file:") {
+  const source = new Blob([SOURCE])
+  window.Worker = class extends Worker { constructor() { super(URL.createObjectURL(source)) } }
+}
+"""
 FORMULA = re.compile(r"^```math\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"\$`([^`\n]+)`\$")
 MARK = "⟦{}⟧"
@@ -117,7 +126,22 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
     text = INLINE.sub(mark("inline"), FORMULA.sub(mark("block"), markdown))
     text = text.replace("](../dev/LOG.md)", "](log.md)")
-    return text if page.file.src_uri.startswith("api/") else f"{text}\n\n{words()}"
+    path = page.file.src_uri
+    page.meta["search"] = {"exclude": True} if path == "log.md" else {"boost": 0.1 if path in MADE else 4}
+    return text if path.startswith("api/") else f"{text}\n\n{words()}"
+
+
+def on_post_build(config: Any, **_: Any) -> None:
+    """Let pages that are opened from the disk search too: browsers give these neither workers nor files by address.
+
+    The index becomes a script, as the theme expects it there, and the theme's worker one that starts from a string.
+    """
+    search = Path(config.site_dir) / "search"
+    index = (search / "search_index.json").read_text(encoding="utf-8")
+    (search / "search_index.js").write_text(f"var __index = {index}", encoding="utf-8")
+    (worker,) = (Path(config.site_dir) / "assets" / "javascripts" / "workers").glob("search.*.js")
+    source = json.dumps(worker.read_text(encoding="utf-8"))
+    (search / "worker.js").write_text(WORKER.replace("SOURCE", source), encoding="utf-8")
 
 
 def on_page_content(html: str, page: Any, **_: Any) -> str:
