@@ -11,27 +11,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from mixlaw.errors import InputError
 from mixlaw.runner.execute import executor
 from mixlaw.runner.execute.executor import WorkerHandle
 from mixlaw.runner.execute.local import LocalExecutor
-from mixlaw.runner.execute.machines import Local
-from mixlaw.runner.execute.queue import TRIES, RunOutcome, RunProgress
-from mixlaw.runner.models.ladder import shape
-from mixlaw.runner.models.memory import USABLE, training_bytes
+from mixlaw.runner.execute.queue import TRIES
 from mixlaw.runner.plan.devices import Machine, Place
 from mixlaw.runner.plan.tree import plan
-from mixlaw.study import Study, open_study
+from mixlaw.study import Study
 from processes import children, gone, silent, wait_until
-from small_study import SEGMENTS, copy, files, prepare, results, train_here
+from small_study import SEGMENTS, copy, files, prepare, results
 
 DRIVER = "import sys; from mixlaw.study import open_study; print(open_study(sys.argv[1]).run(workers=int(sys.argv[2])))"
 
@@ -369,71 +363,3 @@ def test_memory_that_did_not_suffice_is_no_death_and_the_next_worker_is_told(pre
     outcome = driver.run(tree, list(tree.segments[:1]))
     assert (len(outcome.done), outcome.failed) == (1, {}), "five halvings are more than three deaths"
     assert driver.plans == {tree.segments[0].lineage: {"micro_batch": 1}}
-
-
-# --- several devices ------------------------------------------------------------------------------------------------
-
-
-def test_a_size_that_one_device_cannot_hold_takes_several_and_comes_to_what_one_process_does(
-    prepared: Path, tmp_path: Path
-) -> None:
-    study = copy(prepared, tmp_path / "study")
-    settings = (study.path / "study.toml").read_text().replace("0.025M", "0.08M").replace("24_000", "6_400")
-    settings = settings.replace("checkpoint_seconds = 0.1", "checkpoint_seconds = 300")
-    (study.path / "study.toml").write_text(settings.rpartition("[[recipes]]")[0].rpartition("[[recipes]]")[0])
-    study, alone = open_study(study.path), copy(study.path, tmp_path / "alone")
-    train_here(alone)
-    tree, told = plan(study.recipes()), list[RunProgress]()
-    size, setup = shape(tree.recipes[0].params), study.setup
-    one, two = (training_bytes(size, 300, setup.sequence, 1, ranks=ranks, recompute=True) for ranks in (1, 2))
-    assert two < one
-    machine = Machine("local", 2, memory=round((one + two) / 2 / USABLE))
-    outcome = LocalExecutor(setup, study.runs, machine, told.append).run(tree, list(tree.segments))
-    assert (len(outcome.done), outcome.failed) == (3, {})
-    assert max(len(progress.training) for progress in told) == 1, "both devices are taken"
-    for segment in tree.segments:
-        weights = (load_file(of.runs / segment.lineage / "checkpoint" / "model.safetensors") for of in (study, alone))
-        ours, theirs = weights
-        assert all(torch.allclose(ours[name], theirs[name], rtol=0, atol=1e-5) for name in ours)
-    (found,), (expected,) = study.records(), alone.records()
-    assert (found.run, found.values.keys()) == (expected.run, expected.values.keys())
-    for task, measured in found.values.items():
-        assert measured.value == pytest.approx(expected.values[task].value, abs=1e-5)
-
-    small = Machine("local", 1, memory=machine.memory)
-    with pytest.raises(InputError, match=r"need 2 devices of .* and no machine has more than 1"):
-        LocalExecutor(setup, study.runs, small).run(tree, list(tree.segments))
-
-
-# --- evaluation -----------------------------------------------------------------------------------------------------
-
-
-def test_a_task_that_cannot_be_measured_is_left_out_and_measured_by_the_next_run(
-    prepared: Path, tmp_path: Path
-) -> None:
-    study = copy(prepared, tmp_path / "study")
-    tree = plan([study.recipes()[0], study.recipes()[2]])
-    one, other = (recipe.lineage for recipe in tree.recipes)
-
-    def run(reference: Path) -> RunOutcome:
-        judge = {"kind": "judge", "url": "http://127.0.0.1:9/v1", "model": "judge", "reference": str(reference)}
-        setup = replace(study.setup, tasks=("text", "win", "code"), measures={"win": {**judge, "tokens": 4}})
-        pending = tree.needed(study.measured, Local().trained(study.runs))
-        return LocalExecutor(setup, study.runs, Machine("local", 1)).run(tree, pending)
-
-    first = run(tmp_path / "nowhere")
-    assert (len(first.done), first.failed, first.blocked) == (6, {}, ())
-    assert {lineage: list(tasks) for lineage, tasks in first.unmeasured.items()} == {one: ["win"], other: ["win"]}
-    assert f"{one} has no value of win: there is no checkpoint at {tmp_path / 'nowhere'}" in str(first)
-    before = {record.run: dict(record.values) for record in study.records()}
-    assert [set(values) for values in before.values()] == [{"text", "code"}] * 2
-    assert study.measured == frozenset()
-
-    # A model against itself wins half, and no judge is asked; against the other one the judge does not answer.
-    second = run(study.runs / one / "checkpoint")
-    assert set(second.done) == {one, other}, "evaluated, not trained again"
-    assert list(second.unmeasured) == [other]
-    assert study.measured == {one}
-    after = {record.run: dict(record.values) for record in study.records()}
-    assert after[one].pop("win").value == 0.5
-    assert after == before

@@ -7,17 +7,23 @@ import os
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chat_server import continuing, memorised, serve
+from chat_server import continuing, memorised, refusing, serve
 from mixlaw.errors import InputError
 from mixlaw.records import Unit
 from mixlaw.runner.evaluate import paper
 from mixlaw.runner.evaluate.programs import read_problems
 from mixlaw.runner.evaluate.run import KINDS, read_measure
+from mixlaw.runner.execute.local import LocalExecutor
+from mixlaw.runner.execute.machines import Local
+from mixlaw.runner.execute.queue import RunOutcome
+from mixlaw.runner.plan.devices import Machine
+from mixlaw.runner.plan.tree import plan
 from mixlaw.settings import Settings, validate
 from mixlaw.study import Study, open_study
 from small_study import SETTINGS, copy, prepare
@@ -208,3 +214,34 @@ def test_measures_travel_as_json() -> None:
         assert read_measure(json.loads(json.dumps(measure.as_json()))) == measure
         assert measure.as_json() == task.measure()
     assert [task.measure()["kind"] for task in settings.tasks.values()] == list(KINDS)  # type: ignore[index]
+
+
+def test_a_task_that_cannot_be_measured_is_left_out_and_measured_by_the_next_run(tmp_path: Path) -> None:
+    study = open_study(prepare(tmp_path / "study", SETTINGS.replace("24_000", "2_000")))
+    tree = plan([study.recipes()[0], study.recipes()[2]])
+    one, other = (recipe.lineage for recipe in tree.recipes)
+
+    def run(reference: Path, url: str) -> RunOutcome:
+        judge = {"kind": "judge", "url": url, "model": "judge", "reference": str(reference)}
+        setup = replace(study.setup, tasks=("text", "win", "code"), measures={"win": {**judge, "tokens": 4}})
+        pending = tree.needed(study.measured, Local().trained(study.runs))
+        return LocalExecutor(setup, study.runs, Machine("local", 1)).run(tree, pending)
+
+    with refusing() as url:
+        first = run(tmp_path / "nowhere", url)
+        assert (len(first.done), first.failed, first.blocked) == (6, {}, ())
+        assert {lineage: list(tasks) for lineage, tasks in first.unmeasured.items()} == {one: ["win"], other: ["win"]}
+        assert f"{one} has no value of win: there is no checkpoint at {tmp_path / 'nowhere'}" in str(first)
+        before = {record.run: dict(record.values) for record in study.records()}
+        assert [set(values) for values in before.values()] == [{"text", "code"}] * 2
+        assert study.measured == frozenset()
+
+        # A model against itself wins half, and no judge is asked; against the other one the judge refuses.
+        second = run(study.runs / one / "checkpoint", url)
+    assert set(second.done) == {one, other}, "evaluated, not trained again"
+    assert list(second.unmeasured) == [other]
+    assert "refuses a request" in second.unmeasured[other]["win"]
+    assert study.measured == {one}
+    after = {record.run: dict(record.values) for record in study.records()}
+    assert after[one].pop("win").value == 0.5
+    assert after == before

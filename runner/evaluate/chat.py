@@ -80,6 +80,7 @@ class Chat:
         self._client = _client(endpoint)
         self._known = _read(transcript)
         self._lock = threading.Lock()
+        self._silent: InputError | None = None  # no answer after all retries: the endpoint is asked nothing more
 
     def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Replies in the order of the requests, which are sent concurrently.
@@ -102,6 +103,8 @@ class Chat:
 
     def _answer(self, key: str, body: dict[str, Any]) -> Reply:
         if key not in self._known:
+            if self._silent:
+                raise self._silent
             began = time.time()
             response = self._post(body)
             line = {"key": key, "url": self.endpoint.url, "request": body, "response": response}
@@ -116,7 +119,8 @@ class Chat:
         try:
             completion = self._client.chat.completions.create(**body)
         except openai.APIConnectionError as error:
-            raise InputError(f"no answer from {where}: {error}; is the server running at that address?") from error
+            self._silent = InputError(f"no answer from {where}: {error}; is the server running at that address?")
+            raise self._silent from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise InputError(f"{where} refuses the key in ${self.endpoint.key}: {error}; set it") from error
         except openai.APIStatusError as error:
