@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -106,3 +109,23 @@ def test_wrong_models_and_silent_addresses_are_input_errors(server: Server, tmp_
         list(Chat(Endpoint(server.url, "owl"), tmp_path / "a.jsonl").ask(QUESTIONS))
     with pytest.raises(InputError, match=r"no answer from http://127.0.0.1:9/v1 .*is the server running"):
         list(Chat(Endpoint("http://127.0.0.1:9/v1", "owl", retries=0), tmp_path / "b.jsonl").ask(QUESTIONS))
+
+
+def test_an_endpoint_that_gives_no_answer_is_asked_nothing_more(tmp_path: Path) -> None:
+    calls: list[object] = []
+
+    def hang_up() -> None:
+        with suppress(OSError):
+            while True:
+                connection, address = listening.accept()
+                calls.append(address)
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=hang_up, daemon=True).start()
+        endpoint = Endpoint(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", "owl", retries=1, parallel=1)
+        silent = Chat(endpoint, tmp_path / "chat.jsonl")
+        for question in QUESTIONS:
+            with pytest.raises(InputError, match="no answer from"):
+                list(silent.ask([question]))
+        assert len(calls) == 2, "once, and one retry"
