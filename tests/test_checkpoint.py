@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import time
@@ -11,14 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mixlaw.errors import InputError
 from mixlaw.runner.models.ladder import Shape
 from mixlaw.runner.models.llama import initialise, optimizer
 from mixlaw.runner.models.loss import LossModule
 from mixlaw.runner.train import checkpoint
+from mixlaw.runner.train.parallel import Ranks, shard_model
 from mixlaw.runner.train.step import train_step
-from mixlaw.runner.train.store import STATE, verify
+from mixlaw.runner.train.store import STATE, seal, verify
+from ranks import together
 
 VOCABULARY, SEQUENCE = 300, 32
 NOWHERE = Path("no tokenizer here")
@@ -136,19 +140,70 @@ def test_a_kill_while_saving_leaves_no_damaged_checkpoint(saved: Path, tmp_path:
     restored = checkpoint.load(saved)
     adamw = optimizer(restored.model, 1e-3, 0.95)
     checkpoint.restore_moments(adamw, restored.model, restored.moments)
+    checkpoint.save(tmp_path / "older", restored.model, adamw, 1, NOWHERE)
     rng, whole, target = np.random.default_rng(2), 0, tmp_path / "target"
     for attempt in range(8):
         child = os.fork()
-        if child == 0:  # saves until it is killed
+        if child == 0:  # saves until it is killed, in turns while it waits and while it trains on
             for step in range(1, 10**6):
-                checkpoint.save(target, restored.model, adamw, step, NOWHERE)
+                saving = checkpoint.save(target, restored.model, adamw, step, NOWHERE, wait=step % 2 == 0)
+                for weight in restored.model.parameters():
+                    weight.data.fill_(step)
+                saving.wait()
         until = time.monotonic() + 60
         while attempt == 3 and not target.exists() and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(rng.uniform(0.02, 0.2))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        assert verify(tmp_path / "older") == 1
         if target.exists():
-            assert verify(target) > 0
+            step, model = verify(target), checkpoint.load(target).model
+            if step > 1:
+                assert all(bool((weight == step - 1).all()) for weight in model.parameters())
             whole += 1
     assert whole
+
+
+def test_a_checkpoint_written_in_the_background_is_of_the_step_that_began_it(saved: Path, tmp_path: Path) -> None:
+    restored = checkpoint.load(saved)
+    adamw = optimizer(restored.model, 1e-3, 0.95)
+    checkpoint.restore_moments(adamw, restored.model, restored.moments)
+    saving = checkpoint.save(tmp_path / "background", restored.model, adamw, 3, NOWHERE, restored.extra, wait=False)
+    train_step(LossModule(restored.model), adamw, batch(7), 1e-3)
+    saving.wait()
+    checkpoint.save(tmp_path / "later", restored.model, adamw, 3, NOWHERE)
+    same, later = files(tmp_path / "background"), files(tmp_path / "later")
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert same[name] == files(saved)[name]
+        assert same[name] != later[name], "training went on"
+
+
+def test_a_checkpoint_that_safetensors_wrote_is_read_as_before(saved: Path, tmp_path: Path) -> None:
+    whole, folder = checkpoint.load(saved), tmp_path / "old"
+    whole.model.save_pretrained(tmp_path / "draft")
+    save_file(whole.moments, tmp_path / "draft" / "optimizer.safetensors")
+    seal(tmp_path / "draft", folder, 3)
+    again = checkpoint.load(folder)
+    assert (again.step, again.moments.keys()) == (3, whole.moments.keys())
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True))
+    assert load_file(saved / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()
+    assert (saved / "config.json").read_bytes() == (folder / "config.json").read_bytes()
+
+
+def _limited(ranks: Ranks, folder: Path) -> None:
+    model = initialise(Shape(32, 2), VOCABULARY, SEQUENCE, seed=0)
+    shard_model(model, ranks)
+    adamw = optimizer(model, 1e-3, 0.95)
+    checkpoint.save(folder / "older", model, adamw, 1, NOWHERE, ranks=ranks)
+    if ranks.rank == 1:  # its disk is full
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    with pytest.raises(RuntimeError, match=r"rank 1 could not write .*newer: .*File too large"):
+        checkpoint.save(folder / "newer", model, adamw, 2, NOWHERE, ranks=ranks, wait=False).wait()
+
+
+def test_all_ranks_meet_a_full_disk_of_one_and_the_older_checkpoint_stays(tmp_path: Path) -> None:
+    together(2, _limited, tmp_path)
+    assert verify(tmp_path / "older") == 1
+    assert not (tmp_path / "newer").exists()

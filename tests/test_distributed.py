@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
@@ -88,6 +90,52 @@ def test_a_checkpoint_of_several_ranks_is_that_of_one(tmp_path: Path) -> None:
         assert torch.allclose(weight, two.model.state_dict()[name], atol=1e-5)
     for name, moment in one.moments.items():
         assert torch.allclose(moment, two.moments[name], rtol=1e-3, atol=1e-6)
+
+
+def _shards(ranks: Ranks, folder: Path) -> None:
+    """No rank allocates a weight that is not its shard, and each gets the slices of what one process has."""
+
+    def fresh() -> LlamaForCausalLM:
+        return initialise(Shape(32, 2), 301, 16, seed=5)  # 301 rows: shards of several lengths
+
+    whole, written = fresh(), folder / "checkpoint"
+    expected = dict(whole.named_parameters())
+    for origin in (None, written):
+        model, fill = checkpoint.source(origin, fresh, True, ranks)
+        assert {weight.device.type for weight in model.parameters()} == {"meta"}
+        losses, adamw = shard_model(model, ranks), optimizer(model, 1e-2, 0.95)
+        fill(model, adamw)
+        sharded: list[Any] = list(losses.parameters())
+        held = sum(weight.to_local().numel() for weight in sharded)
+        assert held < 0.4 * sum(weight.numel() for weight in whole.parameters())
+        weights: dict[str, Any] = dict(model.named_parameters())
+        for name, weight in weights.items():
+            assert torch.equal(weight.full_tensor(), expected[name]), name
+        if origin is None:  # a step, saved by three, read by three
+            train_step(losses, adamw, TOKENS[ranks.rank :: ranks.world], 1e-2, sequences=6, ranks=ranks)
+            expected = {name: weight.full_tensor().detach() for name, weight in weights.items()}
+            moments = {name: adamw.state[weight]["exp_avg"].full_tensor() for name, weight in weights.items()}
+            checkpoint.save(written, model, adamw, 1, folder, ranks=ranks, wait=False).wait()
+            ranks.broadcast()
+        else:
+            for name, weight in weights.items():
+                assert torch.equal(adamw.state[weight]["exp_avg"].full_tensor(), moments[name])
+                assert adamw.state[weight]["step"] == 1
+    if ranks.first:
+        sizes = [path.stat().st_size for path in sorted(written.glob("optimizer-*.safetensors"))]
+        assert len(sizes) == 3
+        assert max(sizes) < 0.6 * sum(sizes), "each rank wrote its part"
+        alone = checkpoint.load(written)
+        for name, weight in alone.model.named_parameters():
+            assert torch.equal(weight, expected[name])
+        spoilt = written / "optimizer-00002-of-00003.safetensors"
+        spoilt.write_bytes(spoilt.read_bytes()[:-1] + b"!")
+        with pytest.raises(InputError, match=r"optimizer-00002-of-00003.safetensors differs"):
+            checkpoint.load(written)
+
+
+def test_no_rank_builds_or_reads_more_than_its_shards(tmp_path: Path) -> None:
+    together(3, _shards, tmp_path)
 
 
 TOKENS = torch.randint(300, (6, 17), generator=torch.Generator().manual_seed(0))

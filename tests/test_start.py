@@ -28,8 +28,9 @@ from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.batches.loader import Batches
 from mixlaw.runner.corpora import tokenizer as bpe
-from mixlaw.runner.models.foreign import OPTIMIZER, InitialCheckpoint, load_start, read_start
+from mixlaw.runner.models.foreign import OPTIMIZER, InitialCheckpoint, check_start, read_start
 from mixlaw.runner.models.llama import optimizer
+from mixlaw.runner.models.load import load_model
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, plan
 from mixlaw.runner.train import checkpoint
@@ -271,9 +272,9 @@ def test_weights_that_are_missing_misshapen_or_changed_are_refused(tokenizer: Pa
         more = {} if spoilt is None else {"model.layers.1.mlp.up_proj.weight": spoilt}
         save_file({**kept, **more}, part, metadata={"format": "pt"})
         with pytest.raises(InputError, match=message):
-            load_start(read(folder, tokenizer))
+            load_model(folder)
     with pytest.raises(InputError, match="has changed since the run began"):
-        load_start(whole)
+        check_start(whole)
 
 
 def test_recipes_of_another_size_than_the_model_are_refused(tokenizer: Path, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from mixlaw.errors import InputError
 from mixlaw.files import sha256_of
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
 OPTIMIZER = "optimizer.safetensors"
@@ -64,7 +63,7 @@ def read_start(
             "pickled weights are not read: load them in transformers once and save_pretrained() them"
         )
     _check_complete(folder)
-    if optimizer and not (folder / OPTIMIZER).exists():
+    if optimizer and not optimizer_files(folder):
         raise InputError(
             f'{folder} has no {OPTIMIZER}; set training.optimizer = "fresh", or write one with the tensors '
             "step.NAME, exp_avg.NAME and exp_avg_sq.NAME of every parameter (an optimizer.pt is a pickle and not read)"
@@ -84,26 +83,27 @@ def read_start(
     return InitialCheckpoint(str(folder), _hash(hashed), params, model.num_parameters(), flops, optimizer)
 
 
-def load_start(start: InitialCheckpoint) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
-    """The model (fp32, CPU), and AdamW's moments by name if they are to be loaded, else none.
+def check_start(start: InitialCheckpoint) -> None:
+    """Check that a checkpoint is what `read_start` saw.
 
     Raises:
-        InputError: it has changed since `read_start`.
+        InputError: it has changed since.
     """
-    from safetensors.torch import load_file
-
-    from mixlaw.runner.models.load import load_model
-
     folder = Path(start.path)
     if _hash(_hashed(folder, start.optimizer)) != start.hash:
         raise InputError(f"{folder} has changed since the run began; restore it, or run again from the new one")
-    return load_model(folder), load_file(folder / OPTIMIZER) if start.optimizer else {}
 
 
 def _hashed(folder: Path, optimizer: bool) -> list[Path]:
     """The files that define the model, and the optimizer's state."""
-    files = [path for path in sorted(folder.glob("*.safetensors")) if path.name != OPTIMIZER]
-    return [folder / "config.json", *files, *([folder / OPTIMIZER] if optimizer else [])]
+    moments = optimizer_files(folder)
+    files = [path for path in sorted(folder.glob("*.safetensors")) if path not in moments]
+    return [folder / "config.json", *files, *((moments or [folder / OPTIMIZER]) if optimizer else [])]
+
+
+def optimizer_files(folder: Path) -> list[Path]:
+    """Files with AdamW's moments: one, or one of each rank that wrote them; none where a study drops them."""
+    return sorted([*folder.glob(OPTIMIZER), *folder.glob("optimizer-?????-of-?????.safetensors")])
 
 
 def _folder(name: str, root: Path) -> Path:
@@ -157,18 +157,12 @@ def _check_tokenizer(folder: Path, tokenizer: Path) -> None:
 def _on_meta(folder: Path) -> PreTrainedModel:
     """The model without its weights."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"transformers cannot build a causal language model from {folder}: {reason}; choose another"
-        ) from error
-    names = config.architectures or [type(model).__name__]
+    from mixlaw.runner.models.load import skeleton
+
+    with torch.device("meta"):
+        model = skeleton(folder)
+    names = model.config.architectures or [type(model).__name__]
     if type(model).__name__ not in names:  # a bidirectional model loads as well, and sees the tokens to predict
         raise InputError(f"{folder} is a {names[0]}, not a causal language model; choose another")
     return model
@@ -180,8 +174,10 @@ def _check_moments(folder: Path, model: PreTrainedModel) -> None:
 
     from mixlaw.runner.models.llama import MOMENTS
 
-    with safe_open(folder / OPTIMIZER, "pt") as file:
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in optimizer_files(folder):
+        with safe_open(path, "pt") as file:
+            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     for name, weight in model.named_parameters():
         for moment in MOMENTS:
             shape = () if moment == "step" else tuple(weight.shape)

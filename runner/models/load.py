@@ -38,6 +38,28 @@ def load_model(folder: Path) -> PreTrainedModel:
     return model
 
 
+def skeleton(folder: Path) -> PreTrainedModel:
+    """The model of a Hugging Face directory as `load_model` builds it, its weights not read.
+
+    Raises:
+        InputError: transformers cannot build a causal language model from its config.json.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        build: Any = AutoModelForCausalLM.from_config
+        model: PreTrainedModel = build(config, dtype=torch.float32, attn_implementation="sdpa")
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"transformers cannot build a causal language model from {folder}: {reason}; choose another"
+        ) from error
+    if (folder / "generation_config.json").exists():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model
+
+
 def hide_progress_bars() -> None:
     """Disable transformers' bars: proxies load at once, and all processes share a lock that a killed one keeps."""
     from transformers.utils import logging

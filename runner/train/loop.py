@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +19,14 @@ import torch
 
 from mixlaw.errors import InputError
 from mixlaw.runner.batches.loader import Batches, Prefetcher, Tokens
-from mixlaw.runner.models.foreign import load_start
+from mixlaw.runner.models.foreign import check_start
 from mixlaw.runner.models.llama import optimizer_of
 from mixlaw.runner.models.load import load_model
 from mixlaw.runner.models.loss import LossModule
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train import checkpoint
+from mixlaw.runner.train.checkpoint import Saving
 from mixlaw.runner.train.log import Entry, Meter, open_sinks
 from mixlaw.runner.train.parallel import ALONE, Ranks, release_memory, shard_model
 from mixlaw.runner.train.spikes import ROLLBACKS, Diverging, Watch
@@ -177,6 +178,8 @@ class _Loop:
         self.batches = Prefetcher(batches, self.last, ranks.rank, ranks.world)
         self.watch = Watch(begin=segment.start // self.step_tokens)
         self.tail: list[tuple[int, float]] = []
+        self.saving: Saving | None = None
+        self.saved = self.took = 0.0  # when the last checkpoint was complete, and the seconds that it took
         release_memory()
         self.plan = plan or step_plan(setup, params, ranks)
         self.reported = time.monotonic()
@@ -185,6 +188,14 @@ class _Loop:
 
     def run(self) -> Trained:
         """Train to the end, with rollbacks."""
+        try:
+            return self._run()
+        finally:  # where training failed, what was being written is completed all the same
+            if self.saving is not None:
+                with suppress(Exception):
+                    self.saving.wait()
+
+    def _run(self) -> Trained:
         state = self._begin(None)
         began, first = time.monotonic(), state.step
         with self._meter(first) as meter:
@@ -228,24 +239,30 @@ class _Loop:
             Diverging: too many bad steps in a row.
             Stopped: the caller's `stop` returned True.
         """
-        saved = time.monotonic()
-        took = 0.0  # seconds of the last checkpoint: training gets as many before the next one
+        self.saved = time.monotonic()
         while state.step < self.last:
             step = state.step
             if not self.watch.skips(step):
                 self._step(state, meter)
             state.step += 1
-            now = time.monotonic()
             self._report(state.step)
             if state.step < self.last:
-                period = max(took, self.setup.checkpoint_seconds)
-                stop, late = self.ranks.agreed(self.calls.stop(), now - saved > period)
+                stop, late, written = self.ranks.agreed(self.calls.stop(), self._late(), self._written())
+                if stop or written:
+                    self._finish_saving()
                 if stop or late:
                     self._save_partial(state)
-                    saved = time.monotonic()
-                    took = saved - now
                 if stop:
+                    self._finish_saving()
                     raise Stopped(self.segment.lineage)
+
+    def _late(self) -> bool:
+        """Whether it is time for a checkpoint; training gets at least as long between two as one takes."""
+        return self.saving is None and time.monotonic() - self.saved > max(self.took, self.setup.checkpoint_seconds)
+
+    def _written(self) -> bool:
+        """Whether a checkpoint has just been written."""
+        return self.saving is not None and self.saving.done
 
     def _report(self, step: int) -> None:
         """Report the steps done, unless that was done just now; inside long steps too: silence means a hang."""
@@ -298,41 +315,57 @@ class _Loop:
 
     def _begin(self, most: int | None) -> _State:
         """Model, optimizer and step to resume from, with at most this many steps done."""
+        self._finish_saving()
         folder = self.ranks.broadcast(origin(self.segment, self.setup, self.runs, most))
-        step, moments, extra = 0, dict[str, torch.Tensor](), {}
+        step, extra, moments = 0, dict[str, Any](), True
         if folder is not None:
             if folder != self.home / FINAL:
                 check_optimizer(folder)
-            loaded = checkpoint.load(folder, self.ranks)
-            model, moments, step, extra = loaded.model, loaded.moments, loaded.step, loaded.extra
-        elif self.setup.start is not None:
-            model, moments = load_start(self.setup.start)
-        else:
-            model = fresh_model(self.setup, self.segment.recipe.params, self.segment.recipe.seed)
+            step, extra = checkpoint.read_state(folder, self.ranks)
+        elif (start := self.setup.start) is not None:
+            self.ranks.on_first(lambda: check_start(start))
+            folder, moments = Path(start.path), start.optimizer
+        params, seed = self.segment.recipe.params, self.segment.recipe.seed
+        model, fill = checkpoint.source(folder, lambda: fresh_model(self.setup, params, seed), moments, self.ranks)
         self.ranks.broadcast()  # some read faster than others: from here on they wait minutes, no longer
         model.train(False)  # no dropout, which foreign models may have: a resumed run could not repeat it
         how = {"recompute": self.plan.recompute, "compiled": self.plan.compiled}
         losses = shard_model(model, self.ranks, **how, z_loss=self.rules.z_loss)
         adamw = optimizer_of(model, self.rules)
-        checkpoint.restore_moments(adamw, model, moments)
+        fill(model, adamw)
         phases = self.segment.recipe.phases
         begins = [sum(phase.tokens for phase in phases[:index]) for index in range(len(phases))]
         self.watch.resume(extra, same_phase=step * self.step_tokens not in begins)
         return _State(losses, adamw, step)
 
-    def _save(self, folder: Path, state: _State, *, keep_optimizer: bool = True) -> None:
+    def _save(self, folder: Path, state: _State, *, keep_optimizer: bool = True, wait: bool = True) -> Saving:
         extra, model = self.watch.as_json(), state.losses.model
         step, tokenizer = state.step, self.setup.tokenizer
-        checkpoint.save(folder, model, state.adamw, step, tokenizer, extra, self.ranks, keep_optimizer)
-        if self.ranks.first:
-            self.calls.saved(folder)
+        return checkpoint.save(folder, model, state.adamw, step, tokenizer, extra, self.ranks, keep_optimizer, wait)
 
     def _save_partial(self, state: _State) -> None:
-        """Write a checkpoint inside the segment, then delete those that no rollback will need."""
-        self._save(self.home / partial_name(state.step), state)
-        begin, steps = self.segment.start // self.step_tokens, partial_steps(self.home)
-        for step in expendable(steps, begin) if self.ranks.first else ():
-            remove(self.home / partial_name(step))
+        """Begin to write a checkpoint inside the segment; training goes on."""
+        self.saved = time.monotonic()
+        self.saving = self._save(self.home / partial_name(state.step), state, wait=False)
+
+    def _finish_saving(self) -> None:
+        """Wait for the checkpoint that is being written, then delete those no rollback will need; all ranks call it.
+
+        Raises:
+            RuntimeError: it could not be written.
+        """
+        if self.saving is None:
+            return
+        saving, self.saving = self.saving, None
+        saving.wait()
+        self.ranks.broadcast()  # complete for all
+        if self.ranks.first:
+            self.calls.saved(saving.folder)
+            begin, steps = self.segment.start // self.step_tokens, partial_steps(self.home)
+            for step in expendable(steps, begin):
+                remove(self.home / partial_name(step))
+        began, self.saved = self.saved, time.monotonic()
+        self.took = self.saved - began
 
     def _forget_after(self, step: int) -> None:
         """Delete the checkpoints after `step` and their losses: training takes another way from there."""
@@ -343,9 +376,12 @@ class _Loop:
 
     def _finish(self, state: _State) -> None:
         """Write the final checkpoint and delete the partial ones."""
+        self._finish_saving()
         if not self.ranks.agreed((self.home / FINAL).exists())[0]:
             keep = self.setup.keep_optimizer or not self.segment.is_leaf
             self._save(self.home / FINAL, state, keep_optimizer=keep)
+            if self.ranks.first:
+                self.calls.saved(self.home / FINAL)
         for partial in self.home.glob(f"{PARTIAL}*") if self.ranks.first else ():
             remove(partial)
 

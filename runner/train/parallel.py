@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import distributed
@@ -18,12 +18,15 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import init_device_mesh
 from torch.utils.checkpoint import checkpoint
 
+from mixlaw.errors import InputError
+from mixlaw.runner.models.deferred import allocate
 from mixlaw.runner.models.loss import LossModule
 
 COLLECTIVES = timedelta(minutes=10)  # a rank that does not come to a sum or a gather within this has failed
 ORDERS = timedelta(days=7)  # what ranks wait for the first one at most, while it evaluates, saves or has no segment
 SIZES = 256  # compiled versions of a layer in a process
 CPU = torch.device("cpu")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Ranks:
         device: what it trains on.
         bf16: whether it computes in bf16; weights, moments and sums of gradients are fp32 in any case.
         orders: the process group in which ranks wait for the first one; the default group if None.
+        saves: the process group in which checkpoints are written in the background; the default group if None.
     """
 
     rank: int = 0
@@ -42,6 +46,7 @@ class Ranks:
     device: torch.device = CPU
     bf16: bool = False
     orders: Any = field(default=None, compare=False, repr=False)
+    saves: Any = field(default=None, compare=False, repr=False)
 
     @property
     def first(self) -> bool:
@@ -92,6 +97,23 @@ class Ranks:
         distributed.broadcast_object_list(box, src=0, device=CPU, group=self.orders)
         return box[0]
 
+    def on_first(self, work: Callable[[], T]) -> T:
+        """What work returns on the first rank, on all of them; all ranks call it.
+
+        Raises:
+            InputError: the first rank met it; all ranks meet it.
+        """
+        result: Any = None
+        if self.first:
+            try:
+                result = work()
+            except InputError as error:
+                result = error
+        result = self.broadcast(result)
+        if isinstance(result, InputError):
+            raise result
+        return cast("T", result)
+
     def gather(self, value: Any) -> list[Any]:
         """All ranks' values on the first one, in order, and none on the others; all ranks call it."""
         if self.world == 1:
@@ -125,9 +147,9 @@ def joined() -> Iterator[Ranks]:
     store = None if "RANK" in os.environ else HashStore()
     backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
     distributed.init_process_group(backend, timeout=COLLECTIVES, store=store, rank=rank, world_size=world)
-    orders = distributed.new_group(backend="gloo", timeout=ORDERS) if world > 1 else None
+    orders, saves = (distributed.new_group(backend="gloo", timeout=ORDERS) if world > 1 else None for _ in range(2))
     try:
-        yield Ranks(rank, world, device, bf16, orders)
+        yield Ranks(rank, world, device, bf16, orders, saves)
     finally:
         distributed.destroy_process_group()
 
@@ -159,7 +181,8 @@ def shard_model(
     gathers are bf16, half the bytes of gathering fp32 and casting (autocast); gradients are summed over ranks in fp32.
 
     Args:
-        model: the whole model on the CPU, the same on every rank; its layers are changed in place.
+        model: on the CPU, or its parameters on the meta device: then each rank allocates its shards, unfilled. Its
+            layers are changed in place.
         recompute: activation checkpointing: keep only a layer's input and recompute the rest in the backward pass.
         compiled: compile each layer; layers of one shape share the code.
         z_loss: as in `Hyperparameters`.
@@ -182,15 +205,20 @@ def shard_model(
     for layer in layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(losses, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
+    allocate(losses, ranks.device)
     return losses.to(ranks.device)
 
 
-def gather_full(tensor: torch.Tensor, ranks: Ranks) -> torch.Tensor | None:
-    """A sharded tensor gathered on the first rank's CPU, None on the others; all ranks call it in the same order."""
+def gather_full(tensor: torch.Tensor, keep: bool, copy: bool = False) -> torch.Tensor | None:
+    """A sharded tensor gathered on the CPU of a rank that keeps it; all ranks call it in the same order.
+
+    Args:
+        copy: whether training may change the tensor while the gathered one is used.
+    """
     full = tensor.detach()
     if hasattr(full, "full_tensor"):
         full = full.full_tensor()
-    return full.cpu().contiguous() if ranks.first else None
+    return full.to(CPU, copy=copy).contiguous() if keep else None
 
 
 def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

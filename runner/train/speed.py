@@ -40,13 +40,13 @@ def _seconds(params: int, setup: Setup, ranks: Ranks) -> tuple[int, list[float]]
     """Tokens of a micro-batch, and the seconds of each, warm-up included."""
     import torch
 
-    from mixlaw.runner.models.foreign import load_start
     from mixlaw.runner.models.llama import optimizer_of
+    from mixlaw.runner.models.load import load_model
     from mixlaw.runner.train.parallel import shard_model
     from mixlaw.runner.train.step import fresh_model, step_plan, train_step
 
     steps, rules, seconds = step_plan(setup, params, ranks), setup.hyperparameters(params), list[float]()
-    model = load_start(setup.start)[0] if setup.start else fresh_model(setup, params, seed=0)
+    model = load_model(Path(setup.start.path)) if setup.start else fresh_model(setup, params, seed=0)
     losses = shard_model(model, ranks, recompute=steps.recompute, compiled=steps.compiled, z_loss=rules.z_loss)
     adamw = optimizer_of(model, rules)
     noise = torch.Generator().manual_seed(0)

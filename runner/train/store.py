@@ -20,24 +20,26 @@ from pathlib import Path
 
 from mixlaw.errors import InputError
 from mixlaw.files import sha256_of, write_text
+from mixlaw.runner.models.foreign import optimizer_files
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train.spikes import BEFORE, IN_A_ROW
 
 FINAL, PARTIAL = "checkpoint", "partial-"
 STATE = "state.json"
-OPTIMIZER = "optimizer.safetensors"  # the moments; absent from the ends of recipes where a study says so
 KEPT = 3  # partial checkpoints of a segment
 
 
-def seal(draft: Path, folder: Path, step: int) -> None:
+def seal(draft: Path, folder: Path, step: int, known: Mapping[str, str] | None = None) -> None:
     """Write the checksums of a draft, and rename it to `folder`, replacing an older one.
 
     Args:
         draft: all files of the checkpoint, beside `folder`.
         step: optimizer steps since the start of the recipe.
+        known: checksums of files that were hashed while they were written.
     """
-    checksums = {path.name: sha256_of(path) for path in sorted(draft.iterdir())}
+    known = known or {}
+    checksums = {path.name: known.get(path.name) or sha256_of(path) for path in sorted(draft.iterdir())}
     write_text(draft / STATE, _state(step, checksums))
     remove(folder)
     os.replace(draft, folder)
@@ -82,7 +84,7 @@ def check_optimizer(folder: Path) -> None:
     Raises:
         InputError: it was the end of a recipe, written under `training.keep_optimizer = false`.
     """
-    if not (folder / OPTIMIZER).exists():
+    if not optimizer_files(folder):
         raise InputError(
             f"{folder} has no optimizer state, as training.keep_optimizer = false dropped it, and a recipe now "
             "resumes from there; delete that folder and run again to retrain it"
