@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 pytest.importorskip("dash", reason="needs the package dash")
 
 from dashboards import TARGET, Page, expected, served
+from mixlaw.cli import app
 from mixlaw.export.write import export
 from mixlaw.optimizer.goal.goal import Goal
-from mixlaw.optimizer.goal.values import PROPOSAL
+from mixlaw.optimizer.goal.values import PROPOSAL, Interval
 from mixlaw.optimizer.target.target import Guard
 from mixlaw.study import open_study
 from studies import on_disk
@@ -96,7 +101,8 @@ def test_a_slider_follows_the_mouse_and_a_guard_is_kept(page: Page, made: Path) 
     assert min(told.guarded.values()) > 0.6  # 90 % in the eight worlds that were searched
 
 
-def test_an_address_leads_back_to_the_view_pinned_recipe_and_all(page: Page, made: Path) -> None:
+def test_an_address_leads_back_to_the_view_pinned_recipes_and_all(page: Page, made: Path) -> None:
+    page.view.fill("#pin-name", "today")
     page.view.click("#do-pin")
     page.view.wait_for_selector("#pinned-box:not(.away) .main-svg")
     pinned = page.shown(made).recipe
@@ -104,18 +110,64 @@ def test_an_address_leads_back_to_the_view_pinned_recipe_and_all(page: Page, mad
     page.settle()
     shown = page.shown(made)
     assert pinned is not None
-    assert shown.pinned == pinned
+    assert shown.pins == {"today": pinned}
     assert shown.recipe != pinned
-    assert page.cells()[0][2:4] == [PROPOSAL, "pinned"]
-    assert "pinned is predicted at its own size" in page.text("#notes")
+    page.view.click("#do-pin")
+    page.view.wait_for_function("location.search.includes('pin:pin%201')")
+    assert page.shown(made).pins == {"today": pinned, "pin 1": shown.recipe}
+    assert page.cells()[0][2:5] == [PROPOSAL, "today", "pin 1"]
+    assert "today is predicted at its own size" in page.text("#notes")
     seen = page.cells(), page.text("#sentence"), page.said("tokens"), page.bars()
     page.open(page.view.url)
     page.settle()
     assert (page.cells(), page.text("#sentence"), page.said("tokens"), page.bars()) == seen
-    assert page.shown(made) == shown
-    page.view.click("#do-unpin")
-    page.view.wait_for_function("!location.search.includes('pinned')")
+    assert shown.recipe is not None
+    assert page.shown(made) == replace(shown, pins={"today": pinned, "pin 1": shown.recipe})
+    page.view.locator(".pinned").get_by_label("Clear").first.click()
+    page.view.wait_for_function("!location.search.includes('pin:')")
     assert page.cells()[0][2:4] == [PROPOSAL, expected(made, pinned).against]
+
+
+def test_a_recipe_that_is_set_by_hand_has_the_figures_of_the_command_line_and_of_the_report(
+    page: Page, made: Path, tmp_path: Path
+) -> None:
+    page.view.click("text=Set by hand")
+    page.view.wait_for_selector('.field[data-name="cooldown:web"] output:not(:empty)')
+    before = page.shown(made).recipe
+    page.view.locator('.field[data-name="cooldown:web"] [role=slider]').focus()
+    page.view.keyboard.press("PageUp")
+
+    def settled() -> bool:
+        """Whether the address has the shares that the sliders say."""
+        shown = page.shown(made).recipe
+        assert shown is not None
+        shares = [float(page.said(f"cooldown:{name}").rstrip(" %")) for name in ("web", "books", "python")]
+        mixture = shown.phases[-1].mixture
+        off = [abs(100 * mixture.share(n) - s) for n, s in zip(("web", "books", "python"), shares, strict=True)]
+        return shown != before and max(off) < 0.06
+
+    page.until(settled)
+    recipe = page.shown(made).recipe
+    assert before is not None
+    assert recipe is not None
+    assert recipe.phases[:-1] == before.phases[:-1]
+    assert recipe.phases[-1].mixture.share("web") == pytest.approx(
+        before.phases[-1].mixture.share("web") + 0.01, abs=0.002
+    )
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.as_json()))
+    against = expected(made, recipe).against
+    command = ["what-if", str(made), str(tmp_path / "recipe.json"), "--against", against]
+    told = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert page.cells()[0][2] == "by hand"
+    for cells, forecast in zip(page.cells()[1:], told["forecasts"], strict=True):
+        assert cells[0] == forecast["task"]
+        assert cells[2] == Interval(forecast["mean"], forecast["lo90"], forecast["hi90"]).text()
+        assert cells[-1] == Interval(**told["gains"][forecast["task"]]).text()
+    page.view.click("#do-freeze")
+    page.view.wait_for_function("document.querySelector('#frozen').textContent.includes('Frozen as')")
+    out = tmp_path / "report.html"
+    assert CliRunner().invoke(app, ["report", str(made), "-o", str(out)]).exit_code == 0
+    assert page.text("#sentence").replace("This recipe", "The proposal") in unescape(out.read_text())
 
 
 def test_downloads_are_what_other_commands_read(page: Page, made: Path, tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ def test_a_view_comes_back_from_its_address(made: Path) -> None:
         task="task1",
         plane=("init", "continue"),
         recipe=recipe,
-        pinned=replace(recipe, params=99),
+        hand=True,
+        pins={"what the team trains: now": replace(recipe, params=99), "two": recipe},
     )
     query = view.query(study.view)
     assert View.read(query, study.view) == view

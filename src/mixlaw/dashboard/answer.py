@@ -8,13 +8,18 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
+import torch
+
 from mixlaw.analysis.data.code_share import code_share
-from mixlaw.dashboard.view import View
+from mixlaw.analysis.data.design import Design, Floats
+from mixlaw.dashboard.view import ALL, View
 from mixlaw.dashboard.watched import Opened
 from mixlaw.optimizer.answers.quick import Assessment, assess
+from mixlaw.optimizer.goal.posterior import log_losses
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, percent
 from mixlaw.plots.gain_bars import plain_gains
-from mixlaw.plots.landscapes import plain_ternary, plain_two_phases
+from mixlaw.plots.landscapes import Together, plain_ternary, plain_two_phases
+from mixlaw.plots.mixtures import plain_mixtures
 from mixlaw.plots.recipes import plain_schedule
 from mixlaw.plots.responses import plain_response
 from mixlaw.plots.style import Plain, count
@@ -22,17 +27,17 @@ from mixlaw.printable import Rows
 
 #: Of the landscape: points on a side, and posterior samples whose optima are shown; few, as it is drawn at every move.
 POINTS, SAMPLES = 11, 16
-HERE, PINNED = PROPOSAL, "pinned"
+HERE, HAND = PROPOSAL, "by hand"  # names of the recipe at hand
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """A view with the recipe at hand weighed, and the pinned one beside it.
+    """A view with the recipe at hand weighed, and the pinned ones beside it.
 
     Attributes:
         study: what it was asked of.
         view: what was asked, with its recipes.
-        recipes: the recipe at hand, the pinned one if there is one, and the best baseline, weighed, by name.
+        recipes: the recipe at hand, the pinned ones, and the best baseline, weighed, by name.
     """
 
     study: Opened
@@ -42,8 +47,8 @@ class Answer:
     @classmethod
     def of(cls, study: Opened, view: View) -> Answer:
         """Weigh the recipes of a view; it has one at hand."""
-        problem, wanted = study.problem(view), {HERE: view.recipe, PINNED: view.pinned}
-        recipes = {name: recipe for name, recipe in wanted.items() if recipe is not None}
+        assert view.recipe is not None
+        problem, recipes = study.problem(view), {HAND if view.hand else HERE: view.recipe, **view.pins}
         best = problem.references.against
         return cls(
             study, view, assess(problem, {**recipes, best: problem.references.entries[best].recipe}, study.measured)
@@ -52,7 +57,12 @@ class Answer:
     @property
     def here(self) -> Assessment:
         """The recipe at hand."""
-        return self.recipes[HERE]
+        return self.recipes[self.name]
+
+    @property
+    def name(self) -> str:
+        """Name of the recipe at hand."""
+        return HAND if self.view.hand else HERE
 
     @property
     def tone(self) -> str:
@@ -63,9 +73,14 @@ class Answer:
         return "yes" if here.supported and not here.broken else "unsure"
 
     @property
-    def both(self) -> dict[str, Assessment]:
-        """The recipe at hand, and the pinned one where there is one."""
-        return {name: self.recipes[name] for name in (HERE, PINNED) if name in self.recipes}
+    def sentence(self) -> str:
+        """The verdict; a recipe that is set by hand is no proposal."""
+        return self.here.sentence.replace("The proposal", "This recipe") if self.view.hand else self.here.sentence
+
+    @property
+    def compared(self) -> dict[str, Assessment]:
+        """The recipe at hand, and the pinned ones."""
+        return {name: self.recipes[name] for name in (self.name, *self.view.pins)}
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Numbers of the recipe at hand, each with what it is."""
@@ -84,11 +99,13 @@ class Answer:
 
     def rows(self) -> Rows:
         """Cells of the table of predictions."""
-        gains = [f"gain of {name}, {self.here.unit}" for name in self.both]
+        gains = [f"gain of {name}, {self.here.unit}" for name in self.compared]
         rows = [["task", "unit", *self.recipes, *gains]]
         for i, base in enumerate(self.here.forecasts):
             values = [_text(one.forecasts[i]) for one in self.recipes.values()]
-            rows.append([base.task, base.unit, *values, *(one.gains[base.task].text() for one in self.both.values())])
+            rows.append(
+                [base.task, base.unit, *values, *(one.gains[base.task].text() for one in self.compared.values())]
+            )
         return rows
 
     def notes(self) -> Iterator[str]:
@@ -97,23 +114,21 @@ class Answer:
         for task, why in self.study.weightless.items():
             if not self.view.weights[task]:
                 yield f"{task} does not count: {why}"
-        for name, one in self.both.items():
+        for name, one in self.compared.items():
             for limit in one.broken:
                 yield f"{name} does not keep: {limit}"
-        if PINNED in self.recipes:
-            recipe = self.recipes[PINNED].recipe
-            if (recipe.params, recipe.tokens) != (self.here.recipe.params, self.here.recipe.tokens):
-                size = f"{count(recipe.params)} params and {count(recipe.tokens)} tokens"
-                yield f"pinned is predicted at its own size, {size}; gains refer to {self.here.against} at the target"
+            if (one.recipe.params, one.recipe.tokens) != (self.here.recipe.params, self.here.recipe.tokens):
+                size = f"{count(one.recipe.params)} params and {count(one.recipe.tokens)} tokens"
+                yield f"{name} is predicted at its own size, {size}; gains refer to {self.here.against} at the target"
 
     def figures(self) -> dict[str, Plain | None]:
         """Figures by name; None where there is nothing to draw."""
-        domains, pinned = self.study.domains, self.recipes.get(PINNED)
-        gains = {name: one.gains for name, one in self.both.items()}
+        domains, compared = self.study.domains, {name: one.recipe for name, one in self.compared.items()}
+        gains = {name: one.gains for name, one in self.compared.items()}
         return {
             "gains": plain_gains(gains, self.here.against, self.here.unit),
             "schedule": plain_schedule(self.here.recipe, domains),
-            "pinned": None if pinned is None else plain_schedule(pinned.recipe, domains),
+            "pinned": plain_mixtures(compared, domains) if self.view.pins else None,
             "landscape": landscape(self.study, self.view),
         }
 
@@ -140,10 +155,11 @@ def _text(forecast: Forecast) -> str:
 
 
 def landscape(study: Opened, view: View) -> Plain | None:
-    """One task over code shares of two phases, of one, or over three domains: what the study has."""
-    surfaces, domains, recipe, task = study.surfaces, study.domains, view.recipe, view.task
+    """Gain or task over code shares of two phases, of one, or over three domains: what the study has."""
+    surfaces, domains, recipe = study.surfaces, study.domains, view.recipe
     if recipe is None:
         return None
+    task: str | Together = _weighted(study, view) if view.task == ALL else view.task
     coded = {d.kind.is_code for d in domains}
     if len(coded) == 2 and len(view.plane) == 2:
         across, up = view.plane
@@ -151,8 +167,24 @@ def landscape(study: Opened, view: View) -> Plain | None:
         figure["layout"] |= {"title": {"text": ""}, "margin": {"t": 12}}
         return figure
     if len(coded) == 2:
-        return plain_response(surfaces, task, recipe, domains)
+        heaviest = max(view.weights, key=lambda name: view.weights[name])
+        return plain_response(surfaces, heaviest if isinstance(task, Together) else task, recipe, domains)
     corners = sorted((d.name for d in domains), key=lambda name: -recipe.domain_tokens(name))[:3]
     if len(corners) < 3:
         return None
     return plain_ternary(surfaces, task, recipe, recipe.phases[-1].name, corners, domains, POINTS)
+
+
+def _weighted(study: Opened, view: View) -> Together:
+    """The gain of all tasks together over the baseline, as the sentence has it."""
+    assert view.recipe is not None
+    problem = study.problem(view).scheduled(view.recipe)
+    objective, references = problem.objectives[0], problem.references
+
+    def values(design: Design, samples: int) -> tuple[Floats, Floats]:
+        with torch.no_grad():
+            losses = log_losses(objective.posterior, design, len(objective.baseline))
+            gains = objective.utility.total(losses, objective.baseline).numpy()
+        return gains.mean(0), gains[:samples]
+
+    return Together(ALL, f"{objective.utility.goal.unit} gained over {references.against}", False, values)

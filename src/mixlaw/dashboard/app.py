@@ -43,9 +43,15 @@ def app_of(path: Path, propose: Propose, freeze: Propose) -> Dash:
     app.index_string = index.replace("{%favicon%}", f'<link rel="icon" href="data:,"><style>{PALETTE}</style>')
     app.server.add_url_rule("/plotly.js", view_func=plotly_js)
     app.layout = lambda: page.frame(path.resolve().name)
-    connect(app, Callbacks(watched, propose, freeze))
+    calls = Callbacks(watched, propose, freeze)
+    app.server.add_url_rule("/progress/<session>", view_func=calls.progress)
+    connect(app, calls)
     script_of(app)
     return app
+
+
+#: Parts that several callbacks fill.
+SHARED = ("shown", "by-hand", "hand", "pins")
 
 
 def plotly_js() -> Response:
@@ -63,7 +69,7 @@ def connect(app: Dash, calls: Callbacks) -> None:
         prevent_initial_call="initial_duplicate",
     )(calls.check_study)
     app.callback(
-        output={name: Output(*part, allow_duplicate=name == "shown") for name, part in CONTROLS.items()},
+        output={name: Output(*part, allow_duplicate=name in SHARED) for name, part in CONTROLS.items()},
         inputs=[Input("place", "search"), Input("stamp", "data"), query],
         prevent_initial_call="initial_duplicate",
     )(calls.controls)
@@ -72,20 +78,24 @@ def connect(app: Dash, calls: Callbacks) -> None:
         inputs=[
             Input(dial, "value"),
             Input(choice, "value"),
-            Input("pin", "data"),
+            Input("pins", "data"),
+            Input("hand", "data"),
             Input("again", "data"),
             [State(dial, "id"), State(choice, "id")],
             State("best", "data"),
             session,
             State("move", "data"),
+            query,
         ],
     )(calls.redraw)
+    by_hand = [Output("by-hand", "children", allow_duplicate=True), *_stores("hand", more=True)]
+    _on(app, by_hand, [Input("mode", "value"), State("hand", "data"), query], calls.set_by_hand)
     improved = {name: Output(name, "data", allow_duplicate=True) for name in ("shown", "query", "best")}
     _on(app, improved, [Input("search", "data"), session], calls.improve)
-    pressed = {
-        name: Input(f"do-{name}", "n_clicks") for name in ("pin", "unpin", "recipe", "csv", "freeze", "propose", "stop")
-    }
-    _on(app, Output("pin", "data", allow_duplicate=True), [pressed["pin"], pressed["unpin"], query], calls.pin)
+    pressed = {name: Input(f"do-{name}", "n_clicks") for name in ("pin", "recipe", "csv", "freeze", "propose", "stop")}
+    pins = [*_stores("pins", more=True), Output("pin-name", "value")]
+    named = [Input("pinned", "value"), State("pins", "data"), State("pin-name", "value"), query]
+    _on(app, pins, [pressed["pin"], *named], calls.pin)
     _on(app, Output("file", "data"), [pressed["recipe"], pressed["csv"], query], calls.download)
     frozen, off = Output("frozen", "children"), Output("proposal-timer", "disabled")
     kept = Output("frozen", "children", allow_duplicate=True)
@@ -116,16 +126,32 @@ def _on(app: Dash, output: Any, inputs: list[Any], function: Callable[..., Any])
 
 def script_of(app: Dash) -> None:
     """Connect what the page does by itself, in assets/page.js."""
-    dial = {"type": "dial", "name": MATCH}
     on: Callable[..., None] = app.clientside_callback
+    for kind, said in (("dial", "said"), ("part", "part-said")):
+        dial = {"type": kind, "name": MATCH}
+        on(
+            ClientsideFunction("mixlaw", "say"),
+            Output({"type": said, "name": MATCH}, "children"),
+            Input(dial, "value"),
+            Input(dial, "drag_value"),
+            State(dial, "id"),
+            State(dial, "max"),
+        )
+    parts = {"type": "part", "name": ALL}
     on(
-        ClientsideFunction("mixlaw", "say"),
-        Output({"type": "said", "name": MATCH}, "children"),
-        Input(dial, "value"),
-        Input(dial, "drag_value"),
-        State(dial, "id"),
-        State(dial, "max"),
+        ClientsideFunction("mixlaw", "balance"),
+        [Output(parts, "value"), Output("hand", "data", allow_duplicate=True)],
+        Input(parts, "value"),
+        State(parts, "id"),
+        State("hand", "data"),
+        prevent_initial_call=True,
     )
+    on(
+        ClientsideFunction("mixlaw", "pinned"),
+        [Output("pinned", "options"), Output("pinned", "value")],
+        Input("pins", "data"),
+    )
+    on(ClientsideFunction("mixlaw", "mode"), Output("aside", "className"), Input("mode", "value"))
     on(
         ClientsideFunction("mixlaw", "picture"),
         Output("do-png", "data-made"),

@@ -12,7 +12,7 @@ from typing import Any
 from dash import ctx, no_update
 from dash.exceptions import PreventUpdate
 
-from mixlaw.dashboard import dials, page
+from mixlaw.dashboard import by_hand, dials, page
 from mixlaw.dashboard.answer import Answer
 from mixlaw.dashboard.view import View, packed, unpacked
 from mixlaw.dashboard.watched import Job, Opened, Watched
@@ -25,7 +25,10 @@ Propose = Callable[..., Any]
 
 SEARCHING, DONE = "looking for the best recipe …", "the best recipe that was found"
 LAST = "the last proposal, as it was found and frozen"
+BY_HAND = "set by hand: nothing is searched; limits that it does not keep are listed under the table"
 STOPPED = "the search was stopped; this recipe keeps all limits, but better ones may exist"
+MOST_PINS = 5  # more bars than that cannot be distinguished
+USUAL = 150  # looks at the posterior of a search, before there was one
 SESSIONS = 256  # pages whose last move is remembered
 
 
@@ -41,9 +44,10 @@ class Callbacks:
     | ---             | ---                           | ---                  | ---                       |
     | `check_study`   | every two seconds             | the study's files    | stamp, frozen, news       |
     | `controls`      | page opened, stamp changed    | URL                  | sliders, subtitle, recipe |
-    | `redraw`        | slider, choice or pin changed | sliders, recipe, pin | page, URL, search         |
+    | `redraw`        | slider, choice or pin changed | sliders, recipe, pins | page, URL, search        |
+    | `set_by_hand`   | Search or By hand chosen      | URL                  | sliders of the mixture    |
     | `improve`       | `redraw` asked for a search   | URL                  | page, URL, recipe         |
-    | `pin`           | Pin, Unpin                    | URL                  | pin                       |
+    | `pin`           | Pin, or a name taken out      | URL, name            | pins                      |
     | `download`      | Recipe, CSV                   | URL                  | file                      |
     | `stop`          | Stop searching                |                      | state                     |
     | `freeze`        | Freeze what I see             | URL                  | sentence                  |
@@ -56,6 +60,7 @@ class Callbacks:
         keep: freezes just one recipe, of a study and a problem.
         moves: number of the last move of every page, as the page counts them, so that searches for earlier moves
             stop.
+        looks: how often the search of a page has looked at the posterior, and how often the last search did.
         jobs: running proposals by page, with the question that they answer.
         moves_lock: held while a move is counted.
         answer_lock: held while a move is answered.
@@ -65,6 +70,7 @@ class Callbacks:
     propose: Propose
     keep: Propose
     moves: dict[str, float] = field(default_factory=dict)
+    looks: dict[str, tuple[int, int]] = field(default_factory=dict)
     jobs: dict[str, tuple[Job, str]] = field(default_factory=dict)
     moves_lock: threading.Lock = field(default_factory=threading.Lock)
     answer_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -94,25 +100,43 @@ class Callbacks:
             return {**dict.fromkeys(CONTROLS, no_update), "shown": _failed(error)}
         places, names = [WHOLE, *study.target.phases], study.target.phases
         sliders = dials.dials(view, study.view, study.spans, names, study.goal.unit)
+        shares = by_hand.shares_of(study, view.recipe) if view.hand and view.recipe else None
         return {
-            "panel": dials.panel(view, sliders, places, study.domains),
+            "panel": dials.panel(sliders),
+            "limits": dials.limit_groups(view, places, study.domains),
+            "mode": "hand" if shares else "search",
+            "hand": shares,
+            "by-hand": by_hand.sliders(study, shares) if shares else [],
             "choices": list(dials.choices(view, names)),
             "subtitle": _subtitle(study),
             "best": None if view.recipe is None else _best(view) | ({"question": ""} if query else {}),
-            "pin": None if view.pinned is None else packed(view.pinned),
+            "pins": {name: packed(recipe) for name, recipe in view.pins.items()},
             "shown": no_update,
         }
+
+    def set_by_hand(self, mode: str, hand: Data | None, query: str) -> tuple[Any, Any]:
+        """Sliders for the mixture of the recipe on the page, and its shares; nothing where it is searched again."""
+        if (mode == "hand") == (hand is not None):
+            raise PreventUpdate
+        if mode != "hand":
+            return [], None
+        study = self.watched.now()
+        view = View.read(query, study.view)
+        shares = by_hand.shares_of(study, view.recipe or study.start(view))
+        return by_hand.sliders(study, shares), shares
 
     def redraw(
         self,
         moved: list[Any],
         chosen: list[Any],
-        pin: str | None,
+        pins: dict[str, str] | None,
+        hand: dict[str, float] | None,
         _again: Any,
         names: list[list[Data]],
         best: Data | None,
         session: str,
         move: int,
+        query: str,
     ) -> Data:
         """Redraw for the positions of the sliders with the current recipe, adapted; `improve` searches a better one."""
         if not moved:
@@ -124,15 +148,28 @@ class Callbacks:
         with self.answer_lock:
             if self.moves.get(session, move) != move:  # a held key asks faster than answers can be computed
                 raise PreventUpdate
-            return self._answer(move, moved + chosen, sum(names, []), pin, best)  # noqa: RUF017
+            values = {each["name"]: value for each, value in zip(sum(names, []), moved + chosen, strict=True)}  # noqa: RUF017
+            return self._answer(move, values, pins or {}, hand, best, query)
 
-    def _answer(self, move: int, moved: list[Any], names: list[Data], pin: str | None, best: Data | None) -> Data:
+    def _answer(
+        self,
+        move: int,
+        values: Data,
+        pins: dict[str, str],
+        hand: dict[str, float] | None,
+        best: Data | None,
+        query: str,
+    ) -> Data:
         """The answer to one move of the sliders."""
         try:
             study = self.watched.now()
-            values = {each["name"]: value for each, value in zip(names, moved, strict=True)}
-            view = dials.view_of(values, study.view)
-            view = replace(view, pinned=None if pin is None else unpacked(pin))
+            pinned = {name: recipe for name, text in pins.items() if (recipe := unpacked(text)) is not None}
+            view = replace(dials.view_of(values, study.view), pins=pinned)
+            if hand is not None:
+                base = View.read(query, study.view).recipe or study.start(view)
+                view = replace(view, hand=True, recipe=by_hand.recipe_by_hand(study, view, base, hand))
+                shown = page.filled(Answer.of(study, view), BY_HAND)
+                return {"shown": shown, "query": view.query(study.view), "search": no_update}
             known = best is not None and best["question"] == view.question
             view = replace(view, recipe=None if best is None else unpacked(best["recipe"]))
             if not known:
@@ -150,7 +187,12 @@ class Callbacks:
         if request is None:
             raise PreventUpdate
 
+        before = self.looks.get(session, (0, 0))[0] or max((looks for looks, _ in self.looks.values()), default=0)
+        self.looks[session] = 0, before or USUAL
+
         def stop_if_outdated() -> None:
+            done, last = self.looks[session]
+            self.looks[session] = done + 1, last
             if self.moves.get(session, request["move"]) != request["move"]:
                 raise Outdated
 
@@ -167,12 +209,23 @@ class Callbacks:
         except Exception as error:
             return {"shown": _failed(error), "query": no_update, "best": no_update}
 
-    def pin(self, _pinned: int, _unpinned: int, query: str) -> str | None:
-        """Pin the current recipe for comparison, or unpin it."""
-        if ctx.triggered_id == "do-unpin":
-            return None
+    def progress(self, session: str) -> str:
+        """How far the search of a page has come, judged by the last one: `40 %`."""
+        done, last = self.looks.get(session, (0, USUAL))
+        return f"{min(0.99, done / max(last, 1)):.0%}".replace("%", " %")
+
+    def pin(self, _clicks: int, kept: list[str], pins: dict[str, str] | None, name: str, query: str) -> Any:
+        """Pin the current recipe under a name for comparison, or keep only some of the pinned ones."""
+        pins = pins or {}
+        if ctx.triggered_id == "pinned":
+            if {*kept} == {*pins}:
+                raise PreventUpdate
+            return {one: text for one, text in pins.items() if one in kept}, no_update
         recipe = View.read(query, self.watched.now().view).recipe
-        return None if recipe is None else packed(recipe)
+        if recipe is None or len(pins) >= MOST_PINS:
+            raise PreventUpdate
+        free = next(f"pin {i}" for i in range(1, MOST_PINS + 2) if f"pin {i}" not in pins)
+        return {**pins, (name or "").strip()[:24] or free: packed(recipe)}, ""
 
     def download(self, _recipe: int, _csv: int, query: str) -> Data:
         """The recipe or the predictions as a file."""
@@ -242,10 +295,14 @@ class Callbacks:
 
 CONTROLS = {
     "panel": ("panel", "children"),
+    "limits": ("limits", "children"),
+    "by-hand": ("by-hand", "children"),
+    "mode": ("mode", "value"),
+    "hand": ("hand", "data"),
     "choices": ("choices", "children"),
     "subtitle": ("subtitle", "children"),
     "best": ("best", "data"),
-    "pin": ("pin", "data"),
+    "pins": ("pins", "data"),
     "shown": ("shown", "data"),
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from mixlaw.dashboard.view import FREE, MOST, View
+from mixlaw.dashboard.view import ALL, FREE, MOST, View
 from mixlaw.optimizer.target.target import WHOLE
 from mixlaw.recipe import Domain
 
@@ -27,7 +27,7 @@ class Dial:
     Attributes:
         name: part of the address that it sets, `weight:TASK` and `limit:PLACE:DOMAIN` among them.
         label: on the page.
-        kind: how its value is written: count, share, guard or weight.
+        kind: how its value is written: count, share, guard, weight, or part of a mixture that is set by hand.
         low, high, step: of the slider.
         value: its position; two ends if it is a range; of a count, the power of ten times `usual`.
         usual: value of a count in the study.
@@ -46,6 +46,8 @@ class Dial:
     def spoken(self) -> str:
         """The label for screen readers, which do not see the group around it."""
         kind, _, which = self.name.partition(":")
+        if self.kind == "part":
+            return f"share of {self.label} in {'the whole recipe' if kind == WHOLE else kind}"
         place = "the whole recipe" if which.startswith(f"{WHOLE}:") else which.partition(":")[0]
         return {"limit": f"{self.label} in {place}", "weight": f"weight of {self.label}"}.get(kind, self.label)
 
@@ -123,30 +125,33 @@ def _whole(power: float, usual: int) -> int:
     return usual if abs(power) < 1e-9 else round(float(f"{usual * 10.0**power:.3g}"))
 
 
-def panel(view: View, sliders: Sequence[Dial], places: Sequence[str], domains: Sequence[Domain]) -> list[Component]:
-    """The sliders on the page, in groups that open and close."""
+def panel(sliders: Sequence[Dial]) -> list[Component]:
+    """The sliders of target and weights, in groups that open and close."""
     weights = [dial for dial in sliders if dial.kind == "weight"]
     others = [dial for dial in sliders if dial.kind != "weight"]
-    groups = [
-        _group("Target", others, opened=True),
-        _group("Weights of the tasks", weights, opened=len(weights) <= 10),
-    ]
+    return [group("Target", others, opened=True), group("Weights of the tasks", weights, opened=len(weights) <= 10)]
+
+
+def limit_groups(view: View, places: Sequence[str], domains: Sequence[Domain]) -> list[Component]:
+    """The sliders of floors and caps, a group for each place."""
+    groups = []
     for place in places:
         some = limits(view, place, domains)
         moved = any((place, d.name) in view.limits for d in domains)
         name = "the whole recipe" if place == WHOLE else place
-        groups.append(_group(f"Floors and caps in {name}", some, opened=moved or place == WHOLE))
+        groups.append(group(f"Floors and caps in {name}", some, opened=moved or place == WHOLE))
     return groups
 
 
-def _group(title: str, sliders: Sequence[Dial], opened: bool) -> Component:
+def group(title: str, sliders: Sequence[Dial], opened: bool) -> Component:
+    """Sliders under a title that opens and closes them."""
     return html.Details([html.Summary(title), *map(_field, sliders)], open=opened, className="group")
 
 
 def _field(dial: Dial) -> Component:
     """A slider under its label and value; the script names it for screen readers."""
     common: dict[str, Any] = {
-        "id": {"type": "dial", "name": dial.name},
+        "id": {"type": "part" if dial.kind == "part" else "dial", "name": dial.name},
         "min": dial.low,
         "max": dial.high,
         "step": dial.step,
@@ -156,7 +161,8 @@ def _field(dial: Dial) -> Component:
     }
     ranged = isinstance(dial.value, tuple)
     slider = dcc.RangeSlider(value=list(dial.value), **common) if ranged else dcc.Slider(value=dial.value, **common)  # type: ignore[arg-type]
-    words = [html.Span(dial.label), html.Output("", id={"type": "said", "name": dial.name})]
+    said = "part-said" if dial.kind == "part" else "said"
+    words = [html.Span(dial.label), html.Output("", id={"type": said, "name": dial.name})]
     return html.Div(
         [html.Div(words, className="label"), slider],
         className="field",
@@ -167,7 +173,7 @@ def _field(dial: Dial) -> Component:
 def choices(view: View, phases: Sequence[str]) -> Iterator[Component]:
     """Which landscape is drawn: of which task, over which phases."""
     yield dcc.Dropdown(
-        list(view.weights), view.task, id={"type": "choice", "name": "task"}, clearable=False, searchable=False
+        [ALL, *view.weights], view.task, id={"type": "choice", "name": "task"}, clearable=False, searchable=False
     )
     planes = [(a, b) for i, a in enumerate(phases) for b in phases[i + 1 :]]
     if planes:

@@ -9,7 +9,7 @@ from uuid import uuid4
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from mixlaw.dashboard.answer import PINNED, Answer
+from mixlaw.dashboard.answer import Answer
 from mixlaw.report.page import bullets, table
 
 #: Milliseconds between checks of the study's files, and of a proposal that is being made.
@@ -17,14 +17,14 @@ STUDY_TIMER, PROPOSAL_TIMER = 2000, 400
 FIGURES = {
     "gains": "Gain of every task over the baseline, with 90 % intervals",
     "schedule": "Mixture of every phase over tokens, with the learning rate",
-    "pinned": "The same of the pinned recipe",
-    "landscape": "One task over two dials of the recipe, with the optimum of each posterior sample",
+    "pinned": "Mixtures of the recipe at hand and of the pinned ones, a row for each phase",
+    "landscape": "Gain or a task over two dials of the recipe, with the optimum of each posterior sample",
 }
 
 
 def frame(title: str) -> Component:
     """The page without content; every open page has a session id of its own."""
-    empty = dict.fromkeys(("stamp", "best", "pin", "shown", "search", "again", "frozen-seen"))
+    empty = dict.fromkeys(("stamp", "best", "pins", "hand", "shown", "search", "again", "frozen-seen"))
     stores = {"session": uuid4().hex, "query": "", "move": 0, **empty}
     return html.Div(
         [
@@ -36,7 +36,7 @@ def frame(title: str) -> Component:
             html.Header([html.H1(title), html.P("", id="subtitle", className="soft")]),
             html.Div(id="error", className="error", role="alert"),
             html.Div("", id="news", className="news", role="status"),
-            html.Div([html.Aside(id="panel", **{"aria-label": "Sliders"}), _results()], id="body", className="body"),  # type: ignore[arg-type]
+            html.Div([_sliders(), _results()], id="body", className="body"),
             html.Footer(
                 "Works offline. Move sliders by mouse, touch or arrow keys; the URL of this page restores "
                 "what it shows."
@@ -46,8 +46,21 @@ def frame(title: str) -> Component:
     )
 
 
+def _sliders() -> Component:
+    modes = [{"label": "Search within limits", "value": "search"}, {"label": "Set by hand", "value": "hand"}]
+    parts = [
+        html.Div(id="panel"),
+        dcc.RadioItems(modes, "search", id="mode", className="modes"),
+        html.Div(id="limits"),
+        html.Div(id="by-hand"),
+    ]
+    return html.Aside(parts, id="aside", **{"aria-label": "Sliders"})  # type: ignore[arg-type]
+
+
 def _results() -> Component:
-    pinned = html.Div([html.H2("Schedule of the pinned recipe"), _figure("pinned")], id="pinned-box", className="away")
+    pinned = html.Div(
+        [html.H2("Mixtures beside the pinned ones"), _figure("pinned")], id="pinned-box", className="away"
+    )
     return html.Main(
         [
             html.Div(
@@ -63,8 +76,8 @@ def _results() -> Component:
             html.P("", id="frozen", className="soft", role="status"),
             html.Div(
                 [
-                    _section("Gain by task", _figure("gains")),
-                    _section("Schedule", _figure("schedule"), pinned),
+                    _section("Gain by task", _figure("gains"), pinned),
+                    _section("Schedule", _figure("schedule")),
                 ],
                 className="grid",
             ),
@@ -76,8 +89,7 @@ def _results() -> Component:
 
 def _actions() -> Component:
     buttons = {
-        "pin": ("Pin this recipe", "Keep it to compare with"),
-        "unpin": ("Unpin", "Forget the pinned recipe"),
+        "pin": ("Pin this recipe", "Keep it under this name, to compare with"),
         "freeze": ("Freeze what I see", "Keep this recipe with its predictions in proposals/"),
         "propose": ("Propose", "Run mixlaw propose for this view: a full search, kept in proposals/"),
         "stop": ("Stop searching", "Keep the recipe at hand"),
@@ -86,7 +98,10 @@ def _actions() -> Component:
         "png": ("PNG", "Download the plots as one picture"),
     }
     made = [html.Button(label, id=f"do-{name}", title=title, n_clicks=0) for name, (label, title) in buttons.items()]
-    return html.Div([*made, html.A("Start over", href="?", id="reset")], className="actions")
+    name = html.Span(dcc.Input(id="pin-name", placeholder="name of the pin", maxLength=24), className="pin-name")
+    pinned = dcc.Dropdown([], [], id="pinned", multi=True, placeholder="nothing pinned", className="pinned")
+    rest = [html.A("Start over", href="?", id="reset"), html.Div(["Compared with", pinned], className="pins")]
+    return html.Div([made[0], name, *made[1:], *rest], className="actions")
 
 
 def _section(title: str, *parts: Component) -> Component:
@@ -104,11 +119,11 @@ def filled(answer: Answer, state: str, settled: bool = True) -> dict[str, Any]:
 
     Dash itself would search the whole page at every move of a slider.
     """
-    pinned = PINNED in answer.recipes
+    pinned = bool(answer.view.pins)
     facts = "".join(f'<div class="fact"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in answer.facts())
     return {
         "parts": {
-            "sentence": escape(answer.here.sentence),
+            "sentence": escape(answer.sentence),
             "facts": facts,
             "table": table(answer.rows()),
             "notes": bullets(list(answer.notes())),
@@ -119,7 +134,6 @@ def filled(answer: Answer, state: str, settled: bool = True) -> dict[str, Any]:
             "verdict": f"verdict {answer.tone}" + ("" if settled else " unsettled"),
             "body": "body",
             "pinned-box": "" if pinned else "away",
-            "do-unpin": "" if pinned else "away",
         },
         "figures": answer.figures(),
     }

@@ -21,6 +21,8 @@ Limits = Mapping[tuple[str, str], Span]
 FREE: Span = (0.0, 1.0)
 #: Worse than the baseline by so much is no guard at all; in the unit of gains.
 MOST = 5.0
+#: The landscape of all tasks together, as other commands name their row.
+ALL = "all, by weight"
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class View:
         eps: no task may be worse than the baseline by more than this; None for no guard.
         task: whose landscape is drawn.
         plane: the phases of its axes.
+        hand: whether the recipe is set by hand, and nothing is searched.
         recipe: at hand; None before there is one.
-        pinned: to compare with.
+        pins: recipes to compare with, by name.
     """
 
     params: int
@@ -47,8 +50,9 @@ class View:
     eps: float | None = None
     task: str = ""
     plane: tuple[str, ...] = ()
+    hand: bool = False
     recipe: Recipe | None = None
-    pinned: Recipe | None = None
+    pins: Mapping[str, Recipe] = field(default_factory=dict)
 
     @classmethod
     def of(cls, target: Target, goal: Goal, tasks: Sequence[str], domains: Sequence[str]) -> View:
@@ -68,7 +72,7 @@ class View:
             weights={task: round(weight / most, 4) for task, weight in given.items()},
             limits={key: span for key, span in limits.items() if span != FREE},
             eps=_leeway(target.guard),
-            task=tasks[0],
+            task=ALL,
             plane=(phases[0], phases[-1]) if len(phases) > 1 else (),
         )
 
@@ -112,17 +116,17 @@ class View:
     @property
     def question(self) -> str:
         """All that the best recipe depends on, as text: not the current recipe, nor how it is drawn."""
-        return replace(self, task="", plane=(), recipe=None, pinned=None).query()
+        return replace(self, task="", plane=(), hand=False, recipe=None, pins={}).query()
 
     def query(self, default: View | None = None) -> str:
         """The URL query of this view; fields as in `default` are left out."""
-        parts = [f"{name}={quote(text, safe=',:')}" for name, text in self._texts(default).items()]
+        parts = [f"{quote(name, safe=':')}={quote(text, safe=',:')}" for name, text in self._texts(default).items()]
         return f"?{'&'.join(parts)}" if parts else ""
 
     def _texts(self, default: View | None) -> dict[str, str]:
         mine, usual = _flat(self), {} if default is None else _flat(default)
         free = {name: _text(FREE) for name in {*mine, *usual} if name.startswith("limit:")}
-        zero = {"eps": "off", "recipe": "", "pinned": ""} | free
+        zero = {"eps": "off", "recipe": "", "hand": ""} | free
         names = dict.fromkeys([*mine, *usual])
         return {n: mine.get(n, zero.get(n, "")) for n in names if mine.get(n, zero.get(n)) != usual.get(n, zero.get(n))}
 
@@ -153,7 +157,10 @@ class View:
         if kind == "limit":
             place, _, domain = which.partition(":")
             return replace(self, limits={**self.limits, (place, domain): _span(text)})
-        if kind == "task" and text not in self.weights:
+        if kind == "pin":
+            recipe = unpacked(text)
+            return self if recipe is None else replace(self, pins={**self.pins, which: recipe})
+        if kind == "task" and text not in (ALL, *self.weights):
             raise KeyError(f"tasks are {', '.join(self.weights)}")
         readers: dict[str, Any] = {
             "params": int,
@@ -162,8 +169,8 @@ class View:
             "eps": lambda t: None if t == "off" else _number(t),
             "task": str,
             "plane": lambda t: tuple(t.split(",")),
+            "hand": bool,
             "recipe": unpacked,
-            "pinned": unpacked,
         }
         return replace(self, **{kind: readers[kind](text)})
 
@@ -184,6 +191,10 @@ def _flat(view: View) -> dict[str, str]:
             parts |= {f"weight:{task}": _text(weight) for task, weight in value.items()}
         elif one.name == "limits":
             parts |= {f"limit:{place}:{name}": _text(span) for (place, name), span in value.items()}
+        elif one.name == "pins":
+            parts |= {f"pin:{name}": packed(recipe) for name, recipe in value.items()}
+        elif one.name == "hand":
+            parts |= {"hand": "1"} if value else {}
         elif value is not None:
             parts[one.name] = _text(value)
     return parts

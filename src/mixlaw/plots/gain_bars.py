@@ -8,15 +8,15 @@ from typing import Any
 from mixlaw.optimizer.goal.values import Interval
 from mixlaw.plots.style import CYCLE, OTHER, Plain, drawn
 
-#: Of the recipe at hand, and of what it is compared with.
-PAINT = (CYCLE[0], CYCLE[4])
+#: Of the recipe at hand, and of those that it is compared with: no orange, which is code.
+PAINT = (CYCLE[0], CYCLE[3], CYCLE[2], OTHER, "#7A5CB8", CYCLE[5])
 
 
 def plain_gains(by_recipe: Mapping[str, Mapping[str, Interval]], against: str, unit: str, title: str = "") -> Plain:
     """Gain of recipes over a baseline as a bar by task, with 90 % intervals; better to the right.
 
     Args:
-        by_recipe: recipe -> task -> gain and interval; two at most.
+        by_recipe: recipe -> task -> gain and interval; six at most.
         against: name of the baseline, at zero.
         unit: of gains.
         title: over the figure.

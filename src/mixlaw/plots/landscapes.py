@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,9 +24,27 @@ HEIGHT = 3**0.5 / 2  # of a triangle of side one
 SCALE = "Viridis"
 
 
+@dataclass(frozen=True, eq=False)
+class Together:
+    """What a landscape shows: a task, or a quantity of several.
+
+    Attributes:
+        name, unit: of the quantity.
+        falls: whether less is better.
+        values: recipes and a number of posterior samples -> expected values, (R,), and values in each sample, (S, R).
+        measured: of the runs of the fit, (N,), NaN where there is none; None for what runs do not measure.
+    """
+
+    name: str
+    unit: str
+    falls: bool
+    values: Callable[[Design, int], tuple[Floats, Floats]]
+    measured: Floats | None = None
+
+
 def plain_ternary(
     surfaces: Surfaces,
-    task: str,
+    task: str | Together,
     reference: Recipe,
     phase: str,
     corners: Sequence[str],
@@ -40,7 +58,7 @@ def plain_ternary(
 
     Args:
         surfaces: fitted tasks.
-        task: which one.
+        task: which one, or a quantity of all of them.
         reference: the recipe that is changed.
         phase: name of the phase.
         corners: three domains, left, right and top.
@@ -57,18 +75,18 @@ def plain_ternary(
         reference.with_mixture(phase, Mixture.normalised({**rest, **dict(zip(corners, room * row, strict=True))}))
         for row in shares
     ]
-    mean, best = _means(surfaces, task, _design(surfaces, recipes, domains))
+    shown = task if isinstance(task, Together) else _one(surfaces, task)
+    mean, best = _means(shown, _design(surfaces, recipes, domains))
     x, y = _flat(shares)
     places, times = np.unique(best, return_counts=True)
     there = np.array([[mixture.share(name) / room for name in corners]])
     here = _flat(there if there.sum() > 0 else np.full((1, 3), np.nan))
-    words, title = _hover(corners, task, surfaces.units[task]), f"over three domains, {room:.0%} of {phase}"
+    words, title = _hover(corners, shown), f"over three domains, {room:.0%} of {phase}"
     traces = [
         _carpet(top, right, x, y),
         {
             "type": "contourcarpet", "a": top, "b": right, "z": mean, "ncontours": 14,
-            "colorscale": _scale(surfaces, task), "line": {"width": 0.6, "color": "white"},
-            "colorbar": _bar(task, surfaces.units[task]),
+            "colorscale": _scale(shown), "line": {"width": 0.6, "color": "white"}, "colorbar": _bar(shown),
         },
         scatter(
             x, y, "markers", marker={"opacity": 0}, showlegend=False, customdata=np.column_stack([shares, mean]),
@@ -78,11 +96,11 @@ def plain_ternary(
             [0, 1, 0.5, 0], [0, 0, HEIGHT, 0], "lines", line={"color": OTHER, "width": 1.2}, hoverinfo="skip",
             showlegend=False,
         ),
-        *_runs_in_triangle(surfaces, phase, corners, task),
+        *_runs_in_triangle(surfaces, phase, corners, shown),
         _optima(x[places], y[places], times),
         _reference(*here, reference),
     ]  # fmt: skip
-    return {"data": traces, "layout": _triangle_layout(headline(task, title), corners, room)}
+    return {"data": traces, "layout": _triangle_layout(headline(shown.name, title), corners, room)}
 
 
 ternary = drawn(plain_ternary)
@@ -90,7 +108,7 @@ ternary = drawn(plain_ternary)
 
 def plain_two_phases(
     surfaces: Surfaces,
-    task: str,
+    task: str | Together,
     reference: Recipe,
     phases: tuple[str, str],
     domains: Sequence[Domain],
@@ -101,7 +119,7 @@ def plain_two_phases(
 
     Args:
         surfaces: fitted tasks.
-        task: which one.
+        task: which one, or a quantity of all of them.
         reference: the recipe that is changed.
         phases: on the horizontal and on the vertical axis.
         domains: all domains, with kinds and unique tokens.
@@ -109,21 +127,21 @@ def plain_two_phases(
         samples: how many posterior samples.
     """
     grid, (across, up) = np.linspace(0, 1, points), phases
-    mean, best = _means(surfaces, task, _plane(surfaces, reference, phases, domains, grid), samples)
+    shown = task if isinstance(task, Together) else _one(surfaces, task)
+    mean, best = _means(shown, _plane(surfaces, reference, phases, domains, grid), samples)
     places, times = np.unique(best, return_counts=True)
     here = code_shares(_design(surfaces, [reference], domains), domains)[0]
     x, y = (np.array([float(here[surfaces.phases.index(phase)])]) for phase in phases)
     contour = {
         "type": "contour", "x": grid, "y": grid, "z": mean.reshape(points, points), "ncontours": 16,
-        "colorscale": _scale(surfaces, task), "line": {"width": 0.6, "color": "white"},
-        "colorbar": _bar(task, surfaces.units[task]),
+        "colorscale": _scale(shown), "line": {"width": 0.6, "color": "white"}, "colorbar": _bar(shown),
         "hovertemplate": f"code in {across} %{{x:.0%}}<br>code in {up} %{{y:.0%}}<br>"
-        f"%{{z:.4g}} {surfaces.units[task]}<extra></extra>",
+        f"%{{z:.4g}} {shown.unit}<extra></extra>",
     }  # fmt: skip
     optima = _optima(grid[places % points], grid[places // points], times)
     axis = {"tickformat": ".0%", "range": [-0.02, 1.02]}
     layout = {
-        "title": {"text": headline(task, "over the code shares of two phases")},
+        "title": {"text": headline(shown.name, "over the code shares of two phases")},
         "height": 480,
         "autosize": True,
         "xaxis": {**axis, "title": {"text": f"code share of {across}"}},
@@ -131,7 +149,7 @@ def plain_two_phases(
         "hovermode": "closest",
         "legend": {"y": -0.2},
     }
-    runs = _runs_in_plane(surfaces, phases, domains, task)
+    runs = _runs_in_plane(surfaces, phases, domains, shown)
     return {"data": [contour, *runs, optima, _reference(x, y, reference)], "layout": layout}
 
 
@@ -161,32 +179,37 @@ def _plane(
     return replace(rows, tokens=tokens)
 
 
-def _means(surfaces: Surfaces, task: str, design: Design, samples: int = SAMPLES) -> tuple[Floats, NDArray[np.int64]]:
-    """Expected values of recipes, (R,), and the number of the best of them in each posterior sample, (S,)."""
+def _one(surfaces: Surfaces, task: str) -> Together:
+    """A task by itself."""
     t = surfaces.tasks.index(task)
-    with torch.no_grad():
-        mean, draws = surfaces.mean(design)[:, t], surfaces.draws(design, samples)[..., t]
-    return mean.numpy(), (draws.argmin(1) if _falls(surfaces, task) else draws.argmax(1)).numpy()
+
+    def values(design: Design, samples: int) -> tuple[Floats, Floats]:
+        with torch.no_grad():
+            return surfaces.mean(design)[:, t].numpy(), surfaces.draws(design, samples)[..., t].numpy()
+
+    unit = surfaces.units[task]
+    return Together(task, unit, Unit(unit).lower_is_better, values, surfaces.observed.value[t].numpy())
 
 
-def _falls(surfaces: Surfaces, task: str) -> bool:
-    """Whether less is better."""
-    return Unit(surfaces.units[task]).lower_is_better
+def _means(shown: Together, design: Design, samples: int = SAMPLES) -> tuple[Floats, NDArray[np.int64]]:
+    """Expected values of recipes, (R,), and the number of the best of them in each posterior sample, (S,)."""
+    mean, draws = shown.values(design, samples)
+    return mean, draws.argmin(1) if shown.falls else draws.argmax(1)
 
 
-def _scale(surfaces: Surfaces, task: str) -> list[list[object]]:
+def _scale(shown: Together) -> list[list[object]]:
     """Bright is better; in full, for plotly.js knows no reversed scales by name."""
-    return [list(step) for step in get_colorscale(f"{SCALE}_r" if _falls(surfaces, task) else SCALE)]
+    return [list(step) for step in get_colorscale(f"{SCALE}_r" if shown.falls else SCALE)]
 
 
-def _bar(task: str, unit: str) -> dict[str, object]:
-    title = {"text": f"{task}, {unit}", "side": "right", "font": {"size": 12.5}}
+def _bar(shown: Together) -> dict[str, object]:
+    title = {"text": f"{shown.name}, {shown.unit}", "side": "right", "font": {"size": 12.5}}
     return {"title": title, "thickness": 12, "outlinewidth": 0}
 
 
-def _hover(corners: Sequence[str], task: str, unit: str) -> str:
+def _hover(corners: Sequence[str], shown: Together) -> str:
     rows = "".join(f"{name} %{{customdata[{i}]:.0%}}<br>" for i, name in enumerate(corners))
-    return f"{rows}{task} %{{customdata[3]:.4g}} {unit}<extra></extra>"
+    return f"{rows}{shown.name} %{{customdata[3]:.4g}} {shown.unit}<extra></extra>"
 
 
 def _flat(shares: Floats) -> tuple[Floats, Floats]:
@@ -221,7 +244,7 @@ def _corners(corners: Sequence[str], room: float) -> list[Plain]:
     ]  # fmt: skip
 
 
-def _runs_in_triangle(surfaces: Surfaces, phase: str, corners: Sequence[str], task: str) -> list[Plain]:
+def _runs_in_triangle(surfaces: Surfaces, phase: str, corners: Sequence[str], shown: Together) -> list[Plain]:
     design = surfaces.observed.design
     if phase not in design.phases or not set(corners) <= set(design.domains):
         return []
@@ -229,35 +252,38 @@ def _runs_in_triangle(surfaces: Surfaces, phase: str, corners: Sequence[str], ta
     three = tokens[:, [design.domains.index(name) for name in corners]]
     with np.errstate(invalid="ignore", divide="ignore"):
         places = _flat(three / three.sum(1, keepdims=True))
-    return [_runs(surfaces, task, places, three.sum(1) > 0.98 * tokens.sum(1))]
+    return [_runs(surfaces, shown, places, three.sum(1) > 0.98 * tokens.sum(1))]
 
 
-def _runs_in_plane(surfaces: Surfaces, phases: tuple[str, str], domains: Sequence[Domain], task: str) -> list[Plain]:
+def _runs_in_plane(
+    surfaces: Surfaces, phases: tuple[str, str], domains: Sequence[Domain], shown: Together
+) -> list[Plain]:
     design = surfaces.observed.design
     if not {*phases} <= {*design.phases}:
         return []
     both = code_shares(design, domains)[:, [design.phases.index(phase) for phase in phases]].numpy()
-    return [_runs(surfaces, task, (both[:, 0], both[:, 1]))]
+    return [_runs(surfaces, shown, (both[:, 0], both[:, 1]))]
 
 
 def _runs(
-    surfaces: Surfaces, task: str, places: tuple[Floats, Floats], filled: NDArray[np.bool_] | None = None
+    surfaces: Surfaces, shown: Together, places: tuple[Floats, Floats], filled: NDArray[np.bool_] | None = None
 ) -> Plain:
     """Measured runs at their places; hollow where what is shown is not the whole phase."""
     design, (x, y) = surfaces.observed.design, places
-    value = surfaces.observed.value[surfaces.tasks.index(task)].numpy()
-    rows = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(value)).tolist()
+    value = shown.measured
+    rows = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & (True if value is None else np.isfinite(value))).tolist()
     whole, words = np.ones(len(x), bool) if filled is None else filled, run_words(design)
     return {
         "type": "scatter", "x": x[rows], "y": y[rows], "mode": "markers", "name": "measured runs",
-        "customdata": [[design.runs[i], float(value[i])] for i in rows],
+        "customdata": [[design.runs[i], None if value is None else float(value[i])] for i in rows],
         "hovertext": [words[i] for i in rows],
         "marker": {
             "size": 6, "color": ["white" if whole[i] else faded("#ffffff", 0.35) for i in rows],
             "line": {"color": OTHER, "width": 1.2},
         },
-        "hovertemplate": "run %{customdata[0]}<br>%{hovertext}<br>"
-        f"measured %{{customdata[1]:.4g}} {surfaces.units[task]}<extra></extra>",
+        "hovertemplate": "run %{customdata[0]}<br>%{hovertext}"
+        + ("" if value is None else f"<br>measured %{{customdata[1]:.4g}} {shown.unit}")
+        + "<extra></extra>",
     }  # fmt: skip
 
 

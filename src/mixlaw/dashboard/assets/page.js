@@ -17,6 +17,7 @@
     share: ([low, high]) => (low === high ? percent(low) : percent(low) + ' to ' + percent(high)),
     guard: (value, most) => (value >= most ? 'no guard' : Math.round(value * 100) / 100 + ''),
     weight: value => Math.round(value * 100) / 100 + '',
+    part: percent,
   };
 
   /* Sliders have no names of their own: give each handle its label and its value in words. */
@@ -44,7 +45,7 @@
       if (!b.hasAttribute('aria-label')) b.setAttribute('aria-label', ['task', 'phases of the axes'][i]);
     });
   };
-  const ours = change => change.target.closest && change.target.closest('#panel, #choices');
+  const ours = change => change.target.closest && change.target.closest('#aside, #choices');
   new MutationObserver(changes => changes.some(c => ours(c) || c.target.id === '_dash-app-content') && name())
     .observe(document, {childList: true, subtree: true});
   dark.addEventListener('change', () => draw(drawn, true));
@@ -69,7 +70,16 @@
     for (const [name, words] of Object.entries(shown.classes)) document.getElementById(name).className = words;
     draw(shown.figures);
   }
-  let newest, moves = 0;
+  let newest, moves = 0, timer;
+  /* How far a search has come, from its beginning until its answer or the next move. */
+  function follow(session) {
+    clearInterval(timer);
+    if (session) timer = setInterval(async () => {
+      const share = await (await fetch('progress/' + session)).text(), state = document.getElementById('state');
+      if (timer && state.textContent.startsWith('looking')) state.textContent = 'looking for the best recipe … ' + share;
+    }, 300);
+    else timer = 0;
+  }
   const moved = payload => payload.output.includes('search.data');
 
   async function picture() {
@@ -129,13 +139,33 @@
     asked(payload) {  // moves are numbered here: requests may overtake each other on the way to the server
       if (!moved(payload)) return;
       newest = payload;
+      follow();
       payload.state.flat().find(state => state.id === 'move').value = ++moves;
     },
-    answered(payload, {shown, query}) {
+    answered(payload, {shown, query, search}) {
       if (!shown || (moved(payload) && payload !== newest)) return;  // sliders have moved on
       show(shown.data);
+      const session = (payload.state || []).flat().find(state => state.id === 'session');
+      if (moved(payload) && search) follow(session.value);
+      else if (payload.output.includes('best.data')) follow();
       if (query) window.history.replaceState(window.history.state, '', window.location.pathname + query.data);
     },
+    balance(values, ids, hand) {  // one share of a phase was moved: the others keep their proportions
+      const no = window.dash_clientside.no_update, names = ids.map(id => id.name), grid = x => Math.round(x * 1000) / 1000;
+      const at = hand ? names.findIndex((name, i) => Math.abs(values[i] - hand[name]) > 6e-4) : -1;
+      if (at < 0) return [values.map(() => no), no];
+      const place = names[at].split(':')[0], others = names.filter((n, i) => i !== at && n.split(':')[0] === place);
+      const rest = others.reduce((sum, n) => sum + hand[n], 0), most = place === 'recipe' ? 0.99 : 1;
+      const share = place === 'recipe' ? Math.min(Math.max(values[at], 0.01), most) : values[at];
+      const now = {...hand, [names[at]]: share};
+      for (const n of others) now[n] = (1 - share) * (rest > 1e-9 ? hand[n] / rest : 1 / others.length);
+      return [names.map((n, i) => (values[i] === grid(now[n]) ? no : grid(now[n]))), now];
+    },
+    pinned(pins) {
+      const names = Object.keys(pins || {});
+      return [names, names];
+    },
+    mode: value => value,
     picture(clicks) {
       if (clicks) picture();
       return String(clicks);
