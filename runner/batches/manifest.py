@@ -59,6 +59,8 @@ class DomainManifest(_Frozen):
         unique_tokens: tokens to train on, separators included.
         duplicates: documents dropped because their text was there before, in this domain or an earlier one, or blank.
         blank: documents among them without a word: empty, null, or white space alone.
+        contaminated: training documents dropped because they hold evaluation items, where a study asks for it.
+        near_duplicates: documents dropped because they are nearly another one, where a study asks for it.
         notes: what the source leaves out, in words.
         hash: identity of the stored tokens, training and held-out; part of the lineage of recipes that use them.
         in_place: files of the source, where its training tokens are read from them.
@@ -75,6 +77,8 @@ class DomainManifest(_Frozen):
     held_out_tokens: int
     duplicates: int
     blank: int = 0
+    contaminated: int = 0
+    near_duplicates: int = 0
     notes: tuple[str, ...] = ()
     hash: str
     train: tuple[ShardFile, ...]
@@ -148,6 +152,10 @@ class Manifest(Printable, _Frozen):
                 files = "1 file" if len(domain.in_place) == 1 else f"{len(domain.in_place):,} files"
                 where = "where it is" if len(domain.in_place) == 1 else "where they are"
                 said.append(f"{name}: training tokens are read from {files} of the source, {where}")
+            if domain.contaminated:
+                said.append(f"{name}: dropped as they hold evaluation items: {domain.contaminated:,}")
+            if domain.near_duplicates:
+                said.append(f"{name}: dropped as near-duplicates: {domain.near_duplicates:,}")
         if self.begin:
             said.append(
                 f"the tokenizer's own model has {self.begin} before a text; documents here end with a token and begin "

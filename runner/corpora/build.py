@@ -21,6 +21,8 @@ from mixlaw.machine import cores
 from mixlaw.progress import Progress
 from mixlaw.runner.batches.manifest import PLACES, ShardFile, TokenSource
 from mixlaw.runner.batches.tokenizer import dtype_of
+from mixlaw.runner.corpora.cleaning import ITEMS, NOTHING, Cleaning, Look, benchmark_texts, drop
+from mixlaw.runner.corpora.contamination import Finder
 from mixlaw.runner.corpora.duplicates import DomainCounts, find_duplicates
 from mixlaw.runner.corpora.in_place import AssemblePlaces, Locate, decoded
 from mixlaw.runner.corpora.kept import KeptDomain, dropped, find_kept, forget, keep, kept_domain
@@ -32,9 +34,11 @@ from mixlaw.runner.corpora.spill_files import SIDES
 from mixlaw.runner.corpora.stages import Stages
 from mixlaw.runner.corpora.tokenise import Bucket, TokenFile, Tokenise, buckets
 from mixlaw.runner.corpora.tokenizer import SavedTokenizer, adopt, train_and_save
+from mixlaw.runner.evaluate.items import build_items, read_items
 
 MEMORY = 384 * 2**20  # bytes of text that all processes together hold
 MOST, LEAST = 32 * 2**20, 4 * 2**20  # bytes of text that one process holds
+PROSE_BYTES = 16_000_000  # of held-out prose, the lowest hashes first, that items are built from
 FEW = 16 * 2**20  # bytes of sources up to which it does not pay to start processes
 
 Side = tuple[str, str]  # name of a domain; "train" or "held_out"
@@ -51,6 +55,7 @@ class BuildSettings:
         root: folder that paths are relative to.
         vocabulary, tokenizer, sample_bytes, held_out, seed, longest, processes: as in `prepare`.
         fingerprint: hash of everything that decides the result.
+        cleaning: what is dropped besides exact duplicates.
     """
 
     domains: Mapping[str, str]
@@ -65,6 +70,7 @@ class BuildSettings:
     longest: int | None
     fingerprint: str
     processes: int | None
+    cleaning: Cleaning = NOTHING
 
 
 class Build:
@@ -74,7 +80,8 @@ class Build:
         self.settings, self.folder = settings, folder
         self.work = folder / settings.fingerprint[:16]
         self.out = self.work / "out"
-        self.bits = self.work / "dropped.bits"
+        self.exact = self.work / "dropped.bits"
+        self.bits = self.work / "cleaned.bits" if settings.cleaning else self.exact
         trained = hash64(repr((settings.vocabulary, settings.sample_bytes, settings.held_out)).encode(), "tokenizer")
         self.trained = folder / f"tokenizer-{trained ^ settings.seed:016x}"  # stays while a domain does
         self.kept: dict[str, KeptDomain] = {}
@@ -98,6 +105,8 @@ class Build:
             counts = self._compare(pool)
             self._tidy()  # not before: a build that is refused leaves what the last one kept
             self._read_again(pool)
+            if self.settings.cleaning:
+                counts = self._clean(pool, counts)
             tokenizer = self._tokenizer()
             files = self._tokenise(pool, tokenizer)
             shards = self._assemble(pool, tokenizer, files)
@@ -126,8 +135,12 @@ class Build:
                 self.kept[name] = kept
             else:
                 forget(folder)
-        if self.kept and self.settings.tokenizer is None:
+        cleans = bool(self.settings.cleaning)  # then every text is looked at, and the tokenizer stays all the same
+        if (self.kept or (cleans and self.trained.exists())) and self.settings.tokenizer is None:
             shutil.copytree(self.trained, place, dirs_exist_ok=True)
+        for name in self.kept if cleans else ():
+            forget(self._reading(name))
+        self.kept = {} if cleans else self.kept
 
     def keep(self, tokenizer: SavedTokenizer, shards: Mapping[Side, tuple[ShardFile, ...]]) -> None:
         """Leave what the next build needs of this one, whose data are in place, and remove the rest."""
@@ -135,7 +148,7 @@ class Build:
             shutil.copytree(tokenizer.folder, self.trained, dirs_exist_ok=True)
         for name in self.parts:
             own = {side: shards[name, side] for side in SIDES}
-            lost = dropped(self.bits, self._domains[name])
+            lost = dropped(self.exact, self._domains[name])
             keep(self._reading(name), KeptDomain(tokenizer=tokenizer.hash, dropped=lost, shards=own))
         shutil.rmtree(self.work)
         self.stages.end()
@@ -171,7 +184,7 @@ class Build:
 
     def _read_again(self, pool: ProcessPool) -> None:
         """Read kept domains that have lost other documents to the domains before them than in the last build."""
-        changed = [name for name, kept in self.kept.items() if dropped(self.bits, self._domains[name]) != kept.dropped]
+        changed = [name for name, kept in self.kept.items() if dropped(self.exact, self._domains[name]) != kept.dropped]
         for name in changed:
             del self.kept[name]
             forget(self._reading(name))
@@ -205,7 +218,7 @@ class Build:
         self.stages.begin("comparing", "dropping duplicates")
         path = self.work / "counts.json"
         if not path.exists():
-            by_domain = find_duplicates(self._domains, self.bits, pool, self.limit // 4)
+            by_domain = find_duplicates(self._domains, self.exact, pool, self.limit // 4)
             write_json(path, {name: asdict(counts) for name, counts in by_domain.items()})
         rows = json.loads(path.read_text(encoding="utf-8"))
         counts = {name: DomainCounts(**row) for name, row in rows.items()}
@@ -213,13 +226,50 @@ class Build:
             _check_split(name, source, counts[name], notes(source, self.settings.root))
         return counts
 
+    def _clean(self, pool: ProcessPool, counts: Mapping[str, DomainCounts]) -> dict[str, DomainCounts]:
+        """Drop contaminated training documents and near-duplicates; returns what is left."""
+        cleaning, tokenizer, looks = self.settings.cleaning, self.work / "tokenizer", dict[Side, list[Look]]()
+        texts = benchmark_texts(cleaning, self.settings.root)
+        if self.settings.tokenizer is not None:
+            adopt(self.settings.tokenizer, tokenizer)
+        if ITEMS in cleaning.contaminated:
+            texts |= self._items()
+        finder = Finder(texts) if texts else None
+        for name, side in ((name, side) for name in self.parts for side in SIDES):
+            sources, near = self.settings.in_place.get(name), cleaning.near_duplicates
+            ranges = self.buckets(name, side, self.exact)
+            outs = [self.work / f"look-{name}-{side}-{len(ranges)}-{number:05d}.npy" for number in range(len(ranges))]
+            looks[name, side] = [
+                Look(bucket, sources, tokenizer, finder if side == "train" else None, near, out)
+                for bucket, out in zip(ranges, outs, strict=True)
+            ]
+        jobs = [(job, job.bucket.size, job.out, f"looking at {name}") for (name, _), of in looks.items() for job in of]
+        self._do(pool, "cleaning", jobs)
+        lost = drop(looks, cleaning, self.exact, self.bits, self.work)
+        for path in (*self.work.glob("look-*"), self.work / "signatures"):
+            path.unlink(missing_ok=True)
+        left = {name: of.without(**asdict(lost[name])) for name, of in counts.items()}
+        for name, source in self.settings.domains.items():
+            _check_split(name, source, left[name], notes(source, self.settings.root))
+        return left
+
+    def _items(self) -> dict[str, list[str]]:
+        """Question and right answer of the items that this build will have."""
+        folder = self.work / "cleaning-items"
+        built = build_items(folder / "items", self.held_out_prose(), self.settings.seed)
+        return {
+            task: [item.context + item.choices[0] for item in read_items(folder, task)]
+            for task, known in built.items()
+            if known.count
+        }
+
     # --- tokens -----------------------------------------------------------------------------------------------------
 
-    def buckets(self, domain: str, side: str) -> list[Bucket]:
+    def buckets(self, domain: str, side: str, bits: Path | None = None) -> list[Bucket]:
         """Pieces of a side of a domain, in the order of their hash: several for each process, to end together."""
         size = sum(texts for read in self._domains.values() for _, texts in read.sizes.values())
         share = size // (4 * self.processes) if self.processes > 1 else size
-        return buckets(self._domains[domain], side, self.bits, min(self.limit, max(2**20, share)))
+        return buckets(self._domains[domain], side, bits or self.bits, min(self.limit, max(2**20, share)))
 
     def _tokenizer(self) -> SavedTokenizer:
         self.stages.begin("tokenizer", "training the tokenizer")
@@ -270,11 +320,17 @@ class Build:
         self._do(pool, "writing", whole)
         return {side: tuple(job.described() for job in of_side) for side, of_side in jobs.items()}
 
+    def held_out_prose(self) -> list[str] | None:
+        """Held-out texts that items are built from, None where the study has no prose."""
+        prose = (name for name in self.settings.domains if name in ("prose", "text"))
+        return next((self.held_out_texts(name, PROSE_BYTES) for name in prose), None)
+
     def held_out_texts(self, name: str, most: int) -> list[str]:
         """Held-out texts of a domain, the lowest hashes first, until there are `most` bytes."""
         path = self._reading(name) / "held_out.json"
         if name not in self.kept:
-            texts: Iterable[str] = (piece.text for piece in chain.from_iterable(self.buckets(name, "held_out")))
+            pieces = chain.from_iterable(self.buckets(name, "held_out", self.exact))
+            texts: Iterable[str] = (piece.text for piece in pieces)
             if (sources := self.settings.in_place.get(name)) is not None:
                 texts = decoded(texts, sources, self.work / "tokenizer")
             write_json(path, list(first_texts(texts, most)))

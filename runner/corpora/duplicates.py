@@ -8,7 +8,7 @@ nothing changes. Each round settles at least the next document of every chain; i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ class DomainCounts:
         duplicates: documents and pieces dropped, blank ones included.
         files: distinct origins of the documents kept.
         blank: documents among the duplicates without a word: empty, null, or white space alone.
+        contaminated, near_duplicates: training pieces dropped after that, where a study asks for it.
     """
 
     train: int
@@ -39,6 +40,13 @@ class DomainCounts:
     duplicates: int
     files: int
     blank: int
+    contaminated: int = 0
+    near_duplicates: int = 0
+
+    def without(self, contaminated: int, near_duplicates: int) -> DomainCounts:
+        """The counts after training pieces were dropped."""
+        lost = {"contaminated": contaminated, "near_duplicates": near_duplicates}
+        return replace(self, train=self.train - sum(lost.values()), **lost)
 
 
 def is_set(bits: Bits, positions: Ints) -> Bools:

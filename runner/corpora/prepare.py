@@ -27,6 +27,7 @@ from mixlaw.runner.batches.manifest import (
 from mixlaw.runner.batches.shards import open_shards
 from mixlaw.runner.batches.tokenizer import identity as tokenizer_identity
 from mixlaw.runner.corpora.build import Build, BuildSettings, Side
+from mixlaw.runner.corpora.cleaning import NOTHING, Cleaning, cleaning_identity
 from mixlaw.runner.corpora.duplicates import DomainCounts
 from mixlaw.runner.corpora.sources.registry import identity, notes, packages, tokens_of
 from mixlaw.runner.corpora.spill_files import SIDES
@@ -39,7 +40,6 @@ RESERVED = ("items", "tokenizer", "manifest.json", *TASKS)
 LONGEST_NAME = 100  # bytes: file systems take 255, and names of working files add to it
 SPILL_FORMAT = 4  # raised when spill files change, so that unfinished builds are read again
 IN_PLACE = ("in place",)  # part of the identity of a domain whose tokens stay where they are
-PROSE_BYTES = 16_000_000  # of held-out prose, the lowest hashes first, that items are built from
 
 
 def prepare(
@@ -53,6 +53,7 @@ def prepare(
     held_out: float = 0.06,
     seed: int = 0,
     longest: int | None = None,
+    cleaning: Cleaning = NOTHING,
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -72,6 +73,7 @@ def prepare(
         held_out: share of documents, by content hash, that is never trained on.
         seed: of the split and of the order of documents.
         longest: characters of a document; longer ones are cut into documents of their own. None: they stay whole.
+        cleaning: what is dropped besides exact duplicates; then no domain keeps its shards.
         processes: number of processes that share the work; None means one per core, or this one alone for little text.
         progress: called with the share done, 0 to 1, and a message.
 
@@ -84,14 +86,16 @@ def prepare(
     sources = {n: _hash(SPILL_FORMAT, identity(s, root), split, *IN_PLACE * (n in placed)) for n, s in domains.items()}
     sample_bytes = sample_bytes or sample_rule(vocabulary)
     tokens = [vocabulary, sample_bytes] if tokenizer is None else tokenizer_identity(tokenizer)
-    fingerprint = _hash(FORMAT, tokens, list(sources.items()))
+    fingerprint = _hash(FORMAT, tokens, list(sources.items()), *cleaning_identity(cleaning, root))
     data.mkdir(parents=True, exist_ok=True)
     with _lock(data):
         _check_folders(data, domains)
         if (done := _finished(data, fingerprint)) is not None:
             return done
         wanted = vocabulary, tokenizer, sample_bytes
-        settings = BuildSettings(dict(domains), sources, placed, root, *wanted, *split, fingerprint, processes)
+        settings = BuildSettings(
+            dict(domains), sources, placed, root, *wanted, *split, fingerprint, processes, cleaning
+        )
         return _build(data, settings, progress or (lambda *_: None))
 
 
@@ -182,7 +186,7 @@ def _described(
     """Build the items, and describe all."""
     settings = build.settings
     build.stages.begin("items", "building items")
-    items = build_items(build.out / "items", _held_out_prose(build), settings.seed)
+    items = build_items(build.out / "items", build.held_out_prose(), settings.seed)
     domains = {
         name: _domain(settings, name, counts[name], *(shards[name, side] for side in SIDES))
         for name in settings.domains
@@ -205,11 +209,6 @@ def _described(
     )
 
 
-def _held_out_prose(build: Build) -> list[str] | None:
-    prose = (name for name in build.settings.domains if name in ("prose", "text"))
-    return next((build.held_out_texts(name, PROSE_BYTES) for name in prose), None)
-
-
 def _domain(
     settings: BuildSettings,
     name: str,
@@ -229,6 +228,8 @@ def _domain(
         held_out_tokens=sum(file.tokens for file in held_out),
         duplicates=counts.duplicates,
         blank=counts.blank,
+        contaminated=counts.contaminated,
+        near_duplicates=counts.near_duplicates,
         notes=tuple(notes(settings.domains[name], settings.root)),
         hash=_hash([[file.sha256, file.index_sha256] for file in (*train, *held_out)]),
         train=train,

@@ -5,7 +5,15 @@ from __future__ import annotations
 from mixlaw.progress import Progress
 
 #: Share of the time that each stage takes of a large corpus on few cores.
-STAGES = {"reading": 0.25, "comparing": 0.03, "tokenizer": 0.02, "tokenising": 0.65, "writing": 0.04, "items": 0.01}
+STAGES = {
+    "reading": 0.25,
+    "comparing": 0.02,
+    "cleaning": 0.01,  # most studies have none
+    "tokenizer": 0.02,
+    "tokenising": 0.65,
+    "writing": 0.04,
+    "items": 0.01,
+}
 
 
 class Stages:

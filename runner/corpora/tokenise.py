@@ -39,14 +39,20 @@ class Bucket:
 
     def __iter__(self) -> Iterator[Piece]:
         """Pieces in the order of their hash, without duplicates; memory holds the texts of the bucket."""
+        return (piece for _, piece in self.entries())
+
+    def entries(self) -> Iterator[tuple[int, Piece]]:
+        """The same, each with the number of its entry among those of all domains."""
         tables, texts = zip(*(file.piece_rows(self.span) for file in self.domain.files), strict=True)
         file = np.repeat(np.arange(len(tables)), [table.shape[1] for table in tables])
         key, entry, group, size, begin = np.concatenate(tables, axis=1)
-        unique = ~is_set(read_bits(self.bits), entry.astype(np.int64) + np.array(self.domain.bases)[file])
+        entry = entry.astype(np.int64) + np.array(self.domain.bases)[file]
+        unique = ~is_set(read_bits(self.bits), entry)
         order = np.argsort(key, kind="stable")
         for row in order[unique[order]]:
             start = int(begin[row])
-            yield Piece(texts[file[row]][start : start + int(size[row])].decode(), int(group[row]))
+            text = texts[file[row]][start : start + int(size[row])].decode()
+            yield int(entry[row]), Piece(text, int(group[row]))
 
 
 def buckets(domain: ReadDomain, side: str, bits: Path, most: int) -> list[Bucket]:

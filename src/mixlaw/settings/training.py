@@ -50,6 +50,9 @@ class TrainingSettings(Strict):
         sizes: overrides for single sizes.
         held_out: share of the documents kept for evaluation.
         longest_document: characters; longer documents are cut into documents of their own. Absent: they stay whole.
+        drop_contaminated: sources of benchmark items whose n-grams no training document may hold, "items" for those of
+            the data folder.
+        drop_near_duplicates: keep one of documents that share most of their n-grams of words.
         held_out_tokens: tokens of them that are scored per domain; absent, 24,576, from 100M parameters on a million.
         checkpoint_seconds: seconds between the checkpoints that a killed run resumes from.
         keep_optimizer: whether ends of recipes have the optimizer's state, so that longer ones can resume.
@@ -79,6 +82,8 @@ class TrainingSettings(Strict):
     sizes: dict[str, SizeOverrides] = Field(default_factory=dict)
     held_out: float = Field(default=0.05, gt=0, lt=0.5)
     longest_document: int | None = Field(default=None, ge=100)
+    drop_contaminated: tuple[str, ...] = ()
+    drop_near_duplicates: bool = False
     held_out_tokens: int | None = Field(default=None, ge=1)
     checkpoint_seconds: float = Field(default=300, gt=0)
     keep_optimizer: bool = True

@@ -35,6 +35,7 @@ def prepare(study: Folder, *, verify: bool = False, progress: Progress | None = 
         InputError: a domain has no source, is empty, or its source cannot be read; or a file is damaged.
     """
     from mixlaw.runner.batches import shards
+    from mixlaw.runner.corpora.cleaning import Cleaning
     from mixlaw.runner.corpora.prepare import prepare
 
     import_module("tokenizers")  # before anything is read
@@ -53,6 +54,7 @@ def prepare(study: Folder, *, verify: bool = False, progress: Progress | None = 
             sample_bytes=settings.tokenizer.sample_bytes,
             held_out=settings.training.held_out,
             longest=settings.training.longest_document,
+            cleaning=Cleaning(settings.training.drop_contaminated, settings.training.drop_near_duplicates),
             progress=report,
         )
         if verify:
