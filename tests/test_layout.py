@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "mixlaw"
 FOLDERS = ("runner", "analysis", "optimizer")
 BASE = {
+    "mixlaw.domain",
     "mixlaw.frozen",
     "mixlaw.recipe",
     "mixlaw.records",

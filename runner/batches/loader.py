@@ -24,6 +24,11 @@ class Tokens(Protocol):
     def __getitem__(self, index: slice) -> NDArray[np.unsignedinteger]: ...
 
 
+def lengths(recipe: Recipe, sequence: int) -> list[int]:
+    """Tokens per sequence in each phase: its own, else the study's."""
+    return [(phase.context.sequence if phase.context else None) or sequence for phase in recipe.phases]
+
+
 def windows(recipe: Recipe, domain: str, stored: Mapping[str, int], sequence: int) -> int:
     """How many windows of `sequence` tokens a recipe draws from before a domain repeats.
 
@@ -55,116 +60,124 @@ class Batches:
     A domain's stream is cut into windows of `sequence` tokens. The k-th window that a recipe draws from a domain is a
     pure function of (seed, domain, k): epoch k // windows, position shuffled by epoch. Counting continues across
     phases, so that a changed mixture neither repeats nor skips a window, and recipes of one seed see each domain in the
-    same order (paired comparison).
+    same order (paired comparison). Phases with longer sequences draw from windows of their own: what earlier phases
+    read comes again in them as by chance.
 
     Args:
         recipe: what to train; every phase a whole number of batches long.
         streams: tokens per domain.
-        sequence: tokens the model predicts per sequence.
-        batch: sequences per step.
+        sequence: tokens the model predicts per sequence, where a phase has no length of its own.
+        batch: sequences of this length per step; of longer ones there are fewer.
 
     Raises:
         InputError: a phase names a domain without tokens, or is not a whole number of batches.
     """
 
     def __init__(self, recipe: Recipe, streams: Mapping[str, Tokens], sequence: int, batch: int) -> None:
-        self.recipe, self.streams, self.sequence, self.batch = recipe, streams, sequence, batch
-        self.windows = {name: self._windows(name) for name in recipe.domains}
+        self.recipe, self.streams, self.sequence, self.step_tokens = recipe, streams, sequence, sequence * batch
+        self.lengths = lengths(recipe, sequence)
+        drawn = {(name, size) for p, size in zip(recipe.phases, self.lengths, strict=True) for name in p.mixture}
+        self.windows = {of: self._windows(*of) for of in sorted(drawn)}
         self.keys = {name: np.frombuffer(name.encode().ljust(8, b"\0"), np.uint8) for name in recipe.domains}
         self.orders = [self._order(index) for index in range(len(recipe.phases))]
-        self.ends = np.cumsum([len(phase) for phase in self.orders])
+        self.ends = np.cumsum([phase.tokens // self.step_tokens for phase in recipe.phases])  # in steps
         self._streams = [streams[name] for name in recipe.domains]
-        self._cache: dict[int, tuple[Ints, Ints]] = {}
+        self._cache: dict[tuple[int, int], tuple[Ints, Ints]] = {}
 
-    def _windows(self, domain: str) -> int:
-        return windows(self.recipe, domain, {name: len(stream) for name, stream in self.streams.items()}, self.sequence)
+    def _windows(self, domain: str, length: int) -> int:
+        return windows(self.recipe, domain, {name: len(stream) for name, stream in self.streams.items()}, length)
 
     def _order(self, index: int) -> Order:
-        phase, per_batch = self.recipe.phases[index], self.sequence * self.batch
+        phase, per_batch = self.recipe.phases[index], self.step_tokens
         if phase.tokens % per_batch:
             raise InputError(
                 f"phase {phase.name!r} has {phase.tokens:,} tokens, not a multiple of the batch of {per_batch:,}; "
                 f"make it {max(1, round(phase.tokens / per_batch)) * per_batch:,}"
             )
-        return order(tuple(phase.mixture.shares.items()), phase.tokens // self.sequence)
+        return order(tuple(phase.mixture.shares.items()), phase.tokens // self.lengths[index])
 
     def __len__(self) -> int:
-        return int(self.ends[-1]) // self.batch
+        return int(self.ends[-1])
 
     def at(self, step: int, rank: int = 0, world: int = 1) -> Ints:
-        """Token ids of a step, shape (batch / world, sequence + 1); inputs are [:, :-1], labels [:, 1:]."""
-        first = step * self.batch
-        wanted = np.arange(first + rank, first + self.batch, world)
-        rows = np.empty((len(wanted), self.sequence + 1), np.int64)
-        streams, size, done = self._streams, self.sequence + 1, 0
-        for block in range(first // BLOCK, -(-(first + self.batch) // BLOCK)):
-            codes, begins = self._places(block)
-            here = wanted[done : np.searchsorted(wanted, (block + 1) * BLOCK)] - block * BLOCK
-            places = zip(codes[here].tolist(), begins[here].tolist(), strict=True)
-            for row, (code, begin) in enumerate(places, done):
-                rows[row] = streams[code][begin : begin + size]
-            done += len(here)
+        """Token ids of a step, shape (sequences of the step / world, tokens of one + 1).
+
+        Inputs are [:, :-1], labels [:, 1:].
+        """
+        codes, begins, length = self._sequences(step, rank, world)
+        rows = np.empty((len(codes), length + 1), np.int64)
+        places = zip(codes.tolist(), begins.tolist(), strict=True)
+        for row, (code, begin) in enumerate(places):
+            rows[row] = self._streams[code][begin : begin + length + 1]
         return rows
 
     def domains(self, step: int, rank: int = 0, world: int = 1) -> Ints:
-        """The domain of each sequence of `at`, as its position among the recipe's, shape (batch / world,)."""
-        wanted = np.arange(step * self.batch + rank, (step + 1) * self.batch, world)
-        blocks = range(int(wanted[0]) // BLOCK, int(wanted[-1]) // BLOCK + 1) if wanted.size else ()
-        parts = [self._places(b)[0][wanted[wanted // BLOCK == b] - b * BLOCK] for b in blocks]
-        return np.concatenate([*parts, np.empty(0, np.int64)])
+        """The domain of each sequence of `at`, as its position among the recipe's, shape (sequences / world,)."""
+        return self._sequences(step, rank, world)[0]
 
-    def _places(self, block: int) -> tuple[Ints, Ints]:
-        """For each sequence of a block: the position of its domain in the recipe's, and its first token there."""
-        if block not in self._cache:
-            pieces = [self._phase_places(*piece) for piece in self._pieces(block * BLOCK, (block + 1) * BLOCK)]
-            codes, begins = (np.concatenate(column) for column in zip(*pieces, strict=True))
-            self._cache = {**dict(list(self._cache.items())[-1:]), block: (codes, begins)}  # one step may span two
-        return self._cache[block]
-
-    def _pieces(self, start: int, stop: int) -> list[tuple[int, int, int]]:
-        """(phase, first, last) sequence ranges inside phases that make up sequences start..stop-1 of the recipe."""
-        begins = [0, *self.ends[:-1]]
-        cuts = [
-            (i, max(start, b) - b, min(stop, e) - b) for i, (b, e) in enumerate(zip(begins, self.ends, strict=True))
+    def _sequences(self, step: int, rank: int, world: int) -> tuple[Ints, Ints, int]:
+        """Domain and first token of a rank's sequences of a step, and their length."""
+        phase = int(np.searchsorted(self.ends, step, "right"))
+        batch = self.step_tokens // self.lengths[phase]
+        first = (step - int(self.ends[phase - 1] if phase else 0)) * batch
+        wanted = np.arange(first + rank, first + batch, world)
+        parts = [
+            [column[wanted[wanted // BLOCK == block] - block * BLOCK] for column in self._places(phase, block)]
+            for block in range(first // BLOCK, -(-(first + batch) // BLOCK))
         ]
-        return [(i, int(a), int(z)) for i, a, z in cuts if a < z]
+        codes, begins = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return codes, begins, self.lengths[phase]
+
+    def _places(self, phase: int, block: int) -> tuple[Ints, Ints]:
+        """For each sequence of a block of a phase: the position of its domain in the recipe's, and its first token."""
+        if (phase, block) not in self._cache:
+            places = self._phase_places(phase, block * BLOCK, min((block + 1) * BLOCK, len(self.orders[phase])))
+            kept = dict(list(self._cache.items())[-1:])  # one step may span two
+            self._cache = {**kept, (phase, block): places}
+        return self._cache[phase, block]
 
     def _phase_places(self, phase: int, start: int, stop: int) -> tuple[Ints, Ints]:
         """The same as `_places` for sequences start..stop-1 of a phase."""
-        names = self.orders[phase].names
+        names, length = self.orders[phase].names, self.lengths[phase]
         earlier = self.orders[phase].occurrences(start, stop)
         codes, begins = np.empty(stop - start, np.int64), np.empty(stop - start, np.int64)
         for code, name in enumerate(names):
             here = np.flatnonzero(self.orders[phase].codes(start, stop) == code)
             codes[here] = self.recipe.domains.index(name)
-            begins[here] = self.positions(name, earlier[here] + self.draws(name, phase)) * self.sequence
+            begins[here] = self.positions(name, earlier[here] + self.draws(name, phase, length), length) * length
         return codes, begins
 
-    def draws(self, domain: str, phases: int) -> int:
-        """Sequences of a domain drawn in the first `phases` phases."""
-        done = (phase for phase in self.orders[:phases] if domain in phase.names)
-        return sum(int(phase.counts(len(phase))[phase.names.index(domain)]) for phase in done)
+    def draws(self, domain: str, phases: int, length: int | None = None) -> int:
+        """Sequences of a length, the study's by default, drawn of a domain in the first `phases` phases."""
+        length = length or self.sequence
+        done = (phase for phase, own in zip(self.orders[:phases], self.lengths, strict=False) if own == length)
+        return sum(int(p.counts(len(p))[p.names.index(domain)]) for p in done if domain in p.names)
 
-    def positions(self, domain: str, draws: Ints) -> Ints:
-        """Window of a domain's stream for its k-th draw, any shape."""
-        size = self.windows[domain]
+    def positions(self, domain: str, draws: Ints, length: int | None = None) -> Ints:
+        """Window of a domain's stream for its k-th draw of a length, the study's by default; any shape."""
+        length = length or self.sequence
+        size, own = self.windows[domain, length], [length] if length != self.sequence else []
         windows = np.empty_like(draws)
         for epoch in np.unique(draws // size):
             here = draws // size == epoch
-            key = np.random.SeedSequence([self.recipe.seed, int(epoch), *self.keys[domain].tolist()]).generate_state(1)
+            entropy = [self.recipe.seed, int(epoch), *self.keys[domain].tolist(), *own]
+            key = np.random.SeedSequence(entropy).generate_state(1)
             windows[here] = shuffled(draws[here] % size, size, int(key[0]))
         return windows
 
     def achieved(self) -> dict[str, dict[str, int]]:
         """Tokens actually drawn, by phase and domain."""
         return {
-            phase.name: {name: int(n) * self.sequence for name, n in zip(o.names, o.counts(len(o)), strict=True)}
-            for phase, o in zip(self.recipe.phases, self.orders, strict=True)
+            phase.name: {name: int(n) * length for name, n in zip(o.names, o.counts(len(o)), strict=True)}
+            for phase, o, length in zip(self.recipe.phases, self.orders, self.lengths, strict=True)
         }
 
     def epochs(self) -> dict[str, float]:
         """Times each domain's windows were seen over the whole recipe."""
-        return {name: self.draws(name, len(self.orders)) / size for name, size in self.windows.items()}
+        seen = dict.fromkeys(self.recipe.domains, 0.0)
+        for (name, length), size in self.windows.items():
+            seen[name] += self.draws(name, len(self.orders), length) / size
+        return seen
 
 
 class Prefetcher:

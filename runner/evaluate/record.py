@@ -86,7 +86,7 @@ def _training(recipe: Recipe, trained: Trained, setup: Setup) -> dict[str, Any]:
         "learning_rate": rules.learning_rate,
         "warmup_tokens": rules.warmup_tokens,
         "batch_tokens": setup.step_tokens(recipe.params),
-        "flops": setup.flops(recipe.params, recipe.tokens),
+        "flops": setup.recipe_flops(recipe),
         **({"skipped_steps": list(trained.skipped)} if trained.skipped else {}),
         **({"precision": "bf16"} if trained.bf16 else {}),
     }

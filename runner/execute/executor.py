@@ -110,7 +110,7 @@ class Executor(ABC):
             machines = self.machines()
             sizes = dict.fromkeys(segment.recipe.params for segment in segments)
             devices = {p: (devices_for(self.setup, p, machines), widest_for(self.setup, p, machines)) for p in sizes}
-            flops = {s.lineage: self.setup.flops(s.recipe.params, s.tokens) for s in segments}
+            flops = {s.lineage: self.setup.recipe_flops(s.recipe, s.phase, s.tokens) for s in segments}
             work = RunQueue(segments, flops, devices)
             try:
                 while work.first or any(worker.segment for worker in self.workers):

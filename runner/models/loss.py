@@ -45,6 +45,16 @@ def loss_of_logits(logits: torch.Tensor, labels: torch.Tensor, z_loss: float = 0
     return torch.where(counts, total.log() - chosen, 0.0)
 
 
+def positions(tokens: torch.Tensor, end: int) -> torch.Tensor:
+    """Positions of tokens within their documents, shape (batch, sequence); the end of a text begins the next one.
+
+    Evaluation has it so, too. Where positions do not rise by one, transformers' masks begin another sequence.
+    """
+    place = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    begin = torch.where(tokens == end, place, 0).cummax(1).values
+    return place - begin
+
+
 class _Head(torch.autograd.Function):
     """Summed cross-entropy of hidden @ weight.T; forward computes the gradients as well."""
 
@@ -94,6 +104,7 @@ class LossModule(torch.nn.Module):
         model: any Hugging Face causal language model.
         compiled: whether the head's elementwise part is compiled.
         z_loss: weight of the squared log of the softmax's sum, which has a gradient but is not in the loss returned.
+        end: token between documents, which then do not see each other; None: sequences are one text.
 
     Attributes:
         sequence_losses: summed loss of each sequence of the last forward pass, shape (batch,), without gradient.
@@ -101,8 +112,9 @@ class LossModule(torch.nn.Module):
 
     sequence_losses: torch.Tensor
 
-    def __init__(self, model: Any, compiled: bool = False, z_loss: float = 0.0) -> None:
+    def __init__(self, model: Any, compiled: bool = False, z_loss: float = 0.0, end: int | None = None) -> None:
         super().__init__()
+        self.end = end
         self.model = model
         self.plain = type(model).__name__ in PLAIN_HEADS and model.lm_head.bias is None
         self.z_loss = z_loss
@@ -113,8 +125,9 @@ class LossModule(torch.nn.Module):
 
     def forward(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Summed loss of labels after tokens, both of shape (batch, sequence)."""
+        where = {} if self.end is None else {"position_ids": positions(tokens, self.end)}
         if not self.plain:
-            logits = self.model(input_ids=tokens, use_cache=False).logits.flatten(0, 1).float()
+            logits = self.model(input_ids=tokens, use_cache=False, **where).logits.flatten(0, 1).float()
             each = functional.cross_entropy(logits, labels.flatten(), reduction="none", ignore_index=IGNORED)
             self.sequence_losses = each.detach().view(labels.shape).sum(1)
             if not self.z_loss:
@@ -122,7 +135,7 @@ class LossModule(torch.nn.Module):
             z = (logits.logsumexp(1).square() * (labels.flatten() != IGNORED)).sum() * self.z_loss
             steep: torch.Tensor = each.sum() + z - z.detach()
             return steep
-        hidden = self.model.model(input_ids=tokens, use_cache=False).last_hidden_state.flatten(0, 1)
+        hidden = self.model.model(input_ids=tokens, use_cache=False, **where).last_hidden_state.flatten(0, 1)
         rows = HEAD_ROWS[hidden.device.type != "cpu"]  # on a CPU they stay in its caches
         each = torch.empty(labels.numel(), device=hidden.device)
         head: Any = self.model.lm_head.weight

@@ -132,7 +132,7 @@ class Plan(Printable):
     @property
     def flops_separate(self) -> float:
         """FLOPs of the same recipes, each trained from its initialisation."""
-        return sum(self.setup.flops(recipe.params, recipe.tokens) for recipe in self.tree.recipes)
+        return sum(self.setup.recipe_flops(recipe) for recipe in self.tree.recipes)
 
     @property
     def flops_pending(self) -> float:
@@ -309,7 +309,7 @@ class Plan(Printable):
         return Requirement(segment.parent, devices, seconds, widest_for(self.setup, params, self.machines))
 
     def _flops(self, segments: Sequence[Segment]) -> float:
-        return sum(self.setup.flops(segment.recipe.params, segment.tokens) for segment in segments)
+        return sum(self.setup.recipe_flops(segment.recipe, segment.phase, segment.tokens) for segment in segments)
 
     def _disk(self, segments: Sequence[Segment]) -> int:
         return sum(self.checkpoint_bytes(segment) for segment in segments)

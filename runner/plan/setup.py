@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mixlaw.errors import InputError
-from mixlaw.recipe import Recipe
+from mixlaw.recipe import Context, Phase, Recipe
 from mixlaw.runner.models.architecture import PLAIN, Architecture
 from mixlaw.runner.models.foreign import InitialCheckpoint
 from mixlaw.runner.models.ladder import RULES, Hyperparameters, batch_rule, hyperparameters, shape
@@ -67,6 +67,8 @@ class Setup:
         sinks: where training is logged besides a JSONL file: "tensorboard", "wandb".
         start: the pretrained model that recipes start from; None: a fresh one.
         keep_optimizer: whether the last checkpoint of a recipe from which no other resumes has the optimizer's state.
+        document_masks: whether tokens see their own document alone, positions counted from its beginning.
+        contexts: longer sequences by phase.
         held_out_tokens: tokens of held-out text scored per domain; None: by size (`evaluate.run.held_out_rule`).
     """
 
@@ -93,12 +95,14 @@ class Setup:
     beta1: float | None = None
     eps: float | None = None
     z_loss: float | None = None
+    document_masks: bool = False
     architecture: Architecture = PLAIN
     sizes: tuple[Overrides, ...] = ()
     tokenizer_hash: str = ""
     measures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     shards: Mapping[str, str] = field(default_factory=dict, hash=False)
     measured_on: Mapping[str, str] = field(default_factory=dict, hash=False)
+    contexts: Mapping[str, Context] = field(default_factory=dict, hash=False)
 
     @property
     def identity(self) -> str:
@@ -112,6 +116,8 @@ class Setup:
         # These count only where they are set, as does a pretrained model: other studies keep their runs.
         later = {name: getattr(self, name) for name in ("weight_decay", "clip", "beta1", "eps", "z_loss")}
         fields |= {name: value for name, value in later.items() if value is not None}
+        if self.document_masks:
+            fields["document_masks"] = True
         if self.architecture != PLAIN:
             fields["architecture"] = self.architecture.changed()
         if self.start is not None:
@@ -155,11 +161,34 @@ class Setup:
         warmup = rule.warmup_tokens if recipe.warmup is None else recipe.warmup
         return replace(rule, learning_rate=rule.learning_rate * recipe.lr, warmup_tokens=warmup)
 
+    def in_phase(self, params: int, phase: Phase) -> Setup:
+        """The setup in a phase: with its sequences, and as many of them as make the same tokens per step.
+
+        Raises:
+            InputError: a step is not a whole number of its sequences.
+        """
+        sequence = phase.context.sequence if phase.context else None
+        if sequence is None:
+            return self
+        step = self.step_tokens(params)
+        if step % sequence:
+            raise InputError(
+                f"phase {phase.name!r} has sequences of {sequence:,} tokens and a step of {params:,} parameters has "
+                f"{step:,}: choose a sequence that divides it, or set training.batch higher"
+            )
+        sizes = tuple(replace(of, batch=None) if of.params == params else of for of in self.sizes)
+        return replace(self, sequence=sequence, batch=step // sequence, sizes=sizes)
+
     def flops(self, params: int, tokens: int) -> float:
         """Training FLOPs of this many tokens at a size."""
         if self.start is not None:
             return self.start.flops_per_token * tokens
         return shape(params).flops_per_token(self.embedded, self.sequence) * tokens
+
+    def recipe_flops(self, recipe: Recipe, phase: str | None = None, tokens: int = 0) -> float:
+        """Training FLOPs of a recipe, or of some tokens of one of its phases: longer sequences take more a token."""
+        parts = [(p, tokens if phase else p.tokens) for p in recipe.phases if phase in (None, p.name)]
+        return sum(self.in_phase(recipe.params, p).flops(recipe.params, count) for p, count in parts)
 
     @property
     def embedded(self) -> int:
@@ -184,14 +213,19 @@ class Setup:
                 "give that size under [sizes]"
             )
         step = self.step_tokens(params)
-        whole = tuple(replace(p, tokens=max(1, round(p.tokens / step)) * step) for p in recipe.phases)
+        whole = tuple(
+            replace(p, tokens=max(1, round(p.tokens / step)) * step, context=p.context or self.contexts.get(p.name))
+            for p in recipe.phases
+        )
+        for phase in whole:
+            self.in_phase(params, phase)
         shards = {name: self.shards[name] for name in recipe.domains if name in self.shards}
         return replace(recipe, params=params, phases=whole, data=self.identity_of(params), shards=shards)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Setup.from_json`."""
         lists = {"tasks": list(self.tasks), "sinks": list(self.sinks), "sizes": [asdict(size) for size in self.sizes]}
-        return {**asdict(self), **lists}
+        return {**asdict(self), **lists, "contexts": {name: of.as_json() for name, of in self.contexts.items()}}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Setup:
@@ -200,7 +234,9 @@ class Setup:
         lists = {name: tuple(data.get(name, ())) for name in ("tasks", "sinks")}
         sizes = tuple(Overrides(**size) for size in data.get("sizes", ()))
         architecture = Architecture(**data.get("architecture", {}))
-        return cls(**{**data, **lists, "start": start, "sizes": sizes, "architecture": architecture})
+        contexts = {name: Context(**of) for name, of in data.get("contexts", {}).items()}
+        read = {"start": start, "sizes": sizes, "architecture": architecture, "contexts": contexts}
+        return cls(**{**data, **lists, **read})
 
     @property
     def folder(self) -> Path:

@@ -19,6 +19,7 @@ import torch
 
 from mixlaw.errors import InputError
 from mixlaw.runner.batches.loader import Batches, Prefetcher, Tokens
+from mixlaw.runner.models.context import set_context
 from mixlaw.runner.models.foreign import check_start
 from mixlaw.runner.models.llama import optimizer_of
 from mixlaw.runner.models.load import load_model
@@ -30,6 +31,7 @@ from mixlaw.runner.train.checkpoint import Saving
 from mixlaw.runner.train.log import Entry, Meter, open_sinks
 from mixlaw.runner.train.parallel import ALONE, Ranks, release_memory, shard_model
 from mixlaw.runner.train.spikes import ROLLBACKS, Diverging, Watch
+from mixlaw.runner.train.step import OutOfMemory as OutOfMemory
 from mixlaw.runner.train.step import StepPlan, fresh_model, rate, step_plan, train_step
 from mixlaw.runner.train.store import (
     FINAL,
@@ -54,14 +56,6 @@ class Diverged(RuntimeError):
 
 class Stopped(RuntimeError):
     """Stopped by the caller; a checkpoint holds the progress."""
-
-
-class OutOfMemory(RuntimeError):
-    """Memory did not suffice; all ranks must begin again from the last checkpoint, with `plan`."""
-
-    def __init__(self, plan: StepPlan) -> None:
-        super().__init__(f"out of memory; to be continued with {plan}")
-        self.plan = plan
 
 
 @dataclass(frozen=True)
@@ -165,16 +159,19 @@ class _Loop:
         ranks: Ranks,
         plan: StepPlan | None,
     ) -> None:
-        self.segment, self.setup, self.runs, self.calls, self.ranks = segment, setup, runs, calls, ranks
-        params = segment.recipe.params
+        params, sequence = segment.recipe.params, setup.sequence
         self.rules, self.step_tokens = setup.rates(segment.recipe), setup.step_tokens(params)
+        batches = Batches(segment.recipe, streams, sequence, setup.sequences(params))
+        self.phase = next(phase for phase in segment.recipe.phases if phase.name == segment.phase)
+        setup = setup.in_phase(params, self.phase)
+        self.ratio = setup.sequence / sequence
+        self.segment, self.setup, self.runs, self.calls, self.ranks = segment, setup, runs, calls, ranks
         self.sequences, self.home = setup.sequences(params), runs / segment.lineage
         if self.sequences < ranks.world:
             raise InputError(
                 f"a step has {self.sequences} sequences, too few for {ranks.world} devices; raise training.batch"
             )
         self.last = segment.stop // self.step_tokens
-        batches = Batches(segment.recipe, streams, setup.sequence, self.sequences)
         self.batches = Prefetcher(batches, self.last, ranks.rank, ranks.world)
         self.watch = Watch(begin=segment.start // self.step_tokens)
         self.tail: list[tuple[int, float]] = []
@@ -327,10 +324,13 @@ class _Loop:
             folder, moments = Path(start.path), start.optimizer
         params, seed = self.segment.recipe.params, self.segment.recipe.seed
         model, fill = checkpoint.source(folder, lambda: fresh_model(self.setup, params, seed), moments, self.ranks)
+        if self.phase.context is not None:
+            set_context(model, self.phase.context, self.ratio)
         self.ranks.broadcast()  # some read faster than others: from here on they wait minutes, no longer
         model.train(False)  # no dropout, which foreign models may have: a resumed run could not repeat it
         how = {"recompute": self.plan.recompute, "compiled": self.plan.compiled}
-        losses = shard_model(model, self.ranks, **how, z_loss=self.rules.z_loss)
+        end = self.setup.end if self.setup.document_masks else None
+        losses = shard_model(model, self.ranks, **how, z_loss=self.rules.z_loss, end=end)
         adamw = optimizer_of(model, self.rules)
         fill(model, adamw)
         phases = self.segment.recipe.phases

@@ -173,7 +173,13 @@ def layers(model: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 def shard_model(
-    model: Any, ranks: Ranks, *, recompute: bool = False, compiled: bool = False, z_loss: float = 0.0
+    model: Any,
+    ranks: Ranks,
+    *,
+    recompute: bool = False,
+    compiled: bool = False,
+    z_loss: float = 0.0,
+    end: int | None = None,
 ) -> LossModule:
     """A model ready to train: moved to the device, its parameters sharded across ranks; all ranks call it.
 
@@ -186,6 +192,7 @@ def shard_model(
         recompute: activation checkpointing: keep only a layer's input and recompute the rest in the backward pass.
         compiled: compile each layer; layers of one shape share the code.
         z_loss: as in `Hyperparameters`.
+        end: token between documents, where these do not see each other.
     """
     if compiled:  # an entry per size and per length of the last pass; beyond the limit layers would run uncompiled
         torch._dynamo.config.recompile_limit = SIZES
@@ -195,7 +202,7 @@ def shard_model(
         if recompute:
             forward = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
         layer.forward = torch.compile(forward) if compiled else forward  # FSDP's hooks stay outside
-    losses = LossModule(model, compiled, z_loss)
+    losses = LossModule(model, compiled, z_loss, end)
     if not ranks.shards:
         return losses
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard

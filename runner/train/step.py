@@ -81,6 +81,14 @@ class StepPlan:
         return None if self.recompute else replace(self, recompute=True)
 
 
+class OutOfMemory(RuntimeError):
+    """Memory did not suffice; all ranks must begin again from the last checkpoint, with `plan`."""
+
+    def __init__(self, plan: StepPlan) -> None:
+        super().__init__(f"out of memory; to be continued with {plan}")
+        self.plan = plan
+
+
 def fresh_model(setup: Setup, params: int, seed: int) -> LlamaForCausalLM:
     """A fresh model of a size, as a study has it."""
     return initialise(shape(params), setup.vocabulary, setup.sequence, seed, setup.end, setup.architecture)

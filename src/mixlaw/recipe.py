@@ -11,6 +11,8 @@ from enum import Enum
 from numbers import Real
 from typing import Any
 
+from mixlaw.domain import Domain as Domain
+from mixlaw.domain import Kind as Kind
 from mixlaw.errors import InvalidMixture, InvalidRecipe
 from mixlaw.frozen import FrozenDict
 from mixlaw.numbers import size
@@ -39,32 +41,6 @@ class Decay(Enum):
     LINEAR = "linear"
     COSINE = "cosine"  # half a wave
     ONE_SQRT = "1-sqrt"  # 1 minus the root of the way: steep at first (Haegele et al. 2024, arXiv:2405.18392)
-
-
-class Kind(Enum):
-    """What a domain's tokens are."""
-
-    TEXT = "text"
-    CODE = "code"
-    MARKUP = "markup"
-    CODE_ADJACENT = "code-adjacent"
-    SYNTHETIC_CODE = "synthetic-code"
-    MATH = "math"
-    INSTRUCT = "instruct"
-
-    @property
-    def is_code(self) -> bool:
-        """Whether the kind counts towards the code share: web code, markup, code-adjacent and synthetic code."""
-        return self in (Kind.CODE, Kind.MARKUP, Kind.CODE_ADJACENT, Kind.SYNTHETIC_CODE)
-
-
-@dataclass(frozen=True)
-class Domain:
-    """A named source of tokens: what kind they are, and how many of them are different."""
-
-    name: str
-    kind: Kind
-    unique_tokens: int
 
 
 @dataclass(frozen=True)
@@ -129,6 +105,25 @@ class Mixture(Mapping[str, float]):
 
 
 @dataclass(frozen=True)
+class Context:
+    """Sequences and rotary embeddings from a phase on, where they differ from what they were before.
+
+    Attributes:
+        sequence: tokens per sequence.
+        rope_theta: base of the rotary embeddings.
+        rope_scaling: `linear` or `yarn`, by the ratio of the phase's sequence to the study's.
+    """
+
+    sequence: int | None = None
+    rope_theta: float | None = None
+    rope_scaling: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What is set."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
 class Phase:
     """One stage of training: its tokens, their mixture, and where the learning rate ends.
 
@@ -139,6 +134,7 @@ class Phase:
         lr_end: learning rate at the end of the phase over the peak: 1 stays constant, 0 decays to zero, None is not
             known (a foreign run). Of a cosine recipe the last phase's counts, 1 there meaning zero.
         decay: shape of the fall to it; a phase that ends at 1 has none and is linear.
+        context: longer sequences and their rotary embeddings; None for those of the study.
 
     Raises:
         InvalidRecipe: no tokens, a colon in the name, or lr_end outside 0..1.
@@ -149,6 +145,7 @@ class Phase:
     mixture: Mixture
     lr_end: float | None = 1.0
     decay: Decay = Decay.LINEAR
+    context: Context | None = None
 
     def __post_init__(self) -> None:
         if not self.name or ":" in self.name:
@@ -166,19 +163,21 @@ class Phase:
         return _equal(self, other)
 
     def __hash__(self) -> int:
-        return hash((self.name, self.tokens, self.mixture, self.lr_end, self.decay))
+        return hash((self.name, self.tokens, self.mixture, self.lr_end, self.decay, self.context))
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Phase.from_json`."""
         shares = dict(self.mixture.shares)
-        shape = {} if self.decay is Decay.LINEAR else {"decay": self.decay.value}
+        shape: dict[str, Any] = {} if self.decay is Decay.LINEAR else {"decay": self.decay.value}
+        shape |= {} if self.context is None else {"context": self.context.as_json()}
         return {"name": self.name, "tokens": self.tokens, "mixture": shares, "lr_end": self.lr_end, **shape}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Phase:
         """Read what `as_json` wrote."""
         mixture, decay = Mixture(data["mixture"]), Decay(data.get("decay", "linear"))
-        return cls(data["name"], data["tokens"], mixture, data.get("lr_end", 1.0), decay)
+        context = Context(**data["context"]) if data.get("context") else None
+        return cls(data["name"], data["tokens"], mixture, data.get("lr_end", 1.0), decay, context)
 
 
 @dataclass(frozen=True)

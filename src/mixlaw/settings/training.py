@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from mixlaw.recipe import Decay, Schedule
+from mixlaw.recipe import Context, Decay, Schedule
 from mixlaw.settings.data import Share, Strict, Tokens
 
 
@@ -46,6 +46,7 @@ class TrainingSettings(Strict):
         qk_norm: normalise queries and keys, as Qwen3 does.
         untied: a matrix of its own for the output.
         rope_theta: base of the rotary embeddings.
+        document_masks: tokens attend to their own document alone, with positions from its beginning.
         pad_vocabulary: the model's vocabulary is a multiple of this.
         sizes: overrides for single sizes.
         held_out: share of the documents kept for evaluation.
@@ -78,6 +79,7 @@ class TrainingSettings(Strict):
     qk_norm: bool = False
     untied: bool = False
     rope_theta: float = Field(default=10_000.0, gt=1)
+    document_masks: bool = False
     pad_vocabulary: int = Field(default=1, ge=1)
     sizes: dict[str, SizeOverrides] = Field(default_factory=dict)
     held_out: float = Field(default=0.05, gt=0, lt=0.5)
@@ -97,12 +99,33 @@ class TrainingSettings(Strict):
 
 
 class PhaseSettings(Strict):
-    """A phase of the study: its share of a recipe's tokens, where its learning rate ends, and the shape of the fall."""
+    """A phase of the study: its share of a recipe's tokens, where its learning rate ends, and the shape of the fall.
+
+    Attributes:
+        sequence: tokens per sequence, a multiple of the study's; the tokens of a step stay.
+        rope_theta: base of the rotary embeddings from this phase on.
+        rope_scaling: linear or yarn, by the ratio of sequence to the study's.
+    """
 
     name: str = Field(min_length=1, pattern=r"^[^:\x00-\x1f\x7f]+$")
     share: float = Field(gt=0, le=1)
     lr_end: Share = 1.0
     decay: Decay = Decay.LINEAR
+    sequence: int | None = Field(default=None, ge=8)
+    rope_theta: float | None = Field(default=None, gt=1)
+    rope_scaling: Literal["linear", "yarn"] | None = None
+
+    @model_validator(mode="after")
+    def _scaled_by_its_length(self) -> PhaseSettings:
+        if self.rope_scaling is not None and self.sequence is None:
+            raise ValueError(f"rope_scaling is by the length of sequences: set sequence in phase {self.name!r}, too")
+        return self
+
+    @property
+    def context(self) -> Context | None:
+        """Sequences and rotary embeddings, where the phase sets any."""
+        context = Context(self.sequence, self.rope_theta, self.rope_scaling)
+        return context if context.as_json() else None
 
 
 class PhaseUse(Strict):

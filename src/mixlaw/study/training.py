@@ -183,16 +183,16 @@ def dry_run(study: Folder, *, backend: Backend | None = None, assumptions: Assum
 
 def _tree(study: Folder) -> Tree:
     """The segment tree of all recipes, for which there are tokens enough."""
-    from mixlaw.runner.batches.loader import windows
+    from mixlaw.runner.batches.loader import lengths, windows
     from mixlaw.runner.batches.manifest import read_manifest
     from mixlaw.runner.plan.tree import plan
 
     tree = plan(study.recipes())
     stored = {name: domain.unique_tokens for name, domain in read_manifest(study.data).domains.items()}
-    sequence = study.settings.training.sequence
     for recipe in tree.recipes:
-        for domain in recipe.domains:
-            windows(recipe, domain, stored, sequence)
+        for phase, length in zip(recipe.phases, lengths(recipe, study.settings.training.sequence), strict=True):
+            for domain in phase.mixture:
+                windows(recipe, domain, stored, length)
     return tree
 
 
