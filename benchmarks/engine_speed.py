@@ -84,6 +84,7 @@ def scipy_fit(form: Form, design: Design, problems: Problems, i: int, closed_for
     mean, spread = problems.mean[i, form.free].numpy(), problems.spread[i, form.free].numpy()
 
     def residuals(entries: Floats) -> Floats:
+        """Signed roots of the cost's terms, those of rows first, then those of the prior."""
         theta[form.free] = torch.from_numpy(entries)
         left = (form.log_loss(theta[None], design)[0] - target) / sigma
         size = left.abs()
@@ -91,6 +92,7 @@ def scipy_fit(form: Form, design: Design, problems: Problems, i: int, closed_for
         return np.concatenate([(root * left.sign() * (2 * rho).sqrt()).numpy(), (entries - mean) / spread])
 
     def jacobian(entries: Floats) -> Floats:
+        """Slopes of `residuals` by the free entries."""
         theta[form.free] = torch.from_numpy(entries)
         value, rows = form.jacobian(theta[None], design)
         size = ((value[0] - target) / sigma).abs()

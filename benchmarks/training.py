@@ -62,6 +62,7 @@ def bare(size: str) -> Callable[[int], None]:
     tokens = torch.randint(VOCABULARY, (ROWS, SEQUENCE + 1))
 
     def steps(count: int) -> None:
+        """Steps on the same rows, over and over."""
         for _ in range(count):
             logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
             loss = functional.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
@@ -80,6 +81,7 @@ def passes(size: str) -> Callable[[int], None]:
     tokens = torch.randint(VOCABULARY, (ROWS, SEQUENCE + 1))
 
     def steps(count: int) -> None:
+        """Steps on the same rows, over and over."""
         for _ in range(count):
             train_step(losses, adamw, tokens, 1e-3, micro_batch=CPU_TOKENS // SEQUENCE)
 
@@ -100,6 +102,7 @@ def loop(size: str, compiled: bool = False) -> Callable[[int], None]:
     meter = Meter(ALONE, [lambda entry: None], flops, ROWS * SEQUENCE, (0, 10_000))
 
     def steps(count: int) -> None:
+        """Steps of the loop, from where the last call ended."""
         for _ in range(count):
             step = done[0]
             factor = rate(recipe, step * ROWS * SEQUENCE, 1_000_000)
@@ -121,6 +124,7 @@ def trainer(size: str, folder: Path) -> Callable[[int], None]:
     rows = [{"input_ids": row, "labels": row} for row in tokens]
 
     def steps(count: int) -> None:
+        """Steps of a new trainer; the seconds of `train` alone go to `spent`."""
         arguments = TrainingArguments(
             output_dir=str(folder), per_device_train_batch_size=ROWS, max_steps=count, report_to=[], save_strategy="no",
             logging_strategy="no", use_cpu=True, disable_tqdm=True, optim="adamw_torch_fused",

@@ -53,6 +53,11 @@ def test_code_shares_are_those_of_the_paper(build: object, code: list[float]) ->
     assert _code(build(470_000_000, PHASES, DOMAINS)) == pytest.approx(code)
 
 
+def test_the_second_of_two_phases_is_a_cooldown_only_where_it_is_called_so() -> None:
+    for second, code in (("cooldown", 0.2), ("continue", 0.1)):
+        assert _code(balanced_to_text(1, {"init": 200, second: 40}, DOMAINS)) == pytest.approx([0.5, code])
+
+
 def test_code_is_four_fifths_web_code_and_one_fifth_markup() -> None:
     # arXiv:2408.10914 section 2.1
     mixture = code_to_text(1, PHASES, DOMAINS).phases[0].mixture

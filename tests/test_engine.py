@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,10 @@ import torch
 from scipy.optimize import least_squares
 from torch import Tensor
 
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.fitting.engine import Problems, Solution, solve
 from mixlaw.analysis.laws import LAWS, Chinchilla, DataConstrained, Exposure
-from mixlaw.analysis.laws.base import Form
+from mixlaw.analysis.laws.base import Curve, Form, Parameter
 from test_laws import designs, thetas
 
 ROWS = 60
@@ -123,6 +125,28 @@ def test_one_wild_row_in_ten_hardly_moves_a_fit() -> None:
     value = form.log_loss(broken.theta, DESIGN)
     good = torch.arange(ROWS) % 10 != 0
     assert float((value - asked.target)[:, good].square().mean().sqrt()) < 0.02
+
+
+class Cliff(Curve):
+    """1 - exp(-x), and near the target without a slope where x < 0: the first steps from the right end there."""
+
+    parameters = (Parameter("x", 0.0, 10.0),)
+
+    def log_loss(self, theta: Tensor, design: Design) -> Tensor:
+        return torch.where(theta < 0, 0.1, 1 - torch.exp(-theta)).expand(-1, len(design))
+
+    def jacobian(self, theta: Tensor, design: Design) -> tuple[Tensor, Tensor]:
+        slope = torch.where(theta < 0, torch.nan, torch.exp(-theta))
+        return self.log_loss(theta, design), slope[..., None].expand(-1, -1, len(design))
+
+
+def test_a_step_to_where_the_slope_is_no_number_is_not_taken() -> None:
+    row, start = torch.full((1, ROWS), 0.05, dtype=torch.float64), torch.tensor([[3.0]], dtype=torch.float64)
+    wide = torch.tensor([[1e3]], dtype=torch.float64)
+    asked = Problems(row, torch.ones_like(row), torch.ones_like(row), start, torch.zeros_like(start), wide)
+    found = solve(Cliff(), DESIGN, asked)
+    assert bool(found.converged.all())
+    assert found.theta.item() == pytest.approx(-math.log(0.95), abs=1e-4)
 
 
 def test_a_fit_that_runs_out_of_steps_says_so() -> None:

@@ -86,6 +86,8 @@ def test_without_repeats_and_with_a_fed_model_the_data_constrained_law_is_chinch
     fresh = MUENNIGHOFF_2023.at(1e8, 1e11, 1e11)
     plain = MUENNIGHOFF_2023.floor + MUENNIGHOFF_2023.a * 1e8**-0.3526596 + MUENNIGHOFF_2023.b * 1e11**-0.3526596
     assert np.isclose(fresh, plain, rtol=1e-12)
+    # Tokens that are never read do not feed a model: it is as if there were none.
+    assert MUENNIGHOFF_2023.at(1e9, 2e10, 1e11) == MUENNIGHOFF_2023.at(1e9, 2e10, 2e10)
 
 
 @pytest.mark.parametrize("law", [c for c in CASES if c.id not in MIXTURE_ONLY])
@@ -373,6 +375,15 @@ def test_what_a_design_never_varies_is_held_and_said_in_words() -> None:
     assert "Model size never varies" in said
     assert "token budget never varies" in said
     assert "No domain is repeated" in said
+
+
+def test_two_sizes_do_not_say_how_sharp_the_bottleneck_is() -> None:
+    for sizes, held, mean in ((2, True, 0.0), (3, False, math.log(1.5))):
+        params = torch.tensor([1e6, 1e7, 1e8], dtype=torch.float64)[torch.arange(9) % sizes]
+        (bottleneck,) = (
+            p for p in Exposure.form(replace(designs(), params=params)).parameters if p.name == "bottleneck"
+        )
+        assert (bottleneck.held, bottleneck.mean) == (held, mean)
 
 
 def test_size_and_tokens_that_move_together_are_said_to_be_indistinguishable() -> None:

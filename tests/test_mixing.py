@@ -67,6 +67,15 @@ def test_shares_that_sum_to_a_hair_below_one_never_run_dry() -> None:
     assert np.abs(phase.counts(1_000_010) - 1_000_010 / 3).max() < 2
 
 
+def test_where_no_domain_is_due_the_next_in_line_comes() -> None:
+    steps, none = 1 / np.array([0.4, 0.2, 0.3]), np.zeros(3, np.int64)  # a tenth of the slots has no domain
+    codes = order._one_by_one(steps, none, 90)
+    assert np.abs(np.bincount(codes) - [40, 20, 30]).max() <= 1
+    together, counts = order._lockstep(steps, np.stack([none, none]), np.array([90, 90]))
+    assert np.array_equal(together, np.stack([codes, codes], 1))
+    assert np.array_equal(counts[0], np.bincount(codes))
+
+
 def test_domains_without_a_share_are_never_drawn() -> None:
     phase = Order({"code": 0.0, "text": 1.0}, 50)
     assert phase.names == ("text",)

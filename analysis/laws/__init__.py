@@ -1,6 +1,7 @@
 """Laws: parametric maps from a recipe to an expected task value, each a small frozen value."""
 
 from mixlaw.analysis.laws.base import Curve as Curve
+from mixlaw.analysis.laws.base import FittedLaw as FittedLaw
 from mixlaw.analysis.laws.base import Form as Form
 from mixlaw.analysis.laws.base import Law as Law
 from mixlaw.analysis.laws.base import Parameter as Parameter

@@ -44,12 +44,16 @@ class Procedure:
     after_repeats: tuple[str, ...] = ()
 
 
-class Law(Protocol):
+class FittedLaw(Protocol):
     """A fitted or published law: a frozen value, called on recipes."""
 
     def __call__(self, design: Design) -> Tensor:
         """Expected loss of every recipe, (R,), in the unit of the law's own loss."""
         ...
+
+
+class Law(FittedLaw, Protocol):
+    """A law that can be fitted."""
 
     @classmethod
     def form(cls, design: Design) -> Form:
@@ -142,7 +146,7 @@ class Form(Curve):
         self.extend(**{name: block for name, block in (before | blocks).items() if block is not None})
 
     @abstractmethod
-    def law(self, theta: Tensor, log_scale: float) -> Law:
+    def law(self, theta: Tensor, log_scale: float) -> FittedLaw:
         """The law of one vector (n,), with losses multiplied by exp(log_scale)."""
 
     def block(self, theta: Tensor, name: str) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.base import Form, Law, Parameter, Procedure, per_domain
+from mixlaw.analysis.laws.base import FittedLaw, Form, Parameter, Procedure, per_domain
 from mixlaw.analysis.laws.terms import row
 
 
@@ -88,7 +88,7 @@ class LogLinearForm(Form):
         """Log loss, (B, R)."""
         return torch.logaddexp(self.block(theta, "c"), self.block(theta, "a") @ design.mixture.T)
 
-    def law(self, theta: Tensor, log_scale: float) -> Law:
+    def law(self, theta: Tensor, log_scale: float) -> FittedLaw:
         """The law in natural units; scaling a loss shifts every coefficient."""
         shifted = theta + log_scale
         return LogLinear(self.numbers(shifted, "c")[0], self.numbers(shifted, "a"), self.domains)
@@ -97,7 +97,7 @@ class LogLinearForm(Form):
 class DataMixingForm(LogLinearForm):
     """The log-linear vector, read as c, k and t."""
 
-    def law(self, theta: Tensor, log_scale: float) -> Law:
+    def law(self, theta: Tensor, log_scale: float) -> FittedLaw:
         """The law in natural units."""
         a = self.numbers(theta, "a")
         middle = sum(a) / len(a)

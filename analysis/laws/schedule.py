@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.rates import NOISE, rate_sums
-from mixlaw.analysis.laws.base import Form, Law, Parameter
+from mixlaw.analysis.laws.base import FittedLaw, Form, Parameter
 from mixlaw.analysis.laws.identify import SAME_RATE
 
 #: Exponent of the rate-weighted tokens, as in the paper (.43 to .51). From 10 and 22 to 40 and 80 tokens for each
@@ -74,24 +74,19 @@ class ScheduleEffect:
 
 @dataclass(frozen=True)
 class ScheduledLaw:
-    """A law at the reference schedule, times what another schedule changes.
+    """A law at the reference schedule, times what another schedule changes; `scheduled` makes its form from any law's.
 
     Attributes:
         main: the law.
         schedule: the effect of schedules.
     """
 
-    main: Law
+    main: FittedLaw
     schedule: ScheduleEffect
 
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""
         return self.main(design) * self.schedule(design).exp()
-
-    @classmethod
-    def form(cls, design: Design) -> Form:
-        """It has none of its own: `scheduled` adds the effect to the form of any law."""
-        raise NotImplementedError("call scheduled(law.form(design), design)")
 
 
 class Scheduled(Form):

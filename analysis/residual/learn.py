@@ -118,6 +118,7 @@ def _search(evidence: Evidence, start: Floats) -> Floats:
     scale = _Scale(evidence)
 
     def objective(vector: Floats) -> tuple[float, Floats]:
+        """Minus the log posterior density and its slope; infinite where the covariance has no Cholesky factor."""
         free = torch.tensor(vector)[None].requires_grad_()
         covariance = evidence.covariance(scale.kernel(free))
         with torch.no_grad():

@@ -37,7 +37,10 @@ def run_batched(look: Callable[[Floats], list[Any]], walk: Callable[[Ask, Floats
     answers: list[SimpleQueue[Any]] = [SimpleQueue() for _ in starts]
 
     def run(row: int) -> Floats:
+        """One walk, to its end."""
+
         def ask(point: Floats) -> Any:
+            """Wait until all walks have asked; `_Ended` ends this one."""
             requests.put((row, point))
             answer = answers[row].get()
             if answer is _Ended:

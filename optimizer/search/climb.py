@@ -95,6 +95,7 @@ def refine_each(value: Value, allowed: Feasible, starts: Points, steps: int = 60
     chart = Coordinates(allowed)
 
     def look(u: Floats) -> list[tuple[float, Floats]]:
+        """Minus the values of points (R, n) and their slopes."""
         at = torch.tensor(u).requires_grad_()
         now = value(chart.points(at))
         (slope,) = torch.autograd.grad(now.sum(), at)

@@ -96,6 +96,7 @@ def check(task: Mapping[str, Any], answers: Iterator[bytes], send: Callable[[byt
         raise TypeError(f"tests can hand over plain values only, not {type(value).__name__}")
 
     def ask(*request: Any) -> Any:
+        """Send a request and return its answer, or raise what the program raised."""
         send(json.dumps(pack(request, keep)).encode() + b"\n")
         answer = json.loads(next(answers, b'["EOFError", "the program has ended"]'))
         if len(answer) == 1:

@@ -176,6 +176,7 @@ def _rows(nodes: Sequence[Node]) -> dict[str, float]:
     free = 0.0
 
     def place(node: Node) -> float:
+        """Row of a node: the mean of its children's, a new one for a leaf."""
         nonlocal free
         heights = [place(child) for child in below[node.name]]
         if not heights:

@@ -258,6 +258,7 @@ def _by_domain(data: ReportData, reference: Recipe, tasks: Sequence[str], texts:
     """The same for every domain, folded: a curve per phase, with fewer points and without runs to stay small."""
 
     def plots(domain: str) -> str:
+        """The figures of all tasks against the share of one domain."""
         figures = (
             response(data.surfaces, task, reference, data.domains, points=17, runs=False, domain=domain)
             for task in tasks
