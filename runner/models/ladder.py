@@ -143,7 +143,7 @@ class Hyperparameters:
     Attributes:
         learning_rate: peak.
         warmup_tokens: tokens of linear warm-up.
-        beta2: second-moment decay of AdamW.
+        beta2: second-moment decay of AdamW; `half_life` is the rule for other batches than the rule's.
         weight_decay: of matrices; norms have none (GPT-3, Brown et al. 2020, appendix B).
         clip: largest norm of the gradient (the same).
         beta1, eps: first-moment decay of AdamW, and the least denominator of its steps.
@@ -169,6 +169,11 @@ def hyperparameters(params: int, batch_tokens: int) -> Hyperparameters:
         warmup_tokens=params,
         beta2=0.95,
     )
+
+
+def half_life(params: int, batch_tokens: int) -> float:
+    """beta2 that remembers as many tokens as .95 does at the rule's batch (Marek et al. 2025, arXiv:2507.07101)."""
+    return float(0.95 ** (batch_tokens / batch_rule(params)))
 
 
 def batch_rule(params: int) -> float:

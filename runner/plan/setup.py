@@ -13,8 +13,9 @@ from mixlaw.errors import InputError
 from mixlaw.recipe import Context, Phase, Recipe
 from mixlaw.runner.models.architecture import PLAIN, Architecture
 from mixlaw.runner.models.foreign import InitialCheckpoint
-from mixlaw.runner.models.ladder import RULES, Hyperparameters, batch_rule, hyperparameters, shape
+from mixlaw.runner.models.ladder import RULES, Hyperparameters, batch_rule, half_life, hyperparameters, shape
 
+HALF_LIFE = "half-life"  # in place of a beta2
 LINEAGE_FIELDS = ("tokenizer_hash", "vocabulary", "sequence", "batch", "learning_rate", "warmup_tokens", "beta2")
 
 
@@ -33,7 +34,7 @@ class Overrides:
     batch: int | None = None
     learning_rate: float | None = None
     warmup_tokens: int | None = None
-    beta2: float | None = None
+    beta2: float | str | None = None
     weight_decay: float | None = None
     clip: float | None = None
     beta1: float | None = None
@@ -67,6 +68,7 @@ class Setup:
         sinks: where training is logged besides a JSONL file: "tensorboard", "wandb".
         start: the pretrained model that recipes start from; None: a fresh one.
         keep_optimizer: whether the last checkpoint of a recipe from which no other resumes has the optimizer's state.
+        muon: whether matrices of the layers are trained by Muon.
         document_masks: whether tokens see their own document alone, positions counted from its beginning.
         contexts: longer sequences by phase.
         held_out_tokens: tokens of held-out text scored per domain; None: by size (`evaluate.run.held_out_rule`).
@@ -80,7 +82,7 @@ class Setup:
     batch: int | None = None
     learning_rate: float | None = None
     warmup_tokens: int | None = None
-    beta2: float | None = None
+    beta2: float | str | None = None
     checkpoint_seconds: float = 300.0
     end: int = 0
     compile: bool | None = None
@@ -95,6 +97,7 @@ class Setup:
     beta1: float | None = None
     eps: float | None = None
     z_loss: float | None = None
+    muon: bool = False
     document_masks: bool = False
     architecture: Architecture = PLAIN
     sizes: tuple[Overrides, ...] = ()
@@ -116,8 +119,7 @@ class Setup:
         # These count only where they are set, as does a pretrained model: other studies keep their runs.
         later = {name: getattr(self, name) for name in ("weight_decay", "clip", "beta1", "eps", "z_loss")}
         fields |= {name: value for name, value in later.items() if value is not None}
-        if self.document_masks:
-            fields["document_masks"] = True
+        fields |= {name: True for name in ("document_masks", "muon") if getattr(self, name)}
         if self.architecture != PLAIN:
             fields["architecture"] = self.architecture.changed()
         if self.start is not None:
@@ -152,7 +154,12 @@ class Setup:
     def hyperparameters(self, params: int) -> Hyperparameters:
         """Learning rate, warm-up and so on for a size: as set, else by the rules."""
         rule = hyperparameters(params, self.step_tokens(params))
+        if (base := self.architecture.complete_p) is not None:
+            rate = hyperparameters(shape(base).params, self.step_tokens(params)).learning_rate
+            rule = replace(rule, learning_rate=rate)
         own = {name: self._set(name, params) for name in asdict(rule)}
+        if own["beta2"] == HALF_LIFE:
+            own["beta2"] = half_life(params, self.step_tokens(params))
         return replace(rule, **{name: value for name, value in own.items() if value is not None})
 
     def rates(self, recipe: Recipe) -> Hyperparameters:

@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.staging import AsyncStager
 from mixlaw.files import write_json
 from mixlaw.runner.models.deferred import parameters_on_meta
 from mixlaw.runner.models.foreign import optimizer_files
-from mixlaw.runner.models.llama import MOMENTS
+from mixlaw.runner.models.llama import MOMENTS, MOMENTUM
 from mixlaw.runner.models.load import hide_progress_bars, load_model, skeleton
 from mixlaw.runner.train.parallel import ALONE, Ranks, gather_full, shard_like
 from mixlaw.runner.train.store import seal, verify
@@ -271,20 +271,22 @@ def _read_shards(
     there = reader.read_metadata().state_dict_metadata
     state = {names[name]: tensor.detach() for name, tensor in model.state_dict(keep_vars=True).items()}
     for name, weight in model.named_parameters() if optimizer is not None else ():
-        if f"exp_avg.{name}" in there:  # none before the first step
-            mine = {key: torch.zeros(()) if key == "step" else torch.zeros_like(weight.detach()) for key in MOMENTS}
+        kept = [key for key in (*MOMENTS, MOMENTUM) if f"{key}.{name}" in there]
+        if kept:  # none before the first step
+            mine = {key: torch.zeros(()) if key == "step" else torch.zeros_like(weight.detach()) for key in kept}
             optimizer.state[weight] = mine  # type: ignore[union-attr]
             state |= {f"{key}.{name}": moment for key, moment in mine.items()}
     dcp.load(state, storage_reader=reader, process_group=ranks.orders, no_dist=ranks.world == 1)
     if optimizer is not None and ranks.device.type != "cpu":
         for moments in optimizer.state.values():
-            moments["step"] = moments["step"].to(ranks.device)
+            if "step" in moments:  # Muon has none
+                moments["step"] = moments["step"].to(ranks.device)
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, model: PreTrainedModel, moments: dict[str, torch.Tensor]) -> None:
     """Put AdamW's moments and step counts back, by parameter name; each rank takes its shard of them."""
     for name, weight in model.named_parameters():
-        state = {key: moments[f"{key}.{name}"] for key in MOMENTS if f"{key}.{name}" in moments}
+        state = {key: moments[f"{key}.{name}"] for key in (*MOMENTS, MOMENTUM) if f"{key}.{name}" in moments}
         if state:  # empty before the first step
             optimizer.state[weight] = {
                 k: v.to(weight.device, copy=True) if k == "step" else shard_like(v, weight) for k, v in state.items()

@@ -142,7 +142,7 @@ class _State:
     """State that changes from step to step."""
 
     losses: LossModule
-    adamw: torch.optim.AdamW
+    adamw: torch.optim.Optimizer
     step: int
 
 
@@ -331,7 +331,7 @@ class _Loop:
         how = {"recompute": self.plan.recompute, "compiled": self.plan.compiled}
         end = self.setup.end if self.setup.document_masks else None
         losses = shard_model(model, self.ranks, **how, z_loss=self.rules.z_loss, end=end)
-        adamw = optimizer_of(model, self.rules)
+        adamw = optimizer_of(model, self.rules, self.setup.muon, self.setup.architecture)
         fill(model, adamw)
         phases = self.segment.recipe.phases
         begins = [sum(phase.tokens for phase in phases[:index]) for index in range(len(phases))]

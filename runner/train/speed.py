@@ -48,7 +48,7 @@ def _seconds(params: int, setup: Setup, ranks: Ranks) -> tuple[int, list[float]]
     steps, rules, seconds = step_plan(setup, params, ranks), setup.hyperparameters(params), list[float]()
     model = load_model(Path(setup.start.path)) if setup.start else fresh_model(setup, params, seed=0)
     losses = shard_model(model, ranks, recompute=steps.recompute, compiled=steps.compiled, z_loss=rules.z_loss)
-    adamw = optimizer_of(model, rules)
+    adamw = optimizer_of(model, rules, setup.muon, setup.architecture)
     noise = torch.Generator().manual_seed(0)
     while len(seconds) < WARM + TIMED and sum(seconds) < PATIENCE:
         tokens = torch.randint(setup.vocabulary, (steps.micro_batch, setup.sequence + 1), generator=noise)

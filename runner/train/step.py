@@ -135,7 +135,7 @@ def step_plan(setup: Setup, params: int, ranks: Ranks) -> StepPlan:
 
 def train_step(
     losses: LossModule,
-    adamw: torch.optim.AdamW,
+    adamw: torch.optim.Optimizer,
     tokens: torch.Tensor,
     learning_rate: float,
     *,
@@ -196,7 +196,7 @@ def train_step(
 
 def _update(adamw: torch.optim.Optimizer, learning_rate: float) -> None:
     for group in adamw.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("factor", 1.0)
     adamw.step()
 
 

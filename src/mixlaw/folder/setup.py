@@ -56,6 +56,7 @@ def setup_of(path: Path, settings: Settings) -> Setup:
         beta1=training.beta1,
         eps=training.eps,
         z_loss=training.z_loss,
+        muon=training.muon,
         document_masks=training.document_masks,
         contexts={phase.name: of for phase in settings.phases if (of := phase.context) is not None},
         architecture=_architecture(training),

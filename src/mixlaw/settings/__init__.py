@@ -139,6 +139,8 @@ class Settings(Strict):
             _simplex(name, shares)
         for size in self.sizes:
             _size("sizes", size)
+        if self.training.complete_p is not None:
+            _size("training.complete_p", self.training.complete_p)
         names = [phase.name for phase in self.phases]
         twice = [name for name in names if names.count(name) > 1]
         if twice:

@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from mixlaw.recipe import Context, Decay, Schedule
 from mixlaw.settings.data import Share, Strict, Tokens
 
+Beta2 = Annotated[float, Field(gt=0, lt=1)] | Literal["half-life"]
+
 
 class SizeOverrides(Strict):
     """What holds for one size, in place of the study's value or of the rule.
@@ -24,7 +26,7 @@ class SizeOverrides(Strict):
     batch: int | None = Field(default=None, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
     warmup_tokens: int | None = Field(default=None, ge=0)
-    beta2: float | None = Field(default=None, gt=0, lt=1)
+    beta2: Beta2 | None = None
     weight_decay: float | None = Field(default=None, ge=0)
     clip: float | None = Field(default=None, gt=0)
     beta1: float | None = Field(default=None, ge=0, lt=1)
@@ -38,7 +40,8 @@ class TrainingSettings(Strict):
     Attributes:
         sequence: tokens per sequence.
         batch: sequences per step; absent, the published rule for the size.
-        learning_rate, warmup_tokens, beta2: absent, the published rule for the size.
+        learning_rate, warmup_tokens, beta2: absent, the published rule for the size; a beta2 of "half-life" has the
+            memory in tokens that the rule's has at the rule's batch.
         weight_decay: of matrices; absent, 0.1.
         clip: largest norm of the gradient; absent, 1.
         beta1, eps: of AdamW; absent, 0.9 and 1e-8.
@@ -46,6 +49,9 @@ class TrainingSettings(Strict):
         qk_norm: normalise queries and keys, as Qwen3 does.
         untied: a matrix of its own for the output.
         rope_theta: base of the rotary embeddings.
+        gqa: queries per key and value head.
+        complete_p: a size, whose rate holds for all others by CompleteP.
+        muon: train the matrices of the layers by Muon, everything else by AdamW.
         document_masks: tokens attend to their own document alone, with positions from its beginning.
         pad_vocabulary: the model's vocabulary is a multiple of this.
         sizes: overrides for single sizes.
@@ -70,7 +76,7 @@ class TrainingSettings(Strict):
     batch: int | None = Field(default=None, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
     warmup_tokens: int | None = Field(default=None, ge=0)
-    beta2: float | None = Field(default=None, gt=0, lt=1)
+    beta2: Beta2 | None = None
     weight_decay: float | None = Field(default=None, ge=0)
     clip: float | None = Field(default=None, gt=0)
     beta1: float | None = Field(default=None, ge=0, lt=1)
@@ -79,6 +85,9 @@ class TrainingSettings(Strict):
     qk_norm: bool = False
     untied: bool = False
     rope_theta: float = Field(default=10_000.0, gt=1)
+    gqa: int = Field(default=1, ge=1)
+    complete_p: str | None = None
+    muon: bool = False
     document_masks: bool = False
     pad_vocabulary: int = Field(default=1, ge=1)
     sizes: dict[str, SizeOverrides] = Field(default_factory=dict)
@@ -96,6 +105,14 @@ class TrainingSettings(Strict):
     micro_batch: int | None = Field(default=None, ge=1)
     recompute: bool | None = None
     sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
+
+    @model_validator(mode="after")
+    def _one_optimizer(self) -> TrainingSettings:
+        if self.muon and self.complete_p is not None:
+            raise ValueError("training.complete_p is for AdamW; leave it out, or muon")
+        if self.muon and self.optimizer == "loaded":
+            raise ValueError('training.muon has momentum of its own; set optimizer = "fresh", or leave muon out')
+        return self
 
 
 class PhaseSettings(Strict):
