@@ -155,6 +155,14 @@ def test_a_cooldown_of_domains_that_no_cooldown_had_is_not_supported(world: Worl
     assert any("100% of the tokens of a phase differ" in reason for reason in found.reasons)
 
 
+def test_a_checkpoint_is_no_neighbour_of_what_is_proposed(world: World) -> None:
+    runs = Design.from_table(world.measure(random_recipes([94_000], 20, DOMAINS, count=6, seed=5)), UNIQUE)
+    half = replace(runs, progress=torch.tensor([1.0, 0.5, 1.0, 0.9, 1.0, 0.999], dtype=torch.float64))
+    allowed = feasible(Target(330_000, 6_600_000, phases=runs.phases), DOMAINS)
+    assert near_runs(allowed, runs)[1] == list(runs.runs)
+    assert near_runs(allowed, half)[1] == list(runs.runs[::2])
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_support_does_not_depend_on_how_a_history_is_labelled(world: World, known: bool) -> None:
     # A checkpoint of 4M tokens of one mixture: all of it `init`, or part of it `continue`.
