@@ -28,10 +28,11 @@ CONSTRAINTS := -c constraints.txt
 demo: .venv/demo
 	$(BIN)/mixlaw demo $(if $(STUDY),$(STUDY),$(if $(SMOKE),out/smoke,out/demo)) $(if $(SMOKE),--smoke)
 
-# Two processes of one thread each, whole files to each, so that fixtures are shared. What Python compiles is kept even
-# where the environment says otherwise: tests start a hundred processes.
+# Three processes of one thread each, for two cores: tests wait for processes and servers a fifth of the time. Whole files
+# to each, so that fixtures are shared. What Python compiles is kept even where the environment says otherwise: tests start
+# a hundred processes.
 test: .venv/dev
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 # Many inputs that are wrong on purpose, others each time; for the night. The table that it prints is that of docs/fuzzing.md.
 fuzz: .venv/dev

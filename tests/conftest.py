@@ -1,8 +1,10 @@
-"""One thread per test process, slow files first, a browser where it is asked for; helpers are imported by name."""
+"""One thread per test process, no GPUs, slow files first, a browser where it is asked for; helpers by name."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,14 @@ hypothesis.settings.load_profile("untimed")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OFFLINE = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The same on every machine: GPUs are hidden but from `-m gpu`, and Ctrl-C reaches what tests start under nohup."""
+    if config.getoption("markexpr") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
