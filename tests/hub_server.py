@@ -1,4 +1,4 @@
-"""A server on loopback that answers what the hub's client asks about one dataset: facts, folders, files.
+"""A server on loopback that answers what the hub's client asks about one dataset: facts, folders, files, commits.
 
 with serve("org/set", {"data/a.jsonl": b"..."}) as server:
     run(..., env={"HF_ENDPOINT": server.url, "HF_HOME": ...})  # the client reads both when it is imported
@@ -6,6 +6,7 @@ with serve("org/set", {"data/a.jsonl": b"..."}) as server:
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -29,9 +30,11 @@ class Hub:
     files: Mapping[str, bytes]
     fetched: list[str] = field(default_factory=list)
 
-    def listed(self, folder: str) -> list[dict[str, Any]]:
-        """What stands directly in a folder."""
+    def listed(self, folder: str, recursive: bool = False) -> list[dict[str, Any]]:
+        """What a folder has, in itself or also in its folders."""
         start = f"{folder}/" if folder else ""
+        if recursive:
+            return [self._entry(name) for name in sorted(self.files) if name.startswith(start)]
         names = sorted({name[len(start) :].partition("/")[0] for name in self.files if name.startswith(start)})
         return [self._entry(start + name) for name in names]
 
@@ -79,12 +82,44 @@ class _Handler(BaseHTTPRequestHandler):
         if re.fullmatch(rf"/api/datasets/{hub.name}(/revision/[^/]+)?", path):
             self._json({"id": hub.name, "sha": COMMIT, "siblings": [{"rfilename": name} for name in hub.files]})
         elif found := re.fullmatch(rf"/api/datasets/{hub.name}/tree/{COMMIT}/?(.*)", path):
-            self._json(hub.listed(found[1]))
+            self._json(hub.listed(found[1], "recursive=true" in urlsplit(self.path).query.lower()))
         elif (found := re.fullmatch(rf"/datasets/{hub.name}/resolve/{COMMIT}/(.*)", path)) and found[1] in hub.files:
             self._file(hub, found[1])
         else:
             code = "EntryNotFound" if "/resolve/" in path else "RepoNotFound"
             self._send(404, b"{}", {"X-Error-Code": code})
+
+    def do_POST(self) -> None:
+        """Create the dataset, say how files are to be sent, take a commit; a token is needed, as on the hub."""
+        hub: Hub = self.server.hub  # type: ignore[attr-defined]
+        path = unquote(urlsplit(self.path).path)
+        chunked = self.headers.get("Transfer-Encoding") == "chunked"
+        body = self._chunks() if chunked else self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if not self.headers.get("Authorization"):
+            self._send(401, json.dumps({"error": "Invalid username or password."}).encode(), {})
+        elif path == "/api/repos/create":
+            self._json({"url": f"{hub.url}/datasets/{hub.name}", "name": hub.name})
+        elif path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif path == f"/api/datasets/{hub.name}/preupload/main":
+            asked = json.loads(body)["files"]
+            self._json({"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in asked]})
+        elif path == f"/api/datasets/{hub.name}/commit/main":
+            assert isinstance(hub.files, dict)
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    hub.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            self._json({"commitUrl": f"{hub.url}/datasets/{hub.name}/commit/{COMMIT}", "commitOid": COMMIT})
+        else:
+            self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+
+    def _chunks(self) -> bytes:
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
 
     def _file(self, hub: Hub, name: str) -> None:
         data = hub.files[name]

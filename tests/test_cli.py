@@ -207,7 +207,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
         documents = ({"text": " ".join(words.choices(vocabulary, k=120)) + f" {i}"} for i in range(150))
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(d) + "\n" for d in documents))
     (folder / "study.toml").write_text(TINY)
-    assert mixlaw("prepare", folder).stdout.split()[:2] == ["domain", "documents"]
+    assert "documents" in mixlaw("prepare", folder).stdout
     mixlaw("run", folder, "--workers", "1")
     return folder
 

@@ -16,6 +16,7 @@ from mixlaw.errors import InputError
 from mixlaw.runner.batches.manifest import read_manifest
 from mixlaw.runner.corpora.contamination import Contamination, Finder, check, size_for, words
 from mixlaw.runner.evaluate.items import humaneval
+from test_cli import check_document
 
 SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu", "va")
 
@@ -107,8 +108,11 @@ def test_items_too_short_to_check_are_counted_separately(result: Contamination) 
 
 def test_the_report_has_counts_domains_and_examples_as_text_and_json(result: Contamination) -> None:
     shown = str(result)
-    assert "puzzles      40  13       40     10  web 6, code 5" in shown
-    assert f"item 0 in web: {' '.join(ITEMS[0][:13])}" in shown
+    assert ["puzzles", "40", "13", "40", "10", "web", "6,", "code", "5"] in [
+        line.split() for line in shown.splitlines()
+    ]
+    assert f"item 0 in web: {' '.join(ITEMS[0][:13])}" in " ".join(shown.split())
+    assert shown.endswith("10 of 42 items are in the training text")
     (puzzles, riddles) = json.loads(json.dumps(result.as_json()))["contamination"]
     assert puzzles["by_domain"]["code"] == [5, 6, 7, 8, 10]
     assert [example["item"] for example in puzzles["examples"]] == [0, 1, 2]
@@ -128,12 +132,14 @@ def test_the_command_looks_for_the_items_of_the_data_folder(
 ) -> None:
     stored = {name: known.count for name, known in read_manifest(data).items.items() if known.count}
     answer = json.loads(printed["--json"])
+    check_document("prepare", answer)
     assert set(answer["domains"]) == {"web", "code"}
     assert {task["task"]: task["items"] for task in answer["contamination"]} == stored
     assert {task["task"]: task["found"] for task in answer["contamination"] if task["found"]} == {
         "humaneval": [7, 11, 29]  # the statement of 29 begins with 13 words of 7
     }
-    assert "humaneval     164  13      164      3  web 3" in printed["--contamination"]
+    rows = [line.split() for line in printed["--contamination"].splitlines()]
+    assert ["humaneval", "164", "13", "164", "3", "web", "3"] in rows
     with pytest.raises(InputError, match="there is no data"):
         check(tmp_path)
 

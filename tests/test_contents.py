@@ -24,13 +24,16 @@ def study(tmp_path: Path) -> Path:
     return tmp_path / "study"
 
 
-def test_status_says_what_is_there_and_what_comes_next(study: Path) -> None:
-    assert mixlaw("status", study).stdout.splitlines()[-1] == "study study: 3 runs measured; next: fit()"
-    assert mixlaw("status", study, "-q").stdout == "study study: 3 runs measured; next: fit()\n"
-    found = document("status", study)
+def test_status_says_what_is_there_and_what_comes_next(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(study.parent)
+    assert mixlaw("status", "study", "-q").stdout == "study study: 3 runs measured; next: mixlaw fit study\n"
+    found = document("status", "study")
     assert (found["runs"], found["proposals"]) == (["007", "b"], [])
-    assert found["next"] == "3 runs measured; next: fit()"
-    assert str(open_study(study).status()) == str(open_study(study))
+    assert found["next"] == "3 runs measured; next: mixlaw fit study"
+    assert str(open_study(study)).splitlines()[-1] == "study study: 3 runs measured; next: fit()"
+    (study / "suggestions").mkdir()
+    (study / "suggestions" / "one.jsonl").write_text('{"run": "007"}\n{"run": "new"}\n')
+    assert "3 runs measured, 1 suggested run not yet; next" in str(open_study(study))
 
 
 def test_a_run_is_shown_with_its_recipe_and_its_last_values(study: Path) -> None:

@@ -43,6 +43,7 @@ NOT_RUN = {
     r"mixlaw dashboard .*": "serves until it is stopped; tests/test_dashboard.py drives it",
     r"sbatch .*": "Slurm; tests/test_cluster_scripts.py runs the scripts",
     r"gh api .*": "asks GitHub",
+    r"mixlaw (push|pull) .*": "a dataset of the hub; tests/test_sharing.py has one",
 }
 #: Programs of which only the imports are run, by page and first line.
 PROGRAMS_NOT_RUN = {

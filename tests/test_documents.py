@@ -17,7 +17,7 @@ def test_every_document_and_every_command_is_described() -> None:
     group: Any = typer.main.get_command(app)
     models = [one for one in vars(documents).values() if isinstance(one, type) and issubclass(one, Document)]
     assert {*models} - {Document} == {*documents.DOCUMENTS}
-    others = {"demo", "prepare", "evaluate", "dashboard", "export", "data"}
+    others = {"dashboard", "data"}
     assert {*documents.COMMANDS} == {*group.commands} - others
     assert Fit.model_json_schema()["properties"]["unchanged"]["description"].startswith("Whether nothing was fitted")
 

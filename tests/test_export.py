@@ -17,7 +17,7 @@ from mixlaw.errors import InputError
 from mixlaw.files import write_json
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.study import Study, open_study
-from test_cli import mixlaw, refused
+from test_cli import document, mixlaw, refused
 
 TRAINERS = Path(__file__).resolve().parents[1] / "out" / "trainers"
 SHARES = {"code": 0.3, "web": 0.6, "wiki": 0.1}
@@ -215,7 +215,7 @@ def test_the_command_writes_all_trainers_and_says_units_and_what_is_missing(stud
         "olmo-core",
         "torchtitan",
     ]
-    found = json.loads(mixlaw("export", study.path, study.path / "recipe.json", "--to", "mosaic", "--json").stdout)
+    found = document("export", study.path, study.path / "recipe.json", "--to", "mosaic")
     assert found["recipe"]["seed"] == 7
     assert [Path(path).name for path in found["files"]["mosaic"]] == ["1-init.yaml", "2-cooldown.yaml"]
 

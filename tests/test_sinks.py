@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mixlaw.adapters.trackers import read_curves
 from mixlaw.errors import InputError
 from mixlaw.runner.execute.worker import Worker
 from mixlaw.runner.plan.tree import plan
@@ -136,3 +137,26 @@ def test_a_client_that_is_missing_is_told_before_anything_is_trained(
     with pytest.raises(InputError, match=r"training.sinks names wandb, .*: pip install wandb"):
         study.run(workers=1)
     assert not study.runs.exists()
+
+
+@pytest.mark.parametrize("name", ["mlflow", "trackio"])
+def test_our_own_importer_reads_what_the_client_wrote_also_after_a_resume(
+    name: str, logged: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(name, reason=f"{name} is not installed: pip install --group trackers")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/tracker.db")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
+    segment = plan(logged.recipes()).segments[0]
+    told = entries(logged, segment.lineage)[:4]
+    for part in (told[:2], told[2:]):
+        sinks = log.open_sinks([name], tmp_path / "study" / "runs", segment)
+        for entry in (*part, None):
+            for sink in sinks:
+                sink(entry)
+    (database,) = tmp_path.rglob("*.db")
+    curves = read_curves(database)
+    assert curves
+    seen = {point.step: point.value for point in curves.points if point.task == "loss"}
+    assert seen == pytest.approx({entry["step"]: entry["loss"] for entry in told})
+    assert {point.run for point in curves.points} == {segment.lineage}
+    assert curves.unfinished == {}

@@ -155,3 +155,14 @@ def test_a_table_in_the_columns_of_mixlaw_needs_no_guesses(table: pl.DataFrame) 
     text = draft(read_source(table), "t")
     assert "[[phase]]" not in text
     assert "params" not in text
+
+
+def test_tokens_of_phases_are_not_a_phase_of_their_own(tmp_path: Path) -> None:
+    columns = [f"data.{phase}.{what}" for phase in ("stable", "anneal") for what in ("web", "code", "tokens")]
+    rows = ["m1,1e6,1000000000,0.3,0.7,900000000,0.5,0.5,100000000,0.9", "m2,1e6,1e9,0.6,0.4,8e8,0.2,0.8,2e8,0.8"]
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join([f"Name,n_params,total_tokens,{','.join(columns)},code_bpb", *rows]) + "\n")
+    made = draft(read_source(path), "runs.csv")
+    assert 'name = "stable"\ntokens = "data.stable.tokens"' in made
+    assert made.count("[[phase]]") == 2
+    assert "FILL" not in made.split("\n", 3)[3]

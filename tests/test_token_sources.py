@@ -186,7 +186,7 @@ def test_the_command_reads_tokens_that_study_toml_names(written: tuple[Path, str
     (folder / "study.toml").write_text(toml)
     done = CliRunner().invoke(app, ["prepare", str(folder)], catch_exceptions=False)
     assert done.exit_code == 0
-    assert "web: training tokens are read from 1 file of the source, where it is" in done.output.replace("\n", " ")
+    assert "web: training tokens are read from 1 file of the source, where it is" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize("written", ["raw"], indirect=True)

@@ -211,8 +211,8 @@ def documents() -> str:
         lines.append("")
     lines += ["## Parts", "", "| type | fields | |", "| --- | --- | --- |"]
     for part in module.PARTS:
-        fields = ", ".join(f"`{name}`" for name in part.model_fields)
-        lines.append(f"| `{part.__name__}` | {fields} | {part.__doc__} |")
+        fields = ", ".join(f"`{name}`" for name in part.__annotations__)
+        lines.append(f"| `{part.__name__}` | {fields} | {str(part.__doc__).splitlines()[0]} |")
     return "\n".join(lines) + "\n"
 
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_text
-from mixlaw.printable import Printable
+from mixlaw.printable import Page, Printable
+from mixlaw.tables import Column, Table, number
 
 PLACES = ".places.npy"  # ending of a file of rows of (number of the source's file, first byte), one a document
 FORMAT = 2  # raised when a change of shards or readers requires older folders to be built again
@@ -124,18 +125,20 @@ class Manifest(Printable, _Frozen):
         """Plain data."""
         return self.model_dump(mode="json")
 
-    def __str__(self) -> str:
-        head = f"{'domain':>12} {'documents':>10} {'bytes':>12} {'unique tokens':>14} {'held-out tokens':>16}"
+    def page(self) -> Page:
+        """A row per domain; vocabulary and items; what else to know."""
+        heads = ("documents", "bytes", "unique tokens", "held-out tokens")
         rows = [
-            f"{name:>12} {d.documents:>10,} {d.bytes:>12,} {d.unique_tokens:>14,} {d.held_out_tokens:>16,}"
+            [name, *(number(n, ",") for n in (d.documents, d.bytes, d.unique_tokens, d.held_out_tokens))]
             for name, d in self.domains.items()
         ]
         items = ", ".join(
             f"{name} {items.count}" + (f" ({items.missing})" if items.missing else "")
             for name, items in self.items.items()
         )
-        tail = f"vocabulary {self.vocabulary:,}; items: {items or 'none'}; data {self.hash[:12]}"
-        return "\n".join([head, *rows, tail, *(f"note: {note}" for note in self.notes)])
+        answer = f"data {self.hash[:12]} is ready: vocabulary {self.vocabulary:,}; items: {items or 'none'}"
+        table = Table("domains", ["domain", *(Column(head, head.replace(" ", "_")) for head in heads)], rows)
+        return Page(answer, tables=[table], notes=self.notes)
 
     @property
     def measured_on(self) -> dict[str, str]:

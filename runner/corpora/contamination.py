@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixlaw.errors import InputError
-from mixlaw.printable import Printable
+from mixlaw.printable import Page, Printable
 from mixlaw.runner.batches.manifest import Manifest, ShardFile
 from mixlaw.runner.batches.shards import open_shards
 from mixlaw.runner.batches.tokenizer import load
 from mixlaw.runner.corpora.process_pool import ProcessPool, Report
 from mixlaw.runner.evaluate.items import read_items
+from mixlaw.tables import Cell, Column, Table, Tone
 
 LEAST, MOST = 8, 13  # words of an n-gram
 SHORTEST = 5  # per cent of the items may be shorter than n
@@ -76,13 +77,6 @@ class TaskOverlap:
     by_domain: Mapping[str, tuple[int, ...]]
     examples: tuple[Hit, ...]
 
-    def __str__(self) -> str:
-        checked = self.items - self.short
-        domains = ", ".join(f"{name} {len(numbers)}" for name, numbers in self.by_domain.items() if numbers)
-        head = f"{self.task:>12} {self.items:>7,} {self.size:>3} {checked:>8,} {len(self.found):>6,}  {domains or '-'}"
-        shown = [f"{'':>14}item {hit.item} in {hit.domain}: {hit.words[:WIDTH]}" for hit in self.examples]
-        return "\n".join([head, *shown])
-
 
 @dataclass(frozen=True)
 class Contamination(Printable):
@@ -94,9 +88,30 @@ class Contamination(Printable):
         """All fields, by task."""
         return {"contamination": [asdict(task) for task in self.tasks]}
 
-    def __str__(self) -> str:
-        head = f"{'task':>12} {'items':>7} {'n':>3} {'checked':>8} {'found':>6}  by domain"
-        return "\n".join([head, *map(str, self.tasks)])
+    def page(self) -> Page:
+        """A row per task, examples, and how many items are in the training text."""
+        rows: list[list[object]] = []
+        for one in self.tasks:
+            domains = ", ".join(f"{name} {len(numbers)}" for name, numbers in one.by_domain.items() if numbers)
+            count = Cell(f"{len(one.found):,}", len(one.found), "worse" if one.found else "")
+            rows.append(
+                [
+                    one.task,
+                    Cell(f"{one.items:,}", one.items),
+                    one.size,
+                    Cell(f"{one.items - one.short:,}", one.items - one.short),
+                    count,
+                    domains or "-",
+                ]
+            )
+        heads = (Column("items"), Column("n"), Column("checked"), Column("found"))
+        table = Table("tasks", ["task", *heads, "by domain"], rows)
+        notes = [
+            f"{t.task}, item {hit.item} in {hit.domain}: {hit.words[:WIDTH]}" for t in self.tasks for hit in t.examples
+        ]
+        found, items = sum(len(one.found) for one in self.tasks), sum(one.items for one in self.tasks)
+        tone: Tone = "worse" if found else "better"
+        return Page(f"{found:,} of {items:,} items are in the training text", tone, tables=[table], notes=notes)
 
 
 class Finder:

@@ -65,7 +65,7 @@ class Setup:
         compile: whether to use torch.compile; None: on GPUs.
         micro_batch: sequences per device and forward pass; None: what fits, and on a CPU what stays in its caches.
         recompute: whether to recompute activations in the backward pass; None: if they do not fit.
-        sinks: where training is logged besides a JSONL file: "tensorboard", "wandb".
+        sinks: where training is logged besides a JSONL file: "tensorboard", "wandb", "mlflow", "trackio".
         start: the pretrained model that recipes start from; None: a fresh one.
         keep_optimizer: whether the last checkpoint of a recipe from which no other resumes has the optimizer's state.
         muon: whether matrices of the layers are trained by Muon.

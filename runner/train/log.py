@@ -1,4 +1,4 @@
-"""The log of a segment: speed, loss and time left, as JSON lines and by the clients of TensorBoard or Weights & Biases.
+"""The log of a segment: speed, loss and time left, as JSON lines and by the clients of trackers.
 
 Drivers use the sinks too, so torch is imported only where a device is asked.
 """
@@ -140,8 +140,9 @@ def open_sinks(names: Sequence[str], runs: Path, segment: Segment) -> list[Sink]
     """Sinks of a segment: `<lineage>.training.jsonl` in `runs`, and those named.
 
     Args:
-        names: "tensorboard" writes beside `runs` into tensorboard/<lineage>, "wandb" into the project named after the
-            study, by its own settings and variables (WANDB_MODE=offline keeps it on disk).
+        names: "tensorboard" writes beside `runs` into tensorboard/<lineage>; "wandb", "mlflow" and "trackio" into the
+            project or experiment named after the study, by their own settings and variables (WANDB_MODE=offline,
+            MLFLOW_TRACKING_URI, TRACKIO_DIR).
         runs: folder of the study's runs.
         segment: what is trained; one that resumes appends to its log.
 
@@ -150,7 +151,8 @@ def open_sinks(names: Sequence[str], runs: Path, segment: Segment) -> list[Sink]
     """
     check_sinks(names)
     runs.mkdir(parents=True, exist_ok=True)
-    makers, lineage = {"tensorboard": _tensorboard, "wandb": _wandb}, segment.lineage
+    makers = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow, "trackio": _trackio}
+    lineage = segment.lineage
     about = {"lineage": lineage, "phase": segment.phase, "recipe": segment.recipe.as_json()}
     return [_lines(runs / f"{lineage}.training.jsonl"), *(makers[name](runs.parent, lineage, about) for name in names)]
 
@@ -218,5 +220,41 @@ def _wandb(study: Path, lineage: str, about: Mapping[str, Any]) -> Sink:
             run.finish()
         else:
             run.log(_numbers(entry), step=entry["step"])
+
+    return write
+
+
+def _mlflow(study: Path, lineage: str, about: Mapping[str, Any]) -> Sink:
+    from mlflow.tracking import MlflowClient
+
+    client, name = MlflowClient(), study.resolve().name
+    experiment = client.get_experiment_by_name(name)
+    place = experiment.experiment_id if experiment else client.create_experiment(name)
+    known = client.search_runs([place], f"tags.lineage = '{lineage}'")  # of a segment that resumes
+    run = (known[0] if known else client.create_run(place, run_name=lineage, tags={"lineage": lineage})).info.run_id
+    if not known:
+        client.set_tag(run, "recipe", json.dumps(about["recipe"]))
+        client.log_param(run, "phase", about["phase"])
+
+    def write(entry: Entry | None) -> None:
+        if entry is None:
+            client.set_terminated(run)
+            return
+        for key, value in _numbers(entry).items():  # its names have no colon on some systems
+            client.log_metric(run, key.replace(":", "/"), value, step=int(entry["step"]))
+
+    return write
+
+
+def _trackio(study: Path, lineage: str, about: Mapping[str, Any]) -> Sink:
+    import trackio
+
+    run = trackio.init(project=study.resolve().name, name=lineage, config=dict(about), resume="allow")
+
+    def write(entry: Entry | None) -> None:
+        if entry is None:
+            run.finish()
+        else:
+            run.log(_numbers(entry), step=int(entry["step"]))
 
     return write

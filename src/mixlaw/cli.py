@@ -341,6 +341,27 @@ def export(
     return open_study_at(study).export(proposal, to or (), out, paths=paths)
 
 
+Dataset = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Dataset of the Hugging Face hub.")]
+
+
+@command(app, SHOW, tables=False)
+def push(
+    study: StudyPath,
+    repository: Dataset,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see a dataset that is created.")] = False,
+) -> object:
+    """Write a study to a dataset of the Hugging Face hub."""
+    return open_study_at(study).push(repository, public=public)
+
+
+@command(app, SHOW, tables=False)
+def pull(study: StudyPath, repository: Dataset) -> object:
+    """Read a study from a dataset into a new folder."""
+    from mixlaw.study.sharing import pull as pull_study
+
+    return pull_study(study, repository)
+
+
 def main() -> None:
     """Entry point: exit code 2 and one sentence for bad input, 1 for a run that was stopped or failed."""
     collect_rarely()

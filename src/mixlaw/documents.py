@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-Numbers = dict[str, float]
+from mixlaw.document_parts import Coefficient, FittedLaw, Gain, Interval, Numbers, TaskFit
+from mixlaw.optimizer.goal.values import Forecast
 
 
 class Document(BaseModel):
@@ -21,80 +22,11 @@ class Document(BaseModel):
     """Number of the format; that of a proposal, a record or a data folder is its file's."""
 
 
-class Part(BaseModel):
-    """A value inside documents."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
 class Failure(Document):
     """Any command that failed; exit code 2 for bad input, 1 for work that was stopped."""
 
     error: str
     """What is wrong, the value seen, and what to do next."""
-
-
-class Interval(Part):
-    """A value with its 90 % interval, all in one unit."""
-
-    mean: float
-    lo90: float
-    hi90: float
-
-
-class Coefficient(Part):
-    """A coefficient of a law: value, standard error (0 for a constant), 90 % interval and meaning."""
-
-    value: float
-    error: float
-    lo90: float
-    hi90: float
-    meaning: str
-
-
-class FittedLaw(Part):
-    """A law in a task: its share of the prediction and its coefficients; a regressor has none."""
-
-    share: float
-    coefficients: dict[str, Coefficient]
-
-
-class Gain(Part):
-    """What a recipe gains over another: in all, by task and group, with probabilities to be better."""
-
-    total: Interval
-    by_task: dict[str, Interval]
-    probability: float
-    better: Numbers
-    by_group: dict[str, Interval]
-    better_groups: Numbers
-    parts: Numbers
-    without: dict[str, Interval]
-
-
-class Forecast(Part):
-    """What one run of a recipe is expected to measure on a task, with its 90 % interval."""
-
-    recipe: str
-    task: str
-    unit: str
-    mean: float
-    lo90: float
-    hi90: float
-    law_only: float
-
-
-class TaskFit(Part):
-    """One task of a fit."""
-
-    unit: str
-    laws: dict[str, FittedLaw]
-    status: str
-    readiness: dict[str, Any]
-    link: dict[str, Any] | None
-    notes: list[str]
-    noise: float
-    spread: float
 
 
 class Status(Document):
@@ -108,6 +40,66 @@ class Status(Document):
     """Names of the measured runs."""
     proposals: list[str]
     """Ids, oldest first."""
+
+
+class Prepared(Document):
+    """`mixlaw prepare`, and the file `data/manifest.json`."""
+
+    fingerprint: str
+    """Of sources and settings."""
+    hash: str
+    """Of everything that was built."""
+    vocabulary: int
+    end: int = 0
+    """Token after every document."""
+    begin: str = ""
+    """What the tokenizer's own model has before a text, and documents here have not."""
+    unused: int = 0
+    """Tokens of the vocabulary that the sample did not fill."""
+    dtype: str
+    tokenizer: str
+    held_out: float
+    seed: int
+    domains: dict[str, dict[str, Any]]
+    """Of each: source, counts, files with checksums."""
+    items: dict[str, dict[str, Any]]
+    """Of each task with items: count, checksum."""
+    contamination: list[dict[str, Any]] | None = None
+    """With `--contamination`, a row per task: items, those found in the training text, examples."""
+
+
+class Evaluated(Document):
+    """`mixlaw evaluate`."""
+
+    checkpoint: str
+    units: dict[str, str]
+    values: dict[str, dict[str, float | int | None]]
+    """By task: value, stderr, count, smallest_effect."""
+    unmeasured: dict[str, str]
+    """Task and why it has no value."""
+    run: str | None
+    """Whose record has the values."""
+
+
+class Exported(Document):
+    """`mixlaw export`."""
+
+    recipe: dict[str, Any]
+    folder: str
+    files: dict[str, list[str]]
+    """By trainer, a file per phase."""
+    left_out: dict[str, str]
+    """Trainer and why it has none."""
+    without_path: list[str]
+    """Domains for which `data/<domain>` is written."""
+
+
+class Shared(Document):
+    """`mixlaw push` and `pull`."""
+
+    repository: str
+    study: str
+    files: int
 
 
 class Import(Document):
@@ -193,7 +185,6 @@ class Comparison(Document):
     """Of the first over the second."""
     unit: str
     same: bool
-    """Whether both are one recipe."""
     supported: bool | None
     """Whether the data support the better one; null where that is not known."""
     sentence: str
@@ -210,7 +201,6 @@ class Front(Document):
     sentence: str
     evaluations: int
     points: list[dict[str, Any]]
-    """Recipes, each with its gains by group."""
 
 
 class Dependence(Document):
@@ -237,7 +227,6 @@ class Suggestion(Document):
     budget: float
     """FLOPs."""
     flops: float
-    """What the jobs cost."""
     regret: float | None
     """Expected loss of the recommendation against the best recipe, percent of loss."""
     gain: float | None
@@ -363,7 +352,6 @@ class RunOutcome(Document):
     """`mixlaw run`."""
 
     done: list[str]
-    """Lineages."""
     failed: dict[str, str]
     """Lineage and reason."""
     blocked: list[str]
@@ -371,13 +359,27 @@ class RunOutcome(Document):
     """Lineage, task and reason."""
 
 
-#: Documents by command, in the order of the data; `prepare`, `evaluate`, `export` and `demo` print others.
+class Demo(Document):
+    """`mixlaw demo`."""
+
+    study: str
+    plan: dict[str, Any]
+    proposal: dict[str, Any]
+    verification: dict[str, Any]
+    report: str
+    seconds: float
+
+
+#: Documents by command, in the order of the data; a dashboard prints none.
 COMMANDS: dict[str, tuple[type[Document], ...]] = {
+    "demo": (Demo,),
     "new": (Written,),
     "status": (Status,),
     "show": (Proposal, Run),
+    "prepare": (Prepared,),
     "plan": (Plan,),
     "run": (RunOutcome, Plan),
+    "evaluate": (Evaluated,),
     "import": (Import,),
     "fit": (Fit,),
     "predict": (Predictions, Written),
@@ -389,6 +391,9 @@ COMMANDS: dict[str, tuple[type[Document], ...]] = {
     "dependence": (Dependence,),
     "verify": (Verification,),
     "report": (Written,),
+    "export": (Exported,),
+    "push": (Shared,),
+    "pull": (Shared,),
 }
 DOCUMENTS: tuple[type[Document], ...] = (Failure, *dict.fromkeys(one for some in COMMANDS.values() for one in some))
-PARTS: tuple[type[Part], ...] = (Interval, Gain, Forecast, TaskFit, FittedLaw, Coefficient)
+PARTS: tuple[type, ...] = (Interval, Gain, Forecast, TaskFit, FittedLaw, Coefficient)

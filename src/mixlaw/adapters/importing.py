@@ -189,7 +189,9 @@ def _assumptions(understood: Understood, settings: Settings, given: Mapping[str,
     ]
     notes = [f"no kind given for {_few(plain, 5)}: assuming text"] if plain else []
     if unlimited:
-        notes.append(f"no unique_tokens given for {_few(unlimited, 5)}: assuming unlimited data")
+        notes.append(
+            f"no unique_tokens given for {_few(unlimited, 5)}: the fit assumes unlimited data, propose needs them"
+        )
     how = "set kind and unique_tokens under [domains] of study.toml, or in a file for --domains"
     return [*_ends(understood, settings), *([f"{'; '.join(notes)} ({how})"] if notes else [])]
 

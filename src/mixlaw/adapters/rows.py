@@ -23,6 +23,8 @@ RATE = (
     "lr is the peak rate over that of your rule for the size, 1 where they agree: divide (a --mapping can), or rename "
     "the column"
 )
+
+MAPPED = "give a --mapping, which --sketch FILE drafts"
 ABOVE_CHANCE = "if 0 is chance, give chance + (1 - chance) x score"
 NOT_MEASURED = "leave the cell empty if it was not measured"
 
@@ -56,12 +58,12 @@ def axes_of(sheet: Sheet, phases: Sequence[str] = (), measured: bool = True) -> 
     for needed in ("run", "params"):
         if needed not in columns:
             meant = did_you_mean(needed, sheet.ignored) or f"there are {there}"
-            raise InputError(f"column {needed!r} is missing; {meant}: rename or add it, or give a --mapping")
+            raise InputError(f"column {needed!r} is missing; {meant}: rename or add it, or {MAPPED}")
     pairs = {name: (match[1], match[2]) for name in columns if (match := TOKENS.fullmatch(name))}
     tasks = tuple(name.removeprefix("metric:") for name in columns if name.startswith("metric:"))
     if not pairs or (measured and not tasks):
         what = "tokens:<phase>:<domain>" if not pairs else "metric:<task>"
-        raise InputError(f"no column {what}; there are {there}: rename or add them, or give a --mapping")
+        raise InputError(f"no column {what}; there are {there}: rename or add them, or {MAPPED}")
     named = tuple(dict.fromkeys(phase for phase, _ in pairs.values()))
     axes = Axes(pairs, tasks, training_order(named, sheet.phases or phases))
     owners = {

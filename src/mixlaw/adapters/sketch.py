@@ -156,6 +156,7 @@ def draft(source: Source, name: str) -> str:
     parts = groups({n: c for n, c in columns.items() if n not in contract and not _SETTINGS & {*words(n)}})
     if any(column.startswith("tokens:") for column in contract):
         parts = []
+    parts = _without_amounts(parts)
     taken = {column for group in parts for column in group.domains} | contract - {
         column for column in contract if column.startswith("metric:")
     }
@@ -266,6 +267,27 @@ def _tokens(source: Source, columns: Mapping[str, Floats], total: str) -> str:
     return f"tokens = {total}  # trained on in the whole run{blank}"
 
 
+def _without_amounts(parts: Sequence[Group]) -> list[Group]:
+    """Groups without those that hold the tokens of phases: their "domains" are what other groups are called."""
+    named = [{*words(group.phase)} for group in parts if not group.tokens]
+    phases = named if len(named) > 1 else []
+    return [
+        group
+        for group in parts
+        if not (group.tokens and phases and all(any({*words(d)} <= p for p in phases) for d in group.domains.values()))
+    ]
+
+
+def _names(parts: Sequence[Group]) -> list[str]:
+    """Names of phases, without the words with which all of them begin."""
+    said = [re.split(r"[._/]+", group.phase.replace(":", ".")) for group in parts]
+    common = 0
+    while len(parts) > 1 and len({tuple(one[: common + 1]) for one in said}) == 1 and min(map(len, said)) > common + 1:
+        common += 1
+    names = ["_".join(one[common:]) if common else group.phase for one, group in zip(said, parts, strict=True)]
+    return [name.replace(":", ".") for name in names]
+
+
 def _phases(parts: Sequence[Group], columns: Mapping[str, Floats], taken: set[str]) -> Iterator[str]:
     """Lines for phases, in the order of training as far as names say it."""
     if not parts:
@@ -277,8 +299,8 @@ def _phases(parts: Sequence[Group], columns: Mapping[str, Floats], taken: set[st
     beside = [_amount(group.phase, columns, taken) if len(parts) > 1 and not group.tokens else "" for group in parts]
     open_ = [i for i, amount in enumerate(beside) if not amount and not parts[i].tokens]
     shared = not any(amount.startswith("tokens") for amount in beside) and not any(group.tokens for group in parts)
-    for number, group in enumerate(parts):
-        name = group.phase.replace(":", ".") or ("pretrain" if len(parts) == 1 else f"phase{number + 1}")
+    for number, (group, called) in enumerate(zip(parts, _names(parts), strict=True)):
+        name = called or ("pretrain" if len(parts) == 1 else f"phase{number + 1}")
         yield from ["[[phase]]", f"name = {_quoted(name)}"]
         if len(parts) > 1 and not group.tokens:
             rest = shared and open_[:1] == [number]

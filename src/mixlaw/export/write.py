@@ -17,8 +17,9 @@ from mixlaw.export.trainers import TRAINERS, Trainer
 from mixlaw.files import read_text, write_text
 from mixlaw.folder import Folder
 from mixlaw.folder.names import RecipeLike, recipe_of
-from mixlaw.printable import Printable
+from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Recipe
+from mixlaw.tables import Table
 
 TABLES = ("paths", "tokens_per_document")
 
@@ -51,19 +52,18 @@ class Exported(Printable):
             "without_path": list(self.placed),
         }
 
-    def __str__(self) -> str:
-        wide = max(map(len, (*self.files, *self.left_out)))
-        trainers = f"{len(self.files)} trainer{'s' * (len(self.files) != 1)}"
-        lines = [f"wrote recipe {self.recipe.lineage} for {trainers} to {self.folder}"]
-        for name, paths in self.files.items():
-            lines.append(f"  {name:<{wide}}  {' '.join(path.name for path in paths)}  ({TRAINERS[name].unit})")
-        lines += [f"  {name:<{wide}}  left out: {why}" for name, why in self.left_out.items()]
+    def page(self) -> Page:
+        """A row per trainer; what it lacks."""
+        rows = [[name, TRAINERS[name].unit, " ".join(p.name for p in paths)] for name, paths in self.files.items()]
+        notes = [f"{name} left out: {why}" for name, why in self.left_out.items()]
         if self.placed:
-            lines.append(
+            notes.append(
                 f"no paths given for {', '.join(self.placed)}: wrote data/<domain> instead; set them with "
                 "--paths, a TOML file with [paths]"
             )
-        return "\n".join(lines)
+        trainers = f"{len(self.files)} trainer{'s' * (len(self.files) != 1)}"
+        answer = f"wrote recipe {self.recipe.lineage} for {trainers} to {self.folder}"
+        return Page(answer, tables=[Table("trainers", ["trainer", "weights by", "files"], rows)], notes=notes)
 
 
 def export(

@@ -219,16 +219,15 @@ class Settings(Strict):
         Raises:
             InputError: a domain's unique tokens are neither written nor counted.
         """
-        domains = []
-        for name, settings in self.domains.items():
-            unique = settings.unique_tokens or (counted or {}).get(name)
-            if unique is None:
-                raise InputError(
-                    f"domain {name!r} has no unique_tokens: run `mixlaw prepare` to count them, or set unique_tokens "
-                    f"under [domains.{name}] of study.toml"
-                )
-            domains.append(Domain(name, settings.kind, unique))
-        return domains
+        unique = {name: domain.unique_tokens or (counted or {}).get(name) for name, domain in self.domains.items()}
+        if lacking := [name for name, tokens in unique.items() if tokens is None]:
+            first, others = lacking[0], f", nor {', '.join(lacking[1:])}" if lacking[1:] else ""
+            count = "run `mixlaw prepare` to count them, or " if self.domains[first].source is not None else ""
+            raise InputError(
+                f"domain {first!r} has no unique_tokens{others}: {count}set unique_tokens under [domains.{first}] of "
+                'study.toml to the different tokens that there are of it, as "900B"'
+            )
+        return [Domain(name, self.domains[name].kind, tokens) for name, tokens in unique.items() if tokens is not None]
 
 
 def _single(names: Mapping[str, float]) -> list[str]:

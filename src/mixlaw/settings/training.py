@@ -69,7 +69,7 @@ class TrainingSettings(Strict):
         compile: torch.compile; absent, on accelerators.
         micro_batch: sequences on a device at once; absent, what fits.
         recompute: activation checkpointing; absent, where activations do not fit.
-        sinks: tensorboard, wandb or both.
+        sinks: any of tensorboard, wandb, mlflow and trackio.
     """
 
     sequence: int = Field(default=2048, ge=8)
@@ -104,7 +104,7 @@ class TrainingSettings(Strict):
     compile: bool | None = None
     micro_batch: int | None = Field(default=None, ge=1)
     recompute: bool | None = None
-    sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    sinks: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
 
     @model_validator(mode="after")
     def _one_optimizer(self) -> TrainingSettings:

@@ -11,7 +11,7 @@ from mixlaw.errors import InputError
 from mixlaw.folder import Folder
 from mixlaw.printable import Printable
 from mixlaw.settings import study_folder
-from mixlaw.study import choosing, contents, evaluating, learning, next_runs, showing, text, training
+from mixlaw.study import choosing, contents, evaluating, learning, next_runs, sharing, showing, text, training
 
 if TYPE_CHECKING:
     from mixlaw.adapters.importing import Understood
@@ -156,5 +156,6 @@ class Study(Folder, Printable):
     report = showing.report
     export = showing.export
     dashboard = showing.dashboard
+    push = sharing.push
 
     page = text.page

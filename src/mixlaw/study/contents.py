@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError, did_you_mean
@@ -71,7 +72,8 @@ def status(study: Folder) -> State:
     """What is there and what comes next; nothing is computed for it."""
     runs = tuple(dict.fromkeys(record.run for record in study.records()))
     proposals = tuple(proposal.id for proposal in study.proposals())
-    return State(str(study.path), state(study), runs, proposals, page(study))
+    step = "mixlaw {} " + quote(str(study.path)).replace("{", "{{").replace("}", "}}")
+    return State(str(study.path), state(study, step), runs, proposals, page(study, step))
 
 
 def show(study: Folder, name: str | None = None) -> Proposal | MeasuredRun:

@@ -14,37 +14,59 @@ from mixlaw.tables import Cell, Column, Table, number
 from mixlaw.terminal import plain
 
 SHOWN = 30  # domains that are printed
+PYTHON = "{}()"  # how a next step is written there
 
 
 def text(study: Folder) -> str:
-    """One sentence on the state of the study, after a row for each of its parts; of a damaged one, the error."""
+    """One sentence on the state of the study, with methods as next steps, after a row for each of its parts."""
     return plain(page(study))
 
 
-def page(study: Folder) -> Page:
-    """The parts of the study, its state and the next step; of a damaged one, the error."""
+def page(study: Folder, step: str = PYTHON) -> Page:
+    """The parts of the study, its state and the next step; where its settings or files are wrong, the error.
+
+    Args:
+        study: what is shown.
+        step: how a verb is written: "{}()" in Python, "mixlaw {} STUDY" on the command line.
+    """
     try:
-        return Page(f"study {study.settings.name}: {state(study)}", tables=_tables(study))
+        return Page(f"study {study.settings.name}: {state(study, step)}", tables=_tables(study))
     except InputError as error:
-        return Page(f"study {study.settings.name} is damaged: {error}", "worse")
+        return Page(f"study {study.settings.name}: {error}", "worse")
 
 
-def state(study: Folder) -> str:
+def state(study: Folder, step: str) -> str:
     """What is done, and the next step."""
     measured, fitted, proposals = len(study.measured), _fitted(study), study.proposals()
     done = f"{measured} runs measured"
+    waiting = _waiting(study)
+    own = step.format("import_runs" if step == PYTHON else "import")
     if not measured:
-        ready = study.has_data
-        own = "run() trains its recipes" if ready else "prepare() makes its data, then run() trains its recipes"
-        return f"nothing is measured yet; {own}, import_runs() takes runs of your own"
+        run = f"{step.format('run')} trains its recipes"
+        ours = run if study.has_data else f"{step.format('prepare')} makes its data, then {run}"
+        yours = f"{own} takes runs of your own"
+        if waiting:
+            yours = f"{own} takes the results of {_count(waiting, 'suggested run')}, listed in suggestions/"
+        return f"nothing is measured yet; {ours}, {yours}"
+    done += f", {_count(waiting, 'suggested run')} not yet" if waiting else ""
     if not fitted:
-        return f"{done}; next: fit()"
+        return f"{done}; next: {step.format('fit')}"
     late = f", {measured - fitted} of them not in the fit" if measured > fitted else ""
     if study.settings.target is None:
-        return f"{done}{late}, surfaces fitted; next: write [target] into study.toml, then propose()"
+        return f"{done}{late}, surfaces fitted; next: write [target] into study.toml, then {step.format('propose')}"
     if not proposals:
-        return f"{done}{late}, surfaces fitted; next: propose()"
-    return f"{done}{late}, surfaces fitted, {_count(len(proposals), 'proposal')}; next: verify(), suggest() or report()"
+        return f"{done}{late}, surfaces fitted; next: {step.format('propose')}"
+    last = [step.format(verb) for verb in ("verify", "suggest", "report")]
+    return (
+        f"{done}{late}, surfaces fitted, {_count(len(proposals), 'proposal')}; next: {last[0]}, {last[1]} or {last[2]}"
+    )
+
+
+def _waiting(study: Folder) -> int:
+    """Suggested runs that are not measured yet."""
+    files = (study.path / "suggestions").glob("*.jsonl")
+    jobs = {json.loads(line)["run"] for path in files for line in path.read_text(encoding="utf-8").splitlines()}
+    return len(jobs - study.measured - {record.run for record in study.records()}) if jobs else 0
 
 
 def _fitted(study: Folder) -> int:
