@@ -78,6 +78,7 @@ def test_a_point_inside_the_limits_is_mapped_to_itself() -> None:
     assert torch.allclose(back.lengths, wanted.lengths)
     assert torch.allclose(back.lr_end, wanted.lr_end)
     assert torch.allclose(back.params, wanted.params)
+    assert allowed.recipe(wanted[:1]).phases[-1].lr_end == pytest.approx(float(wanted.lr_end[0]), abs=5e-4)
 
 
 def test_the_best_point_for_a_linear_wish_is_found_by_gradients_as_by_the_simplex_method() -> None:

@@ -87,7 +87,7 @@ def test_without_repeats_and_with_a_fed_model_the_data_constrained_law_is_chinch
     plain = MUENNIGHOFF_2023.floor + MUENNIGHOFF_2023.a * 1e8**-0.3526596 + MUENNIGHOFF_2023.b * 1e11**-0.3526596
     assert np.isclose(fresh, plain, rtol=1e-12)
     # Tokens that are never read do not feed a model: it is as if there were none.
-    assert MUENNIGHOFF_2023.at(1e9, 2e10, 1e11) == MUENNIGHOFF_2023.at(1e9, 2e10, 2e10)
+    assert MUENNIGHOFF_2023.at(1e11, 2e10, 1e11) == MUENNIGHOFF_2023.at(1e11, 2e10, 2e10)
 
 
 @pytest.mark.parametrize("law", [c for c in CASES if c.id not in MIXTURE_ONLY])

@@ -71,6 +71,10 @@ def test_where_no_domain_is_due_the_next_in_line_comes() -> None:
     steps, none = 1 / np.array([0.4, 0.2, 0.3]), np.zeros(3, np.int64)  # a tenth of the slots has no domain
     codes = order._one_by_one(steps, none, 90)
     assert np.abs(np.bincount(codes) - [40, 20, 30]).max() <= 1
+    for begin in range(3, 90, 7):  # counts say all of the past
+        assert np.array_equal(
+            order._one_by_one(steps, np.bincount(codes[:begin], minlength=3), 90 - begin), codes[begin:]
+        )
     together, counts = order._lockstep(steps, np.stack([none, none]), np.array([90, 90]))
     assert np.array_equal(together, np.stack([codes, codes], 1))
     assert np.array_equal(counts[0], np.bincount(codes))

@@ -268,6 +268,13 @@ def test_a_constant_phase_after_a_decayed_one_is_shared_whole_or_not_at_all() ->
     assert one.shared_tokens(replace(one, phases=(*one.phases, INIT))) == one.tokens
 
 
+def test_of_two_lengths_of_a_constant_phase_the_shorter_is_shared_and_of_cosines_of_two_ends_nothing() -> None:
+    one, other = (Recipe(1000, (Phase("init", tokens, HALF), COOLDOWN)) for tokens in (100, 300))
+    assert one.shared_tokens(other) == other.shared_tokens(one) == 100
+    low, high = (Recipe(1000, (INIT, replace(COOLDOWN, lr_end=end)), schedule=Schedule.COSINE) for end in (0.0, 0.1))
+    assert (low.shared_tokens(high), low.shared_tokens(low)) == (0, low.tokens)
+
+
 def test_a_peak_rate_and_a_warm_up_of_its_own_make_another_run() -> None:
     fast = replace(RECIPE, lr=2.0, warmup=512)
     assert replace(RECIPE, lr=1, warmup=None).lineage == RECIPE.lineage  # the rule's are not written down

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mixlaw.optimizer.goal.goal import Goal, Measure
 from mixlaw.optimizer.target.target import Guard, Target, Trained
 from mixlaw.recipe import Mixture
 from mixlaw.settings import read_settings
+from mixlaw.settings.recipes import read_recipe
 from mixlaw.settings.target import goal_of, target_of
 
 HEAD = """\
@@ -121,3 +123,16 @@ def test_limits_of_the_target_are_checked_when_the_study_is_read(tmp_path: Path)
         with pytest.raises(InputError) as caught:
             _target(tmp_path, size + text)
         assert words in str(caught.value)
+
+
+def test_a_recipe_in_a_file_ends_its_phases_as_the_study_does_where_it_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(
+        HEAD.replace("lr_end = 0.0", "lr_end = 0.25") + 'params = "1M"\ntokens = "2M"\n'
+    )
+    phases = [{"name": name, "tokens": "1M", "mixture": "half"} for name in ("init", "cooldown", "after")]
+    for end, expected in ((None, 0.25), (0.5, 0.5)):
+        given = {} if end is None else {"lr_end": end}
+        recipe = {"params": "1M", "phases": [phases[0], phases[1] | given, phases[2]]}
+        (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+        read = read_recipe(tmp_path / "recipe.json", read_settings(tmp_path / "study.toml"))
+        assert [phase.lr_end for phase in read.phases] == [1.0, expected, None]
