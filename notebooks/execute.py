@@ -17,11 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 import plotly.graph_objects as go
 from nbclient import NotebookClient
+from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -62,8 +64,15 @@ def pictured(notebook: nbformat.NotebookNode) -> None:
     figures = {f"{i:02d}": go.Figure({k: o.data[PLOTLY][k] for k in ("data", "layout")}) for i, o in enumerate(outputs)}
     with tempfile.TemporaryDirectory() as folder:
         for output, picture in zip(outputs, save(figures, Path(folder)), strict=True):
-            output.data["image/png"] = base64.b64encode(picture.read_bytes()).decode()
+            output.data["image/png"] = base64.b64encode(small(picture.read_bytes())).decode()
             output.metadata["image/png"] = {"width": WIDTH}
+
+
+def small(picture: bytes) -> bytes:
+    """A PNG in 256 colours: a third of the bytes, and no other picture to the eye."""
+    out = BytesIO()
+    Image.open(BytesIO(picture)).convert("RGB").quantize(256).save(out, "PNG", optimize=True)
+    return min(out.getvalue(), picture, key=len)
 
 
 def tidied(notebook: nbformat.NotebookNode) -> None:

@@ -23,6 +23,7 @@ from mixlaw.optimizer.target.feasible import Infeasible
 from mixlaw.optimizer.target.schedule import phase_tokens
 from mixlaw.optimizer.target.target import Guard, Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+from mixlaw.terminal import plain
 from mixlaw.testing.worlds import World, random_recipes, random_world
 
 DOMAINS = (
@@ -367,6 +368,7 @@ def test_it_prints_the_sentence_last_and_every_task(proposal: Proposal) -> None:
     assert " ".join(text.split()).endswith(" ".join(proposal.sentence.split()))
     assert page.startswith("<p><b")
     assert max(map(len, text.splitlines())) <= 100
+    assert "gain over" in plain(proposal.page(), width=60), "where there is no room, baselines are left out"
     frame = proposal.to_polars()
     means = sorted((gain.mean for gain in proposal.gains.values()), reverse=True)
     assert frame["gain"].to_list()[: len(means)] == means

@@ -143,9 +143,9 @@ def test_a_client_that_is_missing_is_told_before_anything_is_trained(
 def test_our_own_importer_reads_what_the_client_wrote_also_after_a_resume(
     name: str, logged: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip(name, reason=f"{name} is not installed: pip install --group trackers")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/tracker.db")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))  # read on import
+    pytest.importorskip(name, reason=f"{name} is not installed: pip install --group trackers")
     segment = plan(logged.recipes()).segments[0]
     told = entries(logged, segment.lineage)[:4]
     for part in (told[:2], told[2:]):

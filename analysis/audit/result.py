@@ -107,7 +107,7 @@ class Audit(Printable):
         middle = dict(rows.group_by("method").agg(pl.col("error").median()).iter_rows())
         return [
             f"{name} predicts held-out mixtures better: {middle[name]:.2%} against {middle[OURS]:.2%}; "
-            "put it beside the laws, fit(beside=...)"
+            "put it beside the laws, in Python by fit(beside=...)"
             for name in REGRESSIONS
             if name in middle and middle[name] < SIGNAL * middle[OURS]
         ]

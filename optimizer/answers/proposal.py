@@ -287,24 +287,25 @@ class Proposal(Printable):
         return Page(self.sentence, self.tone, f"proposal {name} for {self.target}", tables, notes, more)
 
     def _forecast_table(self) -> Table:
-        """Values of the proposal and the baseline by task, and gains; the greatest gain first."""
-        gain, names = self.over[self.against], list(self.recipes)
+        """Values and gains by task, the greatest gain first; baselines last, where a narrow terminal has no room."""
+        gain, names = self.over[self.against], [name for name in self.recipes if name != PROPOSAL]
         columns = [
             "task",
             Column("unit", numeric=False),
-            *(Column(name, extra=name not in (PROPOSAL, self.against)) for name in names),
+            Column(PROPOSAL),
             Column(f"gain over {self.against}, {self.unit}", "gain"),
+            *(Column(name, extra=name != self.against) for name in names),
         ]
         tasks = sorted(gain.by_task.items(), key=lambda item: -item[1].mean)
-        blank = [""] * (len(names) + 1)
-        rows = [self._forecast_row(task, each) for task, each in tasks]
-        rows += [[f"all of {name}", *blank, each.cell(None)] for name, each in gain.by_group.items()]
-        return Table("tasks", columns, [*rows, ["all, by weight", *blank, gain.total.cell(None)]])
+        after = [""] * len(names)
+        rows = [self._forecast_row(task, each, names) for task, each in tasks]
+        rows += [[f"all of {name}", "", "", each.cell(None), *after] for name, each in gain.by_group.items()]
+        return Table("tasks", columns, [*rows, ["all, by weight", "", "", gain.total.cell(None), *after]])
 
-    def _forecast_row(self, task: str, gain: Interval) -> list[Cell | str]:
-        parts = [self.forecast(name, task) for name in self.recipes]
-        values = [Interval(f.mean, f.lo90, f.hi90).cell() for f in parts]
-        return [task, parts[0].unit, *values, gain.cell(None)]
+    def _forecast_row(self, task: str, gain: Interval, names: Sequence[str]) -> list[Cell | str]:
+        parts = [self.forecast(name, task) for name in (PROPOSAL, *names)]
+        own, *others = [Interval(f.mean, f.lo90, f.hi90).cell() for f in parts]
+        return [task, parts[0].unit, own, gain.cell(None), *others]
 
     def _notes(self) -> tuple[list[str], list[str]]:
         """What to know before training it, and the rest."""

@@ -41,6 +41,10 @@ def recipe_of(folder: Folder, name: RecipeLike | None, also: Sequence[str] = ())
         return read_recipe(Path(name), folder.settings)
     records = folder.records()
     runs = [r for r in records if str(name) in (r.run, r.recipe.lineage)]
+    if not runs and str(name).isdecimal():
+        for proposal in folder.proposals():
+            if str(proposal.number) == str(name):
+                return _whole_recipe(proposal)
     if not runs:
         question = did_you_mean(str(name), [*{r.run: None for r in records}, *frozen, *also])
         known = f", or a baseline ({', '.join(also)})" if also else ""
