@@ -117,7 +117,7 @@ def test_near_recipes_with_different_values_are_said_and_repeats_are_noted() -> 
         frame[column][1] = frame[column][0] * (1.0005 if column.startswith("tokens") else 1.002)
     found = understand(pl.DataFrame(frame), {"loss": "nats/token", "other": "bits/byte"})
     assert found.warnings == ()
-    assert found.notes[0].startswith("1 recipes were measured more than once (2 rows); their values differ by 0.20%")
+    assert found.notes[0].startswith("1 recipe was measured more than once (2 rows); their values differ by 0.20%")
     frame["metric:loss"][1] = frame["metric:loss"][0] * 1.12
     found = understand(pl.DataFrame(frame), {"loss": "nats/token", "other": "bits/byte"})
     assert found.warnings == ("task 'loss' differs by 11.3% between rows of nearly one recipe: row 1, row 2",)

@@ -375,8 +375,9 @@ def _check_bounds(target: Target) -> None:
 def _check_ranges(ranges: Mapping[str, Span]) -> None:
     for name, (low, high) in ranges.items():
         if not 0 < low <= high < 1:
+            hint = ", or leave it out where nothing else is left to train" if high == 1 else ""
             raise InputError(
-                f"{name} must be 0 < least <= greatest < 1 of all tokens, got {low:g} to {high:g}; fix the range"
+                f"{name} must be 0 < least <= greatest < 1 of all tokens, got {low:g} to {high:g}; fix the range{hint}"
             )
 
 

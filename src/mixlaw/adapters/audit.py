@@ -102,7 +102,7 @@ def _repeats(
     if differences:
         count = sum(len(rows) for rows in groups)
         notes.append(
-            f"{len(groups)} recipes were measured more than once ({count} rows); "
+            f"{len(groups)} recipe{'s were' if len(groups) > 1 else ' was'} measured more than once ({count} rows); "
             f"their values differ by {np.median(differences):.2%} in the median, {max(differences):.2%} at most"
         )
     for task, by_group in spreads.items():
