@@ -145,8 +145,8 @@ def test_an_impossible_value_names_file_and_task_and_tasks_can_be_chosen(tmp_pat
     assert value(study.imported, "a", "piqa/acc") == 0.5
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gzip"])
-def test_results_are_read_in_every_encoding_that_names_itself(tmp_path: Path, encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "gzip"])
+def test_results_are_read_with_a_mark_and_packed(tmp_path: Path, encoding: str) -> None:
     text = json.dumps(result("a", 0.5))
     name = "r.json.gz" if encoding == "gzip" else "r.json"
     (tmp_path / name).write_bytes(gzip.compress(text.encode()) if encoding == "gzip" else text.encode(encoding))

@@ -16,7 +16,27 @@ from typing import Any
 
 from mixlaw.errors import InputError
 
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+#: First bytes of files that are not UTF-8 text.
+_MAGIC = {
+    **{codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32"},
+    **{codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"},
+    **{b"\x1f\x8b": "compressed by gzip", b"\x28\xb5\x2f\xfd": "compressed by zstandard"},
+    **{b"\xfd7zXZ\0": "compressed by xz", b"BZh": "compressed by bzip2", b"\x04\x22\x4d\x18": "compressed by lz4"},
+    **{b"PK\x03\x04": "a zip archive", b"7z\xbc\xaf": "a 7z archive", b"PAR1": "Parquet", b"%PDF": "a PDF"},
+    **{
+        b"SQLite format 3": "a database of SQLite",
+        b"ARROW1": "Arrow",
+        b"\x89PNG": "a picture",
+        b"\xff\xd8": "a picture",
+    },
+}
+_ADVICE = {
+    "UTF": "convert it (iconv -f {what} -t UTF-8)",
+    "compressed by gzip": "let its name end in .gz",
+    "compressed by zstandard": "let its name end in .zst",
+    "compressed": "recompress it as .gz or .zst",
+    "Parquet": "let its name end in .parquet",
+}
 
 
 @contextmanager
@@ -40,11 +60,11 @@ def with_ending(stem: Path, ending: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """Text of a file that someone else wrote: UTF-8 with or without a mark at its head, UTF-16 with one; unpacks .gz.
+    """Text of a file that someone else wrote: UTF-8 with or without a mark at its head; unpacks .gz.
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: it cannot be read or unpacked, or it is of another encoding; names the byte and its line.
+        InputError: it cannot be read or unpacked, or it is of another encoding, which is named.
     """
     try:
         content = path.read_bytes()
@@ -56,24 +76,40 @@ def read_text(path: Path) -> str:
     return decoded(content, str(path))
 
 
+def kind_of(head: bytes) -> str:
+    """What begins with these bytes, where it is not UTF-8 text; else empty."""
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    zeros = [byte == 0 for byte in head[:4]]
+    return "UTF-16" if zeros in ([False, True] * 2, [True, False] * 2) else ""
+
+
+def not_text(what: str, where: str) -> InputError:
+    """The error for what is not UTF-8, by the name that `kind_of` gives it."""
+    advice = next((text for kind, text in _ADVICE.items() if what.startswith(kind)), "leave it out or convert it")
+    return InputError(f"{where} is {what}, not UTF-8 text: {advice.format(what=what)}")
+
+
 def decoded(content: bytes, name: str) -> str:
     """Bytes as text; see `read_text`. `name` is what errors call them.
 
     Raises:
-        InputError: they are neither UTF-8 nor UTF-16 with a byte-order mark.
+        InputError: they are not UTF-8; says what they are, or names the byte and its line.
     """
-    utf_16 = content.startswith(_UTF_16)
+    what = kind_of(content[:16])
+    if what.startswith("UTF"):
+        raise not_text(what, name)
     try:
-        text = content.decode("utf-16" if utf_16 else "utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if what:
+            raise not_text(what, name) from None
         line = content[: error.start].count(b"\n") + 1
         raise InputError(
-            f"{name} is not UTF-{16 if utf_16 else 8}: byte 0x{content[error.start]:02x} in line {line}; "
+            f"{name} is not UTF-8: byte 0x{content[error.start]:02x} in line {line}; "
             "save it as UTF-8 (Latin-1 and Windows-1252 are not)"
         ) from None
-    if not utf_16 and text[:1000].count("\0") > len(text[:1000]) / 4:
-        raise InputError(f"{name} is not UTF-8 but looks like UTF-16 without a byte-order mark; save it as UTF-8")
-    return text
 
 
 def write_text(path: Path, text: str) -> None:

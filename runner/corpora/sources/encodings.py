@@ -9,41 +9,12 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from mixlaw.errors import InputError
+from mixlaw.files import kind_of, not_text
 
 BLOCK = 2**16
 REPEAT = "convert it to UTF-8, or fetch it again"
 
-#: First bytes of files that are not UTF-8 text.
-_MAGIC = {
-    **{codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32"},
-    **{codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"},
-    **{b"\x1f\x8b": "compressed by gzip", b"\x28\xb5\x2f\xfd": "compressed by zstandard"},
-    **{b"\xfd7zXZ\0": "compressed by xz", b"BZh": "compressed by bzip2", b"\x04\x22\x4d\x18": "compressed by lz4"},
-    **{b"PK\x03\x04": "a zip archive", b"7z\xbc\xaf": "a 7z archive", b"PAR1": "Parquet", b"%PDF": "a PDF"},
-    **{
-        b"SQLite format 3": "a database of SQLite",
-        b"ARROW1": "Arrow",
-        b"\x89PNG": "a picture",
-        b"\xff\xd8": "a picture",
-    },
-}
-_ADVICE = {
-    "UTF": "convert it (iconv -f {what} -t UTF-8)",
-    "compressed by gzip": "let its name end in .gz",
-    "compressed by zstandard": "let its name end in .zst",
-    "compressed": "recompress it as .gz or .zst",
-    "Parquet": "let its name end in .parquet",
-}
 _BETWEEN = re.compile(r"[\s,\[\]]*")
-
-
-def kind_of(head: bytes) -> str:
-    """What begins with these bytes, where it is not UTF-8 text; else empty."""
-    for magic, kind in _MAGIC.items():
-        if head.startswith(magic):
-            return kind
-    zeros = [byte == 0 for byte in head[:4]]
-    return "UTF-16" if zeros in ([False, True] * 2, [True, False] * 2) else ""
 
 
 def decoded(raw: bytes, where: str) -> str:
@@ -57,7 +28,7 @@ def decoded(raw: bytes, where: str) -> str:
         InputError: it is something else.
     """
     if b"\0" in raw[:4] and (what := kind_of(raw[:16])):  # which may be UTF-8, with zeros
-        raise _named(what, where)
+        raise not_text(what, where)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -67,16 +38,11 @@ def decoded(raw: bytes, where: str) -> str:
 def refusal(head: bytes, where: str, error: UnicodeDecodeError, before: int = 0) -> InputError:
     """What to say of bytes that are not UTF-8; `before` bytes were read before those of the error."""
     if what := kind_of(head):
-        return _named(what, where)
+        return not_text(what, where)
     byte = error.object[error.start]
     return InputError(
         f"{where} is not UTF-8 text ({error.reason} 0x{byte:02x} at byte {before + error.start}): {REPEAT}"
     )
-
-
-def _named(what: str, where: str) -> InputError:
-    advice = next((text for kind, text in _ADVICE.items() if what.startswith(kind)), "leave it out or convert it")
-    return InputError(f"{where} is {what}, not UTF-8 text: {advice.format(what=what)}")
 
 
 def parsed(line: bytes, where: str) -> Any:
@@ -139,7 +105,7 @@ def _blocks(stream: IO[bytes], where: str) -> Iterator[str]:
         except UnicodeDecodeError as error:
             raise refusal(head, where, error, read - len(error.object)) from error
         if kind_of(head) == "UTF-16":  # without a byte order mark, it is UTF-8 with zeros
-            raise _named("UTF-16", where)
+            raise not_text("UTF-16", where)
         if text:
             yield text
         if not raw:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 import tomllib
@@ -291,8 +290,6 @@ def read_settings(path: Path, target: Mapping[str, Any] | None = None) -> Settin
         ) from None
     except InputError as error:
         raise InputError(f"{path} is not TOML: it {str(error).removeprefix(f'{path} ')}") from error
-    if path.read_bytes().startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError(f"{path} is not TOML: it is UTF-16; save it as UTF-8")
     try:
         return validate(with_target(tomllib.loads(text), target), path) if target else _parsed(text, path)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
