@@ -106,6 +106,8 @@ def joined(left: Source, right: Source, on: Sequence[str], prefix: str = "") -> 
                 f"{side.name} has no column {lacking[0]!r} to join on; "
                 + (did_you_mean(lacking[0], side.frame.columns) or f"there are {_some(side.frame)}")
             )
+    if empty := [side.name for side in (left, right) if not side.frame.height]:
+        raise InputError(f"{empty[0]} has no rows to join; check the file")
     keys, partners = _keys(left.frame, on, "left"), _keys(right.frame, on, "right")
     if len(set(partners)) < len(partners):
         twice = next(key for key, count in Counter(partners).items() if count > 1)
