@@ -76,7 +76,7 @@ def test_recipes_are_read_as_runs_are(study: Study, tmp_path: Path, text: str) -
         ("14e9", '"14,000,000,000"', r"'14,000,000,000' is not a number \(write 14000000000\)"),
         ("14e9", "10%", r"'10%' is not a number \(percent: write 0.1\)"),
         ("14e9", "many", "row 1, column 'tokens:init:code': 'many' is not a number"),
-        ("126e9,14e9", "0.9,0.1", "give tokens, not shares|tokens in all for 7,000,000,000 params"),
+        ("126e9,14e9", "0.9,0.1", "give absolute token counts|tokens in all for 7,000,000,000 params"),
         ("126e9,14e9", "70,30", "tokens in all for 7,000,000,000 params"),
         ("7e9", "1.5", "1.5 must be a whole number"),
         ("7e9", "", "row 1, column 'params': the cell is empty"),

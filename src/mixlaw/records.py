@@ -32,6 +32,8 @@ MEASURED_ON = "measured_on"  # in details: by task, identity of the held-out tex
 UNMEASURED = "unmeasured.json"  # beside it: why tasks could not be measured, until a later run does
 #: Most parameters for each token of a run; where there are more, the tokens are shares, percent or billions.
 MOST_PARAMS = 10_000
+#: Most tokens for each parameter; where there are more, the parameters are millions or billions.
+MOST_TOKENS = 1_000_000
 
 
 class Unit(Enum):

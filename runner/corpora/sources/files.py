@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,11 @@ SHOWN = 4  # names of files that are left out
 
 #: What the folder of a published data set holds besides documents; of files that are read whole, and of JSON.
 ABOUT = re.compile(
-    r"readme([._-].*)?|licen[cs]e(\.\w+)?|citation\.cff|_success|(dataset_(infos?|dict)|state)\.json", re.IGNORECASE
+    r"readme([._-].*)?|licen[cs]e(\.\w+)?|citation\.cff|_success|(dataset_(infos?|dict)|state)\.json",
+    re.IGNORECASE,
 )
+#: Checksums of files, beside them or together.
+SUMS = re.compile(r"((md5|sha\d+)(sums?)?|checksums?)(\.(txt|md5|sha\d+))?|.*\.(md5|sha\d+|crc)", re.IGNORECASE)
 
 
 def split(source: str, root: Path) -> tuple[str, str]:
@@ -66,8 +71,12 @@ def _named(source: str, root: Path) -> tuple[list[Path], set[Path]]:
     pattern, _ = split(source, root)
     paths = named(pattern, root)
     asked = set(paths) if Path(pattern).suffix or exists(pattern, root) else set()
-    about = {f for f in below(paths) if f not in asked and ABOUT.fullmatch(f.name) and not _is_rows(f)}
-    return paths, about
+    return paths, {file for file in below(paths) if file not in asked and _is_about(file)}
+
+
+def _is_about(file: Path) -> bool:
+    """Whether a file of a folder is about the others, by its name."""
+    return bool(SUMS.fullmatch(file.name) or (ABOUT.fullmatch(file.name) and not _is_rows(file)))
 
 
 def _listed(files: Sequence[Path], root: Path) -> str:
@@ -133,7 +142,7 @@ def read_file(path: Path, column: str) -> Iterator[Document]:
     elif _kinds(path)[-1:] == [".json"]:
         texts = _json_values(path, column)
     else:
-        texts = iter([_whole(path)])
+        texts = iter([_whole(path, column)])
     for number, text in enumerate(texts):
         yield Document(text, f"{path}:{number}")
 
@@ -146,10 +155,29 @@ def _read_slice(path: Path, column: str, begin: int, end: int, size: int) -> Ite
         yield Document(text, f"{path}@{begin}:{number}")
 
 
-def _whole(path: Path) -> str:
+def _whole(path: Path, column: str) -> str:
     with opened(path) as stream:
-        text = decoded(stream.read(), str(path))
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        text = decoded(stream.read(), str(path)).replace("\r\n", "\n").replace("\r", "\n")
+    _refuse_rows(path, text.partition("\n")[0], column)
+    return text
+
+
+def _refuse_rows(path: Path, first: str, column: str) -> None:
+    """Refuse rows under the name of another format, which would be one document with keys, quotes and all.
+
+    Args:
+        path: of a file that is read whole.
+        first: its first line.
+        column: that holds the text of rows.
+    """
+    row = None
+    with suppress(ValueError, RecursionError):
+        row = json.loads(first) if first.startswith("{") else None
+    if isinstance(row, dict) and column in row:
+        raise InputError(f"{path} holds JSON lines with a field {column!r}: let its name end in .jsonl")
+    comma = {".csv": ",", ".tsv": "\t"}.get(_kinds(path)[-1] if _kinds(path) else "")
+    if comma and column in (cell.strip().strip('"') for cell in first.split(comma)):
+        raise InputError(f"{path} is a table with a column {column!r}: write its rows as .parquet or .jsonl")
 
 
 def _parquet(path: Path, column: str, between: tuple[float, float] = (0.0, 1.0)) -> Iterator[str]:

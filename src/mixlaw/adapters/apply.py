@@ -166,7 +166,7 @@ def _of_total(
     if phase.tokens is None and (phase.share is not None or len(mapping.phase) > 1):
         tokens = (
             _by_then(mapped, mapping, phase, tokens)
-            if mapped.source.history
+            if mapped.source.history or mapping.progress is not None
             else tokens * _part(mapped, mapping, phase)
         )
     return shared(mapped, phase, columns, tokens, mapping.tolerance)

@@ -62,10 +62,30 @@ def gather(table: Table, mapping: Path | None = None, measured: bool = True) -> 
             )
         if source.history:
             sheets[-1] = moments(sheets[-1])
+        elif entry.progress is not None:
+            sheets[-1] = _with_progress(sheets[-1])
     if not sheets:
         raise InputError(f"none of {', '.join(file.name for file, _ in chosen)} is in {path}; check the path")
     sheet = together(sheets)
     return replace(sheet, warnings=(*absent, *sheet.warnings)), chosen[0][1]
+
+
+def _with_progress(sheet: Sheet) -> Sheet:
+    """The rows of which progress is known, where a mapping says what it is; the others are no finished runs.
+
+    Raises:
+        InputError: it is known of none.
+    """
+    known = [at is not None for at in texts(sheet.frame["progress"])]
+    if all(known):
+        return sheet
+    if not any(known):
+        source = sheet.sources.get("progress", "progress")
+        raise InputError(f"progress is empty in every row (column {source!r}); fix the mapping, or take progress out")
+    note = (
+        f"{known.count(False)} rows have no progress and are left out (empty = 1 in the mapping takes them as finished)"
+    )
+    return sheet.keep([row for row, there in enumerate(known) if there], [note])
 
 
 def recipes(table: Table, mapping: Path | None = None, phases: Sequence[str] = ()) -> pl.DataFrame:

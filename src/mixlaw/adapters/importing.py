@@ -15,6 +15,7 @@ from mixlaw.adapters.learn import read_domains, updated_settings
 from mixlaw.adapters.lm_eval import add_results
 from mixlaw.adapters.mapping import scores
 from mixlaw.adapters.merging import merged
+from mixlaw.adapters.names import twins
 from mixlaw.adapters.reading import Table
 from mixlaw.adapters.rows import axes_of, drop_repeats, records
 from mixlaw.adapters.sheet import TOKENS, Sheet
@@ -137,7 +138,7 @@ def understand(
         tokens=(min(tokens), max(tokens)),
         ignored=sheet.ignored,
         empty=len(kept_rows) * len(known) - sum(len(r.values) for r in kept_rows),
-        notes=(*sheet.notes, *_cells(sheet.log), *notes),
+        notes=(*sheet.notes, *_cells(sheet.log), *_finished(sheet), *notes),
         warnings=(
             *sheet.warnings,
             *_diverged(sheet.log),
@@ -154,6 +155,15 @@ def _cells(log: CellLog) -> list[str]:
     columns = dict.fromkeys(column for _, column in sorted(log.blanks))
     where = f" (columns {_few(list(columns), 5)})" if len(columns) > 1 else "".join(f" (column {c})" for c in columns)
     return [f"{len(log.blanks)} cells say NaN, NA or the like and count as empty{where}"] if log.blanks else []
+
+
+def _finished(sheet: Sheet) -> list[str]:
+    """A note on rows that count as finished because their progress is empty, where that of others is not."""
+    done = sheet.column("progress")
+    empty = [place for place, at in zip(sheet.places, done, strict=True) if at is None]
+    if not empty or len(empty) == len(done):
+        return []
+    return [f"progress of {len(empty)} rows is empty and counts as 1, finished: {_few(empty, 3)}"]
 
 
 def _diverged(log: CellLog) -> list[str]:
@@ -240,7 +250,7 @@ def import_into(
     given = {name: {**sheet.domains.get(name, {}), **described.get(name, {})} for name in understood.domains}
     linked = scores(mapped, understood.tasks)
     fresh = {task: name for task, name in understood.tasks.items() if task not in units or task in linked}
-    text, changes = updated_settings(path, merge.records, understood.phases, given, fresh, linked)
+    text, changes = updated_settings(path, merge.records, understood.phases, given, fresh, linked, replacing)
     notes = [
         *merge.notes,
         *changes,
@@ -248,7 +258,7 @@ def import_into(
         *_undescribed(understood.domains, described),
         *_assumptions(understood, settings, given),
     ]
-    warnings = [*understood.warnings, *_new_names(understood, settings)]
+    warnings = [*understood.warnings, *_new_names(understood, settings, [record.run for record in merge.records])]
     understood = replace(understood, notes=(*understood.notes, *notes), warnings=tuple(warnings))
     if not dry_run:
         merge.write()
@@ -270,15 +280,18 @@ def _undescribed(domains: Sequence[str], described: Mapping[str, Any]) -> list[s
     return [f"domains that the table does not have are left out: {_few(others)}"] if others else []
 
 
-def _new_names(understood: Understood, settings: Settings) -> list[str]:
-    """Warnings of tasks and domains that are new, but called nearly like one that the study has."""
+def _new_names(understood: Understood, settings: Settings, runs: Iterable[str]) -> list[str]:
+    """Warnings of names that are nearly others of the table or of the study."""
     pairs: list[tuple[str, Iterable[str], Iterable[str]]] = [
         ("task", understood.tasks, settings.tasks),
         ("domain", understood.domains, settings.domains),
+        ("phase", understood.phases, [phase.name for phase in settings.phases]),
     ]
-    return [
+    warnings = [
         f"{what} {name!r} is new in this study; {meant}"
         for what, names, known in pairs
         for name in names
         if name not in known and (meant := did_you_mean(name, [k for k in known if k not in names], 0.8))
     ]
+    warnings += [warning for what, names, known in pairs for warning in twins(what, names, known)]
+    return [*warnings, *list(twins("run", sorted(runs)))[:3]]

@@ -25,6 +25,7 @@ def updated_settings(
     domains: Mapping[str, Mapping[str, Any]],
     tasks: Mapping[str, str],
     scores: Mapping[str, Mapping[str, Any]],
+    replacing: bool = False,
 ) -> tuple[str, list[str]]:
     """Content of study.toml with what the records tell, and notes on phases that were added.
 
@@ -35,9 +36,10 @@ def updated_settings(
         domains: name -> kind and unique tokens, where known.
         tasks: name -> unit.
         scores: name -> link and chance, where known.
+        replacing: whether unique tokens that contradict those of the study take their place.
 
     Raises:
-        InputError: study.toml is or would become invalid.
+        InputError: study.toml is or would become invalid, or a domain has other unique tokens there.
     """
     document = tomlkit.parse(read_text(path)) if path.exists() else tomlkit.document()
     if path.exists():
@@ -45,7 +47,12 @@ def updated_settings(
     document.setdefault("version", VERSION)
     document.setdefault("name", path.parent.resolve().name)
     known = document.setdefault("domains", tomlkit.table())
+    notes: list[str] = []
     for name, given in domains.items():
+        if said := _changed(name, known.get(name, {}), given):
+            notes.append(said)
+            if "unique_tokens" in said and not replacing:
+                raise InputError(f"{said}; correct one of them, or give --replace to take the new one")
         entry = {"kind": Kind.TEXT.value, **known.get(name, {}), **given}
         if name not in known or dict(known[name]) != entry:
             table = tomlkit.inline_table()
@@ -57,14 +64,24 @@ def updated_settings(
             entry = tomlkit.inline_table()
             entry.update({"unit": unit, **scores.get(task, {})})
             units[task] = entry if len(entry) > 1 else unit
-    notes: list[str] = []
     if "phases" not in document:
         document["phases"] = _phases(_shares(records, phases), records, phases[-1])
     elif added := [name for name in phases if name not in {phase["name"] for phase in document["phases"]}]:
-        notes = [_added(document, path, records, phases, added)]
+        notes += [_added(document, path, records, phases, added)]
     text = tomlkit.dumps(document).rstrip() + "\n"
     validate(tomllib.loads(text), path)
     return text, notes
+
+
+def _changed(name: str, before: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """What an import says of a domain that the study has otherwise; empty where it agrees."""
+    old, new = (DomainSettings.model_validate(dict(entry)) for entry in (before, given))
+    parts = []
+    if "unique_tokens" in before and "unique_tokens" in given and old.unique_tokens != new.unique_tokens:
+        parts.append(f"unique_tokens {old.unique_tokens:,}, now {new.unique_tokens:,}")
+    if "kind" in before and "kind" in given and old.kind is not new.kind:
+        parts.append(f"kind {old.kind.value}, now {new.kind.value}")
+    return f"domain {name!r} has {' and '.join(parts)}" if parts else ""
 
 
 def _added(document: Any, path: Path, records: Sequence[Record], phases: Sequence[str], added: Sequence[str]) -> str:

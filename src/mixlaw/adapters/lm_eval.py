@@ -76,6 +76,9 @@ def add_results(sheet: Sheet, paths: Sequence[Path], how: Results) -> Sheet:
             f"no model of the results is in column {rows.key!r}: {evaluations[0].model!r} against {rows.cells[0]!r}; "
             + (early or "add a column `model` with the name or path that was evaluated")
         )
+    if not merged.values:
+        named = ", ".join(sorted(merged.unknown)) or "none that is a number"
+        raise InputError(f"the results have no metric of which the unit is known (but {named}); evaluate other tasks")
     merged.hints = list(dict.fromkeys(hint for e in evaluations if rows.of(e) is None and (hint := rows.early(e))))
     return merged.onto(sheet, rows.key)
 
@@ -133,6 +136,7 @@ class _Merged:
     models: dict[int, set[str]] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
+    limited: list[str] = field(default_factory=list)
 
     def add(self, evaluation: Evaluation, row: int | None) -> None:
         """Take up one file."""
@@ -144,6 +148,8 @@ class _Merged:
         self.models.setdefault(row, set()).add(evaluation.model)
         self.empty += [f"{task} in {evaluation.path.name}" for task in evaluation.empty]
         self.units.update(evaluation.units)
+        if evaluation.settings.get(("", "limit"), "null") not in ("null", "false"):
+            self.limited.append(evaluation.path.name)
         for task, value in evaluation.values.items():
             before = self.values.setdefault(task, {}).get(row)
             if before is not None and before[0] != value[0]:
@@ -177,6 +183,10 @@ class _Merged:
         )
 
     def _warnings(self) -> Iterator[str]:
+        if self.limited:
+            yield f"{len(self.limited)} result files are of the first items of each task alone (limit): " + ", ".join(
+                self.limited[:3]
+            )
         if self.empty:
             yield f"{len(self.empty)} results are not finite numbers and are left out: {', '.join(self.empty[:3])}"
         for models in self.models.values():
@@ -203,7 +213,7 @@ class _Merged:
 def _read(path: Path, how: Results) -> Iterator[Evaluation]:
     """Result files of a folder, or the one given."""
     if path.is_dir():
-        for file in sorted(file for file in path.rglob("*") if file.name.endswith(_ENDINGS)):
+        for file in sorted(file for file in path.rglob("*") if file.name.lower().endswith(_ENDINGS)):
             if (data := _load(file)) is not None:
                 yield _evaluation(file, data, how)
         return

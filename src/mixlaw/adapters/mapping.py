@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -232,8 +232,22 @@ def _sentence(error: ValidationError) -> str:
     problem = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
     kinds = ("float", "str", Reading.__name__, TaskMap.__name__)
     key = ".".join(str(part) for part in problem["loc"] if part not in kinds)
-    message = "is not known" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        known = _keys_beside(problem["loc"])
+        meant = did_you_mean(str(problem["loc"][-1]), known) or f"there are {', '.join(known)}"
+        return f"{key}: is not known; {meant}"
+    message = problem["msg"].removeprefix("Value error, ")
     return f"{key}: {message}" if key else message
+
+
+def _keys_beside(place: Sequence[str | int]) -> list[str]:
+    """Keys of the table of a mapping at a place, by the names on the way there."""
+    models: dict[str | int, type[BaseModel]] = {
+        **{"phase": PhaseMap, "join": Join, "pivot": Pivot, "results": Results, "domains": DomainSettings},
+        **{model.__name__: model for model in (Reading, TaskMap)},
+    }
+    model = next((models[part] for part in reversed(place[:-1]) if part in models), TableMap)
+    return list(model.model_fields)
 
 
 def blank(columns: Iterable[str]) -> InputError:

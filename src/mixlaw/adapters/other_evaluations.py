@@ -34,8 +34,9 @@ def olmes(path: Path) -> dict[str, Any]:
             name = str((config.get("metadata") or {}).get("alias") or entry["task_name"])
             primary = config.get("primary_metric")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
+            what = f"has no key {error}" if isinstance(error, KeyError) else f"cannot be read ({error})"
             raise InputError(
-                f"{path} holds no results of OLMES: line {number}, {error!r}; evaluate again, or move it out of the way"
+                f"{path} holds no results of OLMES: line {number} {what}; evaluate again, or move it out of the way"
             ) from error
         if primary in ("macro", "micro"):
             continue

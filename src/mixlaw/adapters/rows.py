@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from mixlaw.adapters.sheet import PLAIN, PREFIXES, TOKENS, Sheet
+from mixlaw.adapters.names import refuse_near_misses
+from mixlaw.adapters.sheet import PREFIXES, TOKENS, Sheet
 from mixlaw.errors import InputError, did_you_mean
 from mixlaw.phases import by_checkpoints, training_order
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
-from mixlaw.records import MOST_PARAMS, Measurement, Record, Unit
+from mixlaw.records import MOST_PARAMS, MOST_TOKENS, Measurement, Record, Unit
 
 Column = list[float | None]
 
@@ -25,6 +26,12 @@ RATE = (
 )
 
 MAPPED = "give a --mapping, which --sketch FILE drafts"
+#: A share that is no rounding of zero; what to give in its place.
+LEAST_SHARE = 1e-4
+TOKENS_MEANT = (
+    "give absolute token counts, not percentages, shares or billions "
+    "(a --mapping can scale, and take shares of a total)"
+)
 ABOVE_CHANCE = "if 0 is chance, give chance + (1 - chance) x score"
 NOT_MEASURED = "leave the cell empty if it was not measured"
 
@@ -53,7 +60,7 @@ def axes_of(sheet: Sheet, phases: Sequence[str] = (), measured: bool = True) -> 
             exist.
     """
     columns = sheet.frame.columns
-    _refuse_near_misses(sheet)
+    refuse_near_misses(sheet)
     there = ", ".join([*columns, *sheet.ignored][:12])
     for needed in ("run", "params"):
         if needed not in columns:
@@ -78,29 +85,11 @@ def axes_of(sheet: Sheet, phases: Sequence[str] = (), measured: bool = True) -> 
             raise InputError(
                 f"column {name!r} refers to {owner!r}, which no tokens: or metric: column has; rename or remove it"
             )
+        if kind == "metric" and not owner:
+            raise InputError(f"column {name!r} names no task; write metric:<task>, or remove it")
         if (kind == "tokens" and name not in pairs) or ":" in pairs.get(name, ("", ""))[1]:
             raise InputError(f"column {name!r} is not tokens:<phase>:<domain>; a name has no colon: rename it")
     return axes
-
-
-def _refuse_near_misses(sheet: Sheet) -> None:
-    """Refuse a column that is not read, but called nearly like one that is."""
-    kinds = [prefix.removesuffix(":") for prefix in PREFIXES]
-    for name in sheet.ignored:
-        kind, colon, rest = name.partition(":")
-        if colon and (close := _nearly(kind, kinds)):
-            raise InputError(f"column {name!r} is not read; did you mean '{close}:{rest}'? rename or remove it")
-        if not sheet.mapped and not colon and (close := _nearly(name, PLAIN)) and close not in sheet.frame.columns:
-            raise InputError(f"column {name!r} is not read; did you mean {close!r}? rename or remove it")
-
-
-def _nearly(name: str, known: Sequence[str]) -> str:
-    """The known name that another is but for a letter or capitals; empty where it is none or not so near."""
-    from difflib import get_close_matches
-
-    word = name.strip().lower()
-    close = [k for k in get_close_matches(word, known, 1, 0.8) if len(k) > 4 and word[:1] == k[:1]]
-    return word if word in known else "".join(close)
 
 
 def records(sheet: Sheet, axes: Axes, units: Mapping[str, Unit]) -> tuple[list[Record], tuple[str, ...]]:
@@ -170,7 +159,7 @@ def _read(sheet: Sheet, axes: Axes, units: Mapping[str, Unit]) -> _Columns:
         sheet.names("run"),
         plain,
         sheet.words("schedule", [schedule.value for schedule in Schedule]),
-        {column: sheet.column(column, 0, MOST) for column in axes.pairs},
+        {column: _tokens(sheet, column) for column in axes.pairs},
         {phase: sheet.column(f"lr_end:{phase}", 0, 1) for phase in axes.phases},
         {phase: sheet.words(f"decay:{phase}", [shape.value for shape in Decay]) for phase in axes.phases},
         {domain: sheet.column(f"unique:{domain}", 1, MOST) for domain in axes.domains},
@@ -179,6 +168,15 @@ def _read(sheet: Sheet, axes: Axes, units: Mapping[str, Unit]) -> _Columns:
         {task: sheet.column(f"count:{task}", low=1) for task in axes.tasks},
         {task: sheet.column(f"noise:{task}", low=0) for task in axes.tasks},
     )
+
+
+def _tokens(sheet: Sheet, column: str) -> Column:
+    """Tokens of a phase and domain; a part of one token is a share, in a table that no mapping made."""
+    cells = sheet.column(column, 0, MOST)
+    for place, amount in zip(sheet.places, cells, strict=True):
+        if amount is not None and LEAST_SHARE < amount < 1 and not sheet.mapped:
+            sheet.log.add(place, sheet.sources.get(column, column), f"{amount:g} of a token", TOKENS_MEANT)
+    return cells
 
 
 def _recipe(row: int, place: str, axes: Axes, columns: _Columns) -> tuple[Recipe, dict[str, dict[str, float]]]:
@@ -214,9 +212,11 @@ def _recipe(row: int, place: str, axes: Axes, columns: _Columns) -> tuple[Recipe
         warmup=None if warmup is None else round(warmup),
     )
     if recipe.tokens * MOST_PARAMS < params:
+        raise InputError(f"{place}: {recipe.tokens:,} tokens in all for {recipe.params:,} params; {TOKENS_MEANT}")
+    if recipe.tokens > MOST_TOKENS * params:
         raise InputError(
-            f"{place}: {recipe.tokens:,} tokens in all for {recipe.params:,} params; give absolute "
-            "token counts, not percentages, shares or billions (a --mapping can scale, and take shares of a total)"
+            f"{place}: {recipe.tokens:,} tokens for {recipe.params:,} params; give absolute parameter counts such as "
+            "60M, not millions or billions (a --mapping can scale)"
         )
     return recipe, amounts
 

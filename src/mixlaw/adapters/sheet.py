@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from mixlaw.cells import EMPTY, CellLog, numbers, texts
+from mixlaw.cells import EMPTY, CellLog, numbers, refuse_twice, texts
 from mixlaw.errors import InputError
 from mixlaw.records import phase_order
 
@@ -93,6 +93,7 @@ class Sheet:
     @classmethod
     def plain(cls, frame: pl.DataFrame) -> Sheet:
         """A table that is in the contract's columns already; other columns are ignored, but for their versions."""
+        frame = _without_blanks(frame)
         others = [name for name in frame.columns if name and not in_contract(name)]
         return cls(
             frame.select(name for name in frame.columns if in_contract(name)),
@@ -136,6 +137,18 @@ class Sheet:
                 self.log.add(place, self.sources.get(name, name), f"{word!r} must be one of {', '.join(known)}")
             found.append(word if word in known else None)
         return found
+
+
+def _without_blanks(frame: pl.DataFrame) -> pl.DataFrame:
+    """The table without blanks around the parts of its columns: `tokens: init:web` is no other phase.
+
+    Raises:
+        InputError: two columns become the same.
+    """
+    tidy = {name: re.sub(r"\s*:\s*", ":", name.strip()) for name in frame.columns}
+    tidy = {name: clean if in_contract(clean) else name for name, clean in tidy.items()}
+    refuse_twice(list(tidy.values()), "table")
+    return frame.rename(tidy)
 
 
 def in_contract(column: str) -> bool:

@@ -75,6 +75,7 @@ def units_of(
         for task in hits:
             named.setdefault(task, unit)
     units, warnings = {}, []
+    _refuse_useless(given.default, tasks, {**study, **named})
     for task in tasks:
         said = {where: by[task] for where, by in (("study", study), ("table", table), ("--unit", named)) if task in by}
         if len(set(said.values())) > 1:
@@ -93,6 +94,19 @@ def units_of(
                 )
             warnings.append(doubt)
     return units, warnings
+
+
+def _refuse_useless(default: str | None, tasks: Sequence[str], known: Mapping[str, str]) -> None:
+    """Refuse a unit for all tasks of which none needs it and none has it: it contradicts what is known."""
+    if default is None or not tasks or any(task not in known for task in tasks):
+        return
+    unit = Unit.parse(default, tasks[0])
+    if all(Unit.parse(known[task], task) is not unit for task in tasks):
+        there = ", ".join(dict.fromkeys(known[task] for task in tasks))
+        raise InputError(
+            f"--unit {unit.value}, but the study has every task of the table in {there}; convert the "
+            "values, name the tasks otherwise, or leave --unit out"
+        )
 
 
 def _contradiction(task: str, unit: Unit) -> str:
