@@ -148,7 +148,7 @@ def mapping_of(folder: Path, given: tuple[bytes, bytes]) -> None:
 def history_of(folder: Path, given: tuple[str, bytes, bytes]) -> None:
     """A history of runs with its runs table."""
     name, content, setups = given
-    text = HISTORY_MAPPING.replace('_step"', 'step"') if name.endswith(".json") else HISTORY_MAPPING
+    text = HISTORY_MAPPING.replace('"_step"', '"step"') if name.endswith(".json") else HISTORY_MAPPING
     table = folder / "m1" / name if name.endswith(".json") else folder / name
     table.parent.mkdir(exist_ok=True)
     for path, data in ((table, content), (folder / "m.toml", text.encode()), (table.parent / "runs.csv", setups)):

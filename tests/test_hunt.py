@@ -244,3 +244,13 @@ def test_results_are_found_under_a_name_in_capitals(tmp_path: Path) -> None:
 def test_results_without_any_say_so(tmp_path: Path, name: str, content: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         results(tmp_path, name, content)
+
+
+def test_a_learning_rate_that_a_history_logged_is_not_that_of_the_contract(tmp_path: Path) -> None:
+    """0.02 is below every ratio that a run is likely to have, and no cell of it was meant as one."""
+    mapping = STEPS.replace("step", "_step", 1).replace('"step"', '"_step"')
+    lines = [f"a,{n},{n},60M,1000,0.75,0.25,2.5,0.02" for n in (500, 1000)]
+    head = "run,_step,_timestamp,params,max_steps,web,code,loss,lr"
+    understood = imported(tmp_path, head, *lines, mapping=MAPPING.format(top=mapping))
+    assert [record.recipe.lr for record in understood.records] == [1.0, 1.0]
+    assert "logged.lr" in understood.ignored

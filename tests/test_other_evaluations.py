@@ -113,3 +113,27 @@ def test_inspect_itself(tmp_path: Path) -> None:
     for ending in ("eval", "json"):
         write_eval_log(log, str(tmp_path / f"log.{ending}"))
         assert results(tmp_path, tmp_path / f"log.{ending}")["run-a"] == {"tiny/accuracy": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("i.json", {"status": "success", "eval": {"task": "arc"}}, "no 'model'"),
+        ("i.json", {"status": "success", "eval": {"model": "a"}}, "no 'task'"),
+        ("i.json", {"status": "success", "eval": {"model": "a", "task": "t", "created": "soon"}}, "Invalid isoformat"),
+        (
+            "i.json",
+            {"status": "success", "eval": {"model": "a", "task": "t"}, "results": 5},
+            "no result as its program",
+        ),
+        ("metrics-all.jsonl", {"task_name": "t", "task_config": {}, "model_config": 5, "metrics": {}}, "no result"),
+        ("metrics-all.jsonl", {"task_name": "t", "task_config": {}, "model_config": {}, "metrics": 5}, "no result"),
+        ("r.json", {"results": {"t": {"acc,none": 10**400}}}, "no result as its program"),
+    ],
+)
+def test_damaged_results_are_one_sentence(tmp_path: Path, name: str, content: dict[str, Any], said: str) -> None:
+    (tmp_path / "runs.csv").write_text("run,params,tokens:init:web\na,60M,1B\n")
+    (tmp_path / name).write_text(json.dumps(content) + "\n")
+    with pytest.raises(InputError, match=said) as error:
+        import_runs(tmp_path / "study", tmp_path / "runs.csv", results=[tmp_path / name])
+    assert name in str(error.value)

@@ -8,7 +8,7 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from mixlaw.errors import InputError
@@ -71,10 +71,10 @@ def _named(source: str, root: Path) -> tuple[list[Path], set[Path]]:
     pattern, _ = split(source, root)
     paths = named(pattern, root)
     asked = set(paths) if Path(pattern).suffix or exists(pattern, root) else set()
-    return paths, {file for file in below(paths) if file not in asked and _is_about(file)}
+    return paths, {file for file in below(paths) if file not in asked and is_about(file)}
 
 
-def _is_about(file: Path) -> bool:
+def is_about(file: PurePath) -> bool:
     """Whether a file of a folder is about the others, by its name."""
     return bool(SUMS.fullmatch(file.name) or (ABOUT.fullmatch(file.name) and not _is_rows(file)))
 
@@ -105,21 +105,21 @@ def _parts(files: Sequence[Path], size: int, column: str, root: Path) -> Iterato
         yield Part(f"{name}@{begin}", partial(_read_slice, files[0], column, begin, end, size), end - begin)
 
 
-def _kinds(path: Path) -> list[str]:
+def _kinds(path: PurePath) -> list[str]:
     """The last endings of a name, that of compression aside."""
     kinds = [suffix.lower() for suffix in path.suffixes]
     return (kinds[:-1] if kinds and kinds[-1] in SUFFIXES else kinds)[-2:]
 
 
-def _is_lines(path: Path) -> bool:
+def _is_lines(path: PurePath) -> bool:
     return ".jsonl" in _kinds(path) or ".ndjson" in _kinds(path)
 
 
-def _is_parquet(path: Path) -> bool:
+def _is_parquet(path: PurePath) -> bool:
     return path.suffix.lower() == ".parquet"
 
 
-def _is_rows(path: Path) -> bool:
+def _is_rows(path: PurePath) -> bool:
     return _is_lines(path) or _is_parquet(path)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.document import Document
-from mixlaw.runner.corpora.sources.files import ABOUT, COLUMN, read_file
+from mixlaw.runner.corpora.sources.files import COLUMN, is_about, read_file
 from mixlaw.runner.corpora.sources.part import Part
 
 URL = "://"
@@ -61,9 +61,8 @@ def _files(source: str, url: str) -> dict[str, dict[str, Any]]:
     except InputError:
         raise
     except Exception as error:  # clients of stores have errors of their own
-        raise InputError(
-            f"the source {source!r} cannot be listed ({error or type(error).__name__}): correct the URL or credentials"
-        ) from error
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"the source {source!r} cannot be listed ({why}): correct the URL or credentials") from error
     files = {name: about for name, about in sorted(paths.items()) if about.get("type") != "directory"}
     if not files:
         raise InputError(f"no file matches the source {source!r}: name an existing URL or glob")
@@ -72,7 +71,7 @@ def _files(source: str, url: str) -> dict[str, dict[str, Any]]:
 
 def _is_document(name: str, folder: str) -> bool:
     below = PurePosixPath(name).relative_to(folder.rstrip("/"))
-    return not ABOUT.fullmatch(below.name) and not any(part.startswith(".") for part in below.parts)
+    return not is_about(below) and not any(part.startswith(".") for part in below.parts)
 
 
 def _opened(source: str, url: str) -> tuple[Any, str]:

@@ -21,6 +21,7 @@ MOMENTS = 16
 _NAMES = ("run", "name", "run_name", "run_id")
 _INNER = ("_runtime", "_timestamp")
 _BETWEEN = " - "
+_OURS = ("lr", "warmup", "schedule")  # mean something else in the contract
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def unfold_history(frame: pl.DataFrame, places: Sequence[str]) -> History | None
         name for name in frame.columns if _BETWEEN in name and {f"{name}__MIN", f"{name}__MAX"} <= {*frame.columns}
     ]
     if values:
-        return _chart(frame, values, places)
+        return _as_logged(_chart(frame, values, places))
     if "_step" not in frame.columns or not any(name in frame.columns for name in _INNER):
         return None
     if any(TOKENS.fullmatch(name) for name in frame.columns):  # in the contract's columns already
@@ -62,7 +63,13 @@ def unfold_history(frame: pl.DataFrame, places: Sequence[str]) -> History | None
     frame = frame.rename({named[0]: "run"})
     frame, places = _in_time(frame, places) if "_timestamp" in frame.columns else (frame, places)
     note = "a history of Weights & Biases, as its API writes it"
-    return History(frame.drop(*_INNER, "", strict=False), tuple(places), note)
+    return _as_logged(History(frame.drop(*_INNER, "", strict=False), tuple(places), note))
+
+
+def _as_logged(history: History) -> History:
+    """The history, in which a learning rate of a moment is not that of the contract, which is a ratio of peaks."""
+    columns = {name: f"logged.{name}" for name in _OURS if name in history.frame.columns}
+    return replace(history, frame=history.frame.rename(columns))
 
 
 def _in_time(frame: pl.DataFrame, places: Sequence[str]) -> tuple[pl.DataFrame, Sequence[str]]:

@@ -214,18 +214,34 @@ def _read(path: Path, how: Results) -> Iterator[Evaluation]:
     """Result files of a folder, or the one given."""
     if path.is_dir():
         for file in sorted(file for file in path.rglob("*") if file.name.lower().endswith(_ENDINGS)):
-            if (data := _load(file)) is not None:
-                yield _evaluation(file, data, how)
+            if (evaluation := _evaluated(file, how)) is not None:
+                yield evaluation
         return
     if not path.exists():
         raise InputError(f"there are no results at {str(path)!r}; check the path")
-    content = None if path.suffix == ".jsonl" and not path.name.endswith(OLMES) else _load(path)
-    if content is None:
+    named = path.suffix != ".jsonl" or path.name.endswith(OLMES)
+    if (evaluation := _evaluated(path, how) if named else None) is None:
         raise InputError(
             f"{path} holds no results of lm-evaluation-harness (or lighteval, OLMES, inspect-ai); give the "
             "results_*.json, metrics-all.jsonl or .eval that it writes"
         )
-    yield _evaluation(path, content, how)
+    yield evaluation
+
+
+def _evaluated(path: Path, how: Results) -> Evaluation | None:
+    """One file; None where it is JSON of another kind.
+
+    Raises:
+        InputError: it is damaged: a value is not of the kind that the program writes, or is not there.
+    """
+    try:
+        data = _load(path)
+        return None if data is None else _evaluation(path, data, how)
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else f"{error}".partition("\n")[0]
+        raise InputError(f"{path} is no result as its program writes it: {what}; evaluate again, or move it") from error
 
 
 def _load(path: Path) -> dict[str, Any] | None:
