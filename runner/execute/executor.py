@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mixlaw.errors import InputError
+from mixlaw.records import Record, write_record
 from mixlaw.runner.execute.locks import exclusive
 from mixlaw.runner.execute.queue import RunOutcome, RunProgress, RunQueue
 from mixlaw.runner.execute.signals import Interrupts
@@ -184,6 +185,8 @@ class Executor(ABC):
             worker.tokens = event["tokens"]
         elif event["event"] == "log":
             worker.speed = event["entry"].get("tokens_per_second", worker.speed)
+        elif event["event"] == "measured":
+            write_record(self.runs, Record.from_json(event["record"]))
         elif event["event"] == "done" and worker.segment:
             work.finish(worker.segment.lineage, event.get("unmeasured"))
             worker.segment = None

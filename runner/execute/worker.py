@@ -1,8 +1,8 @@
 """A worker process: reads segments from stdin, trains and evaluates one after another, reports on stdout.
 
 One JSON document per line. In: first {"setup", "runs"}, then {"segment", "finished", "plan"} any number of times. Out:
-{"event": "ready" | "progress" | "log" | "saved" | "memory" | "evaluating" | "done" | "stopped" | "failed", ...}. End of
-input and SIGTERM save a checkpoint and stop, so that no worker outlives its driver. Run as
+{"event": "ready" | "progress" | "log" | "saved" | "measured" | "memory" | "evaluating" | "done" | "stopped" | "failed",
+...}. End of input and SIGTERM save a checkpoint and stop, so that no worker outlives its driver. Run as
 `python -m mixlaw.runner.execute.worker`: it shares nothing with its driver but pipes and files.
 
 Under torchrun (`torchrun --nproc-per-node 4 -m mixlaw.runner.execute.worker`) the first rank reads and reports, and the
@@ -27,7 +27,9 @@ from typing import Any
 from mixlaw.errors import InputError
 from mixlaw.machine import collect_as_usual, collect_rarely, keep_freed_memory
 from mixlaw.recipe import Recipe
+from mixlaw.records import Record
 from mixlaw.runner.batches.shards import Shards, open_shards
+from mixlaw.runner.evaluate.moments import Moments
 from mixlaw.runner.evaluate.record import record
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
@@ -80,6 +82,7 @@ class Worker:
             self.ranks,
             _report_log,
             plan,
+            Moments(segment, self.setup, self.shards, self.ranks, _report_moment) if self.setup.evaluate_at else None,
         )
         began, unmeasured = time.monotonic(), dict[str, str]()
         if finished is not None:
@@ -111,6 +114,10 @@ def _report_saved(checkpoint: Path) -> None:
 def _report_log(entry: Entry | None) -> None:
     if entry is not None:
         _report({"event": "log", "entry": dict(entry)})
+
+
+def _report_moment(record: Record) -> None:
+    _report({"event": "measured", "record": record.as_json()})
 
 
 def _report_evaluation(_: float, tasks: str) -> None:

@@ -72,6 +72,7 @@ class Setup:
         document_masks: whether tokens see their own document alone, positions counted from its beginning.
         contexts: longer sequences by phase.
         held_out_tokens: tokens of held-out text scored per domain; None: by size (`evaluate.run.held_out_rule`).
+        evaluate_at: shares of a recipe's tokens at which held-out text is scored while it trains.
     """
 
     data: str
@@ -92,6 +93,7 @@ class Setup:
     start: InitialCheckpoint | None = None
     held_out_tokens: int | None = None
     keep_optimizer: bool = True
+    evaluate_at: tuple[float, ...] = ()
     weight_decay: float | None = None
     clip: float | None = None
     beta1: float | None = None
@@ -231,14 +233,15 @@ class Setup:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Setup.from_json`."""
-        lists = {"tasks": list(self.tasks), "sinks": list(self.sinks), "sizes": [asdict(size) for size in self.sizes]}
+        lists: dict[str, list[Any]] = {name: list(getattr(self, name)) for name in ("tasks", "sinks", "evaluate_at")}
+        lists["sizes"] = [asdict(size) for size in self.sizes]
         return {**asdict(self), **lists, "contexts": {name: of.as_json() for name, of in self.contexts.items()}}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Setup:
         """Read what `as_json` wrote."""
         start = InitialCheckpoint(**data["start"]) if data.get("start") else None
-        lists = {name: tuple(data.get(name, ())) for name in ("tasks", "sinks")}
+        lists = {name: tuple(data.get(name, ())) for name in ("tasks", "sinks", "evaluate_at")}
         sizes = tuple(Overrides(**size) for size in data.get("sizes", ()))
         architecture = Architecture(**data.get("architecture", {}))
         contexts = {name: Context(**of) for name, of in data.get("contexts", {}).items()}

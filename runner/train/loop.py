@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol
 
 import torch
 
@@ -22,7 +21,6 @@ from mixlaw.runner.batches.loader import Batches, Prefetcher, Tokens
 from mixlaw.runner.models.context import set_context
 from mixlaw.runner.models.foreign import check_start
 from mixlaw.runner.models.llama import optimizer_of
-from mixlaw.runner.models.load import load_model
 from mixlaw.runner.models.loss import LossModule
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
@@ -43,11 +41,20 @@ from mixlaw.runner.train.store import (
     partial_steps,
     remove,
 )
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from mixlaw.runner.train.trained import Trained as Trained
 
 REPORT_SECONDS = 0.5
+
+
+class Look(Protocol):
+    """Measures a model while it trains."""
+
+    @property
+    def steps(self) -> Collection[int]:
+        """After how many steps; the same on all ranks."""
+
+    def measure(self, step: int, losses: LossModule, micro_batch: int, beat: Callable[[], None]) -> None:
+        """Measure after a step, calling `beat` from time to time; all ranks call it."""
 
 
 class Diverged(RuntimeError):
@@ -56,40 +63,6 @@ class Diverged(RuntimeError):
 
 class Stopped(RuntimeError):
     """Stopped by the caller; a checkpoint holds the progress."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished segment.
-
-    Attributes:
-        checkpoint: the final one.
-        device: it was trained on.
-        loss: mean of the last tenth of the steps, nats per token.
-        seconds, tokens_per_second: of this call.
-        skipped: steps skipped for bad batches since the beginning of the recipe.
-        bf16: whether it was computed in bf16.
-        fresh: the model, where it was not sharded.
-    """
-
-    checkpoint: Path
-    device: torch.device
-    loss: float
-    seconds: float
-    tokens_per_second: float
-    skipped: tuple[int, ...] = ()
-    bf16: bool = False
-    fresh: PreTrainedModel | None = None
-
-    @cached_property
-    def model(self) -> PreTrainedModel:
-        """The whole model in fp32 on the device: as trained, or where it was sharded read back, on any rank."""
-        if self.fresh is not None:
-            return self.fresh
-        release_memory()
-        model: Any = load_model(self.checkpoint)
-        model.to(self.device)
-        return cast("PreTrainedModel", model)
 
 
 def train_segment(
@@ -103,6 +76,7 @@ def train_segment(
     ranks: Ranks = ALONE,
     log: Callable[[Entry | None], None] = lambda entry: None,
     plan: StepPlan | None = None,
+    moments: Look | None = None,
 ) -> Trained:
     """Train a segment and write `runs/<lineage>/checkpoint`; all ranks call it.
 
@@ -117,6 +91,7 @@ def train_segment(
         ranks: this process among those that train the segment together; these functions are the first one's.
         log: called with every entry of the segment's log, and None at its end.
         plan: how to compute a step; None decides by the memory that is free.
+        moments: measures after some steps.
 
     Raises:
         InputError: a checkpoint is damaged, or a domain of the recipe has no tokens.
@@ -124,7 +99,7 @@ def train_segment(
         Stopped: `stop` returned True.
         OutOfMemory: memory did not suffice for the plan; a single process goes on with smaller ones by itself.
     """
-    return _Loop(segment, setup, streams, runs, _Calls(report, stop, saved, log), ranks, plan).run()
+    return _Loop(segment, setup, streams, runs, _Calls(report, stop, saved, log, moments), ranks, plan).run()
 
 
 @dataclass(frozen=True)
@@ -135,6 +110,7 @@ class _Calls:
     stop: Callable[[], bool]
     saved: Callable[[Path], None]
     log: Callable[[Entry | None], None]
+    moments: Look | None
 
 
 @dataclass
@@ -243,6 +219,9 @@ class _Loop:
                 self._step(state, meter)
             state.step += 1
             self._report(state.step)
+            moments = self.calls.moments
+            if moments is not None and state.step in moments.steps:
+                moments.measure(state.step, state.losses, self.plan.micro_batch, lambda: self._report(state.step))
             if state.step < self.last:
                 stop, late, written = self.ranks.agreed(self.calls.stop(), self._late(), self._written())
                 if stop or written:

@@ -72,6 +72,7 @@ def setup_of(path: Path, settings: Settings) -> Setup:
         start=start,
         held_out_tokens=training.held_out_tokens,
         keep_optimizer=training.keep_optimizer,
+        evaluate_at=training.evaluate_at,
     )
 
 

@@ -61,6 +61,7 @@ class TrainingSettings(Strict):
             the data folder.
         drop_near_duplicates: keep one of documents that share most of their n-grams of words.
         held_out_tokens: tokens of them that are scored per domain; absent, 24,576, from 100M parameters on a million.
+        evaluate_at: shares of a recipe at which they are scored while it trains, for rows with progress below 1.
         checkpoint_seconds: seconds between the checkpoints that a killed run resumes from.
         keep_optimizer: whether ends of recipes have the optimizer's state, so that longer ones can resume.
         simulate_epochs: give every proxy so small a part of each domain that it repeats as often as the target will.
@@ -96,6 +97,7 @@ class TrainingSettings(Strict):
     drop_contaminated: tuple[str, ...] = ()
     drop_near_duplicates: bool = False
     held_out_tokens: int | None = Field(default=None, ge=1)
+    evaluate_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     checkpoint_seconds: float = Field(default=300, gt=0)
     keep_optimizer: bool = True
     simulate_epochs: bool = False
