@@ -68,7 +68,7 @@ def test_nothing_is_asked_about_domains_of_which_all_is_known(folder: Path) -> N
 HEAD = "run,params,tokens:init:web,tokens:init:code,metric:loss\n"
 TABLES = {
     "percent": (HEAD + "a,125M,80,20,1.2\n", r"row 1: 100 tokens in all for 125,000,000 params; .*not percentages"),
-    "shares": (HEAD + "a,1e8,3e9,1e9,1.2\nb,1e8,0.8,0.2,1.2\n", r"row 2: 1 tokens in all for 100,000,000 params"),
+    "shares": (HEAD + "a,1e8,3e9,1e9,1.2\nb,1e8,0.8,0.2,1.2\n", r"row 2, column 'tokens:init:web': 0.8 of a token"),
     "billions": (HEAD + "a,1e9,20,5,1.2\n", "shares or billions"),
     "semicolons": (
         "run;params;tokens:init:web;metric:loss\na;1,2e8;2e9;1,2\n",
