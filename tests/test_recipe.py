@@ -278,6 +278,7 @@ def test_of_two_lengths_of_a_constant_phase_the_shorter_is_shared_and_of_cosines
 def test_a_peak_rate_and_a_warm_up_of_its_own_make_another_run() -> None:
     fast = replace(RECIPE, lr=2.0, warmup=512)
     assert replace(RECIPE, lr=1, warmup=None).lineage == RECIPE.lineage  # the rule's are not written down
+    assert replace(RECIPE, warmup=0).lineage != RECIPE.lineage, "without a warm-up"
     assert len({RECIPE.lineage, fast.lineage, replace(fast, warmup=None).lineage}) == 3
     assert (fast.shared_tokens(RECIPE), fast.shared_tokens(fast)) == (0, RECIPE.tokens)
     assert Recipe.from_json(json.loads(json.dumps(fast.as_json()))) == fast

@@ -65,6 +65,7 @@ def test_a_recipe_that_is_the_beginning_of_another_ends_inside_it() -> None:
     short, long = recipe(init(300)), recipe(init(800))
     tree = plan([long, short])
     assert [segment.is_run for segment in tree.segments] == [True, True]
+    assert [segment.is_leaf for segment in tree.segments] == [False, True], "the second resumes from the first"
     assert tree.segments[0].finished({r.lineage: r for r in tree.recipes}) == short
 
 
@@ -133,6 +134,8 @@ def test_what_is_measured_is_left_out_and_what_it_leaned_on_too() -> None:
     assert needed({first, second}, set()) == [], "a missing trunk that nothing needs is not trained again"
     assert needed({first}, set()) == [trunk, second], "a missing trunk that something needs is"
     assert needed({first}, {second}) == [second], "what is trained needs its evaluation, not its trunk"
+    assert tree.untrained({first}, {second}) == []
+    assert [segment.lineage for segment in tree.untrained({first}, {trunk})] == [second]
 
 
 def test_a_segment_survives_json() -> None:
