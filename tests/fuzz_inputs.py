@@ -22,7 +22,7 @@ class Fuzzed:
     Attributes:
         inputs: strategy, made when it is needed.
         look: takes a folder and an input; raises InputError where the input is refused.
-        share: of the inputs of `make fuzz`.
+        share: of the inputs of `make fuzz`, beside those of the others.
     """
 
     inputs: Callable[[], st.SearchStrategy[Any]]

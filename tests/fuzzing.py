@@ -93,9 +93,9 @@ def main() -> None:
     chosen = parser.parse_args()
     os.environ |= ALONE
     print("| what is fuzzed | inputs | a result | one sentence | anything else |\n| --- | ---: | ---: | ---: | ---: |")
-    total = Counter[str]()
+    total, shares = Counter[str](), sum(target.share for target in TARGETS.values())
     for name in chosen.only or TARGETS:
-        counts = fuzz(name, round(chosen.inputs * TARGETS[name].share), fixed=False).counts
+        counts = fuzz(name, round(chosen.inputs * TARGETS[name].share / shares), fixed=False).counts
         total += counts
         print(f"| {name} | {counts.total():,} | {counts['result']:,} | {counts['refused']:,} | 0 |", flush=True)
     print(f"| all | {total.total():,} | {total['result']:,} | {total['refused']:,} | 0 |")

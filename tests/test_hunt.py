@@ -167,6 +167,7 @@ def test_empty_progress_beside_others_counts_as_finished_and_is_said(tmp_path: P
     [
         ('tokns = "step"', "tokns: is not known; did you mean 'tokens'?"),
         ('join = [{ table = "e.csv", on = "run" }]', "join.0.table: is not known; there are file, on, prefix"),
+        ('"a\\nb" = 1', r"'a\nb': is not known; there are file, run"),
         ('seed = { colum = "x" }', "colum: is not known; did you mean 'column'?"),
     ],
 )

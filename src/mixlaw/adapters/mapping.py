@@ -232,6 +232,7 @@ def _sentence(error: ValidationError) -> str:
     problem = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
     kinds = ("float", "str", Reading.__name__, TaskMap.__name__)
     key = ".".join(str(part) for part in problem["loc"] if part not in kinds)
+    key = key if key.isprintable() else repr(key)
     if problem["type"] == "extra_forbidden":
         known = _keys_beside(problem["loc"])
         meant = did_you_mean(str(problem["loc"][-1]), known) or f"there are {', '.join(known)}"
