@@ -250,7 +250,7 @@ def import_into(
     given = {name: {**sheet.domains.get(name, {}), **described.get(name, {})} for name in understood.domains}
     linked = scores(mapped, understood.tasks)
     fresh = {task: name for task, name in understood.tasks.items() if task not in units or task in linked}
-    text, changes = updated_settings(path, merge.records, understood.phases, given, fresh, linked, replacing)
+    text, changes = updated_settings(path, merge.records, understood.phases, given, fresh, linked)
     notes = [
         *merge.notes,
         *changes,

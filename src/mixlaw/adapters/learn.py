@@ -25,7 +25,6 @@ def updated_settings(
     domains: Mapping[str, Mapping[str, Any]],
     tasks: Mapping[str, str],
     scores: Mapping[str, Mapping[str, Any]],
-    replacing: bool = False,
 ) -> tuple[str, list[str]]:
     """Content of study.toml with what the records tell, and notes on phases that were added.
 
@@ -36,10 +35,9 @@ def updated_settings(
         domains: name -> kind and unique tokens, where known.
         tasks: name -> unit.
         scores: name -> link and chance, where known.
-        replacing: whether unique tokens that contradict those of the study take their place.
 
     Raises:
-        InputError: study.toml is or would become invalid, or a domain has other unique tokens there.
+        InputError: study.toml is or would become invalid.
     """
     document = tomlkit.parse(read_text(path)) if path.exists() else tomlkit.document()
     if path.exists():
@@ -51,8 +49,6 @@ def updated_settings(
     for name, given in domains.items():
         if said := _changed(name, known.get(name, {}), given):
             notes.append(said)
-            if "unique_tokens" in said and not replacing:
-                raise InputError(f"{said}; correct one of them, or give --replace to take the new one")
         entry = {"kind": Kind.TEXT.value, **known.get(name, {}), **given}
         if name not in known or dict(known[name]) != entry:
             table = tomlkit.inline_table()
