@@ -25,6 +25,7 @@ from mixlaw.runner.evaluate.items import (
     read_items,
 )
 from mixlaw.runner.packages import required_folder
+from mixlaw.study import open_study
 
 Passages = list[tuple[str, str]]
 
@@ -132,7 +133,7 @@ def test_without_prose_the_manifest_says_why_there_are_no_items(tmp_path: Path) 
     manifest = build_items(tmp_path / "items", None, 0)
     assert manifest["humaneval"].count == 164
     assert manifest["cloze"].count == 0
-    assert "name one prose or text" in manifest["cloze"].missing
+    assert "set items = true" in manifest["cloze"].missing
     assert "gives 0 items, 20 needed" in build_items(tmp_path / "items", [], 0)["agreement"].missing
 
 
@@ -141,3 +142,26 @@ def test_a_damaged_file_is_an_input_error(built: Path, tmp_path: Path) -> None:
     (tmp_path / "items" / "cloze.json").write_text((built / "items" / "cloze.json").read_text()[:-10])
     with pytest.raises(InputError, match=r"cloze.json is missing or damaged"):
         read_items(tmp_path, "cloze")
+
+
+def test_study_toml_says_which_domain_items_are_built_from(tmp_path: Path, speeches: list[str]) -> None:
+    rows = "".join(json.dumps({"text": text[:6000]}) + "\n" for text in speeches[:60])
+    (tmp_path / "web.jsonl").write_text(rows)
+    (tmp_path / "other.jsonl").write_text("".join(json.dumps({"text": f"a b {n} c d " * 9}) + "\n" for n in range(60)))
+    toml = (
+        '[domains]\nweb = { source = "web.jsonl" }\ntext = { source = "other.jsonl" }\n[tokenizer]\nvocabulary = 300\n'
+    )
+
+    def counts(changed: str) -> dict[str, int]:
+        (tmp_path / "study.toml").write_text(changed + "[training]\nheld_out = 0.4\n")
+        return {task: items.count for task, items in open_study(tmp_path).prepare().items.items()}
+
+    usual = counts(toml)
+    assert usual["cloze"] == usual["agreement"] == 0, "the domain called text has no sentences"
+    named = counts(toml.replace('"web.jsonl"', '"web.jsonl", items = true'))
+    assert named["cloze"] > 0
+    assert {**named, "cloze": 0, "agreement": 0} == {**usual, "cloze": 0, "agreement": 0}
+    assert counts(toml.replace('"other.jsonl"', '"other.jsonl", items = false'))["cloze"] == 0
+    both = toml.replace('jsonl"', 'jsonl", items = true')
+    with pytest.raises(InputError, match=r"items are built from one domain, got \['web', 'text'\]"):
+        counts(both)

@@ -38,6 +38,7 @@ from mixlaw.runner.evaluate.items import build_items, read_items
 
 MEMORY = 384 * 2**20  # bytes of text that all processes together hold
 MOST, LEAST = 32 * 2**20, 4 * 2**20  # bytes of text that one process holds
+HELD_OUT_TEXTS = "held_out.json"  # in the folder of a domain's spill files
 PROSE_BYTES = 16_000_000  # of held-out prose, the lowest hashes first, that items are built from
 FEW = 16 * 2**20  # bytes of sources up to which it does not pay to start processes
 
@@ -56,6 +57,7 @@ class BuildSettings:
         vocabulary, tokenizer, sample_bytes, held_out, seed, longest, processes: as in `prepare`.
         fingerprint: hash of everything that decides the result.
         cleaning: what is dropped besides exact duplicates.
+        prose: domain whose held-out text items are built from.
     """
 
     domains: Mapping[str, str]
@@ -71,6 +73,7 @@ class BuildSettings:
     fingerprint: str
     processes: int | None
     cleaning: Cleaning = NOTHING
+    prose: str | None = None
 
 
 class Build:
@@ -131,7 +134,10 @@ class Build:
             tokenizer = sha256_of(self.trained / "tokenizer.json")
         for name in self.parts:
             folder = self._reading(name)
-            if (kept := find_kept(folder, tokenizer, self.folder.parent / name, width)) is not None:
+            kept = find_kept(folder, tokenizer, self.folder.parent / name, width)
+            if name == self.settings.prose and not (folder / HELD_OUT_TEXTS).exists():
+                kept = None  # it gives items for the first time
+            if kept is not None:
                 self.kept[name] = kept
             else:
                 forget(folder)
@@ -322,12 +328,12 @@ class Build:
 
     def held_out_prose(self) -> list[str] | None:
         """Held-out texts that items are built from, None where the study has no prose."""
-        prose = (name for name in self.settings.domains if name in ("prose", "text"))
-        return next((self.held_out_texts(name, PROSE_BYTES) for name in prose), None)
+        name = self.settings.prose
+        return None if name is None else self.held_out_texts(name, PROSE_BYTES)
 
     def held_out_texts(self, name: str, most: int) -> list[str]:
         """Held-out texts of a domain, the lowest hashes first, until there are `most` bytes."""
-        path = self._reading(name) / "held_out.json"
+        path = self._reading(name) / HELD_OUT_TEXTS
         if name not in self.kept:
             pieces = chain.from_iterable(self.buckets(name, "held_out", self.exact))
             texts: Iterable[str] = (piece.text for piece in pieces)

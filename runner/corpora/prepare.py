@@ -37,6 +37,7 @@ from mixlaw.runner.evaluate.items import TASKS, build_items
 BUILDING = ".building"
 NAME = re.compile(r"[^\W_][\w.-]*")  # a domain is a folder and part of a column name
 RESERVED = ("items", "tokenizer", "manifest.json", *TASKS)
+BY_NAME = "by name"  # which no domain can be called
 LONGEST_NAME = 100  # bytes: file systems take 255, and names of working files add to it
 SPILL_FORMAT = 4  # raised when spill files change, so that unfinished builds are read again
 IN_PLACE = ("in place",)  # part of the identity of a domain whose tokens stay where they are
@@ -54,6 +55,7 @@ def prepare(
     seed: int = 0,
     longest: int | None = None,
     cleaning: Cleaning = NOTHING,
+    prose: str | None = BY_NAME,
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -73,6 +75,7 @@ def prepare(
         held_out: share of documents, by content hash, that is never trained on.
         seed: of the split and of the order of documents.
         longest: characters of a document; longer ones are cut into documents of their own. None: they stay whole.
+        prose: domain of English prose, from whose held-out text items are built; by default one called prose or text.
         cleaning: what is dropped besides exact duplicates; then no domain keeps its shards.
         processes: number of processes that share the work; None means one per core, or this one alone for little text.
         progress: called with the share done, 0 to 1, and a message.
@@ -86,7 +89,10 @@ def prepare(
     sources = {n: _hash(SPILL_FORMAT, identity(s, root), split, *IN_PLACE * (n in placed)) for n, s in domains.items()}
     sample_bytes = sample_bytes or sample_rule(vocabulary)
     tokens = [vocabulary, sample_bytes] if tokenizer is None else tokenizer_identity(tokenizer)
-    fingerprint = _hash(FORMAT, tokens, list(sources.items()), *cleaning_identity(cleaning, root))
+    usual = next((name for name in domains if name in ("prose", "text")), None)
+    prose = usual if prose == BY_NAME else prose
+    more = [*cleaning_identity(cleaning, root), *[["prose", prose]] * (prose != usual)]
+    fingerprint = _hash(FORMAT, tokens, list(sources.items()), *more)
     data.mkdir(parents=True, exist_ok=True)
     with _lock(data):
         _check_folders(data, domains)
@@ -94,7 +100,7 @@ def prepare(
             return done
         wanted = vocabulary, tokenizer, sample_bytes
         settings = BuildSettings(
-            dict(domains), sources, placed, root, *wanted, *split, fingerprint, processes, cleaning
+            dict(domains), sources, placed, root, *wanted, *split, fingerprint, processes, cleaning, prose
         )
         return _build(data, settings, progress or (lambda *_: None))
 

@@ -79,7 +79,7 @@ def build_items(folder: Path, prose: Iterable[str] | None, seed: int) -> dict[st
 
 def _required(sentences: Sequence[tuple[str, str]] | None) -> Sequence[tuple[str, str]]:
     if sentences is None:
-        raise InputError("no domain of the study is prose: name one prose or text")
+        raise InputError("no domain is English prose: set items = true for one that is under [domains]")
     return sentences
 
 

@@ -133,6 +133,8 @@ class Settings(Strict):
         for domain in self.domains:
             if not domain or ":" in domain or _CONTROL.search(domain):
                 raise ValueError(f"domains: {domain!r} needs a name without a colon, tabs and line ends")
+        if len(several := [name for name, domain in self.domains.items() if domain.items]) > 1:
+            raise ValueError(f"domains: items are built from one domain, got {several}; set items for one of them")
         for name, shares in self.mixtures.items():
             _known(f"mixtures.{name}", shares, self.domains, "domain")
             _simplex(name, shares)
@@ -211,6 +213,12 @@ class Settings(Strict):
     def chance(self) -> dict[str, float]:
         """Score of guessing, where it is known."""
         return {task: settings.chance for task, settings in self.tasks.items() if settings.chance is not None}
+
+    def prose(self) -> str | None:
+        """The domain that items are built from: the one that says so, else one called prose or text."""
+        named = [name for name, domain in self.domains.items() if domain.items]
+        usual = [name for name in ("prose", "text") if name in self.domains and self.domains[name].items is None]
+        return next(iter((*named, *sorted(usual, key=list(self.domains).index))), None)
 
     def domain_values(self, counted: Mapping[str, int] | None = None) -> list[Domain]:
         """Domains with their unique tokens: as written in study.toml, else as counted in the shards.

@@ -64,11 +64,14 @@ class DomainSettings(Strict):
         kind: text, code, markup, code-adjacent, synthetic-code, math or instruct.
         source: where the documents are; absent for runs of another trainer.
         unique_tokens: different tokens at the target; absent, the token shards are counted.
+        items: whether the tasks cloze and agreement are built from its held-out text, which must be English prose;
+            absent, of a domain called prose or text, where no other says so.
     """
 
     kind: Kind = Kind.TEXT
     source: str | None = None
     unique_tokens: Tokens | None = None
+    items: bool | None = None
 
 
 class TokenizerSettings(Strict):

@@ -54,6 +54,7 @@ def prepare(study: Folder, *, verify: bool = False, progress: Progress | None = 
             sample_bytes=settings.tokenizer.sample_bytes,
             held_out=settings.training.held_out,
             longest=settings.training.longest_document,
+            prose=settings.prose(),
             cleaning=Cleaning(settings.training.drop_contaminated, settings.training.drop_near_duplicates),
             progress=report,
         )
