@@ -28,7 +28,7 @@ from mixlaw.runner.models.load import hide_progress_bars, load_model, skeleton
 from mixlaw.runner.train.parallel import ALONE, Ranks, gather_full, shard_like
 from mixlaw.runner.train.store import seal, verify
 from mixlaw.runner.train.tensor_files import MOMENTS as OPTIMIZER
-from mixlaw.runner.train.tensor_files import WEIGHTS, Writer, file_name
+from mixlaw.runner.train.tensor_files import WEIGHTS, Writer, file_name, write_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -103,6 +103,10 @@ def save(
     """
     tensors, files = _parts(model, optimizer if keep_optimizer else None, ranks, copy=not wait)
     draft = ranks.broadcast(_begin(folder, model, tokenizer, extra or {}) if ranks.first else None)
+    if (
+        keep_optimizer and ranks.first and not any(optimizer.state.values())
+    ):  # before the first step: empty, not left out
+        write_tensors(draft / file_name(OPTIMIZER, 0, 1), {})
     writer = Writer(draft, files, lambda checksums: seal(draft, folder, step, checksums))
     options: Any = {"storage_writer": writer, "process_group": ranks.saves, "no_dist": ranks.world == 1}
     if not wait:
