@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The versions that the suite passed with; `make ... CONSTRAINTS=` takes the newest that pyproject.toml allows.
 CONSTRAINTS := -c constraints.txt
 
-.PHONY: demo test fuzz lint types notebooks docs bench scoreboard wheel trainers constraints clean
+.PHONY: demo test fuzz faults lint types notebooks docs bench scoreboard wheel trainers constraints clean
 .DEFAULT_GOAL := test
 
 # PIP_FLAGS is there for mirrors and caches.
@@ -37,6 +37,10 @@ test: .venv/dev
 # Many inputs that are wrong on purpose, others each time; for the night. The table that it prints is that of docs/fuzzing.md.
 fuzz: .venv/dev
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/fuzzing.py $(FUZZ)
+
+# Kills, full disks, damaged files: tests/faults.py. Takes minutes; as root, it mounts small disks in memory.
+faults: .venv/dev
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/faults.py $(FAULTS)
 
 lint: .venv/dev
 	$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.fit import fit
 from mixlaw.analysis.laws import Chinchilla, Law, ParametricLaw, by_domain, exponent, loss_term
 from mixlaw.analysis.laws.named import law_named, name_of
+from mixlaw.analysis.surface.regressors import Regressors
 from mixlaw.errors import InputError
 from test_laws import designs, thetas
 
@@ -175,6 +177,32 @@ def test_regressors_are_saved_and_loaded(beside: Surfaces, tmp_path: Path) -> No
     assert np.array_equal(again.predict(new).mean, beside.predict(new).mean)
     assert np.array_equal(again.predict(new).hi90, beside.predict(new).hi90)
     assert str(again) == str(beside)
+
+
+class Evil:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_of_somebody_else_is_refused_and_not_loaded(
+    beside: Surfaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "theirs"))
+    evil = Regressors("ridge", (Evil(tmp_path / "harm"),) * 2, beside.regressors[0].spread)
+    replace(beside, regressors=(evil,)).save(tmp_path / "surfaces")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "mine"))
+    with pytest.raises(InputError, match=r"pickled by another user or elsewhere.* fit them here"):
+        Surfaces.load(tmp_path / "surfaces")
+    assert not (tmp_path / "harm").exists()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "theirs"))
+    with suppress(Exception):  # it is no regressor
+        Surfaces.load(tmp_path / "surfaces")
+    assert (tmp_path / "harm").exists(), "the test shows nothing"
 
 
 @pytest.mark.parametrize(

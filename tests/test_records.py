@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixlaw.errors import InputError
+from mixlaw.files import sealed
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
 from mixlaw.records import Measurement, Record, Unit, phase_order, read_record, read_records, to_table, write_record
 
@@ -107,6 +108,7 @@ DAMAGED = {
     "text for a table": spoilt(values="none"),
     "negative tokens": WHOLE.replace("4000", "-4000"),
     "progress beyond the end": spoilt(progress=2),
+    "another digit": json.dumps(sealed(FULL.as_json())).replace("4000", "4001"),
 }
 
 

@@ -132,11 +132,17 @@ def test_missing_damaged_and_foreign_surfaces_are_refused(surfaces: Surfaces, tm
     with pytest.raises(InputError, match="format 99"):
         Surfaces.load(tmp_path)
     older = [saved | {"parameters": saved["parameters"][:-1]} for saved in words["members"]]
+    del words["own"]  # as if another version had written it
     names.write_text(json.dumps(words | {"members": older}))
     with pytest.raises(InputError, match="other parameters of Exposure; fit again"):
         Surfaces.load(tmp_path)
     names.write_text(json.dumps(words))
-    (tmp_path / "surfaces.safetensors").write_bytes(b"torn")
+    tensors = tmp_path / words["tensors"]
+    whole = tensors.read_bytes()
+    tensors.write_bytes(b"torn")
+    with pytest.raises(InputError, match="damaged"):
+        Surfaces.load(tmp_path)
+    tensors.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(InputError, match="damaged"):
         Surfaces.load(tmp_path)
 

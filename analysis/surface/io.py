@@ -1,17 +1,23 @@
-"""Surfaces on disk: tensors as safetensors, words as JSON, regressors pickled, each file whole or absent."""
+"""Surfaces on disk: words as JSON, which names the files of tensors and pickled regressors and their checksums.
+
+Those files are named by their content and the JSON is replaced in one step, so that a folder holds whole surfaces at
+any moment: the old ones or the new.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from mixlaw.analysis.audit.held import Fold, Held
@@ -28,16 +34,17 @@ from mixlaw.analysis.surface.discrepancy import Discrepancy
 from mixlaw.analysis.surface.link import FittedLink
 from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.model import ResponseModel, Status
+from mixlaw.analysis.surface.own_pickles import is_own, signature
 from mixlaw.analysis.surface.regressors import Regressors
 from mixlaw.errors import InputError
-from mixlaw.files import replacing, write_json
+from mixlaw.files import is_whole, replacing, sealed, write_json
 
-FORMAT = 9
-_NAMES, _TENSORS, _PICKLED = "surfaces.json", "surfaces.safetensors", "regressors.pickle"
+FORMAT = 10
+_NAMES, _TENSORS, _PICKLED = "surfaces.json", "surfaces-{}.safetensors", "regressors-{}.pickle"
 
 
 def write(surfaces: ResponseModel, folder: Path) -> None:
-    """Write surfaces; the JSON comes last, so a folder with one is complete."""
+    """Write surfaces, replacing older ones."""
     tensors = {"weights": surfaces.weights, "calibration": surfaces.calibration}
     tensors |= _tensors("observed", surfaces.observed) | _tensors("design", surfaces.observed.design)
     for i, member in enumerate(surfaces.members):
@@ -53,18 +60,34 @@ def write(surfaces: ResponseModel, folder: Path) -> None:
         tensors |= _tensors(f"regressor{i}", one)
     if surfaces.beside is not None:
         tensors |= _tensors("beside", surfaces.beside)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _PICKLED).unlink(missing_ok=True)
+    content = save({k: v.detach().contiguous() for k, v in tensors.items()})
+    words = _words(surfaces) | {"audit": None, "tensors": _put(folder, _TENSORS, content)}
     if surfaces.regressors:
-        with replacing(folder / _PICKLED) as path:
-            path.write_bytes(pickle.dumps([one.estimators for one in surfaces.regressors]))
-    with replacing(folder / _TENSORS) as path:
-        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path)
-    words = _words(surfaces) | {"audit": None}
+        pickled = pickle.dumps([one.estimators for one in surfaces.regressors])
+        words |= {"pickled": _put(folder, _PICKLED, pickled), "signature": signature(pickled)}
     if surfaces.audit is not None:
         folds = [{"kind": held.fold.kind, "extrapolates": held.fold.extrapolates} for held in surfaces.audit.held]
         words |= {"audit": surfaces.audit.table.to_dicts(), "folds": folds}
-    write_json(folder / _NAMES, words)
+    write_json(folder / _NAMES, sealed(words))
+    for path in (*folder.glob("*.safetensors"), *folder.glob("*.pickle")):
+        if path.name not in (words["tensors"], words.get("pickled")):
+            path.unlink(missing_ok=True)
+
+
+def _put(folder: Path, name: str, content: bytes) -> str:
+    """Write a file named by its content; its name."""
+    name = name.format(hashlib.sha256(content).hexdigest()[:16])
+    with replacing(folder / name) as path:
+        path.write_bytes(content)
+    return name
+
+
+def _get(folder: Path, name: str, form: str) -> bytes:
+    """Read a file that `_put` wrote, if it is still what it wrote."""
+    content = (folder / Path(name).name).read_bytes()
+    if name != form.format(hashlib.sha256(content).hexdigest()[:16]):
+        raise ValueError(f"{name} differs from its checksum")
+    return content
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -73,14 +96,27 @@ def read(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: there is nothing, or it is of another version or damaged.
     """
+    try:
+        return _read(folder)
+    except FileNotFoundError:  # another process has replaced them meanwhile
+        with suppress(FileNotFoundError):
+            return _read(folder)
+        raise InputError(f"surfaces in {folder} are damaged (a file is missing); fit again") from None
+
+
+def _read(folder: Path) -> dict[str, Any]:
     if not (folder / _NAMES).exists():
         raise InputError(f"no surfaces in {folder}; fit first")
     try:
         words: dict[str, Any] = json.loads((folder / _NAMES).read_text(encoding="utf-8"))
         if words.get("format") != FORMAT:
             raise InputError(f"surfaces in {folder} have format {words.get('format')}, this is {FORMAT}; fit again")
-        return _build(words, load_file(folder / _TENSORS), folder)
-    except (json.JSONDecodeError, SafetensorError, KeyError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        if not is_whole(words):
+            raise ValueError(f"{_NAMES} differs from its checksum")
+        return _build(words, load(_get(folder, words["tensors"], _TENSORS)), folder)
+    except (InputError, FileNotFoundError):
+        raise
+    except (ValueError, TypeError, AttributeError, SafetensorError, KeyError, OSError, RuntimeError) as error:
         raise InputError(f"surfaces in {folder} are damaged ({error}); fit again") from error
 
 
@@ -178,12 +214,18 @@ def _build(words: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> d
 
 
 def _regressors(words: dict[str, Any], folder: Path, part: Callable[[str], dict[str, Any]]) -> tuple[Regressors, ...]:
-    """The fitted estimators; a pickle runs code, so a folder of surfaces deserves the trust that a program does."""
+    """The fitted estimators; a pickle runs code when it is loaded, so that only this user's own are."""
     if not words["regressors"]:
         return ()
+    pickled = _get(folder, words["pickled"], _PICKLED)
+    if not is_own(pickled, words["signature"]):
+        raise InputError(
+            f"the regressors of the surfaces in {folder} were pickled by another user or elsewhere, and a pickle "
+            "runs code when it is loaded; fit them here: study.fit(beside=..., save=True), or `mixlaw fit` without them"
+        )
     with importable((folder.parent,)):
         try:
-            estimators = pickle.loads((folder / _PICKLED).read_bytes())
+            estimators = pickle.loads(pickled)
         except (ImportError, AttributeError) as error:
             names = ", ".join(words["regressors"])
             raise InputError(

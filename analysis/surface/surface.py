@@ -35,7 +35,7 @@ class Surfaces(ResponseModel, Printable):
     unchanged = False
 
     def save(self, folder: str | Path) -> None:
-        """Write `surfaces.json`, `surfaces.safetensors` and regressors, if any, into `folder`, each atomically."""
+        """Write `surfaces.json`, tensors and regressors, if any, into `folder`, in one step."""
         write(self, Path(folder))
 
     @classmethod

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mixlaw.errors import InputError
-from mixlaw.files import read_text, write_json
+from mixlaw.files import is_whole, locked, read_text, sealed, write_json
 from mixlaw.numbers import size
 from mixlaw.optimizer.answers.ladder import Rung
 from mixlaw.optimizer.answers.phase_lines import schedule_table
@@ -236,7 +236,7 @@ class Proposal(Printable):
             raise InputError(
                 f"a proposal of format {data.get('format')} cannot be read, this version reads {FORMAT}; propose again"
             )
-        rest = {name: value for name, value in data.items() if name != "format"}
+        rest = {name: value for name, value in data.items() if name not in ("format", "own")}
         return cls(
             **{
                 **rest,
@@ -264,15 +264,15 @@ class Proposal(Printable):
     def freeze(self, folder: Path) -> Proposal:
         """Write `<id>.json` into the folder, once; a file of that name is the same proposal.
 
-        Returns:
-            The proposal with its number and the time at which it was first frozen.
+        The result has its number and the time at which it was first frozen.
         """
         path = folder / f"{self.id}.json"
-        if not path.exists():
-            number = 1 + max((proposal.number for proposal in load_proposals(folder)), default=0)
-            now = datetime.now(UTC).isoformat(timespec="microseconds")
-            write_json(path, {**self.as_json(), "created": now, "number": number})
-        return Proposal.from_json(json.loads(path.read_text(encoding="utf-8")))
+        with locked(folder):  # two processes would take the same number
+            if not path.exists():
+                number = 1 + max((proposal.number for proposal in load_proposals(folder)), default=0)
+                now = datetime.now(UTC).isoformat(timespec="microseconds")
+                write_json(path, sealed({**self.as_json(), "created": now, "number": number}))
+        return load_proposal(path)
 
     @property
     def tone(self) -> Tone:
@@ -380,7 +380,7 @@ def load_proposal(path: Path) -> Proposal:
         data: dict[str, Any] = json.loads(read_text(path))
         kinds = [type(data.get(name)) for name in ("number", "created", "known")]
         proposal = Proposal.from_json(data)
-        content = proposal.id
+        content = proposal.id if is_whole(data) else "another"
     except InputError as error:
         raise InputError(f"{path} cannot be read as a proposal ({error}); restore it or move it away") from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:

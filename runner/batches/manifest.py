@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from mixlaw.errors import InputError
-from mixlaw.files import write_text
+from mixlaw.files import is_whole, sealed, write_json
 from mixlaw.printable import Page, Printable
 from mixlaw.tables import Column, Table, number
 
@@ -192,12 +193,18 @@ def read_manifest(data: Path) -> Manifest:
     if not path.exists():
         raise InputError(f"there is no data at {data}: run `mixlaw prepare` on the study first")
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        written = json.loads(path.read_bytes())
+        if not is_whole(written):
+            raise ValueError("its content differs from its checksum")
+        written.pop("own", None)
+        return Manifest.model_validate_json(json.dumps(written))
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{path} is damaged ({first['msg']}): delete it and run `mixlaw prepare` again") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error}): delete it and run `mixlaw prepare` again") from error
 
 
 def write_manifest(manifest: Manifest, data: Path) -> None:
     """Write the manifest in one step; a folder has either a whole manifest or none."""
-    write_text(data / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
+    write_json(data / "manifest.json", sealed(manifest.as_json()))

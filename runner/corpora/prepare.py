@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from mixlaw.errors import InputError
+from mixlaw.files import locked
 from mixlaw.progress import Progress
 from mixlaw.runner.batches.manifest import (
     FORMAT,
@@ -93,8 +92,7 @@ def prepare(
     prose = usual if prose == BY_NAME else prose
     more = [*cleaning_identity(cleaning, root), *[["prose", prose]] * (prose != usual)]
     fingerprint = _hash(FORMAT, tokens, list(sources.items()), *more)
-    data.mkdir(parents=True, exist_ok=True)
-    with _lock(data):
+    with locked(data):
         _check_folders(data, domains)
         if (done := _finished(data, fingerprint)) is not None:
             return done
@@ -165,13 +163,6 @@ def _check_folders(data: Path, domains: Mapping[str, str]) -> None:
 
 def _hash(*values: object) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-@contextmanager
-def _lock(data: Path) -> Iterator[None]:
-    with (data / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the system releases it when the process dies
-        yield
 
 
 def _finished(data: Path, fingerprint: str) -> Manifest | None:

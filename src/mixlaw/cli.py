@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, of_machine
 from mixlaw.long_commands import evaluate, run
 from mixlaw.machine import collect_rarely
 from mixlaw.options import Measured, StudyPath, Workers, command, print_version
@@ -372,6 +372,9 @@ def main() -> None:
         print_error(str(error), as_json)
         raise SystemExit(2) from None
     except Exception as error:
+        if sentence := of_machine(error):
+            print_error(sentence, as_json)
+            raise SystemExit(2) from None
         if not hasattr(error, "show"):  # a wrong option or argument knows how to show itself
             raise
         if as_json:

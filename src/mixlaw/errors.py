@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+#: What the machine refuses, and what to do about it.
+_OF_MACHINE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space and repeat the command, which continues"),
+    errno.EFBIG: "raise the limit on the size of files and repeat the command, which continues",
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "change its permissions, or work on a copy"),
+    errno.EMFILE: "raise the limit on open files (ulimit -n) and repeat the command",
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "check the disk and repeat the command, which continues"),
+}
 
 
 class InputError(ValueError):
@@ -24,6 +36,20 @@ def printable(text: str) -> str:
         letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
         for letter in text
     )
+
+
+def of_machine(error: Exception) -> str:
+    """One sentence for what a disk or a file system refused; empty for an error of any other kind.
+
+    Libraries in Rust report the error of the system within a text of their own.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):
+        number = int(found[1])
+    if number not in _OF_MACHINE:
+        return ""
+    name = error.filename if isinstance(error, OSError) else None
+    return f"{name or 'a file'} cannot be read or written: {os.strerror(number)}; {_OF_MACHINE[number]}"
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import fcntl
 import gzip
 import hashlib
 import json
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,15 +44,30 @@ _ADVICE = {
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the folder of `path`, renamed to it when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         os.chmod(temporary, 0o644)  # mkstemp gives 0600; a study may be shared by several users
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None or not str(error.filename or path.parent).startswith(str(path.parent)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # not the temporary name, nor none
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which is made if need be; the system releases it when the process dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def with_ending(stem: Path, ending: str) -> Path:
@@ -121,6 +137,20 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON document atomically, readable by people, keys in the order given."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sealed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data with a checksum of itself, under "own"."""
+    return {**data, "own": _digest(data)}
+
+
+def is_whole(data: Mapping[str, Any]) -> bool:
+    """Whether plain data are as they were sealed; true of what never was."""
+    return "own" not in data or data["own"] == _digest({name: value for name, value in data.items() if name != "own"})
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def sha256_of(path: Path) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError
-from mixlaw.files import write_json
+from mixlaw.files import is_whole, sealed, write_json
 from mixlaw.phases import training_order
 from mixlaw.recipe import Decay, Recipe, Schedule
 
@@ -160,7 +160,7 @@ class Record:
 def write_record(runs: Path, record: Record) -> Path:
     """Write one record under `runs`, whole or not at all."""
     path = runs / record.key / "record.json"
-    write_json(path, record.as_json())
+    write_json(path, sealed(record.as_json()))
     return path
 
 
@@ -173,6 +173,8 @@ def read_record(path: Path) -> Record:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] == FORMAT:
+            if not is_whole(data):
+                raise ValueError("its content differs from its checksum")
             return Record.from_json(data)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
