@@ -21,6 +21,8 @@ from mixlaw.export.write import export
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.values import PROPOSAL, Interval
 from mixlaw.optimizer.target.target import Guard
+from mixlaw.plots import checked
+from mixlaw.report.fit import fit_part
 from mixlaw.study import open_study
 from studies import on_disk
 
@@ -168,6 +170,32 @@ def test_a_recipe_that_is_set_by_hand_has_the_figures_of_the_command_line_and_of
     out = tmp_path / "report.html"
     assert CliRunner().invoke(app, ["report", str(made), "-o", str(out)]).exit_code == 0
     assert page.text("#sentence").replace("This recipe", "The proposal") in unescape(out.read_text())
+
+
+def test_runs_that_are_brushed_are_in_the_table_and_other_tabs_have_the_parts_of_the_report(
+    page: Page, made: Path
+) -> None:
+    page.view.click("#tab >> text=Runs")
+    page.view.wait_for_function("document.querySelector('#runs-said')?.textContent.includes('18 of 18 runs')")
+    page.view.wait_for_selector("#figure-runs .nsewdrag")
+    box = page.view.locator("#figure-runs .nsewdrag").bounding_box()
+    page.view.mouse.move(box["x"] + 2, box["y"] + 2)
+    page.view.mouse.down()
+    page.view.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 2, steps=4)
+    page.view.mouse.up()
+    page.view.wait_for_function("!document.querySelector('#runs-said').textContent.includes('18 of 18')")
+    number = int(page.text("#runs-said").split()[0])
+    points = checked(open_study(made).surfaces(), "task0")
+    middle = (points.mean.min() + points.mean.max()) / 2
+    assert number == pytest.approx(int((points.mean < middle).sum()), abs=2)
+    assert page.view.locator("#runs-table tbody tr:has(td)").count() == min(number, 12)
+    page.view.click("#tab >> text=Next runs")
+    page.view.wait_for_function("document.querySelector('#tab-next').textContent.includes('mixlaw suggest STUDY')")
+    page.view.click("#tab >> text=Fit and calibration")
+    page.view.wait_for_selector("#tab-fit .plot .main-svg")
+    fit = fit_part(open_study(made).surfaces(), ["task0", "task1"])
+    assert page.view.evaluate("document.querySelectorAll('#tab-fit td').length") == fit.count("<td")
+    assert page.complaints == []
 
 
 def test_downloads_are_what_other_commands_read(page: Page, made: Path, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_calibration_rises_where_the_interval_reaches_what_was_measured(small: S
     assert points[0].level[0] == pytest.approx(0.683, abs=0.005)
     assert points[1].level[0] == pytest.approx(0.954, abs=0.005)
     figure = calibration([p for p in points if p])
-    lines = [trace for trace in figure.data if trace.name == "task0"]
+    lines = [trace for trace in figure.data if (trace.hovertemplate or "").startswith("task0")]
     assert [float(np.interp(0.5, line.y, line.x)) for line in lines] == pytest.approx([0.68, 0.95], abs=0.02)
 
 

@@ -66,7 +66,7 @@ def test_the_value_of_runs_adds_up_costs_and_gains() -> None:
     assert figure.layout.shapes[0].y0 == 0.4
 
 
-def test_losses_go_on_where_the_parents_end_in_the_colour_of_their_size() -> None:
+def test_losses_go_on_where_the_parents_end_in_the_colour_of_their_phase_with_a_panel_for_each_size() -> None:
     trunk = Curve("t", None, 24_000, "init", "web 100%", ("a", "b"), (100, 400), (5.0, 3.0))
     leaves = [
         Curve(name, "t", 24_000, "cooldown", "web 100%", (name,), (500, 600), (2.9, end))
@@ -75,7 +75,11 @@ def test_losses_go_on_where_the_parents_end_in_the_colour_of_their_size() -> Non
     figure = losses([trunk, *leaves, Curve("c", None, 94_000, "init", "web 100%", ("c",), (100, 800), (5.0, 2.0))])
     lines = [(tuple(trace.x), tuple(trace.y)) for trace in figure.data]
     assert lines[:2] == [((100, 400), (5.0, 3.0)), ((400, 500, 600), (3.0, 2.9, 2.5))]
-    assert [trace.name for trace in figure.data if trace.showlegend] == ["24k params", "94k params"]
-    assert len({trace.line.color for trace in figure.data[:3]}) == 1 != len({trace.line.color for trace in figure.data})
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["init", "cooldown"]
+    assert [trace.xaxis for trace in figure.data] == ["x", "x", "x", "x2"]
+    assert figure.data[0].line.color == figure.data[3].line.color != figure.data[1].line.color
+    assert [note.text for note in figure.layout.annotations] == ["24k params", "94k params"]
+    grey = losses([trunk, *leaves], chosen=["b"])
+    assert [trace.name for trace in grey.data] == ["other runs", "init", "cooldown"]
     assert "shared by 2 recipes" in figure.data[0].hovertemplate
     assert "run b" in figure.data[2].hovertemplate

@@ -266,12 +266,14 @@ def pareto(
     """Find the Pareto front between groups of tasks."""
     from mixlaw.files import write_text
 
+    opened = open_study_at(study, target)
     with progress_bar("pareto") as report:
-        front = open_study_at(study, target).pareto(groups_of(group or ()), progress=report)
+        front = opened.pareto(groups_of(group or ()), progress=report)
     if out is not None:
         from mixlaw.report.front import front_page
 
-        write_text(out, front_page(front, f"{study.resolve().name}: between {', '.join(front.groups)}"))
+        title = f"{study.resolve().name}: between {', '.join(front.groups)}"
+        write_text(out, front_page(front, title, opened.domains_or_unlimited))
     return front
 
 

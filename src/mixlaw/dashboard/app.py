@@ -46,6 +46,7 @@ def app_of(path: Path, propose: Propose, freeze: Propose) -> Dash:
     calls = Callbacks(watched, propose, freeze)
     app.server.add_url_rule("/progress/<session>", view_func=calls.progress)
     connect(app, calls)
+    connect_tabs(app, calls)
     script_of(app)
     return app
 
@@ -114,6 +115,15 @@ def connect(app: Dash, calls: Callbacks) -> None:
     )
 
 
+def connect_tabs(app: Dash, calls: Callbacks) -> None:
+    """Connect the tabs besides the recipe's; they are filled when they are chosen."""
+    shown = Output("shown", "data", allow_duplicate=True)
+    _on(app, [Output("tab-runs", "children"), shown], [Input("tab", "value"), Input("stamp", "data")], calls.fill)
+    table = [Output("runs-table", "columns"), Output("runs-table", "data"), Output("runs-said", "children")]
+    chosen = [Input("runs-task", "value"), Input("runs-over", "value"), Input("brush", "data")]
+    app.callback([Output("explored", "data"), *table], chosen)(calls.explore)
+
+
 def _stores(*names: str, more: bool = False) -> list[Output]:
     """Data of stores to fill; `more` where another callback fills them as well."""
     return [Output(name, "data", allow_duplicate=more) for name in names]
@@ -152,6 +162,7 @@ def script_of(app: Dash) -> None:
         Input("pins", "data"),
     )
     on(ClientsideFunction("mixlaw", "mode"), Output("aside", "className"), Input("mode", "value"))
+    on(ClientsideFunction("mixlaw", "tab"), Output("tabs", "className"), Input("tab", "value"))
     on(
         ClientsideFunction("mixlaw", "picture"),
         Output("do-png", "data-made"),

@@ -12,13 +12,18 @@ from typing import Any
 from dash import ctx, no_update
 from dash.exceptions import PreventUpdate
 
-from mixlaw.dashboard import by_hand, dials, page
+from mixlaw.dashboard import by_hand, dials, page, runs
 from mixlaw.dashboard.answer import Answer
 from mixlaw.dashboard.view import View, packed, unpacked
 from mixlaw.dashboard.watched import Job, Opened, Watched
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.quick import adapt_recipe, quick_search
+from mixlaw.optimizer.answers.verify import verify
 from mixlaw.optimizer.target.target import WHOLE
+from mixlaw.report.evidence import suggested
+from mixlaw.report.first_screen import next_runs
+from mixlaw.report.fit import fit_part
+from mixlaw.report.sections import verified
 
 Data = dict[str, Any]
 Propose = Callable[..., Any]
@@ -51,6 +56,8 @@ class Callbacks:
     | `download`      | Recipe, CSV                   | URL                  | file                      |
     | `stop`          | Stop searching                |                      | state                     |
     | `freeze`        | Freeze what I see             | URL                  | sentence                  |
+    | `fill`          | another tab is chosen         | the study            | the tab                   |
+    | `explore`       | task, axis or brush changed   | the study            | plot, table and curves    |
     | `start_proposal`| Propose                       | URL                  | sentence, proposal timer  |
     | `poll_proposal` | proposal timer                | its thread           | sentence, recipe          |
 
@@ -237,6 +244,30 @@ class Callbacks:
         if ctx.triggered_id == "do-csv":
             return {"content": answer.as_csv(), "filename": "predictions.csv", "type": "text/csv"}
         return {"content": answer.as_recipe(), "filename": "recipe.json", "type": "application/json"}
+
+    def fill(self, tab: str, _stamp: str | None) -> tuple[Any, Any]:
+        """The content of a tab: components of the runs, and parts of the report for the others."""
+        if tab == "recipe":
+            raise PreventUpdate
+        try:
+            study = self.watched.now()
+            if tab == "runs":
+                trained = verified(verify(list(study.proposals), study.study.table(), unique=study.study.unique))
+                return runs.frame(study), {"parts": {"trained": trained}, "classes": {}}
+            html = (
+                next_runs(suggested(study.study), 50)
+                if tab == "next"
+                else fit_part(study.surfaces, study.surfaces.tasks)
+            )
+            return no_update, {"parts": {f"tab-{tab}": html}, "classes": {}}
+        except Exception as error:
+            return no_update, _failed(error)
+
+    def explore(self, task: str, over: str, brushed: list[int] | None) -> tuple[Any, ...]:
+        """The runs that are brushed, of all without: figures, and columns, rows and sentence of the table."""
+        made = runs.explored(self.watched.now(), task, over, brushed)
+        shown = {"parts": {}, "classes": {}, "figures": made["figures"]}
+        return shown, made["columns"], made["data"], made["said"]
 
     def stop(self, clicks: int, session: str) -> Data:
         """Stop the search; the recipe at hand stays."""

@@ -14,6 +14,7 @@ from mixlaw.report.page import bullets, table
 
 #: Milliseconds between checks of the study's files, and of a proposal that is being made.
 STUDY_TIMER, PROPOSAL_TIMER = 2000, 400
+TABS = {"recipe": "Recipe", "runs": "Runs", "next": "Next runs", "fit": "Fit and calibration"}
 FIGURES = {
     "gains": "Gain of every task over the baseline, with 90 % intervals",
     "schedule": "Mixture of every phase over tokens, with the learning rate",
@@ -24,7 +25,7 @@ FIGURES = {
 
 def frame(title: str) -> Component:
     """The page without content; every open page has a session id of its own."""
-    empty = dict.fromkeys(("stamp", "best", "pins", "hand", "shown", "search", "again", "frozen-seen"))
+    empty = dict.fromkeys(("stamp", "best", "pins", "hand", "shown", "search", "again", "frozen-seen", "brush"))
     stores = {"session": uuid4().hex, "query": "", "move": 0, **empty}
     return html.Div(
         [
@@ -36,7 +37,25 @@ def frame(title: str) -> Component:
             html.Header([html.H1(title), html.P("", id="subtitle", className="soft")]),
             html.Div(id="error", className="error", role="alert"),
             html.Div("", id="news", className="news", role="status"),
-            html.Div([_sliders(), _results()], id="body", className="body"),
+            dcc.Tabs(
+                [dcc.Tab(label=label, value=name) for name, label in TABS.items()],
+                value="recipe",
+                id="tab",
+                mobile_breakpoint=0,
+            ),
+            html.Div(
+                [
+                    html.Div([_sliders(), _results()], id="body", className="body"),
+                    html.Main(
+                        [html.Div(id="tab-runs"), html.H2("Proposals that were trained"), html.Div(id="trained")],
+                        id="runs",
+                    ),
+                    html.Main(html.Div(id="tab-next"), id="next"),
+                    html.Main(html.Div(id="tab-fit"), id="fit"),
+                ],
+                id="tabs",
+                className="recipe",
+            ),
             html.Footer(
                 "Works offline. Move sliders by mouse, touch or arrow keys; the URL of this page restores "
                 "what it shows."

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
-from mixlaw.plots.style import colours, count, size_axis, styled
+from mixlaw.plots.style import OTHER, colours, count, styled
 
 MOST_POINTS = 8000  # of all curves together
+BEGIN = 0.08  # share of the tokens before which losses are not looked at for the axis
 
 
 @dataclass(frozen=True)
@@ -37,27 +39,49 @@ class Curve:
     loss: tuple[float, ...]
 
 
-def losses(curves: Sequence[Curve], title: str = "") -> go.Figure:
-    """Training loss against tokens, a line per segment that continues its parent's, a colour per model size.
+def losses(curves: Sequence[Curve], title: str = "", chosen: Sequence[str] = ()) -> go.Figure:
+    """Training loss against tokens: a panel per model size, a line per segment that continues its parent's.
 
-    Long logs are thinned evenly. Losses are of the mixture trained on, so a step at the start of a phase mostly shows
-    the change of mixture.
+    Colours are phases, as in the tree of segments. Long logs are thinned evenly, and the fall at the very beginning of
+    training is cut off. Losses are of the mixture trained on, so a step at the start of a phase mostly shows the change
+    of mixture.
+
+    Args:
+        curves: what to draw.
+        title: over the figure.
+        chosen: names of runs; all other curves are grey, where any is named.
     """
     step = -(-sum(len(curve.tokens) for curve in curves) // MOST_POINTS) or 1
     curves = [replace(c, tokens=c.tokens[::-step][::-1], loss=c.loss[::-step][::-1]) for c in curves]
-    figure, by_name = go.Figure(), {curve.name: curve for curve in curves}
-    for size, colour in colours([f"{count(n)} params" for n in sorted({c.params for c in curves})]).items():
-        for number, curve in enumerate(c for c in curves if f"{count(c.params)} params" == size):
+    sizes, wanted = sorted({c.params for c in curves}), {*chosen}
+    across = min(2, len(sizes))
+    down = -(-len(sizes) // across)
+    names = [f"{count(size)} params" for size in sizes]
+    figure = make_subplots(down, across, subplot_titles=names, horizontal_spacing=0.1, vertical_spacing=0.34 / down)
+    paint, by_name = colours(list(dict.fromkeys(c.phase for c in curves))), {curve.name: curve for curve in curves}
+    legend = set[str]()
+    for number, size in enumerate(sizes):
+        place = {"row": number // across + 1, "col": number % across + 1}
+        own = [c for c in curves if c.params == size]
+        for curve in sorted(own, key=lambda c: bool(wanted & {*c.runs})):  # grey ones below
+            here = not wanted or bool(wanted & {*curve.runs})
             tokens, loss = _joined(curve, by_name.get(curve.parent or ""))
+            name = curve.phase if here else "other runs"
             figure.add_scatter(
-                x=tokens, y=[round(value, 4) for value in loss], mode="lines", line={"color": colour, "width": 1.4},
-                opacity=0.8, name=size, legendgroup=size, showlegend=number == 0,
-                hovertemplate=f"{_words(curve)}<br>%{{x:.3s}} tokens: %{{y:.3f}} nats/token<extra></extra>",
+                x=tokens, y=[round(value, 4) for value in loss], mode="lines", opacity=0.75 if here else 0.25,
+                line={"color": paint[curve.phase] if here else OTHER, "width": 1.1 if here else 0.8}, name=name,
+                legendgroup=name, showlegend=name not in legend,
+                hovertemplate=f"{_words(curve)}<br>%{{x:.3s}} tokens: %{{y:.3f}} nats/token<extra></extra>", **place,
             )  # fmt: skip
-    ends = [n for curve in curves for n in curve.tokens]
-    figure.update_xaxes(title_text="tokens", **size_axis(min(ends), max(ends)))
-    figure.update_yaxes(title_text="training loss, nats/token")
-    return styled(figure, title, 400).update_layout(hovermode="closest")
+            legend.add(name)
+        most = max(max(c.tokens) for c in own)
+        values = sorted(v for c in own for n, v in zip(c.tokens, c.loss, strict=True) if n >= BEGIN * most)
+        pad = 0.05 * (values[-1] - values[0]) or 0.1
+        figure.update_xaxes(title_text="tokens", tickformat=".3s", range=[0, most], **place)
+        figure.update_yaxes(range=[values[0] - pad, values[-1] + pad], **place)
+        figure.update_yaxes(title_text="training loss, nats/token" if place["col"] == 1 else "", **place)
+    height = 60 + 270 * down
+    return styled(figure, title, height).update_layout(hovermode="closest", legend={"y": -46 / (height - 80)})
 
 
 def _joined(curve: Curve, parent: Curve | None) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from mixlaw.plots.style import Plain, domain_colours, drawn, on
 from mixlaw.recipe import Domain, Recipe
 
-LEGIBLE = 0.06  # least share that has room for its number
+LEGIBLE = 0.04  # least share that has room for its number
 
 
 def plain_mixtures(recipes: Mapping[str, Recipe], domains: Sequence[Domain], title: str = "") -> Plain:

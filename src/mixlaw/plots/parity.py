@@ -17,7 +17,7 @@ from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.plots.hover import run_words
 from mixlaw.plots.style import CYCLE, OTHER, count, faded, headline, styled
 
-DASHES = ("solid", "dash", "dot", "longdashdot")  # where tasks are more than colours
+MARKED = 4  # tasks with a colour of their own in a plot of calibration
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,10 @@ def checked(surfaces: Surfaces, task: str) -> Parity:
 
 
 def calibration(points: Sequence[Parity], title: str = "") -> go.Figure:
-    """Share of measured values inside intervals of every nominal coverage, a line per task; the diagonal is calibrated.
+    """Share of measured values inside intervals of every nominal coverage; the diagonal is calibrated.
 
-    The grey band is the 90 % range of calibrated intervals for as many independent runs as the task with most has.
+    The grey band is the 90 % range of calibrated intervals for as many independent runs as the task with most has. The
+    thick line is the mean over tasks; tasks are thin and grey, but for those that are farthest outside the band.
     """
     figure, grid = go.Figure(), np.linspace(0, 1, 51)
     room = Z90 * np.sqrt(grid * (1 - grid) / max(len(p.runs) for p in points))
@@ -119,15 +120,24 @@ def calibration(points: Sequence[Parity], title: str = "") -> go.Figure:
         x=[0, 1], y=[0, 1], mode="lines", line={"color": OTHER, "dash": "dot", "width": 1}, hoverinfo="skip",
         showlegend=False,
     )  # fmt: skip
+    inside = np.array([[float(np.mean(one.level <= width)) for width in grid] for one in points])
+    outside = (np.abs(inside - grid) - room).max(1)
+    marked = [number for number in np.argsort(-outside).tolist() if outside[number] > 0.02][:MARKED]
     for number, one in enumerate(points):
-        colour, dash = CYCLE[number % len(CYCLE)], DASHES[number // len(CYCLE) % len(DASHES)]
-        inside = [float(np.mean(one.level <= width)) for width in grid]
+        paint = CYCLE[1 + marked.index(number)] if number in marked else OTHER
+        line = {"color": paint, "width": 1.6 if number in marked else 0.9}
         figure.add_scatter(
-            x=grid, y=inside, mode="lines", line={"color": colour, "width": 1.8, "dash": dash}, name=one.task,
-            hovertemplate=f"{one.task}, {len(one.runs)} runs {one.how}<br>"
+            x=grid, y=inside[number], mode="lines", line=line, name=one.task if number in marked else "other tasks",
+            legendgroup=one.task if number in marked else "other",
+            showlegend=number in marked or number == next((i for i in range(len(points)) if i not in marked), None),
+            opacity=1 if number in marked else 0.7, hovertemplate=f"{one.task}, {len(one.runs)} runs {one.how}<br>"
             "%{y:.0%} inside %{x:.0%} intervals<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(title_text="nominal coverage", tickformat=".0%", range=[0, 1])
+    figure.add_scatter(
+        x=grid, y=inside.mean(0), mode="lines", line={"color": CYCLE[0], "width": 3}, name="mean over tasks",
+        hovertemplate="%{y:.0%} inside %{x:.0%} intervals, mean over tasks<extra></extra>",
+    )  # fmt: skip
+    figure.update_xaxes(title_text="nominal coverage", tickformat=".0%", range=[0, 1.02], dtick=0.2)
     figure.update_yaxes(title_text="observed coverage", tickformat=".0%", range=[0, 1.02])
     return styled(figure, title, 400)
 

@@ -14,6 +14,9 @@ import plotly.graph_objects as go
 from mixlaw.plots.style import OTHER, Plain, colours, count, domain_colours, drawn, faded, on, scatter, styled
 from mixlaw.recipe import Decay, Domain, Phase, Recipe, Schedule
 
+#: Least share that has its number in a stack; below 6 % it is written small.
+LEGIBLE = 0.02
+
 
 @dataclass(frozen=True)
 class Node:
@@ -87,8 +90,9 @@ def _domain_bars(recipe: Recipe, starts: Sequence[int], domain: Domain, colour: 
         "type": "bar", "xaxis": "x2", "yaxis": "y2", "name": domain.name, "y": shares,
         "x": [start + phase.tokens / 2 for start, phase in zip(starts, recipe.phases, strict=True)],
         "width": [phase.tokens for phase in recipe.phases], "marker": {"color": colour, "line": {"width": 0}},
-        "text": [f"{share:.0%}" if share >= 0.06 else "" for share in shares], "textposition": "inside",
-        "insidetextanchor": "middle", "textangle": 0, "textfont": {"color": on(colour), "size": 11},
+        "text": [f"{share:.0%}" if share >= LEGIBLE else "" for share in shares], "textposition": "inside",
+        "insidetextanchor": "middle", "textangle": 0, "cliponaxis": False,
+        "textfont": {"color": on(colour), "size": [11 if share >= 0.06 else 8 for share in shares]},
         "constraintext": "none",
         "customdata": [
             [p.name, count(p.tokens * s), domain.kind.value] for p, s in zip(recipe.phases, shares, strict=True)

@@ -24,7 +24,7 @@ FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', A
 CYCLE = ("#1A80BF", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 #: Shades for domains: blues for text, oranges for code, so that the code share is seen at a glance.
 TEXT_SHADES = ("#0072B2", "#56B4E9", "#1F9BA8", "#7FB2D9", "#3C6E9E", "#9CC9E8")
-CODE_SHADES = ("#D55E00", "#E69F00", "#B8481C", "#F0B860", "#C97F2B", "#F4D29A")
+CODE_SHADES = ("#D55E00", "#F2B01E", "#7A2E0E", "#FBE0A8", "#A98150", "#EE8E6B")
 OTHER = "#8A8F98"  # neutral on both backgrounds: measured runs, lines to the eye
 
 INK = {"light": "#1f2328", "dark": "#e6e8eb"}

@@ -41,7 +41,7 @@ def first_screen(
             f"<div><h3>Recipe</h3>{plot(schedule(proposal.recipe, domains), RECIPE)}</div>",
             f"<div><h3>What pays, what loses</h3>{plot(figure, shown)}{_points(proposal)}</div></div>",
             f"<div class='grid'><div><h3>Risk</h3>{_risks(proposal)}</div>",
-            f"<div><h3>What to train next</h3>{_next(jobs)}</div></div>",
+            f"<div><h3>What to train next</h3>{next_runs(jobs)}</div></div>",
         ]
     )
 
@@ -106,14 +106,15 @@ def _risk(proposal: Proposal) -> Iterator[tuple[str, str]]:
     yield from (("bad", f"{reason}.") for reason in proposal.reasons)
 
 
-def _next(jobs: Sequence[Mapping[str, Any]]) -> str:
+def next_runs(jobs: Sequence[Mapping[str, Any]], most: int = MOST_JOBS) -> str:
+    """The first runs of the last suggestion, or how to get one."""
     if not jobs:
         return (
             "<p>No suggestion for the present fit: <code>mixlaw suggest STUDY --budget FLOPS</code> ranks the next "
             "runs, and says when more would not change the recommendation.</p>"
         )
     rows = [["run", "params", "FLOPs", "gain, % of loss", "why"]]
-    for job in jobs[:MOST_JOBS]:
+    for job in jobs[:most]:
         gain = "" if job["brings"] is None else f"{job['brings']:.2g}"
         rows.append([str(job["run"])[:8], size(job["params"]), f"{job['flops']:.2g}", gain, str(job["why"])])
     styles = [["extra", "", "", "", "words"]] * (len(rows) - 1)

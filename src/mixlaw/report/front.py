@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -10,23 +11,28 @@ import plotly.graph_objects as go
 from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.plots import front as plotted
 from mixlaw.plots.hover import recipe_words
-from mixlaw.plots.style import count
+from mixlaw.plots.mixtures import mixtures
+from mixlaw.recipe import Domain
 from mixlaw.report.page import HoverTexts, page, plot, table
 
 if TYPE_CHECKING:
     from mixlaw.optimizer.answers.front import Front
 
 
-def front_part(front: Front, proposal: Proposal | None = None, texts: HoverTexts | None = None) -> str:
+def front_part(
+    front: Front, domains: Sequence[Domain], proposal: Proposal | None = None, texts: HoverTexts | None = None
+) -> str:
     """Plot and table of a front; the proposal beside it where its gains refer to the same baseline."""
     names = " and ".join(front.groups)
     figure = front_figure(front, proposal)
+    recipes = {f"recipe {i}": point.recipe for i, point in enumerate(front.points, 1)}
     groups = [f"{name}: {', '.join(tasks)}" for name, tasks in front.groups.items()]
     return "".join(
         [
             f"<p>{escape(front.sentence)} The groups: {escape('; '.join(groups))}.</p>",
             plot(figure, f"Gains of the recipes between {names}", texts),
-            _recipes(front),
+            table(front.rows()),
+            plot(mixtures(recipes, domains), "Mixtures of the recipes, a row for each phase"),
         ]
     )
 
@@ -43,17 +49,7 @@ def front_figure(front: Front, proposal: Proposal | None = None) -> go.Figure:
     return plotted(gains, front.against, words, marked, unit=front.unit)
 
 
-def front_page(front: Front, title: str) -> str:
+def front_page(front: Front, title: str, domains: Sequence[Domain]) -> str:
     """A page with a front alone."""
-    body = f"<header><h1>{escape(title)}</h1></header><main>{front_part(front)}</main>"
+    body = f"<header><h1>{escape(title)}</h1></header><main>{front_part(front, domains)}</main>"
     return page(title, body)
-
-
-def _recipes(front: Front) -> str:
-    """Gains and mixtures of every recipe."""
-    head, *body = front.rows()
-    names = [phase.name for phase in front.points[0].recipe.phases]
-    rows = [[*head, *names]]
-    for row, point in zip(body, front.points, strict=True):
-        rows.append([*row, *(f"{count(phase.tokens)}: {phase.mixture}" for phase in point.recipe.phases)])
-    return table(rows, [[""] * len(head) + ["words"] * len(names)] * len(body))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.metadata import version
@@ -22,13 +22,9 @@ from mixlaw.optimizer.goal.values import PROPOSAL, Interval, percent
 from mixlaw.plots import (
     Curve,
     Node,
-    calibration,
-    checked,
     comparison,
     extrapolation,
     losses,
-    parity,
-    residuals,
     response,
     segment_tree,
     spread,
@@ -37,6 +33,7 @@ from mixlaw.plots import (
 from mixlaw.plots.style import count
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.report.first_screen import first_screen
+from mixlaw.report.fit import fit_part, grid_of
 from mixlaw.report.front import front_part
 from mixlaw.report.page import HoverTexts, bullets, page, plot, section, table, words
 from mixlaw.report.runs import runs_table
@@ -89,7 +86,7 @@ def report(data: ReportData) -> str:
         "recommendation": ("Recommendation", _recommendation(data, proposal)),
         **({"shares": ("How sure the shares are", _sure(proposal, data.domains))} if proposal else {}),
         "predictions": ("Predictions against baselines", _predictions(data, proposal, texts)),
-        "verified": ("Predicted and measured", _verified(data.verification)),
+        "verified": ("Predicted and measured", verified(data.verification)),
         **({"front": ("Between groups of tasks", _front(data, proposal, texts))} if data.front else {}),
         **({"worth": ("Effect of each domain", _worth(data))} if data.worth else {}),
         "response": (
@@ -98,7 +95,7 @@ def report(data: ReportData) -> str:
         ),
         "size": ("Extrapolation over size", _sizes(data, proposal, reference, tasks, texts)),
         "plan": ("What was trained", _plan(data, texts) + runs_table(data.surfaces, tasks)),
-        "fit": ("How well the surfaces fit", _fit(data.surfaces, tasks, texts)),
+        "fit": ("How well the surfaces fit", fit_part(data.surfaces, tasks, texts)),
         "unknown": ("What is not known", _unknown(data.surfaces, proposal)),
         "reproduce": ("How to reproduce", _reproduce(data)),
     }
@@ -183,7 +180,7 @@ def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
 def _front(data: ReportData, proposal: Proposal | None, texts: HoverTexts) -> str:
     if data.front is None or isinstance(data.front, str):
         return f"<p>{words(data.front or '')}</p>"
-    return front_part(data.front, proposal, texts)
+    return front_part(data.front, data.domains, proposal, texts)
 
 
 def _predictions(data: ReportData, proposal: Proposal | None, texts: HoverTexts) -> str:
@@ -198,25 +195,32 @@ def _predictions(data: ReportData, proposal: Proposal | None, texts: HoverTexts)
 
 
 def _gains(proposal: Proposal) -> str:
-    rows = [["task", f"gain over {proposal.against}, {proposal.unit}", "unit", *proposal.recipes]]
+    rows = [["task", "weight", f"gain over {proposal.against}, {proposal.unit}", "unit", *proposal.recipes]]
     for task, gain in proposal.gains.items():
         parts = [proposal.forecast(name, task) for name in proposal.recipes]
-        rows.append([task, gain.text(), parts[0].unit, *(Interval(f.mean, f.lo90, f.hi90).text() for f in parts)])
+        weight = f"{proposal.weights.get(task, 0.0):.0%}"
+        rows.append(
+            [task, weight, gain.text(), parts[0].unit, *(Interval(f.mean, f.lo90, f.hi90).text() for f in parts)]
+        )
     beats = ", ".join(f"{name} {percent(p)}" for name, p in proposal.beats.items())
-    note = "Gains compare two recipes within each posterior sample, so their intervals are narrower. Chance to beat: "
-    styles = [["", "", "extra", *["extra"] * len(proposal.recipes)]] * (len(rows) - 1)
+    note = (
+        "Gains compare two recipes within each posterior sample, so their intervals are narrower. Weight: share of the "
+        "task in the gain of all together; 0 where study.toml says so or the task has no signal above seed noise. "
+        "Chance to beat: "
+    )
+    styles = [["", "", "", "extra", *["extra"] * len(proposal.recipes)]] * (len(rows) - 1)
     return f"{table(rows, styles)}<p class='soft'>{escape(note + beats)}.</p>"
 
 
-def _verified(verification: Verification | None) -> str:
+def verified(verification: Verification | None) -> str:
+    """What proposals that were trained gained beside the predictions, and the levels of their runs."""
     if verification is None or not (verification.checks or verification.pairs):
         return "<p>None of the predicted recipes has been trained yet; <code>mixlaw verify</code> compares later.</p>"
     parts = [f"<p>{words(pair.sentence)}</p>{_marked(pair.rows())}" for pair in verification.pairs]
     parts += [] if verification.pairs else [f"<p>{words(verification.sentence)}</p>"]
-    levels = (
-        "Levels of every run, each in the interval of one newly trained run. Predictions were frozen before the runs."
-    )
-    return "".join([*parts, f"<p class='soft'>{levels}</p>", _marked(verification.rows())])
+    levels = "Each is in the interval of one newly trained run. Predictions were frozen before the runs."
+    rows = _marked(verification.rows())
+    return "".join([*parts, f"<details><summary>Levels of every run</summary><p>{levels}</p>{rows}</details>"])
 
 
 def _marked(rows: Sequence[Sequence[str]]) -> str:
@@ -251,7 +255,7 @@ def _responses(data: ReportData, reference: Recipe, tasks: Sequence[str], texts:
         plot(response(data.surfaces, task, reference, data.domains), f"{task} against code shares", texts)
         for task in tasks
     )
-    return f"<p>{note}</p>{_grid(plots, data.surfaces, tasks, 'response')}"
+    return f"<p>{note}</p>{grid_of(plots, data.surfaces, tasks, 'response')}"
 
 
 def _by_domain(data: ReportData, reference: Recipe, tasks: Sequence[str], texts: HoverTexts) -> str:
@@ -273,17 +277,6 @@ def _by_domain(data: ReportData, reference: Recipe, tasks: Sequence[str], texts:
     )
 
 
-def _grid(plots: Iterable[str], surfaces: Surfaces, tasks: Sequence[str], method: str) -> str:
-    """Plots of tasks beside each other, and how to draw those of the other tasks."""
-    grid, others = f"<div class='grid'>{''.join(plots)}</div>", [task for task in surfaces.tasks if task not in tasks]
-    if not others:
-        return grid
-    how = f"To stay small, the page leaves these out; `study.plots.{method}({others[0]!r})` in Python draws the first: "
-    return (
-        f"{grid}<details><summary>{len(others)} more tasks</summary><p>{words(how + ', '.join(others))}</p></details>"
-    )
-
-
 def _sizes(
     data: ReportData, proposal: Proposal | None, reference: Recipe, tasks: Sequence[str], texts: HoverTexts
 ) -> str:
@@ -301,7 +294,7 @@ def _sizes(
         "by side. Dots: all measured runs, of any mixture; the dotted line is the first recipe at the runs' tokens per "
         "parameter, where these differ from the target's."
     )
-    return f"<p>{note}</p>{_grid(map(over_size, tasks), data.surfaces, tasks, 'extrapolation')}"
+    return f"<p>{note}</p>{grid_of(map(over_size, tasks), data.surfaces, tasks, 'extrapolation')}"
 
 
 def _plan(data: ReportData, texts: HoverTexts) -> str:
@@ -322,30 +315,6 @@ def _plan(data: ReportData, texts: HoverTexts) -> str:
         return f"<p>{note}</p>{tree}"
     curves = plot(losses(data.curves), "Training loss against tokens")
     return f"<p>{note}</p>{tree}<p>Loss of every segment on the mixture that it was trained on.</p>{curves}"
-
-
-def _fit(surfaces: Surfaces, tasks: Sequence[str], texts: HoverTexts) -> str:
-    points = {task: checked(surfaces, task) for task in surfaces.tasks}
-    how = next(iter(points.values())).how
-    rows = [["task", "unit", "runs", "noise of a run", f"inside 90 %, {how}", "status"]]
-    for t, (task, held_out) in enumerate(points.items()):
-        noise, runs = f"{float(surfaces.noise[t]):.2g}", f"{len(held_out.runs)}"
-        rows.append([task, surfaces.units[task], runs, noise, f"{held_out.inside:.0%}", surfaces.status[task].value])
-    audit = (
-        f"<h3>Audit: runs held out of the fit</h3><pre>{escape(str(surfaces.audit))}</pre>" if surfaces.audit else ""
-    )
-    whole = plot(calibration(list(points.values())), "Observed coverage of intervals of every nominal coverage")
-    pairs = (
-        plot(parity(points[task]), f"{task}: predicted against measured", texts)
-        + plot(residuals(points[task]), f"{task}: residuals", texts)
-        for task in tasks
-    )
-    grid = _grid(pairs, surfaces, tasks, "parity")
-    shown = f"<details><summary>Parity and residuals by task</summary>{grid}</details>"
-    note = (
-        "<h3>Calibration</h3><p>On the diagonal intervals are calibrated, above it too wide, below it too narrow.</p>"
-    )
-    return table(rows, [[""] * 5 + ["words"]] * len(surfaces.tasks)) + audit + note + whole + shown
 
 
 def _unknown(surfaces: Surfaces, proposal: Proposal | None) -> str:

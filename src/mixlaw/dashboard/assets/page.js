@@ -48,25 +48,53 @@
   const ours = change => change.target.closest && change.target.closest('#aside, #choices');
   new MutationObserver(changes => changes.some(c => ours(c) || c.target.id === '_dash-app-content') && name())
     .observe(document, {childList: true, subtree: true});
-  dark.addEventListener('change', () => draw(drawn, true));
+  dark.addEventListener('change', () => {
+    draw(drawn, true);
+    document.querySelectorAll('.plot[data-drawn]').forEach(p => window.Plotly.relayout(p, {template: look()[mode()]}));
+  });
 
   /* Figures are drawn here and not by dcc.Graph, and answers as they arrive, before Dash takes note of them: it looks
      through the whole page for each of the many stores and inputs. What is drawn already stays. */
-  const drawn = {};
+  const drawn = {}, texts = {};
   function draw(figures, anew) {
     for (const [name, figure] of Object.entries(figures || {})) {
-      if (!anew && JSON.stringify(figure) === JSON.stringify(drawn[name])) continue;
+      const text = JSON.stringify(figure);  // plotly adds to the figure itself, for instance what is selected
+      if (!anew && texts[name] === text) continue;
       const box = document.getElementById('figure-' + name);
+      if (!box) continue;
       drawn[name] = figure;
+      texts[name] = text;
       box.style.display = figure ? '' : 'none';
       if (!figure) continue;
       box.style.height = figure.layout.height + 'px';
       window.Plotly.react(box, figure.data, {...figure.layout, template: look()[mode()]},
         {displaylogo: false, displayModeBar: false, responsive: true});
+      if (name === 'runs' && !box.dataset.brushed) {  // dots that are brushed choose the rows of the table
+        box.dataset.brushed = '1';
+        const brush = data => window.dash_clientside.set_props('brush', {data});
+        box.on('plotly_selected', e => e && (e.range || e.lassoPoints) && brush(e.points.filter(p => p.curveNumber === 0).map(p => p.pointNumber)));
+        box.on('plotly_deselect', () => brush(null));
+      }
     }
   }
+  /* Plots of the report come as boxes with their figure in a script behind them; folded ones are drawn when opened. */
+  function drawParts(root) {
+    root.querySelectorAll('.plot + script').forEach(script => {
+      const box = script.previousElementSibling;
+      if (box.dataset.drawn || box.closest('details:not([open])')) return;
+      const figure = JSON.parse(script.textContent);
+      box.dataset.drawn = '1';
+      window.Plotly.newPlot(box, figure.data, {...figure.layout, template: look()[mode()]},
+        {displaylogo: false, displayModeBar: false, responsive: true});
+    });
+  }
+  document.addEventListener('toggle', event => event.target.open && drawParts(event.target), true);
   function show(shown) {
-    for (const [name, html] of Object.entries(shown.parts)) document.getElementById(name).innerHTML = html;
+    for (const [name, html] of Object.entries(shown.parts)) {
+      const box = document.getElementById(name);
+      box.innerHTML = html;
+      drawParts(box);
+    }
     for (const [name, words] of Object.entries(shown.classes)) document.getElementById(name).className = words;
     draw(shown.figures);
   }
@@ -142,7 +170,8 @@
       follow();
       payload.state.flat().find(state => state.id === 'move').value = ++moves;
     },
-    answered(payload, {shown, query, search}) {
+    answered(payload, {shown, query, search, explored}) {
+      if (explored) show(explored.data);
       if (!shown || (moved(payload) && payload !== newest)) return;  // sliders have moved on
       show(shown.data);
       const session = (payload.state || []).flat().find(state => state.id === 'session');
@@ -166,6 +195,11 @@
       return [names, names];
     },
     mode: value => value,
+    tab(value) {  // plots do not follow the width of the page while they are hidden
+      setTimeout(() => document.querySelectorAll('.plot.js-plotly-plot').forEach(
+        plot => plot.offsetParent && window.Plotly.Plots.resize(plot)));
+      return value;
+    },
     picture(clicks) {
       if (clicks) picture();
       return String(clicks);

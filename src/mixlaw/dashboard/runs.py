@@ -1,0 +1,160 @@
+"""The runs of a study on the page: measured against predicted, a table of those that are brushed, and loss curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from dash import dash_table, dcc, html
+from dash.development.base_component import Component
+
+from mixlaw.analysis.data.code_share import code_shares
+from mixlaw.dashboard.watched import Opened
+from mixlaw.plots import checked, losses
+from mixlaw.plots.parity import Parity
+from mixlaw.plots.style import CYCLE, FONT, Plain, count
+from mixlaw.report.evidence import curves
+
+PREDICTED = "predicted"
+#: Curves that can be told from each other; without a brush all are drawn up to here.
+MOST_CURVES = 400
+
+
+HINT = "Drag over dots to choose runs: table and loss curves then show these alone. Double-click to see all again."
+
+
+def frame(study: Opened) -> list[Component]:
+    """The tab: which task, over what, plot, table and curves."""
+    over = [PREDICTED, "parameters", *(f"code share of {phase}" for phase in study.surfaces.phases)]
+    tasks = list(study.surfaces.tasks)
+    choices = [
+        dcc.Dropdown(tasks, tasks[0], id="runs-task", clearable=False, searchable=False),
+        dcc.Dropdown(over, PREDICTED, id="runs-over", clearable=False, searchable=False),
+    ]
+    return [
+        dcc.Store(id="explored"),
+        html.P(HINT, className="soft"),
+        html.Div(choices, className="choices"),
+        _figure("runs", "Measured values of runs"),
+        html.P("", id="runs-said", className="soft", role="status"),
+        _table(study.surfaces.phases),
+        html.H2("Loss curves"),
+        _figure("curves", "Training loss of the runs"),
+    ]
+
+
+def _figure(name: str, words: str) -> Component:
+    return html.Div(id=f"figure-{name}", role="img", className="plot", **{"aria-label": words})  # type: ignore[arg-type]
+
+
+def _table(phases: Sequence[str]) -> Component:
+    paper = {"backgroundColor": "var(--paper)", "color": "var(--ink)", "border": "0"}
+    cells = {"textAlign": "right", "padding": "4px 10px", "borderBottom": "1px solid var(--line)", "minWidth": "64px"}
+    left = {"textAlign": "left", "minWidth": "170px", "whiteSpace": "normal", "height": "auto"}
+    table: Component = dash_table.DataTable(  # type: ignore[attr-defined]
+        id="runs-table",
+        sort_action="native",
+        page_size=12,
+        style_table={"overflowX": "auto"},
+        style_header={**paper, "fontWeight": 600},
+        style_cell={**paper, **cells, "fontFamily": FONT, "fontSize": "13px"},
+        style_cell_conditional=[{"if": {"column_id": phase}, **left} for phase in phases],
+    )
+    return table
+
+
+def explored(study: Opened, task: str, over: str, brushed: Sequence[int] | None) -> dict[str, Any]:
+    """Plot, table and curves of the runs that are brushed, of all without.
+
+    Args:
+        study: whose runs.
+        task: which values.
+        over: what is on the horizontal axis.
+        brushed: numbers of the dots.
+    """
+    points = checked(study.surfaces, task)
+    rows = range(len(points.runs)) if brushed is None else sorted(i for i in brushed if i < len(points.runs))
+    heads = ["run", "params", *study.surfaces.phases, "measured", "predicted", "90 % interval", "off by"]
+    names = [points.runs[i] for i in rows]
+    said = f"{len(rows)} of {len(points.runs)} runs, {points.how} predictions of {task}, {points.unit}"
+    return {
+        "figures": {"runs": _dots(study, points, over), "curves": _curves(study, None if brushed is None else names)},
+        "columns": [{"name": head, "id": head} for head in heads],
+        "data": [_row(study, points, i) for i in rows],
+        "said": said,
+    }
+
+
+def _row(study: Opened, points: Parity, i: int) -> dict[str, Any]:
+    design = study.surfaces.observed.design
+    at = design.runs.index(points.runs[i])
+    row = {"run": points.runs[i], "params": count(points.params[i])}
+    for phase, tokens in zip(study.surfaces.phases, design.tokens[at].tolist(), strict=True):
+        whole = sum(tokens)
+        pairs = sorted(zip(design.domains, tokens, strict=True), key=lambda pair: -pair[1])
+        row[phase] = ", ".join(f"{name} {t / whole:.0%}" for name, t in pairs if whole and t >= 0.005 * whole)
+    low, high = float(points.lo90[i]), float(points.hi90[i])
+    off = float(points.measured[i] / points.mean[i] - 1)
+    figures = {"measured": float(points.measured[i]), "predicted": float(points.mean[i])}
+    return {**row, **{name: round(value, 4) for name, value in figures.items()},
+            "90 % interval": f"{low:.4g} to {high:.4g}", "off by": f"{off:+.1%}"}  # fmt: skip
+
+
+def _dots(study: Opened, points: Parity, over: str) -> Plain:
+    """Measured values, a dot per run and a colour per size; hollow outside the interval."""
+    design = study.surfaces.observed.design
+    at = [design.runs.index(run) for run in points.runs]
+    x: list[float] = points.mean.tolist()
+    if over == "parameters":
+        x = list(points.params)
+    elif over != PREDICTED:
+        phase = study.surfaces.phases.index(over.removeprefix("code share of "))
+        x = code_shares(design, study.domains)[:, phase][at].tolist()
+    sizes = sorted({*points.params})
+    paint = [CYCLE[sizes.index(size) % len(CYCLE)] for size in points.params]
+    inside = ((points.measured >= points.lo90) & (points.measured <= points.hi90)).tolist()
+    dots = {
+        "type": "scatter", "mode": "markers", "x": x, "y": points.measured.tolist(), "name": "runs",
+        "marker": {"size": 8, "color": paint, "symbol": ["circle" if ok else "circle-open" for ok in inside],
+                   "line": {"width": 2}},
+        "hovertext": [f"<b>{run}</b><br>{text}" for run, text in zip(points.runs, points.words, strict=True)],
+        "customdata": [[m, lo, hi] for m, lo, hi in
+                       zip(points.mean.tolist(), points.lo90.tolist(), points.hi90.tolist(), strict=True)],
+        "hovertemplate": "%{hovertext}<br>measured %{y:.4g}, predicted %{customdata[0]:.4g}"
+        "<br>90 %: %{customdata[1]:.4g} to %{customdata[2]:.4g}<extra></extra>",
+        "showlegend": False,
+    }  # fmt: skip
+    keys = [{"type": "scatter", "mode": "markers", "x": [None], "y": [None], "name": f"{count(size)} params",
+             "marker": {"color": CYCLE[n % len(CYCLE)], "size": 8}} for n, size in enumerate(sizes)]  # fmt: skip
+    keys.append({"type": "scatter", "mode": "markers", "x": [None], "y": [None], "name": "outside its 90 % interval",
+                 "marker": {"color": "#8A8F98", "size": 8, "symbol": "circle-open", "line": {"width": 2}}})  # fmt: skip
+    traces = [dots, *keys]
+    if over == PREDICTED:
+        ends = [min(*x, *points.measured), max(*x, *points.measured)]
+        traces.append({"type": "scatter", "mode": "lines", "x": ends, "y": ends, "hoverinfo": "skip",
+                       "line": {"dash": "dot", "width": 1, "color": "#8A8F98"}, "showlegend": False})  # fmt: skip
+    axis: Plain = {"title": {"text": f"predicted {points.task}, {points.unit}" if over == PREDICTED else over}}
+    axis |= {"type": "log"} if over == "parameters" else {"tickformat": ".0%"} if over != PREDICTED else {}
+    layout = {
+        "height": 380, "autosize": True, "dragmode": "select", "xaxis": axis, "hovermode": "closest",
+        "yaxis": {"title": {"text": f"measured {points.task}, {points.unit}"}}, "margin": {"t": 8},
+        "legend": {"y": -0.25},
+    }  # fmt: skip
+    return {"data": traces, "layout": layout}
+
+
+def _curves(study: Opened, chosen: Sequence[str] | None) -> Plain:
+    """Loss curves, those of the chosen runs in colour; a note where runs were trained elsewhere."""
+    found = curves(study.study)[:MOST_CURVES]
+    if not found or chosen == []:
+        note = "no training logs here: these runs were trained elsewhere" if not found else "no run is chosen"
+        empty = {"visible": False}
+        text = [{"text": note, "showarrow": False, "x": 0, "xref": "paper", "y": 0.5, "yref": "paper"}]
+        return {
+            "data": [],
+            "layout": {"height": 60, "xaxis": empty, "yaxis": empty, "annotations": text, "margin": {"t": 0, "b": 0}},
+        }
+    made: Plain = json.loads(losses(found, chosen=chosen or ()).to_json())
+    made["layout"].pop("template", None)
+    return made

@@ -1,0 +1,72 @@
+"""How well the surfaces fit, as a part of the report and of the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+
+from mixlaw.analysis.audit.result import LOW
+from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.plots import calibration, checked, parity, residuals
+from mixlaw.report.page import HoverTexts, plot, table, words
+from mixlaw.tables import cell_of
+
+
+def fit_part(surfaces: Surfaces, tasks: Sequence[str], texts: HoverTexts | None = None) -> str:
+    """Every task's fit in a line, the audit, calibration, and predicted against measured runs.
+
+    Args:
+        surfaces: fitted tasks.
+        tasks: those with plots of their own.
+        texts: of the page's hover texts; plots keep their own where None.
+    """
+    points = {task: checked(surfaces, task) for task in surfaces.tasks}
+    how = next(iter(points.values())).how
+    rows = [["task", "unit", "runs", "noise of a run", f"inside 90 %, {how}", "status"]]
+    styles = []
+    for t, (task, held_out) in enumerate(points.items()):
+        noise, runs = f"{float(surfaces.noise[t]):.2g}", f"{len(held_out.runs)}"
+        rows.append([task, surfaces.units[task], runs, noise, f"{held_out.inside:.0%}", surfaces.status[task].value])
+        styles.append(["", "", "extra", "extra", "bad" if held_out.inside < LOW else "", "words"])
+    whole = plot(calibration(list(points.values())), "Observed coverage of intervals of every nominal coverage")
+    pairs = (
+        plot(parity(points[task]), f"{task}: predicted against measured", texts)
+        + plot(residuals(points[task]), f"{task}: residuals", texts)
+        for task in tasks
+    )
+    grid = grid_of(pairs, surfaces, tasks, "parity")
+    note = (
+        "<h3>Calibration</h3><p>On the diagonal intervals are calibrated, above it too wide, below it too narrow. "
+        "Grey band: what chance allows; tasks that leave it have colours.</p>"
+    )
+    shown = f"<details><summary>Parity and residuals by task</summary>{grid}</details>"
+    return table(rows, styles) + "".join(_audit(surfaces)) + note + whole + shown
+
+
+def _audit(surfaces: Surfaces) -> Iterator[str]:
+    """A table for every direction in which runs were held out; coverage that is clearly too low is marked."""
+    audit = surfaces.audit
+    if audit is None:
+        return
+    yield f"<h3>Audit: runs held out of the fit</h3><p>{words(audit.sentence[:1].upper() + audit.sentence[1:])}.</p>"
+    for one in audit.tables():
+        less = [head.head in ("spearman", "width") for head in one.heads]
+        cells = [list(map(cell_of, row)) for row in one.rows]
+        styles = [
+            ["bad" if cell.tone == "worse" else "extra" if extra else "" for cell, extra in zip(row, less, strict=True)]
+            for row in cells
+        ]
+        title = one.title.removeprefix("audit: ")
+        yield f"<p class='soft'>{escape(title[:1].upper() + title[1:])}</p>{table(one.cells(), styles)}"
+    yield "".join(f"<p>{words(sentence)}.</p>" for sentence in audit.ahead())
+
+
+def grid_of(plots: Iterable[str], surfaces: Surfaces, tasks: Sequence[str], method: str) -> str:
+    """Plots of tasks beside each other, and how to draw those of the other tasks."""
+    grid, others = f"<div class='grid'>{''.join(plots)}</div>", [task for task in surfaces.tasks if task not in tasks]
+    if not others:
+        return grid
+    how = f"To stay small, the page leaves these out; `study.plots.{method}({others[0]!r})` in Python draws the first: "
+    return (
+        f"{grid}<details><summary>{len(others)} more tasks</summary><p>{words(how + ', '.join(others))}</p></details>"
+    )
