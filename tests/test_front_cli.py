@@ -113,7 +113,8 @@ def test_a_front_is_printed_and_written_as_a_page(study: Path, tmp_path: Path) -
     assert page.count("plotly.js v") == 1
     for point in shown["points"]:
         assert all(Interval(**point["gains"][name]).text() in page for name in shown["groups"])
-        assert str(Recipe.from_json(point["recipe"]).phases[0].mixture) in page
+        mixture = Recipe.from_json(point["recipe"]).phases[0].mixture
+        assert all(f'"name":"{name}"' in page for name in mixture)  # a bar of the mixtures
     report = open_study(study).report(tmp_path / "report.html").read_text(encoding="utf-8")
     assert f"{len(shown['points'])} recipes between language, code" in report
     assert all(Interval(**point["gains"]["code"]).text() in report for point in shown["points"])

@@ -208,7 +208,7 @@ def _gains(proposal: Proposal) -> str:
         "task in the gain of all together; 0 where study.toml says so or the task has no signal above seed noise. "
         "Chance to beat: "
     )
-    styles = [["", "", "", "extra", *["extra"] * len(proposal.recipes)]] * (len(rows) - 1)
+    styles = [["", "extra", "", "extra", *["extra"] * len(proposal.recipes)]] * (len(rows) - 1)
     return f"{table(rows, styles)}<p class='soft'>{escape(note + beats)}.</p>"
 
 
