@@ -177,8 +177,7 @@ def test_in_a_browser_all_plots_draw_without_errors_network_or_sideways_scrollin
     for box in view.query_selector_all(".plot"):
         box.scroll_into_view_if_needed()
     view.wait_for_function("boxes.every(box => box.querySelector('svg.main-svg'))", timeout=60_000)
-    # recipe, gains, shares, comparison, front and its mixtures, worth, tree, losses, calibration; of each task four, and
-    # its domains
+    # recipe, gains, shares, comparison, front twice, worth, tree, losses, calibration; by task four and its domains
     assert plots == 10 + (4 + len(DOMAINS)) * len(study().surfaces.tasks)
     view.evaluate("window.scrollTo(0, 3000)")
     assert view.evaluate("document.querySelector('nav').getBoundingClientRect().top") == 0, "links stay in sight"
