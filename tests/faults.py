@@ -23,7 +23,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from mixlaw import cli
 from mixlaw.analysis.laws import Exposure
 from mixlaw.errors import InputError, of_machine
 from mixlaw.optimizer.answers.propose import propose
+from mixlaw.optimizer.target.target import Target
 from mixlaw.runner.batches import shards
 from mixlaw.runner.batches.shards import open_shards
 from mixlaw.runner.train.store import verify
@@ -579,7 +580,7 @@ def set_back(folder: Path) -> None:
 
     study = open_study(folder / "imported")
     vars(module)["datetime"] = Clock
-    longer = replace(study.target(), tokens=9_000_000)
+    longer = Target(330_000, 9_000_000)
     found = propose(study.surfaces(), longer, studies.DOMAINS, draws=16, starts=1)
     frozen = found.freeze(study.proposals_folder)
     assert study.proposals()[-1].id == frozen.id

@@ -30,7 +30,7 @@ def tables(draw: st.DrawFn) -> pl.DataFrame:
         draw(st.lists(st.sampled_from(of), min_size=1, unique=True)) for of in (PHASES, DOMAINS, TASKS)
     )
     phases, columns = sorted(phases, key=PHASES.index), dict[str, list[Any]](run=runs)
-    columns["params"] = [draw(st.integers(10**5, 10**9)) for _ in runs]
+    columns["params"] = [draw(st.integers(10**8, 10**10)) for _ in runs]
     for phase in phases:
         for domain in domains:
             columns[f"tokens:{phase}:{domain}"] = [draw(amounts) for _ in runs]

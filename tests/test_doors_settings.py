@@ -175,7 +175,7 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
 PROPOSALS: dict[str, Callable[[str], str]] = {
     "a list": lambda text: "[]",
     "a number for the target": lambda text: json.dumps({**json.loads(text), "target": 5}),
-    "nothing but a target": lambda text: '{"format": 3, "target": 5}',
+    "nothing but a target": lambda text: '{"format": 4, "target": 5}',
     "another format": lambda text: json.dumps({**json.loads(text), "format": 2}),
     "half a file": lambda text: text[: len(text) // 2],
     "no text": lambda text: "\udcff\udcfe",

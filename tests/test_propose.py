@@ -344,7 +344,7 @@ def test_the_same_seed_gives_the_same_proposal(uncertain: World) -> None:
 
 def test_a_proposal_survives_json_and_is_frozen_once(proposal: Proposal, tmp_path: Path) -> None:
     frozen = proposal.freeze(tmp_path)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.json")
     assert path.stem == proposal.id
     written = path.stat().st_mtime_ns
     assert proposal.freeze(tmp_path).created == frozen.created != proposal.created

@@ -24,7 +24,7 @@ from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Recipe
 from mixlaw.tables import Cell, Column, Table, Tone
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)
