@@ -158,6 +158,7 @@ class _RayWorkerHandle(WorkerHandle):
             ray.kill(self.actor)
 
     def wait(self) -> str:
+        """Wait for the worker to end; what it said last."""
         import ray
 
         if self.thread.is_alive() and self.thread is not threading.current_thread():
