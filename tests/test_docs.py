@@ -111,6 +111,8 @@ def run_line(words: list[str], trained: Path) -> None:
     if words[0] == "mixlaw":
         proposals = sorted(Path("STUDY/proposals").glob("*.json")) if "PROPOSAL" in words else []
         words = [proposals[-1].stem if word == "PROPOSAL" else word for word in words]
+        if "--domains" in words and Path("STUDY").exists():  # it stands in for that of the reader, of other domains
+            words = [*words, "--replace"]
         assert not app(words[1:], prog_name="mixlaw", standalone_mode=False), shlex.join(words)
         if words[1:] == ["new", "STUDY"]:  # its six recipes would train for minutes: a smaller study stands in
             shutil.rmtree("STUDY")

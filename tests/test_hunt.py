@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mixlaw import InputError, import_runs, open_study
+from mixlaw import InputError, import_runs
 from mixlaw.adapters.importing import Understood
 from mixlaw.runner.corpora.sources.registry import notes, read
 
@@ -116,15 +116,6 @@ def test_a_unit_that_contradicts_every_task_of_the_study_is_refused(tmp_path: Pa
             imported(tmp_path, HEAD, "c,60M,7e8,3e8,0.6", unit=unit)
     else:
         imported(tmp_path, HEAD, "c,60M,7e8,3e8,0.6", unit=unit)
-
-
-def test_other_unique_tokens_and_another_kind_are_said(tmp_path: Path) -> None:
-    for name, tokens, kind in (("one", "1B", "text"), ("two", "2B", "code")):
-        (tmp_path / f"{name}.toml").write_text(f'web = {{ kind = "{kind}", unique_tokens = "{tokens}" }}\n')
-    imported(tmp_path, HEAD, *ROWS, domains=tmp_path / "one.toml")
-    notes = imported(tmp_path, HEAD, *ROWS, domains=tmp_path / "two.toml").notes
-    assert any("unique_tokens 1,000,000,000, now 2,000,000,000 and kind text, now code" in note for note in notes)
-    assert open_study(tmp_path / "study").settings.domains["web"].unique_tokens == 2 * 10**9
 
 
 STEPS = 'tokens = { column = "step", scale = 1e6 }\nprogress = { column = "step", over = "max_steps" }'

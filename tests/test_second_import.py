@@ -187,6 +187,71 @@ def test_a_contradiction_names_old_and_new_and_replace_settles_it(
     assert found.equals(wanted)
 
 
+DOMAINS = '[domains.web]\nkind = "text"\nunique_tokens = "1B"\n'
+TASK = '[tasks]\n"hs" = { unit = "accuracy", name = "hs", chance = 0.25, stderr = "se", noise = "noise" }\n'
+SCORES = """run,params,seed,lr,tokens:init:web,hs,se,noise
+a,60000000,1,1,1000000000,0.4,0.01,0.02
+b,60000000,2,1,1000000000,0.5,0.01,0.02
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"1B"', '"2B"', "domain 'web', unique_tokens: 1,000,000,000, now 2,000,000,000"),
+        ('kind = "text"', 'kind = "code"', "domain 'web', kind: text, now code"),
+        ("chance = 0.25", "chance = 0.5", "task 'hs', chance: 0.25, now 0.5"),
+        ("0.4,0.01,", "0.4,0.03,", "run 'a', standard error of 'hs': 0.01, now 0.03"),
+        ("0.01,0.02\nb", "0.01,0.05\nb", "run 'a', noise of 'hs': 0.02, now 0.05"),
+        ("a,60000000,1,", "a,60000000,3,", "run 'a', seed: 1, now 3"),
+        ("a,60000000,1,1,", "a,60000000,1,0.5,", "run 'a', lr: 1.0, now 0.5"),
+    ],
+)
+def test_all_that_a_table_and_what_describes_it_say_otherwise_needs_replace(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    def write(*texts: str) -> dict[str, Any]:
+        for name, text in zip(("domains.toml", "map.toml", "runs.csv"), texts, strict=True):
+            (tmp_path / name).write_text(text)
+        return {"domains": tmp_path / "domains.toml", "mapping": tmp_path / "map.toml"}
+
+    files = (DOMAINS, TASK, SCORES)
+    import_runs(tmp_path / "study", tmp_path / "runs.csv", **write(*files))
+    before = snapshot(tmp_path / "study")
+    given = write(*(text.replace(old, new) for text in files))
+    with pytest.raises(InputError, match=f"1 values contradict .*: {said}; .* give --replace"):
+        import_runs(tmp_path / "study", tmp_path / "runs.csv", **given)
+    assert snapshot(tmp_path / "study") == before
+    notes = import_runs(tmp_path / "study", tmp_path / "runs.csv", **given, replace=True).imported.notes
+    assert f"1 values were replaced: {said}" in notes
+    import_runs(tmp_path / "fresh", tmp_path / "runs.csv", **given)
+    found, wanted = (open_study(tmp_path / name) for name in ("study", "fresh"))
+    assert found.table().equals(wanted.table())
+    assert (found.settings.domains, found.settings.tasks) == (wanted.settings.domains, wanted.settings.tasks)
+
+
+def test_an_assumed_kind_is_no_fact_that_a_later_one_contradicts(tmp_path: Path) -> None:
+    assert any("no kind given for web, code: assuming text" in note for note in imported(tmp_path, RUNS).notes)
+    (tmp_path / "d.toml").write_text('code = { kind = "code", unique_tokens = "1B" }\n')
+    imported(tmp_path, RUNS, domains=tmp_path / "d.toml")
+    assert open_study(tmp_path / "study").settings.domains["code"].kind.value == "code"
+
+
+@pytest.mark.parametrize("unit", ["accuracy", "hs=accuracy"])
+def test_another_unit_needs_replace_and_all_values_again(tmp_path: Path, unit: str) -> None:
+    imported(tmp_path, RUNS)
+    before = snapshot(tmp_path / "study")
+    with pytest.raises(InputError, match=r"bits/byte.* give --replace"):
+        imported(tmp_path, RUNS, unit=unit)
+    with pytest.raises(InputError, match=r"hs' would be in accuracy, .* does not have again: run 'b'; give all"):
+        imported(tmp_path, RUNS.split("\nb,")[0] + "\n", unit=unit, replace=True)
+    assert snapshot(tmp_path / "study") == before
+    assert "1 values were replaced: task 'hs', unit: bits/byte, now accuracy" in str(
+        imported(tmp_path, RUNS, unit=unit, replace=True)
+    )
+    assert open_study(tmp_path / "study").units["hs"] == "accuracy"
+
+
 def test_all_contradictions_are_in_one_message(tmp_path: Path) -> None:
     imported(tmp_path, RUNS)
     with pytest.raises(

@@ -14,7 +14,7 @@ from mixlaw.adapters.gather import gather
 from mixlaw.adapters.learn import read_domains, updated_settings
 from mixlaw.adapters.lm_eval import add_results
 from mixlaw.adapters.mapping import scores
-from mixlaw.adapters.merging import merged
+from mixlaw.adapters.merging import listed, merged
 from mixlaw.adapters.names import twins
 from mixlaw.adapters.reading import Table
 from mixlaw.adapters.rows import axes_of, drop_repeats, records
@@ -105,7 +105,11 @@ def _few(names: Sequence[str], limit: int = 20) -> str:
 
 
 def understand(
-    table: pl.DataFrame | Sheet, units: Mapping[str, str], unit: Units = None, phases: Sequence[str] = ()
+    table: pl.DataFrame | Sheet,
+    units: Mapping[str, str],
+    unit: Units = None,
+    phases: Sequence[str] = (),
+    replacing: bool = False,
 ) -> Understood:
     """Check a table in the contract's columns, turn it into records, and audit whether they can be compared.
 
@@ -114,6 +118,7 @@ def understand(
         units: units that the study knows, by task.
         unit: of tasks that are not among them, one for all, or TASK=UNIT.
         phases: of the study, in the order of training.
+        replacing: whether units of the table, or given, take the place of those that the study knows.
 
     Raises:
         InputError: a column is missing, or a value contradicts another or itself; names row and column.
@@ -122,7 +127,7 @@ def understand(
     axes = axes_of(sheet, phases)
     if sheet.frame.is_empty():
         raise InputError("the table has no rows; give at least one run")
-    known, doubts = units_of(axes.tasks, units, sheet.units, Given.of(unit))
+    known, doubts = units_of(axes.tasks, units, sheet.units, Given.of(unit), replacing)
     rows, order = records(sheet, axes, known)
     kept, warnings = drop_repeats(rows, sheet.places)
     kept_rows = [rows[row] for row in kept]
@@ -245,14 +250,24 @@ def import_into(
     described = read_domains(Path(domains)) if domains else {}
     settings = read_settings(path) if path.exists() else Settings()
     order = [phase.name for phase in settings.phases]
-    understood = understand(sheet, units, unit, order)
-    merge = merged(folder, understood.records, replacing)
+    understood = understand(sheet, units, unit, order, replacing)
+    merge = merged(folder, understood.records)
     given = {name: {**sheet.domains.get(name, {}), **described.get(name, {})} for name in understood.domains}
     linked = scores(mapped, understood.tasks)
-    fresh = {task: name for task, name in understood.tasks.items() if task not in units or task in linked}
-    text, changes = updated_settings(path, merge.records, understood.phases, given, fresh, linked)
+    fresh = {task: name for task, name in understood.tasks.items() if units.get(task) != name or task in linked}
+    _refuse_two_units(
+        understood, merge.records, [task for task in fresh if task in units and units[task] != fresh[task]]
+    )
+    text, changes, others = updated_settings(path, merge.records, understood.phases, given, fresh, linked)
+    contradictions = [*merge.contradictions, *others]
+    if contradictions and not replacing:
+        raise InputError(
+            f"{len(contradictions)} values contradict those that {folder} has already: {listed(contradictions)}; "
+            "correct the table, or give --replace to take its values"
+        )
     notes = [
         *merge.notes,
+        *([f"{len(contradictions)} values were replaced: {listed(contradictions)}"] if contradictions else []),
         *changes,
         *_order(sheet, understood.phases, order),
         *_undescribed(understood.domains, described),
@@ -265,6 +280,24 @@ def import_into(
         if not path.exists() or read_text(path) != text:
             write_text(path, text)
     return understood
+
+
+def _refuse_two_units(understood: Understood, records: Iterable[Record], tasks: Sequence[str]) -> None:
+    """Refuse another unit for a task of which the study keeps values that the table does not have again."""
+    new = {(record.run, record.progress): record for record in understood.records}
+    for task in tasks:
+        pairs = [(record, new.get((record.run, record.progress))) for record in records]
+        kept = [
+            f"run {old.run!r}"
+            for old, given in pairs
+            if (task in old.values and (given is None or task not in given.values))
+            or (task in old.noise and (given is None or task not in given.noise))
+        ]
+        if kept:
+            raise InputError(
+                f"task {task!r} would be in {understood.tasks[task]}, but the study has values in another unit that "
+                f"the table does not have again: {_few(kept, 5)}; give all of them, or name the task otherwise"
+            )
 
 
 def _undescribed(domains: Sequence[str], described: Mapping[str, Any]) -> list[str]:

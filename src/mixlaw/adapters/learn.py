@@ -25,8 +25,8 @@ def updated_settings(
     domains: Mapping[str, Mapping[str, Any]],
     tasks: Mapping[str, str],
     scores: Mapping[str, Mapping[str, Any]],
-) -> tuple[str, list[str]]:
-    """Content of study.toml with what the records tell, and notes on phases that were added.
+) -> tuple[str, list[str], list[str]]:
+    """Content of study.toml with what the records tell, notes on phases that were added, and what contradicted it.
 
     Args:
         path: of study.toml, which may not be there yet.
@@ -46,19 +46,27 @@ def updated_settings(
     document.setdefault("name", path.parent.resolve().name)
     known = document.setdefault("domains", tomlkit.table())
     notes: list[str] = []
+    faults: list[str] = []
     for name, given in domains.items():
-        if said := _changed(name, known.get(name, {}), given):
-            notes.append(said)
-        entry = {"kind": Kind.TEXT.value, **known.get(name, {}), **given}
+        faults += _changed(name, known.get(name, {}), given)
+        entry = {**known.get(name, {}), **given}  # an assumed kind is not written: it would contradict the true one
         if name not in known or dict(known[name]) != entry:
             table = tomlkit.inline_table()
             table.update(entry)
             known[name] = table
     units = document.setdefault("tasks", tomlkit.table())
     for task, unit in tasks.items():
-        if task not in units:
+        before = units.get(task, {})
+        before = dict(before) if isinstance(before, Mapping) else {"unit": before}
+        now = {"unit": unit, **scores.get(task, {})}
+        faults += [
+            f"task {task!r}, {key}: {before[key]}, now {value}"
+            for key, value in now.items()
+            if before.get(key, value) != value
+        ]
+        if {**before, **now} != before:
             entry = tomlkit.inline_table()
-            entry.update({"unit": unit, **scores.get(task, {})})
+            entry.update({**before, **now})
             units[task] = entry if len(entry) > 1 else unit
     if "phases" not in document:
         document["phases"] = _phases(_shares(records, phases), records, phases[-1])
@@ -66,18 +74,18 @@ def updated_settings(
         notes += [_added(document, path, records, phases, added)]
     text = tomlkit.dumps(document).rstrip() + "\n"
     validate(tomllib.loads(text), path)
-    return text, notes
+    return text, notes, faults
 
 
-def _changed(name: str, before: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """What an import says of a domain that the study has otherwise; empty where it agrees."""
+def _changed(name: str, before: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """What an import says otherwise of a domain than the study, with both values."""
     old, new = (DomainSettings.model_validate(dict(entry)) for entry in (before, given))
-    parts = []
-    if "unique_tokens" in before and "unique_tokens" in given and old.unique_tokens != new.unique_tokens:
-        parts.append(f"unique_tokens {old.unique_tokens:,}, now {new.unique_tokens:,}")
-    if "kind" in before and "kind" in given and old.kind is not new.kind:
-        parts.append(f"kind {old.kind.value}, now {new.kind.value}")
-    return f"domain {name!r} has {' and '.join(parts)}" if parts else ""
+    there = [key for key in given if key in before and getattr(old, key) != getattr(new, key)]
+    return [f"domain {name!r}, {key}: {_said(getattr(old, key))}, now {_said(getattr(new, key))}" for key in there]
+
+
+def _said(value: Any) -> str:
+    return value.value if isinstance(value, Kind) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _added(document: Any, path: Path, records: Sequence[Record], phases: Sequence[str], added: Sequence[str]) -> str:

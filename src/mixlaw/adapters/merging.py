@@ -25,12 +25,14 @@ class Merge:
         records: all of the study as they will be.
         written: path -> record to write.
         removed: paths of records that another takes the place of.
+        contradictions: what was otherwise in the study, with run, task, old and new value.
         notes: how many rows are new, and what those gain that were there.
     """
 
     records: tuple[Record, ...]
     written: Mapping[Path, Record]
     removed: tuple[Path, ...]
+    contradictions: tuple[str, ...]
     notes: tuple[str, ...]
 
     def write(self) -> None:
@@ -43,21 +45,21 @@ class Merge:
                 path.parent.rmdir()
 
 
-def merged(folder: Path, records: Sequence[Record], replacing: bool) -> Merge:
-    """Records beside those of a study, without changing it.
+def merged(folder: Path, records: Sequence[Record]) -> Merge:
+    """Records beside those of a study, without changing it; where they contradict it, theirs count.
 
     Args:
         folder: of the study.
         records: of the import, each run and progress once.
-        replacing: whether what contradicts the study takes its place.
 
     Raises:
-        InputError: a value or a recipe contradicts the study; names run, task, old and new.
+        InputError: a row contradicts a run that was trained here, or others of its run.
     """
     there = {path: read_record(path) for path in sorted((folder / "runs").glob("*/record.json"))}
     at = {(record.run, record.progress): path for path, record in there.items()}
     whole, written, removed = dict(there), {}, []
     faults: list[str] = []
+    ours_differ: list[str] = []
     gained: dict[str, None] = {}
     fresh = changed = 0
     for record in records:
@@ -67,7 +69,7 @@ def merged(folder: Path, records: Sequence[Record], replacing: bool) -> Merge:
         if old is None:
             fresh += 1
         else:
-            faults += [] if replacing and not old.recipe.data else _contradictions(old, record)
+            (ours_differ if old.recipe.data else faults).extend(_contradictions(old, record))
             gained |= dict.fromkeys(task for task in result.values if task not in old.values)
             changed += result != old
         target = folder / "runs" / result.key / "record.json"
@@ -76,11 +78,10 @@ def merged(folder: Path, records: Sequence[Record], replacing: bool) -> Merge:
         if path is not None and path != target:
             removed.append(path)
             del whole[path]
-    if faults:
-        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    if ours_differ:
         raise InputError(
-            f"{len(faults)} values contradict those that {folder} has already: {'; '.join(faults[:SHOWN])}{more}; "
-            "correct the table, or give --replace to take its values"
+            f"{len(ours_differ)} values contradict runs that {folder} trained itself, which no table replaces: "
+            f"{listed(ours_differ)}; correct the table, or call its runs otherwise"
         )
     ours = {record.run for record in records}
     union = [record for record in whole.values() if record.run in ours]
@@ -91,7 +92,12 @@ def merged(folder: Path, records: Sequence[Record], replacing: bool) -> Merge:
         notes = [
             f"{fresh} rows are new, {len(records) - fresh} are in the study already, of which {changed} change{gains}"
         ]
-    return Merge(tuple(whole.values()), written, tuple(removed), tuple(notes))
+    return Merge(tuple(whole.values()), written, tuple(removed), tuple(faults), tuple(notes))
+
+
+def listed(values: Sequence[str]) -> str:
+    """The first of some values, and how many more there are."""
+    return "; ".join([*values[:SHOWN], *([f"and {len(values) - SHOWN} more"] if len(values) > SHOWN else [])])
 
 
 def _joined(old: Record, new: Record) -> Record:
@@ -129,6 +135,13 @@ def _contradictions(old: Record, new: Record) -> Iterator[str]:
         before = old.values.get(task)
         if before is not None and before.value != measured.value:
             yield f"{where}, task {task!r}: {before.value:.6g}, now {measured.value:.6g}"
+        elif before is not None:
+            for name, old_one, new_one in (
+                ("standard error", before.stderr, measured.stderr),
+                ("count", before.count, measured.count),
+            ):
+                if None not in (old_one, new_one) and old_one != new_one:
+                    yield f"{where}, {name} of {task!r}: {old_one:.6g}, now {new_one:.6g}"
     for task, noise in new.noise.items():
         if task in old.noise and old.noise[task] != noise:
             yield f"{where}, noise of {task!r}: {old.noise[task]:.6g}, now {noise:.6g}"

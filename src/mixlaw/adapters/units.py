@@ -54,7 +54,7 @@ class Given:
 
 
 def units_of(
-    tasks: Sequence[str], study: Mapping[str, str], table: Mapping[str, str], given: Given
+    tasks: Sequence[str], study: Mapping[str, str], table: Mapping[str, str], given: Given, replacing: bool = False
 ) -> tuple[dict[str, Unit], list[str]]:
     """The unit of each task, and warnings of names that contradict theirs.
 
@@ -62,6 +62,7 @@ def units_of(
         tasks: of the table.
         study, table: units that the study and the table or its mapping have.
         given: beside the table.
+        replacing: whether units of the table, or given, take the place of those of the study.
 
     Raises:
         InputError: a task has no unit or two, a unit is given for a task that does not exist, or the one given for all
@@ -75,12 +76,16 @@ def units_of(
         for task in hits:
             named.setdefault(task, unit)
     units, warnings = {}, []
-    _refuse_useless(given.default, tasks, {**study, **named})
+    if _useless(given.default, tasks, {**study, **named}, replacing):
+        named = dict.fromkeys(tasks, given.default or "") | named
     for task in tasks:
         said = {where: by[task] for where, by in (("study", study), ("table", table), ("--unit", named)) if task in by}
+        if replacing and len(said) > 1:
+            said.pop("study", None)
         if len(set(said.values())) > 1:
             both = " and in ".join(f"{unit} ({where})" for where, unit in said.items())
-            raise InputError(f"task {task!r} is in {both}; correct one, or rename it")
+            settled = "; or give --replace, if the table has all of its values again" if "study" in said else ""
+            raise InputError(f"task {task!r} is in {both}; correct one, or rename it{settled}")
         if not said and given.default is None:
             raise InputError(
                 f"task {task!r} has no unit, so its direction is unknown; "
@@ -96,17 +101,23 @@ def units_of(
     return units, warnings
 
 
-def _refuse_useless(default: str | None, tasks: Sequence[str], known: Mapping[str, str]) -> None:
-    """Refuse a unit for all tasks of which none needs it and none has it: it contradicts what is known."""
+def _useless(default: str | None, tasks: Sequence[str], known: Mapping[str, str], replacing: bool) -> bool:
+    """Whether none needs the unit for all tasks and none has it, so that it contradicts what is known.
+
+    Raises:
+        InputError: it does, and is not to take its place.
+    """
     if default is None or not tasks or any(task not in known for task in tasks):
-        return
+        return False
     unit = Unit.parse(default, tasks[0])
-    if all(Unit.parse(known[task], task) is not unit for task in tasks):
+    contradicts = all(Unit.parse(known[task], task) is not unit for task in tasks)
+    if contradicts and not replacing:
         there = ", ".join(dict.fromkeys(known[task] for task in tasks))
         raise InputError(
             f"--unit {unit.value}, but the study has every task of the table in {there}; convert the "
-            "values, name the tasks otherwise, or leave --unit out"
+            "values, name the tasks otherwise, leave --unit out, or give --replace if the table has all values again"
         )
+    return contradicts
 
 
 def _contradiction(task: str, unit: Unit) -> str:
