@@ -24,6 +24,7 @@ hypothesis.settings.load_profile("untimed")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OFFLINE = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+REBOUND = "--host-resolver-rules=MAP evil.example 127.0.0.1"  # a foreign name that leads to this machine
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -47,6 +48,6 @@ def browser() -> Iterator[Any]:
         pytest.skip("needs Chromium on the path")
     api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
     with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=[*OFFLINE, REBOUND])
         yield opened
         opened.close()

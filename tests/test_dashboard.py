@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import polars as pl
 import pytest
@@ -259,6 +262,38 @@ def test_a_move_that_is_overtaken_on_its_way_to_the_server_does_not_count(page: 
     assert page.said("cooldown") == "10 % to 18 %"
     assert page.shown(made).cooldown == (0.1, 0.18)
     assert page.complaints == []
+
+
+def test_another_site_reads_nothing_presses_nothing_and_frames_nothing(tab: Page) -> None:
+    """Also under a name of its own that leads to this machine, as in DNS rebinding."""
+    port = urlsplit(tab.home).port
+    own, evil = f"http://127.0.0.1:{port}/", tab.view.context.browser.new_page()
+    statuses: dict[str, int] = {}
+    evil.on("response", lambda response: statuses.update({response.request.url: response.status}))
+    evil.goto(f"http://evil.example:{port}/")
+    evil.goto(f"http://evil.example:{port}/_dash-layout")
+    assert list(statuses.values()) == [400, 400]
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        for name in ("evil.example", "127.0.0.1"):
+            evil.goto(f"http://{name}:{other.server_port}/none")
+            statuses.clear()
+            evil.evaluate(
+                """async own => {
+                    const headers = {'content-type': 'text/plain'};
+                    await fetch(own + '_dash-update-component', {method: 'POST', mode: 'no-cors', body: '{}', headers});
+                    await fetch(own + 'progress/x', {mode: 'no-cors'});
+                    const frame = document.createElement('iframe');
+                    const loaded = new Promise(done => frame.onload = done);
+                    frame.src = own;
+                    document.body.append(frame);
+                    await loaded;
+                }""",
+                own,
+            )
+            assert statuses == dict.fromkeys((f"{own}_dash-update-component", f"{own}progress/x", own), 403)
+        other.shutdown()
+    evil.close()
 
 
 @pytest.mark.parametrize(("width", "mode"), [(1280, "light"), (390, "dark")])

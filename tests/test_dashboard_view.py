@@ -32,6 +32,19 @@ def test_it_listens_on_this_machine_alone_and_to_nobody_led_here(made: Path) -> 
     client = server.app.test_client()  # type: ignore[attr-defined]
     assert client.get("/", headers={"Host": f"localhost:{server.port}"}).status_code == 200
     assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+    own = {"Host": f"localhost:{server.port}"}
+    for headers, status in (
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "null"}, 200),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}, 200),  # a link that was followed
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "iframe"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "empty"}, 403),  # another port of this machine
+        ({"Origin": f"http://localhost:{server.port}"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ):
+        assert client.get("/_dash-layout", headers={**own, **headers}).status_code == status, headers
+    posted = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}  # a form
+    assert client.post("/_dash-update-component", json={}, headers={**own, **posted}).status_code == 403
     with pytest.raises(InputError, match="something listens at"):
         server_of(Folder(made), propose, freeze, port=server.port)
     server.server_close()

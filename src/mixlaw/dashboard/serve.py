@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
@@ -14,10 +15,13 @@ from mixlaw.machine import collect_as_usual
 from mixlaw.printable import Printable
 
 if TYPE_CHECKING:
+    from flask import Response
     from werkzeug.serving import BaseWSGIServer
 
 #: Names under which a browser on this machine may ask; any other name comes from a foreign page.
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+#: No page of anybody's may frame this one and have its buttons pressed.
+UNFRAMED = "frame-ancestors 'none'"
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,34 @@ def server_of(
         raise InputError(f"something listens at {host}:{port} already; give another --port, or 0 for any that is free")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     app = app_of(study.path, propose, freeze)
+    app.server.before_request(_refuse_other_sites)
+    app.server.after_request(_unframed)
     if host in LOOPBACK:
         app.server.config["TRUSTED_HOSTS"] = list(LOOPBACK)
     return make_server(host, port, app.server, threaded=True)
+
+
+def _refuse_other_sites() -> None:
+    """Let other sites link to the page, and neither read, fill in nor frame it.
+
+    Browsers say in Sec-Fetch-Site who asks, but not where the page comes by HTTP from another machine; then its Origin
+    does. https://developer.mozilla.org/docs/Web/HTTP/Headers/Sec-Fetch-Site
+    """
+    from flask import abort, request
+
+    said = request.headers
+    origin = said.get("Origin")
+    own = origin is None or urlsplit(origin).netloc == request.host
+    if "Sec-Fetch-Site" in said:
+        followed = request.method == "GET" and said.get("Sec-Fetch-Dest") == "document"
+        own = followed or said["Sec-Fetch-Site"] in ("same-origin", "none")
+    if not own:
+        abort(403, "another site asked; open the dashboard by its own address")
+
+
+def _unframed(response: Response) -> Response:
+    response.headers["Content-Security-Policy"] = UNFRAMED
+    return response
 
 
 def _free(host: str, port: int) -> bool:
