@@ -25,10 +25,22 @@ SHOWN = 10
 #: A number of parameters may be rounded by this much of it, and by no more.
 ROUNDING = 1e-6
 
+#: The head of a text that a spreadsheet takes for a formula, and the apostrophes that keep it from that.
+_FORMULA, _KEPT_TEXT = re.compile(r"^('*[=+@-])"), re.compile(r"^'('*[=+@-])")
 _SIZE = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([KMBT])", re.IGNORECASE)
 _POWERS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+
+
+def csv_of(frame: pl.DataFrame) -> str:
+    """A frame as CSV; texts that a spreadsheet would run as formulas have an apostrophe at their head."""
+    return frame.with_columns(pl.col(pl.String).str.replace(_FORMULA.pattern, "'${1}")).write_csv()
+
+
+def cell_text(cell: str) -> str:
+    """A cell of CSV without blanks around it and without the apostrophe of `csv_of`."""
+    return _KEPT_TEXT.sub(r"\1", cell.strip())
 
 
 @dataclass

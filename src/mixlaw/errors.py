@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from unicodedata import category
 
 #: What the machine refuses, and what to do about it.
 _OF_MACHINE = {
@@ -31,9 +33,18 @@ class InvalidRecipe(InputError):
 
 
 def printable(text: str) -> str:
-    """A text for a terminal: what cannot be printed, line ends aside, is escaped, as names may hold it."""
+    """A text for a terminal, in which a name cannot move the cursor or turn the text around.
+
+    What cannot be printed is escaped as in JSON, apart from line ends, tabs and blanks.
+
+    Example:
+        >>> printable("\x1b[2J café\u202e")
+        '\\\\u001b[2J café\\\\u202e'
+    """
+    if text.isprintable():
+        return text
     return "".join(
-        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        letter if letter.isprintable() or letter in "\n\t" or category(letter) == "Zs" else json.dumps(letter)[1:-1]
         for letter in text
     )
 

@@ -70,15 +70,21 @@ def table_writer(path: Path) -> Callable[[pl.DataFrame], None]:
     Raises:
         InputError: no table has that ending.
     """
+    from mixlaw.cells import csv_of
     from mixlaw.files import replacing
 
-    writers = {".csv": "csv", ".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+    writers: dict[str, Callable[[pl.DataFrame, Path], object]] = {
+        ".csv": lambda table, to: to.write_text(csv_of(table), encoding="utf-8"),
+        ".parquet": lambda table, to: table.write_parquet(to),
+        ".ndjson": lambda table, to: table.write_ndjson(to),
+        ".jsonl": lambda table, to: table.write_ndjson(to),
+    }
     if path.suffix.lower() not in writers:
         raise InputError(f"cannot write {str(path)!r}: tables end in {', '.join(writers)}; name it so")
 
     def write(table: pl.DataFrame) -> None:
         with replacing(path) as temporary:
-            getattr(table, f"write_{writers[path.suffix.lower()]}")(temporary)
+            writers[path.suffix.lower()](table, temporary)
 
     return write
 
@@ -164,16 +170,18 @@ def print_result(result: Any) -> None:
 
 def print_json(document: Mapping[str, Any]) -> None:
     """One document on stdout, with the number of its format."""
-    print(json.dumps({"format": FORMAT, **document}, indent=1, ensure_ascii=False), flush=True)
+    print(printable(json.dumps({"format": FORMAT, **document}, indent=1, ensure_ascii=False)), flush=True)
 
 
 def _print_one(result: Any) -> None:
     how = _how()
     if not isinstance(result, Printable):
-        print(result)
+        print(printable(str(result)))
         return
     if isinstance(result, Predictions) and not sys.stdout.isatty():
-        print(result.frame.write_csv(), end="")
+        from mixlaw.cells import csv_of
+
+        print(csv_of(result.frame), end="")
         return
     page = result.page()
     if how.quiet:
@@ -182,7 +190,7 @@ def _print_one(result: Any) -> None:
         console = console_of(sys.stdout)
         console.print(group_of(page, console.width, everything=how.everything), crop=False)
     elif how.quiet:
-        print(page.answer)
+        print(printable(page.answer))
     else:
         print(plain(page, everything=how.everything, width=width_of(sys.stdout)))
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from html import escape
 
+from mixlaw.errors import printable
+
 Progress = Callable[[float, str], None]  # share done, 0..1, and the current step
 SILENCE = 15.0  # seconds between lines where there is no terminal
 BLINK = 0.2  # seconds between two pictures of a bar in a notebook
@@ -62,7 +64,9 @@ def progress_bar(title: str) -> Iterator[Progress]:
         with _cell(title) as in_cell:
             yield in_cell
         return
-    title_column, status = (rich_progress.TextColumn(f"{{task.{field}}}") for field in ("fields[title]", "description"))
+    title_column, status = (
+        rich_progress.TextColumn(f"{{task.{field}}}", markup=False) for field in ("fields[title]", "description")
+    )
     timing = (rich_progress.TimeElapsedColumn(), rich_progress.TimeRemainingColumn())
     columns = (title_column, rich_progress.BarColumn(), *timing, status)
     with rich_progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -70,6 +74,7 @@ def progress_bar(title: str) -> Iterator[Progress]:
         lines = _Lines(title, every_step=level > 0)
 
         def report(share: float, what: str) -> None:
+            what = printable(what)
             bar.update(task, completed=share, description=what)
             if not console.is_terminal or level > 0:
                 lines.report(share, what)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from io import StringIO
 from textwrap import wrap
 from typing import TYPE_CHECKING, TextIO
 
+from mixlaw.errors import printable
 from mixlaw.page import Page
 from mixlaw.tables import Table, Tone, cell_of
 
@@ -74,8 +76,11 @@ def _text(text: str, width: int, style: str = "") -> RenderableType:
     """Text in lines of a width, in which no word is broken: a path can be copied."""
     from rich.text import Text
 
-    lines = [wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""] for line in text.split("\n")]
-    return Text("\n".join(part for each in lines for part in each), style=style, overflow="ignore")
+    lines = printable(text).split("\n")
+    lines = [
+        part for line in lines for part in wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+    ]
+    return Text("\n".join(lines), style=style, overflow="ignore")
 
 
 def _gap(before: list[RenderableType]) -> list[RenderableType]:
@@ -90,7 +95,7 @@ def _bullets(notes: list[str]) -> RenderableType:
 
     grid = Grid.grid(padding=(0, 1, 0, 0))
     for note in notes:
-        grid.add_row("-", Text(note))
+        grid.add_row("-", Text(printable(note)))
     return grid
 
 
@@ -98,6 +103,7 @@ def _table(table: Table, width: int, everything: bool) -> list[RenderableType]:
     """A table in one piece, without the columns that have no room; in several pieces where everything is wanted."""
     from rich.text import Text
 
+    table = _printable(table)
     rows = table.rows if everything else table.rows[: table.shown]
     columns = [i for i, column in enumerate(table.heads) if everything or not column.extra]
     pieces = _pieces(table, columns, width)
@@ -111,6 +117,13 @@ def _table(table: Table, width: int, everything: bool) -> list[RenderableType]:
     title = [Text(table.title, style="bold")] if table.title else []
     grids = [_grid(table, piece, rows) for piece in pieces]
     return [*title, *(part for grid in grids for part in ([Text("")] if grid is not grids[0] else []) + [grid]), *below]
+
+
+def _printable(table: Table) -> Table:
+    """A table, all its words as a terminal may have them."""
+    heads = [replace(column, head=printable(column.head)) for column in table.heads]
+    cells = [[replace(cell, text=printable(cell.text)) for cell in map(cell_of, row)] for row in table.rows]
+    return replace(table, columns=heads, rows=cells, title=printable(table.title), note=printable(table.note))
 
 
 def _pieces(table: Table, columns: list[int], width: int) -> list[list[int]]:

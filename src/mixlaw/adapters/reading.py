@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from mixlaw.cells import as_frame, refuse_twice, text_of
+from mixlaw.cells import as_frame, cell_text, refuse_twice, text_of
 from mixlaw.errors import InputError
 from mixlaw.files import read_text
 
@@ -66,7 +66,7 @@ def _separated(path: Path, comma: str) -> pl.DataFrame:
         if short and row and number >= text.count("\n") + 1:
             raise InputError(f"{path}, line {number}: the file ends in the middle of a row; write it again")
         for column, cell in zip(cells, [*row, *[""] * (len(header) - len(row))], strict=False):
-            column.append(cell.strip() or None)
+            column.append(cell_text(cell) or None)
     kept = [i for i, name in enumerate(header) if name or i == header.index("")]  # of columns without a name, one
     return pl.DataFrame({header[i]: pl.Series(cells[i], dtype=pl.String) for i in kept})
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
+import polars as pl
 import torch
 
 from mixlaw.analysis.data.code_share import code_share
 from mixlaw.analysis.data.design import Design, Floats
+from mixlaw.cells import csv_of
 from mixlaw.dashboard.view import ALL, View
 from mixlaw.dashboard.watched import Opened
 from mixlaw.optimizer.answers.quick import Assessment, assess
@@ -134,16 +134,13 @@ class Answer:
 
     def as_csv(self) -> str:
         """All predictions, a line per recipe and task."""
-        out = io.StringIO()
-        names = ["recipe", "task", "unit", "mean", "lo90", "hi90", "law_only", "gain", "gain_lo90", "gain_hi90"]
-        writer = csv.DictWriter(out, names, lineterminator="\n")
-        writer.writeheader()
+        rows = []
         for name, one in self.recipes.items():
             for f in one.forecasts:
                 gain = one.gains[f.task]
                 ends = {"gain": gain.mean, "gain_lo90": gain.lo90, "gain_hi90": gain.hi90}
-                writer.writerow({**asdict(f), "recipe": name, **ends})
-        return out.getvalue()
+                rows.append({"recipe": name, **asdict(f), **ends})
+        return csv_of(pl.DataFrame(rows))
 
     def as_recipe(self) -> str:
         """The recipe at hand as `mixlaw what-if` and `mixlaw export` read it."""
