@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -95,11 +96,11 @@ def copy(prepared: Path, folder: Path) -> Study:
     return open_study(folder)
 
 
-def train_here(study: Study) -> None:
-    """What one worker does, in this process: all segments, one after the other."""
+def train_here(study: Study, *ranks: Any) -> None:
+    """What one worker does, in this process, which may be one of several ranks: all segments, one after the other."""
     from mixlaw.runner.execute.worker import Worker
 
-    tree, worker = plan(study.recipes()), Worker(study.setup, study.runs)
+    tree, worker = plan(study.recipes()), Worker(study.setup, study.runs, *ranks)
     recipes = {recipe.lineage: recipe for recipe in tree.recipes}
     for segment in tree.segments:
         worker.work(segment, segment.finished(recipes))

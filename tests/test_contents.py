@@ -34,6 +34,9 @@ def test_status_says_what_is_there_and_what_comes_next(study: Path, monkeypatch:
     (study / "suggestions").mkdir()
     (study / "suggestions" / "one.jsonl").write_text('{"run": "007"}\n{"run": "new"}\n')
     assert "3 runs measured, 1 suggested run not yet; next" in str(open_study(study))
+    for damaged in ('{"run": "007"}\n{"run": "n', '{"rum": "007"}', "[]", "7"):
+        (study / "suggestions" / "one.jsonl").write_text(damaged)
+        assert "one.jsonl is damaged" in refused(study, "status", "study")
 
 
 def test_a_run_is_shown_with_its_recipe_and_its_last_values(study: Path) -> None:

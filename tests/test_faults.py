@@ -15,7 +15,7 @@ from mixlaw.errors import of_machine
 
 
 def test_what_was_stopped_ends_after_a_repeat_as_if_nothing_had_happened() -> None:
-    words = ["--share", "0.1", "--seed", "1", "--no-files", "--only", "import", "export"]
+    words = ["--share", "0.05", "--seed", "1", "--no-files", "--only", "import", "export"]
     script = Path(__file__).with_name("faults.py")
     done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -19,7 +19,7 @@ from mixlaw.runner.models.loss import LossModule
 from mixlaw.runner.plan.tree import plan
 from mixlaw.runner.train.parallel import Ranks, shard_model
 from ranks import together
-from small_study import SETTINGS, prepare
+from small_study import SETTINGS, copy, prepare, results, train_here
 
 HEAD = SETTINGS[: SETTINGS.index("[[recipes]]")]
 RECIPES = """
@@ -38,7 +38,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare(tmp_path_factory.mktemp("moments") / "study", settings)
 
 
-def test_held_out_text_is_scored_while_a_recipe_trains_and_fit_reads_the_rows(folder: Path) -> None:
+def test_held_out_text_is_scored_while_a_recipe_trains_and_fit_reads_the_rows(folder: Path, tmp_path: Path) -> None:
+    plain = copy(folder, tmp_path / "plain")
+    settings = plain.path / "study.toml"
+    settings.write_text(settings.read_text().replace("evaluate_at = [0.5, 0.9]\n", ""))
     study = open_study(folder)
     (recipe,) = study.recipes()
     study.run(workers=1)
@@ -55,6 +58,9 @@ def test_held_out_text_is_scored_while_a_recipe_trains_and_fit_reads_the_rows(fo
     assert len(before) == 3
     study.run(workers=1)
     assert {path: path.stat().st_mtime_ns for path in study.runs.glob("*/record.json")} == before
+    train_here(plain)
+    name = f"runs/{plan([recipe]).segments[-1].lineage}/checkpoint/model.safetensors"
+    assert results(study)[name] == results(plain)[name], "scoring changes no bit of training"
 
 
 def _measure(ranks: Ranks, folder: Path, out: Path) -> None:

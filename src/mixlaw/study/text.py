@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from mixlaw.errors import InputError
+from mixlaw.files import read_text
 from mixlaw.folder import Folder
 from mixlaw.numbers import size
 from mixlaw.printable import Page
@@ -64,9 +66,16 @@ def state(study: Folder, step: str) -> str:
 
 def _waiting(study: Folder) -> int:
     """Suggested runs that are not measured yet."""
-    files = (study.path / "suggestions").glob("*.jsonl")
-    jobs = {json.loads(line)["run"] for path in files for line in path.read_text(encoding="utf-8").splitlines()}
+    jobs = {run for path in (study.path / "suggestions").glob("*.jsonl") for run in _suggested(path)}
     return len(jobs - study.measured - {record.run for record in study.records()}) if jobs else 0
+
+
+def _suggested(path: Path) -> list[str]:
+    """Names of the runs of a suggestion."""
+    try:
+        return [str(json.loads(line)["run"]) for line in read_text(path).splitlines()]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({error!r:.200}); delete it, or restore it") from error
 
 
 def _fitted(study: Folder) -> int:
@@ -74,7 +83,7 @@ def _fitted(study: Folder) -> int:
     path = study.path / "surfaces" / "surfaces.json"
     try:
         return len(set(json.loads(path.read_text(encoding="utf-8"))["runs"])) if path.exists() else 0
-    except (ValueError, KeyError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error!r}); fit again") from error
 
 

@@ -1,0 +1,84 @@
+"""A Ray cluster of three nodes on this machine; as a program, it prints its address and kills a node for every line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from processes import family
+
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "GRPC_ENABLE_FORK_SUPPORT": "0",  # docs/cluster.md, `ray://`
+}
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Three nodes of one core each: their cluster, its address, and that of its client server."""
+
+    cluster: Any
+    address: str
+    client: str
+
+
+@contextmanager
+def started() -> Iterator[Nodes]:
+    """The nodes; they end with the block."""
+    # Ray's sockets want a short path: a name of theirs has 107 bytes at most.
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as scratch,
+        socket.socket() as free,
+    ):
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        for name, value in {**SETTINGS, "TMPDIR": scratch}.items():
+            patch.setenv(name, value)
+        import ray
+        from ray.cluster_utils import Cluster
+
+        head = {**NODE, "include_dashboard": False, "ray_client_server_port": port}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            for _ in range(2):
+                cluster.add_node(**NODE, wait=False)
+            cluster.wait_for_nodes()
+            yield Nodes(cluster, cluster.address, f"ray://127.0.0.1:{port}")
+        finally:
+            ray.shutdown()
+            cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def kill(node: Any) -> None:
+    """What a loss of power does: everything that runs on a node ends in the same moment."""
+    (raylet,) = node.all_processes["raylet"]
+    for pid in family(raylet.process.pid):
+        os.kill(pid, signal.SIGKILL)
+
+
+def main() -> None:
+    """Nodes until the input ends; for every line the oldest besides the head is killed, and another one joins."""
+    with started() as nodes:
+        print(nodes.address, flush=True)
+        for _ in sys.stdin:
+            oldest = nodes.cluster.worker_nodes[0]
+            kill(oldest)
+            print("killed", flush=True)
+            nodes.cluster.remove_node(oldest, allow_graceful=False)
+            nodes.cluster.add_node(**NODE, wait=False)
+
+
+if __name__ == "__main__":
+    main()
