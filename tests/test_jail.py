@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -52,6 +53,14 @@ def gone(folder: Path) -> bool:
 
 
 SYSCALL = "import ctypes\ncall = ctypes.CDLL(None, use_errno=True)\n"
+MACHINE_CODE = """
+import ctypes, mmap, sys
+print("begins", file=sys.stderr, flush=True)
+def run(code):
+    memory = mmap.mmap(-1, 4096, prot=7)
+    memory.write(code)
+    return ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))()
+"""
 #: What is tried, and what of it may be seen in what the program leaves on stderr.
 HARM = {
     "fork bomb": ("import os\nwhile True: os.fork()", "Operation not permitted"),
@@ -96,6 +105,23 @@ HARM = {
     "mount": (SYSCALL + "assert call.mount(b'none', b'/program', b'tmpfs', 0, None) == 0", "AssertionError"),
     "new namespaces": (SYSCALL + "assert call.unshare(0x10000000) == 0", "AssertionError"),
     "another table of system calls": (SYSCALL + "assert call.syscall(0x40000000 + 57) >= 0", "AssertionError"),
+    "parent's environment": ("import os\nopen(f'/proc/{os.getppid()}/environ')", "No such file"),
+    "sockets of every family": (
+        SYSCALL + "assert any(call.socket(family, 2, 0) >= 0 for family in (1, 2, 10, 16, 17, 38, 40))",
+        "AssertionError",
+    ),
+    "debugger": (SYSCALL + "import os\nassert call.ptrace(16, os.getppid(), 0, 0) == 0", "AssertionError"),
+    "files of the parent": (SYSCALL + "assert call.syscall(434, 1, 0) >= 0", "AssertionError"),
+    "fork in machine code": (MACHINE_CODE + "assert run(b'\\xb8\\x39\\0\\0\\0\\x0f\\x05\\xc3') == 0", "begins"),
+    "fork of 32 bits": (MACHINE_CODE + "assert run(b'\\xb8\\x02\\0\\0\\0\\xcd\\x80\\xc3') == 0", "begins"),
+    "link out of its folder": ("import os\nos.symlink('/etc/passwd', 'x')", "Read-only file system"),
+    "errors without end": ("import sys\nwhile True: print('x' * 2**20, file=sys.stderr)", "xxx"),
+    "a file with a hole": ("import os\nos.lseek(1, 2**40, 0)\nos.write(1, b'x')", "File too large"),
+    "doors of the kernel": (
+        SYSCALL + "permitted = [n for n in {calls} if call.syscall(n, 0, 0, 0, 0, 0) >= 0 or ctypes.get_errno() != 1]\n"
+        "assert permitted",
+        "AssertionError",
+    ),
 }
 
 
@@ -110,6 +136,7 @@ def test_harm_ends_as_a_failed_program_with_the_machine_untouched(
     secret.write_text("study")
     code, said = HARM[name]
     code = code.replace("{home}", str(Path.home())).replace("{secret}", str(secret))
+    code = code.replace("{calls}", str(jail._KERNEL.get(platform.machine())))
     outcome = run_untrusted(code.replace("{parent}", str(os.getpid())), seconds=60 if said else 1, memory=256 * 2**20)
     assert outcome.status is (Status.FAILED if said else Status.TIMEOUT), outcome
     assert said in outcome.stderr

@@ -32,10 +32,11 @@ _SOCKETS = {"x86_64": (41, 53), "aarch64": (198, 199)}  # socket, socketpair
 # shmget, semget, msgget, mq_open, memfd_create, memfd_secret
 _MEMORY = {"x86_64": (29, 64, 68, 240, 319, 447), "aarch64": (194, 190, 186, 180, 279, 447)}
 # ptrace, process_vm_readv and _writev, mount, umount2, unshare, setns, bpf, perf_event_open, userfaultfd,
-# io_uring_setup, add_key, request_key, keyctl
+# io_uring_setup, add_key, request_key, keyctl; pidfd_send_signal, pidfd_open and pidfd_getfd, which takes files of
+# bubblewrap's own process inside; modify_ldt
 _KERNEL = {
-    "x86_64": (101, 310, 311, 165, 166, 272, 308, 321, 298, 323, 425, 248, 249, 250),
-    "aarch64": (117, 270, 271, 40, 39, 97, 268, 280, 241, 282, 425, 217, 218, 219),
+    "x86_64": (101, 310, 311, 165, 166, 272, 308, 321, 298, 323, 425, 248, 249, 250, 424, 434, 438, 154),
+    "aarch64": (117, 270, 271, 40, 39, 97, 268, 280, 241, 282, 425, 217, 218, 219, 424, 434, 438),
 }
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
 _X32 = 0x40000000  # the second table of x86_64 begins here
