@@ -51,6 +51,27 @@ def test_a_study_is_pushed_and_pulled(
     assert b"A mixlaw study of web, code." in files["README.md"]
 
 
+def test_no_program_and_no_file_from_elsewhere_comes_with_a_study_or_goes_with_one(
+    study: mixlaw.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "private").write_text("a key")
+    (study.path / "report.html").symlink_to(tmp_path / "private")
+    with serve("team/study", files := dict[str, bytes]()) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        study.push("team/study")
+        assert "report.html" not in files
+        files |= dict.fromkeys(
+            ("recipes/law.py", "recipes/a/b.json", "surfaces/x.pickle", "proposals/x.json.py"), b"{}"
+        )
+        pulled = sharing.pull(tmp_path / "copy", "team/study")
+        names = {path.relative_to(pulled.study).as_posix() for path in pulled.study.rglob("*") if path.is_file()}
+        assert names == {name for name in files if name == "study.toml" or name.endswith("record.json")}
+        files["runs/../../../out/record.json"] = b"{}"
+        with pytest.raises(InputError, match=r"the hub's client refused: .*cannot contain a '..' path segment"):
+            sharing.pull(tmp_path / "deep" / "other", "team/study")
+    assert not list(tmp_path.rglob("out"))
+
+
 def test_what_the_hub_refuses_is_one_sentence_and_leaves_nothing(
     study: mixlaw.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

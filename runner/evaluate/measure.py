@@ -156,7 +156,7 @@ class Subject:
         """The tokenizer as transformers has it."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.tokens)
+        return AutoTokenizer.from_pretrained(self.tokens, trust_remote_code=False)
 
     @property
     def batch_tokens(self) -> int:

@@ -17,18 +17,24 @@ def load_model(folder: Path) -> PreTrainedModel:
     """The model of a Hugging Face directory, in fp32 and without dropout, its weights in memory like fresh ones.
 
     Raises:
-        InputError: weights are missing or have another shape than its config.json says.
+        InputError: weights are missing, not safetensors, or have another shape than its config.json says.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     hide_progress_bars()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, local_files_only=True,
-            output_loading_info=True,
+            output_loading_info=True, trust_remote_code=False,  # not given, transformers asks whether to run it
         )  # fmt: skip
     except RuntimeError as error:  # of another shape
         raise InputError(f"the weights in {folder} are not those of its config.json ({error}); restore them") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{folder} has no safetensors that can be loaded: {reason}; pickled weights are not read"
+        ) from error
     model: PreTrainedModel = loaded[0]
     report: dict[str, set[str]] = loaded[1]
     if report["missing_keys"]:  # transformers would draw them at random
@@ -47,7 +53,7 @@ def skeleton(folder: Path) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         build: Any = AutoModelForCausalLM.from_config
         model: PreTrainedModel = build(config, dtype=torch.float32, attn_implementation="sdpa")
     except (OSError, ValueError, KeyError) as error:

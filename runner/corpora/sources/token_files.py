@@ -85,7 +85,10 @@ def _file(path: Path, dtype: str, source: str) -> File:
         start = file.read(8)
     begin = 0
     if start.startswith(b"\x93NUMPY"):
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:  # of Python objects, or cut
+            raise InputError(f"{path} is no array of whole numbers: {error}; write it again") from error
         if array.dtype.kind not in "iu":
             raise InputError(f"{path} holds {array.dtype}: tokens are whole numbers")
         dtype, begin = array.dtype.str, int(array.offset)

@@ -18,13 +18,10 @@ from mixlaw.settings import study_folder
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-#: Files of a study that are shared, as globs.
+#: Files of a study that are shared, as globs; nothing that could hold a program, such as a module or a pickle.
 SHARED = (
-    *("study.toml", "runs/*/record.json", "recipes/*", "suggestions/*.jsonl", "proposals/*.json", "report.html"),
-    *(
-        "surfaces/*.json",
-        "surfaces/*.safetensors",
-    ),  # a pickle of regressors could hold a program
+    *("study.toml", "runs/*/record.json", "recipes/*.json", "suggestions/*.jsonl", "proposals/*.json", "report.html"),
+    *("surfaces/*.json", "surfaces/*.safetensors"),
 )
 #: A copy for the viewer of the hub, and a card; both are made from the study.
 TABLE, CARD = "runs.parquet", "README.md"
@@ -67,7 +64,7 @@ def push(study: Folder, repository: str, *, public: bool = False) -> Shared:
             path.relative_to(study.path).as_posix(): path
             for glob in SHARED
             for path in sorted(study.path.glob(glob))
-            if path.is_file()
+            if path.is_file() and not path.is_symlink()  # to what is not of the study
         }
         table.write_parquet(content := BytesIO())
         files |= {TABLE: content.getvalue(), CARD: card.encode()}
@@ -95,7 +92,7 @@ def pull(study: str | os.PathLike[str], repository: str) -> Shared:
         api.snapshot_download(
             repository, repo_type="dataset", local_dir=temporary, allow_patterns=list(SHARED), max_workers=4
         )
-        found = [path for path in Path(temporary).rglob("*") if path.is_file() and ".cache" not in path.parts]
+        found = [path for glob in SHARED for path in Path(temporary).glob(glob)]
         if not (Path(temporary) / "study.toml").exists():
             raise InputError(f"the dataset {repository} holds no study.toml; `mixlaw push` writes one")
         _ = Folder(temporary).settings
@@ -117,11 +114,15 @@ def _hub() -> Iterator[HfApi]:
         raise InputError("the hub's client is not installed: pip install 'mixlaw[hub]'") from error
     try:
         yield HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    except InputError:
+        raise
     except HFValidationError as error:
         raise InputError(f"a dataset is OWNER/NAME: {str(error).splitlines()[0]}; correct it") from error
     except (HfHubHTTPError, LocalTokenNotFoundError) as error:
         said = " ".join(str(error).split("\n\n")[-1].split())
         raise InputError(f"the hub refused: {said}; check the name, and `hf auth login` or HF_TOKEN") from error
+    except ValueError as error:  # such as a file that would lie outside the folder
+        raise InputError(f"the hub's client refused: {' '.join(str(error).split())}") from error
     except (httpx.TransportError, OSError) as error:
         raise InputError(f"the hub cannot be reached: {error}; check the connection") from error
 
