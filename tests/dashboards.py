@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mixlaw.dashboard.app import app_of
 from mixlaw.dashboard.serve import server_of
 from mixlaw.dashboard.view import View
 from mixlaw.dashboard.watched import opened
@@ -133,6 +135,25 @@ class served:
 
     def __exit__(self, *_: object) -> None:
         self.server.shutdown()
+
+
+def press_freeze(study: Path) -> str:
+    """Press "Freeze what I see" for the first baseline, without a browser; the answer of the server."""
+    seen = opened(study)
+    view = replace(seen.view, recipe=seen.problem(seen.view).baselines[0])
+    app = app_of(study, propose, freeze)
+    client = app.server.test_client()
+    client.get("/_dash-dependencies")  # connects the callbacks
+    (key,) = (key for key, call in app.callback_map.items() if [i["id"] for i in call["inputs"]] == ["do-freeze"])
+    pressed = {"id": "do-freeze", "property": "n_clicks", "value": 1}
+    asked = {
+        "output": key,
+        "outputs": {"id": "frozen", "property": key.removeprefix("frozen.")},
+        "inputs": [pressed],
+        "state": [{"id": "query", "property": "data", "value": view.query(seen.view)}],
+        "changedPropIds": ["do-freeze.n_clicks"],
+    }
+    return str(client.post("/_dash-update-component", json=asked).get_data(as_text=True))
 
 
 def expected(path: Path, recipe: Recipe, target: Any = None, goal: Goal | None = None) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 import small_study
 import studies
+from dashboards import press_freeze
 from mixlaw import cli
 from mixlaw.analysis.laws import Exposure
 from mixlaw.optimizer.answers.proposal import load_proposals
@@ -76,27 +77,8 @@ def freeze(folder: Path) -> None:
 
 
 def freeze_in_dashboard(folder: Path) -> None:
-    """The button "Freeze what I see", pressed through the server, for the first baseline."""
-    from mixlaw.dashboard.app import app_of
-    from mixlaw.dashboard.watched import opened
-    from mixlaw.study import choosing
-
-    study = folder / "study"
-    seen = opened(study)
-    view = replace(seen.view, recipe=seen.problem(seen.view).baselines[0])
-    app = app_of(study, choosing.propose, choosing.freeze)
-    client = app.server.test_client()
-    client.get("/_dash-layout"), client.get("/_dash-dependencies")
-    (key,) = (key for key, call in app.callback_map.items() if [i["id"] for i in call["inputs"]] == ["do-freeze"])
-    pressed = {"id": "do-freeze", "property": "n_clicks", "value": 1}
-    asked = {
-        "output": key,
-        "outputs": {"id": "frozen", "property": key.removeprefix("frozen.")},
-        "inputs": [pressed],
-        "state": [{"id": "query", "property": "data", "value": view.query(seen.view)}],
-        "changedPropIds": ["do-freeze.n_clicks"],
-    }
-    answer = client.post("/_dash-update-component", json=asked).get_data(as_text=True)
+    """The button "Freeze what I see", pressed for the first baseline."""
+    answer = press_freeze(folder / "study")
     if "Frozen as" not in answer:
         print(answer)
         sys.exit(2)

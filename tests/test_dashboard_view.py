@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 pytest.importorskip("dash", reason="needs the package dash")
 
-from dashboards import TARGET
+from dashboards import TARGET, press_freeze
 from mixlaw.dashboard.serve import server_of
 from mixlaw.dashboard.view import View
 from mixlaw.dashboard.watched import opened
@@ -81,3 +82,12 @@ def test_a_view_comes_back_from_its_address(made: Path) -> None:
     assert "tokens" not in query
     limited = replace(study.view, limits={("init", "web"): (0.0, 0.5)})
     assert View.read(study.view.query(limited), limited).target(study.target) == study.view.target(study.target)
+
+
+def test_what_cannot_be_written_is_said_on_the_page(made: Path, tmp_path: Path) -> None:
+    study = Path(shutil.copytree(made, tmp_path / "study"))
+    (study / "proposals").symlink_to("/sys/kernel")  # nobody can write there
+    answer = press_freeze(study)
+    assert "cannot be read or written" in answer
+    (study / "proposals").unlink()
+    assert "Frozen as" in press_freeze(study)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +18,8 @@ from mixlaw.runner.execute.queue import RunOutcome, RunProgress
 from mixlaw.runner.plan.tree import plan
 from mixlaw.runner.train.store import Store
 from mixlaw.study import Study, open_study
-from processes import family, wait_until
+from processes import wait_until
+from ray_nodes import Nodes, kill, started
 from s3_server import serving
 from small_study import SETTINGS, copy, prepare, results
 
@@ -39,47 +36,18 @@ STUDY = (
     .replace("checkpoint_seconds = 0.1", "checkpoint_seconds = 0.2")
 )
 SEGMENTS = 9
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Three nodes of one core each, and a bucket that they reach."""
-
-    nodes: Any
-    address: str
-    client: str
-    bucket: str
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    # Ray's sockets want a short path: a name of theirs has 107 bytes at most.
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as scratch,
-        serving() as bucket,
-        socket.socket() as free,
-    ):
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("GRPC_ENABLE_FORK_SUPPORT", "0")  # docs/cluster.md, `ray://`
-        patch.setenv("TMPDIR", scratch)
-        import ray
-        from ray.cluster_utils import Cluster as Nodes
+def nodes(bucket: str) -> Iterator[Nodes]:  # which reach the bucket by variables of the environment
+    with started() as nodes:
+        yield nodes
 
-        head = {**NODE, "include_dashboard": False, "ray_client_server_port": port}
-        nodes = Nodes(initialize_head=True, head_node_args=head)
-        try:
-            for _ in range(2):
-                nodes.add_node(**NODE, wait=False)
-            nodes.wait_for_nodes()
-            yield Cluster(nodes, nodes.address, f"ray://127.0.0.1:{port}", bucket)
-        finally:
-            ray.shutdown()
-            nodes.shutdown()  # type: ignore[no-untyped-call]
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with serving() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -95,19 +63,12 @@ def local(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return results(study)
 
 
-def kill(node: Any) -> None:
-    """What a loss of power does: everything that runs on a node ends in the same moment."""
-    (raylet,) = node.all_processes["raylet"]
-    for pid in family(raylet.process.pid):
-        os.kill(pid, signal.SIGKILL)
-
-
 def test_a_node_killed_in_mid_segment_costs_the_steps_since_its_last_checkpoint(
-    cluster: Cluster, prepared: Path, local: dict[str, bytes], tmp_path: Path
+    nodes: Nodes, prepared: Path, local: dict[str, bytes], tmp_path: Path
 ) -> None:
     study = copy(prepared, tmp_path / "study")
     tree, steps = plan(study.recipes()), study.setup.step_tokens(study.recipes()[0].params)
-    mortal, alive = cluster.nodes.worker_nodes
+    mortal, alive = nodes.cluster.worker_nodes
     trained_on: dict[str, list[str]] = {}  # lineage -> nodes that had it, in turn
     lost: list[tuple[str, int, int]] = []  # lineage, tokens in its partial checkpoint, entries in its log until then
     speeds: dict[int, float] = {}  # worker -> tokens per second
@@ -127,16 +88,16 @@ def test_a_node_killed_in_mid_segment_costs_the_steps_since_its_last_checkpoint(
             if partial and hand.speed and node == mortal.node_id and not lost:  # at the first checkpoint: much is left
                 lost.append((lineage, steps * int(partial[0].name[8:]), len(log(lineage))))
                 kill(mortal)
-                cluster.nodes.remove_node(mortal, allow_graceful=False)
+                nodes.cluster.remove_node(mortal, allow_graceful=False)
 
-    executor = Ray(cluster.address).executor(study.setup, study.runs, watch)
+    executor = Ray(nodes.address).executor(study.setup, study.runs, watch)
     outcome = executor.run(tree, list(tree.segments))
     assert (len(outcome.done), outcome.failed, outcome.blocked) == (SEGMENTS, {}, ())
     ((again, saved, told),) = lost
-    assert [nodes for nodes in trained_on.values() if len(nodes) > 1] == [trained_on[again]]
-    (first, second), others = trained_on[again], {cluster.nodes.head_node.node_id, alive.node_id}
+    assert [those for those in trained_on.values() if len(those) > 1] == [trained_on[again]]
+    (first, second), others = trained_on[again], {nodes.cluster.head_node.node_id, alive.node_id}
     assert first == mortal.node_id
-    assert {second} | {nodes[0] for lineage, nodes in trained_on.items() if lineage != again} == others
+    assert {second} | {those[0] for lineage, those in trained_on.items() if lineage != again} == others
     since = [entry["tokens"] for entry in log(again)[told:]]
     assert min(since) > saved
     assert results(study) == local
@@ -145,7 +106,7 @@ def test_a_node_killed_in_mid_segment_costs_the_steps_since_its_last_checkpoint(
 
 
 def test_a_driver_that_was_killed_goes_on_from_the_store(
-    cluster: Cluster, prepared: Path, local: dict[str, bytes], tmp_path: Path
+    nodes: Nodes, bucket: str, prepared: Path, local: dict[str, bytes], tmp_path: Path
 ) -> None:
     study = copy(prepared, tmp_path / "study")
     settings = study.path / "study.toml"
@@ -153,9 +114,9 @@ def test_a_driver_that_was_killed_goes_on_from_the_store(
     settings.write_text(head.replace("[training]", '[training]\nsinks = ["tensorboard"]'))
     study = open_study(study.path)
     (recipe,) = study.recipes()
-    store = Store(cluster.bucket)
+    store = Store(bucket)
 
-    driver = drive(study, cluster.address, store.url)
+    driver = drive(study, nodes.address, store.url)
     # The second segment has begun when it logs: the first one is in the store.
     wait_until(lambda: len(list(study.runs.glob("*.training.jsonl"))) == 2 or driver.poll() is not None)
     assert driver.poll() is None
@@ -163,7 +124,7 @@ def test_a_driver_that_was_killed_goes_on_from_the_store(
     driver.communicate()
     assert 1 <= len(store.trained()) < 3
 
-    driver = drive(study, cluster.client, store.url)
+    driver = drive(study, nodes.client, store.url)
     output, said = driver.communicate(timeout=600)
     assert driver.returncode == 0, said
     done = json.loads(output)["done"]
@@ -189,14 +150,14 @@ def drive(study: Study, address: str, store: str) -> subprocess.Popen[str]:
 
 
 def test_a_segment_that_always_fails_blocks_its_descendants_alone_and_is_named_with_its_log(
-    cluster: Cluster, prepared: Path, tmp_path: Path
+    nodes: Nodes, prepared: Path, tmp_path: Path
 ) -> None:
     study = copy(prepared, tmp_path / "study")
     (shard,) = study.data.glob("code/train-*.bin")
     shard.write_bytes(b"\xff" * shard.stat().st_size)  # token 65,535 of a vocabulary of 300
     (study.path / "study.toml").write_text(STUDY.replace("48_000", "6_000"))
     study = open_study(study.path)
-    outcome = study.run(backend=Ray(cluster.address, workers=1))
+    outcome = study.run(backend=Ray(nodes.address, workers=1))
     phases = {lineage: segment.phase for lineage, segment in plan(study.recipes()).by_lineage.items()}
     assert sorted(phases[lineage] for lineage in outcome.done) == ["init", "init"]
     assert sorted(phases[lineage] for lineage in outcome.failed) == ["continue", "continue", "init"]
@@ -208,15 +169,24 @@ def test_a_segment_that_always_fails_blocks_its_descendants_alone_and_is_named_w
         assert "Traceback" in log.read_text()
 
 
-def test_a_node_that_sees_other_data_than_the_driver_is_refused(
-    cluster: Cluster, prepared: Path, tmp_path: Path
-) -> None:
+def test_a_node_that_sees_other_data_than_the_driver_is_refused(nodes: Nodes, prepared: Path, tmp_path: Path) -> None:
     study = copy(prepared, tmp_path / "study")
     tree = plan(study.recipes())
     for change, wrong in (({"data": "/nowhere"}, "there is no /nowhere"), ({"data_hash": "x"}, "holds other data")):
-        executor = Ray(cluster.address, workers=1).executor(replace(study.setup, **change), study.runs, lambda _: None)  # type: ignore[arg-type]
+        executor = Ray(nodes.address, workers=1).executor(replace(study.setup, **change), study.runs, lambda _: None)  # type: ignore[arg-type]
         with pytest.raises(InputError, match=f"node .*: .*{wrong}"):
             executor.run(tree, list(tree.segments))
+
+
+def test_a_driver_that_cannot_write_stops_and_says_so(nodes: Nodes, prepared: Path, tmp_path: Path) -> None:
+    study = copy(prepared, tmp_path / "study")
+    (study.path / "study.toml").write_text(STUDY.replace("48_000", "2_000"))
+    study = open_study(study.path)
+    study.runs.mkdir(exist_ok=True)
+    for segment in plan(study.recipes()).segments:
+        (study.runs / f"{segment.lineage}.training.jsonl").symlink_to("/dev/full")
+    with pytest.raises(InputError, match="runs cannot be read or written: No space left"):
+        study.run(backend=Ray(nodes.address, workers=1))
 
 
 def test_an_address_where_no_cluster_answers_is_refused() -> None:
@@ -226,12 +196,12 @@ def test_an_address_where_no_cluster_answers_is_refused() -> None:
 
 
 def test_samples_come_back_from_a_node_and_what_is_missing_is_measured_by_the_next_run(
-    cluster: Cluster, prepared: Path, tmp_path: Path
+    nodes: Nodes, prepared: Path, tmp_path: Path
 ) -> None:
     study = copy(prepared, tmp_path / "study")
     (study.path / "study.toml").write_text(STUDY.replace("48_000", "2_000"))
     study = open_study(study.path)
-    tree, backend = plan(study.recipes()[:1]), Ray(cluster.address, workers=1)
+    tree, backend = plan(study.recipes()[:1]), Ray(nodes.address, workers=1)
     run = tree.recipes[0].lineage
     home = study.runs / run
 

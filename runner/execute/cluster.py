@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, of_machine
 from mixlaw.runner.execute.executor import Executor, WorkerHandle
 from mixlaw.runner.execute.node import RayWorker, read_results, write_results
 from mixlaw.runner.execute.queue import RunProgress
@@ -112,13 +112,27 @@ class _RayWorkerHandle(WorkerHandle):
             self.placed = True
             while True:
                 for event in json.loads(ray.get(self.actor.poll.remote())):
-                    if not self._receive(event):
+                    if not self._pass_on(event):
                         return
         except Exception as error:  # Ray has many types for it: the actor, its node or the network is gone
             self.ended = f"by losing its node or actor ({type(error).__name__})"
             self.driver.lost[self.place.machine] = time.monotonic()
             self._log(None)
             self.driver.events.put((self, None))
+
+    def _pass_on(self, event: dict[str, Any]) -> bool:
+        """Receive an event; where the driver cannot write, every segment would fail as this one does."""
+        try:
+            return self._receive(event)
+        except OSError as error:
+            sinks, self.sinks = self.sinks, []
+            for sink in sinks:
+                with suppress(OSError):
+                    sink(None)
+            error.filename = error.filename or str(self.driver.runs)
+            why = of_machine(error) or str(error)
+            self.driver.events.put((self, {"event": "failed", "error": why, "everywhere": True}))
+            return False
 
     def _receive(self, event: dict[str, Any]) -> bool:
         """Write an event's log and record into the study and pass it on; False after the last one of a segment."""

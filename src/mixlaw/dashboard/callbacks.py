@@ -16,7 +16,7 @@ from mixlaw.dashboard import by_hand, dials, page, runs
 from mixlaw.dashboard.answer import Answer
 from mixlaw.dashboard.view import View, packed, unpacked
 from mixlaw.dashboard.watched import Job, Opened, Watched
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, of_machine
 from mixlaw.optimizer.answers.quick import adapt_recipe, quick_search
 from mixlaw.optimizer.answers.verify import verify
 from mixlaw.optimizer.target.target import WHOLE
@@ -287,7 +287,7 @@ class Callbacks:
             if view.recipe is None:
                 raise PreventUpdate
             return self._frozen(self.keep(study.study, study.problem(view), view.recipe))
-        except InputError as error:
+        except (InputError, OSError) as error:
             return message_of(error)
 
     def _frozen(self, proposal: Any) -> str:
@@ -342,7 +342,9 @@ def message_of(error: Exception) -> str:
     """The error as one sentence."""
     if isinstance(error, InputError):
         return str(error)
-    return f"the dashboard failed ({type(error).__name__}: {error}); fix that, and the page continues"
+    return (
+        of_machine(error) or f"the dashboard failed ({type(error).__name__}: {error}); fix that, and the page continues"
+    )
 
 
 def _failed(error: Exception) -> Data:

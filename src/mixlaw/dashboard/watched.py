@@ -13,7 +13,7 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.surface.model import Status
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.dashboard.view import View
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, of_machine
 from mixlaw.folder import Folder
 from mixlaw.folder.names import baselines_of
 from mixlaw.optimizer.answers.proposal import Proposal
@@ -225,7 +225,8 @@ class Job:
             except InputError as error:
                 self.failed = str(error)
             except Exception as error:
-                self.failed = f"the proposal failed ({type(error).__name__}: {error}); run `mixlaw propose` to see more"
+                why = f"the proposal failed ({type(error).__name__}: {error}); run `mixlaw propose` to see more"
+                self.failed = of_machine(error) or why
 
         threading.Thread(target=body, daemon=True).start()
         return self
