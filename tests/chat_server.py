@@ -191,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/v1/chat/completions":
             return _error(404, f"no such path {self.path}")
         if self.state.told.key and self.headers.get("Authorization") != f"Bearer {self.state.told.key}":
-            return _error(401, "incorrect API key provided")
+            return _error(401, f"incorrect API key {self.headers.get('Authorization', '').removeprefix('Bearer ')}")
         if failure:
             return _error(failure, "try again")
         if body.get("model") != self.state.name:

@@ -104,6 +104,22 @@ def test_the_key_comes_from_the_environment_and_stays_out_of_the_transcript(
     assert "sesame" not in (tmp_path / "chat.jsonl").read_text()
 
 
+def test_no_message_repeats_a_secret(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sk-planted")
+    for url, key in (
+        ("http://me:sk-planted@h/v1", "K"),
+        ("http://h/v1?key=sk-planted", "K"),
+        (server.url, "sk-planted"),
+    ):
+        with pytest.raises(InputError, match="environment variable") as refusal:
+            Endpoint(url, "m", key)
+        assert "planted" not in str(refusal.value)
+    server.key = "another"  # it repeats the one that it got
+    with pytest.raises(InputError, match=r"refuses the key in \$JUDGE_KEY: .*incorrect API key \$JUDGE_KEY") as refusal:
+        list(chat(server, tmp_path, key="JUDGE_KEY").ask(QUESTIONS))
+    assert "planted" not in str(refusal.value)
+
+
 def test_wrong_models_and_silent_addresses_are_input_errors(server: Server, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model 'owl'.*does not exist"):
         list(Chat(Endpoint(server.url, "owl"), tmp_path / "a.jsonl").ask(QUESTIONS))

@@ -73,6 +73,7 @@ def test_the_identity_changes_with_a_file(url: str, tmp_path: Path) -> None:
         ("memory://nowhere/*.jsonl", "no file matches the source 'memory://nowhere"),
         ("memory://nowhere/a.jsonl", "cannot be listed"),
         ("nosuch://bucket/a.jsonl", "cannot be opened: .*nosuch"),
+        ("https://me:word@store/a.jsonl", "a source at store holds a user or password"),
     ],
 )
 def test_a_url_that_gives_nothing_is_refused_by_name(source: str, message: str, tmp_path: Path) -> None:

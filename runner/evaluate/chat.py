@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mixlaw.errors import InputError
 
@@ -35,6 +37,33 @@ class Endpoint:
     retries: int = 6
     seconds: float = 300.0
     parallel: int = 8
+
+    def __post_init__(self) -> None:
+        """Keep secrets out of study.toml, transcripts and messages, none of which repeats them here.
+
+        Raises:
+            InputError: the url holds a user or a query, or `key` is no name of a variable.
+        """
+        address = urlsplit(self.url)
+        if "@" in address.netloc or address.query:
+            raise InputError(
+                f"the address of the endpoint at {address.hostname} holds a user or a query, which transcripts and "
+                "messages would repeat; put the secret into an environment variable, and the variable's name into key"
+            )
+        if not re.fullmatch("[A-Z_][A-Z0-9_]*", self.key):
+            raise InputError(
+                "key is the name of an environment variable in capitals, such as OPENAI_API_KEY, not the secret; "
+                "put that into the variable"
+            )
+
+    @property
+    def secret(self) -> str:
+        """The API key; empty where the variable is not set."""
+        return os.environ.get(self.key, "")
+
+    def said(self, error: Exception) -> str:
+        """What a server says, which may repeat the key that it got."""
+        return str(error).replace(self.secret, f"${self.key}") if self.secret else str(error)
 
 
 @dataclass(frozen=True)
@@ -122,9 +151,12 @@ class Chat:
             self._silent = InputError(f"no answer from {where}: {error}; is the server running at that address?")
             raise self._silent from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise InputError(f"{where} refuses the key in ${self.endpoint.key}: {error}; set it") from error
+            raise InputError(
+                f"{where} refuses the key in ${self.endpoint.key}: {self.endpoint.said(error)}; set it"
+            ) from error
         except openai.APIStatusError as error:
-            raise InputError(f"{where} refuses a request: {error}; correct the model, messages or options") from error
+            said = self.endpoint.said(error)
+            raise InputError(f"{where} refuses a request: {said}; correct the model, messages or options") from error
         response: dict[str, Any] = completion.model_dump(mode="json", exclude_none=True)
         return response
 
@@ -140,7 +172,7 @@ def _client(endpoint: Endpoint) -> Any:
         from openai import OpenAI
     except ImportError as error:
         raise InputError("chat endpoints need the package openai; pip install 'mixlaw[train]'") from error
-    key = os.environ.get(endpoint.key) or "none"
+    key = endpoint.secret or "none"
     return OpenAI(base_url=endpoint.url, api_key=key, max_retries=endpoint.retries, timeout=endpoint.seconds)
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources.document import Document
@@ -42,6 +43,11 @@ def remote_identity(source: str) -> object:
 
 def _split(source: str) -> tuple[str, str]:
     url, _, column = source.partition("#")
+    if "@" in (address := urlsplit(url)).netloc:
+        raise InputError(
+            f"a source at {address.hostname} holds a user or password, which the manifest would repeat; let its client "
+            "find them in its variables and files, or fetch the files"
+        )
     return url, column or COLUMN
 
 
