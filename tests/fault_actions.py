@@ -109,12 +109,13 @@ def with_checkpoints(folder: Path) -> None:
 
 
 def with_a_model(folder: Path) -> None:
-    """Trained, but one record lacks a task, which a copy of its checkpoint is to be measured on."""
+    """Trained, and beside the study a model, and the recipe that it was trained by elsewhere."""
     with_data(folder)
     train(folder)
-    record = min(folder.glob("study/runs/*/record.json"))
-    shutil.copytree(record.parent / "checkpoint", folder / "model")
-    (folder / "run").write_text(record.parent.name)
+    trained = min(folder.glob("study/runs/*/checkpoint"))
+    shutil.copytree(trained, folder / "model")
+    recipe = open_study(folder / "study").recipes()[0]
+    (folder / "recipe.json").write_text(json.dumps(replace(recipe, seed=7).as_json()))
 
 
 def with_table(folder: Path) -> None:
@@ -227,13 +228,14 @@ ACTIONS = {
         command(*RUN, "3", "--executor", "ray", "--address", f"${RAY_ADDRESS}"), with_data, 6, starts_others=True
     ),
     "write records": Action(train, with_checkpoints, 20, is_command=False),
+    "evaluate": Action(command("evaluate", "study", "model", "--into", "recipe.json", "--replace"), with_a_model, 10),
     "import": Action(command("import", "study", "runs.csv", "--unit", "bits/byte"), with_table, 60),
     "fit": Action(command("fit", "study"), with_old_surfaces, 3),
     "write surfaces": Action(write_surfaces, with_old_surfaces, 20),
     "propose": Action(command("propose", "study"), with_surfaces, 3),
     "freeze": Action(freeze, with_proposal, 15),
     "freeze in the dashboard": Action(freeze_in_dashboard, with_proposal, 5),
-    "suggest": Action(command("suggest", "study", "--budget", "1e15"), with_surfaces, 4),
+    "suggest": Action(command("suggest", "study", "--budget", "1e15", "--queue"), with_surfaces, 4),
     "export": Action(command("export", "study", "-o", "study/exports"), with_proposal, 40),
     "report": Action(command("report", "study"), with_proposal, 4),
 }

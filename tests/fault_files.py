@@ -30,7 +30,7 @@ def with_everything(folder: Path) -> None:
     """Two studies, one trained, by one process and by two ranks, and one of imported runs, with all that follows."""
     fault_actions.with_proposal(folder)
     with contextlib.suppress(SystemExit):
-        command("suggest", "study", "--budget", "1e15")(folder)
+        command("suggest", "study", "--budget", "1e15", "--queue")(folder)
     (folder / "study").rename(folder / "imported")
     fault_actions.with_data(folder)
     shutil.copytree(folder / "study", folder / "ranks" / "study")
@@ -47,6 +47,10 @@ def _settings(folder: Path) -> object:
 def _suggested(folder: Path) -> object:
     """The state of a study, which counts the runs of suggestions that are not measured yet."""
     return text.state(open_study(folder / "imported"), text.PYTHON)
+
+
+def _surfaces(folder: Path) -> object:
+    return list(open_study(folder / "imported").surfaces().tasks)
 
 
 def _checkpoints(folder: Path) -> object:
@@ -80,8 +84,8 @@ KINDS = {
         "ranks/study/runs/*/checkpoint/optimizer-00002-of-*.safetensors", lambda f: _checkpoints(f / "ranks")
     ),
     "record": Kind("study/runs/*/record.json", lambda f: open_study(f / "study").records()),
-    "surfaces": Kind("imported/surfaces/surfaces.json", lambda f: open_study(f / "imported").surfaces()),
-    "tensors of surfaces": Kind("imported/surfaces/*.safetensors", lambda f: open_study(f / "imported").surfaces()),
+    "surfaces": Kind("imported/surfaces/surfaces.json", _surfaces),
+    "tensors of surfaces": Kind("imported/surfaces/*.safetensors", _surfaces),
     "proposal": Kind("imported/proposals/*.json", lambda f: open_study(f / "imported").proposals()),
     "study.toml": Kind("study/study.toml", _settings),
     "suggestion": Kind("imported/suggestions/*.jsonl", _suggested),
