@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The versions that the suite passed with; `make ... CONSTRAINTS=` takes the newest that pyproject.toml allows.
 CONSTRAINTS := -c constraints.txt
 
-.PHONY: demo test fuzz faults lint types notebooks docs bench scoreboard wheel trainers constraints clean
+.PHONY: demo test fuzz faults lint types notebooks docs bench scoreboard wheel release sbom trainers constraints clean
 .DEFAULT_GOAL := test
 
 # PIP_FLAGS is there for mirrors and caches.
@@ -70,6 +70,22 @@ wheel: .venv/dev
 	$(PIP) install --quiet --no-deps --target out/wheel/site out/wheel/*.whl
 	cd out/wheel && PYTHONPATH=site ../../$(BIN)/python -c "import mixlaw.runner.plan.tree, mixlaw.analysis.laws, mixlaw.optimizer.target.target as t; assert 'out/wheel/site' in t.__file__, t.__file__"
 	cd out/wheel && PYTHONPATH=site ../../$(BIN)/python -m mixlaw new study --json
+
+# Wheel and sdist, each installed in a clean environment and tried, then with each extra alone: minutes, and gigabytes of torch.
+release: .venv/dev
+	rm -rf build out/release && mkdir -p out
+	$(BIN)/python tests/release.py out/release
+
+# What an installation of the wheel without extras consists of, as CycloneDX, and its licences; after `make release`.
+sbom: out/release/cyclonedx
+	out/release/cyclonedx/bin/cyclonedx-py environment out/release/wheel-none/bin/python --pyproject pyproject.toml \
+	  --output-reproducible -o out/sbom.json
+	$(BIN)/python tests/sbom.py out/sbom.json
+
+out/release/cyclonedx:
+	test -x out/release/wheel-none/bin/python || $(MAKE) release
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_FLAGS) "cyclonedx-bom==7.5.0"
 
 # Trainers that exports are checked against, apart from mixlaw's own libraries; without them those tests are skipped.
 trainers: out/trainers/installed
