@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mixlaw.analysis.data.coordinates import Features
 from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.residual import process
 from mixlaw.analysis.residual.learn import Evidence, learn_kernel
 from mixlaw.analysis.residual.process import WAVES, Kernel, Residual
 from test_laws import designs
@@ -38,21 +39,31 @@ def test_the_kernel_is_matern_five_halves() -> None:
 def test_the_process_interpolates_near_runs_and_is_silent_far_away() -> None:
     x = _points(12)
     left = 0.1 * torch.sin(x.sum(1))[None, :, None]
-    process = Residual(kernel(noise=1e-4), x, torch.full((1, 12), 1e-8, dtype=torch.float64))
-    factor = process.cholesky()
-    weights = process.weights(left, factor)
-    assert torch.allclose(process.at(x, weights), left, atol=1e-4)
+    near = Residual(kernel(noise=1e-4), x, torch.full((1, 12), 1e-8, dtype=torch.float64))
+    weights = near.weights(left)
+    assert torch.allclose(near.at(x, weights), left, atol=1e-4)
     far = x + 50
-    assert float(process.at(far, weights).abs().max()) < 1e-8
-    assert float(process.deviation(x, factor).max()) < 1e-3
-    assert torch.allclose(process.deviation(far, factor), torch.full((1, 12), 0.1, dtype=torch.float64))
+    assert float(near.at(far, weights).abs().max()) < 1e-8
 
 
 def test_a_noisy_row_is_trusted_less() -> None:
     x = torch.zeros(2, 3, dtype=torch.float64)
     left = torch.tensor([1.0, -1.0], dtype=torch.float64)[None, :, None]
-    process = Residual(kernel(signal=1.0), x, torch.tensor([[0.01, 1.0]], dtype=torch.float64))
-    assert float(process.at(x[:1], process.weights(left, process.cholesky()))) > 0.9
+    noisy = Residual(kernel(signal=1.0), x, torch.tensor([[0.01, 1.0]], dtype=torch.float64))
+    assert float(noisy.at(x[:1], noisy.weights(left))) > 0.9
+
+
+def test_a_process_through_fewer_points_is_the_exact_one_where_rows_repeat_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, left = _points(20).repeat(3, 1), torch.randn(1, 60, 2, dtype=torch.float64)
+    variance = torch.linspace(1e-4, 1e-2, 60, dtype=torch.float64)[None]
+    exact = torch.linalg.solve(kernel()(x, x) + torch.diag_embed(variance), left)
+    monkeypatch.setattr(process, "MOST", 20)
+    through = Residual(kernel(), x, variance)
+    assert len(through.points) == 20
+    new = _points(9, seed=1)
+    assert torch.allclose(through.at(new, through.weights(left)), kernel()(new, x) @ exact, atol=1e-5)
 
 
 def test_fourier_features_reproduce_the_kernel() -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
 from mixlaw.analysis.audit.held import LARGEST, Fold
@@ -42,6 +41,8 @@ def _mixtures(design: Design, seed: int) -> list[Fold]:
     parts = min(PARTS, int(group.max()) + 1)
     if parts < 2:
         return []
+    from sklearn.model_selection import GroupKFold  # half a second, which only fits take
+
     split = GroupKFold(parts, shuffle=True, random_state=seed).split(group, groups=group)
     return [Fold("mixtures", torch.tensor(train), torch.tensor(test)) for train, test in split]
 

@@ -15,14 +15,13 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from torch import Tensor
 
+from mixlaw.analysis.audit.result import REGRESSIONS
 from mixlaw.analysis.data.design import Design, Floats
-from mixlaw.analysis.data.recipe_features import RecipeFeatures, Shares
+from mixlaw.analysis.data.recipe_features import RecipeFeatures
 
 #: Fewer rows than this and boosted trees only memorise.
 TREES_NEED = 60
 MEAN, TREES = "mean", "boosted trees"
-#: Peers that can be put beside the laws, and the shares that they are linear in.
-REGRESSIONS: dict[str, Shares] = {"linear": "plain", "linear in roots": "root", "linear in logs": "log"}
 
 
 class SingleScale(RegressorMixin, BaseEstimator):  # type: ignore[misc]

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from mixlaw.analysis.audit.held import Held
-from mixlaw.analysis.audit.peers import REGRESSIONS
 from mixlaw.printable import Page, Printable
 from mixlaw.tables import Cell, Column, Table, Tone
 
+if TYPE_CHECKING:
+    from mixlaw.analysis.data.recipe_features import Shares
+
 #: A task moves with recipes if held-out errors are below this share of those of its mean.
 SIGNAL = 0.9
+#: Peers that can be put beside the laws, and the shares that they are linear in.
+REGRESSIONS: dict[str, Shares] = {"linear": "plain", "linear in roots": "root", "linear in logs": "log"}
 OURS, LAW, DIRECT = "surfaces", "law alone", "without link"
 #: Coverage of 90 % intervals below which they are clearly too narrow.
 LOW = 0.75

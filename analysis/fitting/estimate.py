@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from mixlaw.analysis.data.observed import Observed
@@ -51,6 +50,8 @@ class LawFit:
         What one task's fit misses the next often misses too, and a good seed is good for many tasks: uncertainty
         drawn task by task would cancel in a mean over tasks.
         """
+        from sklearn.covariance import ledoit_wolf  # half a second
+
         residual = (observed.target - self.form.log_loss(self.theta, observed.design)) * observed.seen
         scaled = residual / residual.square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)
         covariance = torch.tensor(ledoit_wolf(scaled.T.numpy(), assume_centered=True)[0])

@@ -102,14 +102,10 @@ class Member(LawFit):
         return Residual(self.kernel, self.features(observed.design), variance)
 
     @cached_property
-    def _factor(self) -> Tensor:
-        return self.residual.cholesky()
-
-    @cached_property
     def _mean_weights(self) -> Tensor:
         residual = self.observed.target - self.form.log_loss(self.theta, self.observed.design)
         residual = torch.where(self.observed.seen, residual, torch.zeros_like(residual))
-        return self.residual.weights(residual[..., None], self._factor)
+        return self.residual.weights(residual[..., None])
 
     @cached_property
     def tied(self) -> Tensor:
@@ -143,7 +139,7 @@ class Member(LawFit):
         residual = self.observed.target[..., None] - law - self._prior(self.residual.x) @ waves
         residual = residual - self.residual.variance.sqrt()[..., None] * noise
         residual = torch.where(seen[..., None], residual, torch.zeros_like(residual))
-        return _SampleWeights(waves, self.residual.weights(residual, self._factor))
+        return _SampleWeights(waves, self.residual.weights(residual))
 
 
 @dataclass(frozen=True, eq=False)

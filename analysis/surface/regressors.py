@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
-from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
 from mixlaw.analysis.audit.folds import mixture_groups
@@ -84,6 +82,8 @@ def _fit_one(estimator: Any, observed: Observed, t: int, rows: Tensor) -> Any:
     rows = rows[observed.seen[t, rows]]
     if len(rows) < FEWEST:
         return None
+    from sklearn.base import clone  # half a second, which only fits take
+
     return clone(estimator).fit(observed.design.select(rows), observed.target[t, rows].numpy())
 
 
@@ -110,6 +110,8 @@ def _held_out_spread(estimator: Any, observed: Observed, t: int) -> float:
     if parts < 2 or len(rows) < FEWEST + 1:
         return float(observed.target[t, rows].std(correction=0).nan_to_num(1.0).clamp(min=1e-4))
     errors = []
+    from sklearn.model_selection import GroupKFold
+
     for train, test in GroupKFold(parts).split(group, groups=group):
         predicted = _predicted(_fit_one(estimator, observed, t, rows[train]), observed.design.select(rows[test]))[0]
         errors.append(predicted - observed.target[t, rows[test]].numpy())

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from scipy.stats import rankdata
+import polars as pl
 
 from mixlaw.adapters.mapping import captures
 from mixlaw.errors import InputError, unknown
@@ -143,8 +142,8 @@ def against_size(records: Sequence[Record], units: Mapping[str, Unit]) -> Iterat
         rows = [(r.recipe.params, r.values[task].value) for r in finished if task in r.values]
         if len(rows) < _ROWS or len({size for size, _ in rows}) < 2 or len({value for _, value in rows}) < 2:
             continue
-        sizes, values = rankdata(np.array(rows), axis=0).T
-        rise = float(np.corrcoef(sizes, values)[0, 1])
+        table = pl.DataFrame(rows, schema=["size", "value"], orient="row")
+        rise = float(table.select(pl.corr("size", "value", method="spearman")).item())
         if (rise if unit.lower_is_better else -rise) > _WORSE:
             yield (
                 f"task {task!r} gets worse with size in {unit.value} (rank correlation {abs(rise):.2f} over "

@@ -234,6 +234,8 @@ class Folder:
         Raises:
             InputError: one was changed after it was frozen, or is of another version.
         """
-        from mixlaw.optimizer.answers.proposal import load_proposals
+        if next(self.proposals_folder.glob("*.json"), None) is None:
+            return []
+        from mixlaw.optimizer.answers.proposal import load_proposals  # seconds
 
         return list(load_proposals(self.proposals_folder))
