@@ -19,11 +19,12 @@ from fault_actions import check_left, command, state, train
 from fault_processes import call
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers import proposal
+from mixlaw.report import evidence
 from mixlaw.runner.batches import shards
 from mixlaw.runner.batches.shards import open_shards
 from mixlaw.runner.plan.tree import plan
 from mixlaw.runner.train.store import verify
-from mixlaw.study import open_study, text
+from mixlaw.study import open_study
 
 
 def with_everything(folder: Path) -> None:
@@ -45,8 +46,8 @@ def _settings(folder: Path) -> object:
 
 
 def _suggested(folder: Path) -> object:
-    """The state of a study, which counts the runs of suggestions that are not measured yet."""
-    return text.state(open_study(folder / "imported"), text.PYTHON)
+    """The runs that the report shows as suggested."""
+    return evidence.suggested(open_study(folder / "imported"))
 
 
 def _surfaces(folder: Path) -> object:
@@ -167,6 +168,7 @@ def move(first: Path, *, way: str, target: Path) -> None:
     check_left(target, wanted)
     train(target)
     assert state(target) == wanted
+    assert evidence.suggested(open_study(target / "imported")) == evidence.suggested(open_study(first / "imported"))
     last = min(plan(open_study(target / "study").recipes()).recipes, key=lambda recipe: recipe.lineage)
     shutil.rmtree(target / "study" / "runs" / last.lineage)
     train(target)

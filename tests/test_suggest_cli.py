@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from mixlaw import import_runs
 from mixlaw.analysis.fit import fit
 from mixlaw.errors import InputError
+from mixlaw.report.evidence import suggested
 from mixlaw.runner.plan.tree import plan
 from mixlaw.study import open_study
 from mixlaw.testing.worlds import random_recipes, random_world
@@ -107,6 +109,8 @@ def test_after_a_fit_runs_are_weighed_by_what_they_bring(foreign: Path, tmp_path
     assert 1 <= len(found["jobs"]) <= 3
     assert sum(job["flops"] for job in found["jobs"]) == pytest.approx(found["flops"])
     assert found["flops"] <= 2e15
+    os.utime(found["job_file"], (1e9, 1e9))  # as a copy or a clone may leave it
+    assert {job["run"] for job in suggested(study)} == {job["run"] for job in found["jobs"]}
     for job in found["jobs"]:
         assert job["params"] in (2_000_000, 8_000_000)
         assert job["flops"] + job["flops_paid"] == pytest.approx(6 * job["params"] * job["tokens"])
@@ -119,6 +123,8 @@ def test_after_a_fit_runs_are_weighed_by_what_they_bring(foreign: Path, tmp_path
     assert after.keys() - before.keys() == {str(Path(found["job_file"]).relative_to(foreign))}
 
     copy = Path(shutil.copytree(foreign, tmp_path / "copy"))
+    fit(study.table(), units=study.units, unique=study.unique, audited=False, resamples=8).save(copy / "surfaces")
+    assert suggested(open_study(copy)) == (), "they were chosen by another fit"
     with (copy / "study.toml").open("a") as file:
         file.write('guard = { than = "nobody" }\n')
     with pytest.raises(InputError, match="'nobody' is not a file, a run or proposal"):

@@ -198,9 +198,9 @@ class Suggestion(Printable):
             "jobs": [job.as_json() for job in self.jobs],
         }
 
-    def lines(self) -> str:
-        """The jobs for any trainer, a JSON document per line."""
-        return "".join(json.dumps(job.as_json(), ensure_ascii=False) + "\n" for job in self.jobs)
+    def lines(self, **more: str) -> str:
+        """The jobs for any trainer, a JSON document per line, with more values in each."""
+        return "".join(json.dumps({**job.as_json(), **more}, ensure_ascii=False) + "\n" for job in self.jobs)
 
     def table(self) -> Table:
         """A row per job."""

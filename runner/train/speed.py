@@ -75,8 +75,11 @@ def known_speeds(sizes: list[int], setup: Setup, memory: Path) -> dict[int, floa
 
 
 def _read(memory: Path) -> dict[str, float]:
-    known: dict[str, float] = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
-    return known
+    """What is in the file; nothing if it is damaged: speeds can be measured again."""
+    try:
+        return {str(key): float(speed) for key, speed in json.loads(memory.read_bytes()).items()}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _key(size: int, setup: Setup) -> str:

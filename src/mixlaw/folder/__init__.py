@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError
-from mixlaw.files import write_json
+from mixlaw.files import read_text, write_json
 from mixlaw.folder.tasks import chance_of, measured_on, units_of
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import UNMEASURED, Record, is_measured_on, read_records, to_table
@@ -222,6 +223,21 @@ class Folder:
         surfaces = hashlib.sha256(names.read_bytes() if names.exists() else b"")
         records = sorted(self.runs.glob("*/record.json"))
         return surfaces.hexdigest()[:12], hashlib.sha256(b"".join(r.read_bytes() for r in records)).hexdigest()[:12]
+
+    def suggested(self) -> list[dict[str, Any]]:
+        """The job lines of all suggestions that were queued.
+
+        Raises:
+            InputError: a file of them is damaged.
+        """
+        found = []
+        for path in sorted((self.path / "suggestions").glob("*.jsonl")):
+            try:
+                jobs = [dict(json.loads(line)) for line in read_text(path).splitlines()]
+                found += [{**job, "run": str(job["run"])} for job in jobs]
+            except (ValueError, LookupError, TypeError, RecursionError) as error:
+                raise InputError(f"{path} is damaged ({error!r:.200}); restore it, or delete it") from error
+        return found
 
     @property
     def proposals_folder(self) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mixlaw.errors import InputError
 from mixlaw.folder import Folder
 from mixlaw.plots import Curve, Node
 from mixlaw.runner.plan.tree import Segment, plan
@@ -46,11 +47,17 @@ def reproduce(study: Folder) -> tuple[str, ...]:
 
 
 def suggested(study: Folder) -> tuple[dict[str, Any], ...]:
-    """Lines of the last suggestion, if it was made after the present fit; nothing otherwise."""
-    fitted = (study.path / "surfaces" / "surfaces.json").stat().st_mtime
-    files = sorted((study.path / "suggestions").glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
-    fresh = [path for path in files if path.stat().st_mtime >= fitted]
-    return tuple(map(json.loads, fresh[-1].read_text(encoding="utf-8").splitlines())) if fresh else ()
+    """Job lines of the suggestions that were made from the present fit.
+
+    Raises:
+        InputError: a value that the report shows is missing.
+    """
+    fit, _ = study.hashes()
+    jobs = {job["run"]: job for job in study.suggested() if job.get("fit") == fit}
+    for run, job in jobs.items():
+        if missing := {"params", "flops", "brings", "why"} - job.keys():
+            raise InputError(f"run {run} in {study.path / 'suggestions'} has no {min(missing)}; restore that line")
+    return tuple(jobs.values())
 
 
 def curves(study: Folder, runs: Sequence[str] = ()) -> tuple[Curve, ...]:
@@ -71,7 +78,7 @@ def curves(study: Folder, runs: Sequence[str] = ()) -> tuple[Curve, ...]:
 def logged(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Tokens and loss of the entries of a log; what was trained again after a kill counts as it was trained last."""
     tokens, loss = list[float](), list[float]()
-    for entry in _entries(path.read_text(encoding="utf-8").splitlines() if path.exists() else ()):
+    for entry in _entries(path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ()):
         while tokens and tokens[-1] >= entry[0]:
             tokens.pop()
             loss.pop()
@@ -81,14 +88,15 @@ def logged(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _entries(lines: Iterable[str]) -> Iterable[tuple[float, float]]:
-    """Tokens and loss of the lines that have a finite one; a line that a kill cut short has none."""
+    """Tokens and loss of the lines that have a finite one; one that a kill cut short, or that is damaged, has none."""
     for line in lines:
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
+            tokens, loss = float(entry["tokens"]), float(entry["loss"])
+        except (ValueError, LookupError, TypeError):
             continue
-        if "tokens" in entry and math.isfinite(float(entry["loss"])):
-            yield float(entry["tokens"]), float(entry["loss"])
+        if math.isfinite(loss):
+            yield tokens, loss
 
 
 def _curve(segment: Segment, tokens: tuple[float, ...], loss: tuple[float, ...]) -> Curve:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from mixlaw.errors import InputError
-from mixlaw.files import read_text
 from mixlaw.folder import Folder
 from mixlaw.numbers import size
 from mixlaw.printable import Page
@@ -66,16 +64,8 @@ def state(study: Folder, step: str) -> str:
 
 def _waiting(study: Folder) -> int:
     """Suggested runs that are not measured yet."""
-    jobs = {run for path in (study.path / "suggestions").glob("*.jsonl") for run in _suggested(path)}
+    jobs = {job["run"] for job in study.suggested()}
     return len(jobs - study.measured - {record.run for record in study.records()}) if jobs else 0
-
-
-def _suggested(path: Path) -> list[str]:
-    """Names of the runs of a suggestion."""
-    try:
-        return [str(json.loads(line)["run"]) for line in read_text(path).splitlines()]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({error!r:.200}); delete it, or restore it") from error
 
 
 def _fitted(study: Folder) -> int:
