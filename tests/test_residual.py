@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import approx_fprime
+from scipy.spatial.distance import cdist
+from scipy.stats import multivariate_normal
 from torch import Tensor
 
 from mixlaw.analysis.data.coordinates import Features
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.residual import process
-from mixlaw.analysis.residual.learn import Evidence, learn_kernel
+from mixlaw.analysis.residual.learn import Evidence, learn_kernel, objective
 from mixlaw.analysis.residual.process import WAVES, Kernel, Residual
 from test_laws import designs
 
@@ -113,6 +118,34 @@ def _truth(design: Design, signal: float, rise: float = 0.0, relevant: int | Non
         length[0, relevant] = 1.0
     span = torch.tensor([[-2.0, 2.0]], dtype=torch.float64)
     return Kernel(_one(signal + 1e-9), _one(0.01), length, _one(rise), span)
+
+
+def test_the_density_of_a_kernel_is_that_of_scipy_and_its_slope_that_of_differences() -> None:
+    design = designs(rows=30)
+    law = torch.linspace(-1, 1, 30, dtype=torch.float64)[None]
+    evidence = _evidence(_truth(design, 0.05), design, law)
+    density, entries = objective(evidence), 3 + len(evidence.groups) + evidence.x.shape[1]
+    left, length = evidence.residual[0].numpy(), 2.0 * np.repeat(*_widths(evidence))
+
+    def by_scipy(vector: NDArray[np.float64]) -> float:
+        """The entries are the signal, the noise and its rise (.5 over one deviation of the law), then lengths."""
+        rise = 0.5 * vector[2] / law.std(correction=0)
+        signal, noise = 0.02 * np.exp(vector[0]), 0.02 * torch.exp(0.7 * vector[1] + rise * law[0])
+        group, own = vector[3 : 3 + len(evidence.groups)], vector[3 + len(evidence.groups) :]
+        scaled = length * np.exp(0.7 * np.repeat(group, _widths(evidence)[1]) + 0.5 * own)
+        r = np.sqrt(5) * cdist(evidence.x.numpy() / scaled, evidence.x.numpy() / scaled)
+        covariance = signal**2 * (1 + r + r**2 / 3) * np.exp(-r) + np.diag(noise.numpy() ** 2)
+        return float(0.5 * vector @ vector - multivariate_normal(cov=covariance).logpdf(left))
+
+    one, other = np.random.default_rng(0).normal(size=(2, entries)) / 2
+    assert density(one)[0] - density(other)[0] == pytest.approx(by_scipy(one) - by_scipy(other), rel=1e-5)
+    assert density(one)[1] == pytest.approx(approx_fprime(one, by_scipy, 1e-6), rel=1e-3, abs=1e-3)
+
+
+def _widths(evidence: Evidence) -> tuple[NDArray[np.float64], list[int]]:
+    """Root of the number of coordinates of each group, and that number."""
+    counts = [group.stop - group.start for group in evidence.groups]
+    return np.sqrt(counts), counts
 
 
 @pytest.mark.parametrize("signal", [0.0, 0.05])
