@@ -84,10 +84,12 @@ def test_wins_ties_and_position_bias_are_those_that_the_judge_has_learnt(
 
 
 def test_transcripts_hold_answers_and_verdicts_and_answer_when_the_judge_is_gone(
-    folder: Path, subject: Subject, server: Server, tmp_path: Path
+    folder: Path, subject: Subject, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-planted")
     task = judged(folder, server)
     found = task.measure("chat", at(subject, tmp_path))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"planted" in path.read_bytes()]
     rows = [json.loads(line) for line in (tmp_path / "chat.jsonl").read_text().splitlines()]
     assert [row["ours"].strip() for row in rows] == [ours for _, ours, *_ in CASES]
     assert [row["reference"].strip() for row in rows] == [theirs for _, _, theirs, *_ in CASES]

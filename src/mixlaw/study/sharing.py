@@ -107,7 +107,6 @@ def pull(study: str | os.PathLike[str], repository: str) -> Shared:
 def _hub() -> Iterator[HfApi]:
     """The hub's client; what it refuses is one sentence."""
     try:
-        import httpx
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
     except ModuleNotFoundError as error:
@@ -123,7 +122,10 @@ def _hub() -> Iterator[HfApi]:
         raise InputError(f"the hub refused: {said}; check the name, and `hf auth login` or HF_TOKEN") from error
     except ValueError as error:  # such as a file that would lie outside the folder
         raise InputError(f"the hub's client refused: {' '.join(str(error).split())}") from error
-    except (httpx.TransportError, OSError) as error:
+    except Exception as error:
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if not kinds & {"TransportError", "OSError"}:  # of httpx or its successor, whichever the client takes
+            raise
         raise InputError(f"the hub cannot be reached: {error}; check the connection") from error
 
 
