@@ -1,15 +1,18 @@
-"""Milliseconds in the browser from a slider that stops to the page redrawn, and to the proposal searched for anew.
+"""Milliseconds in the browser until the page is there, until it is redrawn after a move, and until the new proposal.
 
-    python benchmarks/dashboard.py
+    python benchmarks/dashboard.py [--against TREE]
 
-The case: 7 domains, 3 phases, 8 tasks, 200 draws. What is drawn at once (predictions, gains, schedule, landscape) may
-take 300 ms, the new proposal 2 s. Chromium is driven by playwright; run it on a quiet machine. With `--pictures` it
-writes the screenshots of docs/dashboard.md.
+The case: 7 domains, 3 phases, 8 tasks, 200 draws. The page may take 5 s to be there, words, gains and schedule 300 ms
+to be redrawn, the new proposal 2 s. The search begins once all is drawn, so that its CPU time can be separated; on the
+page it overlaps with the landscape. CPU times are those of server and browser together, and are what can be compared
+on a machine that does other things. `--against` takes moves in turns on the code of another checkout, and gives ratios.
+Chromium is driven by playwright. With `--pictures` it writes the screenshots of docs/dashboard.md instead.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import statistics
@@ -17,10 +20,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from propose_speed import CASE, KINDS, LARGE, PER_PARAM, SMALL, TARGET
 
 from mixlaw import import_runs
@@ -29,9 +33,10 @@ from mixlaw.files import write_text
 from mixlaw.recipe import Domain
 from mixlaw.testing.worlds import random_recipes, random_world
 
-#: Milliseconds that may pass until all is redrawn, and until the proposal is there.
-BARS = {"redrawn": 300.0, "proposed": 2000.0}
-MOVES = 12
+#: Milliseconds that may pass in the median, by what is waited for; CPU times have no bar.
+BARS = {"redrawn": 300.0, "landscape": None, "proposed": 2000.0, "redrawn_cpu": None, "proposed_cpu": None}
+MOVES, READY = 12, 5000.0
+HERE, THERE = "here", "against"
 NAMES = ("web", "github", "html", "commits", "tests", "maths", "answers")
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
@@ -61,6 +66,13 @@ WATCH = """
 """
 
 
+#: Sliders, words, and every plot.
+DRAWN = """
+() => document.querySelector('#panel [role=slider]') && document.querySelector('#table td')
+  && ['gains', 'schedule', 'landscape'].every(name => document.querySelector('#figure-' + name + ' .main-svg'))
+"""
+
+
 def study(folder: Path) -> Path:
     """The case as a study on disk, fitted."""
     count, tasks = CASE["domains"], CASE["tasks"]
@@ -81,13 +93,18 @@ def study(folder: Path) -> Path:
 
 
 @contextmanager
-def served(path: Path) -> Iterator[str]:
-    """The address of a dashboard that runs as a command."""
-    command = [sys.executable, "-m", "mixlaw", "dashboard", str(path), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def served(path: Path, tree: Path) -> Iterator[str]:
+    """The address of a dashboard that runs as a command, on the code of a checkout that also makes its study."""
+    env = {**os.environ, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree / 'benchmarks'}"}
+    make = f"import dashboard, pathlib; dashboard.study(pathlib.Path({str(path)!r}))"
+    subprocess.run([sys.executable, "-c", make], env=env, check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "mixlaw", "dashboard", str(path / "study"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
         assert process.stdout is not None
-        yield process.stdout.readline().split()[4].rstrip(";")
-        process.send_signal(signal.SIGINT)
+        try:
+            yield process.stdout.readline().split()[4].rstrip(";")
+        finally:
+            process.send_signal(signal.SIGINT)
 
 
 def move(view: Any, number: int) -> None:
@@ -106,20 +123,62 @@ def move(view: Any, number: int) -> None:
     view.mouse.up()
 
 
-def measured(view: Any) -> list[dict[str, float]]:
-    """Milliseconds of every move."""
-    view.evaluate(WATCH)
-    found = []
-    for number in range(MOVES):
-        move(view, number)
-        view.wait_for_function("'proposed' in seen && 'table' in seen", timeout=60_000, polling=100)
-        view.wait_for_timeout(100)
-        seen = view.evaluate("seen")
-        redrawn = max(seen.get(name, 0) for name in ("gains", "schedule", "landscape", "table"))
-        found.append({"redrawn": redrawn, "proposed": seen["proposed"]})
-        print(f"move {number + 1}: " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in found[-1].items()), flush=True)
-        view.wait_for_timeout(300)
-    return found
+class Timed:
+    """A page of a dashboard whose moves are timed, with the server behind it.
+
+    Attributes:
+        ready: milliseconds from opening the page until all of it was drawn, the landscape included.
+        times: of every move: milliseconds, and CPU milliseconds, by what is waited for.
+    """
+
+    def __init__(self, browser: Any, address: str) -> None:
+        self.view = browser.new_page(viewport={"width": 1280, "height": 1000})
+        self.times: list[dict[str, float]] = []
+        self.view.goto(address)
+        self.view.wait_for_function(DRAWN, timeout=120_000, polling=50)
+        self.ready = float(self.view.evaluate("performance.now()"))
+        settled(self.view)
+        self.view.evaluate(WATCH)
+
+    def move(self, number: int) -> None:
+        """Make a move, hold its search until all is drawn, and note times."""
+        held: list[Any] = []
+        searches = "**/_dash-update-component*"
+
+        def hold(route: Any) -> None:
+            asked = json.loads(route.request.post_data or "{}").get("changedPropIds")
+            held.append(route) if asked == ["search.data"] else route.continue_()
+
+        self.view.bring_to_front()  # others are not drawn
+        self.view.route(searches, hold)
+        begun = cpu()
+        move(self.view, number)
+        self.view.wait_for_function("'table' in seen", timeout=120_000, polling=50)
+        self.view.wait_for_function("'landscape' in seen || performance.now() - stopped > 3000", polling=50)
+        while not held:
+            self.view.wait_for_timeout(20)
+        drawn, seen, released = cpu(), self.view.evaluate("seen"), self.view.evaluate("performance.now() - stopped")
+        held[0].continue_()
+        self.view.unroute(searches)
+        self.view.wait_for_function("'proposed' in seen", timeout=120_000, polling=50)
+        found, end = self.view.evaluate("seen.proposed"), cpu()
+        redrawn = max(seen.get(name, 0) for name in ("gains", "schedule", "table"))
+        self.times.append({
+            "redrawn": redrawn, "landscape": seen.get("landscape", redrawn), "proposed": redrawn + found - released,
+            "redrawn_cpu": drawn - begun, "proposed_cpu": end - begun,
+        })  # fmt: skip
+        self.view.wait_for_timeout(300)
+
+
+def cpu() -> float:
+    """CPU milliseconds of servers and browser until now."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            total += 1000 * sum(process.cpu_times()[:2])
+        except psutil.NoSuchProcess:
+            continue
+    return total
 
 
 def pictures(browser: Any, address: str) -> None:
@@ -154,21 +213,40 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    found: list[dict[str, float]] = []
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    trees = {HERE: Path(__file__).resolve().parents[1]}
+    if "--against" in sys.argv:
+        trees[THERE] = Path(sys.argv[sys.argv.index("--against") + 1]).resolve()
+    with ExitStack() as stack, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        with served(study(Path(folder))) as address:
-            if "--pictures" in sys.argv:
-                pictures(browser, address)
-            else:
-                view = browser.new_page(viewport={"width": 1280, "height": 1000})
-                opened(view, address)
-                found = measured(view)
-            browser.close()
-    for name, bar in BARS.items() if found else ():
-        times = [one[name] for one in found]
-        print(json.dumps({"what": name, "median_ms": round(statistics.median(times)), "slowest_ms": round(max(times)),
-                          "may_take_ms": bar}))  # fmt: skip
+        addresses = {}
+        for name, tree in trees.items():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            addresses[name] = stack.enter_context(served(folder, tree))
+        if "--pictures" in sys.argv:
+            pictures(browser, addresses[HERE])
+        else:
+            timed = {name: Timed(browser, address) for name, address in addresses.items()}
+            for number in range(MOVES):
+                for name, page in timed.items():
+                    page.move(number)
+                    told = ", ".join(f"{what} {ms:.0f}" for what, ms in page.times[-1].items())
+                    print(f"move {number + 1} {name}, load {os.getloadavg()[0]:.1f}: {told} ms", flush=True)
+            report(timed)
+        browser.close()
+
+
+def report(timed: dict[str, Timed]) -> None:
+    """Print medians and extremes, and ratios to the other checkout."""
+    rows: list[dict[str, Any]] = [{"what": "ready", "may_take_ms": READY, "ms": round(timed[HERE].ready)}]
+    for what, bar in BARS.items():
+        times = [one[what] for one in timed[HERE].times]
+        rows.append({"what": what, "may_take_ms": bar, "median_ms": round(statistics.median(times)),
+                     "quickest_ms": round(min(times)), "slowest_ms": round(max(times))})  # fmt: skip
+        if THERE in timed:
+            pairs = zip(timed[HERE].times, timed[THERE].times, strict=True)
+            rows[-1]["ratio"] = round(statistics.median(a[what] / b[what] for a, b in pairs), 2)
+    for row in rows:
+        print(json.dumps(row))
 
 
 if __name__ == "__main__":

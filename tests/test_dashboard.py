@@ -296,6 +296,31 @@ def test_another_site_reads_nothing_presses_nothing_and_frames_nothing(tab: Page
     evil.close()
 
 
+def test_a_search_says_how_far_it_has_come_and_can_be_stopped(page: Page, made: Path) -> None:
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        searches = json.loads(route.request.post_data or "{}").get("changedPropIds") == ["search.data"]
+        held.append(route) if searches else route.continue_()
+
+    page.view.route("**/_dash-update-component*", hold)
+    page.press("tokens", "PageUp")
+    page.view.wait_for_function("document.querySelector('#state').textContent === 'looking for the best recipe … 0 %'")
+    before = page.view.url
+    page.view.click("#do-stop")
+    page.view.wait_for_function("document.querySelector('#state').textContent.includes('search was stopped')")
+    with page.view.expect_response(lambda response: response.request == held[0].request) as stopped:
+        held[0].continue_()
+    page.view.unroute("**/_dash-update-component*")
+    assert stopped.value.status == 204  # the search ended without an answer
+    assert "search was stopped" in page.text("#state")
+    assert page.view.url == before
+    page.press("tokens", "ArrowLeft")
+    page.settle()
+    assert page.shown(made).recipe is not None
+    assert page.complaints == []
+
+
 @pytest.mark.parametrize(("width", "mode"), [(1280, "light"), (390, "dark")])
 def test_it_reads_on_wide_and_narrow_pages_and_asks_nobody_else(
     tab: Page, tmp_path: Path, width: int, mode: str
@@ -305,6 +330,8 @@ def test_it_reads_on_wide_and_narrow_pages_and_asks_nobody_else(
     for name in ("gains", "schedule", "landscape"):
         tab.view.wait_for_selector(f"#figure-{name} .main-svg")
     assert tab.view.evaluate("document.documentElement.scrollWidth") <= width
+    tops = [tab.view.locator(name).bounding_box()["y"] for name in ("#verdict", "#panel", "#facts")]
+    assert width > 820 or tops == sorted(tops)  # the answer, then sliders, then what explains it
     ink = tab.view.evaluate("getComputedStyle(document.querySelector('#figure-gains .xtick text')).fill")
     assert ink == {"light": "rgb(87, 96, 106)", "dark": "rgb(154, 164, 175)"}[mode]
     tab.view.screenshot(path=tmp_path / "page.png", full_page=True)

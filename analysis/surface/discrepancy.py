@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -45,9 +46,7 @@ class Discrepancy:
         """`count` draws of the shift of every recipe and task, (S, R, T); the same index is the same draw."""
         x = tenfolds(design, measured)
         f = features(design)[:, : features.groups[-1].start]
-        generator = torch.Generator().manual_seed(_SEED)
-        normal = torch.randn(_DRAWS, len(self.level), 1 + f.shape[1], generator=generator, dtype=torch.float64)
-        normal = normal[torch.arange(count) % _DRAWS]
+        normal = _normals(len(self.level), 1 + f.shape[1])[torch.arange(count) % _DRAWS]
         tied_normal = torch.einsum("tu,suf->stf", tied, normal)
         level = self.level * tied_normal[:, :, 0]
         slope = self.mixture[:, None] * tied_normal[:, :, 1:] / math.sqrt(f.shape[1])
@@ -55,6 +54,13 @@ class Discrepancy:
 
 
 _SEED, _DRAWS = 20, 256
+
+
+@cache  # a search asks for the same numbers at every step
+def _normals(tasks: int, terms: int) -> Tensor:
+    """Standard normal numbers of every draw, (_DRAWS, tasks, terms)."""
+    generator = torch.Generator().manual_seed(_SEED)
+    return torch.randn(_DRAWS, tasks, terms, generator=generator, dtype=torch.float64)
 
 
 def expected_discrepancy(observed: Observed) -> Discrepancy:

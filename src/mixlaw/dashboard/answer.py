@@ -122,14 +122,13 @@ class Answer:
                 yield f"{name} is predicted at its own size, {size}; gains refer to {self.here.against} at the target"
 
     def figures(self) -> dict[str, Plain | None]:
-        """Figures by name; None where there is nothing to draw."""
+        """Figures by name, but for the landscape, which takes longer than all of them; None where nothing is drawn."""
         domains, compared = self.study.domains, {name: one.recipe for name, one in self.compared.items()}
         gains = {name: one.gains for name, one in self.compared.items()}
         return {
             "gains": plain_gains(gains, self.here.against, self.here.unit),
             "schedule": plain_schedule(self.here.recipe, domains),
             "pinned": plain_mixtures(compared, domains) if self.view.pins else None,
-            "landscape": landscape(self.study, self.view),
         }
 
     def as_csv(self) -> str:

@@ -63,7 +63,7 @@ def plotly_js() -> Response:
 def connect(app: Dash, calls: Callbacks) -> None:
     """Connect the parts of the page to the callbacks on the server."""
     dial, choice = {"type": "dial", "name": ALL}, {"type": "choice", "name": ALL}
-    session, query = State("session", "data"), State("query", "data")
+    session, query, query_changed = State("session", "data"), State("query", "data"), Input("query", "data")
     app.callback(
         [*_stores("stamp", "frozen-seen", "again"), *_stores("best", more=True), Output("news", "children")],
         [Input("study-timer", "n_intervals"), *(State(name, "data") for name in ("stamp", "frozen-seen", "best"))],
@@ -93,6 +93,7 @@ def connect(app: Dash, calls: Callbacks) -> None:
     _on(app, by_hand, [Input("mode", "value"), State("hand", "data"), query], calls.set_by_hand)
     improved = {name: Output(name, "data", allow_duplicate=True) for name in ("shown", "query", "best")}
     _on(app, improved, [Input("search", "data"), session], calls.improve)
+    _on(app, Output("landscape", "data"), [query_changed], calls.draw_landscape)
     pressed = {name: Input(f"do-{name}", "n_clicks") for name in ("pin", "recipe", "csv", "freeze", "propose", "stop")}
     pins = [*_stores("pins", more=True), Output("pin-name", "value")]
     named = [Input("pinned", "value"), State("pins", "data"), State("pin-name", "value"), query]

@@ -13,7 +13,7 @@ from dash import ctx, no_update
 from dash.exceptions import PreventUpdate
 
 from mixlaw.dashboard import by_hand, dials, page, runs
-from mixlaw.dashboard.answer import Answer
+from mixlaw.dashboard.answer import Answer, landscape
 from mixlaw.dashboard.view import View, packed, unpacked
 from mixlaw.dashboard.watched import Job, Opened, Watched
 from mixlaw.errors import InputError, of_machine
@@ -51,6 +51,7 @@ class Callbacks:
     | `controls`      | page opened, stamp changed    | URL                  | sliders, subtitle, recipe |
     | `redraw`        | slider, choice or pin changed | sliders, recipe, pins | page, URL, search        |
     | `set_by_hand`   | Search or By hand chosen      | URL                  | sliders of the mixture    |
+    | `draw_landscape`| the recipe changed            | URL                  | the landscape             |
     | `improve`       | `redraw` asked for a search   | URL                  | page, URL, recipe         |
     | `pin`           | Pin, or a name taken out      | URL, name            | pins                      |
     | `download`      | Recipe, CSV                   | URL                  | file                      |
@@ -152,6 +153,8 @@ class Callbacks:
             self.moves[session] = max(move, self.moves.get(session, move))
             while len(self.moves) > SESSIONS:
                 self.moves.pop(next(iter(self.moves)))
+        done, last = self.looks.get(session, (0, USUAL))
+        self.looks[session] = 0, done or last
         with self.answer_lock:
             if self.moves.get(session, move) != move:  # a held key asks faster than answers can be computed
                 raise PreventUpdate
@@ -189,16 +192,19 @@ class Callbacks:
             return {"shown": _failed(error), "query": no_update, "search": no_update}
         return {"shown": shown, "query": query, "search": no_update if settled else {"move": move, "query": query}}
 
+    def draw_landscape(self, query: str) -> Data:
+        """The landscape around the recipe on the page, drawn after all that is cheaper."""
+        study = self.watched.now()
+        figure = landscape(study, View.read(query, study.view))
+        return {"parts": {}, "classes": {}, "figures": {"landscape": figure}}
+
     def improve(self, request: Data | None, session: str) -> Data:
         """Search for a better recipe than the current one, until the sliders move again."""
         if request is None:
             raise PreventUpdate
 
-        before = self.looks.get(session, (0, 0))[0] or max((looks for looks, _ in self.looks.values()), default=0)
-        self.looks[session] = 0, before or USUAL
-
         def stop_if_outdated() -> None:
-            done, last = self.looks[session]
+            done, last = self.looks.get(session, (0, USUAL))
             self.looks[session] = done + 1, last
             if self.moves.get(session, request["move"]) != request["move"]:
                 raise Outdated

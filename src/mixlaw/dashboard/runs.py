@@ -20,7 +20,7 @@ PREDICTED = "predicted"
 #: Curves that can be told from each other; without a brush all are drawn up to here.
 MOST_CURVES = 400
 
-
+ELSEWHERE = "these runs were imported, so there are no training logs"
 HINT = "Drag over dots to choose runs: table and loss curves then show these alone. Double-click to see all again."
 
 
@@ -148,7 +148,8 @@ def _curves(study: Opened, chosen: Sequence[str] | None) -> Plain:
     """Loss curves, those of the chosen runs in colour; a note where runs were trained elsewhere."""
     found = curves(study.study)[:MOST_CURVES]
     if not found or chosen == []:
-        note = "no training logs here: these runs were trained elsewhere" if not found else "no run is chosen"
+        missing = "runs/ has no training log of the recipes in study.toml" if study.study.has_data else ELSEWHERE
+        note = "no run is chosen" if found else missing
         empty = {"visible": False}
         text = [{"text": note, "showarrow": False, "x": 0, "xref": "paper", "y": 0.5, "yref": "paper"}]
         return {

@@ -98,7 +98,7 @@
     for (const [name, words] of Object.entries(shown.classes)) document.getElementById(name).className = words;
     draw(shown.figures);
   }
-  let newest, moves = 0, timer;
+  let newest, plane, moves = 0, timer;
   /* How far a search has come, from its beginning until its answer or the next move. */
   function follow(session) {
     clearInterval(timer);
@@ -165,13 +165,15 @@
       return text;
     },
     asked(payload) {  // moves are numbered here: requests may overtake each other on the way to the server
+      if (payload.output === 'landscape.data') plane = payload;
       if (!moved(payload)) return;
       newest = payload;
       follow();
       payload.state.flat().find(state => state.id === 'move').value = ++moves;
     },
-    answered(payload, {shown, query, search, explored}) {
+    answered(payload, {shown, query, search, explored, landscape}) {
       if (explored) show(explored.data);
+      if (landscape && payload === plane) show(landscape.data);
       if (!shown || (moved(payload) && payload !== newest)) return;  // sliders have moved on
       show(shown.data);
       const session = (payload.state || []).flat().find(state => state.id === 'session');
