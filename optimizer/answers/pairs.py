@@ -140,8 +140,10 @@ class Pair:
 
     @property
     def tone(self) -> Tone:
-        """Whether the proposal won."""
-        return ("unsure", "better", "worse")[self.total.sign] if self.total else ""
+        """Whether the proposal won; one that breaks its guard did not."""
+        if self.total is None:
+            return ""
+        return "unsure" if self.total.sign > 0 and self.beyond_guard else ("unsure", "better", "worse")[self.total.sign]
 
     def rows(self) -> list[list[str]]:
         """Cells of the table, heads first."""

@@ -26,7 +26,8 @@ def comparison(
     """Predicted gain of every recipe over the reference's prediction by task, 90 % intervals, measured as diamonds.
 
     All tasks share one axis, percent of loss with better to the right (for a score p the loss is -log p); the values
-    themselves are in the hover text.
+    themselves are in the hover text. The axis is that of the first recipe and of the reference: a baseline that is far
+    worse leaves it.
 
     Args:
         forecasts: of every recipe and task.
@@ -53,6 +54,10 @@ def comparison(
     figure.update_yaxes(tickvals=list(range(len(tasks))), ticktext=tasks, range=[len(tasks) - 0.5, -0.5], ticks="")
     figure.update_yaxes(showgrid=False)
     figure.update_xaxes(title_text=f"gain over the prediction for<br>{reference}, % of loss →")
+    ends = [_gain(v, base[f.task], f.unit) for f in forecasts if f.recipe in (names[0], reference)
+            for v in (f.lo90, f.hi90, *(measured or {}).get((f.recipe, f.task), ()))]  # fmt: skip
+    pad = 0.15 * (max(ends) - min(ends))
+    figure.update_xaxes(range=[min(ends) - pad, max(ends) + pad])
     height = 130 + (26 + 17 * len(names)) * len(tasks)
     styled(figure, height=height)
     return figure.update_layout(hovermode="closest", legend={"y": -78 / (height - 100)}, margin={"t": 8, "b": 60})

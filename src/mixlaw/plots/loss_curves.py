@@ -77,11 +77,11 @@ def losses(curves: Sequence[Curve], title: str = "", chosen: Sequence[str] = ())
         most = max(max(c.tokens) for c in own)
         values = sorted(v for c in own for n, v in zip(c.tokens, c.loss, strict=True) if n >= BEGIN * most)
         pad = 0.05 * (values[-1] - values[0]) or 0.1
-        figure.update_xaxes(title_text="tokens", tickformat=".3s", range=[0, most], **place)
+        figure.update_xaxes(title_text="tokens", tickformat="~s", nticks=5, tickangle=0, range=[0, most], **place)
         figure.update_yaxes(range=[values[0] - pad, values[-1] + pad], **place)
         figure.update_yaxes(title_text="training loss, nats/token" if place["col"] == 1 else "", **place)
     height = 60 + 270 * down
-    return styled(figure, title, height).update_layout(hovermode="closest", legend={"y": -46 / (height - 80)})
+    return styled(figure, title, height).update_layout(hovermode="closest", legend={"y": -54 / (height - 130)})
 
 
 def _joined(curve: Curve, parent: Curve | None) -> tuple[tuple[float, ...], tuple[float, ...]]:

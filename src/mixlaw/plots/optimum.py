@@ -64,9 +64,9 @@ def spread(
     figure.update_layout(barmode="overlay")
     figure.update_xaxes(range=[-0.03, 1.03], tickvals=[0, 0.5, 1], ticktext=["0", "50", "100"])
     figure.update_xaxes(title_text="share of the phase's tokens, %", row=1, col=(len(phases) + 1) // 2)
-    height = 150 + 34 * len(names)
-    styled(figure, title, height)
-    return figure.update_layout(legend={"y": -90 / height}, margin={"t": 76 if title else 40})
+    plot, below, above = 34 * len(names), 110, 76 if title else 40  # pixels
+    styled(figure, title, above + plot + below)
+    return figure.update_layout(legend={"y": -52 / plot}, margin={"t": above, "b": below})
 
 
 def _of_domains(ranges: Sequence[Flat]) -> list[Flat]:

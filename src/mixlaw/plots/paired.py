@@ -42,7 +42,7 @@ def plain_paired(pair: Pair) -> Plain:
         "xaxis": {"title": {"text": f"← worse    better →<br>gain over {pair.against}, {pair.unit}"}, "zeroline": True,
                   "range": [least, most]},
         "yaxis": {"autorange": "reversed", "ticks": "", "showgrid": False, "showline": False},
-        "legend": {"y": -80 / (40 + 30 * len(rows))}, "margin": {"t": 122, "b": 90, "r": 150},
+        "legend": {"y": -80 / (40 + 30 * len(rows))}, "margin": {"t": 122, "b": 90, "r": 166},
         "annotations": [
             *(note for row, name in zip(rows, names, strict=True) for note in _numbers(row, name)),
             *(_note(x, 1, text, OTHER, yref="paper", yanchor="bottom") for x, text in zip(BESIDE, HEAD, strict=True)),

@@ -33,6 +33,8 @@ def first_screen(
     """
     pair = measured_pair(proposal, verification)
     figure = paired(pair) if pair else paying(proposal)
+    if pair:  # the verdict above says what its title would
+        figure.update_layout(title_text="", height=figure.layout.height - 82, margin_t=40)
     shown = "Measured and predicted gain of every task" if pair else "Predicted gain of every task"
     return "".join(
         [
@@ -94,7 +96,7 @@ def _risk(proposal: Proposal) -> Iterator[tuple[str, str]]:
         task = min(proposal.guarded, key=lambda name: proposal.guarded[name])
         chance, least = proposal.guarded[task], proposal.target.guard.sure if proposal.target.guard else 0.9
         yield (
-            ("bad" if chance < least else ""),
+            ("bad" if chance < least - 0.005 else ""),
             f"Guard: holds for {task}, the least sure task, with {percent(chance)}.",
         )
     if proposal.risks:

@@ -69,7 +69,7 @@ a:hover, a:focus-visible { text-decoration: underline; }
 .scroll { overflow-x: auto; margin: 10px 0; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; min-width: min(100%, 480px); }
 th, td { text-align: right; padding: 5px 12px; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; }
+th { color: var(--soft); font-weight: 600; white-space: normal; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th.words, td.words { white-space: normal; text-align: left; min-width: 240px; }
 td.bad { color: var(--bad); font-weight: 600; }
@@ -84,8 +84,8 @@ summary:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
 @media (max-width: 520px) {
   .extra { display: none; }
   nav { padding-left: 14px; padding-right: 14px; flex-wrap: nowrap; overflow-x: auto; white-space: nowrap; }
-  th { white-space: normal; }
   th, td { padding: 5px 7px; }
+  td:last-child { white-space: normal; }
   th.words, td.words { min-width: 130px; }
   header { padding-top: 24px; }
   main, header, footer { padding-left: 14px; padding-right: 14px; }

@@ -38,6 +38,9 @@ from mixlaw.report.front import front_part
 from mixlaw.report.page import HoverTexts, bullets, page, plot, section, table, words
 from mixlaw.report.runs import runs_table
 
+#: Of sections in the navigation, where the capitalised anchor is not short and clear; all of them fit one row.
+NAMES = {"verified": "Measured", "front": "Groups", "worth": "Domains", "response": "Responses", "size": "Sizes",
+         "plan": "Training", "unknown": "Unknowns"}  # fmt: skip
 MOST_TASKS = 12  # with plots of their own: more would make the page too large to attach
 MOST_DOMAINS = 12  # with curves of their own
 MOST_SEGMENTS = 300  # that can be distinguished in a plot
@@ -99,7 +102,7 @@ def report(data: ReportData) -> str:
         "unknown": ("What is not known", _unknown(data.surfaces, proposal)),
         "reproduce": ("How to reproduce", _reproduce(data)),
     }
-    links = "".join(f'<a href="#{name}">{title}</a>' for name, (title, _) in parts.items())
+    links = "".join(f'<a href="#{name}">{NAMES.get(name, name.capitalize())}</a>' for name in parts)
     head = f"<header><h1>{escape(data.title)}</h1><p class='soft'>{_subtitle(data)}</p></header><nav>{links}</nav>"
     body = "".join(section(name, title, html) for name, (title, html) in parts.items())
     return page(data.title, f"{head}<main>{body}</main>{_footer()}", texts)
@@ -139,7 +142,7 @@ def _recommendation(data: ReportData, proposal: Proposal | None) -> str:
     return "".join(
         [
             first_screen(proposal, data.domains, data.verification, data.jobs),
-            f"<h3>Before you train it</h3>{bullets(proposal.warnings)}" if proposal.warnings else "",
+            f"<h3>Notes</h3>{bullets(proposal.warnings)}" if proposal.warnings else "",
             f'<div class="facts">{cards}</div>',
         ]
     )
@@ -225,7 +228,7 @@ def verified(verification: Verification | None) -> str:
 
 def _marked(rows: Sequence[Sequence[str]]) -> str:
     marks = {"inside": "good", "MISSED": "bad", "better": "good", "worse": "bad"}
-    less = [head in ("unit", "proposal", "90 % interval", "off by") for head in rows[0]]
+    less = [head in ("unit", "proposal", "predicted", "90 % interval", "off by") for head in rows[0]]
     classes = [["extra" if e else marks.get(cell, "") for cell, e in zip(row, less, strict=True)] for row in rows[1:]]
     return table(rows, classes)
 
