@@ -81,7 +81,7 @@ def test_a_wheel_can_be_built_from_the_sdist(checkout: Path, modules: set[str], 
     (sdist,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = [name.split("/", 1)[1] for name in archive.getnames() if "/" in name]
-    assert {f"{folder}/__init__.py" for folder in TOP} < set(names)
+    assert {"Makefile", "constraints.txt", *(f"{folder}/__init__.py" for folder in TOP)} < set(names)
     done(*PIP, "wheel", *HERE, "-w", tmp_path, sdist)
     (wheel,) = tmp_path.glob("*.whl")
     assert installed(zipfile.ZipFile(wheel).namelist()) == modules
