@@ -116,6 +116,7 @@ def move(view: Any, number: int) -> None:
         handle.focus()
         view.keyboard.press("ArrowLeft")
         return
+    handle.scroll_into_view_if_needed()
     box = handle.bounding_box()
     view.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     view.mouse.down()

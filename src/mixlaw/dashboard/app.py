@@ -120,9 +120,8 @@ def connect_tabs(app: Dash, calls: Callbacks) -> None:
     """Connect the tabs besides the recipe's; they are filled when they are chosen."""
     shown = Output("shown", "data", allow_duplicate=True)
     _on(app, [Output("tab-runs", "children"), shown], [Input("tab", "value"), Input("stamp", "data")], calls.fill)
-    table = [Output("runs-table", "columns"), Output("runs-table", "data"), Output("runs-said", "children")]
     chosen = [Input("runs-task", "value"), Input("runs-over", "value"), Input("brush", "data")]
-    app.callback([Output("explored", "data"), *table], chosen)(calls.explore)
+    app.callback(Output("explored", "data"), chosen)(calls.explore)
 
 
 def _stores(*names: str, more: bool = False) -> list[Output]:

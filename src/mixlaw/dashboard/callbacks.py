@@ -269,11 +269,9 @@ class Callbacks:
         except Exception as error:
             return no_update, _failed(error)
 
-    def explore(self, task: str, over: str, brushed: list[int] | None) -> tuple[Any, ...]:
-        """The runs that are brushed, of all without: figures, and columns, rows and sentence of the table."""
-        made = runs.explored(self.watched.now(), task, over, brushed)
-        shown = {"parts": {}, "classes": {}, "figures": made["figures"]}
-        return shown, made["columns"], made["data"], made["said"]
+    def explore(self, task: str, over: str, brushed: list[int] | None) -> Data:
+        """The runs that are brushed, of all without: figures, table and a sentence."""
+        return runs.explored(self.watched.now(), task, over, brushed)
 
     def stop(self, clicks: int, session: str) -> Data:
         """Stop the search; the recipe at hand stays."""

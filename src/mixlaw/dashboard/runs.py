@@ -6,15 +6,16 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from dash import dash_table, dcc, html
+from dash import dcc, html
 from dash.development.base_component import Component
 
 from mixlaw.analysis.data.code_share import code_shares
 from mixlaw.dashboard.watched import Opened
 from mixlaw.plots import checked, losses
 from mixlaw.plots.parity import Parity
-from mixlaw.plots.style import CYCLE, FONT, Plain, count
+from mixlaw.plots.style import CYCLE, Plain, count
 from mixlaw.report.evidence import curves
+from mixlaw.report.page import table
 
 PREDICTED = "predicted"
 #: Curves that can be told from each other; without a brush all are drawn up to here.
@@ -38,7 +39,7 @@ def frame(study: Opened) -> list[Component]:
         html.Div(choices, className="choices"),
         _figure("runs", "Measured values of runs"),
         html.P("", id="runs-said", className="soft", role="status"),
-        _table(study.surfaces.phases),
+        html.Div(id="runs-table", className="sorted"),
         html.H2("Loss curves"),
         _figure("curves", "Training loss of the runs"),
     ]
@@ -46,22 +47,6 @@ def frame(study: Opened) -> list[Component]:
 
 def _figure(name: str, words: str) -> Component:
     return html.Div(id=f"figure-{name}", role="img", className="plot", **{"aria-label": words})  # type: ignore[arg-type]
-
-
-def _table(phases: Sequence[str]) -> Component:
-    paper = {"backgroundColor": "var(--paper)", "color": "var(--ink)", "border": "0"}
-    cells = {"textAlign": "right", "padding": "4px 10px", "borderBottom": "1px solid var(--line)", "minWidth": "64px"}
-    left = {"textAlign": "left", "minWidth": "170px", "whiteSpace": "normal", "height": "auto"}
-    table: Component = dash_table.DataTable(  # type: ignore[attr-defined]
-        id="runs-table",
-        sort_action="native",
-        page_size=12,
-        style_table={"overflowX": "auto"},
-        style_header={**paper, "fontWeight": 600},
-        style_cell={**paper, **cells, "fontFamily": FONT, "fontSize": "13px"},
-        style_cell_conditional=[{"if": {"column_id": phase}, **left} for phase in phases],
-    )
-    return table
 
 
 def explored(study: Opened, task: str, over: str, brushed: Sequence[int] | None) -> dict[str, Any]:
@@ -80,25 +65,22 @@ def explored(study: Opened, task: str, over: str, brushed: Sequence[int] | None)
     said = f"{len(rows)} of {len(points.runs)} runs, {points.how} predictions of {task}, {points.unit}"
     return {
         "figures": {"runs": _dots(study, points, over), "curves": _curves(study, None if brushed is None else names)},
-        "columns": [{"name": head, "id": head} for head in heads],
-        "data": [_row(study, points, i) for i in rows],
-        "said": said,
+        "parts": {"runs-table": table([heads, *(_row(study, points, i) for i in rows)]), "runs-said": said},
+        "classes": {},
     }
 
 
-def _row(study: Opened, points: Parity, i: int) -> dict[str, Any]:
+def _row(study: Opened, points: Parity, i: int) -> list[str]:
     design = study.surfaces.observed.design
-    at = design.runs.index(points.runs[i])
-    row = {"run": points.runs[i], "params": count(points.params[i])}
-    for phase, tokens in zip(study.surfaces.phases, design.tokens[at].tolist(), strict=True):
+    mixtures = []
+    for tokens in design.tokens[design.runs.index(points.runs[i])].tolist():
         whole = sum(tokens)
         pairs = sorted(zip(design.domains, tokens, strict=True), key=lambda pair: -pair[1])
-        row[phase] = ", ".join(f"{name} {t / whole:.0%}" for name, t in pairs if whole and t >= 0.005 * whole)
-    low, high = float(points.lo90[i]), float(points.hi90[i])
-    off = float(points.measured[i] / points.mean[i] - 1)
-    figures = {"measured": float(points.measured[i]), "predicted": float(points.mean[i])}
-    return {**row, **{name: round(value, 4) for name, value in figures.items()},
-            "90 % interval": f"{low:.4g} to {high:.4g}", "off by": f"{off:+.1%}"}  # fmt: skip
+        mixtures.append(", ".join(f"{name} {t / whole:.0%}" for name, t in pairs if whole and t >= 0.005 * whole))
+    measured, mean = float(points.measured[i]), float(points.mean[i])
+    ends = f"{points.lo90[i]:.4g} to {points.hi90[i]:.4g}"
+    return [points.runs[i], count(points.params[i]), *mixtures, f"{measured:.4g}", f"{mean:.4g}", ends,
+            f"{measured / mean - 1:+.1%}"]  # fmt: skip
 
 
 def _dots(study: Opened, points: Parity, over: str) -> Plain:

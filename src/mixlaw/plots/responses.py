@@ -271,7 +271,7 @@ def _own_ratio(
         return None
     scaled = [_scaled(recipe, params, ratio) for params in sizes]
     predicted = surfaces.predict(design_of(scaled, surfaces.phases, surfaces.domains, _unique(domains)))
-    words = f"{name} at {ratio:.3g} tokens per parameter, as the runs"
+    words = f"{name} at the runs' {ratio:.3g} tokens/param"
     line = {"color": colour, "width": 1.8, "dash": "dot"}
     return scatter(sizes, predicted.mean[:, surfaces.tasks.index(task)], "lines", name=words, line=line,
                    hovertemplate=f"{words}<br>%{{x:,.0f}} params: %{{y:.4g}}<extra></extra>")  # fmt: skip

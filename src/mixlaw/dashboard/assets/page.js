@@ -94,9 +94,27 @@
       const box = document.getElementById(name);
       box.innerHTML = html;
       drawParts(box);
+      if (box.className === 'sorted') sortable(box);
     }
     for (const [name, words] of Object.entries(shown.classes)) document.getElementById(name).className = words;
     draw(shown.figures);
+  }
+  /* Heads of a table are buttons that sort it: by number where cells begin with one, the other way round when pressed again. */
+  const number = text => Number.parseFloat(text) * ({k: 1e3, M: 1e6, B: 1e9, T: 1e12}[text.match(/^[\d.]+([kMBT])$/)?.[1]] || 1);
+  function sortable(box) {
+    box.querySelectorAll('thead th').forEach((head, column) => {
+      const button = document.createElement('button');
+      button.textContent = head.textContent;
+      head.replaceChildren(button);
+      button.onclick = () => {
+        const body = box.querySelector('tbody'), text = row => row.cells[column].textContent;
+        const up = head.getAttribute('aria-sort') === 'ascending' ? -1 : 1;
+        box.querySelectorAll('th').forEach(h => h.removeAttribute('aria-sort'));
+        head.setAttribute('aria-sort', up > 0 ? 'ascending' : 'descending');
+        body.append(...[...body.rows].sort((a, b) =>
+          up * (number(text(a)) - number(text(b)) || text(a).localeCompare(text(b)))));
+      };
+    });
   }
   let newest, plane, moves = 0, timer;
   /* How far a search has come, from its beginning until its answer or the next move. */
