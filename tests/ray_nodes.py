@@ -69,14 +69,14 @@ def kill(node: Any) -> None:
 
 
 def main() -> None:
-    """Nodes until the input ends; for every line the oldest besides the head is killed, and another one joins."""
+    """Nodes until the input ends; for every line one besides the head is killed, and another one joins."""
     with started() as nodes:
         print(nodes.address, flush=True)
         for _ in sys.stdin:
-            oldest = nodes.cluster.worker_nodes[0]
-            kill(oldest)
+            node = next(iter(nodes.cluster.worker_nodes))
+            kill(node)
             print("killed", flush=True)
-            nodes.cluster.remove_node(oldest, allow_graceful=False)
+            nodes.cluster.remove_node(node, allow_graceful=False)
             nodes.cluster.add_node(**NODE, wait=False)
 
 
