@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from mixlaw.plots.style import Plain, domain_colours, drawn, on
 from mixlaw.recipe import Domain, Recipe
 
-LEGIBLE = 0.04  # least share that has room for its number
+LEGIBLE = 0.07  # least share that has room for its number, on a phone too
 
 
 def plain_mixtures(recipes: Mapping[str, Recipe], domains: Sequence[Domain], title: str = "") -> Plain:
@@ -29,7 +29,7 @@ def plain_mixtures(recipes: Mapping[str, Recipe], domains: Sequence[Domain], tit
             "x": [phase.mixture.share(domain.name) for _, phase in rows],
             "text": [_label(phase.mixture.share(domain.name)) for _, phase in rows],
             "textposition": "inside", "insidetextanchor": "middle", "textangle": 0, "constraintext": "none",
-            "textfont": {"color": on(paint[domain.name]), "size": 11},
+            "textfont": {"color": on(paint[domain.name]), "size": 10},
             "marker": {"color": paint[domain.name], "line": {"width": 0.6, "color": "white"}},
             "hovertemplate": f"%{{y}}<br>{domain.name} %{{x:.1%}}<extra></extra>",
         }
