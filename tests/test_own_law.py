@@ -108,7 +108,9 @@ class Flat(ParametricLaw):
 """
 
 
-def test_a_law_is_found_beside_the_study_and_its_absence_is_said(tmp_path: Path) -> None:
+def test_a_law_is_found_beside_the_study_and_its_absence_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "law_of_mine.py"
     file.write_text(FILE)
     flat = law_named("law_of_mine:Flat", (tmp_path,))
@@ -119,6 +121,11 @@ def test_a_law_is_found_beside_the_study_and_its_absence_is_said(tmp_path: Path)
     del sys.modules["law_of_mine"]
     assert Surfaces.load(tmp_path / "surfaces").members[0].name == "Flat"
     del sys.modules["law_of_mine"]
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path / "somebody"))
+        with pytest.raises(InputError, match=r'other modules, \["law_of_mine:Flat"\], and were fitted by another user'):
+            Surfaces.load(tmp_path / "surfaces")
+    assert "law_of_mine" not in sys.modules, "it was not run"
     file.unlink()
     with pytest.raises(InputError, match=r"'law_of_mine:Flat' cannot be imported.*put the file law_of_mine.py into"):
         Surfaces.load(tmp_path / "surfaces")

@@ -62,6 +62,8 @@ def write(surfaces: ResponseModel, folder: Path) -> None:
         tensors |= _tensors("beside", surfaces.beside)
     content = save({k: v.detach().contiguous() for k, v in tensors.items()})
     words = _words(surfaces) | {"audit": None, "tensors": _put(folder, _TENSORS, content)}
+    if modules := _modules(words):
+        words |= {"modules": signature(modules)}
     if surfaces.regressors:
         pickled = pickle.dumps([one.estimators for one in surfaces.regressors])
         words |= {"pickled": _put(folder, _PICKLED, pickled), "signature": signature(pickled)}
@@ -170,6 +172,12 @@ def _audit(words: dict[str, Any], part: Callable[[str], dict[str, Any]]) -> Audi
     return Audit(audit_table(words["audit"]), held)
 
 
+def _modules(words: dict[str, Any]) -> bytes:
+    """The laws that are not ours, which run what their modules hold when they are read; what is signed of them."""
+    laws = [saved["law"] for saved in words["members"] if ":" in saved["law"]]
+    return json.dumps(laws).encode() if laws else b""
+
+
 def _build(words: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> dict[str, Any]:
     def part(prefix: str) -> dict[str, Any]:
         return {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
@@ -177,6 +185,12 @@ def _build(words: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> d
     names: dict[str, Any] = {name: tuple(words[name]) for name in ("phases", "domains", "runs")}
     design = Design(**part("design"), **names)
     observed = Observed(design, tuple(words["tasks"]), tuple(words["units"]), **part("observed"))
+    regressors = _regressors(words, folder, part)
+    if (modules := _modules(words)) and not is_own(modules, words.get("modules", "")):
+        raise InputError(
+            f"the surfaces in {folder} have laws of other modules, {modules.decode()}, and were fitted by another "
+            "user or elsewhere; a module runs when it is imported: read it, and fit here again"
+        )
     members = []
     for i, saved in enumerate(words["members"]):
         kernel, prior = Kernel(**part(f"kernel{i}")), Prior(**part(f"prior{i}"))
@@ -207,7 +221,7 @@ def _build(words: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> d
             for i, (task, saved) in enumerate(words.get("links", {}).items())
         },
         "chance": words.get("chance", {}),
-        "regressors": _regressors(words, folder, part),
+        "regressors": regressors,
         "beside": Beside(by_row=words["by_row"], **part("beside")) if words["regressors"] else None,
         "discrepancy": Discrepancy(**between) if (between := part("discrepancy")) else None,
     }
