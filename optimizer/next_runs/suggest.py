@@ -123,7 +123,7 @@ def _after_fit(asked: _Request, report: Progress) -> Suggestion:
     posterior, measured, proxies, seed = asked.posterior, asked.measured, asked.proxies, asked.seed
     if measured is None and isinstance(posterior, Surfaces):
         measured = posterior.observed.design
-    report(0.05, "finding the recommendation, and the optimum of every posterior draw")
+    report(0.05, "best recipe of every posterior sample")
     draws = distinct(posterior, asked.draws)
     found = recommendations_of(
         posterior,
