@@ -175,9 +175,9 @@ def test_what_is_no_result_is_said_to_be_none_and_never_to_be_deleted(
     assert "delete" not in str(error.value)
 
 
-def test_the_mean_that_lighteval_writes_is_no_task(tmp_path: Path) -> None:
+def test_the_means_that_lighteval_writes_are_no_tasks(tmp_path: Path) -> None:
     data = {
         "config_general": {"model_name": "org/a", "model_sha": "1"},
-        "results": {"leaderboard|arc:challenge|25": {"acc": 0.5, "acc_stderr": 0.1}, "all": {"acc": 0.5}},
+        "results": {"leaderboard|arc:challenge|25": {"acc": 0.5}, "mmlu:_average|5": {"acc": 0.5}, "all": {"acc": 0.5}},
     }
     assert list(imported(tmp_path, data).tasks) == ["leaderboard|arc:challenge|25/acc"]

@@ -183,6 +183,9 @@ PROPOSALS: dict[str, Callable[[str], str]] = {
     "a number that is text": lambda text: json.dumps({**json.loads(text), "number": "1"}),
     "a recipe too much": lambda text: json.dumps({**json.loads(text), "baselines": {"a": {}}}),
     "brackets": lambda text: "[" * 100_000,
+    "a key of two lines": lambda text: json.dumps(
+        {**json.loads(text), "target": {**json.loads(text)["target"], "a\nb": 1}}
+    ),
 }
 
 

@@ -332,3 +332,20 @@ def test_a_study_that_begins_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "more.csv").write_text(table.replace("metric:hs", "metric:arc").replace("a,", "b,", 1))
     study = import_runs(tmp_path / "S", tmp_path / "more.csv", unit="bits/byte")
     assert set(study.settings.tasks) == {"hs", "arc"}
+
+
+@pytest.mark.parametrize("option", ["table", "domains", "mapping", "results"])
+def test_a_name_too_long_for_a_file_is_one_sentence(option: str, tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(RUNS)
+    long = tmp_path / ("9" * 300)
+    given: dict[str, Any] = {"unit": "bits/byte", option: [long] if option == "results" else long}
+    with pytest.raises(InputError, match=r"9{255}"):
+        import_runs(tmp_path / "study", **{"table": tmp_path / "runs.csv"} | given)
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_join_with_a_file_whose_name_is_too_long_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(RUNS)
+    (tmp_path / "m.toml").write_text(f'[[join]]\nfile = "{"9" * 300}"\non = "run"\n')
+    with pytest.raises(InputError, match="999"):
+        import_runs(tmp_path / "study", tmp_path / "runs.csv", unit="bits/byte", mapping=tmp_path / "m.toml")

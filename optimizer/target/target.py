@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, key_of
 from mixlaw.numbers import size
 from mixlaw.optimizer.target.rates import Rates
 from mixlaw.printable import Printable
@@ -56,7 +56,7 @@ def _shares_of(mixture: Mixture | None) -> dict[str, float] | None:
 def sentence(error: ValidationError) -> str:
     """The first problem of a validation: key, value and what is expected."""
     first = error.errors()[0]
-    message, key = first["msg"].removeprefix("Value error, "), ".".join(map(str, first["loc"]))
+    message, key = first["msg"].removeprefix("Value error, "), key_of(first["loc"])
     return f"{key} = {first['input']!r}: {message[0].lower() + message[1:]}" if key else message
 
 

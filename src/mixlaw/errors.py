@@ -98,3 +98,9 @@ def unknown(what: str, name: str, known: Iterable[str], *, most: int = 12) -> In
         return InputError(f"there is no {what} {name!r}; {question}")
     listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
     return InputError(f"there is no {what} {name!r}; choose one of {listed or 'none yet'}")
+
+
+def key_of(place: Iterable[str | int]) -> str:
+    """A place in a document as its keys with dots between, on one line whatever they hold."""
+    key = ".".join(map(str, place))
+    return key if key.isprintable() else repr(key)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, key_of
 from mixlaw.files import read_text
 from mixlaw.runner.corpora.sources.address import at_home
 from mixlaw.runner.evaluate.chat import Request
@@ -88,7 +88,7 @@ def read_settings(file: Path) -> TeacherSettings:
         raise InputError(f"{file} is not TOML ({error}): correct that line") from error
     except ValidationError as error:
         first = error.errors()[0]
-        key, seen = ".".join(map(str, first["loc"])), "" if first["type"] == "missing" else f" (is {first['input']!r})"
+        key, seen = key_of(first["loc"]), "" if first["type"] == "missing" else f" (is {first['input']!r})"
         raise InputError(
             f"{file}: {key}{seen}: {first['msg']}; keys are {', '.join(TeacherSettings.model_fields)}"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,7 @@ def gather(table: Table, mapping: Path | None = None, measured: bool = True) -> 
     """
     maps = [TableMap()] if mapping is None else read_mapping(mapping)
     path = Path(table) if isinstance(table, str | Path) else FRAME
-    folder = path.is_dir() and reader_of(path) is None  # what a tracker keeps in a folder is one table
+    folder = os.path.isdir(path) and reader_of(path) is None  # what a tracker keeps in a folder is one table
     if folder and not all(entry.file for entry in maps):
         raise InputError(
             f"{path} is a folder; give one table, or a mapping with [[table]] and file = ... (evaluation results go "
@@ -49,7 +50,7 @@ def gather(table: Table, mapping: Path | None = None, measured: bool = True) -> 
     chosen = _chosen(path, maps, folder)
     sheets, absent = [], []
     for file, entry in chosen:
-        if folder and not file.exists():
+        if folder and not os.path.exists(file):
             absent.append(f"{file.name} is not in {path} and is left out")
             continue
         source = _source(table if path is FRAME else file, file.parent, entry, alone=len(chosen) == 1)

@@ -11,7 +11,7 @@ from typing import Any
 import tomlkit
 from pydantic import ValidationError
 
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, key_of
 from mixlaw.files import read_text
 from mixlaw.recipe import Decay, Kind
 from mixlaw.records import Record, phase_order
@@ -170,7 +170,7 @@ def read_domains(path: Path) -> dict[str, dict[str, Any]]:
             DomainSettings.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join([name, *map(str, first["loc"])])
+        where = key_of([name, *first["loc"]])
         raise InputError(
             f"{path}: {where} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -212,12 +213,12 @@ class _Merged:
 
 def _read(path: Path, how: Results) -> Iterator[Evaluation]:
     """Result files of a folder, or the one given."""
-    if path.is_dir():
+    if os.path.isdir(path):
         for file in sorted(file for file in path.rglob("*") if file.name.lower().endswith(_ENDINGS)):
             if (evaluation := _evaluated(file, how)) is not None:
                 yield evaluation
         return
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"there are no results at {str(path)!r}; check the path")
     named = path.suffix != ".jsonl" or path.name.endswith(OLMES)
     if (evaluation := _evaluated(path, how) if named else None) is None:
@@ -277,7 +278,7 @@ def _evaluation(path: Path, data: Mapping[str, Any], how: Results) -> Evaluation
     units: dict[str, str] = {}
     unknown, empty = set(), []
     for task, metrics in data["results"].items():
-        if task == "all" and "config_general" in data:  # the mean of the others, as lighteval writes it
+        if "config_general" in data and (task == "all" or ":_average|" in task):  # means of others, by lighteval
             continue
         items = _table(data.get("n-samples"), task).get("effective", metrics.get("sample_len"))
         for key, value, stderr in _metrics(metrics):

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mixlaw.errors import InputError, did_you_mean
+from mixlaw.errors import InputError, did_you_mean, key_of
 from mixlaw.files import read_text
 from mixlaw.records import Unit
 from mixlaw.settings import DomainSettings
@@ -231,8 +231,7 @@ def _sentence(error: ValidationError) -> str:
     """The most telling problem: a key that is not known, else the deepest; a value may be of one of several kinds."""
     problem = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
     kinds = ("float", "str", Reading.__name__, TaskMap.__name__)
-    key = ".".join(str(part) for part in problem["loc"] if part not in kinds)
-    key = key if key.isprintable() else repr(key)
+    key = key_of(part for part in problem["loc"] if part not in kinds)
     if problem["type"] == "extra_forbidden":
         known = _keys_beside(problem["loc"])
         meant = did_you_mean(str(problem["loc"][-1]), known) or f"there are {', '.join(known)}"

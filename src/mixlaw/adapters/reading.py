@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def read_table(path: Path) -> pl.DataFrame:
     ending = endings[-2] if endings[-1:] == [".gz"] and len(endings) > 1 else "".join(endings[-1:])
     if ending not in _READERS:
         raise InputError(f"cannot read {str(path)!r}: supported are {', '.join(_READERS)}; convert it or rename it")
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"there is no table {str(path)!r}; check the path")
     return _READERS[ending](path)
 

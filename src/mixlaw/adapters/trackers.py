@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -88,7 +89,7 @@ class Curves:
 
 def reader_of(path: Path) -> Callable[[Path], Curves] | None:
     """What reads the files of a tracker; None where the path is something else."""
-    if path.is_dir():
+    if os.path.isdir(path):  # where a name is too long, Path raises
         for glob, reader in _FOLDERS.items():
             if next(path.glob(glob), None) is not None:
                 return reader
@@ -107,7 +108,7 @@ def read_curves(path: Path) -> Curves | None:
         InputError: it has no curves, or cannot be read.
     """
     reader = reader_of(path)
-    if reader is None or not path.exists():
+    if reader is None or not os.path.exists(path):
         return None
     curves = reader(path)
     if not curves.points:

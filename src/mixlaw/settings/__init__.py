@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from mixlaw.errors import InputError, InvalidMixture, did_you_mean
+from mixlaw.errors import InputError, InvalidMixture, did_you_mean, key_of
 from mixlaw.files import read_text
 from mixlaw.optimizer.target.target import Limits, training_flops
 from mixlaw.recipe import Domain, Mixture, Schedule
@@ -351,8 +351,7 @@ _SHAPES = {
 def sentence(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem of a validation by a model, as key, value and fix."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    key = key if key.isprintable() else repr(key)
+    key = key_of(first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if not key:
