@@ -28,8 +28,9 @@ from mixlaw.analysis.surface.surface import Surfaces, surfaces_of
 from mixlaw.errors import InputError
 from mixlaw.progress import Progress
 
-#: Posterior draws of a fold: enough for a standard deviation that is averaged over many rows.
-FOLD_DRAWS, FOLD_DRAWS_OF_MANY = 16, 6
+#: Posterior draws of a fold: enough for a standard deviation that is averaged over many rows; fewer where tasks or rows
+#: are MANY.
+FOLD_DRAWS, FOLD_DRAWS_OF_MANY, MANY_ROWS = 16, 6, 1000
 
 
 def fit(
@@ -187,7 +188,8 @@ def _hold_out(members: Sequence[Member], parts: Sequence[Fold], seed: int, repor
     for i, (fold, member) in enumerate(product(parts, members)):
         report(i / len(parts) / len(members), f"audit of {member.name}: leave {fold.kind} out")
         observed = member.observed.select(fold.train)
-        count = FOLD_DRAWS if len(observed.tasks) < MANY else FOLD_DRAWS_OF_MANY
+        many = len(observed.tasks) >= MANY or len(observed.design) > MANY_ROWS
+        count = FOLD_DRAWS_OF_MANY if many else FOLD_DRAWS
         refit = fit_member(member.law, observed, count, seed, lambda share, words: None, member, member.procedure)
         design = member.observed.design.select(fold.test)
         with torch.no_grad():

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -21,12 +19,12 @@ import psycopg
 import pytest
 from optuna.trial import TrialState
 
+import postgres as postgres_server
 from mixlaw.optimizer.optuna.history import measured
 from mixlaw.optimizer.optuna.sampler import mixtures
 from sampler_worker import NAMES, load, loss, mix, work
 
 WORKERS, EACH = 4, 4
-POSTGRES = Path("/usr/lib/postgresql")  # where Debian puts it, a folder for each version
 
 
 def work_together(url: str) -> optuna.Study:
@@ -56,46 +54,14 @@ def test_four_processes_share_a_sqlite_file(tmp_path: Path) -> None:
     assert study.best_trial.number >= 0
 
 
-def _postgres_programs() -> Path:
-    """The folder of initdb and pg_ctl; installed first where that is possible.
-
-    Skips where there is none: neither installed, nor root on a system with Debian's packages.
-    """
-
-    def installed() -> list[Path]:
-        return sorted(POSTGRES.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-
-    if not installed() and os.geteuid() == 0 and shutil.which("apt-get"):
-        settings = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for words in (["update"], ["install", "-y", "postgresql"]):
-            subprocess.run(["apt-get", *words], capture_output=True, timeout=300, env=settings, check=False)
-    if not installed():
-        pytest.skip("PostgreSQL is not installed, and Debian's packages cannot be: apt-get install postgresql")
-    return installed()[-1].parent
-
-
 @pytest.fixture
 def postgres() -> Iterator[str]:
-    """URL of a PostgreSQL server of this test's own: a new cluster in a temporary folder, a unix socket, no port."""
-    programs = _postgres_programs()
-    user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None  # the server refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="mixlaw-pg-"))
-    if user:
-        os.chown(folder, user.pw_uid, user.pw_gid)
-
-    def run(program: str, *words: str) -> None:
-        command = [*(["runuser", "-u", "postgres", "--"] if user else []), str(programs / program), *words]
-        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=120)
-
-    data = str(folder / "data")
-    try:
-        run("initdb", "-D", data, "-A", "trust", "-U", "mixlaw", "-N")
-        options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-        run("pg_ctl", "-D", data, "-w", "-o", options, "-l", str(folder / "log"), "start")
-        yield f"postgresql+psycopg://mixlaw@/postgres?host={folder}"
-        run("pg_ctl", "-D", data, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """URL of a PostgreSQL server of this test's own."""
+    programs = postgres_server.programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed, and Debian's packages cannot be: apt-get install postgresql")
+    with postgres_server.server(programs) as url:
+        yield url
 
 
 def test_four_processes_share_a_postgresql_server(postgres: str) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -316,8 +317,9 @@ class Proposal(Printable):
         )
         guarded = ", ".join(f"{task} {percent(p)}" for task, p in self.guarded.items())
         rest = self.target.to_come(self.recipe)
+        begun = (f"{size(p.tokens)} tokens of {p.phase} ({p.mixture or 'mixture unknown'})" for p in self.begun)
         first = [
-            *([f"resumes from {_begun(self.begun)}"] if self.begun else []),
+            *([f"resumes from {', '.join(begun)}"] if self.begun else []),
             *([f"of {rest.name} from here on: {size(rest.tokens)} tokens of {rest.mixture}"] if rest else []),
             f"chance to beat: {beaten}",
             *([f"chance that the guard holds: {guarded}"] if guarded else []),
@@ -350,14 +352,12 @@ class Proposal(Printable):
 
 def frozen_baseline(proposals: Sequence[Proposal], recipe: Recipe, name: str) -> Recipe | None:
     """The baseline of this name that the last proposal for the recipe's size and schedule was compared with."""
-    for proposal in reversed(proposals):
-        if name in proposal.baselines and _schedule(proposal.recipe) == _schedule(recipe):
-            return proposal.baselines[name]
-    return None
 
+    def schedule(of: Recipe) -> tuple[object, ...]:
+        return (of.params, *((p.name, p.tokens, p.lr_end) for p in of.phases))
 
-def _schedule(recipe: Recipe) -> tuple[object, ...]:
-    return (recipe.params, *((p.name, p.tokens, p.lr_end) for p in recipe.phases))
+    alike = (one for one in reversed(proposals) if name in one.baselines and schedule(one.recipe) == schedule(recipe))
+    return next((one.baselines[name] for one in alike), None)
 
 
 def load_proposals(folder: Path) -> tuple[Proposal, ...]:
@@ -371,11 +371,16 @@ def load_proposals(folder: Path) -> tuple[Proposal, ...]:
 
 
 def load_proposal(path: Path) -> Proposal:
-    """A frozen proposal from its file.
+    """A frozen proposal from its file, which is read once as long as it does not change.
 
     Raises:
         InputError: the file is not a proposal, or was changed after it was frozen.
     """
+    return _load(path, path.stat().st_mtime_ns, path.stat().st_size)
+
+
+@lru_cache(maxsize=4096)
+def _load(path: Path, changed: int, length: int) -> Proposal:
     try:
         data: dict[str, Any] = json.loads(read_text(path))
         kinds = [type(data.get(name)) for name in ("number", "created", "known")]
@@ -396,8 +401,3 @@ def load_proposal(path: Path) -> Proposal:
 def asdict_shallow(value: Any) -> dict[str, Any]:
     """Fields of a dataclass by name, as they are."""
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
-
-
-def _begun(parts: Sequence[Trained]) -> str:
-    """A prefix in words."""
-    return ", ".join(f"{size(p.tokens)} tokens of {p.phase} ({p.mixture or 'mixture unknown'})" for p in parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import math
 from collections.abc import Mapping, Sequence
@@ -78,7 +79,8 @@ class Queue:
         for lineage, requirement in requirements.items():
             parent = requirement.parent if requirement.parent in requirements else None
             self._children.setdefault(parent, []).append(lineage)
-        self._ready: list[tuple[float, int, str]] = []
+        self._ready: list[tuple[float, int, str]] = []  # in the order of training
+        self._wanted = 0  # devices that these need
         for lineage in self._children.get(None, []):
             self.add(lineage)
 
@@ -89,8 +91,8 @@ class Queue:
 
     def take(self, lineage: str) -> str:
         """Remove a segment that is ready, to be trained."""
-        self._ready = [entry for entry in self._ready if entry[2] != lineage]
-        heapq.heapify(self._ready)
+        del self._ready[bisect.bisect_left(self._ready, self._place(lineage))]
+        self._wanted -= self.requirements[lineage].devices
         return lineage
 
     def choose(self, free: Mapping[str, int], busy: Mapping[Place, float]) -> Choice | None:
@@ -100,13 +102,13 @@ class Queue:
             free: devices by machine.
             busy: the places in use, with the seconds until they are free.
         """
-        if self.first is None:
+        if self.first is None or not any(free.values()):
             return None
         first = self.requirements[self.first]
         if any(first.devices <= count for count in free.values()):
             return Choice(self.first, self._width(first, free), tuple(free))
         machine, soonest = _reservation(first.devices, free, busy)
-        for _, _, lineage in sorted(self._ready)[1:]:
+        for _, _, lineage in self._ready[1:]:
             other = self.requirements[lineage]
             allowed = tuple(name for name in free if name != machine or other.seconds <= soonest)
             if any(other.devices <= free[name] for name in allowed):
@@ -115,7 +117,7 @@ class Queue:
 
     def _width(self, first: Requirement, free: Mapping[str, int]) -> int:
         """Devices for a segment that begins: those that it needs, doubled while no other ready segment wants them."""
-        spare = sum(free.values()) - sum(self.requirements[lineage].devices for _, _, lineage in self._ready)
+        spare = sum(free.values()) - self._wanted
         most, width = min(first.widest, max(free.values()), first.devices + spare), first.devices
         while 2 * width <= most:
             width *= 2
@@ -123,7 +125,11 @@ class Queue:
 
     def add(self, lineage: str) -> None:
         """Make a segment ready, at first or once more."""
-        heapq.heappush(self._ready, (self._priority[lineage], self._position[lineage], lineage))
+        bisect.insort(self._ready, self._place(lineage))
+        self._wanted += self.requirements[lineage].devices
+
+    def _place(self, lineage: str) -> tuple[float, int, str]:
+        return self._priority[lineage], self._position[lineage], lineage
 
     def finish(self, lineage: str) -> None:
         """Count a segment as trained: its children are ready."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ class Setup:
     measured_on: Mapping[str, str] = field(default_factory=dict, hash=False)
     contexts: Mapping[str, Context] = field(default_factory=dict, hash=False)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Hash of everything that changes training, the shards aside: tokenizer, settings, rules, pretrained model.
 

@@ -188,10 +188,10 @@ def _tree(study: Folder) -> Tree:
     from mixlaw.runner.batches.manifest import read_manifest
     from mixlaw.runner.plan.tree import plan
 
-    tree = plan(study.recipes())
+    tree, sequence = plan(study.recipes()), study.settings.training.sequence
     stored = {name: domain.unique_tokens for name, domain in read_manifest(study.data).domains.items()}
     for recipe in tree.recipes:
-        for phase, length in zip(recipe.phases, lengths(recipe, study.settings.training.sequence), strict=True):
+        for phase, length in zip(recipe.phases, lengths(recipe, sequence), strict=True):
             for domain in phase.mixture:
                 windows(recipe, domain, stored, length)
     return tree
