@@ -391,10 +391,7 @@ def _load(path: Path, changed: int, length: int) -> Proposal:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a proposal ({error!r:.200}); restore it or move it away") from error
     if content != path.stem or kinds != [int, str, list]:
-        raise InputError(
-            f"{path} was changed after it was frozen: the file is named by a hash of its content, which is no longer "
-            f"that of {path.stem}; restore it, or move it away and propose again"
-        )
+        raise InputError(f"{path} was changed after it was frozen: its name is no longer its hash; restore or move it")
     return proposal
 
 
