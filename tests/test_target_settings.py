@@ -136,3 +136,8 @@ def test_a_recipe_in_a_file_ends_its_phases_as_the_study_does_where_it_says_noth
         (tmp_path / "recipe.json").write_text(json.dumps(recipe))
         read = read_recipe(tmp_path / "recipe.json", read_settings(tmp_path / "study.toml"))
         assert [phase.lr_end for phase in read.phases] == [1.0, expected, None]
+
+
+def test_a_number_in_place_of_a_range_says_how_a_range_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"target.cooldown = 0.05: .*a range is \[least, greatest\]"):
+        _target(tmp_path, "params = 1000\ntokens = 1000\ncooldown = 0.05\n")

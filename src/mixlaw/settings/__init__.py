@@ -345,6 +345,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SHAPES = {
     "dict_type": ", which is written { NAME = value }",
     "list_type": ', which is written ["a", "b"]',
+    "tuple_type": ", which is written [a, b]; a range is [least, greatest]",
 }
 
 
