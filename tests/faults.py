@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--only", choices=ACTIONS, nargs="*", default=list(ACTIONS), help="these actions")
     parser.add_argument("--no-files", action="store_true", help="leave damaged files and moved studies out")
-    parser.add_argument("--journal", type=Path, help="file of what was tried; a repeat goes on from there")
+    parser.add_argument("--journal", type=Path, help="file of what was tried; a repeat resumes from there")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     for module in MODULES:
