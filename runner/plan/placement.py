@@ -49,15 +49,12 @@ class Choice:
 
 def _reservation(devices: int, free: Mapping[str, int], busy: Mapping[Place, float]) -> tuple[str | None, float]:
     """The machine that has this many devices free soonest, and the seconds until then; None where none ever has."""
-    best: tuple[str | None, float] = None, math.inf
-    for name, count in free.items():
-        ends = sorted((seconds, len(place.devices)) for place, seconds in busy.items() if place.machine == name)
-        for seconds, more in ends:
-            count += more
-            if count >= devices:
-                best = min(best, (name, seconds), key=lambda choice: choice[1])
-                break
-    return best
+    count = dict(free)
+    for place, seconds in sorted(busy.items(), key=lambda item: item[1]):
+        count[place.machine] = count.get(place.machine, 0) + len(place.devices)
+        if place.machine in free and count[place.machine] >= devices:
+            return place.machine, seconds
+    return None, math.inf
 
 
 class Queue:
@@ -108,11 +105,12 @@ class Queue:
         if any(first.devices <= count for count in free.values()):
             return Choice(self.first, self._width(first, free), tuple(free))
         machine, soonest = _reservation(first.devices, free, busy)
+        elsewhere = max((count for name, count in free.items() if name != machine), default=0)
         for _, _, lineage in self._ready[1:]:
             other = self.requirements[lineage]
-            allowed = tuple(name for name in free if name != machine or other.seconds <= soonest)
-            if any(other.devices <= free[name] for name in allowed):
-                return Choice(lineage, other.devices, allowed)
+            before = other.seconds <= soonest  # over before the kept machine is wanted
+            if other.devices <= max(elsewhere, free.get(machine or "", 0) if before else 0):
+                return Choice(lineage, other.devices, tuple(name for name in free if before or name != machine))
         return None
 
     def _width(self, first: Requirement, free: Mapping[str, int]) -> int:
