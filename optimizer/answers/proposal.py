@@ -366,8 +366,8 @@ def load_proposals(folder: Path) -> tuple[Proposal, ...]:
     Raises:
         InputError: a file is not a proposal, or was changed after it was frozen.
     """
-    proposals = [load_proposal(path) for path in sorted(folder.glob("*.json"))]
-    return tuple(sorted(proposals, key=lambda proposal: (proposal.number, proposal.created, proposal.id)))
+    by_id = (load_proposal(path) for path in sorted(folder.glob("*.json")))
+    return tuple(sorted(by_id, key=lambda proposal: (proposal.number, proposal.created)))
 
 
 def load_proposal(path: Path) -> Proposal:
