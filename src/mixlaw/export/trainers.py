@@ -227,13 +227,20 @@ def _mosaic_schedule(blend: Blend) -> str:
     level = next((p.lr_end for p in reversed(recipe.phases[: recipe.phases.index(phase)])), 1.0)
     if level != 1 and not (phase.decay is Decay.LINEAR and level is not None):
         return "# No scheduler: the phase begins below the peak, which llm-foundry has for linear falls alone.\n"
-    warmup = f"  t_warmup: {recipe.warmup or 0 if not begin else 0}tok\n"
+    warm = 0 if begin else recipe.warmup or 0
+    warmup = f"  t_warmup: {warm}tok\n"
     if phase.lr_end == level == 1:
         return f"scheduler:\n  name: constant_with_warmup\n{warmup}"
-    name = "cosine_with_warmup" if phase.decay is Decay.COSINE else "linear_decay_with_warmup"
-    start = "" if phase.decay is Decay.COSINE else f"  alpha_i: {number(level or 0)}\n"
     length = f"  t_max: {phase.tokens}tok\n"
-    return f"scheduler:\n  name: {name}\n{warmup}{start}  alpha_f: {number(phase.lr_end)}\n{length}"
+    if phase.decay is Decay.COSINE:
+        said = "# Composer's fall begins after the warm-up, that of the recipe with the phase.\n" if warm else ""
+        tail = f"  alpha_f: {number(phase.lr_end)}\n{length}"
+        return f"{said}scheduler:\n  name: cosine_with_warmup\n{warmup}{tail}"
+    start = (level or 0) + (
+        phase.lr_end - (level or 0)
+    ) * warm / phase.tokens  # the fall begins after the warm-up there
+    ends = f"  alpha_i: {number(start)}\n  alpha_f: {number(phase.lr_end)}\n"
+    return f"scheduler:\n  name: linear_decay_with_warmup\n{warmup}{ends}{length}"
 
 
 def hf_datasets(blend: Blend) -> str:
