@@ -193,6 +193,9 @@ def test_a_guarded_task_loses_no_more_than_it_may(uncertain: World) -> None:
     assert float((100 * (losses[:, 0] - losses[:, 1]) <= 0.5).double().mean()) == pytest.approx(0.9, abs=0.06)
     assert held.guarded[worst] == pytest.approx(0.9, abs=0.08)
     assert "chance that the guard holds" in str(held)
+    assert held.free is not None
+    assert held.free.gain > held.gain.mean
+    assert f"the guard of {worst}" in held.free.breaks
 
 
 def test_a_guard_beside_limits_is_kept_against_its_baseline_drawn_inside_them() -> None:

@@ -39,11 +39,9 @@ class Flat:
     at: float
 
     def __str__(self) -> str:
-        if self.what == "length":
-            return f"{self.phase}: any length from {self.low:.0%} to {self.high:.0%} is statistically equivalent"
-        return (
-            f"{self.what} in {self.phase}: any share from {self.low:.0%} to {self.high:.0%} is statistically equivalent"
-        )
+        length = (self.phase, "length")
+        name, what = length if self.what == "length" else (f"{self.what} in {self.phase}", "share")
+        return f"{name}: any {what} from {self.low:.0%} to {self.high:.0%} is statistically equivalent"
 
 
 @dataclass(frozen=True)
@@ -317,6 +315,7 @@ class Proposal(Printable):
         )
         guarded = ", ".join(f"{task} {percent(p)}" for task, p in self.guarded.items())
         rest = self.target.to_come(self.recipe)
+        free = [self._free()] if self.free else []
         begun = (f"{size(p.tokens)} tokens of {p.phase} ({p.mixture or 'mixture unknown'})" for p in self.begun)
         first = [
             *([f"resumes from {', '.join(begun)}"] if self.begun else []),
@@ -324,11 +323,12 @@ class Proposal(Printable):
             f"chance to beat: {beaten}",
             *([f"chance that the guard holds: {guarded}"] if guarded else []),
             *([near] if self.nearest else []),
+            *(free if not self.supported else []),
             *self.warnings,
         ]
         return first, [
             *(str(flat) for flat in self.flat),
-            *([self._free()] if self.free else []),
+            *(free if self.supported else []),
             *(f"best at {step}" for step in self.way),
             *([self._risk()] if self.risks else []),
             *map(str, self.ladder),
@@ -347,7 +347,7 @@ class Proposal(Printable):
         assert self.free is not None
         broken = f", but it violates: {'; '.join(self.free.breaks)}" if self.free.breaks else ", within all limits"
         phases = "; ".join(f"{p.name} {p.mixture}" for p in self.free.recipe.phases[-len(self.target.phases) :])
-        return f"without limits: {round(self.free.gain, 2):+.3g} {self.unit} ({phases}){broken}"
+        return f"without limits, guard and caution: {round(self.free.gain, 2):+.3g} {self.unit} ({phases}){broken}"
 
 
 def frozen_baseline(proposals: Sequence[Proposal], recipe: Recipe, name: str) -> Recipe | None:

@@ -29,7 +29,7 @@ from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.goal.references import Compared, Entry, References
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast
-from mixlaw.optimizer.policy import CAUTION, FAR
+from mixlaw.optimizer.policy import CAUTION, FAR, GUARD_TOLERANCE
 from mixlaw.optimizer.search.climb import ENOUGH, best_points, on_ladder, one_thread
 from mixlaw.optimizer.search.problem import Problem, distinct, problem_of
 from mixlaw.optimizer.search.support import evidence_of
@@ -191,6 +191,9 @@ def _free(objective: Objective, point: Points) -> Free:
     far = float(objective.distance(bare.allowed.read([recipe]))[0])
     if far > objective.radius + 1e-3:
         broken.append(f"the trust radius: {far:.0%} of the tokens of a phase differ from every measured run")
+    over = objective.over_guard(losses[:, None])[0] > GUARD_TOLERANCE * objective.task_percent
+    tasks = [task for task, beyond in zip(objective.posterior.tasks, over.tolist(), strict=True) if beyond]
+    broken += [f"the guard of {', '.join(tasks)}"] if tasks else []
     return Free(recipe, gain, tuple(broken), far)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from mixlaw.optimizer.answers.proposal import Flat, Step
 from mixlaw.optimizer.goal.gains import Objective, recipes_losses
 from mixlaw.optimizer.policy import BEYOND_RADIUS, EQUIVALENT, GUARD_TOLERANCE, NEGLIGIBLE
-from mixlaw.optimizer.search.climb import refine, refine_each
+from mixlaw.optimizer.search.climb import best_points, refine, refine_each
 from mixlaw.optimizer.target.feasible import Feasible, feasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.schedule import Lengths
@@ -25,6 +25,7 @@ from mixlaw.recipe import Recipe
 Floats = NDArray[np.float64]
 
 GRID = 26  # points of a share between 0 and 1
+ELSEWHERE = 4  # starts of the search without limits, besides the recommendation
 WIDE = 0.08  # narrower ranges are not worth a sentence
 NARROWER = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18)  # parts of ranges that are tried, to hold together
 
@@ -199,13 +200,17 @@ def spread(allowed: Feasible, best: Points) -> tuple[Spread, Span]:
 
 
 def unconstrained(objective: Objective, point: Points) -> tuple[Objective, Points]:
-    """The optimum for the same tokens without bounds, repetition limits, guards and trust region."""
+    """The greatest mean gain for the same tokens without bounds, repetition limits, guards, caution and trust region.
+
+    A climb from the recommendation alone ends there where that is the baseline: so it starts elsewhere, too.
+    """
     target = objective.allowed.target
     free = target.changed(floors={}, caps={}, max_epochs=1e9, domain_epochs={}, phase_epochs={}, guard=None)
     allowed = feasible(free, objective.allowed.domains)
-    bare = replace(objective.within(objective.draws[:DRAWS]), allowed=allowed, radius=math.inf, guarded=None)
-    best, _ = refine(bare.value, allowed, allowed.project(point))
-    return bare, best
+    few = objective.within(objective.draws[:DRAWS])
+    bare = replace(few, allowed=allowed, radius=math.inf, guarded=None, caution=0.0)
+    here, elsewhere = refine(bare.value, allowed, allowed.project(point)), best_points(bare, [], ELSEWHERE, 0)
+    return bare, max(here, elsewhere, key=lambda found: found[1])[0]
 
 
 def way(objective: Objective, point: Points, baseline: Recipe, sizes: Sequence[int]) -> tuple[Step, ...]:
