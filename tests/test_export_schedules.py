@@ -182,25 +182,26 @@ NAMES = {  # by which llm-foundry registers them
     "cosine_with_warmup": schedulers.CosineAnnealingWithWarmupScheduler,
     "linear_decay_with_warmup": schedulers.LinearWithWarmupScheduler,
 }
-told = yaml.safe_load(open(sys.argv[1]))["scheduler"]
-scheduler = NAMES[told.pop("name")](**told)
-tokens, step = int(sys.argv[3]), int(sys.argv[4])
-length = times.Time(tokens, times.TimeUnit.TOKEN)
-states = (types.SimpleNamespace(timestamp=times.Timestamp(token=at), max_duration=length, dataloader_len=None)
-          for at in range(0, tokens, step))
-print(json.dumps([scheduler(state) for state in states]))
+rates = []
+for file, tokens in zip(sys.argv[3::2], map(int, sys.argv[4::2])):
+    told = yaml.safe_load(open(file))["scheduler"]
+    scheduler = NAMES[told.pop("name")](**told)
+    length = times.Time(tokens, times.TimeUnit.TOKEN)
+    for at in range(0, tokens, int(sys.argv[1])):
+        at = times.Timestamp(token=at)
+        rates.append(scheduler(types.SimpleNamespace(timestamp=at, max_duration=length, dataloader_len=None)))
+print(json.dumps(rates))
 """
 
 
 @needs_trainers
 @pytest.mark.parametrize("name", ["linear", "cosine fall", "constant", "two falls"])
 def test_composer_has_the_recipe_s_learning_rate(name: str, tmp_path: Path) -> None:
-    recipe, found = RECIPES[name], []
-    for phase, text in zip(recipe.phases, render("mosaic", recipe), strict=True):
-        (tmp_path / "phase.yaml").write_text(text)
-        rates = ask(COMPOSER, tmp_path / "phase.yaml", INSTALLED, phase.tokens, STEP)
-        assert isinstance(rates, list)
-        found += rates
+    recipe, phases = RECIPES[name], list[object]()
+    for number, (phase, text) in enumerate(zip(recipe.phases, render("mosaic", recipe), strict=True)):
+        (tmp_path / f"{number}.yaml").write_text(text)
+        phases += [tmp_path / f"{number}.yaml", phase.tokens]
+    found = ask(COMPOSER, STEP, INSTALLED, *phases)
     # Within the warm-up of a phase that falls Composer rises in a line, and the recipe in a line times its fall.
     assert found == pytest.approx(curve(recipe), abs=0.01 if name == "two falls" else 1e-3)
 
