@@ -1,11 +1,11 @@
 """What a study of 10,000 runs x 100 tasks x 64 domains costs, command by command, and how each cost grows.
 
-    python benchmarks/load.py [table] [growth] [fit] [tree] [frozen] [asks]
+    python benchmarks/load.py [table] [growth] [fit] [tree] [frozen] [asks] [gpus] [RUNSxTASKSxDOMAINS]
 
 Every command is a process of its own: seconds by the wall, of processor (what counts on a shared machine), and peak
 memory. `growth` repeats with fewer runs, tasks and domains and prints the exponent of the cost in each; `fit` fits 10
-tasks and proposes; `tree` plans 5,000 recipes; `frozen` has 1,000 frozen proposals; `asks` lets 20 processes ask for
-1,000 trials in one PostgreSQL at once. docs/load.md has the figures.
+tasks and proposes; `tree` plans 4,913 recipes; `frozen` has 1,000 frozen proposals; `asks` lets 20 processes ask for
+1,000 trials in one PostgreSQL at once; `gpus` places segments on 10,000 GPUs. docs/load.md has the figures.
 """
 
 from __future__ import annotations
@@ -212,6 +212,25 @@ def of_asks(folder: Path, case: Case) -> None:
         show(f"{20 * each:,} trials by 20 processes", one)
 
 
+def of_gpus(_: Path, case: Case) -> None:
+    """Place half as many segments as there are runs, trunks with four branches each, on 1,250 machines of 8 GPUs."""
+    script = """
+import sys
+import numpy as np
+from mixlaw.runner.plan.devices import Machine
+from mixlaw.runner.plan.placement import Requirement, schedule
+random, wanted = np.random.default_rng(0), {}
+for i in range(int(sys.argv[1]) // 5):
+    wanted[f"t{i}"] = Requirement(None, 8, 100 * random.uniform(0.5, 2), 8)
+    for j in range(4):
+        wanted[f"t{i}.{j}"] = Requirement(f"t{i}", int(random.choice([1, 2, 4, 8])), 50 * random.uniform(0.5, 2), 8)
+schedule(wanted, [Machine(f"node{k}", 8, "cuda") for k in range(int(sys.argv[2]))])
+"""
+    for machines in (125, 1250):
+        placed = cost(sys.executable, "-c", script, str(case.runs // 2), str(machines))
+        show(f"{case.runs // 2:,} segments on {machines:,} machines", placed)
+
+
 def main(arguments: list[str]) -> None:
     """Measure the named parts, or all."""
     parts = {
@@ -221,6 +240,7 @@ def main(arguments: list[str]) -> None:
         "tree": of_tree,
         "frozen": of_frozen,
         "asks": of_asks,
+        "gpus": of_gpus,
     }
     case = Case(*map(int, arguments.pop().split("x"))) if arguments and arguments[-1][0].isdigit() else Case()
     print(f"{'':44}{'wall s':>9}{'cpu s':>9}{'GiB':>8}")

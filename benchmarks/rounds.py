@@ -64,8 +64,8 @@ def seen(study: Study) -> dict[str, float]:
     gc.collect()
     files = [path for path in study.path.rglob("*") if path.is_file()]
     resident = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    kinds = {"runs": "runs", "proposals": "proposals", "suggestions": "suggestions"}
-    counts = {name: sum(f.relative_to(study.path).parts[0] == kinds[name] for f in files) for name in kinds}
+    kinds = ("runs", "proposals", "suggestions")
+    counts = {kind: sum(f.relative_to(study.path).parts[0] == kind for f in files) for kind in kinds}
     return {
         "MB": resident / 1e6,
         "open files": len(os.listdir("/proc/self/fd")),

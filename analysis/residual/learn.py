@@ -134,6 +134,7 @@ def objective(evidence: Evidence) -> Callable[[Floats], tuple[float, Floats]]:
     first = 3 + len(scale.groups)
 
     def evaluate(vector: Floats) -> tuple[float, Floats]:
+        """The density and its slope at one vector, in the order of `_Scale`."""
         value = centre + spread * vector
         z = x * np.exp(-value[3:first][group] - value[first:])
         size = np.square(z).sum(1)

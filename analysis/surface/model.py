@@ -21,6 +21,7 @@ from mixlaw.analysis.surface.link import FittedLink, followed, through
 from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.regressors import Regressors
 
+BLOCK = 1000  # rows whose distances to all others are held at once
 _SEED = 21  # of the noise of new runs
 
 
@@ -266,8 +267,8 @@ class ResponseModel:
     def reach(self) -> float:
         """Largest distance of a measured run to the nearest other one; a recipe farther away is extrapolated."""
         x = self.members[0].features(self.observed.design)
-        apart = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
-        nearest = torch.where(apart > 1e-9, apart, torch.inf).min(1).values
+        blocks = (torch.cdist(part, x, compute_mode="donot_use_mm_for_euclid_dist") for part in torch.split(x, BLOCK))
+        nearest = torch.cat([torch.where(apart > 1e-9, apart, torch.inf).min(1).values for apart in blocks])
         there = nearest[torch.isfinite(nearest)]
         return float(there.max()) if len(there) else 0.0
 

@@ -91,6 +91,7 @@ def _cell(title: str) -> Iterator[Progress]:
     shown = display({"text/plain": ""}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def report(share: float, what: str) -> None:
+        """Draw the bar anew, at most once every BLINK seconds."""
         nonlocal last
         now = time.monotonic()
         if now - last < BLINK and share < 1:
