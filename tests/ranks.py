@@ -11,17 +11,23 @@ from typing import Any
 from mixlaw.runner.train.parallel import Ranks, joined
 
 
-def together(world: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Call `work(ranks, *arguments)` in every rank; fails if one fails or takes ten minutes."""
+def begun(world: int, work: Callable[..., None], *arguments: Any) -> list[Any]:
+    """Processes that call `work(ranks, *arguments)`, one for each rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [
+    processes: list[Any] = [
         multiprocessing.get_context("fork").Process(target=_rank, args=(rank, world, port, work, arguments))
         for rank in range(world)
     ]
     for process in processes:
         process.start()
+    return processes
+
+
+def together(world: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Call `work(ranks, *arguments)` in every rank; fails if one fails or takes ten minutes."""
+    processes = begun(world, work, *arguments)
     for process in processes:
         process.join(600)
     codes = [process.exitcode for process in processes]

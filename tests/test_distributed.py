@@ -24,7 +24,9 @@ from mixlaw.runner.train import checkpoint
 from mixlaw.runner.train.loop import Stopped, train_segment
 from mixlaw.runner.train.parallel import ALONE, Ranks, shard_model
 from mixlaw.runner.train.step import train_step
-from ranks import together
+from mixlaw.runner.train.store import sweep, verify
+from processes import wait_until
+from ranks import begun, together
 
 STEPS = 50
 # Six sequences on four ranks are two, two, one and one: the shorter ranks fill up with one that does not count.
@@ -67,10 +69,40 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("world", [2, 4])
-def test_ranks_train_as_one_process_does(world: int, alone: list[float], tmp_path: Path) -> None:
-    together(world, train, tmp_path)
-    assert losses(tmp_path) == pytest.approx(alone, abs=1e-5)
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of two ranks."""
+    runs = tmp_path_factory.mktemp("two")
+    together(2, train, runs)
+    return runs
+
+
+def test_ranks_train_as_one_process_does(two: Path, alone: list[float], tmp_path: Path) -> None:
+    together(4, train, tmp_path)
+    for runs in (two, tmp_path):
+        assert losses(runs) == pytest.approx(alone, abs=1e-5)
+
+
+def test_two_ranks_that_are_killed_while_they_write_a_checkpoint_end_with_the_same_bits(
+    two: Path, tmp_path: Path
+) -> None:
+    home, often = tmp_path / SEGMENT.lineage, replace(SETUP, checkpoint_seconds=1e-6)
+    for _ in range(20):  # until a kill has met a checkpoint that was half written, after one that was whole
+        processes = begun(2, train, tmp_path, None, often)
+        wait_until(lambda: list(home.glob("partial-*")) and list(home.glob(".partial-*.tmp")))
+        for process in processes:
+            process.kill()
+            process.join()
+        if list(home.glob(".partial-*.tmp")):
+            break
+    else:
+        pytest.fail("no kill met a checkpoint that was being written")
+    sweep(tmp_path)
+    whole = sorted(home.glob("partial-*"))
+    assert all(verify(path) == int(path.name.removeprefix("partial-")) for path in whole)
+    together(2, train, tmp_path, None, often)
+    for path in (two / SEGMENT.lineage / "checkpoint").iterdir():
+        assert (home / "checkpoint" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_another_number_of_ranks_goes_on_with_the_same_data(alone: list[float], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch.distributed import checkpoint
 from torch.distributed.checkpoint.staging import AsyncStager
 
+from mixlaw.errors import InputError
 from mixlaw.files import write_json
 from mixlaw.runner.models.deferred import parameters_on_meta
 from mixlaw.runner.models.foreign import optimizer_files
@@ -193,12 +194,24 @@ def _weights(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def read_state(folder: Path, ranks: Ranks = ALONE) -> tuple[int, dict[str, Any]]:
-    """Verify every file of a checkpoint; return its steps and the loop's state. All ranks call it.
+    """Verify every file of a checkpoint, each rank its part; return its steps and the loop's state. All ranks call it.
 
     Raises:
         InputError: a file is missing or differs from its checksum, which all ranks meet.
     """
-    return ranks.on_first(lambda: (verify(folder), _extra(folder)))
+    step, damage = 0, None
+    try:
+        step = verify(folder, ranks.rank, ranks.world)
+    except InputError as error:
+        damage = error
+    faults = [fault for fault in ranks.gather(damage) if fault]
+
+    def state() -> tuple[int, dict[str, Any]]:
+        if faults:
+            raise faults[0]
+        return step, _extra(folder)
+
+    return ranks.on_first(state)
 
 
 def _extra(folder: Path) -> dict[str, Any]:
@@ -207,7 +220,7 @@ def _extra(folder: Path) -> dict[str, Any]:
 
 
 def load(folder: Path, ranks: Ranks = ALONE) -> Checkpoint:
-    """Read a whole checkpoint after verifying every file of it; all ranks call it, and the first one verifies for all.
+    """Read a whole checkpoint after verifying every file of it, each rank its part; all ranks call it.
 
     Raises:
         InputError: a file is missing or differs from its checksum.
