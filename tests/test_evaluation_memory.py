@@ -66,6 +66,8 @@ def test_what_does_not_fit_is_continued_in_halves(subject: Subject, rows: dict[s
 def test_batches_take_less_than_what_is_free(size: str, vocabulary: int, monkeypatch: pytest.MonkeyPatch) -> None:
     free = 80e9 - 4 * shape(size).params
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free), int(80e9)))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     llama = config(shape(size), vocabulary, 2048)
     model = SimpleNamespace(device=torch.device("cuda"), config=llama)

@@ -21,7 +21,7 @@ from mixlaw.runner.execute import executor
 from mixlaw.runner.execute.executor import WorkerHandle
 from mixlaw.runner.execute.local import LocalExecutor
 from mixlaw.runner.execute.queue import TRIES
-from mixlaw.runner.plan.devices import Machine, Place
+from mixlaw.runner.plan.devices import GPUS, Machine, Place
 from mixlaw.runner.plan.tree import plan
 from mixlaw.study import Study
 from processes import children, gone, silent, wait_until
@@ -363,3 +363,26 @@ def test_memory_that_did_not_suffice_is_no_death_and_the_next_worker_is_told(pre
     outcome = driver.run(tree, list(tree.segments[:1]))
     assert (len(outcome.done), outcome.failed) == (1, {}), "five halvings are more than three deaths"
     assert driver.plans == {tree.segments[0].lineage: {"micro_batch": 1}}
+
+
+def test_small_segments_train_side_by_side_on_one_gpu(prepared: Path, tmp_path: Path) -> None:
+    """Workers of a GPU that is not here: they are done as soon as three of them have begun."""
+    begun, script = tmp_path / "begun", tmp_path / "worker.py"
+    begun.mkdir()
+    script.write_text(
+        "import json, os, sys, time\n"
+        "from pathlib import Path\n"
+        "share = json.loads(sys.stdin.readline())['share']\n"
+        "for line in sys.stdin:\n"
+        f"    Path({str(begun)!r}, f'{{os.getpid()}}-{{share}}').touch()\n"
+        f"    while len(os.listdir({str(begun)!r})) < 3:\n"
+        "        time.sleep(0.01)\n"
+        "    print(json.dumps({'event': 'done', 'loss': 1.0}), flush=True)\n"
+    )
+    study = copy(prepared, tmp_path / "study")
+    tree, gpu = plan(study.recipes()), GPUS["H100"]
+    roots = [segment for segment in tree.segments if segment.parent is None]
+    machine = Machine("local", 1, "cuda", gpu.memory, gpu.peak, 8)
+    outcome = LocalExecutor(study.setup, study.runs, machine, launch=[sys.executable, str(script)]).run(tree, roots)
+    assert len(roots) == len(outcome.done) == 3
+    assert [path.name.rpartition("-")[2] for path in begun.iterdir()] == ["8"] * 3

@@ -20,7 +20,7 @@ from mixlaw.runner.models.memory import USABLE, training_bytes
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import plan
 from mixlaw.runner.train.loop import OutOfMemory, train_segment
-from mixlaw.runner.train.parallel import Ranks
+from mixlaw.runner.train.parallel import Ranks, free_memory, limit_memory
 from mixlaw.runner.train.step import StepPlan, step_plan
 
 SETUP = Setup("", "", vocabulary=300, sequence=32, tasks=(), batch=8, warmup_tokens=0, micro_batch=8)
@@ -104,12 +104,27 @@ def test_a_fixed_micro_batch_recomputes_where_its_activations_do_not_fit(
     setup = Setup("", "", vocabulary=32_768, sequence=2048, tasks=(), recompute=recompute)
     size = shape("1B")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (24 * 10**9, 80 * 10**9))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
     own, fixed = step_plan(setup, size.params, GPU), step_plan(replace(setup, micro_batch=1), size.params, GPU)
     for found in (own, fixed):
         assert found.recompute is (True if recompute is None else recompute)
     assert fixed.micro_batch == 1
     needed = training_bytes(size, 32_768, 2048, own.micro_batch, bf16=True, recompute=own.recompute, accumulate=True)
     assert recompute is False or needed <= USABLE * 24e9, "of what is free, not of what the device has"
+
+
+def test_processes_that_share_a_gpu_leave_each_other_their_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU of 80 GB of which 70 are free; four workers may hold 20 each, contexts of 1 among them."""
+    parts: list[float] = [1.0]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70 * 10**9, 80 * 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * 10**9)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda part, device: parts.append(part))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: parts[-1])
+    limit_memory(GPU.device, 1)
+    assert free_memory(GPU.device) == 70 * 10**9
+    limit_memory(GPU.device, 4)
+    assert free_memory(GPU.device) == pytest.approx(19e9 - 3e9)
 
 
 def test_what_a_segment_held_is_free_when_the_next_one_begins(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from mixlaw.errors import InputError
 from mixlaw.machine import cores
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.execute.local import LocalExecutor
-from mixlaw.runner.execute.machines import Local, Ray, backend_of, this_machine
+from mixlaw.runner.execute.machines import Local, Ray, backend_of, shares, this_machine
 from mixlaw.runner.models.ladder import shape
-from mixlaw.runner.plan.devices import GPUS, Machine, Place, Pool, devices_for, gpu_named, widest_for
+from mixlaw.runner.plan.devices import GPUS, Machine, Place, Pool, devices_for, gpu_named, share_for, widest_for
 from mixlaw.runner.plan.placement import Requirement, schedule
 from mixlaw.runner.plan.price import Assumptions, Plan
 from mixlaw.runner.plan.setup import Overrides, Setup
@@ -89,10 +89,15 @@ def test_workers_get_gpus_out_of_those_that_were_left_to_us_and_cores_beside_the
         environment = Path(f"/proc/{worker.process.process.pid}/environ").read_bytes().split(b"\0")  # type: ignore[attr-defined]
         worker.kill()
         worker.wait()
+        part = executor.start_worker(1, Place("local", (1,), 8))
+        fine = Path(f"/proc/{part.process.process.pid}/environ").read_bytes().split(b"\0")  # type: ignore[attr-defined]
+        part.kill()
+        part.wait()
     finally:
         os.close(executor.lock)
     assert f"CUDA_VISIBLE_DEVICES={workers}".encode() in environment
     assert f"OMP_NUM_THREADS={max(1, cores() // 3)}".encode() in environment
+    assert b"OMP_NUM_THREADS=" + str(max(1, cores() // 24)).encode() in fine
 
 
 def test_small_segments_fill_gaps_and_do_not_hold_up_the_wide_one() -> None:
@@ -129,6 +134,38 @@ def test_idle_gpus_widen_a_trunk_and_serve_its_branches_one_by_one() -> None:
     assert widest_for(fixed, LARGE, node) == 2, "the study says how many"
 
 
+def test_small_segments_share_gpus_where_these_are_short_and_have_their_own_where_not() -> None:
+    many = {str(n): Requirement(None, 1, 1.0, share=8) for n in range(20)}
+    slots = schedule(many, [Machine("a", 2, "cuda")])
+    assert [sum(slot.begin == second for slot in slots) for second in (0.0, 1.0)] == [16, 4], "ten seconds one by one"
+    assert str(slots[0].place) == "a:0 (1/8)"
+    few = schedule({str(n): many[str(n)] for n in range(3)}, [Machine("a", 2, "cuda"), Machine("b", 1, "cuda")])
+    assert {slot.place.share for slot in few} == {1}
+    wide = {**many, "wide": Requirement(None, 2, 30.0)}
+    first = {slot.lineage: slot for slot in schedule(wide, [Machine("a", 2, "cuda")])}
+    assert first["wide"].begin == 0.0, "the longest first"
+    longer = {**{n: replace(job, seconds=5.0) for n, job in many.items()}, "wide": Requirement(None, 2, 4.0)}
+    last = {slot.lineage: slot for slot in schedule(longer, [Machine("a", 2, "cuda")])}
+    assert last["wide"].begin == 10.0, "once both are whole again"
+
+
+def test_how_many_share_a_gpu_follows_from_kernels_memory_and_cores() -> None:
+    h100, tiny = GPUS["H100"], shape("0.1M").params
+    node = Machine("a", 8, "cuda", h100.memory, h100.peak, 8)
+    # A step of 2,621 tokens: 6 FLOPs for 100,672 weights and a head of 32,768 x 64, and attention, a fortieth of 2 ms.
+    assert share_for(SETUP, tiny, [node]) == 8
+    assert share_for(SETUP, shape("30M").params, [node]) == 1, "a millisecond a layer is nothing beside its step"
+    assert share_for(SETUP, tiny, [replace(node, peak=h100.peak / 100)]) == 1, "a slow GPU is busy"
+    assert share_for(SETUP, tiny, [replace(node, memory=8 * 10**9)]) == 4, "each takes a GB beside its tensors"
+    assert share_for(SETUP, tiny, [replace(node, share=2)]) == 2, "cores that start kernels"
+    assert share_for(SETUP, tiny, [replace(node, peak=None)]) == 1, "a GPU that nobody knows"
+    assert share_for(replace(SETUP, sizes=(Overrides(tiny, gpus=1),)), tiny, [node]) == 1, "the study says how many"
+    assert shares(cores()) == 1
+    assert shares(1) == max(n for n in (1, 2, 4, 8) if n <= cores())
+    found = foreseen([node], {shape("100M").params: 100.0, LARGE: 10.0}, None)
+    assert all(segment["share"] == 1 for segment in found.as_json()["segments"] if segment["begin"] is not None)
+
+
 @pytest.mark.parametrize(
     ("name", "key"),
     [
@@ -151,7 +188,11 @@ def test_gpus_are_known_by_the_names_that_drivers_give_them(name: str, key: str 
 # --- placement ------------------------------------------------------------------------------------------------------
 
 jobs_and_machines = st.tuples(
-    st.lists(st.tuples(st.integers(-1, 9), st.sampled_from([1, 1, 2, 4]), st.integers(1, 9)), min_size=1, max_size=10),
+    st.lists(
+        st.tuples(st.integers(-1, 9), st.sampled_from([1, 1, 2, 4]), st.integers(1, 9), st.sampled_from([1, 2, 8])),
+        min_size=1,
+        max_size=10,
+    ),
     st.lists(st.sampled_from([1, 2, 4, 8]), min_size=0, max_size=3),
 )
 
@@ -159,12 +200,14 @@ jobs_and_machines = st.tuples(
 @settings(max_examples=150, deadline=None)
 @given(jobs_and_machines)
 def test_every_job_runs_once_after_its_parent_on_devices_that_nobody_else_holds(
-    drawn: tuple[list[tuple[int, int, int]], list[int]],
+    drawn: tuple[list[tuple[int, int, int, int]], list[int]],
 ) -> None:
     raw, sizes = drawn
     jobs = {
-        str(i): Requirement(str(parent) if 0 <= parent < i else None, devices, float(seconds))
-        for i, (parent, devices, seconds) in enumerate(raw)
+        str(i): Requirement(
+            str(parent) if 0 <= parent < i else None, devices, float(seconds), share=share if devices == 1 else 1
+        )
+        for i, (parent, devices, seconds, share) in enumerate(raw)
     }
     machines = [Machine(f"m{i}", size) for i, size in enumerate([*sizes, 4])]
     slots = schedule(jobs, machines)
@@ -176,8 +219,10 @@ def test_every_job_runs_once_after_its_parent_on_devices_that_nobody_else_holds(
         assert len(set(slot.place.devices)) == job.devices
         assert max(slot.place.devices) < next(m.devices for m in machines if m.name == slot.place.machine)
         assert job.parent is None or by_job[job.parent].end <= slot.begin
-        beside = [o for o in slots if o is not slot and o.begin < slot.end and slot.begin < o.end]
-        assert not any(slot.place.overlaps(other.place) for other in beside)
+        now = [other for other in slots if other.begin <= slot.begin < other.end and slot.place.overlaps(other.place)]
+        for device in slot.place.devices:
+            assert sum(1 / other.place.share for other in now if device in other.place.devices) <= 1
+        assert slot.place.share in (1, job.share)
 
 
 def test_a_wide_job_is_not_held_up_by_small_ones_that_come_later() -> None:

@@ -56,9 +56,9 @@ def continued_tokens(model: Any) -> int:
 
 
 def _fitting(model: Any, most: int, token_bytes: int) -> int:
-    import torch
+    from mixlaw.runner.train.parallel import free_memory
 
-    return max(1, min(most, int(USABLE * torch.cuda.mem_get_info(model.device)[0] / token_bytes)))
+    return max(1, min(most, int(USABLE * free_memory(model.device) / token_bytes)))
 
 
 def _has_bf16() -> bool:

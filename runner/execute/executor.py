@@ -6,7 +6,7 @@ import math
 import queue
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from mixlaw.records import Record, write_record
 from mixlaw.runner.execute.locks import exclusive
 from mixlaw.runner.execute.queue import RunOutcome, RunProgress, RunQueue
 from mixlaw.runner.execute.signals import Interrupts
-from mixlaw.runner.plan.devices import Machine, Place, Pool, devices_for, widest_for
+from mixlaw.runner.plan.devices import Machine, Needs, Place, Pool
+from mixlaw.runner.plan.placement import Choice
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, Tree
 from mixlaw.runner.train.store import sweep
@@ -110,9 +111,9 @@ class Executor(ABC):
             self.check(segments)
             machines = self.machines()
             sizes = dict.fromkeys(segment.recipe.params for segment in segments)
-            devices = {p: (devices_for(self.setup, p, machines), widest_for(self.setup, p, machines)) for p in sizes}
+            needs = {params: Needs.of(self.setup, params, machines) for params in sizes}
             flops = {s.lineage: self.setup.recipe_flops(s.recipe, s.phase, s.tokens) for s in segments}
-            work = RunQueue(segments, flops, devices)
+            work = RunQueue(segments, flops, needs)
             try:
                 while work.first or any(worker.segment for worker in self.workers):
                     self._assign(work)
@@ -125,7 +126,7 @@ class Executor(ABC):
     def _assign(self, work: RunQueue) -> None:
         """Give ready segments to workers while there is room."""
         while (choice := work.choose(*self._room(work))) is not None:
-            worker = self._idle_worker(choice.devices, choice.machines)
+            worker = self._idle_worker(choice)
             if worker is None:
                 return
             segment = work.segments[work.take(choice.lineage)]
@@ -135,23 +136,27 @@ class Executor(ABC):
             plan = self.plans.get(segment.lineage)
             worker.send({"segment": segment.as_json(), "finished": recipe.as_json() if recipe else None, "plan": plan})
 
-    def _room(self, work: RunQueue) -> tuple[dict[str, int], dict[Place, float]]:
-        """Devices without a segment by machine, and places with one and what it has still to do."""
-        busy = {w.place: work.remaining(w.segment, w.tokens, w.place) for w in self.workers if w.segment}
-        return {name: len(devices) for name, devices in Pool(self.machines(), busy).free.items()}, busy
+    def _room(self, work: RunQueue) -> tuple[Pool, list[tuple[Place, float]]]:
+        """Devices without a segment, and places with one and what it has still to do."""
+        busy = [(w.place, work.remaining(w.segment, w.tokens, w.place)) for w in self.workers if w.segment]
+        return Pool(self.machines(), (place for place, _ in busy)), busy
 
-    def _idle_worker(self, devices: int, on: Collection[str]) -> WorkerHandle | None:
-        """An idle worker on this many devices of one of these machines, else a new one, else None."""
-        idle = [worker for worker in self.workers if worker.segment is None]
+    def _idle_worker(self, choice: Choice) -> WorkerHandle | None:
+        """An idle worker on as many devices, or as large a part of one, as was chosen, else a new one, else None."""
+        idle, how = [worker for worker in self.workers if worker.segment is None], (choice.devices, choice.share)
         for worker in idle:
-            if len(worker.place.devices) == devices and worker.place.machine in on:
+            held = worker.place
+            if (len(held.devices), held.share) == how and held.machine in choice.machines:
                 return worker
         machines = self.machines()
         # If the devices that no worker holds do not suffice, idle workers of another width make room.
         for holding in (self.workers, [worker for worker in self.workers if worker.segment]):
-            place = Pool(machines, (worker.place for worker in holding)).take(devices, on)
+            place = Pool(machines, (worker.place for worker in holding)).take(
+                choice.devices, choice.machines, choice.share
+            )
             if place is not None:
-                self._dismiss([worker for worker in idle if worker.place.overlaps(place)])
+                if holding is not self.workers:
+                    self._dismiss([worker for worker in idle if worker.place.overlaps(place)])
                 numbers = {worker.number for worker in self.workers}
                 with self.interrupts.deferred():
                     self.workers.append(self.start_worker(min(set(range(len(numbers) + 1)) - numbers), place))

@@ -38,6 +38,7 @@ class WorkerProcess:
         environment: variables added to those of this process.
         launch: command that takes `-m MODULE` and starts one or several workers; replaces Python or torchrun.
         pass_fds: file descriptors that it inherits.
+        share: how many workers share its device, of which it may use that part of the memory.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class WorkerProcess:
         environment: Mapping[str, str] | None = None,
         launch: Sequence[str] = (),
         pass_fds: Sequence[int] = (),
+        share: int = 1,
     ) -> None:
         start = launch or _start(devices)
         self.alone = len(start) == 1
@@ -63,7 +65,7 @@ class WorkerProcess:
                 start_new_session=True,
                 pass_fds=pass_fds,
             )
-        self.send({"setup": setup.as_json(), "runs": str(runs)})
+        self.send({"setup": setup.as_json(), "runs": str(runs), "share": share})
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Write one line to the worker; one that has just died is noticed by its closed stdout."""
@@ -152,7 +154,7 @@ class LocalExecutor(Executor):
         """Start a process that sees no GPUs but its own, with its share of the cores beside them."""
         environment = {"CUDA_VISIBLE_DEVICES": ""}
         if self.machine.kind == "cuda":
-            threads = max(1, cores() // self.machine.devices)
+            threads = max(1, cores() // (self.machine.devices * place.share))
             environment = {"CUDA_VISIBLE_DEVICES": visible(place.devices), "OMP_NUM_THREADS": str(threads)}
         process = WorkerProcess(
             self.setup,
@@ -162,6 +164,7 @@ class LocalExecutor(Executor):
             environment={} if self.launch else environment,
             launch=self.launch,
             pass_fds=(self.lock,),
+            share=place.share,
         )
         return _LocalWorkerHandle(number, place, process, self.events)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mixlaw.errors import InputError
 from mixlaw.machine import cores, has_gpu_driver
 from mixlaw.runner.execute.queue import RunProgress
-from mixlaw.runner.plan.devices import Machine
+from mixlaw.runner.plan.devices import PARTS, Machine, gpu_named
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.train.store import Store
 
@@ -28,7 +28,7 @@ def this_machine(workers: int | None = None, gpus: int | None = None) -> Machine
     """The machine this runs on: its GPUs, or its cores if it has no GPU or `gpus` is 0.
 
     Args:
-        workers: most devices to use, at least 1; may be more than there are cores.
+        workers: most devices to use, at least 1, a worker on each; may be more than there are cores.
         gpus: GPUs to use, in place of all that there are.
 
     Raises:
@@ -43,7 +43,14 @@ def this_machine(workers: int | None = None, gpus: int | None = None) -> Machine
     import torch
 
     memory = min(torch.cuda.get_device_properties(index).total_memory for index in range(count))
-    return Machine("local", min(count, workers or count), "cuda", memory)
+    named = [gpu_named(torch.cuda.get_device_name(index)) for index in range(count)]
+    peak = min((gpu.peak for gpu in named if gpu), default=None) if all(named) else None
+    return Machine("local", min(count, workers or count), "cuda", memory, peak, 1 if workers else shares(count))
+
+
+def shares(gpus: int) -> int:
+    """Most segments that train on each of this many GPUs at once, each on a core of its own: 1, 2, 4 or 8."""
+    return max(share for share in (1, 2, 4, PARTS) if share == 1 or share * gpus <= cores())
 
 
 def _gpus() -> int:

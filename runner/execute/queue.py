@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mixlaw.printable import Printable
-from mixlaw.runner.plan.devices import Place
+from mixlaw.runner.plan.devices import Needs, Place
 from mixlaw.runner.plan.placement import Queue, Requirement
 from mixlaw.runner.plan.tree import Segment
 
@@ -73,19 +73,17 @@ class RunQueue(Queue):
     Args:
         segments: parents before children.
         flops: lineage -> FLOPs.
-        devices: size -> devices that it takes, and the most where others are idle.
+        needs: devices that each size takes.
     """
 
-    def __init__(
-        self, segments: Sequence[Segment], flops: Mapping[str, float], devices: Mapping[int, tuple[int, int]]
-    ) -> None:
+    def __init__(self, segments: Sequence[Segment], flops: Mapping[str, float], needs: Mapping[int, Needs]) -> None:
         self.segments, self.flops = {segment.lineage: segment for segment in segments}, flops
         requirements = {}
         for segment in segments:
-            needed, widest = devices[segment.recipe.params]
+            need = needs[segment.recipe.params]
             # FLOPs stand for seconds: only their ratios count.
-            seconds = flops[segment.lineage] / needed
-            requirements[segment.lineage] = Requirement(segment.parent, needed, seconds, widest)
+            seconds = flops[segment.lineage] / need.devices
+            requirements[segment.lineage] = Requirement(segment.parent, need.devices, seconds, need.widest, need.share)
         super().__init__(requirements)
         self._deaths: Counter[tuple[str, str]] = Counter()
         self._done: set[str] = set()

@@ -1,8 +1,8 @@
 """A worker process: reads segments from stdin, trains and evaluates one after another, reports on stdout.
 
-One JSON document per line. In: first {"setup", "runs"}, then {"segment", "finished", "plan"} any number of times. Out:
-{"event": "ready" | "progress" | "log" | "saved" | "measured" | "memory" | "evaluating" | "done" | "stopped" | "failed",
-...}. End of input and SIGTERM save a checkpoint and stop, so that no worker outlives its driver. Run as
+One JSON document per line. In: first {"setup", "runs", "share"}, then {"segment", "finished", "plan"} any number of
+times. Out: {"event": "ready" | "progress" | "log" | "saved" | "measured" | "memory" | "evaluating" | "done" | "stopped"
+| "failed", ...}. End of input and SIGTERM save a checkpoint and stop, so that no worker outlives its driver. Run as
 `python -m mixlaw.runner.execute.worker`: it shares nothing with its driver but pipes and files.
 
 Under torchrun (`torchrun --nproc-per-node 4 -m mixlaw.runner.execute.worker`) the first rank reads and reports, and the
@@ -35,7 +35,7 @@ from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train.log import Entry
 from mixlaw.runner.train.loop import Diverged, OutOfMemory, Stopped, train_segment
-from mixlaw.runner.train.parallel import ALONE, Ranks, joined
+from mixlaw.runner.train.parallel import ALONE, Ranks, joined, limit_memory
 from mixlaw.runner.train.step import StepPlan
 
 REPORT_SECONDS = 10.0  # for the first rank to report an error that all ranks meet
@@ -143,6 +143,7 @@ def main() -> None:
     _load()
     with joined() as ranks:
         start = ranks.broadcast(json.loads(sys.stdin.readline()) if ranks.first else None)
+        limit_memory(ranks.device, start["share"])
         try:
             worker = Worker(Setup.from_json(start["setup"]), Path(start["runs"]), ranks)
         except InputError as error:

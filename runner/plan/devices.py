@@ -8,10 +8,14 @@ from dataclasses import dataclass
 
 from mixlaw.errors import InputError
 from mixlaw.runner.models.ladder import shape
-from mixlaw.runner.models.memory import devices_needed
+from mixlaw.runner.models.memory import USABLE, devices_needed, training_bytes
 from mixlaw.runner.plan.setup import Setup
 
 LEAST_TOKENS = 2**15  # of a step on a GPU that shares a segment with others
+PARTS = 8  # of a GPU that several segments share
+LAYER_SECONDS = 1e-3  # that launching a layer's kernels, forward and backward, takes at least
+REACHED = 0.4  # share of a GPU's peak that a large model reaches: below its time for a step the GPU waits for kernels
+CONTEXT = 10**9  # bytes of a GPU that a process takes besides its tensors
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,16 @@ class Machine:
         devices: how many may be used: GPUs, or cores with one thread each.
         kind: "cuda" or "cpu".
         memory: bytes of each device; None sets no limit.
+        peak: FLOPs per second of each GPU; None where that is not known.
+        share: most segments that a GPU trains at once: 1, 2, 4 or 8.
     """
 
     name: str
     devices: int
     kind: str = "cpu"
     memory: int | None = None
+    peak: float | None = None
+    share: int = 1
 
     def __str__(self) -> str:
         return f"{self.devices} {'GPUs' if self.kind == 'cuda' else 'cores'} of {self.name}"
@@ -84,17 +92,19 @@ class Machine:
 
 @dataclass(frozen=True)
 class Place:
-    """Devices of one machine that a worker holds."""
+    """Devices of one machine that a worker holds, or one of `share` equal parts of one device."""
 
     machine: str
     devices: tuple[int, ...]
+    share: int = 1
 
     def overlaps(self, other: Place) -> bool:
         """Whether a device belongs to both."""
         return self.machine == other.machine and bool(set(self.devices) & set(other.devices))
 
     def __str__(self) -> str:
-        return f"{self.machine}:{','.join(map(str, self.devices))}"
+        part = f" (1/{self.share})" if self.share > 1 else ""
+        return f"{self.machine}:{','.join(map(str, self.devices))}{part}"
 
 
 def devices_for(setup: Setup, params: int, machines: Sequence[Machine]) -> int:
@@ -138,29 +148,110 @@ def widest_for(setup: Setup, params: int, machines: Sequence[Machine]) -> int:
     return max(count, min(setup.step_tokens(params) // LEAST_TOKENS, setup.sequences(params)))
 
 
+def share_for(setup: Setup, params: int, machines: Sequence[Machine]) -> int:
+    """How many segments of a size train on one GPU at once: 1, 2, 4 or 8.
+
+    A step of a small model takes as long as its kernels take to launch, while most of the GPU idles. As many share it
+    as their computation and memory allow, each with the whole step as one micro-batch.
+    """
+    share = min(machine.share for machine in machines)
+    peaks, memories = ([getattr(machine, key) for machine in machines] for key in ("peak", "memory"))
+    if share == 1 or setup.overrides(params).gpus is not None or None in (*peaks, *memories):
+        return 1
+    size, tokens = shape(params), setup.step_tokens(params)
+    computing = setup.flops(params, tokens) / (REACHED * min(peaks))
+    untied = setup.architecture.untied
+    needed = training_bytes(size, setup.embedded, setup.sequence, setup.sequences(params), bf16=True, untied=untied)
+    while share > 1 and (
+        share * computing > size.depth * LAYER_SECONDS or share * (needed + CONTEXT) > USABLE * min(memories)
+    ):
+        share //= 2
+    return share
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Devices that train a segment of a size, the most where others are idle, and how many segments share a device."""
+
+    devices: int
+    widest: int = 1
+    share: int = 1
+
+    @classmethod
+    def of(cls, setup: Setup, params: int, machines: Sequence[Machine]) -> Needs:
+        """What a size needs on these machines.
+
+        Raises:
+            InputError: no machine has enough devices.
+        """
+        devices = devices_for(setup, params, machines)
+        share = share_for(setup, params, machines) if devices == 1 else 1
+        return cls(devices, widest_for(setup, params, machines), share)
+
+
 class Pool:
     """The devices that are free.
 
     Args:
         machines: with all their devices.
         held: places that are in use.
+
+    Attributes:
+        free: whole devices by machine.
+        parts: free parts of devices that are shared, by machine and device.
     """
 
     def __init__(self, machines: Iterable[Machine], held: Iterable[Place] = ()) -> None:
         self.free = {machine.name: list(range(machine.devices)) for machine in machines}
+        self.parts: dict[str, dict[int, int]] = {}
         for place in held:
-            self.free[place.machine] = [d for d in self.free.get(place.machine, []) if d not in place.devices]
+            self._hold(place)
 
-    def take(self, count: int, machines: Collection[str] | None = None) -> Place | None:
-        """This many devices of the machine with the fewest left, so that others stay whole for wide segments."""
-        allowed = self.free if machines is None else machines
-        fitting = [name for name, free in self.free.items() if len(free) >= count and name in allowed]
-        if not fitting:
-            return None
-        name = min(fitting, key=lambda machine: len(self.free[machine]))
-        devices, self.free[name] = self.free[name][:count], self.free[name][count:]
-        return Place(name, tuple(devices))
+    def room(self, machines: Iterable[str], share: int) -> int:
+        """Whole devices of the machine that has most free, or 1 where a shared device has room for such a part."""
+        names = list(machines)
+        if share > 1 and any(n >= PARTS // share for name in names for n in self.parts.get(name, {}).values()):
+            return 1
+        return max((len(self.free[name]) for name in names), default=0)
+
+    @property
+    def whole(self) -> int:
+        """Whole devices of all machines."""
+        return sum(map(len, self.free.values()))
+
+    def take(self, count: int, machines: Collection[str] | None = None, share: int = 1) -> Place | None:
+        """This many devices of the machine with the fewest left, so that others stay whole for wide segments.
+
+        With a share, a part of the fullest device that is shared already and has room for it, else of a whole one.
+        """
+        allowed = self.free if machines is None else [name for name in machines if name in self.free]
+        shared = [name for name in allowed if name in self.parts] if share > 1 else []
+        rooms = [(n, name, device) for name in shared for device, n in self.parts[name].items() if n >= PARTS // share]
+        if rooms:
+            _, name, device = min(rooms)
+            place = Place(name, (device,), share)
+        else:
+            fitting = [name for name in allowed if len(self.free[name]) >= count]
+            if not fitting:
+                return None
+            name = min(fitting, key=lambda machine: len(self.free[machine]))
+            place = Place(name, tuple(self.free[name][:count]), share)
+        self._hold(place)
+        return place
 
     def give(self, place: Place) -> None:
         """Take devices back."""
+        if place.share > 1:
+            (device,), parts = place.devices, self.parts[place.machine]
+            parts[device] += PARTS // place.share
+            if parts[device] < PARTS:
+                return
+            del parts[device]
         self.free[place.machine] = sorted([*self.free[place.machine], *place.devices])
+
+    def _hold(self, place: Place) -> None:
+        free = self.free.get(place.machine, [])
+        if place.share > 1:
+            (device,), parts = place.devices, self.parts.setdefault(place.machine, {})
+            parts[device] = parts.get(device, PARTS) - PARTS // place.share
+        self.free[place.machine] = [device for device in free if device not in place.devices]

@@ -8,20 +8,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mixlaw.runner.plan.devices import Machine, Place, Pool
+from mixlaw.runner.plan.devices import PARTS, Machine, Place, Pool
 
 
 @dataclass(frozen=True)
 class Requirement:
     """What a segment requires: its parent to be done, this many devices of one machine, for this long.
 
-    On devices that are idle it may be trained on up to `widest`, in proportionally less time.
+    On devices that are idle it may be trained on up to `widest`, in proportionally less time. Where devices are short,
+    `share` such segments are trained on one device, each in the same time.
     """
 
     parent: str | None
     devices: int
     seconds: float
     widest: int = 1
+    share: int = 1
 
     def seconds_on(self, devices: int) -> float:
         """Seconds on this many devices."""
@@ -40,19 +42,27 @@ class Slot:
 
 @dataclass(frozen=True)
 class Choice:
-    """A segment to begin, on how many devices, of one of these machines."""
+    """A segment to begin, on how many devices, of one of these machines, and how many may share one."""
 
     lineage: str
     devices: int
     machines: tuple[str, ...]
+    share: int = 1
 
 
-def _reservation(devices: int, free: Mapping[str, int], busy: Mapping[Place, float]) -> tuple[str | None, float]:
-    """The machine that has this many devices free soonest, and the seconds until then; None where none ever has."""
-    count = dict(free)
-    for place, seconds in sorted(busy.items(), key=lambda item: item[1]):
-        count[place.machine] = count.get(place.machine, 0) + len(place.devices)
-        if place.machine in free and count[place.machine] >= devices:
+def _reservation(wanted: Requirement, pool: Pool, busy: Sequence[tuple[Place, float]]) -> tuple[str | None, float]:
+    """The machine that has room for a segment soonest, and the seconds until then; None where none ever has."""
+    whole, part = {name: len(devices) for name, devices in pool.free.items()}, PARTS // wanted.share
+    parts = {(name, device): n for name, devices in pool.parts.items() for device, n in devices.items()}
+    for place, seconds in sorted(busy, key=lambda item: item[1]):
+        if place.machine not in whole:
+            continue
+        key, room = (place.machine, place.devices[0]), PARTS
+        if place.share > 1:
+            room = parts[key] = parts.get(key, 0) + PARTS // place.share
+        if room == PARTS:
+            whole[place.machine] += len(place.devices)
+        if whole[place.machine] >= wanted.devices or part <= room < PARTS:
             return place.machine, seconds
     return None, math.inf
 
@@ -62,7 +72,8 @@ class Queue:
 
     If the first one finds too few free devices, a machine is kept for it, the one where they are free soonest; others
     begin where they do not hold it up (EASY backfill, Lifka 1995): on other machines, or if they end before. Devices
-    that no ready segment needs widen the one that begins.
+    that no ready segment needs widen the one that begins; where there are too few for all that are ready, small ones
+    share a device.
 
     Args:
         requirements: by lineage, parents before children.
@@ -92,31 +103,38 @@ class Queue:
         self._wanted -= self.requirements[lineage].devices
         return lineage
 
-    def choose(self, free: Mapping[str, int], busy: Mapping[Place, float]) -> Choice | None:
+    def choose(self, pool: Pool, busy: Sequence[tuple[Place, float]]) -> Choice | None:
         """The segment to begin now, and where; None if there is none, or no room.
 
         Args:
-            free: devices by machine.
+            pool: the devices that are free.
             busy: the places in use, with the seconds until they are free.
         """
-        if self.first is None or not any(free.values()):
+        if self.first is None:
             return None
-        first = self.requirements[self.first]
-        if any(first.devices <= count for count in free.values()):
-            return Choice(self.first, self._width(first, free), tuple(free))
-        machine, soonest = _reservation(first.devices, free, busy)
-        elsewhere = max((count for name, count in free.items() if name != machine), default=0)
+        first, spare = self.requirements[self.first], pool.whole - self._wanted
+        share = 1 if spare >= 0 else first.share
+        if pool.room(pool.free, share) >= first.devices:
+            width = self._width(first, pool, spare) if share == 1 else 1
+            return Choice(self.first, width, tuple(pool.free), share)
+        if not pool.whole and not any(pool.parts.values()):
+            return None
+        machine, soonest = _reservation(first, pool, busy)
+        others, kept = [name for name in pool.free if name != machine], [machine] if machine else []
+        rooms: dict[int, tuple[int, int]] = {}  # by share, elsewhere and on the machine that is kept
         for _, _, lineage in self._ready[1:]:
             other = self.requirements[lineage]
+            if other.share not in rooms:
+                rooms[other.share] = pool.room(others, other.share), pool.room(kept, other.share)
+            elsewhere, here = rooms[other.share]
             before = other.seconds <= soonest  # over before the kept machine is wanted
-            if other.devices <= max(elsewhere, free.get(machine or "", 0) if before else 0):
-                return Choice(lineage, other.devices, tuple(name for name in free if before or name != machine))
+            if other.devices <= max(elsewhere, here if before else 0):
+                return Choice(lineage, other.devices, tuple(pool.free) if before else tuple(others), other.share)
         return None
 
-    def _width(self, first: Requirement, free: Mapping[str, int]) -> int:
+    def _width(self, first: Requirement, pool: Pool, spare: int) -> int:
         """Devices for a segment that begins: those that it needs, doubled while no other ready segment wants them."""
-        spare = sum(free.values()) - self._wanted
-        most, width = min(first.widest, max(free.values()), first.devices + spare), first.devices
+        most, width = min(first.widest, pool.room(pool.free, 1), first.devices + spare), first.devices
         while 2 * width <= most:
             width *= 2
         return width
@@ -148,9 +166,9 @@ def schedule(requirements: Mapping[str, Requirement], machines: Sequence[Machine
     running: list[tuple[float, int, Slot]] = []
     while queue.first or running:
         while True:
-            busy = {slot.place: slot.end - now for _, _, slot in running}
-            choice = queue.choose({name: len(devices) for name, devices in pool.free.items()}, busy)
-            if choice is None or (place := pool.take(choice.devices, choice.machines)) is None:
+            busy = [(slot.place, slot.end - now) for _, _, slot in running]
+            choice = queue.choose(pool, busy)
+            if choice is None or (place := pool.take(choice.devices, choice.machines, choice.share)) is None:
                 break
             lineage = queue.take(choice.lineage)
             end = now + requirements[lineage].seconds_on(choice.devices)

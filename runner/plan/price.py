@@ -12,7 +12,7 @@ from typing import Any
 from mixlaw.errors import InputError
 from mixlaw.numbers import size
 from mixlaw.printable import Page, Printable
-from mixlaw.runner.plan.devices import GPUS, Machine, devices_for, gpu_named, widest_for
+from mixlaw.runner.plan.devices import GPUS, PARTS, Machine, Needs, gpu_named
 from mixlaw.runner.plan.placement import Requirement, Slot, schedule
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, Tree
@@ -59,8 +59,9 @@ class Assumptions:
         if self.gpus is None and self.gpu is None:
             return []
         count, _, each = (self.gpus or "1").rpartition("x")
-        memory = GPUS[self.gpu].memory if self.gpu else None
-        return [Machine(f"node-{index}", int(each), "cuda", memory) for index in range(int(count or 1))]
+        gpu = GPUS[self.gpu] if self.gpu else None
+        about = (gpu.memory, gpu.peak, PARTS) if gpu else ()
+        return [Machine(f"node-{index}", int(each), "cuda", *about) for index in range(int(count or 1))]
 
     def speed(self, setup: Setup, params: int) -> float:
         """Training tokens per second of a size on one of the named GPUs.
@@ -172,7 +173,7 @@ class Plan(Printable):
     @property
     def busy_hours(self) -> float:
         """Device hours of training."""
-        return sum((slot.end - slot.begin) * len(slot.place.devices) for slot in self.slots) / HOUR
+        return sum((s.end - s.begin) * len(s.place.devices) / s.place.share for s in self.slots) / HOUR
 
     @property
     def held_hours(self) -> float:
@@ -298,15 +299,22 @@ class Plan(Printable):
             "trained": segment.lineage in self.trained,
             "machine": slot and slot.place.machine,
             "devices": slot and list(slot.place.devices),
+            "share": slot and slot.place.share,
             "begin": slot and slot.begin,
             "end": slot and slot.end,
         }
 
     def _requirement(self, segment: Segment) -> Requirement:
         params = segment.recipe.params
-        devices = devices_for(self.setup, params, self.machines)
-        seconds = segment.tokens / self.speed[params] / devices
-        return Requirement(segment.parent, devices, seconds, widest_for(self.setup, params, self.machines))
+        needs = self._needs[params]
+        seconds = segment.tokens / self.speed[params] / needs.devices
+        return Requirement(segment.parent, needs.devices, seconds, needs.widest, needs.share)
+
+    @cached_property
+    def _needs(self) -> dict[int, Needs]:
+        """Devices of every size that is still to be trained."""
+        sizes = dict.fromkeys(segment.recipe.params for segment in self.untrained)
+        return {params: Needs.of(self.setup, params, self.machines) for params in sizes}
 
     def _flops(self, segments: Sequence[Segment]) -> float:
         return sum(self.setup.recipe_flops(segment.recipe, segment.phase, segment.tokens) for segment in segments)

@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from mixlaw.errors import InputError
 from mixlaw.runner.models.deferred import allocate
 from mixlaw.runner.models.loss import LossModule
+from mixlaw.runner.plan.devices import CONTEXT
 
 COLLECTIVES = timedelta(minutes=10)  # a rank that does not come to a sum or a gather within this has failed
 ORDERS = timedelta(days=7)  # what ranks wait for the first one at most, while it evaluates, saves or has no segment
@@ -164,6 +165,20 @@ def release_memory() -> None:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+
+
+def limit_memory(device: torch.device, share: int) -> None:
+    """Leave the memory of a GPU that `share` processes use to all of them alike, their contexts aside."""
+    if share > 1 and device.type == "cuda":
+        part = 1 / share - CONTEXT / torch.cuda.mem_get_info(device)[1]
+        torch.cuda.set_per_process_memory_fraction(part, device)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU that this process can still allocate, within its part where several share it."""
+    free, total = torch.cuda.mem_get_info(device)
+    part = torch.cuda.get_per_process_memory_fraction(device) * total
+    return min(free, int(part) - torch.cuda.memory_reserved(device))
 
 
 def layers(model: torch.nn.Module) -> list[torch.nn.Module]:

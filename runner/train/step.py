@@ -15,7 +15,7 @@ from mixlaw.runner.models.llama import initialise
 from mixlaw.runner.models.loss import IGNORED, LossModule
 from mixlaw.runner.models.memory import USABLE, largest_micro_batch, training_bytes
 from mixlaw.runner.plan.setup import Setup
-from mixlaw.runner.train.parallel import ALONE, Ranks
+from mixlaw.runner.train.parallel import ALONE, Ranks, free_memory
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -104,7 +104,7 @@ def step_plan(setup: Setup, params: int, ranks: Ranks) -> StepPlan:
     if ranks.device.type == "cpu":
         most = setup.micro_batch or max(1, CPU_TOKENS // setup.sequence)
         return StepPlan(min(rows, most), bool(setup.recompute), compiled)
-    size, memory = shape(params), ranks.least(torch.cuda.mem_get_info(ranks.device)[0])
+    size, memory = shape(params), ranks.least(free_memory(ranks.device))
     fixed, world, untied = min(rows, setup.micro_batch or 1), ranks.world, setup.architecture.untied
     needed = training_bytes(
         size,
