@@ -107,7 +107,7 @@ def test_large_files_are_read_in_slices_that_together_are_the_file(
 def test_parquet_holds_a_document_a_row_in_the_column_named(tmp_path: Path) -> None:
     pl.DataFrame({"body": [*TEXTS, None]}).write_parquet(tmp_path / "a.parquet")
     assert texts("a.parquet#body", tmp_path) == TEXTS
-    with pytest.raises(InputError, match="cannot be read for the column 'text'"):
+    with pytest.raises(InputError, match="for the column 'text': it has no such column, but body: name another"):
         texts("a.parquet", tmp_path)
     pl.DataFrame({"text": [1, 2]}).write_parquet(tmp_path / "b.parquet")
     with pytest.raises(InputError, match="the column 'text' holds Int64 instead of text"):

@@ -116,7 +116,14 @@ def test_a_metric_without_a_direction_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("runs.xlsx", "", "supported are .csv"),
+        ("runs.xlsx", "", r"supported are .csv.*; save the sheet as CSV \(UTF-8\)"),
+        ("runs.xlsx", "PK\x03\x04", r"save the sheet as CSV \(UTF-8\)"),
+        ("runs.csv", "PK\x03\x04\udcff", "a zip archive.*; of a workbook of Excel, save the sheet as CSV"),
+        ("runs.xls", "run,params\n", r"let its name end in .csv \(commas"),
+        ("runs.txt", "run\tparams\n", r"or .tsv \(tabs\)"),
+        ("runs.json", "[]", "an object per line and name it .jsonl"),
+        ("runs.csv.zst", "", "unpack it, or pack it as .gz"),
+        ("runs.feather", "ARROW1", "write_parquet"),
         ("runs.parquet", "not parquet", "cannot be read as parquet"),
         ("gone.csv", None, "there is no table"),
         ("runs.csv", "run,params\na,1\n", "no column tokens:<phase>:<domain>"),
@@ -125,7 +132,7 @@ def test_a_metric_without_a_direction_is_refused(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str, content: str | None, message: str) -> None:
     if content is not None:
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(InputError, match=message):
         import_runs(tmp_path / "study", tmp_path / name, unit="nats/token")
 

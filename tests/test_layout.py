@@ -28,6 +28,7 @@ BASE = {
     "mixlaw.machine",
     "mixlaw.numbers",
     "mixlaw.page",
+    "mixlaw.parquet",
     "mixlaw.phases",
     "mixlaw.printable",
     "mixlaw.progress",

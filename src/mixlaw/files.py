@@ -35,6 +35,7 @@ _ADVICE = {
     "UTF": "convert it (iconv -f {what} -t UTF-8)",
     "compressed by gzip": "let its name end in .gz",
     "compressed by zstandard": "let its name end in .zst",
+    "a zip": "unpack it; of a workbook of Excel, save the sheet as CSV (UTF-8)",
     "compressed": "recompress it as .gz or .zst",
     "Parquet": "let its name end in .parquet",
 }

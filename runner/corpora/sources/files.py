@@ -183,16 +183,12 @@ def _refuse_rows(path: Path, first: str, column: str) -> None:
 def _parquet(path: Path, column: str, between: tuple[float, float] = (0.0, 1.0)) -> Iterator[str]:
     import polars
 
-    try:
-        frame = polars.scan_parquet(path, glob=False, hive_partitioning=False).select(column)
-        if (kind := frame.collect_schema()[column]) != polars.String:
+    from mixlaw.parquet import frames
+
+    for frame in frames(path, column, between):
+        if (kind := frame.schema[column]) != polars.String:
             raise InputError(f"{path}: the column {column!r} holds {kind} instead of text: name another as path#column")
-        rows = int(frame.select(polars.len()).collect().item())
-        first, last = (round(share * rows) for share in between)
-        for batch in frame.slice(first, last - first).collect_batches():
-            yield from (text or "" for text in batch[column])
-    except (polars.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path} cannot be read for the column {column!r}: {str(error).splitlines()[0]}") from error
+        yield from (text or "" for text in frame[column])
 
 
 def _json_lines(path: Path, column: str) -> Iterator[str]:

@@ -14,11 +14,14 @@ import polars as pl
 
 from mixlaw.cells import as_frame, cell_text, refuse_twice, text_of
 from mixlaw.errors import InputError
-from mixlaw.files import read_text
+from mixlaw.files import kind_of, read_text
+from mixlaw.parquet import frames
 
 #: What a table may be: a path, a polars or a pandas DataFrame.
 Table = str | Path | pl.DataFrame | Any
 
+_SHEETS = frozenset({".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers"})
+_PACKED = frozenset({".zip", ".zst", ".xz", ".bz2", ".7z", ".lz4"})
 _LONGEST = 1 << 30  # of a cell, in characters; a configuration as JSON is longer than the csv module expects
 
 
@@ -31,10 +34,25 @@ def read_table(path: Path) -> pl.DataFrame:
     endings = [ending.lower() for ending in path.suffixes[-2:]]
     ending = endings[-2] if endings[-1:] == [".gz"] and len(endings) > 1 else "".join(endings[-1:])
     if ending not in _READERS:
-        raise InputError(f"cannot read {str(path)!r}: supported are {', '.join(_READERS)}; convert it or rename it")
+        raise InputError(f"cannot read {str(path)!r}: supported are {', '.join(_READERS)}; {_way_out(path, ending)}")
     if not os.path.exists(path):
         raise InputError(f"there is no table {str(path)!r}; check the path")
     return _READERS[ending](path)
+
+
+def _way_out(path: Path, ending: str) -> str:
+    """What to do with a file whose ending is that of no table, by its ending and by what it begins with."""
+    with path.open("rb") if path.is_file() else io.BytesIO() as file:
+        head = file.read(16)
+    if ending in _SHEETS and (not head or kind_of(head)):
+        return "save the sheet as CSV (UTF-8)"
+    if ending == ".json":
+        return "write an object per line and name it .jsonl (in pandas, to_json with orient='records', lines=True)"
+    if ending in _PACKED:
+        return "unpack it, or pack it as .gz"
+    if head and not kind_of(head):
+        return "if it is text, let its name end in .csv (commas between cells) or .tsv (tabs)"
+    return "save it as one of them, as data frames do with write_parquet or to_csv"
 
 
 def frame_of(table: Table) -> pl.DataFrame:
@@ -128,12 +146,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _parquet(path: Path) -> pl.DataFrame:
     """Typed columns; the path is one file, whatever brackets and stars its name has."""
-    try:
-        with path.open("rb") as file:
-            return pl.read_parquet(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise InputError(f"{path} cannot be read as parquet: {reason}; export it again") from error
+    (frame,) = frames(path)
+    return frame
 
 
 _READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
