@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from mixlaw.report.evidence import suggested
 from mixlaw.runner.plan.tree import plan
 from mixlaw.study import open_study
 from mixlaw.testing.worlds import random_recipes, random_world
-from test_cli import DOMAINS, TINY, contents, document
+from test_cli import DOMAINS, TINY, contents, document, mixlaw, refused_here
 
 TARGET = '\n[target]\nparams = "{params}"\ntokens = {tokens}\n'
 
@@ -123,12 +124,35 @@ def test_after_a_fit_runs_are_weighed_by_what_they_bring(foreign: Path, tmp_path
     assert after.keys() - before.keys() == {str(Path(found["job_file"]).relative_to(foreign))}
 
     copy = Path(shutil.copytree(foreign, tmp_path / "copy"))
+    _import_by_name(copy, found["jobs"], tmp_path / "results.csv")
     fit(study.table(), units=study.units, unique=study.unique, audited=False, resamples=8).save(copy / "surfaces")
     assert suggested(open_study(copy)) == (), "they were chosen by another fit"
     with (copy / "study.toml").open("a") as file:
         file.write('guard = { than = "nobody" }\n')
     with pytest.raises(InputError, match="'nobody' is not a file, a run or proposal"):
         open_study(copy).suggest(2e15)
+
+
+def _import_by_name(study: Path, jobs: list[dict[str, Any]], table: Path) -> None:
+    """A table of names and values takes recipes from the job lines, and may not contradict them."""
+    runs, (first, *_) = [f"{job['run']},1.9,1.8" for job in jobs], jobs
+    table.write_text("\n".join(["run,metric:task0,metric:task1", *runs, "x1,2,2"]))
+    assert "run 'x1' is none of the suggested runs" in refused_here(study, "import", study, table)
+    table.write_text(f"run,params,metric:task0\n{first['run']},3M,1.9\n")
+    wrong = f"row 1: params 3M, suggested {first['params'] // 10**6}M"
+    assert wrong in refused_here(study, "import", study, table)
+    table.write_text(f"run,tokens:init:{DOMAINS[0].name},metric:task0\n{first['run']},10,1.9\n")
+    assert f"tokens:init:{DOMAINS[0].name} 10, suggested" in refused_here(study, "import", study, table)
+    table.write_text("\n".join(["run,metric:task0,metric:task1", *runs]))
+    mixlaw("import", study, table)
+    there = {record.run: record.recipe for record in open_study(study).records()}
+    for job in jobs:
+        assert [(p.name, p.tokens, p.lr_end) for p in there[job["run"]].phases] == [
+            (phase["name"], phase["tokens"], phase["lr_end"]) for phase in job["phases"]
+        ]
+        mixtures = [dict(phase.mixture) for phase in there[job["run"]].phases]
+        assert mixtures == [pytest.approx(phase["mixture"]) for phase in job["phases"]]
+        assert (there[job["run"]].params, dict(there[job["run"]].unique)) == (job["params"], job["unique"])
 
 
 def test_a_domain_that_no_run_has_used_calls_for_a_first_design(foreign: Path, tmp_path: Path) -> None:

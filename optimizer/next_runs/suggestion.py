@@ -13,7 +13,7 @@ from mixlaw.optimizer.answers.phase_lines import phase_lines
 from mixlaw.optimizer.policy import UNLIKELY
 from mixlaw.optimizer.target.target import Target
 from mixlaw.printable import Page, Printable
-from mixlaw.recipe import Recipe
+from mixlaw.recipe import Recipe, Schedule
 from mixlaw.tables import Cell, Column, Table, Tone, number
 
 
@@ -52,7 +52,7 @@ class Job:
             "phases": recipe["phases"],
             **{name: recipe[name] for name in ("lr", "warmup") if name in recipe},
             **({"unique": dict(self.recipe.unique)} if self.recipe.unique else {}),
-            **({"lr": self.recipe.lr} if self.recipe.lr != 1 else {}),
+            **({} if self.recipe.schedule is Schedule.WSD else {"schedule": self.recipe.schedule.value}),
             "start": {"run": self.start, "tokens": self.start_tokens} if self.start else None,
             "flops": self.cost,
             "flops_paid": self.paid,
@@ -224,6 +224,7 @@ class Suggestion(Printable):
                 *phase_lines(job.recipe),
                 *([f"resumes from {start} at {size(job.start_tokens)}{paid}"] if job.start else []),
                 f"{job.why}; most informative for {job.task}" if job.task else job.why,
+                *([f"run {job.recipe.lineage}"] if self.job_file else []),
             ]
             yield [
                 Cell(str(i), i),

@@ -19,6 +19,7 @@ from mixlaw.adapters.names import twins
 from mixlaw.adapters.reading import Table
 from mixlaw.adapters.rows import axes_of, drop_repeats, records
 from mixlaw.adapters.sheet import TOKENS, Sheet
+from mixlaw.adapters.suggested import completed
 from mixlaw.adapters.units import Given, Units, against_size, units_of
 from mixlaw.cells import CellLog
 from mixlaw.errors import InputError, did_you_mean
@@ -232,19 +233,21 @@ def import_into(
     domains: str | Path | None = None,
     mapping: str | Path | None = None,
     results: Sequence[str | Path] = (),
+    suggested: Sequence[Mapping[str, Any]] = (),
     replacing: bool = False,
     dry_run: bool = False,
 ) -> Understood:
     """Read a table of foreign runs, check it and write it into a study, which is created if there is none.
 
-    `units` are those of the tasks that the study has, with `dry_run` nothing is written; `mixlaw.import_runs` says what
-    the other arguments are.
+    `units` are those of the tasks that the study has, `suggested` its job lines, with `dry_run` nothing is written;
+    `mixlaw.import_runs` says what the other arguments are.
 
     Raises:
         InputError: something contradicts itself or the study, which is then unchanged.
     """
     path = folder / "study.toml"
     sheet, mapped = gather(table, Path(mapping) if mapping else None)
+    sheet = completed(sheet, suggested)
     if results:
         sheet = add_results(sheet, [Path(result) for result in results], mapped.results)
     described = read_domains(Path(domains)) if domains else {}

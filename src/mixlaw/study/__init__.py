@@ -98,8 +98,9 @@ def preview_import(
 def _understood(path: Path, table: Table, given: Mapping[str, Any]) -> Understood:
     from mixlaw.adapters.importing import import_into
 
-    units = Folder(path).units if (path / "study.toml").exists() else {}
-    return import_into(path, table, units=units, **given)
+    there = Folder(path) if (path / "study.toml").exists() else None
+    known = {"units": there.units, "suggested": there.suggested()} if there else {"units": {}}
+    return import_into(path, table, **known, **given)
 
 
 class Study(Folder, Printable):
