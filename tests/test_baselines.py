@@ -17,6 +17,7 @@ from mixlaw.optimizer.goal.baselines import (
     SMOLLM2,
     balanced_to_text,
     code_to_text,
+    fifth_code,
     named,
     proportional,
     text_only,
@@ -43,7 +44,7 @@ def _code(recipe: Recipe) -> list[float]:
 @pytest.mark.parametrize(
     ("build", "code"),
     [  # Aryabumi et al. 2024, arXiv:2408.10914v1, table 2, stage_code_fraction
-        (text_only, [0.0, 0.0, 0.2]),
+        (fifth_code, [0.2, 0.2, 0.2]),  # of every cooldown
         (balanced_to_text, [0.5, 0.1, 0.2]),
         (code_to_text, [1.0, 0.1, 0.2]),
     ],
@@ -51,6 +52,11 @@ def _code(recipe: Recipe) -> list[float]:
 def test_code_shares_are_those_of_the_paper(build: object, code: list[float]) -> None:
     assert callable(build)
     assert _code(build(470_000_000, PHASES, DOMAINS)) == pytest.approx(code)
+
+
+def test_text_only_is_text_in_every_phase() -> None:
+    shares = [dict(phase.mixture) for phase in text_only(1, PHASES, DOMAINS).phases]
+    assert shares == [pytest.approx({"web": 0.8, "books": 0.2})] * 3
 
 
 def test_the_second_of_two_phases_is_a_cooldown_only_where_it_is_called_so() -> None:

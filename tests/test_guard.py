@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 
+from mixlaw.optimizer.answers.propose import propose
 from mixlaw.optimizer.goal.evidence import near_runs
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal, utility_of
@@ -18,7 +20,7 @@ from mixlaw.optimizer.search.guards import excess, keep_guard
 from mixlaw.optimizer.search.problem import guarded_by
 from mixlaw.optimizer.target.feasible import feasible
 from mixlaw.optimizer.target.target import Guard, Target
-from mixlaw.recipe import Domain, Kind
+from mixlaw.recipe import Domain, Kind, Mixture
 from mixlaw.testing.worlds import random_world
 
 DOMAINS = (
@@ -45,3 +47,28 @@ def test_where_the_free_optimum_breaks_a_guard_a_better_one_is_found_than_by_cha
     with torch.no_grad():
         chance = free.value(tried)[excess(guarded, tried) <= 0].max()
         assert chance < float(free.value(held)) < gain
+
+
+@pytest.mark.parametrize(
+    ("target", "headline"),
+    [
+        ({"guard": Guard({"task1": 0.0})}, "With the guard of 0 % on task1 nothing is better than the baseline even; "),
+        (
+            {"guard": None, "caps": {"all": {"web": 0.5}}},
+            "With at most 0.5 web in all nothing is better than the baseline even; ",
+        ),
+    ],
+)
+def test_where_the_baseline_is_best_the_headline_names_what_stops_a_gain(
+    target: dict[str, object], headline: str
+) -> None:
+    # One task wants web, the other python, one phase has both: what one gains, the other loses.
+    sources = (Domain("web", Kind.TEXT, 4_000_000), Domain("python", Kind.CODE, 4_000_000))
+    base = random_world(sources, phases=("all",), tasks=2, seed=0)
+    torn = replace(base, worth=torch.tensor([[0.9, 0.1], [0.1, 0.9]], dtype=torch.float64))
+    asked = Target(330_000, 6_600_000, ("all",)).changed(**target)
+    even = {"even": Mixture({"web": 0.5, "python": 0.5})}
+    found = propose(torn, asked, sources, goal=Goal({"task0": 1.0}), baselines=even, draws=8, starts=4)
+    assert found.recipe.mixture.share("web") == pytest.approx(0.5, abs=0.005)
+    assert found.sentence.startswith(headline)
+    assert re.search(r"without it the gain is \d.* % of loss \(>99% likely\)\.$", found.sentence)

@@ -156,7 +156,7 @@ def test_where_all_domains_are_alike_nothing_is_recommended_and_all_is_flat() ->
     alike = replace(alike, retention=torch.ones_like(alike.retention)).uncertain(0.02)
     found = propose(alike, Target(330_000, 6_600_000), plenty, baselines=("proportional",), draws=24, starts=6)
     assert not found.supported
-    assert "No clear winner" in found.sentence or "This is the baseline" in found.sentence
+    assert "No clear winner" in found.sentence or "Nothing is" in found.sentence
     assert abs(found.gain.mean) < 1
     code = [flat for flat in found.flat if flat.what == "code"]
     assert code
@@ -195,7 +195,7 @@ def test_a_guarded_task_loses_no_more_than_it_may(uncertain: World) -> None:
     assert "chance that the guard holds" in str(held)
     free_hand = held.as_json()["free"]
     assert free_hand["gain"] > held.gain.mean
-    assert f"the guard of {worst}" in free_hand["breaks"]
+    assert f"the guard of 0.5 % on {worst}" in free_hand["breaks"]
 
 
 def test_a_guard_beside_limits_is_kept_against_its_baseline_drawn_inside_them() -> None:
@@ -248,6 +248,11 @@ def test_a_cooldown_alone_is_chosen_for_a_run_under_way() -> None:
     assert found.recipe.phases[:2] == tuple(part.as_phase() for part in past)
     assert found.recipe.phases[2].tokens == 1_000_000
     assert found.begun == past
+    assert {n: round(r.phases[2].mixture.share("web"), 2) for n, r in found.baselines.items()} == {
+        "proportional": 0.62,  # 4 of 6.5M unique tokens
+        "text-only": 0.93,  # of 4.3M
+        "20%-code": 0.74,  # the paper's recipes differ in what is trained already, and are one here
+    }
     # No mixture of the cooldown on a grid of 5 % is better: 1771 recipes in the known world.
     grid = [np.array(c) / 20 for c in itertools.product(range(21), repeat=4) if sum(c) == 20]
     names = [d.name for d in DOMAINS]

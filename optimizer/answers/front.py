@@ -15,7 +15,6 @@ from torch import Tensor
 from mixlaw.analysis.data.design import Design
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.phase_lines import phase_lines
-from mixlaw.optimizer.goal.baselines import DEFAULTS
 from mixlaw.optimizer.goal.gains import Objective, lower_bound
 from mixlaw.optimizer.goal.goal import Goal, Measure, task_weights
 from mixlaw.optimizer.goal.posterior import Posterior
@@ -129,7 +128,7 @@ def pareto(
     groups: Mapping[str, Sequence[str]],
     *,
     measure: Measure = Measure.PERCENT,
-    baselines: Compared = DEFAULTS,
+    baselines: Compared | None = None,
     against: str = "",
     recipes: Sequence[Recipe] = (),
     measured: Design | None = None,

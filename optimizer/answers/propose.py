@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.optimizer.answers.held_back import broken, held_back
 from mixlaw.optimizer.answers.ladder import rung_sizes, rungs_of
 from mixlaw.optimizer.answers.proposal import Free, Proposal
 from mixlaw.optimizer.answers.risk import Risk, risks_of
@@ -22,17 +23,16 @@ from mixlaw.optimizer.answers.sensitivity import (
     unconstrained,
     way,
 )
-from mixlaw.optimizer.goal.baselines import DEFAULTS
 from mixlaw.optimizer.goal.evidence import forecasts_of
 from mixlaw.optimizer.goal.gains import Objective, gain_of, recipes_design
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.goal.references import Compared, Entry, References
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast
-from mixlaw.optimizer.policy import CAUTION, FAR, GUARD_TOLERANCE
+from mixlaw.optimizer.policy import CAUTION, FAR
 from mixlaw.optimizer.search.climb import ENOUGH, best_points, on_ladder, one_thread
 from mixlaw.optimizer.search.problem import Problem, distinct, problem_of
-from mixlaw.optimizer.search.support import evidence_of
+from mixlaw.optimizer.search.support import evidence_of, is_same
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.schedule import keep_schedule
 from mixlaw.optimizer.target.target import Target
@@ -46,7 +46,7 @@ def propose(
     domains: Sequence[Domain],
     *,
     goal: Goal | None = None,
-    baselines: Compared = DEFAULTS,
+    baselines: Compared | None = None,
     against: str = "",
     measured: Design | None = None,
     draws: int = 64,
@@ -140,13 +140,16 @@ def _surveyed(
     recipe = objective.allowed.recipe(optimum.point)
     point = replace(objective.allowed.read([recipe]), params=optimum.point.params)  # as it is after rounding
     verdict = assessed(problem, objective, recipe, measured, problem.runs[optimum.index])
+    baseline = problem.references.entries[verdict.against].recipe
+    if is_same(recipe, baseline, len(objective.allowed.target.phases)):
+        report(0.5, "looking for what stops a gain")
+        verdict = replace(verdict, sentence=held_back(search, problem.baselines, verdict.against))
     report(0.6, "finding the optimum of every posterior draw")
     optima = optima_by_draw(wide, point)
     ends, length = spread(wide.allowed, optima)
     report(0.8, "looking at other sizes and without limits")
     shown = sizes_on_the_way(objective.allowed.target, recipe.params, _sizes(measured)) if sizes is None else sizes
     smaller = [size for size in shown if size < recipe.params]
-    baseline = problem.references.entries[verdict.against].recipe
     steps = way(search, point, baseline, smaller) if smaller else ()
     free = _free(objective, point)
     report(0.95, "looking for flat directions")
@@ -187,14 +190,8 @@ def _free(objective: Objective, point: Points) -> Free:
     entry = Entry(recipe, bare.allowed)
     losses = entry.losses(bare.posterior, len(objective.draws))
     gain = float(objective.utility.total(losses[:, None], objective.reference).mean())
-    broken = list(objective.allowed.violations(recipe))
     far = float(objective.distance(bare.allowed.read([recipe]))[0])
-    if far > objective.radius + 1e-3:
-        broken.append(f"the trust radius: {far:.0%} of the tokens of a phase differ from every measured run")
-    over = objective.over_guard(losses[:, None])[0] > GUARD_TOLERANCE * objective.task_percent
-    tasks = [task for task, beyond in zip(objective.posterior.tasks, over.tolist(), strict=True) if beyond]
-    broken += [f"the guard of {', '.join(tasks)}"] if tasks else []
-    return Free(recipe, gain, tuple(broken), far)
+    return Free(recipe, gain, tuple(broken(objective, recipe)), far)
 
 
 def _sizes(measured: Design | None) -> list[float]:

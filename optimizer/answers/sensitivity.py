@@ -16,7 +16,7 @@ from mixlaw.optimizer.answers.proposal import Flat, Step
 from mixlaw.optimizer.goal.gains import Objective, recipes_losses
 from mixlaw.optimizer.policy import BEYOND_RADIUS, EQUIVALENT, GUARD_TOLERANCE, NEGLIGIBLE
 from mixlaw.optimizer.search.climb import best_points, refine, refine_each
-from mixlaw.optimizer.target.feasible import Feasible, feasible
+from mixlaw.optimizer.target.feasible import Feasible, feasible, unlimited
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.schedule import Lengths
 from mixlaw.optimizer.target.target import Span, Target
@@ -204,10 +204,7 @@ def unconstrained(objective: Objective, point: Points) -> tuple[Objective, Point
 
     A climb from the recommendation alone ends there where that is the baseline: so it starts elsewhere, too.
     """
-    target = objective.allowed.target
-    free = target.changed(floors={}, caps={}, max_epochs=1e9, domain_epochs={}, phase_epochs={}, guard=None)
-    allowed = feasible(free, objective.allowed.domains)
-    few = objective.within(objective.draws[:DRAWS])
+    allowed, few = unlimited(objective.allowed), objective.within(objective.draws[:DRAWS])
     bare = replace(few, allowed=allowed, radius=math.inf, guarded=None, caution=0.0)
     here, elsewhere = refine(bare.value, allowed, allowed.project(point)), best_points(bare, [], ELSEWHERE, 0)
     return bare, max(here, elsewhere, key=lambda found: found[1])[0]

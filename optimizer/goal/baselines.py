@@ -13,6 +13,7 @@ from typing import Protocol
 
 from mixlaw.errors import InputError
 from mixlaw.optimizer.target.history import text_and_code
+from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 
 
@@ -128,8 +129,14 @@ def uniform(params: int, phases: Mapping[str, int], domains: Sequence[Domain], l
 
 
 def text_only(params: int, phases: Mapping[str, int], domains: Sequence[Domain], lr_end: float = 0.0) -> Recipe:
-    """Text alone until the cooldown, which has 20 % code as in all recipes of the paper."""
-    return _paper(params, phases, domains, lr_end, init=0.0, later=0.0)
+    """Text alone in every phase, the cooldown too."""
+    return _recipe(params, phases, [text_and_code(domains, 0.0, _SLOW_TEXT)] * len(phases), lr_end)
+
+
+def fifth_code(params: int, phases: Mapping[str, int], domains: Sequence[Domain], lr_end: float = 0.0) -> Recipe:
+    """In every phase the mixture of the paper's cooldown, which all its recipes share: 20 % code."""
+    mixture = text_and_code(domains, COOLDOWN_CODE, _COOLDOWN_TEXT)
+    return _recipe(params, phases, [mixture] * len(phases), lr_end)
 
 
 def balanced_to_text(params: int, phases: Mapping[str, int], domains: Sequence[Domain], lr_end: float = 0.0) -> Recipe:
@@ -169,6 +176,7 @@ BASELINES: Mapping[str, Baseline] = {
     "uniform": uniform,
     "unimax": unimax,
     "text-only": text_only,
+    "20%-code": fifth_code,
     "balanced->text": balanced_to_text,
     "code->text": code_to_text,
     **{name: published(stages) for name, stages in PUBLISHED.items()},
@@ -214,6 +222,15 @@ def _recipe(params: int, phases: Mapping[str, int], mixtures: Sequence[Mixture],
 
 
 DEFAULTS = ("proportional", "text-only", "balanced->text")
+
+
+def defaults_of(target: Target) -> tuple[str, ...]:
+    """Baselines that a proposal has to beat where none are named.
+
+    Recipes of the paper differ in what comes before the cooldown alone: where that is trained already, they are one.
+    """
+    only_cooldown = set(_roles(target.all_phases)[-len(target.phases) :]) == {"cooldown"}
+    return ("proportional", "text-only", "20%-code") if only_cooldown else DEFAULTS
 
 
 def of_mixture(mixture: Mixture) -> Baseline:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.goal.baselines import Baseline, named, of_mixture, of_recipe
+from mixlaw.optimizer.goal.baselines import Baseline, defaults_of, named, of_mixture, of_recipe
 from mixlaw.optimizer.goal.gains import recipes_losses
 from mixlaw.optimizer.goal.goal import Utility
 from mixlaw.optimizer.goal.posterior import Posterior
@@ -71,19 +71,19 @@ def references_of(
     posterior: Posterior,
     variants: Sequence[Feasible],
     utility: Utility,
-    compared: Compared,
+    compared: Compared | None,
     draws: int,
     against: str = "",
 ) -> References:
     """Build baselines for a target, inside its limits: for each name the best of its branches and sizes.
 
     Lengths of phases and learning rates that are free are in the middle of their ranges; `Problem.scheduled` compares
-    recipes with baselines of their own schedule.
+    recipes with baselines of their own schedule. Those of `defaults_of` where none are named.
 
     Raises:
         InputError: no baseline, an unknown one, or one that is called like the proposal.
     """
-    builders = builders_of(compared)
+    builders = builders_of(defaults_of(variants[0].target) if compared is None else compared)
     if not builders or PROPOSAL in builders:
         raise InputError(f"give at least one baseline, none called {PROPOSAL!r}; got {list(builders)}")
     if against and against not in builders:

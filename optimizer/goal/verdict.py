@@ -84,7 +84,7 @@ class Evidence:
         gain, odds = self.gain.total.text(f" {self.unit}"), percent(self.gain.probability)
         best = f"{self.against}, the best of {self.baselines} baselines" if self.baselines > 1 else self.against
         if self.same:
-            return f"This is the baseline: no recipe was found that is better than {self.against}."
+            return f"This is the baseline {self.against}."
         if self.supported:
             return f"The proposal gains {gain} over {best}; its chance to beat it is {odds}."
         if self.gain.probability < SURE or self.at_risk:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.optimizer.goal.baselines import DEFAULTS
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.posterior import Posterior
@@ -84,7 +83,7 @@ def recommendations_of(
     draws: int,
     seed: int,
     *,
-    baselines: Compared = DEFAULTS,
+    baselines: Compared | None = None,
     against: str = "",
     measured: Design | None = None,
     known: Sequence[Recipe] = (),

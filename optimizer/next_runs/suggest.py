@@ -16,7 +16,6 @@ from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.surface.discrepancy import MIXTURE, expected_discrepancy
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
-from mixlaw.optimizer.goal.baselines import DEFAULTS
 from mixlaw.optimizer.goal.evidence import LARGEST, directions_of
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal
@@ -54,7 +53,7 @@ def suggest(
     budget: float,
     count: int = 8,
     goal: Goal | None = None,
-    baselines: Compared = DEFAULTS,
+    baselines: Compared | None = None,
     against: str = "",
     measured: Design | None = None,
     known: Sequence[Recipe] = (),
@@ -110,7 +109,7 @@ class _Request:
     budget: float
     count: int
     goal: Goal
-    baselines: Compared
+    baselines: Compared | None
     against: str
     measured: Design | None
     known: Sequence[Recipe]

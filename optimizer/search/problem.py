@@ -12,7 +12,6 @@ from torch import Tensor
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
-from mixlaw.optimizer.goal.baselines import DEFAULTS
 from mixlaw.optimizer.goal.evidence import near_runs, radius_of
 from mixlaw.optimizer.goal.gains import Guarded, Objective
 from mixlaw.optimizer.goal.goal import Goal, Utility, utility_of
@@ -44,7 +43,7 @@ class Problem:
     runs: tuple[tuple[str, ...], ...]
     references: References
     target: Target
-    compared: Compared
+    compared: Compared | None
     _by_schedule: dict[object, Problem] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -114,7 +113,7 @@ def problem_of(
     domains: Sequence[Domain],
     *,
     goal: Goal | None = None,
-    baselines: Compared = DEFAULTS,
+    baselines: Compared | None = None,
     against: str = "",
     measured: Design | None = None,
     draws: int = 64,

@@ -265,6 +265,12 @@ def feasible(target: Target, domains: Sequence[Domain]) -> Feasible:
     return result
 
 
+def unlimited(allowed: Feasible) -> Feasible:
+    """The same target without bounds of shares and repetition."""
+    target = allowed.target.changed(floors={}, caps={}, max_epochs=1e9, domain_epochs={}, phase_epochs={}, guard=None)
+    return feasible(target, allowed.domains)
+
+
 def _sizes(target: Target, domains: Sequence[Domain]) -> Span:
     """Sizes at which the limits can be kept: a small model of many tokens may run out of unique ones."""
     if target.sizes is None:

@@ -81,12 +81,14 @@ def baselines_of(folder: Folder, name: str | None = None) -> tuple[dict[str, Bas
     Raises:
         InputError: there is nothing of that name.
     """
-    from mixlaw.optimizer.goal.baselines import BASELINES, DEFAULTS
+    from mixlaw.optimizer.goal.baselines import BASELINES, DEFAULTS, defaults_of
 
     target = folder.settings.target
     own = (target.baseline if target else None) if name is None else name
     guard = target.guard.than if target and target.guard else ""
-    compared: dict[str, Baseline | Mixture | Recipe] = {n: BASELINES[n] for n in DEFAULTS}
+    compared: dict[str, Baseline | Mixture | Recipe] = {
+        name: BASELINES[name] for name in (defaults_of(folder.target()) if target else DEFAULTS)
+    }
     for wanted in filter(None, (own, guard)):
         compared[wanted] = baseline_of(folder, wanted)
     return compared, own or ""

@@ -48,8 +48,8 @@ def propose(
         target: [target] of study.toml if None.
         goal: what counts as better; the weights of [target] if None, and without any all groups alike, of the tasks
             that have a signal above seed noise.
-        baselines: names, or mixtures and recipes by name, that the proposal has to beat; proportional, text-only and
-            balanced->text if None.
+        baselines: names, or mixtures and recipes by name, that the proposal has to beat; `proportional`, `text-only`
+            and `balanced->text` if None, or `20%-code` as the last where only a cooldown is left to train.
         baseline: what gains refer to: a named baseline, a mixture, a run or a file; [target] baseline if None.
         draft: freeze nothing: predictions of drafts are not verified.
         queue: let `run` train the proposal and the baseline, to verify the predictions.
