@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,79 @@ def test_all_that_a_table_and_what_describes_it_say_otherwise_needs_replace(
     found, wanted = (open_study(tmp_path / name) for name in ("study", "fresh"))
     assert found.table().equals(wanted.table())
     assert (found.settings.domains, found.settings.tasks) == (wanted.settings.domains, wanted.settings.tasks)
+
+
+COUNTS = pl.DataFrame({"run": ["a"], "params": [6e7], "tokens:p:web": [1e9], "metric:hs": [0.4], "count:hs": [100.0]})
+
+
+def test_another_count_of_items_needs_replace(tmp_path: Path) -> None:
+    import_runs(tmp_path / "study", COUNTS, unit="accuracy")
+    import_runs(tmp_path / "study", COUNTS.drop("count:hs"), unit="accuracy")  # which says nothing of it
+    other = COUNTS.with_columns(pl.lit(200).alias("count:hs"))
+    before = snapshot(tmp_path / "study")
+    with pytest.raises(InputError, match=r"1 values contradict .*: run 'a', count of 'hs': 100, now 200; .*--replace"):
+        import_runs(tmp_path / "study", other, unit="accuracy")
+    assert snapshot(tmp_path / "study") == before
+    import_runs(tmp_path / "study", other, unit="accuracy", replace=True)
+    (record,) = open_study(tmp_path / "study").records()
+    assert record.values["hs"].count == 200
+
+
+def test_no_table_replaces_runs_that_were_trained_here(tmp_path: Path) -> None:
+    imported(tmp_path, RUNS)
+    (path,) = (p for p in (tmp_path / "study/runs").glob("*/record.json") if '"a"' in p.read_text())
+    data = json.loads(path.read_text())
+    data["recipe"]["data"] = "0123456789abcdef"  # as training writes it: the digest of the shards
+    path.write_text(json.dumps(data))
+    before = snapshot(tmp_path / "study")
+    for options in ({}, {"replace": True}):
+        with pytest.raises(
+            InputError, match=r"1 values contradict runs that .* trained itself, which no table replaces"
+        ):
+            imported(tmp_path, RUNS.replace("0.912", "0.95"), **options)
+        assert snapshot(tmp_path / "study") == before
+    imported(tmp_path, RUNS.replace("metric:hs", "metric:he"))  # a task that they lack is no contradiction
+
+
+PHASES = """run = "run"
+params = 6e7
+tokens = 1e9
+[[phase]]
+name = "stable"
+shares = { "a_*" = "*" }
+share = 0.8
+[[phase]]
+name = "decay"
+shares = { "b_*" = "*" }
+share = 0.2
+[tasks]
+hs = { unit = "bits/byte" }
+"""
+STABLE = "[[phase]]" + PHASES.split("[[phase]]")[1]
+TURNED = PHASES.replace(STABLE, "").replace("[tasks]", STABLE + "[tasks]")
+
+
+def test_another_order_of_phases_needs_replace_and_all_runs_again(tmp_path: Path) -> None:
+    def bring(names: str, mapping: str, **options: Any) -> Understood:
+        (tmp_path / "map.toml").write_text(mapping)
+        rows = "".join(f"{name},0.9,0.1,0.5,0.5,0.9\n" for name in names)
+        return imported(
+            tmp_path, f"run,a_web,a_code,b_web,b_code,hs\n{rows}", mapping=tmp_path / "map.toml", unit=None, **options
+        )
+
+    bring("ab", PHASES)
+    before = snapshot(tmp_path / "study")
+    for names in ("cd", "ab"):  # new runs, or those that are there
+        with pytest.raises(InputError, match=r"order of phases: stable, decay, now decay, stable.* give --replace"):
+            bring(names, TURNED)
+    with pytest.raises(InputError, match="run 'b', which the table does not have again, with stable, decay; give all"):
+        bring("ac", TURNED, replace=True)
+    assert snapshot(tmp_path / "study") == before
+    assert any("order of phases" in note for note in bring("abc", TURNED, replace=True).notes)
+    study = open_study(tmp_path / "study")
+    assert [phase.name for phase in study.settings.phases] == ["decay", "stable"]
+    assert {tuple(phase.name for phase in record.recipe.phases) for record in study.records()} == {("decay", "stable")}
+    assert bring("d", TURNED).runs == 1
 
 
 def test_an_assumed_kind_is_no_fact_that_a_later_one_contradicts(tmp_path: Path) -> None:

@@ -268,6 +268,8 @@ def import_into(
             f"{len(contradictions)} values contradict those that {folder} has already: {listed(contradictions)}; "
             "correct the table, or give --replace to take its values"
         )
+    if (now := [name for name in understood.phases if name in order]) != [name for name in order if name in now]:
+        _refuse_two_orders(merge.records, now)
     notes = [
         *merge.notes,
         *([f"{len(contradictions)} values were replaced: {listed(contradictions)}"] if contradictions else []),
@@ -300,6 +302,17 @@ def _refuse_two_units(understood: Understood, records: Iterable[Record], tasks: 
             raise InputError(
                 f"task {task!r} would be in {understood.tasks[task]}, but the study has values in another unit that "
                 f"the table does not have again: {_few(kept, 5)}; give all of them, or name the task otherwise"
+            )
+
+
+def _refuse_two_orders(records: Iterable[Record], order: Sequence[str]) -> None:
+    """Refuse another order of phases than that of runs which the table does not have again."""
+    for record in records:
+        names = [phase.name for phase in record.recipe.phases if phase.name in order]
+        if names != [name for name in order if name in names]:
+            raise InputError(
+                f"phases would be in the order {', '.join(order)}, but the study has run {record.run!r}, which the "
+                f"table does not have again, with {', '.join(names)}; give all runs, or correct the order"
             )
 
 

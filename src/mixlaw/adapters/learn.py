@@ -70,8 +70,11 @@ def updated_settings(
             units[task] = entry if len(entry) > 1 else unit
     if "phases" not in document:
         document["phases"] = _phases(_shares(records, phases), records, phases[-1])
-    elif added := [name for name in phases if name not in {phase["name"] for phase in document["phases"]}]:
-        notes += [_added(document, path, records, phases, added)]
+    else:
+        there = [str(phase["name"]) for phase in document["phases"]]
+        faults += _turned_round(document, there, phases)
+        if added := [name for name in phases if name not in there]:
+            notes += [_added(document, path, records, phases, added)]
     text = tomlkit.dumps(document).rstrip() + "\n"
     validate(tomllib.loads(text), path)
     return text, notes, faults
@@ -86,6 +89,18 @@ def _changed(name: str, before: Mapping[str, Any], given: Mapping[str, Any]) -> 
 
 def _said(value: Any) -> str:
     return value.value if isinstance(value, Kind) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _turned_round(document: Any, there: Sequence[str], phases: Sequence[str]) -> list[str]:
+    """Bring [[phases]] into the order of an import where that is another; returns what it contradicted."""
+    before, now = [name for name in there if name in phases], [name for name in phases if name in there]
+    if before == now:
+        return []
+    tables, places, array = {str(table["name"]): table for table in document["phases"]}, iter(now), tomlkit.aot()
+    for name in there:
+        array.append(tables[next(places) if name in before else name])
+    document["phases"] = array
+    return [f"order of phases: {', '.join(before)}, now {', '.join(now)}, with the lr_end that each has in study.toml"]
 
 
 def _added(document: Any, path: Path, records: Sequence[Record], phases: Sequence[str], added: Sequence[str]) -> str:

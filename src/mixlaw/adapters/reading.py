@@ -42,7 +42,7 @@ def read_table(path: Path) -> pl.DataFrame:
 
 def _way_out(path: Path, ending: str) -> str:
     """What to do with a file whose ending is that of no table, by its ending and by what it begins with."""
-    with path.open("rb") if path.is_file() else io.BytesIO() as file:
+    with path.open("rb") if os.path.isfile(path) else io.BytesIO() as file:
         head = file.read(16)
     if ending in _SHEETS and (not head or kind_of(head)):
         return "save the sheet as CSV (UTF-8)"
