@@ -42,12 +42,17 @@ def test_damaged_files_are_refused_and_nothing_is_printed(tmp_path: Path, capfd:
     assert read_table(path).equals(table)
 
 
-def test_a_reader_that_was_killed_is_replaced(tmp_path: Path) -> None:
+def test_a_reader_serves_many_files_and_is_replaced_when_it_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     frame = pl.DataFrame({"a": [1, None], "b": ["x", "é"]})
-    frame.write_parquet(tmp_path / "a.parquet")
-    assert read_table(tmp_path / "a.parquet").equals(frame)
+    for name, rows in (("one", frame), ("two", frame.reverse())):
+        (tmp_path / name).mkdir()
+        rows.write_parquet(tmp_path / name / "a.parquet")
+        monkeypatch.chdir(tmp_path / name)  # which the process that reads does not follow
+        assert read_table(Path("a.parquet")).equals(rows)
     process = parquet._idle[os.getpid()]
     process.kill()
     process.wait()
-    assert read_table(tmp_path / "a.parquet").equals(frame)
+    assert read_table(Path("a.parquet")).equals(frame.reverse())
     assert parquet._idle[os.getpid()] is not process

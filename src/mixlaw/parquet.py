@@ -37,7 +37,7 @@ def frames(path: Path, column: str | None = None, between: tuple[float, float] =
     assert process.stdout is not None
     answer: Any = _DAMAGED
     try:
-        pickle.dump((str(path), column, between), process.stdin)
+        pickle.dump((os.path.abspath(path), column, between), process.stdin)
         process.stdin.flush()
         while isinstance(answer := pickle.load(process.stdout), pl.DataFrame):
             yield answer
