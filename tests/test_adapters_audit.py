@@ -154,3 +154,23 @@ def test_runs_that_diverged_each_by_its_own_part_are_no_mixed_unit(count: int) -
         excess[rng.choice(40, count, replace=False)] = rng.uniform(0.2, 0.6, count)
         called += mixed_units(model, np.exp(0.01 * rng.standard_normal(40) + excess)) is not None
     assert called <= 5
+
+
+@pytest.mark.parametrize("column", ["lr", "warmup", "lr_end:init", "decay:init", "schedule"])
+def test_runs_that_differ_in_their_learning_rate_are_no_repeats(column: str) -> None:
+    values: dict[str, list[Any]] = {
+        "lr": [1.0, 2.0],
+        "warmup": [1e6, 2e7],
+        "lr_end:init": [0.0, 0.1],
+        "decay:init": ["linear", "1-sqrt"],
+        "schedule": ["wsd", "cosine"],
+    }
+    same = {name: [cells[0]] * 2 for name, cells in table().items() if name != "run"} | {"run": ["a", "b"]}
+    same |= {"lr_end:init": [0.0, 0.0], "metric:loss": [2.0, 2.5], "metric:other": [1.0, 1.1]}
+
+    def notes(extra: dict[str, Any]) -> str:
+        units = {"loss": "nats/token", "other": "bits/byte"}
+        return " ".join(understand(pl.DataFrame(same | extra), units).notes)
+
+    assert "measured more than once" in notes({column: [values[column][0]] * 2})
+    assert "measured more than once" not in notes({column: values[column]})

@@ -78,6 +78,27 @@ def test_one_fold_holds_out_exactly_the_largest_size() -> None:
     assert not of_two.extrapolates
 
 
+def in_phases(*orders: tuple[float, float, float]) -> Design:
+    """Runs (share of a in the first phase, in the last, length of the last), the rest being b."""
+    rows = [
+        {"run": f"{i}", "params": 1e6}
+        | {"tokens:first:a": a * (1 - length), "tokens:first:b": (1 - a) * (1 - length)}
+        | {"tokens:last:a": z * length, "tokens:last:b": (1 - z) * length}
+        for i, (a, z, length) in enumerate(orders)
+    ]
+    return Design.from_table(pl.DataFrame(rows), {})
+
+
+def test_of_orders_with_equal_totals_every_second_is_held_out_and_one_mixture_throughout_is_one_order() -> None:
+    halves = [(a, 1 - a, 0.5) for a in (0.0, 0.1, 0.2, 0.3, 0.7, 0.8, 0.9, 1.0)]
+    steady = [(0.5, 0.5, length) for length in (0.1, 0.2, 0.3, 0.4, 0.6)]
+    (fold,) = [fold for fold in folds(in_phases(*halves, *steady), 0) if fold.kind == "phase order"]
+    held = set(fold.test.tolist())
+    assert len(held & set(range(8))) == 4
+    assert not held & set(range(8, 13))
+    assert "phase order" not in {fold.kind for fold in folds(in_phases(*[(1.0, 1.0, x / 20) for x in range(1, 16)]), 0)}
+
+
 def test_sizes_a_percent_apart_are_one_size() -> None:
     assert checkpoints((1e6, 1.01e6, 2e6)).sizes == 2
 

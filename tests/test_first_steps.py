@@ -43,7 +43,7 @@ def test_runs_of_one_s_own_show_as_a_response_with_a_band_before_anything_else_i
     part = page[page.index('<section id="response">') : page.index('<section id="size">')]
     assert part.count('role="img"') == len(study.units) * (1 + len(DOMAINS))  # code, and every domain
     assert "there is no code share to move" not in part
-    with pytest.raises(InputError, match=r"domain .* has no unique_tokens.*: set unique_tokens under \[domains"):
+    with pytest.raises(InputError, match=r"domain .* has no unique_tokens.*: write .* = { unique_tokens = "):
         _ = study.domains
     names = [trace.name for trace in study.plots.response().data]
     assert len(names) > 1

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from mixlaw.analysis.audit.held import LARGEST, Fold
-from mixlaw.analysis.data.design import Design, same_shares
+from mixlaw.analysis.data.design import SAME_SHARE, Design, same_shares
 
 #: Folds of mixtures.
 PARTS = 5
@@ -54,11 +54,17 @@ def _largest_size(design: Design) -> list[Fold]:
 
 
 def _phase_order(design: Design) -> list[Fold]:
-    """Of runs with equal totals in different orders of phases, every second order is held out."""
+    """Of runs with equal totals in different orders of phases, every second order is held out.
+
+    One mixture in all phases is one order, however long they are.
+    """
     if len(design.phases) < 2:
         return []
-    same = same_shares(design.mixture) * design.sizes + design.size_index
-    ordered = mixture_groups(design)
+    mixture = same_shares(design.mixture)
+    same = mixture * design.sizes + design.size_index
+    changes = design.shares - design.shares.sum(2, keepdim=True) * design.mixture[:, None]
+    steady = changes.detach().abs().amax((1, 2)) < SAME_SHARE
+    ordered = torch.where(steady, -1 - mixture, mixture_groups(design))
     held = torch.zeros(len(design), dtype=torch.bool)
     for value in sorted(set(same.tolist())):
         orders = sorted(set(ordered[same == value].tolist()))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import Law
-from mixlaw.analysis.laws.bimix import BiMix
 from mixlaw.analysis.laws.data_constrained import DataConstrained
 from mixlaw.analysis.laws.exposure import Exposure
 from mixlaw.analysis.laws.identify import one_size, repeats
-from mixlaw.analysis.laws.saturating import Saturating
 from mixlaw.analysis.laws.shukor import Additive, Joint
 
 
@@ -18,9 +16,6 @@ def candidates(design: Design) -> tuple[type[Law], ...]:
     A law that ignores phases or sizes can look good among the measured runs, where the residual process compensates,
     and fail beyond them. The log has results of the other laws of the literature; they can be fitted by name.
     """
-    single = one_size(design)
-    if len(design.phases) > 1:
-        return (Exposure, Saturating, Joint) if single else (Exposure, Additive, Joint)
-    if len(design.domains) == 1:
+    if len(design.domains) == len(design.phases) == 1:
         return (Exposure, DataConstrained) if repeats(design) else (Exposure,)
-    return (Exposure, Additive, Joint, BiMix) if single else (Exposure, Additive, Joint)
+    return (Exposure, Joint) if one_size(design) else (Exposure, Additive, Joint)

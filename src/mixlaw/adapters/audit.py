@@ -74,6 +74,8 @@ def _groups(records: Sequence[Record]) -> list[list[int]]:
             (
                 p.name,
                 round(math.log(p.tokens), 2),
+                p.lr_end,
+                p.decay,
                 tuple(
                     (d, round(s / _GRID) if s > 10 * _GRID else f"{s:.1g}") for d, s in p.mixture.items() if s > 1e-6
                 ),
@@ -81,7 +83,8 @@ def _groups(records: Sequence[Record]) -> list[list[int]]:
             for p in recipe.phases
         )
         unique = tuple(sorted(recipe.unique.items()))
-        groups[(recipe.params, phases, unique, round(record.progress, 3))].append(row)
+        rate = (round(math.log(recipe.lr), 2), recipe.schedule, recipe.warmup)
+        groups[(recipe.params, phases, unique, rate, round(record.progress, 3))].append(row)
     return [rows for rows in groups.values() if len(rows) > 1]
 
 

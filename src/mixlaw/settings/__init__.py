@@ -231,8 +231,9 @@ class Settings(Strict):
             first, others = lacking[0], f", nor {', '.join(lacking[1:])}" if lacking[1:] else ""
             count = "run `mixlaw prepare` to count them, or " if self.domains[first].source is not None else ""
             raise InputError(
-                f"domain {first!r} has no unique_tokens{others}: {count}set unique_tokens under [domains.{first}] of "
-                'study.toml to the different tokens that there are of it, as "900B"'
+                f"domain {first!r} has no unique_tokens{others}: {count}write "
+                f'{first} = {{ unique_tokens = "900B" }} under [domains] of study.toml, with the number of different '
+                "tokens that there are of it"
             )
         return [Domain(name, self.domains[name].kind, tokens) for name, tokens in unique.items() if tokens is not None]
 
