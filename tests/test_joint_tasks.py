@@ -7,8 +7,10 @@ import polars as pl
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.covariance import ledoit_wolf
 
 from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.fitting.estimate import shrunk_covariance
 from mixlaw.analysis.surface.surface import Surfaces
 from studies import quick_fit
 
@@ -50,3 +52,13 @@ def test_nine_in_ten_means_over_tasks_lie_inside_their_intervals(surfaces: Surfa
     half = 1.645 * samples.std(0).mean()
     alone = 1.645 * np.sqrt((SHARED**2 + OWN**2) / TASKS)
     assert half > 2 * alone
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(200, 3), (6, 9), (2, 4), (12, 1), (40, 40)])
+def test_shrinkage_is_that_of_scikit_learn(rows: int, columns: int) -> None:
+    generator = torch.Generator().manual_seed(rows)
+    drawn = torch.randn(rows, columns, dtype=torch.float64, generator=generator) @ torch.diag(
+        torch.arange(1.0, columns + 1, dtype=torch.float64)
+    )
+    expected, _ = ledoit_wolf(drawn.numpy(), assume_centered=True)
+    torch.testing.assert_close(shrunk_covariance(drawn), torch.tensor(expected), rtol=1e-10, atol=1e-12)

@@ -50,13 +50,25 @@ class LawFit:
         What one task's fit misses the next often misses too, and a good seed is good for many tasks: uncertainty
         drawn task by task would cancel in a mean over tasks.
         """
-        from sklearn.covariance import ledoit_wolf  # half a second
-
         residual = (observed.target - self.form.log_loss(self.theta, observed.design)) * observed.seen
         scaled = residual / residual.square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)
-        covariance = torch.tensor(ledoit_wolf(scaled.T.numpy(), assume_centered=True)[0])
+        covariance = shrunk_covariance(scaled.T)
         scale = covariance.diagonal().clamp(min=1e-12).rsqrt()
         return covariance * scale[:, None] * scale
+
+
+def shrunk_covariance(centred: Tensor) -> Tensor:
+    """Covariance of N rows of T columns of mean zero, shrunk towards a multiple of the identity, (T, T).
+
+    Ledoit and Wolf (2004, doi:10.1016/S0047-259X(03)00096-4). That of scikit-learn takes a second to import.
+    """
+    rows, columns = centred.shape
+    covariance = centred.T @ centred / rows
+    square, mean = covariance.square().sum(), covariance.trace() / columns
+    distance = square - columns * mean**2  # between the covariance and the multiple of the identity
+    error = (centred.square().sum(1).square().sum() / rows - square) / rows  # of the covariance, both squared
+    share = float(error / distance) if distance > error else float(distance > 0)
+    return covariance.lerp(mean * torch.eye(columns, dtype=centred.dtype), share)
 
 
 def estimate(
