@@ -21,7 +21,9 @@ from mixlaw.analysis.fitting.pooling import first
 from mixlaw.analysis.laws import LAWS, Chinchilla, Exposure, Joint
 from mixlaw.analysis.laws.base import Form, Law
 from mixlaw.analysis.laws.schedule import scheduled
-from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
+from mixlaw.optimizer.answers.propose import propose
+from mixlaw.optimizer.target.target import Target
+from mixlaw.recipe import Decay, Domain, Kind, Mixture, Phase, Recipe, Schedule
 from mixlaw.runner.train.step import rate
 from test_laws import designs, thetas
 
@@ -187,6 +189,20 @@ def test_short_runs_predict_what_cooldowns_are_worth_in_longer_ones(peak: float,
     best, truth = (steps.index(long["wsd_fract_decay"][int(np.argmin(x))]) for x in (predicted, measured))
     assert abs(best - truth) <= 1
     assert math.isfinite(fitted.predict(Design.from_table(long, {})).hi90.max())
+
+
+def test_short_runs_at_three_rates_choose_the_cooldown_of_longer_ones() -> None:
+    # Measured at 25,000 steps and the rate that is proposed for: .2 3.03779, .4 3.02738, .6 3.02745, .8 3.03178.
+    short = public_runs().filter(pl.col("iterations") == 15_000)
+    fitted = mixlaw.fit(short, units={"loss": "nats/token"}, unique={}, resamples=8)
+    target = Target(123_587_328, 1_280_000_000, phases=NAMES[::2], cooldown=(0.05, 0.95))
+    proposal = propose(fitted, target, [Domain("text", Kind.TEXT, 600 * 10**9)], draws=8, starts=2, sizes=[])
+    assert 0.4 <= proposal.recipe.phases[-1].tokens / proposal.recipe.tokens <= 0.6
+    assert "one domain" in proposal.sentence
+    (length,) = (flat for flat in proposal.flat if flat.what == "length")
+    assert str(length) in str(proposal)
+    assert length.low > 0.2
+    assert length.high < 0.9
 
 
 def test_what_another_length_is_worth_is_known_within_its_interval_where_no_run_varies_it() -> None:

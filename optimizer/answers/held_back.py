@@ -45,6 +45,8 @@ def held_back(search: Objective, baselines: Sequence[Recipe], against: str) -> s
         baselines: recipes to start from, too.
         against: name of the baseline.
     """
+    if len(search.allowed.domains) == 1:
+        return "There is one domain, so all baselines have the proposal's mixture: what was chosen is its schedule."
     for freed in _freed(search):
         point, value = best_points(freed, baselines, STARTS, 0)
         if value < NEGLIGIBLE:

@@ -308,7 +308,6 @@ class Proposal(Printable):
 
     def _notes(self) -> tuple[list[str], list[str]]:
         """What to know before training it, and the rest."""
-        beaten = ", ".join(f"{name} {percent(p)}" for name, p in self.beats.items())
         near = (
             f"{self.distance:.0%} of the tokens of a phase differ from the nearest measured run {self.nearest}; "
             f"measured runs have a neighbour within {self.radius:.0%}"
@@ -320,14 +319,15 @@ class Proposal(Printable):
         first = [
             *([f"resumes from {', '.join(begun)}"] if self.begun else []),
             *([f"of {rest.name} from here on: {size(rest.tokens)} tokens of {rest.mixture}"] if rest else []),
-            f"chance to beat: {beaten}",
+            f"chance to beat: {', '.join(f'{name} {percent(p)}' for name, p in self.beats.items())}",
             *([f"chance that the guard holds: {guarded}"] if guarded else []),
             *([near] if self.nearest else []),
             *(free if not self.supported else []),
+            *(str(flat) for flat in self.flat if flat.what == "length"),
             *self.warnings,
         ]
         return first, [
-            *(str(flat) for flat in self.flat),
+            *(str(flat) for flat in self.flat if flat.what != "length"),
             *(free if self.supported else []),
             *(f"best at {step}" for step in self.way),
             *([self._risk()] if self.risks else []),

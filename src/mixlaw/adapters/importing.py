@@ -258,9 +258,8 @@ def import_into(
     given = {name: {**sheet.domains.get(name, {}), **described.get(name, {})} for name in understood.domains}
     linked = scores(mapped, understood.tasks)
     fresh = {task: name for task, name in understood.tasks.items() if units.get(task) != name or task in linked}
-    _refuse_two_units(
-        understood, merge.records, [task for task in fresh if task in units and units[task] != fresh[task]]
-    )
+    changed = [task for task in fresh if task in units and units[task] != fresh[task]]
+    _refuse_two_units(understood, merge.records, changed)
     text, changes, others = updated_settings(path, merge.records, understood.phases, given, fresh, linked)
     contradictions = [*merge.contradictions, *others]
     if contradictions and not replacing:

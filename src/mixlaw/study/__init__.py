@@ -99,7 +99,7 @@ def _understood(path: Path, table: Table, given: Mapping[str, Any]) -> Understoo
     from mixlaw.adapters.importing import import_into
 
     there = Folder(path) if (path / "study.toml").exists() else None
-    known = {"units": there.units, "suggested": there.suggested()} if there else {"units": {}}
+    known: dict[str, Any] = {"units": there.units, "suggested": there.suggested()} if there else {"units": {}}
     return import_into(path, table, **known, **given)
 
 
