@@ -69,7 +69,12 @@ class Executor(ABC):
         setup: how to train.
         runs: folder of the study's runs.
         show: called with the state of the run after every event.
+
+    Attributes:
+        only: lineage of the one segment to train, beside drivers that train others; all if None.
     """
+
+    only: str | None = None
 
     def __init__(self, setup: Setup, runs: Path, show: Callable[[RunProgress], None] = lambda _: None) -> None:
         self.setup, self.runs, self.show = setup, runs, show
@@ -103,11 +108,12 @@ class Executor(ABC):
         Raises:
             InputError: a checkpoint is damaged, a size fits nowhere, or another process is running this study.
         """
+        segments = [segment for segment in segments if self.only in (None, segment.lineage)]
         if not segments:
             return RunOutcome((), {}, ())
         self.recipes = {recipe.lineage: recipe for recipe in tree.recipes}
-        with exclusive(self.runs) as self.lock, Interrupts() as self.interrupts:
-            sweep(self.runs)
+        with exclusive(self.runs, self.only) as self.lock, Interrupts() as self.interrupts:
+            sweep(self.runs, self.only or "*")
             self.check(segments)
             machines = self.machines()
             sizes = dict.fromkeys(segment.recipe.params for segment in segments)
@@ -120,7 +126,7 @@ class Executor(ABC):
                     self._handle_event(work)
             finally:
                 self._stop()
-                sweep(self.runs)
+                sweep(self.runs, self.only or "*")
         return work.outcome
 
     def _assign(self, work: RunQueue) -> None:
@@ -232,4 +238,4 @@ class Executor(ABC):
 
     def log(self, number: int) -> Path:
         """File of a worker's stderr."""
-        return self.runs / f"worker-{number}.log"
+        return self.runs / f"worker-{self.only or number}.log"

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mixlaw.errors import InputError
 from mixlaw.machine import cores
 from mixlaw.runner.execute.executor import Event, Executor, WorkerHandle
 from mixlaw.runner.execute.queue import RunProgress
@@ -177,6 +178,8 @@ class LocalExecutor(Executor):
         """Verify the checkpoints to resume from before anything is trained, so that a damaged one changes nothing."""
         origins = [(segment, origin(segment, self.setup, self.runs)) for segment in segments]
         for segment, folder in origins:
+            if self.only and folder is not None and not folder.is_dir():
+                raise InputError(f"{segment.lineage} begins where {segment.parent} ends; train that first")
             if folder is not None and folder.is_dir() and folder != self.runs / segment.lineage / FINAL:
                 check_optimizer(folder)
         folders = {folder for _, folder in origins}

@@ -1,4 +1,4 @@
-"""Where a study trains: on this machine, or on a Ray cluster."""
+"""Where a study trains: on this machine, on a Ray cluster, or by jobs in Slurm's queue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mixlaw.errors import InputError
 from mixlaw.machine import cores, has_gpu_driver
@@ -19,7 +19,12 @@ from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.train.store import Store
 
 if TYPE_CHECKING:
-    from mixlaw.runner.execute.executor import Executor
+    from mixlaw.runner.execute.cluster import RayExecutor
+    from mixlaw.runner.execute.local import LocalExecutor
+    from mixlaw.runner.execute.queue import RunOutcome
+    from mixlaw.runner.execute.slurm import SlurmQueue
+    from mixlaw.runner.plan.price import Assumptions
+    from mixlaw.runner.plan.tree import Segment, Tree
 
 Show = Callable[[RunProgress], None]
 
@@ -62,6 +67,13 @@ def _gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+class Trains(Protocol):
+    """Trains segments of a tree."""
+
+    def run(self, tree: Tree, segments: list[Segment], /) -> RunOutcome:
+        """Train those segments, or see to it; how that ended."""
+
+
 class Backend(ABC):
     """Machines that train, and where their checkpoints are kept."""
 
@@ -74,8 +86,8 @@ class Backend(ABC):
         """Lineages that have a checkpoint."""
 
     @abstractmethod
-    def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
-        """The executor that trains on these machines."""
+    def executor(self, setup: Setup, runs: Path, show: Show) -> Trains:
+        """What trains on these machines."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +99,13 @@ class Local(Backend):
         gpus: GPUs to use; all if None.
         launch: command that takes `-m MODULE` and starts one worker, which may span machines; replaces the processes
             on devices of this one.
+        segment: lineage of the one segment to train; all if None.
     """
 
     workers: int | None = None
     gpus: int | None = None
     launch: tuple[str, ...] = ()
+    segment: str | None = None
 
     def machines(self) -> Sequence[Machine]:
         """This one; all that `launch` reaches counts as one device."""
@@ -101,11 +115,45 @@ class Local(Backend):
         """Lineages that have a checkpoint among the runs."""
         return frozenset(path.parent.name for path in runs.glob("*/checkpoint"))
 
-    def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
+    def executor(self, setup: Setup, runs: Path, show: Show) -> LocalExecutor:
         """Processes on this machine."""
         from mixlaw.runner.execute.local import LocalExecutor
 
-        return LocalExecutor(setup, runs, self.machines()[0], show, _located(self.launch))
+        executor = LocalExecutor(setup, runs, self.machines()[0], show, _located(self.launch))
+        executor.only = self.segment
+        return executor
+
+
+@dataclass(frozen=True)
+class Slurm(Backend):
+    """A Slurm cluster, from a machine where jobs are submitted; every node sees study and data at the same path.
+
+    Attributes:
+        gpus: of each node, 1 if None; no GPU at all without `gpu`.
+        gpu: their name, for their memory and the jobs' time limits.
+    """
+
+    gpus: str | None = None
+    gpu: str | None = None
+
+    def machines(self) -> Sequence[Machine]:
+        """A node as it was described, or a core."""
+        return self._assumptions().machines() or [Machine("node", 1)]
+
+    def trained(self, runs: Path) -> frozenset[str]:
+        """Lineages that have a checkpoint among the runs."""
+        return Local().trained(runs)
+
+    def executor(self, setup: Setup, runs: Path, show: Show) -> SlurmQueue:
+        """Jobs in the queue, one for each segment."""
+        from mixlaw.runner.execute.slurm import SlurmQueue
+
+        return SlurmQueue(setup, runs, self._assumptions())
+
+    def _assumptions(self) -> Assumptions:
+        from mixlaw.runner.plan.price import Assumptions
+
+        return Assumptions(self.gpus, self.gpu)
 
 
 @dataclass(frozen=True)
@@ -133,7 +181,7 @@ class Ray(Backend):
         """Lineages that have a checkpoint in the store."""
         return Store(self.store or str(runs.resolve())).trained()
 
-    def executor(self, setup: Setup, runs: Path, show: Show) -> Executor:
+    def executor(self, setup: Setup, runs: Path, show: Show) -> RayExecutor:
         """The driver of the cluster's workers."""
         from mixlaw.runner.execute.cluster import RayExecutor
 
@@ -147,25 +195,31 @@ def backend_of(
     launch: str | None = None,
     address: str | None = None,
     store: str | None = None,
+    gpu: str | None = None,
+    segment: str | None = None,
 ) -> Backend:
     """Where to train, from the options of a command line.
 
     Raises:
-        InputError: `gpus` is not a number, or an option belongs to the other executor.
+        InputError: `gpus` is not a number, or an option belongs to another executor.
     """
-    of_ray, of_local = {"--address": address, "--store": store}, {"--gpus": gpus, "--launch": launch}
-    foreign = [name for name, value in (of_local if executor == "ray" else of_ray).items() if value is not None]
+    options = {"--address": address, "--store": store, "--gpus": gpus, "--launch": launch, "--workers": workers}
+    takes = {"ray": {"--address", "--store", "--workers"}, "slurm": {"--gpus"}}
+    of_this = takes.get(executor, {"--gpus", "--launch", "--workers"})
+    foreign = [name for name, value in options.items() if value is not None and name not in of_this]
     if foreign:
-        raise InputError(f"the {executor} executor takes no {foreign[0]}; leave it out, or choose the other --executor")
+        raise InputError(f"the {executor} executor takes no {foreign[0]}; leave it out, or choose another --executor")
     if executor == "ray":
         return Ray(address or "auto", store, workers)
+    if executor == "slurm":
+        return Slurm(gpus, gpu)
     if gpus is not None and not gpus.isdecimal():
         raise InputError(f"--gpus is a number of GPUs of this machine, got {gpus!r}; 4x8 is for --dry-run")
     try:
         command = tuple(shlex.split(launch or ""))
     except ValueError as error:
         raise InputError(f"--launch takes a command, got {launch!r} ({error}); quote it as a shell wants") from error
-    return Local(workers, None if gpus is None else int(gpus), command)
+    return Local(workers, None if gpus is None else int(gpus), command, segment)
 
 
 def _located(command: Sequence[str]) -> tuple[str, ...]:

@@ -38,13 +38,15 @@ class RunProgress:
 class RunOutcome(Printable):
     """How a run ended: lineages that are done, those that failed with the reason, and those blocked by a failure.
 
-    `unmeasured` holds, of those that are done, the tasks that could not be measured with the reason.
+    `unmeasured` holds, of those that are done, the tasks that could not be measured with the reason, and `queued` the
+    jobs of lineages that wait in a cluster's queue.
     """
 
     done: tuple[str, ...]
     failed: Mapping[str, str]
     blocked: tuple[str, ...]
     unmeasured: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    queued: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
@@ -54,9 +56,14 @@ class RunOutcome(Printable):
             "failed": dict(self.failed),
             "blocked": list(self.blocked),
             "unmeasured": unmeasured,
+            "queued": dict(self.queued),
         }
 
     def __str__(self) -> str:
+        if self.queued:
+            return (
+                f"{len(self.queued)} segments are in Slurm's queue; `squeue --me` lists them, repeat this once they end"
+            )
         lines = [f"{lineage} failed: {why}" for lineage, why in self.failed.items()]
         behind = [f"{len(self.blocked)} segments behind it wait; fix the cause and run again"] if self.blocked else []
         lines += [

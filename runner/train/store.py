@@ -152,10 +152,10 @@ def origin(segment: Segment, setup: Setup, runs: Path, most: int | None = None) 
     return next((runs / name for name in resume_order(segment, setup, names, most)), None)
 
 
-def sweep(runs: Path) -> None:
+def sweep(runs: Path, lineage: str = "*") -> None:
     """Delete what killed workers left: half-written checkpoints, and partial ones beside the final one."""
-    drafts = [*runs.glob(f"*/.{FINAL}.*.tmp"), *runs.glob(f"*/.{PARTIAL}*.tmp")]
-    outlived = [path for path in runs.glob(f"*/{PARTIAL}*") if (path.parent / FINAL).is_dir()]
+    drafts = [*runs.glob(f"{lineage}/.{FINAL}.*.tmp"), *runs.glob(f"{lineage}/.{PARTIAL}*.tmp")]
+    outlived = [path for path in runs.glob(f"{lineage}/{PARTIAL}*") if (path.parent / FINAL).is_dir()]
     for path in (*drafts, *outlived):
         shutil.rmtree(path)
 

@@ -357,6 +357,7 @@ class RunOutcome(Document):
     blocked: list[str]
     unmeasured: dict[str, dict[str, str]]
     """Lineage, task and reason."""
+    queued: dict[str, str]  # lineage and job of Slurm
 
 
 class Demo(Document):

@@ -16,9 +16,14 @@ def run(
     study: StudyPath,
     workers: Workers = None,
     gpus: Annotated[
-        str | None, typer.Option(help="GPUs to use, all if not given; with --dry-run also machines x GPUs, as 4x8.")
+        str | None,
+        typer.Option(
+            help="GPUs to use, all if not given; with --dry-run also machines x GPUs, as 4x8; of a Slurm node."
+        ),
     ] = None,
-    executor: Annotated[Literal["local", "ray"], typer.Option(help="This machine, or a Ray cluster.")] = "local",
+    executor: Annotated[
+        Literal["local", "ray", "slurm"], typer.Option(help="This machine, a Ray cluster, or jobs in Slurm's queue.")
+    ] = "local",
     address: Annotated[
         str | None, typer.Option(help="Of the Ray cluster: auto (if not given), HOST:6379 or ray://HOST:10001.")
     ] = None,
@@ -31,22 +36,23 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what would be trained where and when.")
     ] = False,
-    gpu: Annotated[str | None, typer.Option(help="With --dry-run: GPU assumed for the estimate, e.g. H100.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="With --dry-run or slurm: name of the GPUs, e.g. H100.")] = None,
     mfu: Annotated[float, typer.Option(help="With --dry-run: model FLOPs utilisation.")] = 0.4,
     price: Annotated[float | None, typer.Option(help="With --dry-run: price of a GPU or core for an hour.")] = None,
+    segment: Annotated[str | None, typer.Option(hidden=True, help="Train this one alone, in a job of Slurm.")] = None,
 ) -> object:
     """Train and evaluate what is pending; safe to kill and repeat."""
     from mixlaw.runner.execute.machines import backend_of
     from mixlaw.runner.plan.price import Assumptions
 
     opened = open_study_at(study)
-    backend = backend_of(executor, workers, None if dry_run else gpus, launch, address, store)
+    backend = backend_of(executor, workers, None if dry_run else gpus, launch, address, store, gpu, segment)
     if dry_run:
         return opened.dry_run(backend=backend, assumptions=Assumptions(gpus, gpu, mfu, price))
     with progress_bar("training") as report:
         outcome = opened.run(backend=backend, progress=report)
     print_result(outcome)
-    if outcome.failed or outcome.unmeasured:
+    if outcome.failed or (outcome.unmeasured and segment is None):  # jobs behind a segment need its checkpoint alone
         raise typer.Exit(1)
     return None
 
