@@ -243,3 +243,108 @@ def test_a_learning_rate_that_a_history_logged_is_not_that_of_the_contract(tmp_p
     understood = imported(tmp_path, head, *lines, mapping=MAPPING.format(top=mapping))
     assert [record.recipe.lr for record in understood.records] == [1.0, 1.0]
     assert "logged.lr" in understood.ignored
+
+
+@pytest.mark.parametrize("size", ["60", "999"])
+def test_sizes_in_millions_are_warned_of_also_beside_tokens_in_them(tmp_path: Path, size: str) -> None:
+    (warning,) = imported(tmp_path, HEAD, f"a,{size},900,100,0.9").warnings
+    assert f"the largest model has {size} params; if these are millions or billions, give absolute counts" in warning
+
+
+@pytest.mark.parametrize("domains", ["web = { unique_tokens = 900 }", '[domains]\nweb = { unique_tokens = "1K" }'])
+def test_unique_tokens_in_millions_or_billions_are_warned_of(tmp_path: Path, domains: str) -> None:
+    (tmp_path / "domains.toml").write_text(domains)
+    (warning,) = imported(tmp_path, HEAD, *ROWS, domains=tmp_path / "domains.toml").warnings
+    assert "run 'a' drew 900,000,000 tokens of 'web', which has" in warning
+    (warning,) = imported(tmp_path, HEAD + ",unique:web", *(f"{row},90" for row in ROWS), replace=True).warnings
+    assert "'web', which has 90 unique; if these are millions" in warning
+
+
+@pytest.mark.parametrize(
+    "column", ["metric:hs.1", "tokens:init:web.1", "tokens:init:web_duplicated_0", "metric:hs (2)"]
+)
+def test_a_column_that_was_there_twice_is_warned_of(tmp_path: Path, column: str) -> None:
+    found = imported(tmp_path, f"{HEAD},{column}", *(f"{row},0" if "web" in column else f"{row},0.8" for row in ROWS))
+    assert any(f"{column.split(':')[-1]!r} is called like a column that was there twice" in w for w in found.warnings)
+
+
+@pytest.mark.parametrize("name", ["mean", "Total", "Grand total", "average:", "STD"])
+def test_a_line_that_sums_up_the_others_is_warned_of(tmp_path: Path, name: str) -> None:
+    assert any(
+        f"run {name!r} is called like a summary" in warning
+        for warning in imported(tmp_path, HEAD, *ROWS, f"{name},60M,8.5e8,1.5e8,0.905").warnings
+    )
+    assert not imported(tmp_path, HEAD, *ROWS, "meander,60M,8.5e8,1.5e8,0.905").warnings
+
+
+@pytest.mark.parametrize(
+    ("cell", "hint"),
+    [
+        ("900.000.000", "write 900000000"),
+        ("900 000 000", "write 900000000"),
+        ("900\u202f000\u202f000", "write 900000000"),
+        ("900'000'000", "write 900000000"),
+        ("\u22125e8", "write -5e8"),
+    ],
+)
+def test_numbers_as_other_countries_write_them_are_refused_with_how_to(tmp_path: Path, cell: str, hint: str) -> None:
+    with pytest.raises(InputError, match=f"is not a number \\({hint}\\)"):
+        imported(tmp_path, HEAD, f"a,60M,{cell},1e8,0.9")
+
+
+@pytest.mark.parametrize("above", ["# sweep of May", "Sweep of May"])
+def test_a_title_above_the_header_is_refused_as_such(tmp_path: Path, above: str) -> None:
+    with pytest.raises(InputError, match=f"begins with '{above}', which is no header; remove what stands above it"):
+        imported(tmp_path, above, HEAD, *ROWS)
+
+
+def test_a_row_whose_domain_is_empty_is_named(tmp_path: Path) -> None:
+    mapping = 'tokens = "1B"\n[[phase]]\nname = "init"\ndomain = "{of}"\n[tasks]\nhs = "bits/byte"\n'
+    with pytest.raises(InputError, match="row 2, column 'of': the cell is empty; fill it"):
+        imported(tmp_path, "run,params,of,hs", "a,60M,web,0.9", "b,60M,,0.9", mapping=mapping.replace('"1B"', "1e9"))
+
+
+HISTORY = """
+params = 60000000
+tokens = { column = "_step", scale = 1e6 }
+progress = { column = "_step", over = 1000 }
+[[phase]]
+name = "init"
+domain = "web"
+[tasks]
+loss = "nats/token"
+"""
+
+
+def test_two_runs_of_one_name_in_a_history_are_told_apart_by_their_ids(tmp_path: Path) -> None:
+    rows = [
+        f"a,{run},{step},{step},{step + late},{loss}"
+        for run, late, loss in (("x", 0, 3), ("y", 1, 2))
+        for step in (500, 1000)
+    ]
+    head = "name,run_id,_step,_runtime,_timestamp,loss"
+    found = imported(tmp_path, head, *rows, mapping=HISTORY)
+    assert {(r.run, r.progress, r.values["loss"].value) for r in found.records} == {
+        ("x", 0.5, 3),
+        ("x", 1, 3),
+        ("y", 0.5, 2),
+        ("y", 1, 2),
+    }
+    assert any("names of runs repeat: the column 'run_id' names them" in note for note in found.notes)
+    again = imported(tmp_path / "study", head, *rows[:2], mapping=HISTORY)  # one run of each name: by its name
+    assert {record.run for record in again.records} == {"a"}
+    with pytest.raises(InputError, match=r"no row of the history has tokens, a metric and progress \('_step'\)"):
+        imported(tmp_path, head, "a,x,,1,1,3", mapping=HISTORY)
+
+
+def write_results(folder: Path, **dates: str | float) -> None:
+    for number, date in enumerate(dates.values()):
+        value = {"results": {"arc": {"acc,none": (number + 1) / 10}}, "model_name": "a", "date": date}
+        (folder / f"{9 - number}.json").write_text(json.dumps(value))
+
+
+def test_the_later_of_two_results_counts_also_where_its_date_is_text(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    write_results(tmp_path / "r", one="2025-06-01T00:00:00+00:00", two="2025-07-01T00:00:00+00:00")
+    found = imported(tmp_path, HEAD, *ROWS, results=[tmp_path / "r"])
+    assert found.records[0].values["arc/acc"].value == 0.2

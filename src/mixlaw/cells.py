@@ -30,6 +30,7 @@ _FORMULA, _KEPT_TEXT = re.compile(r"^('*[=+@-])"), re.compile(r"^'('*[=+@-])")
 _SIZE = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([KMBT])", re.IGNORECASE)
 _POWERS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
+_GROUPED_OTHERWISE = re.compile(r"[1-9]\d{0,2}([.'\u2019 \u00a0\u2009\u202f])\d{3}(\1\d{3})+", re.ASCII)
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
@@ -229,6 +230,10 @@ def _hint(text: str) -> str:
     if _GROUPED.fullmatch(text):
         without = text.replace(",", "")
         return f" (write {without}, or {text.replace(',', '.')})" if text.count(",") == 1 else f" (write {without})"
+    if _GROUPED_OTHERWISE.fullmatch(text):
+        return f" (write {re.sub(r'[^0-9]', '', text)})"
+    if text[:1] == "\u2212" and _PLAIN.fullmatch(text[1:]):
+        return f" (write -{text[1:]})"
     return " (write a point, not a comma)" if _PLAIN.fullmatch(text.replace(",", ".", 1)) else ""
 
 

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 #: Moments of one run that are kept: enough for what a schedule does to a loss, few enough for many runs.
 MOMENTS = 16
 _NAMES = ("run", "name", "run_name", "run_id")
+_IDS = ("run_id", "id")  # which differ where names do not
 _INNER = ("_runtime", "_timestamp")
 _BETWEEN = " - "
 _OURS = ("lr", "warmup", "schedule")  # mean something else in the contract
@@ -54,16 +55,32 @@ def unfold_history(frame: pl.DataFrame, places: Sequence[str]) -> History | None
         return None
     if any(TOKENS.fullmatch(name) for name in frame.columns):  # in the contract's columns already
         return None
-    named = [name for name in _NAMES if name in frame.columns]
+    named = _named(frame)
     if not named:
         raise InputError(
             "a history of one run of Weights & Biases names no run; add a column `run`, or export all of them with "
             "api.runs(...).histories()"
         )
-    frame = frame.rename({named[0]: "run"})
+    frame = frame.drop(named[1:]).rename({named[0]: "run"})
     frame, places = _in_time(frame, places) if "_timestamp" in frame.columns else (frame, places)
     note = "a history of Weights & Biases, as its API writes it"
+    if named[1:]:
+        note += f"; names of runs repeat: the column {named[0]!r} names them instead"
     return _as_logged(History(frame.drop(*_INNER, "", strict=False), tuple(places), note))
+
+
+def _named(frame: pl.DataFrame) -> list[str]:
+    """Columns that name the runs, the one to take first; no other where that is the first there is."""
+    there = [name for name in _NAMES if name in frame.columns]
+    ids = [name for name in _IDS if name in frame.columns]
+    if (
+        there
+        and ids
+        and there[0] not in ids
+        and frame.select(there[0], ids[0]).unique().height > frame[there[0]].n_unique()
+    ):
+        return [ids[0], there[0]]
+    return there[:1]
 
 
 def _as_logged(history: History) -> History:
@@ -150,6 +167,11 @@ def moments(sheet: Sheet) -> Sheet:
     seen = measured.any(0) & (amounts > 0)
     timeless = int((seen & np.isnan(done)).sum())
     seen &= ~np.isnan(done)
+    if not seen.any():
+        raise InputError(
+            f"no row of the history has tokens, a metric and progress ({sheet.sources.get('progress', 'progress')!r}); "
+            "check these columns, and the mapping"
+        )
     by_run: dict[str | None, list[int]] = {}
     runs = texts(sheet.frame["run"])
     for row in sorted(np.flatnonzero(seen).tolist(), key=lambda row: (done[row], amounts[row])):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +16,12 @@ from mixlaw.adapters.learn import read_domains, updated_settings
 from mixlaw.adapters.lm_eval import add_results
 from mixlaw.adapters.mapping import scores
 from mixlaw.adapters.merging import listed, merged
-from mixlaw.adapters.names import twins
+from mixlaw.adapters.names import doubled, summaries, twins
 from mixlaw.adapters.reading import Table
 from mixlaw.adapters.rows import axes_of, drop_repeats, records
 from mixlaw.adapters.sheet import TOKENS, Sheet
 from mixlaw.adapters.suggested import completed
-from mixlaw.adapters.units import Given, Units, against_size, units_of
+from mixlaw.adapters.units import Given, Units, against_size, small_counts, units_of
 from mixlaw.cells import CellLog
 from mixlaw.errors import InputError, did_you_mean
 from mixlaw.files import read_text, write_text
@@ -29,7 +30,7 @@ from mixlaw.phases import training_order
 from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Schedule
 from mixlaw.records import Record
-from mixlaw.settings import Settings, read_settings
+from mixlaw.settings import Settings, read_settings, validate
 from mixlaw.tables import Table as Shown
 from mixlaw.tables import Tone
 
@@ -277,7 +278,12 @@ def import_into(
         *_undescribed(understood.domains, described),
         *_assumptions(understood, settings, given),
     ]
-    warnings = [*understood.warnings, *_new_names(understood, settings, [record.run for record in merge.records])]
+    unique = {name: domain.unique_tokens for name, domain in validate(tomllib.loads(text), path).domains.items()}
+    warnings = [
+        *understood.warnings,
+        *small_counts(understood.records, unique),
+        *_new_names(understood, settings, [record.run for record in merge.records]),
+    ]
     understood = replace(understood, notes=(*understood.notes, *notes), warnings=tuple(warnings))
     if not dry_run:
         merge.write()
@@ -342,4 +348,6 @@ def _new_names(understood: Understood, settings: Settings, runs: Iterable[str]) 
         if name not in known and (meant := did_you_mean(name, [k for k in known if k not in names], 0.8))
     ]
     warnings += [warning for what, names, known in pairs for warning in twins(what, names, known)]
+    warnings += [warning for what, names, _ in pairs for warning in doubled(what, names)]
+    warnings += summaries(record.run for record in understood.records)
     return [*warnings, *list(twins("run", sorted(runs)))[:3]]

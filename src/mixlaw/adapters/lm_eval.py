@@ -7,7 +7,9 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -295,17 +297,24 @@ def _evaluation(path: Path, data: Mapping[str, Any], how: Results) -> Evaluation
                 _refuse_impossible(path, name, value, unit)
                 values[name] = (value, stderr, _count(_table(metrics, "sample_count").get(key, items)))
                 units[name] = unit.value
-    date = data.get("date")
     return Evaluation(
         path,
         *_names(path, data),
-        float(date) if isinstance(date, (int, float)) else 0.0,
+        _seconds(data.get("date")),
         values,
         units,
         dict(_settings(data)),
         frozenset(unknown),
         tuple(empty),
     )
+
+
+def _seconds(date: Any) -> float:
+    """A date as seconds since 1970, also where it is text as ISO 8601 has it; 0 where there is none."""
+    if isinstance(date, str):
+        with suppress(ValueError):
+            date = datetime.fromisoformat(date).timestamp()
+    return float(date) if isinstance(date, (int, float)) and not isinstance(date, bool) else 0.0
 
 
 def _refuse_impossible(path: Path, name: str, value: float, unit: Unit) -> None:

@@ -41,7 +41,7 @@ def shared(mapped: Mapped, phase: PhaseMap, columns: Sequence[str], tokens: Floa
         InputError: a share is negative, or a row's shares sum to something else than one; names row and column.
     """
     if phase.domain is not None:
-        return _by_name(mapped.names(phase.domain), tokens, phase.domain)
+        return _by_name(mapped, phase.domain, tokens, phase.domain)
     sources = _columns(mapped, phase.shares, columns)
     shares = np.nan_to_num(np.stack([cells for cells, _ in sources.values()], 1))
     unit = _unit(mapped, phase, shares, tolerance, [column for _, column in sources.values()])
@@ -64,7 +64,7 @@ def shared(mapped: Mapped, phase: PhaseMap, columns: Sequence[str], tokens: Floa
             f"{phase.name}; scaled to one, as all are within {tolerance:g}"
         )
     made = {domain: (tokens * parts[:, i] / scale, column) for i, (domain, (_, column)) in enumerate(sources.items())}
-    remainder = {} if phase.rest is None else _by_name(mapped.names(phase.rest), tokens * np.maximum(rest, 0), "rest")
+    remainder = {} if phase.rest is None else _by_name(mapped, phase.rest, tokens * np.maximum(rest, 0), "rest")
     if both := made.keys() & remainder.keys():
         raise InputError(f"phase {phase.name!r}: {sorted(both)[0]!r} has shares and is the rest; take one of them out")
     return made | remainder
@@ -85,8 +85,17 @@ def _columns(
     return sources
 
 
-def _by_name(names: Sequence[str], tokens: Floats, source: str) -> dict[str, tuple[Floats, str]]:
-    """All tokens of each row for the domain that the row names."""
+def _by_name(mapped: Mapped, template: str, tokens: Floats, source: str) -> dict[str, tuple[Floats, str]]:
+    """All tokens of each row for the domain that the row names.
+
+    Raises:
+        InputError: a row names none.
+    """
+    names = mapped.names(template)
+    if "" in names:
+        raise InputError(
+            f"{mapped.source.places[names.index('')]}, column {template.strip('{}')!r}: the cell is empty; fill it"
+        )
     rows = np.array(names)
     return {name: (np.where(rows == name, tokens, 0.0), source) for name in dict.fromkeys(names)}
 

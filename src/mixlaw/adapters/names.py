@@ -65,6 +65,32 @@ def _nearly(name: str, known: Sequence[str]) -> str:
     return word if word in known else "".join(close)
 
 
+#: What a reader of tables puts behind the name of a column that is there twice.
+_AGAIN = re.compile(r"(\.[1-9]|_duplicated_\d+|_[xy]|_right| \([1-9]\))$")
+#: What a spreadsheet calls a line below the others.
+_SUMMARY = re.compile(r"(grand[\s_-]*)?(total|sum|mean|average|avg|median|std|stdev|min|max|count)s?:?", re.IGNORECASE)
+
+
+def doubled(what: str, names: Iterable[str]) -> Iterator[str]:
+    """Warnings of names that are another with what is put behind a column that is there twice."""
+    there = list(names)
+    for name in there:
+        if (stem := _AGAIN.sub("", name)) != name and any(
+            stem in (other, _AGAIN.sub("", other)) for other in there if other != name
+        ):
+            yield (
+                f"{what} {name!r} is called like a column that was there twice and counts as another {what} than "
+                f"{stem!r}; remove one if they are the same"
+            )
+
+
+def summaries(runs: Iterable[str]) -> Iterator[str]:
+    """Warnings of runs that are called like the line of a spreadsheet that sums up the others."""
+    for name in dict.fromkeys(runs):
+        if _SUMMARY.fullmatch(name.strip()):
+            yield f"run {name!r} is called like a summary of the other rows; leave it out if it is no run"
+
+
 def twins(what: str, names: Iterable[str], known: Iterable[str] = ()) -> Iterator[str]:
     """Warnings of names that look the same, or nearly so.
 

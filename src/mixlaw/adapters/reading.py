@@ -80,6 +80,8 @@ def _separated(path: Path, comma: str) -> pl.DataFrame:
     cells: list[list[str | None]] = [[] for _ in header]
     for number, row in lines:
         short = len(row) < len(header)
+        if len(header) == 1 and len(row) > 1 and not cells[0]:
+            raise InputError(f"{path} begins with {header[0]!r:.80}, which is no header; remove what stands above it")
         if any(cell.strip() for cell in row[len(header) :]):
             raise InputError(f"{path}, line {number}: {len(row)} cells, but the header has {len(header)}; fix the line")
         if short and row and number >= text.count("\n") + 1:

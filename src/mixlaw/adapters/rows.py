@@ -28,6 +28,7 @@ RATE = (
 MAPPED = "give a --mapping, which --sketch FILE drafts"
 #: A share that is no rounding of zero; what to give in its place.
 LEAST_SHARE = 1e-4
+PARAMS_MEANT = "give absolute parameter counts such as 60M, not millions or billions (a --mapping can scale)"
 TOKENS_MEANT = (
     "give absolute token counts, not percentages, shares or billions "
     "(a --mapping can scale, and take shares of a total)"
@@ -214,10 +215,7 @@ def _recipe(row: int, place: str, axes: Axes, columns: _Columns) -> tuple[Recipe
     if recipe.tokens * MOST_PARAMS < params:
         raise InputError(f"{place}: {recipe.tokens:,} tokens in all for {recipe.params:,} params; {TOKENS_MEANT}")
     if recipe.tokens > MOST_TOKENS * params:
-        raise InputError(
-            f"{place}: {recipe.tokens:,} tokens for {recipe.params:,} params; give absolute parameter counts such as "
-            "60M, not millions or billions (a --mapping can scale)"
-        )
+        raise InputError(f"{place}: {recipe.tokens:,} tokens for {recipe.params:,} params; {PARAMS_MEANT}")
     return recipe, amounts
 
 

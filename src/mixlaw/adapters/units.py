@@ -149,3 +149,29 @@ def against_size(records: Sequence[Record], units: Mapping[str, Unit]) -> Iterat
                 f"task {task!r} gets worse with size in {unit.value} (rank correlation {abs(rise):.2f} over "
                 f"{len(rows)} runs); check its unit, which sets the direction"
             )
+
+
+#: Params of the largest model, and times that a run may have seen a token of a domain, within which counts are counts.
+LEAST_PARAMS, MOST_REPEATS = 1000, 10_000
+
+
+def small_counts(records: Sequence[Record], unique: Mapping[str, int | None]) -> Iterator[str]:
+    """Warnings of sizes and unique tokens that look like millions or billions.
+
+    Args:
+        records: of an import.
+        unique: tokens by domain, for records that do not say it.
+    """
+    how = "if these are millions or billions, give absolute counts such as"
+    if (largest := max((record.recipe.params for record in records), default=LEAST_PARAMS)) < LEAST_PARAMS:
+        yield f"the largest model has {largest:,} params; {how} 60M (a --mapping can scale)"
+    few: dict[str, str] = {}
+    for record in records:
+        for domain in record.recipe.domains:
+            known = record.recipe.unique.get(domain) or unique.get(domain)
+            drawn = sum(record.drawn(phase.name, domain) for phase in record.recipe.phases)
+            if known and drawn > MOST_REPEATS * known:
+                few.setdefault(
+                    domain, f"run {record.run!r} drew {drawn:,.0f} tokens of {domain!r}, which has {known:,} unique"
+                )
+    yield from (f"{said}; {how} 900B" for said in few.values())
