@@ -15,7 +15,7 @@ import pytest
 
 from mixlaw.errors import InputError
 from mixlaw.files import write_json
-from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.recipe import Context, Mixture, Phase, Recipe
 from mixlaw.study import Study, open_study
 from test_cli import document, mixlaw, refused
 
@@ -218,6 +218,21 @@ def test_the_command_writes_all_trainers_and_says_units_and_what_is_missing(stud
     found = document("export", study.path, study.path / "recipe.json", "--to", "mosaic")
     assert found["recipe"]["seed"] == 7
     assert [Path(path).name for path in found["files"]["mosaic"]] == ["1-init.yaml", "2-cooldown.yaml"]
+
+
+def test_longer_sequences_of_a_phase_and_its_rotary_embeddings_are_written(study: Study, tmp_path: Path) -> None:
+    longer = Context(8 * SEQUENCE, 5e6, "yarn")
+    phases = (Phase("init", 128_000, Mixture(SHARES)), Phase("long", 64_000, Mixture(COOLDOWN), 0.1, context=longer))
+    write_json(tmp_path / "long.json", Recipe(1_000_000, phases).as_json())
+    study.export(tmp_path / "long.json", ["mosaic"], out=tmp_path / "out")
+    said = (tmp_path / "out" / "mosaic" / "README.txt").read_text()
+    assert f"{128_000 // SEQUENCE:,} sequences of {SEQUENCE:,} tokens.\n" in said
+    count = 64_000 // (8 * SEQUENCE)
+    assert (
+        f"{count:,} sequences of {8 * SEQUENCE:,} tokens. From here on: rope_theta 5e+06, rope_type yarn with factor 8."
+        in said
+    )
+    assert f"epoch_size: {count}\n" in (tmp_path / "out" / "mosaic" / "2-long.yaml").read_text()
 
 
 def test_a_wrong_trainer_domain_or_length_is_refused(study: Study, tmp_path: Path) -> None:

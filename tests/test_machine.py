@@ -6,15 +6,20 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from mixlaw import machine
+from mixlaw.machine import available_memory
 from mixlaw.runner.execute.machines import this_machine
 from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.models.memory import training_bytes
 from mixlaw.runner.plan.devices import Machine
 from mixlaw.runner.plan.price import Assumptions, assumed_speed
 from mixlaw.runner.plan.setup import Setup
+from mixlaw.runner.train import speed
+from mixlaw.runner.train.speed import not_timed
 from mixlaw.study import open_study
-from small_study import prepare
+from small_study import SETTINGS, prepare
 
 
 @pytest.fixture
@@ -88,6 +93,24 @@ def test_a_plan_trains_nothing_unless_asked_and_says_where_its_speeds_are_from(t
     settings = study.path / "study.toml"
     settings.write_text(settings.read_text().replace("batch = 4", "batch = 4\nmicro_batch = 1"))
     assert open_study(study.path).plan(workers=1).speed == by_formula.speed
+
+
+def test_what_does_not_fit_or_takes_too_long_is_not_timed_and_the_plan_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = Setup("", "", vocabulary=32_768, sequence=2048, tasks=())
+    monkeypatch.setattr(speed, "available_memory", lambda: 24 * 10**9)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not_timed(shape("0.1M").params, setup) is None
+    needed = training_bytes(shape("2.8B"), 32_768, 2048, 1) / 1e9
+    assert not_timed(shape("2.8B").params, setup) == f"not timed: it takes {needed:.0f} GB, 24 are free here"
+    monkeypatch.setattr(speed, "available_memory", lambda: None)
+    assert "one sequence takes about 22 min" in (not_timed(shape("2.8B").params, setup) or "")
+    study = open_study(prepare(tmp_path / "study", SETTINGS.replace("0.025M", "70B")))
+    monkeypatch.setattr(speed, "available_memory", available_memory)
+    plan = study.plan(workers=1, measure=True)
+    assert "GFLOP/s a core; not timed: it takes" in str(plan)
+    assert not (study.path / "calibration.json").exists()
 
 
 @pytest.mark.parametrize(("device", "flops"), [("NVIDIA A100-SXM4-80GB", 0.4 * 312e12), ("Radeon", 4e13)])

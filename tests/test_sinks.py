@@ -129,6 +129,21 @@ def test_what_wandb_would_upload_is_every_number(logged: Study) -> None:
         assert not (file.parent / "files" / "output.log").exists(), "a worker's stdout is no business of wandb"
 
 
+def test_wandb_keeps_the_steps_after_a_rollback(logged: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (sink,) = log.open_sinks(["wandb"], tmp_path / "study" / "runs", plan(logged.recipes()).segments[0])[1:]
+    for step in (10, 20, 30, 15, 25, 40):
+        sink({"step": step, "loss": step / 10})
+    sink(None)
+    (file,) = (tmp_path / "study" / "wandb").glob("offline-run-*/run-*.wandb")
+    records = [messages.Record.FromString(data) for data in logged_records(file.read_bytes())]
+    rows = [plain(record.history.item) for record in records if record.HasField("history")]
+    assert [row["step"] for row in rows] == [10, 20, 30, 15, 25, 40]
+    assert [row["_step"] for row in rows] == [10, 20, 30, 31, 32, 40]
+    assert [row["loss"] for row in rows] == [1.0, 2.0, 3.0, 1.5, 2.5, 4.0]
+
+
 def test_a_client_that_is_missing_is_told_before_anything_is_trained(
     logged: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     T5Config,
 )
 
@@ -177,6 +179,21 @@ def test_parameters_and_flops_of_a_foreign_model_are_those_that_are_counted(
         tokens = torch.zeros(BATCH, SEQUENCE, dtype=torch.long)
         model(input_ids=tokens, use_cache=False).logits.sum().backward()
     assert counter.get_total_flops() == pytest.approx(start.flops_per_token * BATCH * SEQUENCE, rel=1e-6)
+
+
+def test_of_experts_those_count_that_a_token_goes_through(tokenizer: Path, tmp_path: Path) -> None:
+    config = MixtralConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, num_local_experts=8, num_experts_per_tok=2, max_position_embeddings=64,
+    )  # fmt: skip
+    config._experts_implementation = config._attn_implementation = "eager"  # what torch counts
+    model = MixtralForCausalLM(config)
+    start = read(saved(model, tokenizer, tmp_path / "theirs"), tokenizer)
+    with FlopCounterMode(display=False) as counter:
+        tokens = torch.randint(VOCABULARY, (BATCH, SEQUENCE), generator=torch.Generator().manual_seed(0))
+        model(input_ids=tokens, use_cache=False).logits.sum().backward()
+    assert counter.get_total_flops() == pytest.approx(start.flops_per_token * BATCH * SEQUENCE, rel=1e-6)
+    assert start.weights == sum(weight.numel() for weight in model.parameters()), "memory holds all"
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ class Harness(Measure):
 
     def measure(self, task: str, subject: Subject) -> Measured:
         """Value and standard error as the harness reports them, with the versions of harness and task."""
-        self.check()
+        _checked(self)
         with subject.at_rest() as model, _quiet():
             tokens = min(subject.batch_tokens, continued_tokens(model))  # its items are scored or continued
             return self._read(self._results(subject, max(1, tokens // subject.length)))
@@ -141,6 +141,12 @@ class Harness(Measure):
                     return name
         lack = "none of the usual metrics" if self.metric is None else f"no metric {self.metric!r}"
         raise InputError(f"the task {self.task!r} of the harness has {lack}; choose one of {', '.join(metrics)}")
+
+
+@cache
+def _checked(harness: Harness) -> None:
+    """Check a task once in a process: its data are loaded for it."""
+    harness.check()
 
 
 def _model(subject: Subject, rows: int) -> Any:

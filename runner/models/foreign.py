@@ -207,9 +207,21 @@ def _count(model: PreTrainedModel, sequence: int) -> tuple[int, float]:
     sizes = {id(module.weight): module.weight.numel() for module in (*tables, *heads) if module is not None}
     params = model.num_parameters() - sum(sizes.values())
     config: Any = model.config
-    matrices = params - sum(w.numel() for w in model.parameters() if w.ndim < 2)
+    matrices = params - sum(w.numel() for w in model.parameters() if w.ndim < 2) - _idle_experts(model)
     head = config.vocab_size * config.hidden_size
     return params, 6.0 * (matrices + head) + 12.0 * config.num_hidden_layers * config.hidden_size * sequence
+
+
+def _idle_experts(model: PreTrainedModel) -> float:
+    """Weights of experts that a token does not go through: all but `num_experts_per_tok` of each layer's."""
+    config: Any = model.config
+    used = getattr(config, "num_experts_per_tok", None)
+    names = ("num_experts", "num_local_experts", "n_routed_experts")
+    there = next((count for name in names if (count := getattr(config, name, None))), None)
+    if not used or not there:
+        return 0.0
+    routed = sum(w.numel() for name, w in model.named_parameters() if ".experts." in name and w.ndim > 1)
+    return float(routed * (1 - used / there))
 
 
 def _hash(paths: list[Path]) -> str:

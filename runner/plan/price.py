@@ -88,7 +88,7 @@ def assumed_speed(setup: Setup, params: int, device: str) -> tuple[float, str]:
         flops, source = MFU * gpu.peak, f"{MFU:.0%} of the peak of {device}"
     elif device != "cpu":
         flops, source = OTHER_FLOPS, f"{OTHER_FLOPS / 1e12:.0f} TFLOP/s a GPU"
-    return flops / setup.flops(params, 1), f"{source}; --measure times it"
+    return flops / setup.flops(params, 1), source
 
 
 @dataclass(frozen=True)

@@ -214,12 +214,14 @@ def _wandb(study: Path, lineage: str, about: Mapping[str, Any]) -> Sink:
         reinit="create_new",  # the driver of a Ray cluster logs several at once
         settings=wandb.Settings(console="off"),  # a worker's stdout belongs to its driver
     )
+    run.define_metric("*", step_metric="step")
 
     def write(entry: Entry | None) -> None:
         if entry is None:
             run.finish()
         else:
-            run.log(_numbers(entry), step=entry["step"])
+            step = int(entry["step"])  # its own never goes back, as training does after a rollback
+            run.log({**_numbers(entry), "step": step}, step=step if step >= run.step else None, commit=True)
 
     return write
 

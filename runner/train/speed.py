@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixlaw.files import write_json
-from mixlaw.machine import device_name
+from mixlaw.machine import available_memory, device_name
+from mixlaw.runner.models.ladder import shape
+from mixlaw.runner.models.memory import USABLE, training_bytes
+from mixlaw.runner.plan.price import assumed_speed, duration
 from mixlaw.runner.plan.setup import Setup
 
 if TYPE_CHECKING:
@@ -18,6 +21,23 @@ if TYPE_CHECKING:
 
 WARM, TIMED = 2, 5  # micro-batches
 PATIENCE = 60.0  # seconds, after which those that were timed have to suffice
+LONGEST = 600.0  # seconds of one sequence that is timed
+
+
+def not_timed(params: int, setup: Setup) -> str | None:
+    """Why a size cannot be timed on this machine, by arithmetic; None if it can."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    untied = setup.architecture.untied
+    needed = training_bytes(shape(params), setup.embedded, setup.sequence, 1, bf16=gpu, recompute=gpu, untied=untied)
+    memory = torch.cuda.mem_get_info()[0] if gpu else available_memory()
+    if memory is not None and needed > USABLE * memory:
+        return f"not timed: it takes {needed / 1e9:.0f} GB, {memory / 1e9:.0f} are free here"
+    seconds = setup.sequence / assumed_speed(setup, params, device_name())[0]
+    if seconds > LONGEST:
+        return f"not timed: one sequence takes about {duration(seconds)} here"
+    return None
 
 
 def tokens_per_second(params: int, setup: Setup) -> float:

@@ -55,6 +55,14 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+def available_memory() -> int | None:
+    """Bytes that processes can still take without swapping; None where the system does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    return None
+
+
 def keep_freed_memory() -> None:
     """Let the C library of this process keep the memory that tensors free, instead of returning it after every step.
 

@@ -117,7 +117,7 @@ def blends(
         paths: domain -> where it lies; a domain without one gets `data/<domain>`.
         unique: domain -> unique tokens, where known.
         lengths: domain -> tokens per document, where known.
-        sequence: tokens per sequence.
+        sequence: tokens per sequence, in phases that do not set their own.
     """
     batch = max(1, round(batch_rule(recipe.params) / sequence)) * sequence
     found: list[Blend] = []
@@ -127,8 +127,10 @@ def blends(
             Source(name, share, paths.get(name, f"data/{name}"), unique.get(name), lengths.get(name), drawn[name])
             for name, share in sorted(phase.mixture.items())
         )
+        length = (phase.context and phase.context.sequence) or sequence
+        step = max(1, round(batch / length)) * length
         seed = recipe.seed + len(found)
-        found.append(Blend(phase, sources, sequence, batch, seed, (done, recipe.tokens), recipe))
+        found.append(Blend(phase, sources, length, step, seed, (done, recipe.tokens), recipe))
         done += phase.tokens
         drawn = {name: before + phase.tokens * phase.mixture.share(name) for name, before in drawn.items()}
     return found

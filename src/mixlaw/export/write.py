@@ -6,7 +6,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -96,14 +96,21 @@ def export(
     for trainer in wanted:
         places = {**(_sources(study) if trainer.reads_text else {}), **given["paths"]}
         placed |= set(chosen.domains) - set(places)
-        phases = blends(chosen, places, study.unique, lengths, study.settings.training.sequence)
+        usual = study.settings.training.sequence
+        phases = blends(_in_context(chosen, study), places, study.unique, lengths, usual)
         try:
-            files[trainer.name] = _write(trainer, phases, folder / trainer.name)
+            files[trainer.name] = _write(trainer, phases, folder / trainer.name, usual)
         except InputError as error:
             if len(wanted) == 1:
                 raise
             left_out[trainer.name] = str(error)
     return Exported(chosen, folder, files, left_out, tuple(sorted(placed)))
+
+
+def _in_context(recipe: Recipe, study: Folder) -> Recipe:
+    """The recipe with the sequences and rotary embeddings that study.toml gives its phases."""
+    contexts = {phase.name: phase.context for phase in study.settings.phases}
+    return replace(recipe, phases=tuple(replace(p, context=p.context or contexts.get(p.name)) for p in recipe.phases))
 
 
 def _trainer(name: str) -> Trainer:
@@ -161,24 +168,29 @@ def _lengths(study: Folder) -> dict[str, float]:
     return {name: (d.unique_tokens + d.held_out_tokens) / d.files for name, d in domains.items() if d.files}
 
 
-def _write(trainer: Trainer, phases: Sequence[Blend], folder: Path) -> tuple[Path, ...]:
-    """A file per phase, one of the schedule where that is apart, and README.txt, as not all can hold comments."""
+def _write(trainer: Trainer, phases: Sequence[Blend], folder: Path, usual: int) -> tuple[Path, ...]:
+    """A file per phase, one of the schedule where that is apart, and README.txt, as not all can hold comments.
+
+    `usual` is the study's sequence. A schedule that counts sequences counts those.
+    """
     texts = [(_name(number, blend) + trainer.suffix, trainer.render(blend)) for number, blend in enumerate(phases)]
     for name, text in texts:
         write_text(folder / name, text)
     notes = [
-        "\n".join([name, *(f"  {line}" for line in blend.header(trainer.unit)), f"  {_steps(blend)}"])
+        "\n".join([name, *(f"  {line}" for line in blend.header(trainer.unit)), f"  {_steps(blend, usual)}"])
         for (name, _), blend in zip(texts, phases, strict=True)
     ]
     head = [f"{trainer.name}: {trainer.how}", f"Places: {trainer.places}"]
     if trainer.schedule is not None:
         name, render = trainer.schedule
-        text, said = render(phases[0].recipe, phases[0].sequence)
+        text, said = render(phases[0].recipe, usual)
         if text:
             write_text(folder / name, text)
         else:
             (folder / name).unlink(missing_ok=True)
         head += [f"Learning rate: {said}."] if said else []
+        if text and "samples" in text and any(blend.sequence != usual for blend in phases):
+            head.append(f"The samples of {name} are of {usual:,} tokens; longer sequences take fewer.")
     write_text(folder / "README.txt", "\n\n".join([*head, *notes]) + "\n")
     return tuple(folder / name for name, _ in texts)
 
@@ -187,5 +199,11 @@ def _name(number: int, blend: Blend) -> str:
     return f"{number + 1}-{re.sub(r'[^A-Za-z0-9_-]+', '-', blend.phase.name)[:60]}"
 
 
-def _steps(blend: Blend) -> str:
-    return f"{blend.sequences:,} sequences of {blend.sequence:,} tokens."
+def _steps(blend: Blend, usual: int) -> str:
+    """How many sequences, and what the phase changes of the rotary embeddings, by transformers' names."""
+    context, text = blend.phase.context, f"{blend.sequences:,} sequences of {blend.sequence:,} tokens."
+    if context is None or (context.rope_theta, context.rope_scaling) == (None, None):
+        return text
+    theta = [] if context.rope_theta is None else [f"rope_theta {context.rope_theta:g}"]
+    scaling = f"rope_type {context.rope_scaling} with factor {blend.sequence / usual:g}"
+    return f"{text} From here on: {', '.join([*theta, *([scaling] if context.rope_scaling else [])])}."

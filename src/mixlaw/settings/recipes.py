@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from mixlaw.errors import InputError, did_you_mean
 from mixlaw.files import read_text
-from mixlaw.recipe import Decay, Domain, Mixture, Phase, Recipe, Schedule
+from mixlaw.recipe import Context, Decay, Domain, Mixture, Phase, Recipe, Schedule
 from mixlaw.runner.models.ladder import parse_size
 from mixlaw.settings import RecipeSettings, Settings, sentence
 from mixlaw.settings.data import Number, Share, Strict, Tokens
@@ -64,6 +64,7 @@ class PhaseFile(Strict):
     mixture: str | dict[str, Number]
     lr_end: Share | None = 1.0
     decay: Decay = Decay.LINEAR
+    context: Context | None = None
 
 
 class RecipeFile(Strict):
@@ -89,7 +90,8 @@ class RecipeFile(Strict):
         phases = []
         for phase in self.phases:
             lr_end = phase.lr_end if "lr_end" in phase.model_fields_set else ends.get(phase.name)
-            phases.append(Phase(phase.name, phase.tokens, _mixture(phase.mixture, mixtures), lr_end, phase.decay))
+            mixture = _mixture(phase.mixture, mixtures)
+            phases.append(Phase(phase.name, phase.tokens, mixture, lr_end, phase.decay, phase.context))
         rate = self.schedule, self.lr, self.warmup
         return Recipe(parse_size(self.params), tuple(phases), self.seed, self.unique, self.data, *rate, self.shards)
 

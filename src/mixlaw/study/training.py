@@ -83,20 +83,23 @@ def plan(study: Folder, *, workers: int | None = None, measure: bool = False) ->
     Args:
         study: the study.
         workers: most processes.
-        measure: time a few micro-batches of sizes not yet timed, on the device that would train them.
+        measure: time a few micro-batches of sizes not yet timed, on the device that would train them; what does not
+            fit into its memory, or would take too long, is told from what it is assumed instead.
     """
     from mixlaw.runner.execute.machines import Local
     from mixlaw.runner.plan.price import Plan, assumed_speed
-    from mixlaw.runner.train.speed import known_speeds, measure_speeds
+    from mixlaw.runner.train.speed import known_speeds, measure_speeds, not_timed
 
     tree, setup, measured, trained = _some_tree(study), study.setup, study.measured, Local().trained(study.runs)
     memory = study.path / "calibration.json"
     speed = known_speeds(_sizes(tree.segments), setup, memory)
     sizes = _sizes(tree.untrained(measured, trained))
+    reasons: dict[int, str] = {}
     if measure:
-        speed |= measure_speeds(sizes, setup, memory)
+        reasons = {size: why for size in sizes if size not in speed and (why := not_timed(size, setup))}
+        speed |= measure_speeds([size for size in sizes if size not in reasons], setup, memory)
     lacking = {size: assumed_speed(setup, size, device_name()) for size in sizes if size not in speed}
-    assumed = {size: source for size, (_, source) in lacking.items()}
+    assumed = {size: f"{source}; {reasons.get(size, '--measure times it')}" for size, (_, source) in lacking.items()}
     speed |= {size: value for size, (value, _) in lacking.items()}
     return Plan(tree, setup, measured, trained, speed, Local(workers).machines(), assumed)
 
