@@ -180,3 +180,18 @@ def test_the_price_of_a_large_plan_follows_from_its_formulas(size: str, gpus: in
     assert plan_.as_json()["bill"] == pytest.approx(3.0 * hours), "all GPUs are busy all the time"
     assert plan_.seconds == pytest.approx(hours * 3600 / gpus), "idle GPUs widen the one segment"
     assert plan_.disk_bytes == 12 * (form.params + 32_768 * form.width)
+
+
+def test_scoring_during_training_takes_a_third_of_training_on_its_tokens() -> None:
+    setup = Setup(
+        "", "", 300, 32, ("text", "code", "items"), batch=4, evaluate_at=(0.25, 0.5, 0.8), held_out_tokens=900
+    )
+    (recipe,) = [setup.adopt(Recipe(SMALL, (Phase("init", 50 * 128, TEXT), Phase("cooldown", 50 * 128, TEXT, 0.0))))]
+    tree, held_out = plan([recipe]), {"text": 600, "code": 5000, "unused": 10**6}
+    found = Plan(tree, setup, frozenset(), frozenset(), {SMALL: 10.0}, [Machine("a", 1)], held_out=held_out)
+    # At steps 25 and 50, the end of the trunk, and 80: 600 and 900 tokens each time.
+    assert [(slot.end - slot.begin) * 10 for slot in found.slots] == pytest.approx(
+        [50 * 128 + 2 * 1500 / 3, 50 * 128 + 1500 / 3]
+    )
+    assert "4.5K tokens of held-out text while training" in str(found)
+    assert setup.moments(recipe, 0, recipe.tokens) == {25, 50, 80}

@@ -16,10 +16,9 @@ from mixlaw.runner.batches.loader import Batches
 from mixlaw.runner.batches.shards import Shards
 from mixlaw.runner.batches.tokenizer import load
 from mixlaw.runner.evaluate.coding import Coding
-from mixlaw.runner.evaluate.run import held_out_rule
 from mixlaw.runner.evaluate.scoring import Window, held_out_windows, measured
 from mixlaw.runner.models.loss import IGNORED, LossModule
-from mixlaw.runner.plan.setup import Setup
+from mixlaw.runner.plan.setup import Setup, held_out_rule
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train.parallel import Ranks
 
@@ -51,11 +50,7 @@ class Moments:
         self, segment: Segment, setup: Setup, shards: Shards, ranks: Ranks, report: Callable[[Record], None]
     ) -> None:
         self.recipe, self.setup, self.shards, self.ranks, self.report = segment.recipe, setup, shards, ranks, report
-        step = setup.step_tokens(self.recipe.params)
-        ends = {round(share * self.recipe.tokens / step) for share in setup.evaluate_at}
-        self.steps = frozenset(
-            end for end in ends if segment.start < end * step <= segment.stop and end * step < self.recipe.tokens
-        )
+        self.steps = setup.moments(self.recipe, segment.start, segment.stop)
 
     def measure(self, step: int, losses: LossModule, micro_batch: int, beat: Callable[[], None]) -> None:
         """Score held-out text of every domain that is a task, after this many steps; all ranks call it."""

@@ -24,20 +24,13 @@ from mixlaw.runner.evaluate.measure import LONGEST, Measure, Subject
 from mixlaw.runner.evaluate.programs import Programs
 from mixlaw.runner.evaluate.scoring import Floats, Ints, Items, Window, held_out_windows, item_windows, measured, score
 from mixlaw.runner.evaluate.team import leading, serve
+from mixlaw.runner.plan.setup import HELD_OUT_TOKENS as HELD_OUT_TOKENS
+from mixlaw.runner.plan.setup import held_out_rule as held_out_rule
 
 if TYPE_CHECKING:
     from mixlaw.runner.train.parallel import Ranks
 
 Scored = tuple[Unit, list[Window], Floats]  # the unit of a task, its windows, and their nats, shape (windows,)
-
-HELD_OUT_TOKENS = 24_576  # of each domain, spread evenly over its held-out documents
-LARGE, LARGE_HELD_OUT_TOKENS = 100_000_000, 2**20  # from this many parameters on, where training costs far more
-
-
-def held_out_rule(params: int) -> int:
-    """Tokens of held-out text per domain that are scored after training a model of a size."""
-    return LARGE_HELD_OUT_TOKENS if params >= LARGE else HELD_OUT_TOKENS
-
 
 #: Measures by the name under which they travel to workers. A new kind is a file with a `Measure`, and an entry here.
 KINDS: Mapping[str, type[Measure]] = {kind.kind: kind for kind in (Items, Harness, Programs, Judged)}

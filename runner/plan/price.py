@@ -104,6 +104,7 @@ class Plan(Printable):
         machines: what trains them.
         assumed: sizes whose speed was not measured -> what it was derived from.
         price: of a device for an hour, in any currency; None if it was not given.
+        held_out: tokens of held-out text by domain, for what `evaluate_at` takes.
     """
 
     tree: Tree
@@ -114,6 +115,7 @@ class Plan(Printable):
     machines: Sequence[Machine]
     assumed: Mapping[int, str] = field(default_factory=dict)
     price: float | None = None
+    held_out: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def pending(self) -> list[Segment]:
@@ -266,6 +268,8 @@ class Plan(Printable):
                 f"{self.disk_bytes / 1e6:,.0f} MB of checkpoints, {self.disk_bytes_pending / 1e6:,.0f} MB to come",
             ),
         ]
+        if scored := sum(map(self._scored, self.untrained)):
+            rows.append(("scored", f"{size(scored)} tokens of held-out text while training, in the time above"))
         return rows if self.bill is None else [*rows, ("bill", f"{self.bill:,.2f} at {self.price:g} per device hour")]
 
     def _branch(self, segment: Segment, slots: Mapping[str, Slot], lead: str, below: str) -> Iterator[list[Cell | str]]:
@@ -307,8 +311,14 @@ class Plan(Printable):
     def _requirement(self, segment: Segment) -> Requirement:
         params = segment.recipe.params
         needs = self._needs[params]
-        seconds = segment.tokens / self.speed[params] / needs.devices
+        tokens = segment.tokens + self._scored(segment) / 3  # a forward pass is a third of training
+        seconds = tokens / self.speed[params] / needs.devices
         return Requirement(segment.parent, needs.devices, seconds, needs.widest, needs.share)
+
+    def _scored(self, segment: Segment) -> int:
+        """Tokens of held-out text that are scored while a segment trains."""
+        times = len(self.setup.moments(segment.recipe, segment.start, segment.stop))
+        return times * self.setup.scored(segment.recipe.params, self.held_out)
 
     @cached_property
     def _needs(self) -> dict[int, Needs]:

@@ -20,6 +20,15 @@ HALF_LIFE = "half-life"  # in place of a beta2
 LINEAGE_FIELDS = ("tokenizer_hash", "vocabulary", "sequence", "batch", "learning_rate", "warmup_tokens", "beta2")
 
 
+HELD_OUT_TOKENS = 24_576  # of each domain, spread evenly over its held-out documents
+LARGE, LARGE_HELD_OUT_TOKENS = 100_000_000, 2**20  # from this many parameters on, where training costs far more
+
+
+def held_out_rule(params: int) -> int:
+    """Tokens of held-out text per domain that are scored after training a model of a size."""
+    return LARGE_HELD_OUT_TOKENS if params >= LARGE else HELD_OUT_TOKENS
+
+
 @dataclass(frozen=True)
 class Overrides:
     """What a study sets for one size in place of the rules, or of what it sets for all sizes; None where it does not.
@@ -72,7 +81,7 @@ class Setup:
         muon: whether matrices of the layers are trained by Muon.
         document_masks: whether tokens see their own document alone, positions counted from its beginning.
         contexts: longer sequences by phase.
-        held_out_tokens: tokens of held-out text scored per domain; None: by size (`evaluate.run.held_out_rule`).
+        held_out_tokens: tokens of held-out text scored per domain; None: by size (`held_out_rule`).
         evaluate_at: shares of a recipe's tokens at which held-out text is scored while it trains.
     """
 
@@ -194,6 +203,17 @@ class Setup:
         if self.start is not None:
             return self.start.flops_per_token * tokens
         return shape(params).flops_per_token(self.embedded, self.sequence) * tokens
+
+    def moments(self, recipe: Recipe, start: int, stop: int) -> frozenset[int]:
+        """Steps between two positions of a recipe, in tokens, after which it is scored while it trains."""
+        step = self.step_tokens(recipe.params)
+        ends = {round(share * recipe.tokens / step) for share in self.evaluate_at}
+        return frozenset(end for end in ends if start < end * step <= stop and end * step < recipe.tokens)
+
+    def scored(self, params: int, held_out: Mapping[str, int]) -> int:
+        """Tokens of held-out text that are scored at a time, given those that each domain has."""
+        most = self.held_out_tokens or held_out_rule(params)
+        return sum(min(most, tokens) for name, tokens in held_out.items() if name in self.tasks)
 
     def recipe_flops(self, recipe: Recipe, phase: str | None = None, tokens: int = 0) -> float:
         """Training FLOPs of a recipe, or of some tokens of one of its phases: longer sequences take more a token."""

@@ -101,7 +101,8 @@ def plan(study: Folder, *, workers: int | None = None, measure: bool = False) ->
     lacking = {size: assumed_speed(setup, size, device_name()) for size in sizes if size not in speed}
     assumed = {size: f"{source}; {reasons.get(size, '--measure times it')}" for size, (_, source) in lacking.items()}
     speed |= {size: value for size, (value, _) in lacking.items()}
-    return Plan(tree, setup, measured, trained, speed, Local(workers).machines(), assumed)
+    machines, held_out = Local(workers).machines(), _held_out(study)
+    return Plan(tree, setup, measured, trained, speed, machines, assumed, held_out=held_out)
 
 
 @packages_of_extras()
@@ -182,7 +183,7 @@ def dry_run(study: Folder, *, backend: Backend | None = None, assumptions: Assum
             f"--measure` time it, or name a GPU with --gpu: {', '.join(GPUS)}"
         )
     machines = terms.machines() or backend.machines()
-    return Plan(tree, setup, measured, trained, speed, machines, assumed, terms.price)
+    return Plan(tree, setup, measured, trained, speed, machines, assumed, terms.price, _held_out(study))
 
 
 def _tree(study: Folder) -> Tree:
@@ -198,6 +199,13 @@ def _tree(study: Folder) -> Tree:
             for domain in phase.mixture:
                 windows(recipe, domain, stored, length)
     return tree
+
+
+def _held_out(study: Folder) -> dict[str, int]:
+    """Tokens of held-out text by domain."""
+    from mixlaw.runner.batches.manifest import read_manifest
+
+    return {name: domain.held_out_tokens for name, domain in read_manifest(study.data).domains.items()}
 
 
 def _some_tree(study: Folder) -> Tree:
