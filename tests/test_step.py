@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import config, initialise, optimizer
-from mixlaw.runner.models.loss import IGNORED, LossModule, _Head, loss_of_logits
+from mixlaw.runner.models.loss import IGNORED, PLAIN_HEADS, LossModule, _Head, loss_of_logits
 from mixlaw.runner.train.step import train_step
 
 VOCABULARY, SEQUENCE = 300, 32
@@ -40,6 +40,32 @@ def test_loss_and_gradients_are_those_of_plain_cross_entropy_also_with_labels_th
     for mine, weight in zip(ours, model.parameters(), strict=True):
         assert weight.grad is not None
         assert torch.allclose(mine, weight.grad, rtol=1e-4, atol=1e-4 * float(weight.grad.abs().max()))
+
+
+@pytest.mark.parametrize("name", PLAIN_HEADS)
+def test_the_head_of_every_known_architecture_gives_the_loss_and_gradients_of_its_own_forward_pass(name: str) -> None:
+    """Logits of 300 rows exist in two blocks."""
+    import transformers
+
+    torch.manual_seed(0)
+    kind = getattr(transformers, name)
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "max_position_embeddings": 64}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "pad_token_id": 0}
+    model = kind(kind.config_class(vocab_size=VOCABULARY, tie_word_embeddings=True, **size, **heads)).eval()
+    tokens = torch.randint(VOCABULARY, (10, 31), generator=torch.Generator().manual_seed(3))
+    ours = LossModule(model)
+    assert ours.plain
+    found: list[tuple[float, list[torch.Tensor]]] = []
+    for ours.plain in (True, False):
+        loss = ours(tokens[:, :-1], tokens[:, 1:])
+        loss.backward()
+        grads = [torch.zeros(1) if weight.grad is None else weight.grad.clone() for weight in model.parameters()]
+        found.append((float(loss.detach()), grads))
+        model.zero_grad()
+    (one, first), (two, second) = found
+    assert one == pytest.approx(two, rel=1e-6)
+    for mine, theirs in zip(first, second, strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
 
 
 def test_a_batch_in_passes_trains_what_the_batch_at_once_trains() -> None:

@@ -17,7 +17,8 @@ from torch.nn import functional
 from mixlaw.runner.models.memory import HEAD_ROWS
 
 #: Whose logits are hidden @ lm_head.weight.T, neither scaled nor capped.
-PLAIN_HEADS = ("LlamaForCausalLM", "Qwen3ForCausalLM")
+FAMILIES = ("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3", "Qwen3Moe", "Olmo2", "Olmo3", "Olmoe", "SmolLM3", "Gemma")
+PLAIN_HEADS = tuple(f"{family}ForCausalLM" for family in (*FAMILIES, "Phi3", "Starcoder2"))
 IGNORED = -100  # label of a token that does not count
 
 Gradient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
