@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import mixlaw
 from mixlaw import Design, InputError, Study, import_runs
 from mixlaw.adapters.gather import recipes
 from mixlaw.output import table_writer
+from test_cli import here, refused_here
 
 pd: Any = pytest.importorskip("pandas")
 
@@ -109,11 +108,12 @@ def test_runs_are_called_as_they_are_written_and_the_output_is_what_its_name_say
 
 def test_the_command_writes_parquet_and_refuses_another_ending(study: Study, tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text(PLAIN)
-    command = [sys.executable, "-m", "mixlaw", "predict", str(study.path), str(tmp_path / "r.csv"), "-o"]
-    subprocess.run([*command, str(tmp_path / "p.parquet")], check=True, capture_output=True)
+    here("predict", study.path, tmp_path / "r.csv", "-o", tmp_path / "p.parquet")
     assert pl.read_parquet(tmp_path / "p.parquet")["run"].to_list() == ["x"]
-    done = subprocess.run([*command, str(tmp_path / "p.xlsx")], check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, (tmp_path / "p.xlsx").exists()) == (2, "", False)
+    assert "tables end in" in refused_here(
+        study.path, "predict", study.path, tmp_path / "r.csv", "-o", tmp_path / "p.xlsx"
+    )
+    assert not (tmp_path / "p.xlsx").exists()
 
 
 def test_polars_and_pandas_frames_mean_the_same_in_every_verb(study: Study) -> None:

@@ -47,6 +47,15 @@ def document(*arguments: str | Path) -> Any:
     return found
 
 
+def document_here(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
+    """The same printed in this process."""
+    capsys.readouterr()
+    here(*arguments, "--json")
+    found = json.loads(capsys.readouterr().out)
+    check_document(str(arguments[0]), found)
+    return found
+
+
 def check_document(command: str, found: dict[str, Any]) -> None:
     """A document has a number, and the fields that docs say."""
     assert isinstance(found["format"], int)
@@ -71,11 +80,16 @@ def refused(folder: Path, *arguments: str | Path) -> str:
     return done.stderr
 
 
+def here(*arguments: str | Path) -> None:
+    """Run the command in this process: where another test shows that its own process does the same."""
+    app([*map(str, arguments)], prog_name="mixlaw", standalone_mode=False)
+
+
 def refused_here(folder: Path, *arguments: str | Path) -> str:
-    """The same in this process, where that another one says it so is shown elsewhere."""
+    """The sentence with which a command refuses bad input in this process; the study must be as before."""
     before = contents(folder)
     with pytest.raises(InputError) as raised:
-        app([*map(str, arguments)], standalone_mode=False)
+        here(*arguments)
     assert contents(folder) == before
     return str(raised.value)
 
@@ -124,13 +138,18 @@ def test_import_says_what_it_understood(foreign: Path) -> None:
     assert found["domains"] == ["web", "books", "stack"]
 
 
-def test_recipes_far_from_all_runs_are_warned_of(foreign: Path, tmp_path: Path) -> None:
+def test_recipes_far_from_all_runs_are_warned_of(
+    foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = pl.read_csv(foreign / "runs.csv")
     runs.with_columns(pl.col("params") * 1000).head(2).write_csv(tmp_path / "far.csv")
     far = mixlaw("predict", foreign / "study", tmp_path / "far.csv")
     assert "2 of 2 recipes are extrapolated" in far.stderr
     assert far.stdout.startswith("run,progress")
-    assert "extrapolated" not in mixlaw("predict", foreign / "study", foreign / "runs.csv").stderr
+    here("predict", foreign / "study", foreign / "runs.csv")
+    near = capsys.readouterr()
+    assert "extrapolated" not in near.err
+    assert near.out.startswith("run,progress")
 
 
 def test_predictions_cover_the_runs_they_were_fitted_to(foreign: Path, tmp_path: Path) -> None:
@@ -156,16 +175,9 @@ def test_recipes_in_columns_of_ones_own_are_predicted_through_a_mapping(foreign:
     (tmp_path / "own.toml").write_text(
         'run = "name"\nparams = { column = "millions", scale = 1e6 }\n[tasks]\n"task*" = "bits/byte"\n'
     )
-    mixlaw("predict", foreign / "study", tmp_path / "plain.csv", "-o", tmp_path / "one.csv")
-    mixlaw(
-        "predict",
-        foreign / "study",
-        tmp_path / "own.csv",
-        "-o",
-        tmp_path / "two.csv",
-        "--mapping",
-        tmp_path / "own.toml",
-    )
+    here("predict", foreign / "study", tmp_path / "plain.csv", "-o", tmp_path / "one.csv")
+    mapping = ("--mapping", tmp_path / "own.toml")
+    here("predict", foreign / "study", tmp_path / "own.csv", "-o", tmp_path / "two.csv", *mapping)
     assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
 
 
@@ -192,7 +204,7 @@ def test_the_report_is_one_file_without_outside_addresses(foreign: Path) -> None
 
 
 def test_a_proposal_cannot_be_queued_where_there_is_no_data_to_train_on(foreign: Path) -> None:
-    assert "run `mixlaw prepare`" in refused(foreign, "propose", foreign / "study", "--queue")
+    assert "run `mixlaw prepare`" in refused_here(foreign, "propose", foreign / "study", "--queue")
 
 
 @pytest.fixture(scope="module")
@@ -300,8 +312,9 @@ def test_an_empty_domain_is_refused(copy: Path) -> None:
 def test_a_truncated_record_is_refused_by_all_that_read_it(copy: Path) -> None:
     path = next((copy / "runs").glob("*/record.json"))
     path.write_bytes(path.read_bytes()[:200])
-    for command in ("run", "fit", "verify"):
-        assert "truncated or damaged" in refused(copy, command, copy)
+    assert "truncated or damaged" in refused(copy, "run", copy)
+    for command in ("fit", "verify"):
+        assert "truncated or damaged" in refused_here(copy, command, copy)
 
 
 @pytest.mark.slow
@@ -319,5 +332,5 @@ def test_a_flipped_byte_in_a_checkpoint_is_refused(copy: Path) -> None:
 def test_a_study_of_three_commands_is_told_what_to_do_next(tmp_path: Path) -> None:
     assert "create one with `mixlaw new" in refused(tmp_path, "fit", tmp_path / "gone")
     mixlaw("new", tmp_path / "fresh")
-    assert "run `mixlaw prepare`" in refused(tmp_path, "plan", tmp_path / "fresh")
-    assert "there is a study" in refused(tmp_path, "new", tmp_path / "fresh")
+    assert "run `mixlaw prepare`" in refused_here(tmp_path, "plan", tmp_path / "fresh")
+    assert "there is a study" in refused_here(tmp_path, "new", tmp_path / "fresh")

@@ -32,6 +32,7 @@ STUBS = {
             until grep -q "^ray start --address" "$RECORD"; do /bin/sleep 0.05; done; fi;; esac
         [ "$MODE" = done ] && exit 0
         trap 'echo "mixlaw stops" >> "$RECORD"; exit 1' TERM
+        echo "mixlaw listens" >> "$RECORD"
         while true; do sleep 0.02; done""",
     "sleep": 'exec /usr/bin/env -i /bin/sleep "$(case $1 in 2) echo 0.05;; *) echo "$1";; esac)"',
 }
@@ -142,8 +143,7 @@ def test_when_time_is_up_the_driver_checkpoints_and_the_job_is_queued_again(
     name: str, number: signal.Signals, requeued: bool, tmp_path: Path
 ) -> None:
     job = Job(tmp_path, name, 2, "wait", "study")
-    job.wait_for("mixlaw run")
-    time.sleep(0.3)  # until the stub listens to signals
+    job.wait_for("mixlaw listens")
     job.process.send_signal(number)
     assert job.end() == 1
     calls = job.calls

@@ -8,7 +8,7 @@ import pytest
 
 from mixlaw import import_runs, open_study
 from mixlaw.errors import InputError
-from test_cli import document, mixlaw, refused
+from test_cli import document, document_here, mixlaw, refused_here
 
 TABLE = """run,params,seed,tokens:train:web,tokens:train:code,metric:loss,progress
 007,1000000,3,6000000,2000000,2.5,0.5
@@ -37,22 +37,22 @@ def test_status_says_what_is_there_and_what_comes_next(study: Path, monkeypatch:
     for damaged in ('{"run": "007"}\n{"run": "n', '{"rum": "007"}', "[]", "7"):
         (study / "suggestions" / "one.jsonl").write_text(damaged)
         assert "one.jsonl is damaged" in " ".join(str(open_study(study)).split())
-    assert "one.jsonl is damaged" in refused(study, "status", "study")
+    assert "one.jsonl is damaged" in refused_here(study, "status", "study")
     (study / "suggestions" / "one.jsonl").unlink()
     (study / "surfaces").mkdir()
     (study / "surfaces" / "surfaces.json").write_text("[]")
     assert "surfaces.json is damaged" in " ".join(str(open_study(study)).split())
 
 
-def test_a_run_is_shown_with_its_recipe_and_its_last_values(study: Path) -> None:
+def test_a_run_is_shown_with_its_recipe_and_its_last_values(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = mixlaw("show", study, "007").stdout.splitlines()
     assert lines[-1] == "run 007: 1M params, 16M tokens, seed 3, finished"
     assert ["web", "75.0", "%"] in [line.split() for line in lines]
     assert lines[2].split() == ["loss", "2.25", "bits/byte"]
-    assert document("show", study, "b")["values"]["loss"][0] == 2.0
+    assert document_here(capsys, "show", study, "b")["values"]["loss"][0] == 2.0
 
 
 def test_what_is_not_there_is_said(study: Path) -> None:
-    assert "did you mean '007'?" in refused(study, "show", study, "07")
+    assert "did you mean '007'?" in refused_here(study, "show", study, "07")
     with pytest.raises(InputError, match="there is no proposal yet; name a run"):
         open_study(study).show()

@@ -17,7 +17,7 @@ from mixlaw.errors import InputError
 from mixlaw.files import write_json
 from mixlaw.recipe import Context, Mixture, Phase, Recipe
 from mixlaw.study import Study, open_study
-from test_cli import document, mixlaw, refused
+from test_cli import document_here, mixlaw, refused_here
 
 TRAINERS = Path(__file__).resolve().parents[1] / "out" / "trainers"
 SHARES = {"code": 0.3, "web": 0.6, "wiki": 0.1}
@@ -206,7 +206,9 @@ def test_datasets_draws_documents_so_that_tokens_have_the_recipe_s_shares(study:
     assert documents["code"] / draws < 0.06, "by documents it is a fraction of its share of tokens"
 
 
-def test_the_command_writes_all_trainers_and_says_units_and_what_is_missing(study: Study, tmp_path: Path) -> None:
+def test_the_command_writes_all_trainers_and_says_units_and_what_is_missing(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     done = mixlaw("export", study.path, study.path / "recipe.json", "-o", tmp_path / "all")
     assert "left out: tokens per document of 'code' are not known" in done.stdout
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == [
@@ -215,7 +217,7 @@ def test_the_command_writes_all_trainers_and_says_units_and_what_is_missing(stud
         "olmo-core",
         "torchtitan",
     ]
-    found = document("export", study.path, study.path / "recipe.json", "--to", "mosaic")
+    found = document_here(capsys, "export", study.path, study.path / "recipe.json", "--to", "mosaic")
     assert found["recipe"]["seed"] == 7
     assert [Path(path).name for path in found["files"]["mosaic"]] == ["1-init.yaml", "2-cooldown.yaml"]
 
@@ -237,7 +239,7 @@ def test_longer_sequences_of_a_phase_and_its_rotary_embeddings_are_written(study
 
 def test_a_wrong_trainer_domain_or_length_is_refused(study: Study, tmp_path: Path) -> None:
     recipe = study.path / "recipe.json"
-    assert "there is no trainer 'nemo'" in refused(study.path, "export", study.path, recipe, "--to", "nemo")
+    assert "there is no trainer 'nemo'" in refused_here(study.path, "export", study.path, recipe, "--to", "nemo")
     wrong = tmp_path / "wrong.toml"
     for text, sentence in [
         ('[paths]\nbooks = "x"\n', "paths.books is no domain"),

@@ -18,7 +18,7 @@ from mixlaw.export.blend import blends
 from mixlaw.export.trainers import TRAINERS
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.study import Study, open_study
-from test_cli import mixlaw
+from test_cli import here
 from test_doors_corpora import CASES
 from test_export import ask, needs_trainers
 
@@ -220,8 +220,8 @@ def test_handed_cases() -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         for case, trainer in (("09-export-megatron-space", "megatron"), ("11-export-yaml-exponent", "mosaic")):
-            mixlaw("import", root / case, CASES / case / "runs.csv", "--unit", "bits/byte")
-            mixlaw("export", root / case, "r1", "--to", trainer, "-o", root / "out")
+            here("import", root / case, CASES / case / "runs.csv", "--unit", "bits/byte")
+            here("export", root / case, "r1", "--to", trainer, "-o", root / "out")
         words = (root / "out" / "megatron" / "1-init.txt").read_text().split()
         assert words[1::2] == ["data/Code", "data/Gutenberg_(PG-19)", "data/code"]
         assert [float(word) for word in words[::2]] == pytest.approx([0.03, 0.1, 0.87], abs=1e-5)

@@ -1,4 +1,4 @@
-"""`mixlaw what-if` and `mixlaw pareto` over a real process: which recipe is meant, what is printed and written."""
+"""`mixlaw what-if`, over a real process, and `mixlaw pareto`: which recipe is meant, what is printed and written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mixlaw.optimizer.goal.values import Interval
 from mixlaw.recipe import Recipe
 from mixlaw.study import open_study
 from mixlaw.testing.worlds import random_recipes, random_world
-from test_cli import DOMAINS, document, refused
+from test_cli import DOMAINS, document, document_here, refused_here
 
 RECIPE = """
 params = "60M"
@@ -106,8 +106,10 @@ def test_what_is_no_recipe_at_all_is_refused(study: Path) -> None:
         open_study(study).what_if(study.parent / "recipe.toml", "nobody")
 
 
-def test_a_front_is_printed_and_written_as_a_page(study: Path, tmp_path: Path) -> None:
-    shown = document("pareto", study, "-o", tmp_path / "front.html")
+def test_a_front_is_printed_and_written_as_a_page(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = document_here(capsys, "pareto", study, "-o", tmp_path / "front.html")
     assert shown["groups"] == {"language": ["task0", "task1"], "code": ["task2"]}
     page = (tmp_path / "front.html").read_text(encoding="utf-8")
     assert page.count("plotly.js v") == 1
@@ -121,7 +123,7 @@ def test_a_front_is_printed_and_written_as_a_page(study: Path, tmp_path: Path) -
 
 
 def test_groups_that_make_no_sense_are_refused(study: Path) -> None:
-    assert "got 'language'; correct it" in refused(study, "pareto", study, "--group", "language")
+    assert "got 'language'; correct it" in refused_here(study, "pareto", study, "--group", "language")
     with pytest.raises(InputError, match="group 'code' has a task 'task7'"):
         open_study(study).pareto({"language": ["task0"], "code": ["task7"]})
     with pytest.raises(InputError, match="got language; write"):

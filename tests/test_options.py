@@ -9,7 +9,7 @@ import pytest
 from mixlaw.errors import InputError
 from mixlaw.options import changes_of
 from mixlaw.study import open_study
-from test_cli import document, refused
+from test_cli import document_here, refused_here
 from test_front_cli import study  # noqa: F401
 
 
@@ -47,10 +47,13 @@ def test_words_that_are_none_are_refused(words: dict[str, str], message: str) ->
         changes_of(**words)  # type: ignore[arg-type]
 
 
-def test_a_command_answers_for_another_target_and_writes_nothing(study: Path) -> None:  # noqa: F811
+def test_a_command_answers_for_another_target_and_writes_nothing(
+    study: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     before = (study / "study.toml").read_bytes()
     options = ("--params", "120M", "--tokens", "2.4B", "--weight", "task1=1", "--guard", "off", "--cooldown", "0.1:0.2")
-    found = document("propose", study, "--draft", *options, "--set", "caps.recipe.stack=0.3")
+    found = document_here(capsys, "propose", study, "--draft", *options, "--set", "caps.recipe.stack=0.3")
     assert (found["target"]["params"], found["target"]["tokens"]) == (120_000_000, 2_400_000_000)
     assert found["target"]["guard"] is None
     assert found["target"]["caps"] == {"recipe": {"stack": 0.3}}
@@ -64,8 +67,8 @@ def test_a_command_answers_for_another_target_and_writes_nothing(study: Path) ->
 
 
 def test_a_target_that_makes_no_sense_is_refused_as_in_study_toml(study: Path) -> None:  # noqa: F811
-    assert "did you mean" in refused(study, "propose", study, "--set", "max_epoch=3")
-    assert "target.weights" in refused(study, "pareto", study, "--weight", "task1=-1")
+    assert "did you mean" in refused_here(study, "propose", study, "--set", "max_epoch=3")
+    assert "target.weights" in refused_here(study, "pareto", study, "--weight", "task1=-1")
 
 
 def test_a_fixed_size_replaces_a_free_one_and_tables_are_merged(study: Path) -> None:  # noqa: F811

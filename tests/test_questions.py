@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from mixlaw.cli import app
 from mixlaw.errors import InputError
 from mixlaw.study import Study, open_study
 from studies import on_disk
-from test_cli import check_document
+from test_cli import document_here as document
 
 BASE = """
 [groups]
@@ -52,12 +51,6 @@ def _first(folder: Path) -> str:
 def printed(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     app([str(word) for word in words], prog_name="mixlaw", standalone_mode=False)
     return capsys.readouterr().out
-
-
-def document(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
-    found = json.loads(printed(capsys, *words, "--json"))
-    check_document(str(words[0]), found)
-    return found
 
 
 def test_which_recipe_and_does_it_hold_for_every_task(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

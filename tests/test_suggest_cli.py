@@ -18,7 +18,7 @@ from mixlaw.report.evidence import suggested
 from mixlaw.runner.plan.tree import plan
 from mixlaw.study import open_study
 from mixlaw.testing.worlds import random_recipes, random_world
-from test_cli import DOMAINS, TINY, contents, document, mixlaw, refused_here
+from test_cli import DOMAINS, TINY, contents, document, document_here, here, refused_here
 
 TARGET = '\n[target]\nparams = "{params}"\ntokens = {tokens}\n'
 
@@ -100,11 +100,13 @@ def test_runs_that_are_not_fitted_have_to_be(foreign: Path, tmp_path: Path) -> N
         open_study(copy).suggest(1e15)
 
 
-def test_after_a_fit_runs_are_weighed_by_what_they_bring(foreign: Path, tmp_path: Path) -> None:
+def test_after_a_fit_runs_are_weighed_by_what_they_bring(
+    foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     study = open_study(foreign)
     fit(study.table(), units=study.units, unique=study.unique, audited=False).save(foreign / "surfaces")
     before = contents(foreign)
-    found = document("suggest", foreign, "--budget", "2e15", "-n", "3", "--queue")
+    found = document_here(capsys, "suggest", foreign, "--budget", "2e15", "-n", "3", "--queue")
     assert not found["cold_start"]
     assert found["regret"] >= found["gain"] >= 0
     assert 1 <= len(found["jobs"]) <= 3
@@ -144,7 +146,7 @@ def _import_by_name(study: Path, jobs: list[dict[str, Any]], table: Path) -> Non
     table.write_text(f"run,tokens:init:{DOMAINS[0].name},metric:task0\n{first['run']},10,1.9\n")
     assert f"tokens:init:{DOMAINS[0].name} 10, suggested" in refused_here(study, "import", study, table)
     table.write_text("\n".join(["run,metric:task0,metric:task1", *runs]))
-    mixlaw("import", study, table)
+    here("import", study, table)
     there = {record.run: record.recipe for record in open_study(study).records()}
     for job in jobs:
         assert [(p.name, p.tokens, p.lr_end) for p in there[job["run"]].phases] == [

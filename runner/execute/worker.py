@@ -26,6 +26,10 @@ from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.machine import collect_as_usual, collect_rarely, keep_freed_memory
+
+if __name__ == "__main__":
+    collect_rarely()  # before the libraries are imported
+
 from mixlaw.recipe import Recipe
 from mixlaw.records import Record
 from mixlaw.runner.batches.shards import Shards, open_shards
@@ -126,7 +130,6 @@ def _report_evaluation(_: float, tasks: str) -> None:
 
 def _load() -> None:
     """Import the libraries that every segment needs, quietly: stdout belongs to the protocol."""
-    collect_rarely()
     from transformers import LlamaForCausalLM  # noqa: F401
     from transformers.utils import logging
 
