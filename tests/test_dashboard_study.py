@@ -104,6 +104,7 @@ def test_a_proposal_is_frozen_for_the_view(page: Page, study: Path) -> None:
     page.view.wait_for_function("was => !document.querySelector('#frozen').textContent.includes(was)", arg=seen.id)
     page.view.wait_for_function("document.querySelector('#frozen').textContent.includes('Frozen as')")
     proposal = open_study(study).proposals()[-1]
+    assert proposal.recipe == seen.recipe, "the page had searched as `propose` does"
     assert proposal.id in page.text("#frozen")
     assert proposal.sentence in page.text("#frozen")
     assert proposal.target == page.shown(study).target(open_study(study).target())

@@ -12,6 +12,8 @@ from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.values import interval, percent, probability
 from mixlaw.optimizer.policy import BEYOND_RADIUS, GUARD_TOLERANCE, NEGLIGIBLE
 from mixlaw.optimizer.search.climb import best_points
+from mixlaw.optimizer.search.optimum import Optimum
+from mixlaw.optimizer.search.support import is_same
 from mixlaw.optimizer.target.feasible import unlimited
 from mixlaw.recipe import Recipe
 
@@ -34,17 +36,16 @@ def broken(objective: Objective, recipe: Recipe) -> list[str]:
     return words
 
 
-def held_back(search: Objective, baselines: Sequence[Recipe], against: str) -> str:
-    """Why the baseline is the best recipe of a search, in a sentence that names what would have to give.
+def held_back(optimum: Optimum) -> str:
+    """Why the baseline is the best recipe, in a sentence that names what would have to give; empty where it is not.
 
     The guard, the trust radius and the limits are dropped one by one, then caution, then all of them; the first without
     which something is better is the reason.
-
-    Args:
-        search: where the baseline is the best, in few draws.
-        baselines: recipes to start from, too.
-        against: name of the baseline.
     """
+    search, problem = optimum.search, optimum.problem
+    against, baselines = problem.references.against, problem.baselines
+    if not is_same(optimum.recipe, problem.references.entries[against].recipe, len(search.allowed.target.phases)):
+        return ""
     if len(search.allowed.domains) == 1:
         return "There is one domain, so all baselines have the proposal's mixture: what was chosen is its schedule."
     for freed in _freed(search):

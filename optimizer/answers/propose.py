@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -30,9 +30,10 @@ from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.goal.references import Compared, Entry, References
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast
 from mixlaw.optimizer.policy import CAUTION, FAR
-from mixlaw.optimizer.search.climb import ENOUGH, best_points, on_ladder, one_thread
+from mixlaw.optimizer.search.climb import one_thread
+from mixlaw.optimizer.search.optimum import STARTS, Optimum, Search
 from mixlaw.optimizer.search.problem import Problem, distinct, problem_of
-from mixlaw.optimizer.search.support import evidence_of, is_same
+from mixlaw.optimizer.search.support import evidence_of
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.schedule import keep_schedule
 from mixlaw.optimizer.target.target import Target
@@ -51,7 +52,7 @@ def propose(
     measured: Design | None = None,
     draws: int = 64,
     caution: float = CAUTION,
-    starts: int = 12,
+    starts: int = STARTS,
     sizes: Sequence[int] | None = None,
     rungs: Sequence[int] | None = None,
     seed: int = 0,
@@ -91,44 +92,12 @@ def propose(
     asked = {"goal": goal, "baselines": baselines, "against": against, "measured": measured}
     with one_thread():
         problem = problem_of(posterior, kept.target, domains, draws=draws, caution=caution, **asked)  # type: ignore[arg-type]
-        proposal = _surveyed(_choose(problem, starts, seed), measured, sizes, rungs, report)
+        proposal = _surveyed(Search(problem, starts, seed).optimum(), measured, sizes, rungs, report)
     return replace(proposal, warnings=(*proposal.warnings, *kept.notes))
 
 
-@dataclass(frozen=True, eq=False)
-class _Optimum:
-    """The best recipe of the best variant of a target.
-
-    Attributes:
-        problem: with baselines of its schedule.
-        index: of the variant.
-        wide: what was searched first, with a free schedule and size.
-        search: with the schedule of the optimum.
-        point: the optimum.
-    """
-
-    problem: Problem
-    index: int
-    wide: Objective
-    search: Objective
-    point: Points
-
-
-def _choose(problem: Problem, starts: int, seed: int) -> _Optimum:
-    """Search every branch of the target, round a free size to the ladder, and settle on a schedule."""
-    tried = []
-    for index, objective in enumerate(problem.objectives):
-        search = objective.within(objective.draws[:ENOUGH])
-        tried.append((*best_points(search, problem.baselines, starts, seed), index, search))
-    point, _, index, search = max(tried, key=lambda each: each[1])
-    search, point = on_ladder(search, point)
-    settled, fixed, point = problem.settled(index, search, point)
-    wide = replace(search, baseline=fixed.baseline, guarded=fixed.guarded)
-    return _Optimum(settled, index, wide, fixed, point)
-
-
 def _surveyed(
-    optimum: _Optimum,
+    optimum: Optimum,
     measured: Design | None,
     sizes: Sequence[int] | None,
     rungs: Sequence[int] | None,
@@ -140,16 +109,15 @@ def _surveyed(
     recipe = objective.allowed.recipe(optimum.point)
     point = replace(objective.allowed.read([recipe]), params=optimum.point.params)  # as it is after rounding
     verdict = assessed(problem, objective, recipe, measured, problem.runs[optimum.index])
-    baseline = problem.references.entries[verdict.against].recipe
-    if is_same(recipe, baseline, len(objective.allowed.target.phases)):
-        report(0.5, "looking for what stops a gain")
-        verdict = replace(verdict, sentence=held_back(search, problem.baselines, verdict.against))
+    report(0.5, "looking for what stops a gain")
+    verdict = replace(verdict, sentence=held_back(optimum) or verdict.sentence)
     report(0.6, "finding the optimum of every posterior draw")
     optima = optima_by_draw(wide, point)
     ends, length = spread(wide.allowed, optima)
     report(0.8, "looking at other sizes and without limits")
     shown = sizes_on_the_way(objective.allowed.target, recipe.params, _sizes(measured)) if sizes is None else sizes
     smaller = [size for size in shown if size < recipe.params]
+    baseline = problem.references.entries[verdict.against].recipe
     steps = way(search, point, baseline, smaller) if smaller else ()
     free = _free(objective, point)
     report(0.95, "looking for flat directions")

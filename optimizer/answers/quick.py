@@ -1,9 +1,9 @@
-"""Revise: what a recipe brings to a target, and the best one near it, while somebody moves sliders and waits."""
+"""Assess: what a recipe brings to a target, at once and without a search."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -14,16 +14,11 @@ from mixlaw.optimizer.answers.propose import assessed
 from mixlaw.optimizer.goal.evidence import forecasts_of
 from mixlaw.optimizer.goal.gains import Objective, recipes_losses
 from mixlaw.optimizer.goal.values import Forecast, Interval
-from mixlaw.optimizer.policy import GUARD_TOLERANCE
-from mixlaw.optimizer.search.climb import best_points, on_ladder, one_thread
-from mixlaw.optimizer.search.guards import excess
+from mixlaw.optimizer.search.climb import one_thread
 from mixlaw.optimizer.search.problem import Problem
 from mixlaw.optimizer.search.support import evidence_of
 from mixlaw.optimizer.target.feasible import Feasible
 from mixlaw.recipe import Recipe
-
-QUICK = 24  # draws that a quick search uses, at most half of them: enough to tell good recipes from bad ones
-STARTS = 6  # points that climb: steps cost little more for many of them than for one
 
 
 @dataclass(frozen=True)
@@ -44,6 +39,7 @@ class Assessment:
         nearest: name of that run.
         supported: whether the data support recommending it over the best baseline.
         sentence: the one that matters.
+        same: whether it is the baseline.
     """
 
     recipe: Recipe
@@ -59,6 +55,7 @@ class Assessment:
     nearest: str
     supported: bool
     sentence: str
+    same: bool = False
 
 
 def assess(problem: Problem, recipes: Mapping[str, Recipe], measured: Design | None = None) -> dict[str, Assessment]:
@@ -111,6 +108,7 @@ def _assessment(
         nearest=nearest,
         supported=evidence.supported,
         sentence=evidence.sentence,
+        same=evidence.same,
     )
 
 
@@ -131,51 +129,6 @@ def adapt_recipe(problem: Problem, recipe: Recipe) -> Recipe:
     if names != allowed.target.phases:
         recipe = problem.references.entries[problem.references.against].recipe
     return allowed.recipe(allowed.project(allowed.read([recipe])))
-
-
-def quick_search(
-    problem: Problem, start: Recipe, *, seed: int = 0, on_step: Callable[[], None] = lambda: None
-) -> Recipe:
-    """The best recipe for a target, searched for in few draws from one that is at hand: a quick `propose`.
-
-    Limits, guard and trust radius are kept as there. What is within 0.01 % of the best that is found is left alone, so
-    that asking again gives the same recipe.
-
-    Args:
-        problem: of the target.
-        start: a recipe of the target's phases, for any size and tokens.
-        seed: of the random points that are tried besides it, the baselines and the measured recipes.
-        on_step: called at every step; what it raises ends the search.
-
-    Raises:
-        Infeasible: limits that contradict each other.
-    """
-    start, tried = adapt_recipe(problem, start), []
-    with one_thread():
-        for index, objective in enumerate(problem.objectives):
-            few = objective.draws[: min(QUICK, len(objective.draws) // 2)]
-            search = replace(objective.within(few), on_step=on_step)
-            recipes = [start, *problem.baselines]
-            point, value = best_points(search, recipes, STARTS, seed)
-            tried.append((value, index, search, point))
-        value, index, search, point = max(tried, key=lambda each: each[0])
-        search, point = on_ladder(search, point)
-        if _as_good(search, start, value):
-            return start
-        _, search, point = problem.settled(index, search, point)
-        return search.allowed.recipe(point)
-
-
-def _as_good(objective: Objective, recipe: Recipe, value: float) -> bool:
-    """Whether a recipe keeps everything and is worth as much as the search has found, but for a trifle."""
-    if not _fits(objective.allowed, recipe):
-        return False
-    point = objective.allowed.read([recipe])
-    with torch.no_grad():
-        return (
-            float(objective.value(point)) >= value - GUARD_TOLERANCE
-            and float(excess(objective, point)) <= GUARD_TOLERANCE
-        )
 
 
 def _fits(allowed: Feasible, recipe: Recipe) -> bool:

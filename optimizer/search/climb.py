@@ -149,7 +149,7 @@ ENOUGH = 64  # draws that a search needs: more would move the optimum by less th
 def best_points(objective: Objective, baselines: Sequence[Recipe], starts: int, seed: int) -> tuple[Points, float]:
     """The best recipe found from baselines, measured recipes and random points, and its value.
 
-    The most promising points climb in one batch, in a few draws; then the best is refined in all of them.
+    The most promising points climb; then the best is refined in all draws.
 
     Args:
         objective: in all draws.
@@ -157,12 +157,17 @@ def best_points(objective: Objective, baselines: Sequence[Recipe], starts: int, 
         starts: points that climb.
         seed: of the random points.
     """
+    points, values = climbed(objective, baselines, starts, seed)
+    return refine(objective.value, objective.allowed, points[values.argmax()[None]])
+
+
+def climbed(objective: Objective, baselines: Sequence[Recipe], starts: int, seed: int) -> tuple[Points, Tensor]:
+    """Where the most promising points end that climb in one batch, in a few draws, and their values there, (R,)."""
     few = objective.within(objective.draws[:FEW])
     points = candidates(few, baselines, starts, seed)
     with torch.no_grad():
         points = points[few.value(points).argsort(descending=True)[:starts]]
-    points, values = climb(few.value, few.allowed, points, steps=40)
-    return refine(objective.value, objective.allowed, points[values.argmax()[None]])
+    return climb(few.value, few.allowed, points, steps=40)
 
 
 def candidates(objective: Objective, baselines: Sequence[Recipe], starts: int, seed: int) -> Points:

@@ -75,7 +75,10 @@ class Answer:
     @property
     def sentence(self) -> str:
         """The verdict; a recipe that is set by hand is no proposal."""
-        return self.here.sentence.replace("The proposal", "This recipe") if self.view.hand else self.here.sentence
+        if self.view.hand:
+            return self.here.sentence.replace("The proposal", "This recipe")
+        why = self.study.reasons.get(self.view.question) if self.here.same else None
+        return why or self.here.sentence
 
     @property
     def compared(self) -> dict[str, Assessment]:

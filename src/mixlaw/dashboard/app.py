@@ -91,8 +91,9 @@ def connect(app: Dash, calls: Callbacks) -> None:
     )(calls.redraw)
     by_hand = [Output("by-hand", "children", allow_duplicate=True), *_stores("hand", more=True)]
     _on(app, by_hand, [Input("mode", "value"), State("hand", "data"), query], calls.set_by_hand)
-    improved = {name: Output(name, "data", allow_duplicate=True) for name in ("shown", "query", "best")}
-    _on(app, improved, [Input("search", "data"), session], calls.improve)
+    found = {name: Output(name, "data", allow_duplicate=True) for name in ("shown", "query", "best")}
+    _on(app, found, [Input("first", "data"), session], calls.finish)
+    _on(app, found | {"first": Output("first", "data")}, [Input("search", "data"), session], calls.improve)
     _on(app, Output("landscape", "data"), [query_changed], calls.draw_landscape)
     pressed = {name: Input(f"do-{name}", "n_clicks") for name in ("pin", "recipe", "csv", "freeze", "propose", "stop")}
     pins = [*_stores("pins", more=True), Output("pin-name", "value")]

@@ -17,8 +17,11 @@ from mixlaw.dashboard.answer import Answer, landscape
 from mixlaw.dashboard.view import View, packed, unpacked
 from mixlaw.dashboard.watched import Job, Opened, Watched
 from mixlaw.errors import InputError, of_machine
-from mixlaw.optimizer.answers.quick import adapt_recipe, quick_search
+from mixlaw.optimizer.answers.held_back import held_back
+from mixlaw.optimizer.answers.quick import adapt_recipe
 from mixlaw.optimizer.answers.verify import verify
+from mixlaw.optimizer.search.climb import one_thread
+from mixlaw.optimizer.search.optimum import Search
 from mixlaw.optimizer.target.target import WHOLE
 from mixlaw.report.evidence import suggested
 from mixlaw.report.first_screen import next_runs
@@ -28,12 +31,12 @@ from mixlaw.report.sections import verified
 Data = dict[str, Any]
 Propose = Callable[..., Any]
 
-SEARCHING, DONE = "looking for the best recipe …", "the best recipe that was found"
+SEARCHING, DONE = "looking for the best recipe …", "the best recipe that was found, as `mixlaw propose` finds it"
 LAST = "the last proposal, as it was found and frozen"
 BY_HAND = "set by hand: nothing is searched; limits that it does not keep are listed under the table"
 STOPPED = "the search was stopped; this recipe keeps all limits, but better ones may exist"
 MOST_PINS = 5  # more bars than that cannot be distinguished
-USUAL = 150  # looks at the posterior of a search, before there was one
+USUAL = 200  # looks at the posterior of a search, before there was one
 SESSIONS = 256  # pages whose last move is remembered
 
 
@@ -53,6 +56,7 @@ class Callbacks:
     | `set_by_hand`   | Search or By hand chosen      | URL                  | sliders of the mixture    |
     | `draw_landscape`| the recipe changed            | URL                  | the landscape             |
     | `improve`       | `redraw` asked for a search   | URL                  | page, URL, recipe         |
+    | `finish`        | `improve` has a first answer  | URL                  | page, URL, recipe         |
     | `pin`           | Pin, or a name taken out      | URL, name            | pins                      |
     | `download`      | Recipe, CSV                   | URL                  | file                      |
     | `stop`          | Stop searching                |                      | state                     |
@@ -68,6 +72,7 @@ class Callbacks:
         keep: freezes just one recipe, of a study and a problem.
         moves: number of the last move of every page, as the page counts them, so that searches for earlier moves
             stop.
+        searches: of pages that show the first answer of one.
         looks: how often the search of a page has looked at the posterior, and how often the last search did.
         jobs: running proposals by page, with the question that they answer.
         moves_lock: held while a move is counted.
@@ -78,6 +83,7 @@ class Callbacks:
     propose: Propose
     keep: Propose
     moves: dict[str, float] = field(default_factory=dict)
+    searches: dict[str, Search] = field(default_factory=dict)
     looks: dict[str, tuple[int, int]] = field(default_factory=dict)
     jobs: dict[str, tuple[Job, str]] = field(default_factory=dict)
     moves_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -199,24 +205,52 @@ class Callbacks:
         return {"parts": {}, "classes": {}, "figures": {"landscape": figure}}
 
     def improve(self, request: Data | None, session: str) -> Data:
-        """Search for a better recipe than the current one, until the sliders move again."""
+        """Show the first recipe of a search that is better than the current one; `finish` ends the search."""
         if request is None:
             raise PreventUpdate
 
-        def stop_if_outdated() -> None:
+        def heed() -> None:
             done, last = self.looks.get(session, (0, USUAL))
             self.looks[session] = done + 1, last
             if self.moves.get(session, request["move"]) != request["move"]:
                 raise Outdated
 
+        def first(study: Opened, view: View) -> Data:
+            assert view.recipe is not None
+            search = Search(study.problem(view), on_step=heed)
+            view = replace(view, recipe=search.first(view.recipe))
+            shown, query = page.filled(Answer.of(study, view), SEARCHING, settled=False), view.query(study.view)
+            while len(self.searches) >= SESSIONS:
+                self.searches.pop(next(iter(self.searches)), None)
+            self.searches[session] = search
+            best = _best(view) | {"question": ""}
+            return {"shown": shown, "query": query, "best": best, "first": request | {"query": query}}
+
+        return {"first": no_update} | self._searched(request, first)
+
+    def finish(self, request: Data | None, session: str) -> Data:
+        """Show the recipe that `propose` finds, and where it is the baseline, why."""
+        search = self.searches.pop(session, None)
+        if request is None or search is None:
+            raise PreventUpdate
+
+        def last(study: Opened, view: View) -> Data:
+            optimum = search.optimum()
+            with one_thread():
+                if why := held_back(optimum):
+                    study.reasons[view.question] = why
+            view = replace(view, recipe=optimum.recipe)
+            shown = page.filled(Answer.of(study, view), DONE)
+            search.on_step()
+            return {"shown": shown, "query": view.query(study.view), "best": _best(view)}
+
+        return self._searched(request, last)
+
+    def _searched(self, request: Data, answer: Callable[[Opened, View], Data]) -> Data:
+        """What a search has for the view of a request; nothing where the sliders have moved on."""
         try:
             study = self.watched.now()
-            view = View.read(request["query"], study.view)
-            assert view.recipe is not None
-            view = replace(view, recipe=quick_search(study.problem(view), view.recipe, on_step=stop_if_outdated))
-            shown = page.filled(Answer.of(study, view), DONE)
-            stop_if_outdated()
-            return {"shown": shown, "query": view.query(study.view), "best": _best(view)}
+            return answer(study, View.read(request["query"], study.view))
         except Outdated:
             raise PreventUpdate from None
         except Exception as error:

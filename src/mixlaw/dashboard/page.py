@@ -26,7 +26,7 @@ FIGURES = {
 def frame(title: str) -> Component:
     """The page without content; every open page has a session id of its own."""
     empty = dict.fromkeys(
-        ("stamp", "best", "pins", "hand", "shown", "search", "again", "frozen-seen", "brush", "landscape")
+        ("stamp", "best", "pins", "hand", "shown", "search", "first", "again", "frozen-seen", "brush", "landscape")
     )
     stores = {"session": uuid4().hex, "query": "", "move": 0, **empty}
     return html.Div(

@@ -37,6 +37,7 @@ class Opened:
         study, surfaces, target, goal, domains: as they were.
         proposals: frozen ones, oldest first.
         compared: baselines, and the one that gains refer to.
+        reasons: why nothing is better than the baseline, by the question of a view that has been searched.
     """
 
     stamp: str
@@ -47,6 +48,7 @@ class Opened:
     domains: tuple[Domain, ...]
     proposals: tuple[Proposal, ...]
     compared: tuple[Compared, str]
+    reasons: dict[str, str] = field(default_factory=dict)
     _grounds: dict[str, Problem] = field(default_factory=dict)
 
     @cached_property
@@ -89,7 +91,7 @@ class Opened:
                 self.surfaces,
                 self.kept(view).target,
                 self.domains,
-                goal=view.goal(self.goal),
+                goal=self.goal if view.weights == self.view.weights else view.goal(self.goal),
                 baselines=self.compared[0],
                 against=self.compared[1],
                 measured=self.measured,

@@ -189,14 +189,14 @@
       follow();
       payload.state.flat().find(state => state.id === 'move').value = ++moves;
     },
-    answered(payload, {shown, query, search, explored, landscape}) {
+    answered(payload, {shown, query, search, first, explored, landscape}) {
       if (explored) show(explored.data);
       if (landscape && payload === plane) show(landscape.data);
       if (!shown || (moved(payload) && payload !== newest)) return;  // sliders have moved on
       show(shown.data);
       const session = (payload.state || []).flat().find(state => state.id === 'session');
       if (moved(payload) && search) follow(session.value);
-      else if (payload.output.includes('best.data')) follow();
+      else if (payload.output.includes('best.data') && !first?.data) follow();
       if (query) window.history.replaceState(window.history.state, '', window.location.pathname + query.data);
     },
     balance(values, ids, hand) {  // one share of a phase was moved: the others keep their proportions
