@@ -279,11 +279,8 @@ def import_into(
         *_assumptions(understood, settings, given),
     ]
     unique = {name: domain.unique_tokens for name, domain in validate(tomllib.loads(text), path).domains.items()}
-    warnings = [
-        *understood.warnings,
-        *small_counts(understood.records, unique),
-        *_new_names(understood, settings, [record.run for record in merge.records]),
-    ]
+    warnings = [*understood.warnings, *small_counts(understood.records, unique)]
+    warnings += _new_names(understood, settings, [record.run for record in merge.records])
     understood = replace(understood, notes=(*understood.notes, *notes), warnings=tuple(warnings))
     if not dry_run:
         merge.write()
