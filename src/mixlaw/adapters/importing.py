@@ -259,8 +259,7 @@ def import_into(
     given = {name: {**sheet.domains.get(name, {}), **described.get(name, {})} for name in understood.domains}
     linked = scores(mapped, understood.tasks)
     fresh = {task: name for task, name in understood.tasks.items() if units.get(task) != name or task in linked}
-    changed = [task for task in fresh if task in units and units[task] != fresh[task]]
-    _refuse_two_units(understood, merge.records, changed)
+    _refuse_two_units(understood, merge.records, [t for t in fresh if units.get(t, fresh[t]) != fresh[t]])
     text, changes, others = updated_settings(path, merge.records, understood.phases, given, fresh, linked)
     contradictions = [*merge.contradictions, *others]
     if contradictions and not replacing:
@@ -281,12 +280,11 @@ def import_into(
     unique = {name: domain.unique_tokens for name, domain in validate(tomllib.loads(text), path).domains.items()}
     warnings = [*understood.warnings, *small_counts(understood.records, unique)]
     warnings += _new_names(understood, settings, [record.run for record in merge.records])
-    understood = replace(understood, notes=(*understood.notes, *notes), warnings=tuple(warnings))
     if not dry_run:
         merge.write()
         if not path.exists() or read_text(path) != text:
             write_text(path, text)
-    return understood
+    return replace(understood, notes=(*understood.notes, *notes), warnings=tuple(warnings))
 
 
 def _refuse_two_units(understood: Understood, records: Iterable[Record], tasks: Sequence[str]) -> None:
