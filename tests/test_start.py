@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from mixlaw.runner.corpora import tokenizer as bpe
 from mixlaw.runner.models.foreign import OPTIMIZER, InitialCheckpoint, check_start, read_start
 from mixlaw.runner.models.llama import optimizer
 from mixlaw.runner.models.load import load_model
+from mixlaw.runner.models.memory import training_bytes
+from mixlaw.runner.plan.devices import Machine, devices_for
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, plan
 from mixlaw.runner.train import checkpoint
@@ -179,6 +182,24 @@ def test_parameters_and_flops_of_a_foreign_model_are_those_that_are_counted(
         tokens = torch.zeros(BATCH, SEQUENCE, dtype=torch.long)
         model(input_ids=tokens, use_cache=False).logits.sum().backward()
     assert counter.get_total_flops() == pytest.approx(start.flops_per_token * BATCH * SEQUENCE, rel=1e-6)
+
+
+def test_memory_is_estimated_by_the_dimensions_of_the_model_itself(tokenizer: Path, tmp_path: Path) -> None:
+    start = read(saved(MODELS["llama"](), tokenizer, tmp_path / "llama"), tokenizer)
+    _, setup = study(start, tokenizer, steps=1)
+    config = json.loads((tmp_path / "llama" / "config.json").read_text())
+    size = setup.built(start.params)
+    assert (size.embedded, size.width, size.untied) == (320, 48, True), "its tables are not those of the shards"
+    assert (size.depth, size.inner) == (config["num_hidden_layers"], config["intermediate_size"])
+    # Llama 3 8B: 16 bytes each for the weights, gradients and moments of both its tables of 128,256 x 4,096.
+    dimensions = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "intermediate_size": 14_336}
+    (tmp_path / "config.json").write_text(json.dumps({**dimensions, "vocab_size": 128_256}))
+    tables = 2 * 128_256 * 4096
+    large = InitialCheckpoint(str(tmp_path), "", 6_979_588_096, 6_979_588_096 + tables, 1.0)
+    built = replace(setup, start=large).built(large.params)
+    needed = training_bytes(built, built.embedded, 2048, 1, bf16=True, recompute=True, untied=built.untied)
+    assert needed > 16 * large.weights
+    assert devices_for(replace(setup, start=large), large.params, [Machine("a", 8, "cuda", 80 * 10**9)]) == 4
 
 
 def test_of_experts_those_count_that_a_token_goes_through(tokenizer: Path, tmp_path: Path) -> None:

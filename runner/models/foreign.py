@@ -40,6 +40,32 @@ class InitialCheckpoint:
     optimizer: bool = False
 
 
+@dataclass(frozen=True)
+class Built:
+    """Dimensions of a pretrained model, the rows of its embeddings, and whether its output has a matrix of its own."""
+
+    params: int
+    width: int
+    depth: int
+    heads: int
+    inner: int
+    embedded: int
+    untied: bool
+
+
+def built(start: InitialCheckpoint) -> Built:
+    """What a pretrained model is, by its config.json, under the names of Llama or of GPT-2."""
+    config = json.loads((Path(start.path) / "config.json").read_text(encoding="utf-8"))
+
+    def number(default: int, *names: str) -> int:
+        return next((int(value) for name in names if (value := config.get(name))), default)
+
+    width, depth = number(1, "hidden_size", "n_embd"), number(1, "num_hidden_layers", "n_layer")
+    rows, heads = number(1, "vocab_size"), number(1, "num_attention_heads", "n_head")
+    untied = start.weights - start.params > 1.5 * rows * width
+    return Built(start.params, width, depth, heads, number(4 * width, "intermediate_size", "n_inner"), rows, untied)
+
+
 def read_start(
     name: str, root: Path, *, optimizer: bool, tokenizer: Path, vocabulary: int, sequence: int
 ) -> InitialCheckpoint:

@@ -13,8 +13,9 @@ layers at a time in the compute type.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from mixlaw.errors import InputError
-from mixlaw.runner.models.ladder import Shape
 
 HEAD_ROWS = {
     True: 2048,
@@ -23,8 +24,32 @@ HEAD_ROWS = {
 USABLE = 0.9  # share of a device's memory: the driver and fragmentation take the rest
 
 
+class Dimensions(Protocol):
+    """What the estimate takes of a model: its layers, and its parameters without embeddings."""
+
+    @property
+    def params(self) -> int:
+        """Parameters without embeddings."""
+
+    @property
+    def width(self) -> int:
+        """Of the hidden state."""
+
+    @property
+    def depth(self) -> int:
+        """Layers."""
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+
+    @property
+    def inner(self) -> int:
+        """Width of the SwiGLU layer."""
+
+
 def training_bytes(
-    shape: Shape,
+    shape: Dimensions,
     vocabulary: int,
     sequence: int,
     sequences: int,
@@ -68,7 +93,7 @@ def training_bytes(
     return int(12 * weights / ranks + gathered + max(peak, gradients))
 
 
-def _layer_bytes(shape: Shape, size: int) -> tuple[float, float]:
+def _layer_bytes(shape: Dimensions, size: int) -> tuple[float, float]:
     """Bytes per token that a layer keeps: its input, and everything after that."""
     norms = 2 * shape.width * (4 + 2 + 2 if size == 2 else 4 + 4 + 4)
     attention = size * 4 * shape.width + 4 * shape.heads
@@ -78,7 +103,7 @@ def _layer_bytes(shape: Shape, size: int) -> tuple[float, float]:
 
 
 def devices_needed(
-    shape: Shape,
+    shape: Dimensions,
     vocabulary: int,
     sequence: int,
     device_bytes: float,
@@ -105,7 +130,7 @@ def devices_needed(
 
 
 def largest_micro_batch(
-    shape: Shape,
+    shape: Dimensions,
     vocabulary: int,
     sequence: int,
     most: int,

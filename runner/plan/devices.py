@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from mixlaw.errors import InputError
-from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.memory import USABLE, devices_needed, training_bytes
 from mixlaw.runner.plan.setup import Setup
 
@@ -125,9 +124,8 @@ def devices_for(setup: Setup, params: int, machines: Sequence[Machine]) -> int:
     if not limits:
         return 1
     bf16 = machines[0].kind == "cuda"
-    count = devices_needed(
-        shape(params), setup.embedded, setup.sequence, min(limits), bf16=bf16, untied=setup.architecture.untied
-    )
+    size = setup.built(params)
+    count = devices_needed(size, size.embedded, setup.sequence, min(limits), bf16=bf16, untied=size.untied)
     if count > most:
         raise InputError(
             f"{params:,} parameters need {count} devices of {min(limits) / 1e9:.0f} GB and no machine has more than "
@@ -158,10 +156,10 @@ def share_for(setup: Setup, params: int, machines: Sequence[Machine]) -> int:
     peaks, memories = ([getattr(machine, key) for machine in machines] for key in ("peak", "memory"))
     if share == 1 or setup.overrides(params).gpus is not None or None in (*peaks, *memories):
         return 1
-    size, tokens = shape(params), setup.step_tokens(params)
+    size, tokens = setup.built(params), setup.step_tokens(params)
     computing = setup.flops(params, tokens) / (REACHED * min(peaks))
-    untied = setup.architecture.untied
-    needed = training_bytes(size, setup.embedded, setup.sequence, setup.sequences(params), bf16=True, untied=untied)
+    rows, untied = setup.sequences(params), size.untied
+    needed = training_bytes(size, size.embedded, setup.sequence, rows, bf16=True, untied=untied)
     while share > 1 and (
         share * computing > size.depth * LAYER_SECONDS or share * (needed + CONTEXT) > USABLE * min(memories)
     ):

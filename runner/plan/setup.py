@@ -13,7 +13,7 @@ from typing import Any
 from mixlaw.errors import InputError
 from mixlaw.recipe import Context, Phase, Recipe
 from mixlaw.runner.models.architecture import PLAIN, Architecture
-from mixlaw.runner.models.foreign import InitialCheckpoint
+from mixlaw.runner.models.foreign import Built, InitialCheckpoint, built
 from mixlaw.runner.models.ladder import RULES, Hyperparameters, batch_rule, half_life, hyperparameters, shape
 
 HALF_LIFE = "half-life"  # in place of a beta2
@@ -224,6 +224,13 @@ class Setup:
     def embedded(self) -> int:
         """Rows of the embeddings: the tokenizer's vocabulary, padded."""
         return self.architecture.vocabulary(self.vocabulary)
+
+    def built(self, params: int) -> Built:
+        """What a model of a size is: the ladder's shape, or that of the pretrained model."""
+        if self.start is not None:
+            return built(self.start)
+        size, untied = shape(params), self.architecture.untied
+        return Built(size.params, size.width, size.depth, size.heads, size.inner, self.embedded, untied)
 
     def weights(self, params: int) -> int:
         """All parameters of a size, including embeddings."""

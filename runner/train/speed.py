@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from mixlaw.files import write_json
 from mixlaw.machine import available_memory, device_name
-from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.memory import USABLE, training_bytes
 from mixlaw.runner.plan.price import assumed_speed, duration
 from mixlaw.runner.plan.setup import Setup
@@ -28,9 +27,8 @@ def not_timed(params: int, setup: Setup) -> str | None:
     """Why a size cannot be timed on this machine, by arithmetic; None if it can."""
     import torch
 
-    gpu = torch.cuda.is_available()
-    untied = setup.architecture.untied
-    needed = training_bytes(shape(params), setup.embedded, setup.sequence, 1, bf16=gpu, recompute=gpu, untied=untied)
+    gpu, size = torch.cuda.is_available(), setup.built(params)
+    needed = training_bytes(size, size.embedded, setup.sequence, 1, bf16=gpu, recompute=gpu, untied=size.untied)
     memory = torch.cuda.mem_get_info()[0] if gpu else available_memory()
     if memory is not None and needed > USABLE * memory:
         return f"not timed: it takes {needed / 1e9:.0f} GB, {memory / 1e9:.0f} are free here"

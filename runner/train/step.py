@@ -104,31 +104,14 @@ def step_plan(setup: Setup, params: int, ranks: Ranks) -> StepPlan:
     if ranks.device.type == "cpu":
         most = setup.micro_batch or max(1, CPU_TOKENS // setup.sequence)
         return StepPlan(min(rows, most), bool(setup.recompute), compiled)
-    size, memory = shape(params), ranks.least(free_memory(ranks.device))
-    fixed, world, untied = min(rows, setup.micro_batch or 1), ranks.world, setup.architecture.untied
-    needed = training_bytes(
-        size,
-        setup.embedded,
-        setup.sequence,
-        fixed,
-        ranks=world,
-        bf16=ranks.bf16,
-        accumulate=fixed < rows,
-        untied=untied,
-    )
+    size, memory = setup.built(params), ranks.least(free_memory(ranks.device))
+    fixed, world, rule = min(rows, setup.micro_batch or 1), ranks.world, {"bf16": ranks.bf16, "untied": size.untied}
+    needed = training_bytes(size, size.embedded, setup.sequence, fixed, ranks=world, accumulate=fixed < rows, **rule)
     recompute = needed > USABLE * memory if setup.recompute is None else setup.recompute
     if setup.micro_batch:
         return StepPlan(fixed, recompute, compiled)
     most = largest_micro_batch(
-        size,
-        setup.embedded,
-        setup.sequence,
-        rows,
-        memory,
-        ranks=world,
-        bf16=ranks.bf16,
-        recompute=recompute,
-        untied=untied,
+        size, size.embedded, setup.sequence, rows, memory, ranks=world, recompute=recompute, **rule
     )
     return StepPlan(most, recompute, compiled)
 
