@@ -263,10 +263,7 @@ def import_into(
     text, changes, others = updated_settings(path, merge.records, understood.phases, given, fresh, linked)
     contradictions = [*merge.contradictions, *others]
     if contradictions and not replacing:
-        raise InputError(
-            f"{len(contradictions)} values contradict those that {folder} has already: {listed(contradictions)}; "
-            "correct the table, or give --replace to take its values"
-        )
+        raise _contradicted(folder, contradictions)
     if (now := [name for name in understood.phases if name in order]) != [name for name in order if name in now]:
         _refuse_two_orders(merge.records, now)
     notes = [
@@ -285,6 +282,13 @@ def import_into(
         if not path.exists() or read_text(path) != text:
             write_text(path, text)
     return replace(understood, notes=(*understood.notes, *notes), warnings=tuple(warnings))
+
+
+def _contradicted(folder: Path, values: Sequence[str]) -> InputError:
+    return InputError(
+        f"{len(values)} values contradict those that {folder} has already: {listed(values)}; "
+        "correct the table, or give --replace to take its values"
+    )
 
 
 def _refuse_two_units(understood: Understood, records: Iterable[Record], tasks: Sequence[str]) -> None:
