@@ -149,3 +149,10 @@ def test_a_phase_that_no_recipe_uses_is_still_the_last_one() -> None:
     table = pl.DataFrame({"params": [6e7], "tokens:init:web": [1e9], "tokens:cooldown:web": [0.0]})
     assert Design.from_table(recipes(table), {}).lr_end.tolist() == [[1.0, 1.0]]
     assert Design.from_table(recipes(table.drop("tokens:cooldown:web")), {}).lr_end.tolist() == [[0.0]]
+
+
+def test_a_table_without_recipes_is_refused(study: Study, tmp_path: Path) -> None:
+    for empty in (HEAD, HEAD + ",,,\n"):
+        with pytest.raises(InputError, match="the table has no rows; give at least one recipe"):
+            predicted(study, tmp_path, empty)
+    assert not Design.from_table(pl.DataFrame({"params": [1], "tokens:init:web": [1.0]}).clear(), {}).runs

@@ -109,6 +109,9 @@ def test_parquet_holds_a_document_a_row_in_the_column_named(tmp_path: Path) -> N
     assert texts("a.parquet#body", tmp_path) == TEXTS
     with pytest.raises(InputError, match="for the column 'text': it has no such column, but body: name another"):
         texts("a.parquet", tmp_path)
+    for dtype in (pl.Categorical, pl.Enum(sorted({*TEXTS}))):
+        pl.DataFrame({"text": pl.Series([*TEXTS, None], dtype=dtype)}).write_parquet(tmp_path / "c.parquet")
+        assert texts("c.parquet", tmp_path) == TEXTS
     pl.DataFrame({"text": [1, 2]}).write_parquet(tmp_path / "b.parquet")
     with pytest.raises(InputError, match="the column 'text' holds Int64 instead of text"):
         texts("b.parquet", tmp_path)

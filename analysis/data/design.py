@@ -81,9 +81,7 @@ class Design:
         )
         lr_end, decay = _schedule(table, phases, tokens.sum(2))
         pool = [_column(table, f"unique:{d}", float(unique.get(d, np.inf)), inf=True) for d in domains]
-        _refuse(
-            table, tokens.reshape(table.height, -1).sum(1) <= 0, "has no tokens", "give tokens:<phase>:<domain> > 0"
-        )
+        _refuse(table, tokens.sum((1, 2)) <= 0, "has no tokens", "give tokens:<phase>:<domain> > 0")
         params = _column(table, "params", None)
         _refuse(table, params <= 0, "has params <= 0", "give non-embedding parameters")
         return cls(

@@ -186,7 +186,10 @@ def _parquet(path: Path, column: str, between: tuple[float, float] = (0.0, 1.0))
     from mixlaw.parquet import frames
 
     for frame in frames(path, column, between):
-        if (kind := frame.schema[column]) != polars.String:
+        kind = frame.schema[column]
+        if kind in (polars.Categorical, polars.Enum):  # text all the same
+            frame, kind = frame.cast({column: polars.String}), polars.String()
+        if kind != polars.String:
             raise InputError(f"{path}: the column {column!r} holds {kind} instead of text: name another as path#column")
         yield from (text or "" for text in frame[column])
 

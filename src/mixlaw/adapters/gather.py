@@ -105,6 +105,8 @@ def recipes(table: Table, mapping: Path | None = None, phases: Sequence[str] = (
         frame = frame.with_columns(pl.Series("run", [str(row) for row in range(frame.height)], pl.String))
     sheet = replace(sheet, frame=frame)
     axes = axes_of(sheet, phases, measured=False)
+    if frame.is_empty():
+        raise InputError("the table has no rows; give at least one recipe")
     rows, order = records(sheet, axes, {})
     found = to_table(rows, axes.domains, phases=order)
     tokens = [f"tokens:{phase}:{domain}" for phase in order for domain in axes.domains]
