@@ -16,12 +16,14 @@ from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.numbers import size
 from mixlaw.optimizer.goal.posterior import Predicted
+from mixlaw.optimizer.next_runs.candidates import scaled
 from mixlaw.optimizer.next_runs.costs import Proxies
 from mixlaw.optimizer.next_runs.suggest import suggest
 from mixlaw.optimizer.next_runs.suggestion import Suggestion
 from mixlaw.optimizer.next_runs.value import choose
+from mixlaw.optimizer.target.feasible import feasible
 from mixlaw.optimizer.target.target import Target, Trained
-from mixlaw.recipe import Domain, Kind, Mixture, Recipe
+from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 from mixlaw.runner.plan.tree import plan
 from mixlaw.testing.worlds import Known, World, random_recipes, random_world
 
@@ -333,3 +335,14 @@ class _Listed:
     def draws(self, design: Design, count: int) -> torch.Tensor:
         rows = [self.runs.index(run) for run in design.runs]
         return self.losses[:count][:, rows, None].exp()
+
+
+def test_a_run_for_a_checkpoint_of_unknown_mixture_has_a_trunk_all_the_same() -> None:
+    target = Target(330_000, 6_600_000, ("cooldown",), prefix=(Trained("init", 6_000_000),))
+    allowed = feasible(target, DOMAINS)
+    alone = Recipe(330_000, (Phase("cooldown", 600_000, Mixture({DOMAINS[0].name: 1.0}), 0.0),))
+    run = scaled(allowed, alone, 33_000, 660_000)
+    assert [(phase.name, phase.tokens) for phase in run.phases] == [("init", 600_000), ("cooldown", 60_000)]
+    code = sum(run.phases[0].mixture.share(d.name) for d in DOMAINS if d.kind.is_code)
+    assert code == pytest.approx(0.17)  # as in Llama 3, arXiv:2407.21783
+    assert run.phases[1].mixture == alone.phases[0].mixture

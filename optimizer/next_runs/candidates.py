@@ -9,6 +9,7 @@ import torch
 
 from mixlaw.optimizer.next_runs.costs import Proxies
 from mixlaw.optimizer.target.feasible import Feasible
+from mixlaw.optimizer.target.history import likely_history
 from mixlaw.recipe import Mixture, Phase, Recipe
 
 #: About this many recipes are made.
@@ -182,8 +183,10 @@ def scaled(allowed: Feasible, recipe: Recipe, params: int, tokens: int) -> Recip
     """A recipe for the target at another size, its phases in proportion.
 
     Cooldowns are short, middling or long, on trunks of one length, so that many recipes can share a trunk. What the
-    target has been trained on already keeps its share of the tokens.
+    target has been trained on already keeps its share of the tokens, with a likely mixture where its own is not known.
     """
+    if not allowed.target.known:  # a run needs one all the same
+        recipe = replace(recipe, phases=(*likely_history(allowed), *recipe.phases[-len(allowed.target.phases) :]))
     known = len(recipe.phases) - len(allowed.target.phases)
     prefix, trunk, last = recipe.phases[:known], recipe.phases[known:-1], recipe.phases[-1]
     history = tuple(_resized(phase, tokens * phase.tokens / recipe.tokens) for phase in prefix)

@@ -100,6 +100,12 @@ def with_histories(allowed: Feasible, recipes: Sequence[Recipe]) -> list[Recipe]
     return whole
 
 
+def likely_history(allowed: Feasible) -> tuple[Phase, ...]:
+    """The prefix as it is, or where its mixture is not known, with the middle one of those it may have had."""
+    histories = _histories(allowed)
+    return histories[len(histories) // 2]
+
+
 def _histories(allowed: Feasible) -> list[tuple[Phase, ...]]:
     """The prefix with every mixture that it may have had."""
 
