@@ -79,7 +79,7 @@ def fit(
     held = _hold_out(members, parts, seed, _part(report, 0, 1, 0.3, 0.8))
     for name, one in others.items():
         held[name] = [fit_regressors(name, one, observed.select(f.train)).held(observed, f) for f in parts]
-    weights = stack(observed, held)
+    weights = stack(observed, held, len(ours))
     used = chosen(weights)
     kept = [i for i in used if i < len(members)] or [0]
     by_law, shares = _of_laws(weights, used, kept, len(members))

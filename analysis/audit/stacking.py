@@ -27,7 +27,7 @@ SURE = 2.0
 FREEDOM = 5.0
 
 
-def stack(observed: Observed, held: Mapping[str, Sequence[Held]]) -> Tensor:
+def stack(observed: Observed, held: Mapping[str, Sequence[Held]], alike: int = 0) -> Tensor:
     """Weights of M laws for T tasks that make the mixture of their predictive densities score best, (T, M).
 
     Yao et al. 2018 (arXiv:1704.02030), with a Dirichlet prior: tasks are shrunk to their pooled weights. Folds that
@@ -40,6 +40,7 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]]) -> Tensor:
     Args:
         observed: all rows.
         held: predictions of the same folds by every law.
+        alike: of the first so many, where all runs have one size, the sum of the weights alone is taken from folds.
     """
     laws = list(held)
     tasks = len(observed.tasks)
@@ -67,6 +68,8 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]]) -> Tensor:
         trust = ORDINARY_RUNS if extrapolating else 1.0
         shared = _mixture(score.flatten(0, 1)[:, None], run.repeat_interleave(tasks) / tasks, weights.mean(0)[None])
         weights = _mixture(score, run, trust * weights + SHARED_RUNS * shared)
+    if one_size(observed.design):
+        weights[:, :alike] = weights[:, :alike].mean(1, keepdim=True)
     return weights
 
 
