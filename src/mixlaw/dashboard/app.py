@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from flask import Response
 from plotly.offline import get_plotlyjs
 
 from mixlaw.dashboard import page
+from mixlaw.dashboard.answer import Answer, landscape
 from mixlaw.dashboard.callbacks import CONTROLS, Callbacks, Propose
 from mixlaw.dashboard.watched import Watched
+from mixlaw.optimizer.answers.quick import adapt_recipe
 from mixlaw.plots.style import TEMPLATES
 from mixlaw.report.page import PALETTE
 
@@ -44,11 +48,21 @@ def app_of(path: Path, propose: Propose, freeze: Propose) -> Dash:
     app.server.add_url_rule("/plotly.js", view_func=plotly_js)
     app.layout = lambda: page.frame(path.resolve().name)
     calls = Callbacks(watched, propose, freeze)
+    app.server.config["CALLS"] = calls
     app.server.add_url_rule("/progress/<session>", view_func=calls.progress)
     connect(app, calls)
     connect_tabs(app, calls)
     script_of(app)
     return app
+
+
+def warm(calls: Callbacks) -> None:
+    """Compute what the first picture needs, while the browser still starts; what is wrong is told by the page."""
+    with suppress(Exception), calls.answer_lock:
+        study = calls.watched.now()
+        view = replace(study.view, recipe=adapt_recipe(study.problem(study.view), study.start(study.view)))
+        page.filled(Answer.of(study, view), "")
+        landscape(study, view)
 
 
 #: Parts that several callbacks fill.

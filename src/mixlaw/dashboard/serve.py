@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -124,7 +125,13 @@ def serve(
     name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
     ready(Listening(f"http://{name}:{server.port}/"))
     collect_as_usual()
+    from mixlaw.dashboard.app import warm
+
+    calls = server.app.config["CALLS"]  # type: ignore[attr-defined]
+    threading.Thread(target=warm, args=(calls,), daemon=True).start()
     try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        server.server_close()
+        server.serve_forever()  # until Ctrl-C, which it keeps to itself
+    finally:
+        calls.moves = dict.fromkeys(calls.moves, -1.0)  # ends searches: torch aborts where one outlives the interpreter
+        for thread in set(threading.enumerate()) - {threading.current_thread()}:
+            thread.join(10)
