@@ -40,7 +40,7 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]], alike: int = 0
     Args:
         observed: all rows.
         held: predictions of the same folds by every law.
-        alike: of the first so many, where all runs have one size, the sum of the weights alone is taken from folds.
+        alike: number of laws, the first ones, that share their weight equally where all runs have one size.
     """
     laws = list(held)
     tasks = len(observed.tasks)
