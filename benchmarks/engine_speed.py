@@ -13,11 +13,13 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
+from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.fitting.engine import HUBER, Problems, solve
@@ -76,8 +78,15 @@ def warm_problems(form: Form, design: Design, losses: Floats, resamples: int) ->
     )
 
 
-def scipy_fit(form: Form, design: Design, problems: Problems, i: int, closed_form: bool) -> float:
-    """Cost that scipy reaches on one problem: same robust cost, prior and start; derivatives by differences or ours."""
+class Fitted(NamedTuple):
+    """Cost that scipy reaches, and where."""
+
+    cost: float
+    theta: Tensor
+
+
+def scipy_fit(form: Form, design: Design, problems: Problems, i: int, closed_form: bool) -> Fitted:
+    """One problem by scipy: same robust cost, prior and start; derivatives by differences or ours."""
     free = form.free.numpy()
     theta, sigma = problems.start[i].clone(), float(problems.sigma[i])
     target, root = problems.target[i], problems.weight[i].sqrt()
@@ -108,7 +117,8 @@ def scipy_fit(form: Form, design: Design, problems: Problems, i: int, closed_for
             xtol=TOLERANCE,
             gtol=TOLERANCE,
         )
-    return float(found.cost)
+        theta[form.free] = torch.from_numpy(found.x)
+    return Fitted(float(found.cost), theta)
 
 
 def scipy_loop(
@@ -117,7 +127,7 @@ def scipy_loop(
     """Costs of the chosen fits one after the other, and fits per second on one core."""
     torch.set_num_threads(1)
     began = time.perf_counter()
-    costs = np.array([scipy_fit(form, design, problems, int(i), closed_form) for i in chosen])
+    costs = np.array([scipy_fit(form, design, problems, int(i), closed_form).cost for i in chosen])
     return costs, len(chosen) / (time.perf_counter() - began)
 
 

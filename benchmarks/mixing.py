@@ -1,10 +1,12 @@
-"""The mixture loader beside `datasets.interleave_datasets` on the same shards: exactness of shares, tokens per second.
+"""The mixture loader beside those of others on the same shards: exactness of shares, tokens per second.
 
     python benchmarks/mixing.py
 
-Shards of token ids are written to disk, one file per domain. The loader maps them; for the peer the same windows become
-datasets of Arrow files, which it interleaves with the same shares as probabilities, map-style and streamed. All give
-batches of 8 sequences of 128 tokens as numpy arrays, in turns, and the ratio is the median over rounds. What training
+Shards of token ids are written to disk, one file per domain. The loader maps them; for `datasets.interleave_datasets`
+the same windows become datasets of Arrow files, which it interleaves with the same shares as probabilities, map-style
+and streamed; for Mosaic's streaming they become shards of its own, of which its `StreamingDataset` takes each in
+proportion. All give batches of 8 sequences of 128 tokens as numpy arrays, in turns, and the ratio is the median over
+rounds. Of Megatron the order of its blend is compared. Peers that are not installed are named. What training
 consumes is measured in between: tokens per second of a step at 0.1M, the size that is fastest to train for its batch.
 """
 
@@ -12,9 +14,12 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +62,27 @@ def interleaved_codes() -> NDArray[Any]:
     parts = [IterableDataset.from_generator(endless, gen_kwargs={"code": code}) for code in range(len(SHARES))]
     mixed = interleave_datasets(parts, probabilities=[SHARES[name] for name in sorted(SHARES)], seed=0)
     return np.fromiter((row["code"] for row in mixed.take(LENGTH)), np.int64, LENGTH)
+
+
+def bare(name: str) -> None:
+    """Make a package importable part by part: its own `__init__` imports what is not needed, such as torchvision."""
+    found = find_spec(name)
+    if found is None or found.submodule_search_locations is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    package = types.ModuleType(name)
+    package.__path__ = list(found.submodule_search_locations)
+    sys.modules[name] = package
+
+
+def blended_codes() -> NDArray[Any]:
+    """Domains of the first sequences in Megatron's order."""
+    bare("megatron.core")
+    from megatron.core.datasets.helpers_cpp import build_blending_indices
+
+    index, sample = np.zeros(LENGTH, np.int16), np.zeros(LENGTH, np.int64)
+    shares = np.array([SHARES[name] for name in sorted(SHARES)])
+    build_blending_indices(index, sample, shares, len(shares), LENGTH, False)
+    return index
 
 
 # --- speed ------------------------------------------------------------------------------------------------------------
@@ -108,6 +134,25 @@ def theirs(parts: list[Any], streamed: bool) -> Iterator[NDArray[Any]]:
         yield from (np.asarray(batch["input_ids"]) for batch in mixed.iter(batch_size=BATCH))
 
 
+def mosaic(streams: dict[str, TokenStream], folder: Path) -> Iterator[NDArray[Any]]:
+    """Batches of Mosaic's StreamingDataset, shuffled as it does by default, epoch after epoch."""
+    bare("streaming")
+    from streaming.base.dataset import StreamingDataset
+    from streaming.base.format.mds.writer import MDSWriter
+    from streaming.base.stream import Stream
+
+    for name in sorted(SHARES):
+        with MDSWriter(out=str(folder / f"mds-{name}"), columns={"tokens": f"ndarray:uint16:{SEQUENCE + 1}"}) as out:
+            for k in range((TOKENS - 1) // SEQUENCE):
+                out.write({"tokens": np.asarray(streams[name][k * SEQUENCE : (k + 1) * SEQUENCE + 1])})
+    parts = [Stream(local=str(folder / f"mds-{name}"), proportion=SHARES[name]) for name in sorted(SHARES)]
+    mixed = StreamingDataset(streams=parts, batch_size=BATCH, shuffle=True)
+    while True:
+        rows = (row["tokens"] for row in mixed)
+        while len(batch := list(itertools.islice(rows, BATCH))) == BATCH:
+            yield np.stack(batch)
+
+
 def training() -> Iterator[NDArray[Any]]:
     """Steps of a model of 0.1M on one resident batch; each yields the tokens it consumed."""
     model = initialise(shape("0.1M"), 1024, SEQUENCE, seed=0)
@@ -133,11 +178,16 @@ def speed(folder: Path) -> None:
         "loader": (ours(streams), BATCHES),
         "interleave_datasets, map-style": (theirs(parts, streamed=False), BATCHES),
         "interleave_datasets, streamed": (theirs(parts, streamed=True), BATCHES),
+        "Mosaic's StreamingDataset": (mosaic(streams, folder), BATCHES),
         "training at 0.1M, one thread": (training(), 20),
     }
+    for name, (batches, count) in [*ways.items()]:
+        try:
+            rate(batches, count // 10)
+        except ImportError as error:
+            print(f"{name:34} not installed: {error.name}")
+            del ways[name]
     seen: dict[str, list[float]] = {name: [] for name in ways}
-    for batches, count in ways.values():
-        rate(batches, count // 10)
     for _ in range(ROUNDS):
         for name, (batches, count) in ways.items():
             seen[name].append(rate(batches, count))
@@ -164,11 +214,15 @@ def main() -> None:
     torch.set_num_threads(1)
     ways: dict[str, Callable[[], NDArray[Any]]] = {
         "exact order": lambda: Order(SHARES, LENGTH).codes(0, LENGTH),
+        "Megatron's blend": blended_codes,
         "interleave_datasets": interleaved_codes,
     }
     print(f"{'':24} {'largest deviation over prefixes, sequences':>44}")
     for name, codes in ways.items():
-        print(f"{name:24} {deviation(codes()):44.2f}")
+        try:
+            print(f"{name:24} {deviation(codes()):44.2f}", flush=True)
+        except ImportError as error:
+            print(f"{name:24} not installed: {error.name}")
     print(f"\nstretches at once, over slot by slot: {stretches():.1f} times as fast")
     with tempfile.TemporaryDirectory() as folder:
         speed(Path(folder))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 from torch import Tensor
 
 from mixlaw.analysis.data.coordinates import Features
@@ -32,6 +33,8 @@ PRIOR_RUNS = 2.0
 BAD = 1.2
 #: RegMix (Liu et al. 2024, arXiv:2407.01492): the mean of the best KEPT of SAMPLED mixtures.
 KEPT, SAMPLED = 128, 100_000
+#: Olmix (Chen et al. 2026, arXiv:2602.12237): spreads of the loss that a mixture has to gain by each nat that it moves.
+PRICE = 0.05
 #: Runs below which trees are not asked.
 FOR_TREES = 8
 
@@ -173,10 +176,58 @@ def regmix(space: Space, x: Floats, losses: Floats, count: int, draw: Draw) -> t
     return runs, sampled[best].mean(0)
 
 
+def olmix(space: Space, x: Floats, losses: Floats, count: int, draw: Draw) -> tuple[Floats, Floats]:
+    """Random runs; the log-linear law's best of 100,000 sampled mixtures, at a price on leaving the mean one."""
+    runs = space.pool[draw.permutation(len(space.pool))[:count]]
+    if len(x) < FOR_TREES:
+        return runs, x[losses.argmin()]
+    centre, spread = x.mean(0), float(losses.std()) + 1e-12
+
+    def residuals(entries: Floats) -> Floats:
+        predicted = entries[0] + np.exp((x - centre) @ entries[2:] + entries[1])
+        return np.concatenate([(predicted - losses) / spread, 0.1 * entries[2:]])
+
+    start = np.concatenate([[losses.min() - spread], [np.log(2 * spread)], np.zeros(x.shape[1])])
+    law = least_squares(residuals, start).x
+    sampled = space.sampled(SAMPLED, draw)
+    whole, mean = (
+        np.concatenate([v, 1 - v], 1) if space.domains == 2 else v for v in (sampled, vectors(space.mean[None]))
+    )
+    moved = (whole * np.log((whole + 1e-9) / (mean + 1e-9))).sum(1) / space.phases
+    return runs, sampled[(np.exp((sampled - centre) @ law[2:] + law[1]) + PRICE * spread * moved).argmin()]
+
+
+def d_optimal(space: Space, x: Floats, losses: Floats, count: int, draw: Draw) -> tuple[Floats, Floats]:
+    """Runs that raise the information of a linear model of the shares most; the best one measured."""
+    return _designed(space, x, count, lambda own, shared: own), x[losses.argmin()]
+
+
+def v_optimal(space: Space, x: Floats, losses: Floats, count: int, draw: Draw) -> tuple[Floats, Floats]:
+    """Runs that lower its mean variance over all mixtures most; the best one measured."""
+    return _designed(space, x, count, lambda own, shared: (shared**2).mean(0) / (1 + own)), x[losses.argmin()]
+
+
+def _designed(space: Space, x: Floats, count: int, merit: Callable[[Floats, Floats], Floats]) -> Floats:
+    """Rows of the pool, one after the other, by their own variances (R,) and covariances (R, R) given those before."""
+    pool, seen = (np.concatenate([np.ones((len(v), 1)), v], 1) for v in (space.pool, x))
+    information = seen.T @ seen + 1e-3 * np.eye(seen.shape[1])
+    chosen: list[int] = []
+    for _ in range(count):
+        covariance = pool @ np.linalg.solve(information, pool.T)
+        score = merit(covariance.diagonal().copy(), covariance)
+        score[chosen] = -np.inf
+        chosen.append(int(score.argmax()))
+        information += np.outer(pool[chosen[-1]], pool[chosen[-1]])
+    return space.pool[chosen]
+
+
 PEERS: Mapping[str, Peer] = {
     "GP, expected improvement": gaussian_process,
     "RegMix": regmix,
+    "Olmix": olmix,
     "Optuna TPE": tree_parzen,
+    "D-optimal": d_optimal,
+    "V-optimal": v_optimal,
     "uniform design": uniform_design,
     "random": random_runs,
 }

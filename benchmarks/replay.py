@@ -1,6 +1,6 @@
 """Replay of choosing runs: how soon a good one is found among 143 two-phase runs of Marin and 512 runs of RegMix.
 
-    python benchmarks/replay.py [SEEDS]
+    python benchmarks/replay.py [SEEDS [METHOD ...]]
 
 Every method starts from the same runs, sees the value of a run only once it has taken it, and recommends a run after
 every batch. Traces are kept in out/replay.json and taken from there: delete it to begin anew. Writes the tables and the
@@ -35,6 +35,7 @@ OURS = "mixlaw"
 #: Least regret that is drawn.
 FLOOR = 4e-4
 LESS = 0.999
+SELDOM = ("RegMix", "Olmix")
 Traces = Mapping[str, Sequence[Sequence[Step]]]
 PAGE = ROOT / "docs" / "optimizer_benchmarks.md"
 
@@ -74,19 +75,21 @@ GAMES = {
 }
 
 
-def traces(game: str, seeds: int) -> tuple[Replay, dict[str, list[list[Step]]]]:
-    """The environment, and steps of every method and seed; what was played before is not played again."""
+def traces(game: str, seeds: int, names: Sequence[str] = ()) -> tuple[Replay, dict[str, list[list[Step]]]]:
+    """The environment, and steps of every (or every named) method and seed; what was played is not played again."""
     torch.set_num_threads(1)
     played: dict[str, list[dict[str, float]]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     world, unique = GAMES[game].load()
     steps: dict[str, list[list[Step]]] = {}
     for seed in range(seeds):
         for name, method in methods(unique).items():
+            if names and name not in names:
+                continue
             key = f"{game}/{name}/{seed}"
             if key not in played:
                 draw = np.random.default_rng(seed)
                 start = world.take(first_runs(world.candidates, unique, GAMES[game].start, draw))
-                batches = GAMES[game].seldom if name == "RegMix" else GAMES[game].batches
+                batches = GAMES[game].seldom if name in SELDOM else GAMES[game].batches
                 played[key] = [asdict(step) for step in replay(start, method, batches, draw, GAMES[game].enough)]
                 KEPT.parent.mkdir(exist_ok=True)
                 KEPT.write_text(json.dumps(played))
@@ -102,12 +105,15 @@ def regrets(world: Replay, steps: Sequence[Sequence[Step]], runs: int, believed:
     return np.array([step.regret for step in last] if believed else best)
 
 
-def main(seeds: int) -> int:
-    """Play, print, and write tables and picture."""
+def main(seeds: int, names: Sequence[str] = ()) -> int:
+    """Play, print, and write tables and picture; of named methods, print the tables alone."""
     if not DATA.exists():
         print(f"replay: no public tables in {DATA}; set MIXLAW_DATA to the folder that holds them")
         return 0
-    (world, marin), (_, regmix) = traces("marin", seeds), traces("regmix", seeds)
+    (world, marin), (_, regmix) = traces("marin", seeds, names), traces("regmix", seeds, names)
+    if names:
+        print("\n".join([*marin_table(world, marin), "", *regmix_table(regmix)]))
+        return 0
     parts = [as_table(figures(world, marin, regmix)), marin_table(world, marin), regmix_table(regmix)]
     lines = [f"{seeds} seeds.", *(line for part in parts for line in ("", *part))]
     print("\n".join(lines))
@@ -166,7 +172,9 @@ def picture(world: Replay, marin: Traces, regmix: Traces) -> go.Figure:
     titles = ["Marin: regret of the best run trained, code BPB", "RegMix: seeds with one of the best 1 %"]
     figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.09)
     for i, name in reversed([*enumerate(marin)]):
-        colour, dash = (OTHER, "dot") if name == "random" else (CYCLE[i], "solid")
+        colour, dash = (
+            (OTHER, "dot") if name == "random" else (CYCLE[i % len(CYCLE)], "dash" if i >= len(CYCLE) else "solid")
+        )
         look = {"color": colour, "width": 3 if name == OURS else 1.6, "dash": dash}
         runs = sorted({step.runs for trace in marin[name] for step in trace})
         low, middle, high = np.quantile([regrets(world, marin[name], n) for n in runs], [0.25, 0.5, 0.75], axis=1)
@@ -198,4 +206,4 @@ def write_part(name: str, lines: Sequence[str], page: Path = PAGE) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS))
+    raise SystemExit(main(int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS, sys.argv[2:]))

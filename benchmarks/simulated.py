@@ -18,7 +18,7 @@ from functools import cached_property, partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peers import PEERS, Peer, Space, regmix, vectors
+from peers import PEERS, Peer, Space, olmix, regmix, vectors
 from replay import OURS, as_table, write_part
 from scoreboard_tables import ROOT, Figure
 
@@ -138,7 +138,7 @@ def other(trial: Trial, peer: Peer) -> dict[str, float]:
         near = vectors(np.array([empty.shares(row) for row in near]).reshape(-1, *even.shape))
         pool = inside(np.concatenate([empty.sampled(POOL // 2, draw), near]))
         next_stop = min((stop for stop in stops if stop > len(x)), default=len(x))
-        count = next_stop - len(x) if peer is regmix else min(BATCH, next_stop - len(x))
+        count = next_stop - len(x) if peer in (regmix, olmix) else min(BATCH, next_stop - len(x))
         last = len(x) >= max(stops)
         wanted, best = peer(replace(empty, pool=pool), x, losses, 0 if last else count, draw)
         if len(x) in stops:
