@@ -22,8 +22,6 @@ from mixlaw.study import open_study
 from mixlaw.testing.worlds import random_recipes, random_world
 from studies import DOMAINS, on_disk, quick_fit
 
-SAID = "said => document.querySelector('#sentence').textContent === said"
-
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -136,8 +134,9 @@ def test_it_follows_the_last_proposal_at_the_figures_of_the_proposal(page: Page,
     page.open(page.home.partition("?")[0])
     page.settle()
     proposal = open_study(study).propose()
-    page.view.wait_for_function(SAID, arg=proposal.sentence)
-    assert page.text("#state") == "the last proposal, as it was found and frozen"
+    page.view.wait_for_function(
+        "document.querySelector('#state').textContent === 'the last proposal, as it was found and frozen'"
+    )
     assert page.text("#sentence") == proposal.sentence
     assert [[task, gain.text()] for task, gain in proposal.gains.items()] == [
         [row[0], row[-1]] for row in page.cells()[1:]
