@@ -58,7 +58,8 @@ def read_source(table: Table, alone: bool = True) -> Source:
     head = "" if alone else f"{path.name}, "
     whole = Source(frame, tuple(f"{head}row {number}" for number in range(1, frame.height + 1)), path.stem)
     if curves is not None:
-        notes: tuple[str, ...] = (f"curves of {curves.of}: {frame['run'].n_unique()} runs",)
+        count = frame["run"].n_unique()
+        notes: tuple[str, ...] = (f"curves of {curves.of}: {count} run{'s' if count != 1 else ''}",)
         return replace(whole, notes=notes, warnings=curves.warnings, history=True)
     whole = _without_empty_rows(whole)
     unfolded = unfold(whole.frame, whole.places)
