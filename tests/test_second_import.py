@@ -220,11 +220,11 @@ def test_all_that_a_table_and_what_describes_it_say_otherwise_needs_replace(
     import_runs(tmp_path / "study", tmp_path / "runs.csv", **write(*files))
     before = snapshot(tmp_path / "study")
     given = write(*(text.replace(old, new) for text in files))
-    with pytest.raises(InputError, match=f"1 values contradict .*: {said}; .* give --replace"):
+    with pytest.raises(InputError, match=f"1 value contradicts .*: {said}; .* give --replace"):
         import_runs(tmp_path / "study", tmp_path / "runs.csv", **given)
     assert snapshot(tmp_path / "study") == before
     notes = import_runs(tmp_path / "study", tmp_path / "runs.csv", **given, replace=True).imported.notes
-    assert f"1 values were replaced: {said}" in notes
+    assert f"1 value was replaced: {said}" in notes
     import_runs(tmp_path / "fresh", tmp_path / "runs.csv", **given)
     found, wanted = (open_study(tmp_path / name) for name in ("study", "fresh"))
     assert found.table().equals(wanted.table())
@@ -239,7 +239,7 @@ def test_another_count_of_items_needs_replace(tmp_path: Path) -> None:
     import_runs(tmp_path / "study", COUNTS.drop("count:hs"), unit="accuracy")  # which says nothing of it
     other = COUNTS.with_columns(pl.lit(200).alias("count:hs"))
     before = snapshot(tmp_path / "study")
-    with pytest.raises(InputError, match=r"1 values contradict .*: run 'a', count of 'hs': 100, now 200; .*--replace"):
+    with pytest.raises(InputError, match=r"1 value contradicts .*: run 'a', count of 'hs': 100, now 200; .*--replace"):
         import_runs(tmp_path / "study", other, unit="accuracy")
     assert snapshot(tmp_path / "study") == before
     import_runs(tmp_path / "study", other, unit="accuracy", replace=True)
@@ -256,7 +256,7 @@ def test_no_table_replaces_runs_that_were_trained_here(tmp_path: Path) -> None:
     before = snapshot(tmp_path / "study")
     for options in ({}, {"replace": True}):
         with pytest.raises(
-            InputError, match=r"1 values contradict runs that .* trained itself, which no table replaces"
+            InputError, match=r"1 value contradicts runs that .* trained itself, which no table replaces"
         ):
             imported(tmp_path, RUNS.replace("0.912", "0.95"), **options)
         assert snapshot(tmp_path / "study") == before
@@ -320,7 +320,7 @@ def test_another_unit_needs_replace_and_all_values_again(tmp_path: Path, unit: s
     with pytest.raises(InputError, match=r"hs' would be in accuracy, .* does not have again: run 'b'; give all"):
         imported(tmp_path, RUNS.split("\nb,")[0] + "\n", unit=unit, replace=True)
     assert snapshot(tmp_path / "study") == before
-    assert "1 values were replaced: task 'hs', unit: bits/byte, now accuracy" in str(
+    assert "1 value was replaced: task 'hs', unit: bits/byte, now accuracy" in str(
         imported(tmp_path, RUNS, unit=unit, replace=True)
     )
     assert open_study(tmp_path / "study").units["hs"] == "accuracy"

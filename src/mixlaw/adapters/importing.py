@@ -15,7 +15,7 @@ from mixlaw.adapters.gather import gather
 from mixlaw.adapters.learn import read_domains, updated_settings
 from mixlaw.adapters.lm_eval import add_results
 from mixlaw.adapters.mapping import scores
-from mixlaw.adapters.merging import listed, merged
+from mixlaw.adapters.merging import counted, listed, merged, replaced
 from mixlaw.adapters.names import doubled, summaries, twins
 from mixlaw.adapters.reading import Table
 from mixlaw.adapters.rows import axes_of, drop_repeats, records
@@ -268,7 +268,7 @@ def import_into(
         _refuse_two_orders(merge.records, now)
     notes = [
         *merge.notes,
-        *([f"{len(contradictions)} values were replaced: {listed(contradictions)}"] if contradictions else []),
+        *replaced(contradictions),
         *changes,
         *_order(sheet, understood.phases, order),
         *_undescribed(understood.domains, described),
@@ -286,7 +286,7 @@ def import_into(
 
 def _contradicted(folder: Path, values: Sequence[str]) -> InputError:
     return InputError(
-        f"{len(values)} values contradict those that {folder} has already: {listed(values)}; "
+        f"{counted(len(values), 'contradicts', 'contradict')} those that {folder} has already: {listed(values)}; "
         "correct the table, or give --replace to take its values"
     )
 

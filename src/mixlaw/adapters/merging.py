@@ -80,7 +80,8 @@ def merged(folder: Path, records: Sequence[Record]) -> Merge:
             del whole[path]
     if ours_differ:
         raise InputError(
-            f"{len(ours_differ)} values contradict runs that {folder} trained itself, which no table replaces: "
+            f"{counted(len(ours_differ), 'contradicts', 'contradict')} runs that {folder} trained itself, which no "
+            "table replaces: "
             f"{listed(ours_differ)}; correct the table, or call its runs otherwise"
         )
     ours = {record.run for record in records}
@@ -93,6 +94,16 @@ def merged(folder: Path, records: Sequence[Record]) -> Merge:
             f"{fresh} rows are new, {len(records) - fresh} are in the study already, of which {changed} change{gains}"
         ]
     return Merge(tuple(whole.values()), written, tuple(removed), tuple(faults), tuple(notes))
+
+
+def counted(values: int, one: str, more: str) -> str:
+    """How many values, and the verb that goes with the number."""
+    return f"1 value {one}" if values == 1 else f"{values} values {more}"
+
+
+def replaced(values: Sequence[str]) -> list[str]:
+    """A note of the values that were replaced, if any."""
+    return [f"{counted(len(values), 'was', 'were')} replaced: {listed(values)}"] if values else []
 
 
 def listed(values: Sequence[str]) -> str:
