@@ -114,6 +114,8 @@ def test_no_message_repeats_a_secret(server: Server, tmp_path: Path, monkeypatch
         with pytest.raises(InputError, match="environment variable") as refusal:
             Endpoint(url, "m", key)
         assert "planted" not in str(refusal.value)
+    with pytest.raises(InputError, match="is no URL: correct it"):
+        Endpoint("http://[", "m")
     server.key = "another"  # it repeats the one that it got
     with pytest.raises(InputError, match=r"refuses the key in \$JUDGE_KEY: .*incorrect API key \$JUDGE_KEY") as refusal:
         list(chat(server, tmp_path, key="JUDGE_KEY").ask(QUESTIONS))

@@ -73,6 +73,7 @@ def test_the_identity_changes_with_a_file(url: str, tmp_path: Path) -> None:
         ("memory://nowhere/*.jsonl", "no file matches the source 'memory://nowhere"),
         ("memory://nowhere/a.jsonl", "cannot be listed"),
         ("nosuch://bucket/a.jsonl", "cannot be opened: .*nosuch"),
+        ("s3://[", r"'s3://\[' is no URL"),
         ("https://me:word@store/a.jsonl", "a source at store holds a user or password"),
     ],
 )

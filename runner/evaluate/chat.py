@@ -42,9 +42,12 @@ class Endpoint:
         """Keep secrets out of study.toml, transcripts and messages, none of which repeats them here.
 
         Raises:
-            InputError: the url holds a user or a query, or `key` is no name of a variable.
+            InputError: the url is none, or holds a user or a query, or `key` is no name of a variable.
         """
-        address = urlsplit(self.url)
+        try:
+            address = urlsplit(self.url)
+        except ValueError:
+            raise InputError("the url of the endpoint is no URL: correct it") from None
         if "@" in address.netloc or address.query:
             raise InputError(
                 f"the address of the endpoint at {address.hostname} holds a user or a query, which transcripts and "

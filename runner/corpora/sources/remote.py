@@ -43,7 +43,11 @@ def remote_identity(source: str) -> object:
 
 def _split(source: str) -> tuple[str, str]:
     url, _, column = source.partition("#")
-    if "@" in (address := urlsplit(url)).netloc:
+    try:
+        address = urlsplit(url)
+    except ValueError:
+        raise InputError(f"the source {source.rpartition('@')[2]!r} is no URL: correct it") from None
+    if "@" in address.netloc:
         raise InputError(
             f"a source at {address.hostname} holds a user or password, which the manifest would repeat; let its client "
             "find them in its variables and files, or fetch the files"

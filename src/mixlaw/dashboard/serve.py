@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
@@ -86,7 +85,7 @@ def _refuse_other_sites() -> None:
 
     said = request.headers
     origin = said.get("Origin")
-    own = origin is None or urlsplit(origin).netloc == request.host
+    own = origin is None or origin.partition("://")[2] == request.host
     if "Sec-Fetch-Site" in said:
         followed = request.method == "GET" and said.get("Sec-Fetch-Dest") == "document"
         own = followed or said["Sec-Fetch-Site"] in ("same-origin", "none")
