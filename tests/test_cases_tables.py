@@ -359,3 +359,13 @@ def test_recipes_in_python_decay_in_the_last_phase_of_training_however_their_col
     design = Design.from_table(pl.DataFrame(PHASED).select(sorted(PHASED)), {})
     assert design.phases == ("init", "cooldown")
     assert design.lr_end[0].tolist() == [1.0, 0.0]
+
+
+def test_a_message_that_lists_columns_has_one_line_whatever_they_are_called(tmp_path: Path) -> None:
+    """Found by fuzzing: a quote that is never closed makes a column of two lines."""
+    table = tmp_path / "h.csv"
+    table.write_bytes(b'"run,params,web\nm1",60M,1\nm2,150M,1\n')
+    with pytest.raises(InputError) as refused:
+        import_runs(tmp_path / "S", table, unit="bits/byte")
+    assert "\n" not in str(refused.value)
+    assert "run,params,web m1" in str(refused.value)

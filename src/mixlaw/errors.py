@@ -86,6 +86,11 @@ def did_you_mean(name: str, known: Iterable[str], nearness: float = 0.6) -> str:
     return "".join(f"did you mean {close!r}?" for close in get_close_matches(name, list(known), 1, nearness))
 
 
+def some(names: Iterable[str], most: int = 12) -> str:
+    """The first of these names, on one line whatever they hold."""
+    return " ".join(", ".join(list(names)[:most]).split())
+
+
 def unknown(what: str, name: str, known: Iterable[str], *, most: int = 12) -> InputError:
     """The error for a name that does not exist: the name that was probably meant, or what there is.
 
@@ -96,7 +101,7 @@ def unknown(what: str, name: str, known: Iterable[str], *, most: int = 12) -> In
     names = list(known)
     if question := did_you_mean(name, names):
         return InputError(f"there is no {what} {name!r}; {question}")
-    listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    listed = some(names, most) + (f" and {len(names) - most} more" if len(names) > most else "")
     return InputError(f"there is no {what} {name!r}; choose one of {listed or 'none yet'}")
 
 

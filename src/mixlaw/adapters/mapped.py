@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mixlaw.adapters.mapping import BLANK, Reading, Value, blank
 from mixlaw.adapters.tables import Source
 from mixlaw.cells import numbers, texts
-from mixlaw.errors import InputError, did_you_mean
+from mixlaw.errors import InputError, did_you_mean, some
 
 #: A column of the table in a name: "{column}".
 FIELD = re.compile(r"\{([^{}]+)\}")
@@ -67,7 +67,7 @@ class Mapped:
         columns = self.source.frame.columns
         if column == BLANK:
             return blank(columns)
-        meant = did_you_mean(column, columns) or f"there are {', '.join(columns[:12])}"
+        meant = did_you_mean(column, columns) or f"there are {some(columns)}"
         return InputError(f"there is no column {column!r}; {meant}: fix the mapping")
 
     def value(self, value: Value) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mixlaw.errors import InputError, did_you_mean, key_of
+from mixlaw.errors import InputError, did_you_mean, key_of, some
 from mixlaw.files import read_text
 from mixlaw.records import Unit
 from mixlaw.settings import DomainSettings
@@ -234,7 +234,7 @@ def _sentence(error: ValidationError) -> str:
     key = key_of(part for part in problem["loc"] if part not in kinds)
     if problem["type"] == "extra_forbidden":
         known = _keys_beside(problem["loc"])
-        meant = did_you_mean(str(problem["loc"][-1]), known) or f"there are {', '.join(known)}"
+        meant = did_you_mean(str(problem["loc"][-1]), known) or f"there are {some(known)}"
         return f"{key}: is not known; {meant}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{key}: {message}" if key else message
@@ -297,7 +297,7 @@ def claimed(globs: Mapping[str, Any], columns: Iterable[str], what: str) -> dict
         if not hits:
             if BLANK in glob:
                 raise blank(names)
-            meant = did_you_mean(glob, names) or f"there are {', '.join(names[:12])}"
+            meant = did_you_mean(glob, names) or f"there are {some(names)}"
             raise InputError(f"{what} {glob!r} matches no column; {meant}: fix the mapping")
         for name, parts in hits:
             claims.setdefault(name, (glob, parts))

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from mixlaw.adapters.names import refuse_near_misses
 from mixlaw.adapters.sheet import PREFIXES, TOKENS, Sheet
-from mixlaw.errors import InputError, did_you_mean
+from mixlaw.errors import InputError, did_you_mean, some
 from mixlaw.phases import by_checkpoints, training_order
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
 from mixlaw.records import MOST_PARAMS, MOST_TOKENS, Measurement, Record, Unit
@@ -62,7 +62,7 @@ def axes_of(sheet: Sheet, phases: Sequence[str] = (), measured: bool = True) -> 
     """
     columns = sheet.frame.columns
     refuse_near_misses(sheet)
-    there = ", ".join([*columns, *sheet.ignored][:12])
+    there = some([*columns, *sheet.ignored])
     for needed in ("run", "params"):
         if needed not in columns:
             meant = did_you_mean(needed, sheet.ignored) or f"there are {there}"

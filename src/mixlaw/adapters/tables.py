@@ -15,7 +15,7 @@ from mixlaw.adapters.reading import Table, frame_of
 from mixlaw.adapters.trackers import read_curves
 from mixlaw.adapters.wandb import unfold
 from mixlaw.cells import CellLog, texts
-from mixlaw.errors import InputError, did_you_mean
+from mixlaw.errors import InputError, did_you_mean, some
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def joined(left: Source, right: Source, on: Sequence[str], prefix: str = "") -> 
         if lacking := [name for name in on if name not in side.frame.columns]:
             raise InputError(
                 f"{side.name} has no column {lacking[0]!r} to join on; "
-                + (did_you_mean(lacking[0], side.frame.columns) or f"there are {_some(side.frame)}")
+                + (did_you_mean(lacking[0], side.frame.columns) or f"there are {some(side.frame.columns)}")
             )
     if empty := [side.name for side in (left, right) if not side.frame.height]:
         raise InputError(f"{empty[0]} has no rows to join; check the file")
@@ -199,7 +199,3 @@ def _keys(frame: pl.DataFrame, on: Sequence[str], side: str) -> list[tuple[str, 
 
 #: A whole number as pandas writes it beside an empty cell; as a key it is the same as without the point.
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")
-
-
-def _some(frame: pl.DataFrame) -> str:
-    return ", ".join(frame.columns[:12])
