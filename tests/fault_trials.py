@@ -9,15 +9,19 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cache, partial
 from pathlib import Path
 
 from fault_actions import ACTIONS, check_left, different, state
 from fault_processes import Ended, at_operation, call, kill_one, send_all, start, wait
+from mixlaw.files import to_disk
 
-FAULTS = ("kill -9", "Ctrl-C", "disk full", "read-only", "2 at once", "10 at once")
+FAULTS = ("kill -9", "power off", "Ctrl-C", "disk full", "read-only", "2 at once", "10 at once")
 DISK = 64_000_000  # bytes
+#: A file system that writes nothing before it is asked to, or only after minutes.
+LAZY = ("-o", "loop,noauto_da_alloc,commit=300")
 
 
 class Trial:
@@ -49,6 +53,7 @@ class Trial:
         self.rng.seed(f"{self.seed} {self.name} {fault} {number}")
         acts: dict[str, Callable[[], None]] = {
             "kill -9": self._kill,
+            "power off": self._power_off,
             "Ctrl-C": self._interrupt,
             "disk full": self._fill_disk,
             "read-only": self._read_only,
@@ -89,6 +94,27 @@ class Trial:
         if one and gone.code != -signal.SIGKILL:  # a worker was killed, and replaced
             assert gone.code == 0, f"ended with {gone.code}: {gone.output}"
             assert (now := state(folder)) == self.wanted, f"differ: {different(now, self.wanted)}"
+        self._check(folder)
+
+    def _power_off(self) -> None:
+        """Kill it, or let it end; what the system has not written by then never reaches the disk."""
+        image, ended = self.folder / "image", self.rng.random() < 0.3
+        with lazy_disk(self.folder / "disk", image) as where:
+            folder = Path(shutil.copytree(self.first, where / "copy"))
+            subprocess.run(["sync", "-f", where], check=True)
+            if ended:
+                assert (gone := call(self.action.act, folder)).code == 0, gone.output
+            else:
+                self._send(signal.SIGKILL, folder)
+            if self.rng.random() < 0.5:  # names reach the disk before contents, as another program asks for its own
+                (where / "other").touch()
+                to_disk(where / "other")
+            shutil.copyfile(image, found := self.folder / "found")
+        with mounted(found, self.folder / "disk", LAZY) as where:
+            shutil.rmtree(self.folder / "copy", ignore_errors=True)
+            folder = Path(shutil.copytree(where / "copy", self.folder / "copy"))
+        if ended:
+            assert (now := state(folder)) == self.wanted, f"it had ended; differ: {different(now, self.wanted)}"
         self._check(folder)
 
     def _interrupt(self) -> None:
@@ -137,6 +163,8 @@ def faults_of(name: str, share: float) -> list[tuple[str, int]]:
     action = ACTIONS[name]
     kills, others = max(1, round(action.kills * share)), max(1, round(action.kills * share / 4))
     counts = {"kill -9": kills}
+    if mounts() and name != "run, Ray":
+        counts["power off"] = others
     if action.is_command:
         counts |= {"Ctrl-C": others, **({"disk full": others, "read-only": 1} if mounts() else {})}
     if not name.startswith("train"):  # `run` keeps workers apart by a lock
@@ -155,14 +183,28 @@ def mounts() -> bool:
 
 
 @contextlib.contextmanager
-def disk(folder: Path) -> Iterator[Path]:
-    """A small file system."""
+def mounted(what: str | Path, folder: Path, words: Sequence[str]) -> Iterator[Path]:
+    """A file system in a folder."""
     folder.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", folder], check=True)
+    subprocess.run(["mount", *words, what, folder], check=True)
     try:
         yield folder
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
+
+
+def disk(folder: Path) -> AbstractContextManager[Path]:
+    """A small file system in memory."""
+    return mounted("none", folder, ["-t", "tmpfs", "-o", f"size={DISK}"])
+
+
+def lazy_disk(folder: Path, image: Path) -> AbstractContextManager[Path]:
+    """A small ext4, whose blocks are in a file: what this holds is what would be left if the power failed."""
+    image.unlink(missing_ok=True)
+    with image.open("wb") as file:
+        file.truncate(DISK)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    return mounted(image, folder, LAZY)
 
 
 def _remount(folder: Path, option: str) -> None:

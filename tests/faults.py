@@ -59,7 +59,7 @@ def ray_nodes() -> Iterator[Callable[[int], None]]:
         def kill(_: int) -> None:
             lines.write(b"\n")
             lines.flush()
-            answers.readline()
+            assert answers.readline(), "the nodes of the harness have ended"
 
         yield kill
         lines.close()

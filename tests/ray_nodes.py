@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,8 @@ def kill(node: Any) -> None:
     """What a loss of power does: everything that runs on a node ends in the same moment."""
     (raylet,) = node.all_processes["raylet"]
     for pid in family(raylet.process.pid):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended since it was listed
+            os.kill(pid, signal.SIGKILL)
 
 
 def main() -> None:

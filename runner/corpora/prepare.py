@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mixlaw.errors import InputError
-from mixlaw.files import locked
+from mixlaw.files import locked, names_to_disk
 from mixlaw.progress import Progress
 from mixlaw.runner.batches.manifest import (
     FORMAT,
@@ -241,4 +241,5 @@ def _publish(manifest: Manifest, built: Path, data: Path) -> None:
     for path in sorted(built.iterdir()):
         shutil.rmtree(data / path.name, ignore_errors=True)
         os.replace(path, data / path.name)
+    names_to_disk(data)
     write_manifest(manifest, data)

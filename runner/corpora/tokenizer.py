@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mixlaw.errors import InputError
-from mixlaw.files import sha256_of
+from mixlaw.files import replacing, sha256_of, write_text
 from mixlaw.runner.batches.tokenizer import (
     END_OF_TEXT as END_OF_TEXT,
 )
@@ -101,11 +101,11 @@ def save(tokenizer: Tokenizer, folder: Path) -> str:
 
 
 def _write(folder: Path, text: bytes, names: dict[str, str]) -> str:
-    folder.mkdir(parents=True, exist_ok=True)
     # The class that takes tokenizer.json as it is; the classes of model families rebuild parts of it their own way.
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", **names, "clean_up_tokenization_spaces": False}
-    (folder / "tokenizer.json").write_bytes(text)
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    with replacing(folder / "tokenizer.json") as temporary:
+        temporary.write_bytes(text)
+    write_text(folder / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")
     return hashlib.sha256(text).hexdigest()
 
 

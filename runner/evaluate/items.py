@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from mixlaw.errors import InputError
-from mixlaw.files import hash64
+from mixlaw.files import hash64, write_text
 from mixlaw.records import Unit
 from mixlaw.runner.batches.manifest import ItemsManifest
 from mixlaw.runner.evaluate.factbook import countries
@@ -93,7 +93,7 @@ def _write(folder: Path, task: Task, build: Callable[[], list[Item]]) -> ItemsMa
             unit=task.unit.value, count=0, missing=f"held-out text gives {len(items)} items, {FEWEST} needed"
         )
     text = json.dumps({"task": task.name, "items": [asdict(item) for item in items]}, indent=1)
-    (folder / f"{task.name}.json").write_text(text, encoding="utf-8")
+    write_text(folder / f"{task.name}.json", text)
     return ItemsManifest(unit=task.unit.value, count=len(items), sha256=hashlib.sha256(text.encode()).hexdigest())
 
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mixlaw.errors import InputError
-from mixlaw.files import sha256_of, write_text
+from mixlaw.files import publish, sha256_of, write_text
 from mixlaw.runner.models.foreign import optimizer_files
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
@@ -42,7 +42,7 @@ def seal(draft: Path, folder: Path, step: int, known: Mapping[str, str] | None =
     checksums = {path.name: known.get(path.name) or sha256_of(path) for path in sorted(draft.iterdir())}
     write_text(draft / STATE, _state(step, checksums))
     remove(folder)
-    os.replace(draft, folder)
+    publish(draft, folder)
 
 
 def remove(folder: Path) -> None:
@@ -215,7 +215,7 @@ class Store:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.copytree(folder, draft)
         self.remove(f"{target.parent.name}/{target.name}")
-        os.replace(draft, target)
+        publish(draft, target)
 
     def get(self, name: str, folder: Path) -> None:
         """Copy a checkpoint from the store to `folder`, which must not exist.
@@ -236,7 +236,7 @@ class Store:
             shutil.rmtree(draft)
             where = f"{self.url.rstrip('/')}/{name}"
             raise Damaged(f"checkpoint {where} is damaged; delete it and run again to retrain it") from None
-        os.replace(draft, folder)
+        publish(draft, folder)
 
     def remove(self, name: str) -> None:
         """Delete a checkpoint if there is one."""

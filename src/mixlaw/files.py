@@ -1,4 +1,4 @@
-"""Files: read as text of an encoding that is certain; written whole or not at all, by renaming a temporary file."""
+"""Files: text of a certain encoding; written whole or not at all, by renaming what is on the disk already."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,12 @@ _ADVICE = {
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, renamed to it when the block ends without an error."""
+    """A temporary path in the folder of `path`, renamed to it when the block ends without an error.
+
+    The content is on the disk before the name, and the name when the block is over: should the power fail, the file is
+    whole, or the older one, or not there.
+    """
+    new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = None
     try:
@@ -52,7 +57,11 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         os.chmod(temporary, 0o644)  # mkstemp gives 0600; a study may be shared by several users
+        to_disk(temporary)
         os.replace(temporary, path)
+        names_to_disk(path.parent)
+        if new:
+            names_to_disk(path.parent.parent)
     except OSError as error:
         if error.errno is None or not str(error.filename or path.parent).startswith(str(path.parent)):
             raise
@@ -60,6 +69,30 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def names_to_disk(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk; some file systems cannot be asked to."""
+    with suppress(OSError):
+        to_disk(folder)
+
+
+def publish(draft: Path, folder: Path) -> None:
+    """Rename a folder of files, when all that is in it is on the disk; there must be none of that name."""
+    for path in draft.iterdir():
+        to_disk(path)
+    names_to_disk(draft)
+    os.replace(draft, folder)
+    names_to_disk(folder.parent)
 
 
 @contextmanager
