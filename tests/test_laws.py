@@ -27,7 +27,7 @@ from mixlaw.analysis.laws import (
     Saturating,
 )
 from mixlaw.analysis.laws.base import Form
-from mixlaw.analysis.laws.phases import weighted
+from mixlaw.analysis.laws.phases import RETENTION_PRIOR, weighted
 
 #: Laws of one size and budget; BiMix knows tokens but no size, Saturating may rise where repeats harm.
 MIXTURE_ONLY = ("DataMixing", "LogLinear", "BiMix", "Saturating")
@@ -390,3 +390,10 @@ def test_size_and_tokens_that_move_together_are_said_to_be_indistinguishable() -
     design = designs(phases=1, unique=math.inf)
     locked = replace(design, tokens=design.shares * (20 * design.params)[:, None, None])
     assert "Size and tokens vary only together" in " ".join(Exposure.form(locked).notes)
+
+
+@pytest.mark.parametrize("measured", [0.07, 0.1, 0.25, 0.28, 1.0])
+def test_retention_as_it_was_measured_is_within_two_deviations_of_its_prior(measured: float) -> None:
+    # .07 to .25 on Marin's runs of two phases, .1 and .28 on the ladder (dev/LOG.md); 1 is no forgetting at all.
+    mean, spread = RETENTION_PRIOR
+    assert abs(math.log(measured) - mean) < 2 * spread

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.data.observed import observe
+from mixlaw.analysis.data.observed import from_log_loss, observe, slope, to_log_loss
 
 SPREAD = 0.02
 
@@ -52,3 +53,12 @@ def test_runs_that_repeat_other_pools_are_no_repeats_and_unused_pools_do_not_mat
     assert a == b != c == d
     enough = frame.with_columns(pl.Series("unique:web", [2e7, 3e7, 2e7, 3e7]))  # more than any run draws
     assert len(set(Design.from_table(enough, {}).recipe_index.tolist())) == 1
+
+
+@pytest.mark.parametrize(("unit", "rises"), [("bits/byte", 1), ("accuracy", -1)])
+def test_the_slope_of_a_value_is_that_of_differences(unit: str, rises: int) -> None:
+    value, step = torch.tensor([0.05, 0.3, 0.7, 0.95], dtype=torch.float64), 1e-6
+    log_loss = to_log_loss(value, unit)
+    assert from_log_loss(log_loss, unit).tolist() == pytest.approx(value.tolist())
+    differences = from_log_loss(log_loss + step, unit) - from_log_loss(log_loss - step, unit)
+    assert slope(value, unit).tolist() == pytest.approx((rises * differences / (2 * step)).tolist(), rel=1e-6)

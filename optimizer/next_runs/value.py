@@ -160,11 +160,6 @@ def plausible(gains: Tensor) -> Tensor:
     return indices
 
 
-def expected_regret(gains: Tensor) -> float:
-    """E[max_m u_m] - max_m E[u_m] of gains (S, M)."""
-    return float(gains.amax(1).mean() - gains.mean(0).max())
-
-
 def _greedy(state: _State, prices: Prices, offer: _Offer, place: float) -> Batch:
     """Take what is taken in any case, then the best candidate that the budget allows, again and again."""
     states, chosen, costs, forced = [state], list[int](), list[float](), list(offer.first)

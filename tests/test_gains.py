@@ -1,0 +1,84 @@
+"""What an objective takes off a gain, in closed form."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import pytest
+import torch
+from torch import Tensor
+
+from mixlaw.optimizer.goal.gains import Guarded, Objective, lower_bound
+from mixlaw.optimizer.goal.goal import Goal, utility_of
+from mixlaw.optimizer.policy import GUARD_PRICE, RADIUS_PRICE
+from mixlaw.optimizer.target.feasible import feasible
+from mixlaw.optimizer.target.points import Points
+from mixlaw.optimizer.target.target import Target
+from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
+from mixlaw.testing.worlds import random_world
+
+DOMAINS = (Domain("web", Kind.TEXT, 4_000_000), Domain("code", Kind.CODE, 4_000_000))
+WORLD = random_world(DOMAINS, tasks=2, seed=0)
+ALLOWED = feasible(Target(params=1_000_000, tokens=1_000_000, cooldown=(0.1, 0.3)), DOMAINS)
+#: Log losses of one recipe in three draws: gains of 4, 2 and 0 % and of 1, 3 and -1 %, weighed 3 to 1.
+LOSSES = torch.tensor([[[-0.04, -0.01]], [[-0.02, -0.03]], [[0.0, 0.01]]], dtype=torch.float64)
+MEAN, SPREAD = (3.25 + 2.25 - 0.25) / 3, ((1.5**2 + 0.5**2 + 2**2) / 2) ** 0.5
+
+
+def objective(points: Points, moved: float = 0.0, radius: float = 0.1, guarded: Guarded | None = None) -> Objective:
+    """Beside one measured recipe whose last phase differs in a share."""
+    near = points.shares.clone()
+    near[:, -1] += torch.tensor([-moved, moved], dtype=torch.float64)
+    none = torch.zeros(3, 2, dtype=torch.float64)
+    utility = utility_of(Goal({"task0": 3.0, "task1": 1.0}), WORLD)
+    return Objective(WORLD, ALLOWED, utility, none, torch.arange(3), 0.5, near, radius, guarded)
+
+
+def points() -> Points:
+    return ALLOWED.points(torch.zeros(1, ALLOWED.size, dtype=torch.float64))
+
+
+def value(found: Tensor) -> float:
+    return float(found[0])
+
+
+def test_caution_takes_standard_deviations_off_the_mean() -> None:
+    assert value(objective(points()).judge(points(), LOSSES)) == pytest.approx(MEAN - 0.5 * SPREAD)
+    assert value(lower_bound(LOSSES[:1, :, 0], 2.0)) == pytest.approx(-0.04)  # one draw has no spread
+
+
+@pytest.mark.parametrize(("moved", "charged"), [(0.05, 0.0), (0.1, 0.0), (0.3, 0.2)])
+def test_only_what_is_beyond_the_trust_radius_is_charged(moved: float, charged: float) -> None:
+    far = objective(points(), moved)
+    assert value(far.distance(points())[0]) == pytest.approx(moved)
+    assert value(far.charges(points())) == pytest.approx(RADIUS_PRICE * charged)
+    assert value(far.judge(points(), LOSSES)) == pytest.approx(MEAN - 0.5 * SPREAD - RADIUS_PRICE * charged)
+
+
+def test_a_guarded_task_is_charged_for_what_it_may_lose_with_the_probability_that_is_left() -> None:
+    sure = NormalDist().cdf(1.0)  # one standard deviation: the second task, 1 +- 2 %, may lose 1 %
+    most = torch.tensor([torch.inf, 0.4], dtype=torch.float64)
+    guarded = Guarded(torch.zeros(3, 2, dtype=torch.float64), most, sure, "proportional")
+    held = objective(points(), guarded=guarded)
+    assert held.over_guard(LOSSES)[0].tolist() == pytest.approx([0.0, 0.6])
+    assert value(held.judge(points(), LOSSES)) == pytest.approx(MEAN - 0.5 * SPREAD - GUARD_PRICE * 0.6)
+
+
+def test_a_recipe_that_is_read_keeps_its_shares_lengths_and_end_of_the_rate() -> None:
+    phases = ALLOWED.target.phases
+    mixtures = [Mixture({"web": 0.5 + 0.1 * i, "code": 0.5 - 0.1 * i}) for i in range(len(phases))]
+    tokens, ends = [700_000, *[100_000] * (len(phases) - 2), 200_000], [1.0] * (len(phases) - 1) + [0.1]
+    recipe = Recipe(1_000_000, tuple(map(Phase, phases, tokens, mixtures, ends)))
+    read = ALLOWED.read([recipe])
+    assert read.shares[0, :, 0].tolist() == pytest.approx([0.5 + 0.1 * i for i in range(len(phases))])
+    assert read.lengths[0].tolist() == pytest.approx([count / sum(tokens) for count in tokens])
+    assert (value(read.lr_end), value(read.params)) == (0.1, 1_000_000)
+
+
+@pytest.mark.parametrize(("share", "written"), [(0.0123, 0.0123), (0.01236, 0.0124), (0.0004, 0.0)])
+def test_shares_are_written_to_a_hundredth_of_a_percent_and_dropped_below_a_twentieth(
+    share: float, written: float
+) -> None:
+    point = points()
+    point.shares[:, 0] = torch.tensor([1 - share, share], dtype=torch.float64)
+    assert ALLOWED.recipe(point).phases[0].mixture.share("code") == pytest.approx(written, abs=1e-9)
