@@ -100,6 +100,8 @@ def test_a_mixture_is_read_as_a_mapping_and_cannot_be_changed() -> None:
         ("init", 0, 1.0),
         ("init", -5, 1.0),
         ("init", 10.5, 1.0),
+        ("init", True, 1.0),
+        ("init", 2**63, 1.0),
         ("init", math.nan, 1.0),
         ("init", math.inf, 1.0),
         ("init", 10, 1.5),
@@ -240,6 +242,19 @@ def test_code_counts_markup_and_what_stands_beside_code_but_not_mathematics() ->
 
 def test_a_recipe_prints_a_line_per_phase() -> None:
     assert len(str(RECIPE).splitlines()) == 3
+    foreign = Recipe(1000, (INIT, replace(COOLDOWN, lr_end=None), Phase("more", 10, HALF, 0.25, Decay.COSINE)))
+    assert [line.split(", ")[-1] for line in str(foreign).splitlines()[1:]] == [
+        "constant learning rate",
+        "learning rate not known",
+        "learning rate to 0.25 of its peak (cosine)",
+    ]
+    assert Phase("most", 2**63 - 1, HALF).tokens == 2**63 - 1
+
+
+def test_training_on_other_shards_of_one_domain_is_not_shared() -> None:
+    one, other = (replace(RECIPE, shards={"text": "t", "code": code}) for code in ("c", "d"))
+    assert {"text", "code"} <= set(RECIPE.phases[0].mixture)
+    assert (one.shared_tokens(other), one.shared_tokens(one)) == (0, one.tokens)
 
 
 def test_a_shape_of_decay_is_part_of_the_lineage_where_the_rate_falls() -> None:

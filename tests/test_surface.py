@@ -50,6 +50,15 @@ def test_intervals_widen_away_from_the_measured_sizes(surfaces: Surfaces) -> Non
     assert np.all(widths[1] < widths[2])
 
 
+def test_intervals_and_new_runs_are_as_wide_as_held_out_runs_call_for(surfaces: Surfaces) -> None:
+    wider = replace(surfaces, calibration=2 * surfaces.calibration)
+    one, two = surfaces.predict(DESIGN), wider.predict(DESIGN)
+    assert np.allclose(two.mean, one.mean)
+    assert np.allclose(np.log(two.hi90 / two.lo90), 2 * np.log(one.hi90 / one.lo90))
+    spread = [made.new_runs(DESIGN, 24).log().std(0) for made in (surfaces, wider)]
+    assert torch.allclose(spread[1], 2 * spread[0])
+
+
 def test_the_order_of_columns_does_not_matter(surfaces: Surfaces) -> None:
     shuffled = TABLE.select(
         ["run", "params", *sorted((c for c in TABLE.columns if c.startswith("tokens:")), reverse=True)]
