@@ -38,12 +38,14 @@ def data() -> ReportData:
     small = study()
     since = small.world.measure([small.proposal.recipe, small.proposal.baselines[small.proposal.against]], seed=2)
     return ReportData(
-        title="Code & text <script>alert(1)</script>",
+        title="Code & text <script>alert(1)</script><img src=x onerror=alert(2)><!--<script>",
         surfaces=audited(small.surfaces, off=1.0),
         table=small.table,
         domains=DOMAINS,
         worth=(Worthwhile("init", "web", "task0", Interval(0.5, 0.2, 0.8)),),
-        curves=(Curve("a", None, 24_000, "init", "web 100%", ("a",), (100, 400), (5.0, 3.0)),),
+        curves=(
+            Curve('"><img src=x onerror=alert(3)>', None, 24_000, "init", "web 100%", ("a",), (100, 400), (5.0, 3.0)),
+        ),
         proposals=(small.proposal,),
         nodes=NODES,
         verification=verify([small.proposal], since),
@@ -171,6 +173,8 @@ def test_in_a_browser_all_plots_draw_without_errors_network_or_sideways_scrollin
     view.on("request", lambda request: asked.append(request.url))
     view.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     view.on("pageerror", lambda error: complaints.append(str(error)))
+    view.on("dialog", lambda dialog: complaints.append(dialog.message))
+    view.on("dialog", lambda dialog: dialog.dismiss())
     view.goto(file.as_uri())
     view.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     plots = view.evaluate("boxes.length")

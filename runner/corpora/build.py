@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from mixlaw.errors import InputError
-from mixlaw.files import hash64, sha256_of, with_ending, write_json
+from mixlaw.files import copy_whole, hash64, sha256_of, with_ending, write_json
 from mixlaw.machine import cores
 from mixlaw.progress import Progress
 from mixlaw.runner.batches.manifest import PLACES, ShardFile, TokenSource
@@ -113,7 +113,7 @@ class Build:
             tokenizer = self._tokenizer()
             files = self._tokenise(pool, tokenizer)
             shards = self._assemble(pool, tokenizer, files)
-        shutil.copytree(tokenizer.folder, self.out / "tokenizer", dirs_exist_ok=True)
+        shutil.copytree(tokenizer.folder, self.out / "tokenizer", dirs_exist_ok=True, copy_function=copy_whole)
         shards |= {(name, side): kept.shards[side] for name, kept in self.kept.items() for side in SIDES}
         return counts, tokenizer, shards
 
@@ -143,7 +143,7 @@ class Build:
                 forget(folder)
         cleans = bool(self.settings.cleaning)  # then every text is looked at, and the tokenizer stays all the same
         if (self.kept or (cleans and self.trained.exists())) and self.settings.tokenizer is None:
-            shutil.copytree(self.trained, place, dirs_exist_ok=True)
+            shutil.copytree(self.trained, place, dirs_exist_ok=True, copy_function=copy_whole)
         for name in self.kept if cleans else ():
             forget(self._reading(name))
         self.kept = {} if cleans else self.kept
@@ -151,7 +151,7 @@ class Build:
     def keep(self, tokenizer: SavedTokenizer, shards: Mapping[Side, tuple[ShardFile, ...]]) -> None:
         """Leave what the next build needs of this one, whose data are in place, and remove the rest."""
         if self.settings.tokenizer is None:
-            shutil.copytree(tokenizer.folder, self.trained, dirs_exist_ok=True)
+            shutil.copytree(tokenizer.folder, self.trained, dirs_exist_ok=True, copy_function=copy_whole)
         for name in self.parts:
             own = {side: shards[name, side] for side in SIDES}
             lost = dropped(self.exact, self._domains[name])

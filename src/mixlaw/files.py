@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -84,6 +85,12 @@ def names_to_disk(folder: Path) -> None:
     """Wait until the names in a folder are on the disk; some file systems cannot be asked to."""
     with suppress(OSError):
         to_disk(folder)
+
+
+def copy_whole(source: str | Path, target: str | Path) -> None:
+    """Copy the content of a file, atomically."""
+    with replacing(Path(target)) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def publish(draft: Path, folder: Path) -> None:
