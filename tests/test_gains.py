@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixlaw.optimizer.goal.gains import Guarded, Objective, lower_bound
+from mixlaw.optimizer.goal.gains import Gain, Guarded, Objective, lower_bound
 from mixlaw.optimizer.goal.goal import Goal, utility_of
+from mixlaw.optimizer.goal.values import Interval, interval, probability, widened
 from mixlaw.optimizer.policy import GUARD_PRICE, RADIUS_PRICE
 from mixlaw.optimizer.target.feasible import feasible
 from mixlaw.optimizer.target.points import Points
@@ -45,6 +46,7 @@ def value(found: Tensor) -> float:
 def test_caution_takes_standard_deviations_off_the_mean() -> None:
     assert value(objective(points()).judge(points(), LOSSES)) == pytest.approx(MEAN - 0.5 * SPREAD)
     assert value(lower_bound(LOSSES[:1, :, 0], 2.0)) == pytest.approx(-0.04)  # one draw has no spread
+    assert value(lower_bound(LOSSES[:2, :, 0], 2.0)) == pytest.approx(-0.03 - 2 * 0.02 / 2**0.5, abs=1e-6)
 
 
 @pytest.mark.parametrize(("moved", "charged"), [(0.05, 0.0), (0.1, 0.0), (0.3, 0.2)])
@@ -82,3 +84,33 @@ def test_shares_are_written_to_a_hundredth_of_a_percent_and_dropped_below_a_twen
     point = points()
     point.shares[:, 0] = torch.tensor([1 - share, share], dtype=torch.float64)
     assert ALLOWED.recipe(point).phases[0].mixture.share("code") == pytest.approx(written, abs=1e-9)
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(1.0, 2.0), (-3.0, 0.5), (0.0, 1.0)])
+def test_intervals_and_probabilities_of_draws_are_those_of_a_normal(mean: float, spread: float) -> None:
+    draws = mean + spread * torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)  # of standard deviation `spread`
+    found, normal = interval(draws), NormalDist(mean, spread)
+    assert (found.lo90, found.hi90) == pytest.approx((normal.inv_cdf(0.05), normal.inv_cdf(0.95)), rel=1e-4)
+    assert probability(draws) == pytest.approx(1 - normal.cdf(0.0))
+    noisy = widened(found, 3.0)
+    wide = NormalDist(mean, (spread**2 + 9) ** 0.5)
+    assert (noisy.mean, noisy.lo90, noisy.hi90) == pytest.approx((mean, *map(wide.inv_cdf, (0.05, 0.95))), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((1.234, 1.0, 1.468), "1.23 ± 0.23"),
+        ((12.34, 9.0, 15.68), "12.3 ± 3.3"),
+        ((0.1, 0.08, 0.2), "0.100 (0.080 to 0.200)"),  # twice as wide above
+        ((1.0, 1.0, 1.0), "1.0000 ± 0.0000"),
+    ],
+)
+def test_a_value_is_rounded_to_two_digits_of_its_half_width(ends: tuple[float, float, float], text: str) -> None:
+    assert Interval(*ends).text() == text
+
+
+def test_tasks_that_lose_are_named_the_worst_first() -> None:
+    losses = {"a": -2.0, "b": -5.0, "c": 1.0, "d": -3.0}
+    gain = Gain(Interval(0.0, 0.0, 0.0), {task: Interval(mean, mean, mean) for task, mean in losses.items()}, 0.5, {})
+    assert gain.losing == ("b", "d", "a")

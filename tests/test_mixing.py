@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mixlaw.runner.batches import order
@@ -44,6 +44,7 @@ def test_counts_and_occurrences_agree_with_counting_one_by_one() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(weights, st.integers(0, 700))
+@example([2.0, 3.0, 5.0], 7)  # some deadlines are whole slots
 def test_many_stretches_at_once_are_the_order_slot_by_slot(raw: list[float], before: int) -> None:
     steps = sum(raw) / np.array(raw)
     slow = order._one_by_one(steps, np.zeros(len(raw), np.int64), before + 5000)
@@ -52,6 +53,11 @@ def test_many_stretches_at_once_are_the_order_slot_by_slot(raw: list[float], bef
         patch.setattr(order, "LANES", 64)
         patch.setattr(order, "WARM_UP", 1)  # some stretches then begin from wrong counts, and are done again
         assert np.array_equal(order._in_lanes(steps, done, 5000), slow[before:])
+
+
+def test_the_order_is_that_of_studies_that_were_trained_before() -> None:
+    # Deadlines ceil(m / s), by hand: 5 and 10 for .2; 4, 7 and 10 for .3; 2, 4, 6, 8 and 10 for .5; of two at once, the first.
+    assert Order({"a": 0.2, "b": 0.3, "c": 0.5}, 10).codes(0, 10).tolist() == [2, 1, 2, 0, 2, 1, 2, 0, 1, 2]
 
 
 def test_the_end_of_a_long_phase_is_not_worked_out_slot_by_slot(monkeypatch: pytest.MonkeyPatch) -> None:
