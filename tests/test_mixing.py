@@ -56,7 +56,7 @@ def test_many_stretches_at_once_are_the_order_slot_by_slot(raw: list[float], bef
 
 
 def test_the_order_is_that_of_studies_that_were_trained_before() -> None:
-    # Deadlines ceil(m / s), by hand: 5 and 10 for .2; 4, 7 and 10 for .3; 2, 4, 6, 8 and 10 for .5; of two at once, the first.
+    # By hand, deadlines ceil(m / s): 5 and 10 for .2; 4, 7, 10 for .3; 2, 4, 6, 8, 10 for .5; of two at once the first.
     assert Order({"a": 0.2, "b": 0.3, "c": 0.5}, 10).codes(0, 10).tolist() == [2, 1, 2, 0, 2, 1, 2, 0, 1, 2]
 
 
