@@ -92,6 +92,19 @@ def test_every_segment_is_a_job_that_waits_for_its_parent(
         subprocess.run(["shellcheck", queue / "0.script"], check=True)
 
 
+def test_a_study_of_the_same_name_elsewhere_has_jobs_of_its_own(study: Study, queue: Path, tmp_path: Path) -> None:
+    other = open_study(shutil.copytree(study.path, tmp_path / "elsewhere" / study.path.name))
+    assert submit(study).exit_code == 0
+    names = [options[1].removeprefix("--job-name=") for options in submitted(queue)]
+    (queue / "listed").write_text("\n".join(f"{number} {name}" for number, name in enumerate(names)))
+    assert submit(other).exit_code == 0
+    jobs = submitted(queue)
+    assert len(jobs) == 2 * SEGMENTS, "those of the other study are not taken for its own"
+    assert len({options[1] for options in jobs}) == len(jobs)
+    logs = {Path(option.removeprefix("--output=")).parent for job in jobs for option in job if "--output" in option}
+    assert logs == {study.runs.resolve(), other.runs.resolve()}
+
+
 def test_where_nobody_submits_jobs_is_said(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert "there is no `squeue` on PATH" in str(submit(study).exception)

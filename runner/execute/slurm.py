@@ -6,6 +6,7 @@ takes: proxies fill the gaps of a busy cluster, and nothing is held between them
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import shlex
@@ -72,8 +73,10 @@ class SlurmQueue:
         listed = _call(["squeue", "--me", "--noheader", "--format=%i %j"], "").splitlines()
         there = {name: number for number, _, name in (line.strip().partition(" ") for line in listed)}
         queued: dict[str, str] = {}
+        study = self.runs.parent
+        of_path = hashlib.sha256(str(study).encode()).hexdigest()[:8]  # studies of one name have segments in common
         for segment in segments:
-            name = f"mixlaw-{self.runs.parent.name}-{segment.lineage}"
+            name = f"mixlaw-{study.name}-{of_path}-{segment.lineage}"
             if name not in there:
                 parent = queued.get(segment.parent or "")
                 try:
