@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The versions that the suite passed with; `make ... CONSTRAINTS=` takes the newest that pyproject.toml allows.
 CONSTRAINTS := -c constraints.txt
 
-.PHONY: demo test fuzz faults lint types notebooks docs bench scoreboard wheel release sbom trainers constraints clean
+.PHONY: demo test coverage mutants fuzz faults lint types notebooks docs bench scoreboard wheel release sbom trainers constraints clean
 .DEFAULT_GOAL := test
 
 # PIP_FLAGS is there for mirrors and caches.
@@ -33,6 +33,22 @@ demo: .venv/demo
 # a hundred processes.
 test: .venv/dev
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+
+# Lines and branches of the three folders that tests take, files with the most left first; figures of several calls with
+# TESTS add up until out/coverage is deleted. Where the code has changed since, delete it.
+coverage: .venv/coverage
+	mkdir -p out/coverage
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/coverage combine --append --quiet out/coverage && $(BIN)/coverage report
+
+.venv/coverage: .venv/dev
+	$(PIP) install --quiet $(PIP_FLAGS) $(CONSTRAINTS) --group coverage
+	touch $@
+
+# Changed operators, constants, conditions and calls, and whether tests notice; the figures of dev/TESTS.md.
+mutants: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python dev/mutants.py --hand
+	OMP_NUM_THREADS=1 $(BIN)/python dev/mutants.py $(MUTANTS)
 
 # Many inputs that are wrong on purpose, others each time; for the night. The table that it prints is that of docs/fuzzing.md.
 fuzz: .venv/dev

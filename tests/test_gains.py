@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixlaw.optimizer.goal.gains import Gain, Guarded, Objective, lower_bound
 from mixlaw.optimizer.goal.goal import Goal, utility_of
-from mixlaw.optimizer.goal.values import Interval, interval, probability, widened
+from mixlaw.optimizer.goal.values import Interval, chance, interval, probability, widened
 from mixlaw.optimizer.policy import GUARD_PRICE, RADIUS_PRICE
 from mixlaw.optimizer.target.feasible import feasible
 from mixlaw.optimizer.target.points import Points
@@ -114,3 +114,10 @@ def test_tasks_that_lose_are_named_the_worst_first() -> None:
     losses = {"a": -2.0, "b": -5.0, "c": 1.0, "d": -3.0}
     gain = Gain(Interval(0.0, 0.0, 0.0), {task: Interval(mean, mean, mean) for task, mean in losses.items()}, 0.5, {})
     assert gain.losing == ("b", "d", "a")
+
+
+@pytest.mark.parametrize(
+    ("share", "tone", "text"), [(0.96, "better", "96%"), (0.94, "", "94%"), (0.07, "", "7%"), (0.001, "worse", "<1%")]
+)
+def test_the_chance_of_being_better_has_a_tone_from_95_percent(share: float, tone: str, text: str) -> None:
+    assert (chance(share).tone, chance(share).text) == (tone, text)
