@@ -4,8 +4,8 @@
 
 The worlds of `simulated`, numbers from 200 on, four families in turn. A first design of 14 whole small runs is
 trained, fitted and proposed from. Then each arm spends the FLOPs of 10 more whole small runs, at most 24 of them; the
-fit and the proposal after that are judged by the world. Kept in out/closed_loop.json. Writes its part of
-docs/optimizer_benchmarks.md.
+fit and the proposal after that, without a guard, are judged by the world. Kept in out/closed_loop.json. Writes
+its part of docs/optimizer_benchmarks.md.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Loop:
     def reached(self, surfaces: Surfaces) -> float:
         """Share of the possible gain of what `propose` recommends."""
         proposal = propose(surfaces, TARGET, DOMAINS, draws=DRAWS, starts=12, sizes=[], seed=self.number)
-        return self.trial.reached(proposal.recipe)
+        return self.trial.judged(proposal.recipe)["reached"]
 
 
 def suggested(loop: Loop) -> list[Recipe]:

@@ -13,8 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 import plotly.graph_objects as go
@@ -27,7 +26,7 @@ from pictures import finished, save
 from plotly.subplots import make_subplots
 from scipy.stats import spearmanr
 from scoreboard_tables import ROOT
-from simulated import DOMAINS, PROXIES, SMALL, TARGET, Trial, flops_of_run
+from simulated import DOMAINS, GUARDED, PROXIES, SMALL, Trial, flops_of_run
 
 from mixlaw import fit
 from mixlaw.analysis.data.design import Design
@@ -36,7 +35,6 @@ from mixlaw.optimizer.next_runs.first_design import first_design
 from mixlaw.optimizer.target.feasible import feasible
 from mixlaw.plots.style import CYCLE, faded
 from mixlaw.recipe import Domain
-from mixlaw.testing.worlds import Family, World, wild_world
 
 KEPT = ROOT / "out" / "how_many_runs.json"
 WORLDS = 4
@@ -48,40 +46,22 @@ RECIPES, SUBSETS = (6, 12, 18, 36), 2
 SIZES, TOP = ("0.025M", "0.05M", "0.1M"), "0.22M"
 
 
-@dataclass(frozen=True, eq=False)
-class Side(Trial):
-    """A world of some of the domains."""
-
-    domains: tuple[Domain, ...] = DOMAINS
-
-    @cached_property
-    def world(self) -> World:
-        """Families in turn."""
-        return wild_world(tuple(Family)[self.number % len(Family)], self.domains, seed=self.number)
-
-    @cached_property
-    def best(self) -> tuple[float, float]:
-        """Mean log losses of the true optimum and of the best baseline."""
-        optimum = propose(self.world, TARGET, self.domains, draws=8, caution=0.0, starts=24, sizes=[], seed=self.number)
-        return self.loss(optimum.recipe), min(map(self.loss, optimum.baselines.values()))
-
-
-def simulated(trial: Side, runs: int) -> dict[str, float]:
+def simulated(trial: Trial, runs: int) -> dict[str, float]:
     """First design of runs of a number, fit, propose: share of the possible gain, and what the proposal promises."""
     unique = {domain.name: float(domain.unique_tokens) for domain in trial.domains}
-    allowed = feasible(TARGET, trial.domains)
+    allowed = feasible(GUARDED, trial.domains)
     design = first_design(allowed, PROXIES, runs * flops_of_run(SMALL), runs, seed=trial.number)
     table = trial.world.measure([c.recipe for c in design], seed=trial.number)
     surfaces = fit(table, units=trial.world.units, unique=unique, resamples=16, audited=False, seed=trial.number)
-    proposal = propose(surfaces, TARGET, trial.domains, draws=16, starts=8, sizes=[], seed=trial.number)
-    optimum, baseline = trial.best
-    against = trial.loss(proposal.baselines[proposal.against])
+    proposal = propose(surfaces, GUARDED, trial.domains, draws=16, starts=8, sizes=[], seed=trial.number)
+    loss = trial.losses(proposal.recipe).mean()
+    over = 100 * float(trial.losses(proposal.baselines[proposal.against]).mean() - loss)
     return {
         "runs": float(len(design)),
-        "gain": 100 * (baseline - trial.loss(proposal.recipe)),
-        "possible": 100 * (baseline - optimum),
+        "gain": 100 * float(trial.baseline.mean() - loss),
+        "possible": 100 * trial.possible[True],
         "half": (proposal.gain.hi90 - proposal.gain.lo90) / 2,
-        "inside": float(proposal.gain.lo90 <= 100 * (against - trial.loss(proposal.recipe)) <= proposal.gain.hi90),
+        "inside": float(proposal.gain.lo90 <= over <= proposal.gain.hi90),
         "supported": float(proposal.supported),
     }
 
@@ -121,7 +101,7 @@ def played(worlds: int) -> dict[str, dict[str, float]]:
     }
     for number in range(worlds):
         for name, domains in SIDES.items():
-            trial = Side(number, domains)
+            trial = Trial(number, domains)
             jobs |= {f"{name}/{runs}/{number}": partial(simulated, trial, runs) for runs in RUNS}
     found: dict[str, dict[str, float]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     for key, job in jobs.items():
