@@ -251,7 +251,20 @@ def test_the_task_that_carries_the_gain_is_named_with_what_is_left_without_it() 
     without = {"synthetic": Interval(-1.4, -4.0, 1.2)}
     better = {"synthetic": 0.98, "code": 0.3, "prose": 0.9}
     gain = Gain(Interval(8.9, 5.0, 12.8), tasks, 0.99, better, parts=parts, without=without)
-    sentence = Evidence(gain, "% of loss", "proportional", 3).sentence
+    others = {"balanced": 0.99, "text-only": 0.991}
+    sentence = Evidence(gain, "% of loss", "proportional", others).sentence
     assert sentence.startswith("The proposal gains 8.9 ± 3.9 % of loss over proportional, the best of 3 baselines")
     assert "synthetic carries all of it: without it the gain is -1.4 ± 2.6." in sentence
     assert "Expected to lose: code -4 ± 11." in sentence
+
+
+def test_a_baseline_that_is_harder_to_beat_is_named() -> None:
+    gain = Gain(Interval(2.0, -3.0, 7.0), {}, 0.74, {})
+    others = {"text-only": 0.63, "balanced": 0.9}
+    sentence = Evidence(gain, "% of loss", "proportional", others).sentence
+    assert "beats proportional, on average the best of 3 baselines, by" in sentence
+    assert sentence.endswith("Less likely to be beaten: text-only (63%).")
+    # One that was asked for is not called the best.
+    asked = Evidence(gain, "% of loss", "balanced", {"text-only": 0.8, "proportional": 0.9}, best=False).sentence
+    assert "beats balanced, by" in asked
+    assert "likely to be beaten" not in asked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mixlaw.optimizer.goal.evidence import Direction
 from mixlaw.optimizer.goal.gains import Gain
@@ -21,7 +21,8 @@ class Evidence:
         gain: over the baseline.
         unit: of gains.
         against: name of the baseline.
-        baselines: how many were compared.
+        others: probability of being better than each other baseline.
+        best: whether the baseline is the best of all on average; one that was asked for need not be.
         same: whether the recipe is the baseline.
         distance, radius: of the recipe to measured ones, and how far these speak; distance None for other phases.
         directions: what the audit says about the directions that the recipe asks about.
@@ -34,7 +35,8 @@ class Evidence:
     gain: Gain
     unit: str
     against: str
-    baselines: int = 1
+    others: Mapping[str, float] = field(default_factory=dict)
+    best: bool = True
     same: bool = False
     distance: float | None = 0.0
     radius: float = 0.0
@@ -78,11 +80,13 @@ class Evidence:
     @property
     def sentence(self) -> str:
         """The headline: verdict, what carries the gain, what loses, and where the audit is broken."""
-        return " ".join([self._verdict(), *self._carried(), *self._losing()])
+        return " ".join([self._verdict(), *self._harder(), *self._carried(), *self._losing()])
 
     def _verdict(self) -> str:
         gain, odds = self.gain.total.text(f" {self.unit}"), percent(self.gain.probability)
-        best = f"{self.against}, the best of {self.baselines} baselines" if self.baselines > 1 else self.against
+        best = self.against
+        if self.others and self.best:
+            best += f", {'on average ' if self._harder() else ''}the best of {len(self.others) + 1} baselines"
         if self.same:
             return f"This is the baseline {self.against}."
         if self.supported:
@@ -94,6 +98,16 @@ class Evidence:
                 f"train more runs, or take {self.against}."
             )
         return f"No recommendation: a gain of {gain} over {best} is predicted, but {'; '.join(self.reasons)}."
+
+    def _harder(self) -> list[str]:
+        """The baselines that the recipe is less likely to beat than the one its gain refers to."""
+        odds = percent(self.gain.probability)
+        harder = [
+            f"{name} ({percent(chance)})"
+            for name, chance in self.others.items()
+            if chance < self.gain.probability and percent(chance) != odds
+        ]
+        return [f"Less likely to be beaten: {_listed(harder)}."] if harder and not self.same else []
 
     def _carried(self) -> list[str]:
         """The task that carries most of the gain, where it does."""

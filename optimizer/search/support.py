@@ -44,11 +44,14 @@ def evidence_of(
     audit = posterior.audit if isinstance(posterior, Surfaces) else None
     whole = objective.within(torch.arange(len(objective.baseline)))
     baseline = references.entries[references.against].recipe
+    gains = {name: utility.total(losses[:, None], other) for name, other in references.losses.items()}
+    own = gains.pop(references.against)
     evidence = Evidence(
         gain=gain_of(utility, losses, references.baseline),
         unit=utility.goal.unit,
         against=references.against,
-        baselines=len(references.entries),
+        others={name: float((gain > 0).double().mean()) for name, gain in gains.items()},
+        best=all(bool(own.mean() <= gain.mean()) for gain in gains.values()),
         same=for_target and is_same(recipe, baseline, len(phases)),
         distance=far,
         radius=objective.radius,
