@@ -139,7 +139,7 @@ def test_paired_gains_are_sorted_filled_inside_and_cut_where_one_is_far_away() -
     assert most < 30
     assert all(least <= x <= most for x in (*inside.x, *ticks.x, *bars.base))
     assert figure.layout.title.text.startswith("Measured +17.3, predicted 17.0 ± 1.0")
-    assert "2 tasks better,<br>1 worse; 2 of 3 gains inside" in figure.layout.title.text
+    assert "2 tasks clearly better,<br>1 clearly worse; 2 of 3 gains inside" in figure.layout.title.text
     assert "<b>+49.5</b>" in [note.text for note in figure.layout.annotations]
 
 

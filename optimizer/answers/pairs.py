@@ -100,18 +100,24 @@ class Pair:
         return tuple(g.task for g in self.gains if g.task in limit and g.measured < limit[g.task])
 
     @property
+    def by_sign(self) -> tuple[list[PairedGain], ...]:
+        """Measured gains that are clearly better, within seed noise, and clearly worse."""
+        return tuple([gain for gain in self.gains if gain.sign == sign] for sign in (1, 0, -1))
+
+    @property
     def sentence(self) -> str:
         """The verdict: who won, by how much, on how many tasks, and how far predictions held."""
-        better, worse = ([g for g in self.gains if sign * g.measured > 0] for sign in (1, -1))
+        better, same, worse = self.by_sign
         name = f"Proposal {self.number}" if self.number else "The proposal"
         lost = "".join(f" ({_listed(worse)})" for _ in worse[:1])
         head = f"{name} {self._outcome()} {self.against}"
         if self.total is not None:
             head += f": {self.total.measured:+.2g} {self.unit} measured, {self.total.predicted.text()} predicted"
         inside = sum(gain.inside for gain in self.gains)
+        noise = f", {len(same)} within seed noise" if same else ""
         guard = f"; beyond its guard on {', '.join(self.beyond_guard)}" if self.beyond_guard else ""
         return (
-            f"{head}; better on {len(better)} of {len(self.gains)} tasks, worse on {len(worse)}{lost}{guard}; "
+            f"{head}; better on {len(better)} of {len(self.gains)} tasks, worse on {len(worse)}{lost}{noise}{guard}; "
             f"{inside} of {len(self.gains)} gains lie inside their 90 % intervals."
         )
 

@@ -108,9 +108,9 @@ def _title(pair: Pair) -> str:
 
 def _subtitle(pair: Pair) -> str:
     """In two lines, so that it fits a narrow page."""
-    better = sum(gain.measured > 0 for gain in pair.gains)
+    better, _, worse = (len(gains) for gains in pair.by_sign)
     inside = sum(gain.inside for gain in pair.gains)
     return (
-        f"{pair.unit} over {pair.against}; {better} tasks better,<br>"
-        f"{len(pair.gains) - better} worse; {inside} of {len(pair.gains)} gains inside their 90 %"
+        f"{pair.unit} over {pair.against}; {better} tasks clearly better,<br>"
+        f"{worse} clearly worse; {inside} of {len(pair.gains)} gains inside their 90 %"
     )
