@@ -27,6 +27,10 @@ PHASED = """Name,n_params,Tokens,init_web,init_code,cool_web,cool_code,arc_acc,a
 x1,60M,1000000000,0.8,0.2,0.4,0.6,45.2,1.1,3.1,3e-4,0.1
 x2,60M,1000000000,0.6,0.4,0.5,0.5,47.2,1.1,3.0,3e-4,0.2
 """
+PREFIXED = """Name,n_params,tokens_total,pct_web,pct_code,cd_pct_web,cd_pct_code,arc_acc
+x1,60000000,1200000000,24.9,75.1,42.3,57.7,0.35
+x2,60000000,1200000000,70.4,29.6,14.8,85.2,0.36
+"""
 LONG = """model,parameters,tokens_web,tokens_code,task,score
 m1,60000000,900000000,300000000,arc_acc,0.3
 m1,60000000,900000000,300000000,code_bpb,0.9
@@ -93,6 +97,13 @@ def test_phases_have_their_own_shares_and_lengths(tmp_path: Path) -> None:
     phases = [(p.name, p.tokens, round(p.mixture.share("code"), 6)) for r in (one, two) for p in r.recipe.phases]
     assert phases == [("init", 9e8, 0.2), ("cool", 1e8, 0.6), ("init", 8e8, 0.4), ("cool", 2e8, 0.5)]
     assert one.values["arc_acc"].value == pytest.approx(0.452)
+
+
+def test_shares_before_any_phase_and_those_of_cd_are_the_same_domains(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(PREFIXED)
+    text = draft(read_source(tmp_path / "runs.csv"), "runs.csv")
+    assert text.index('name = "pretrain"') < text.index('"pct_code" = "code"') < text.index('name = "cd"')
+    assert text.index('name = "cd"') < text.index('"cd_pct_code" = "code"')
 
 
 def test_a_blank_is_refused_and_changes_nothing(tmp_path: Path) -> None:

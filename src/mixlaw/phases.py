@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 #: Names of the field by the part of training that they are; any other name is between them, in the order given.
 EARLY = re.compile(r"init(ial)?|(pre)?train(ing)?|pt|trunk|base|start|first|early", re.IGNORECASE)
-LATE = re.compile(r"cool(ing)?(down)?|anneal(ing)?|decay|final|last|late", re.IGNORECASE)
+LATE = re.compile(r"cool(ing)?(down)?|cd|anneal(ing)?|decay|final|last|late", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.*?)[\W_]*(\d+)")
 
 

@@ -102,7 +102,12 @@ def groups(columns: Mapping[str, Floats]) -> list[Group]:
 
 def _largest(columns: Mapping[str, Floats]) -> Group | None:
     made = [group for affix, names in _affixes(columns).items() if (group := _group(affix, names, columns))]
-    return max(made, key=lambda group: (len(group.domains), len(group.phase)), default=None)
+    return max(made, key=_preferred, default=None)
+
+
+def _preferred(group: Group) -> tuple[int, int, int]:
+    """The most columns; then the longest phase; then the shortest domains, so that no "pct_" is part of a domain."""
+    return len(group.domains), len(group.phase), -sum(map(len, group.domains.values()))
 
 
 def _affixes(names: Iterable[str]) -> dict[tuple[str, str], dict[str, str]]:

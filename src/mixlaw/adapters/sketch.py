@@ -300,7 +300,7 @@ def _phases(parts: Sequence[Group], columns: Mapping[str, Floats], taken: set[st
     open_ = [i for i, amount in enumerate(beside) if not amount and not parts[i].tokens]
     shared = not any(amount.startswith("tokens") for amount in beside) and not any(group.tokens for group in parts)
     for number, (group, called) in enumerate(zip(parts, _names(parts), strict=True)):
-        name = called or ("pretrain" if len(parts) == 1 else f"phase{number + 1}")
+        name = called or (f"phase{number + 1}" if number else "pretrain")
         yield from ["[[phase]]", f"name = {_quoted(name)}"]
         if len(parts) > 1 and not group.tokens:
             rest = shared and open_[:1] == [number]
