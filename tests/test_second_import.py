@@ -300,7 +300,8 @@ def test_shares_and_ends_of_phases_are_rounded_and_those_of_most_runs(tmp_path: 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "runs.csv").write_text(RUNS)
-    assert len(preview_import(tmp_path / "study", tmp_path / "runs.csv", unit="bits/byte").records) == 2
+    preview = preview_import(tmp_path / "study", tmp_path / "runs.csv", unit="bits/byte")
+    assert preview.page().answer == "2 rows of 2 runs; a dry run: nothing was written"
     assert not (tmp_path / "study").exists()
     imported(tmp_path, RUNS)
     before = snapshot(tmp_path / "study")

@@ -50,6 +50,7 @@ class Understood(Printable):
         empty: number of cells without a measurement.
         notes: changes and assumptions made on the way.
         warnings: what makes rows hard to compare, though it did not stop the import.
+        written: whether the study has them now; not so in a dry run.
     """
 
     records: tuple[Record, ...]
@@ -63,6 +64,7 @@ class Understood(Printable):
     empty: int
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    written: bool = True
 
     def page(self) -> Page:
         """What was understood, what was assumed, and what to look at."""
@@ -77,6 +79,7 @@ class Understood(Printable):
         ]
         notes = [*(f"note: {note}" for note in self.notes), *(f"warning: {warning}" for warning in self.warnings)]
         answer = f"{_counted(self.records, 'row')} of {self.runs} run{'s' * (self.runs != 1)}"
+        answer += "" if self.written else "; a dry run: nothing was written"
         tone: Tone = "unsure" if self.warnings else "better"
         return Page(answer, tone, tables=[Shown("parts", ["", ""], parts)], notes=notes)
 
@@ -281,7 +284,8 @@ def import_into(
         merge.write()
         if not path.exists() or read_text(path) != text:
             write_text(path, text)
-    return replace(understood, notes=(*understood.notes, *notes), warnings=tuple(warnings))
+    notes = [*understood.notes, *notes]
+    return replace(understood, notes=tuple(notes), warnings=tuple(warnings), written=not dry_run)
 
 
 def _contradicted(folder: Path, values: Sequence[str]) -> InputError:
