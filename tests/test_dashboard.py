@@ -337,6 +337,8 @@ def test_it_reads_on_wide_and_narrow_pages_and_asks_nobody_else(
     assert tab.view.evaluate("document.documentElement.scrollWidth") <= width
     tops = [tab.view.locator(name).bounding_box()["y"] for name in ("#verdict", "#panel", "#facts")]
     assert width > 820 or tops == sorted(tops)  # the answer, then sliders, then what explains it
+    gain = tab.view.locator("#table th").last.bounding_box()  # the column that matters stays
+    assert gain["x"] + gain["width"] <= width
     ink = tab.view.evaluate("getComputedStyle(document.querySelector('#figure-gains .xtick text')).fill")
     assert ink == {"light": "rgb(87, 96, 106)", "dark": "rgb(154, 164, 175)"}[mode]
     tab.view.screenshot(path=tmp_path / "page.png", full_page=True)

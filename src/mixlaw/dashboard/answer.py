@@ -111,6 +111,11 @@ class Answer:
             )
         return rows
 
+    def styles(self) -> Rows:
+        """Classes of the cells below the heads: unit and levels of other recipes leave a narrow page first."""
+        levels = ["", *["extra"] * (len(self.recipes) - 1)]
+        return [["", "extra", *levels, *[""] * len(self.compared)]] * len(self.here.forecasts)
+
     def notes(self) -> Iterator[str]:
         """What to know about the recipes beside their numbers."""
         yield from self.study.kept(self.view).notes

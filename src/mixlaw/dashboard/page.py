@@ -146,7 +146,7 @@ def filled(answer: Answer, state: str, settled: bool = True) -> dict[str, Any]:
         "parts": {
             "sentence": escape(answer.sentence),
             "facts": facts,
-            "table": table(answer.rows()),
+            "table": table(answer.rows(), answer.styles()),
             "notes": bullets(list(answer.notes())),
             "error": "",
             "state": escape(state),
