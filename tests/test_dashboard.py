@@ -340,6 +340,8 @@ def test_it_reads_on_wide_and_narrow_pages_and_asks_nobody_else(
     gain = tab.view.locator("#table th").last.bounding_box()  # the column that matters stays
     assert gain["x"] + gain["width"] <= width
     ink = tab.view.evaluate("getComputedStyle(document.querySelector('#figure-gains .xtick text')).fill")
+    hint = tab.view.evaluate("getComputedStyle(document.querySelector('.dash-dropdown-placeholder')).color")
+    assert hint == ink
     assert ink == {"light": "rgb(87, 96, 106)", "dark": "rgb(154, 164, 175)"}[mode]
     tab.view.screenshot(path=tmp_path / "page.png", full_page=True)
     assert (tmp_path / "page.png").stat().st_size > 50_000
