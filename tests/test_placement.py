@@ -18,9 +18,9 @@ from mixlaw.errors import InputError
 from mixlaw.machine import cores
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.execute.local import LocalExecutor
-from mixlaw.runner.execute.machines import Local, Ray, backend_of, shares, this_machine
+from mixlaw.runner.execute.machines import Local, Ray, backend_of, this_machine
 from mixlaw.runner.models.ladder import shape
-from mixlaw.runner.plan.devices import GPUS, Machine, Place, Pool, devices_for, gpu_named, share_for, widest_for
+from mixlaw.runner.plan.devices import GPUS, Machine, Place, Pool, devices_for, gpu_named, share_for, shares, widest_for
 from mixlaw.runner.plan.placement import Requirement, schedule
 from mixlaw.runner.plan.price import Assumptions, Plan
 from mixlaw.runner.plan.setup import Overrides, Setup
@@ -160,8 +160,7 @@ def test_how_many_share_a_gpu_follows_from_kernels_memory_and_cores() -> None:
     assert share_for(SETUP, tiny, [replace(node, share=2)]) == 2, "cores that start kernels"
     assert share_for(SETUP, tiny, [replace(node, peak=None)]) == 1, "a GPU that nobody knows"
     assert share_for(replace(SETUP, sizes=(Overrides(tiny, gpus=1),)), tiny, [node]) == 1, "the study says how many"
-    assert shares(cores()) == 1
-    assert shares(1) == max(n for n in (1, 2, 4, 8) if n <= cores())
+    assert [shares(8, cores) for cores in (1, 8, 16, 32, 63, 64, 128)] == [1, 1, 2, 4, 4, 8, 8]
     found = foreseen([node], {shape("100M").params: 100.0, LARGE: 10.0}, None)
     assert all(segment["share"] == 1 for segment in found.as_json()["segments"] if segment["begin"] is not None)
 

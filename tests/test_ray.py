@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from mixlaw.errors import InputError
+from mixlaw.runner.execute.cluster import held_by_others
 from mixlaw.runner.execute.machines import Ray
 from mixlaw.runner.execute.queue import RunOutcome, RunProgress
+from mixlaw.runner.plan.devices import GPUS, Place
 from mixlaw.runner.plan.tree import plan
 from mixlaw.runner.train.store import Store
 from mixlaw.study import Study, open_study
@@ -36,6 +38,7 @@ STUDY = (
     .replace("checkpoint_seconds = 0.1", "checkpoint_seconds = 0.2")
 )
 SEGMENTS = 9
+H100 = "accelerator_type:H100"  # as Ray names it
 
 
 @pytest.fixture(scope="module")
@@ -220,3 +223,34 @@ def test_samples_come_back_from_a_node_and_what_is_missing_is_measured_by_the_ne
     assert after.values["text"] == before.values["text"]
     assert len((home / "evaluation" / "win.jsonl").read_text().splitlines()) == 40
     assert not (home / "unmeasured.json").exists()
+
+
+def test_workers_take_what_others_leave_them_and_share_a_gpu(
+    nodes: Nodes, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+    from ray.util import placement_group, remove_placement_group
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    study = copy(prepared, tmp_path / "study")
+    # Ray does not look whether there are GPUs.
+    node = nodes.cluster.add_node(num_cpus=8, num_gpus=2, object_store_memory=80 * 2**20, resources={H100: 1})
+    try:
+        executor = Ray(nodes.address).executor(study.setup, study.runs, lambda _: None)
+        other = placement_group([{"GPU": 1}])  # of another program
+        assert other.wait(60)
+        (machine,) = executor.machines()
+        assert (machine.devices, machine.share, machine.peak) == (2, 4, GPUS["H100"].peak)
+        assert executor.taken() == [Place(node.node_id, (1,))]
+        one = Ray(nodes.address, workers=1).executor(study.setup, study.runs, lambda _: None)
+        assert one.taken() == [Place(node.node_id, ())], "the one that it may use is free"
+        places = [Place(node.node_id, (0,), 4)] * 3
+        workers: list[Any] = [executor.start_worker(n, place) for n, place in enumerate(places)]
+        assert [json.loads(ray.get(worker.actor.poll.remote(), timeout=120)) for worker in workers] == [[]] * 3
+        assert held_by_others("cuda", places) == {**dict.fromkeys(held_by_others("cuda", []), 0), node.node_id: 1}
+        assert held_by_others("cuda", [])[node.node_id] == 2, "three quarters of a GPU leave no whole one"
+        for worker in workers:
+            ray.kill(worker.actor)
+        remove_placement_group(other)
+    finally:
+        nodes.cluster.remove_node(node)

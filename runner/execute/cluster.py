@@ -8,6 +8,7 @@ directions.
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import threading
@@ -22,13 +23,14 @@ from mixlaw.errors import InputError, of_machine
 from mixlaw.runner.execute.executor import Executor, WorkerHandle
 from mixlaw.runner.execute.node import RayWorker, read_results, write_results
 from mixlaw.runner.execute.queue import RunProgress
-from mixlaw.runner.plan.devices import GPUS, Machine, Place
+from mixlaw.runner.plan.devices import GPUS, Gpu, Machine, Place, shares
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train.log import Entry, Sink, open_sinks
 from mixlaw.runner.train.store import Store
 
 CONNECT_SECONDS = 180.0  # retry window for ray:// connections; one refused attempt takes up to 40
+LOOK_SECONDS = 5.0  # between two looks at what others hold
 RECOVERY_SECONDS = 20.0  # without new actors on a node that lost one: Ray learns late that a node is gone
 
 
@@ -60,7 +62,8 @@ class RayExecutor(Executor):
         self.shared, self.url, self.most = store is None, store or str(runs.resolve()), workers
         self.store = Store(self.url)
         self.lost: dict[str, float] = {}
-        self.kind = "cpu"
+        self.kind, self.looked = "cpu", -LOOK_SECONDS
+        self.others: dict[str, int] = {}  # node -> devices that others held at the last look
         connect(address)
 
     def machines(self) -> Sequence[Machine]:
@@ -70,17 +73,32 @@ class RayExecutor(Executor):
         self.kind = alive[0].kind if alive else self.kind
         return alive if self.most is None else _first(alive, self.most)
 
+    def taken(self) -> Sequence[Place]:
+        """Devices that other programs of the cluster hold, so that no actor waits for them: as many as are not ours."""
+        if time.monotonic() - self.looked >= LOOK_SECONDS:
+            placed = [worker.place for worker in self.workers if getattr(worker, "placed", False)]
+            self.others = held_by_others(self.kind, placed)
+            self.looked = time.monotonic()
+        places, totals = [], {node.name: node.devices for node in nodes()}
+        for machine in self.machines():
+            ours = {device for w in self.workers if w.place.machine == machine.name for device in w.place.devices}
+            others = [device for device in reversed(range(machine.devices)) if device not in ours]
+            spare = totals.get(machine.name, machine.devices) - machine.devices  # which `workers` keeps us from anyway
+            places.append(Place(machine.name, tuple(others[: max(0, self.others.get(machine.name, 0) - spare)])))
+        return places
+
     def start_worker(self, number: int, place: Place) -> WorkerHandle:
-        """Start an actor on a node, with one CPU or as many GPUs as the place has."""
+        """Start an actor on a node, with one CPU or with as many GPUs as the place has, or a part of one."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         count = len(place.devices)
-        resources = {"num_gpus": count, "num_cpus": 1} if self.kind == "cuda" else {"num_cpus": count}
+        resources = {"num_gpus": count / place.share, "num_cpus": 1} if self.kind == "cuda" else {"num_cpus": count}
         node = NodeAffinitySchedulingStrategy(place.machine, soft=False)
         actor = ray.remote(RayWorker).options(**resources, max_concurrency=4, scheduling_strategy=node)
         setup = replace(self.setup, sinks=())  # the driver writes their entries
-        handle = actor.remote(json.dumps(setup.as_json()), self.url, self.shared, count, self.kind == "cpu")
+        how = json.dumps(setup.as_json()), self.url, self.shared, count, self.kind == "cpu", place.share
+        handle = actor.remote(*how)
         return _RayWorkerHandle(number, place, handle, self)
 
     def origin(self, segment: Segment) -> str | None:
@@ -242,15 +260,41 @@ def nodes() -> list[Machine]:
     import ray
 
     alive = [(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    gpus = [Machine(name, int(has["GPU"]), "cuda", _gpu_memory(has)) for name, has in alive if has.get("GPU", 0) >= 1]
+    gpus = [_with_gpus(name, has) for name, has in alive if has.get("GPU", 0) >= 1]
     cores = [(name, int(has.get("CPU", 0)), has.get("memory", 0.0)) for name, has in alive]
     return gpus or [Machine(name, cpus, "cpu", int(memory / cpus)) for name, cpus, memory in cores if cpus]
 
 
-def _gpu_memory(resources: Mapping[str, float]) -> int | None:
-    """Bytes of each GPU of a node, by the type that Ray reports; None for a type that is not in the table."""
+def _with_gpus(name: str, resources: Mapping[str, float]) -> Machine:
+    """A node by its resources; of a type of GPU that is not in the table memory and speed are not known."""
     types = [key.removeprefix("accelerator_type:") for key in resources if key.startswith("accelerator_type:")]
-    return max((GPUS[name].memory for name in types if name in GPUS), default=None)
+    gpu: Gpu | None = max((GPUS[name] for name in types if name in GPUS), key=lambda gpu: gpu.memory, default=None)
+    count, cores = int(resources["GPU"]), int(resources.get("CPU", 0))
+    return Machine(name, count, "cuda", gpu.memory if gpu else None, gpu.peak if gpu else None, shares(count, cores))
+
+
+def held_by_others(kind: str, ours: Sequence[Place]) -> dict[str, int]:
+    """How many GPUs, or cores, of each node neither these places hold nor anybody could have now.
+
+    A node without a free core counts as full, since an actor takes one beside its GPUs.
+    """
+    import ray
+    from ray._private.state import available_resources_per_node  # what ray.util.tpu uses; there is no public one
+    from ray.util.client import ray as client
+
+    if client.is_connected():  # type: ignore[no-untyped-call]  # a driver outside of the cluster cannot ask by itself
+        look = ray.remote(available_resources_per_node).options(num_cpus=0)
+        free: dict[str, dict[str, float]] = ray.get(look.remote())
+    else:
+        free = available_resources_per_node()  # type: ignore[no-untyped-call]
+    key, held = "GPU" if kind == "cuda" else "CPU", {}
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
+        name, total = node["NodeID"], int(node["Resources"].get(key, 0))
+        own = sum(len(place.devices) / place.share for place in ours if place.machine == name)
+        left = free.get(name, {})
+        usable = left.get(key, 0.0) if left.get("CPU", 0.0) >= 1 else 0.0
+        held[name] = min(total, max(0, math.ceil(total - own - usable - 1e-6)))
+    return held
 
 
 def _first(machines: Sequence[Machine], count: int) -> list[Machine]:

@@ -87,6 +87,10 @@ class Executor(ABC):
     def machines(self) -> Sequence[Machine]:
         """The machines that can train now."""
 
+    def taken(self) -> Sequence[Place]:
+        """Devices of these machines that others hold now."""
+        return ()
+
     @abstractmethod
     def start_worker(self, number: int, place: Place) -> WorkerHandle:
         """Start a worker on devices that are free."""
@@ -145,7 +149,7 @@ class Executor(ABC):
     def _room(self, work: RunQueue) -> tuple[Pool, list[tuple[Place, float]]]:
         """Devices without a segment, and places with one and what it has still to do."""
         busy = [(w.place, work.remaining(w.segment, w.tokens, w.place)) for w in self.workers if w.segment]
-        return Pool(self.machines(), (place for place, _ in busy)), busy
+        return Pool(self.machines(), [*(place for place, _ in busy), *self.taken()]), busy
 
     def _idle_worker(self, choice: Choice) -> WorkerHandle | None:
         """An idle worker on as many devices, or as large a part of one, as was chosen, else a new one, else None."""
@@ -157,7 +161,7 @@ class Executor(ABC):
         machines = self.machines()
         # If the devices that no worker holds do not suffice, idle workers of another width make room.
         for holding in (self.workers, [worker for worker in self.workers if worker.segment]):
-            place = Pool(machines, (worker.place for worker in holding)).take(
+            place = Pool(machines, [*(worker.place for worker in holding), *self.taken()]).take(
                 choice.devices, choice.machines, choice.share
             )
             if place is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from mixlaw.errors import InputError
 from mixlaw.machine import cores, has_gpu_driver
 from mixlaw.runner.execute.queue import RunProgress
-from mixlaw.runner.plan.devices import PARTS, Machine, gpu_named
+from mixlaw.runner.plan.devices import Machine, gpu_named, shares
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.train.store import Store
 
@@ -50,12 +50,9 @@ def this_machine(workers: int | None = None, gpus: int | None = None) -> Machine
     memory = min(torch.cuda.get_device_properties(index).total_memory for index in range(count))
     named = [gpu_named(torch.cuda.get_device_name(index)) for index in range(count)]
     peak = min((gpu.peak for gpu in named if gpu), default=None) if all(named) else None
-    return Machine("local", min(count, workers or count), "cuda", memory, peak, 1 if workers else shares(count))
-
-
-def shares(gpus: int) -> int:
-    """Most segments that train on each of this many GPUs at once, each on a core of its own: 1, 2, 4 or 8."""
-    return max(share for share in (1, 2, 4, PARTS) if share == 1 or share * gpus <= cores())
+    return Machine(
+        "local", min(count, workers or count), "cuda", memory, peak, 1 if workers else shares(count, cores())
+    )
 
 
 def _gpus() -> int:

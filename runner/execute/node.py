@@ -39,11 +39,12 @@ class RayWorker:
         shared: whether the store is a folder that this node must be able to read.
         devices: how many the worker trains on.
         cpu: whether to leave GPUs unused.
+        share: how many workers share its GPU.
     """
 
-    def __init__(self, setup: str, store: str, shared: bool, devices: int, cpu: bool) -> None:
+    def __init__(self, setup: str, store: str, shared: bool, devices: int, cpu: bool, share: int = 1) -> None:
         self.setup = Setup.from_json(json.loads(setup))
-        self.store, self.shared, self.devices = Store(store), shared, devices
+        self.store, self.shared, self.devices, self.share = Store(store), shared, devices, share
         # The driver has looked for the tasks' data in its own caches; this node's may have to be filled.
         self.environment = {"HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "0")}
         self.environment |= {"CUDA_VISIBLE_DEVICES": ""} if cpu else {}
@@ -90,7 +91,9 @@ class RayWorker:
                 except InputError as error:
                     self._report({"event": "failed", "error": f"node {self.node}: {error}", "everywhere": True})
                     return
-                self.process = WorkerProcess(self.setup, self.scratch, self.log, self.devices, self.environment)
+                self.process = WorkerProcess(
+                    self.setup, self.scratch, self.log, self.devices, self.environment, share=self.share
+                )
                 self.stream = self.process.events()
             self._fetch(segment)
             write_results(self.scratch / segment.lineage, order.pop("results"))

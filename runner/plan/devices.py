@@ -167,6 +167,11 @@ def share_for(setup: Setup, params: int, machines: Sequence[Machine]) -> int:
     return share
 
 
+def shares(gpus: int, cores: int) -> int:
+    """Most segments that train on each of a machine's GPUs at once, each on a core of its own: 1, 2, 4 or 8."""
+    return max(share for share in (1, 2, 4, PARTS) if share == 1 or share * gpus <= cores)
+
+
 @dataclass(frozen=True)
 class Needs:
     """Devices that train a segment of a size, the most where others are idle, and how many segments share a device."""
