@@ -7,7 +7,9 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from mixlaw.cli import app
 from mixlaw.dashboard.answer import Answer
 from mixlaw.dashboard.watched import opened
 from mixlaw.optimizer.answers.proposal import Proposal, load_proposals
@@ -31,7 +33,8 @@ def proposal(made: Path) -> Proposal:
 
 def test_propose_what_if_dashboard_and_report_show_one_gain(made: Path, proposal: Proposal) -> None:
     study, texts = open_study(made), [gain.text() for gain in proposal.gains.values()]
-    found = study.what_if(against=proposal.against)
+    found = study.what_if()
+    assert found.against == proposal.against
     assert [gain.text() for gain in found.gains.values()] == texts
     assert found.gain is not None
     assert found.gain.text() == proposal.gain.text()
@@ -46,6 +49,19 @@ def test_propose_what_if_dashboard_and_report_show_one_gain(made: Path, proposal
     assert answer.here.gain.text() == proposal.gain.text()
     report = unescape((made / study.report()).read_text(encoding="utf-8"))
     assert all(text in report for text in (proposal.gain.text(f" {proposal.unit}"), *texts))
+
+
+def test_what_propose_says_of_a_size_far_beyond_the_runs_compare_says_too(made: Path) -> None:
+    study = open_study(made)
+    far = f"--params={int(30 * max(record.recipe.params for record in study.records()))}"
+    mixture = ",".join(f"{domain}={1 / len(study.domains)}" for domain in study.surfaces().domains)
+    proposed, compared = (
+        CliRunner().invoke(app, [*command, far]).output
+        for command in (["propose", str(made), "--draft"], ["compare", str(made), mixture, "text-only"])
+    )
+    for said in (proposed, compared):
+        assert "30 times the parameters of the largest measured run" in " ".join(said.split())
+    assert "The data support" not in compared
 
 
 def test_so_do_what_if_and_dashboard_of_any_other_recipe(made: Path, proposal: Proposal) -> None:

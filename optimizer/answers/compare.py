@@ -14,7 +14,7 @@ from mixlaw.optimizer.goal.goal import Goal, utility_of
 from mixlaw.optimizer.goal.posterior import Posterior, log_losses
 from mixlaw.optimizer.goal.values import chance, percent
 from mixlaw.optimizer.search.problem import Problem, distinct
-from mixlaw.optimizer.search.support import is_same
+from mixlaw.optimizer.search.support import doubts_of, is_same
 from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.tables import Column, Rows, Table, Tone
@@ -29,6 +29,7 @@ class Standing:
         distance, radius: from measured recipes, and how far these speak; None without a target of its phases.
         nearest: name of the nearest run.
         broken: limits of the target that it does not keep, in words.
+        doubts: where what was measured is too small, or the audit is broken, as `propose` says.
     """
 
     name: str
@@ -36,18 +37,19 @@ class Standing:
     radius: float = 0.0
     nearest: str = ""
     broken: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @property
     def fit(self) -> bool:
         """Whether it keeps all limits and measured runs speak for it."""
-        return not self.broken and self.distance is not None and self.distance <= self.radius
+        return self.distance is not None and not self.objection
 
     @property
     def objection(self) -> str:
         """What speaks against it; empty where nothing does."""
         far = self.distance is not None and self.distance > self.radius
         limits = [f"it does not keep {'; '.join(self.broken)}"] if self.broken else []
-        return " and ".join([*limits, *(["it is beyond what measured runs speak for"] if far else [])])
+        return " and ".join([*limits, *(["it is beyond what measured runs speak for"] if far else []), *self.doubts])
 
     def __str__(self) -> str:
         if self.distance is None:
@@ -217,4 +219,5 @@ def _standing(problem: Problem, name: str, recipe: Recipe) -> Standing:
         return Standing(name)
     distance, neighbour = objective.distance(allowed.read([recipe]))
     nearest = runs[int(neighbour)] if runs else ""
-    return Standing(name, float(distance), objective.radius, nearest, allowed.violations(recipe))
+    doubts = doubts_of(objective.posterior, objective.utility, recipe)
+    return Standing(name, float(distance), objective.radius, nearest, allowed.violations(recipe), doubts)

@@ -27,8 +27,8 @@ class Interval:
         digits = 4 if half <= 0 else max(0, min(6, 1 - _magnitude(half)))
         if self.hi90 - self.mean > SKEWED * below > 0 and half > SKEWED_FROM * abs(self.mean):
             digits = max(digits, min(6, 1 - _magnitude(self.lo90))) if self.lo90 > 0 else digits
-            return f"{self.mean:.{digits}f} ({self.lo90:.{digits}f} to {self.hi90:.{digits}f}){unit}"
-        return f"{self.mean:.{digits}f} ± {half:.{digits}f}{unit}"
+            return f"{self.mean:z.{digits}f} ({self.lo90:z.{digits}f} to {self.hi90:z.{digits}f}){unit}"
+        return f"{self.mean:z.{digits}f} ± {half:z.{digits}f}{unit}"
 
     def __repr__(self) -> str:
         return f"Interval({self.text()})"

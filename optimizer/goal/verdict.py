@@ -97,7 +97,7 @@ class Evidence:
                 f"No clear winner: the best candidate beats {best}, by {gain} ({odds} likely to be better){why}; "
                 f"train more runs, or take {self.against}."
             )
-        return f"No recommendation: a gain of {gain} over {best} is predicted, but {'; '.join(self.reasons)}."
+        return f"No recommendation: the predicted gain is {gain} over {best}, but {'; '.join(self.reasons)}."
 
     def _harder(self) -> list[str]:
         """The baselines that the recipe is less likely to beat than the one its gain refers to."""

@@ -11,6 +11,8 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.optimizer.goal.evidence import directions_of, is_larger, size_gap
 from mixlaw.optimizer.goal.gains import Objective, gain_of
+from mixlaw.optimizer.goal.goal import Utility
+from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.goal.verdict import Evidence
 from mixlaw.optimizer.policy import SAME, SURE
 from mixlaw.optimizer.search.guards import kept
@@ -40,7 +42,6 @@ def evidence_of(
         far, nearest = float(distance), runs[int(neighbour)] if runs else ""
     if measured is None and isinstance(posterior, Surfaces):
         measured = posterior.observed.design
-    tasks = [task for task, weight in zip(utility.tasks, utility.weights.tolist(), strict=True) if weight > 0]
     audit = posterior.audit if isinstance(posterior, Surfaces) else None
     whole = objective.within(torch.arange(len(objective.baseline)))
     baseline = references.entries[references.against].recipe
@@ -55,13 +56,27 @@ def evidence_of(
         same=for_target and is_same(recipe, baseline, len(phases)),
         distance=far,
         radius=objective.radius,
-        directions=directions_of(audit, tasks, is_larger(recipe, measured)),
+        directions=directions_of(audit, _that_count(utility), is_larger(recipe, measured)),
         size=size_gap(recipe, measured),
         guarded=kept(whole, losses),
         sure=objective.guarded.sure if objective.guarded else SURE,
         limits=objective.allowed.violations(recipe) if for_target else (),
     )
     return evidence, nearest
+
+
+def doubts_of(posterior: Posterior, utility: Utility, recipe: Recipe) -> tuple[str, ...]:
+    """Directions towards a recipe in which the audit is broken, and a size far beyond the measured ones, in words."""
+    if not isinstance(posterior, Surfaces):
+        return ()
+    measured = posterior.observed.design
+    directions = directions_of(posterior.audit, _that_count(utility), is_larger(recipe, measured))
+    broken = [f"the audit is broken there: {direction}" for direction in directions if direction.broken]
+    return tuple(filter(None, (*broken, size_gap(recipe, measured))))
+
+
+def _that_count(utility: Utility) -> list[str]:
+    return [task for task, weight in zip(utility.tasks, utility.weights.tolist(), strict=True) if weight > 0]
 
 
 def is_same(one: Recipe, other: Recipe, last: int) -> bool:

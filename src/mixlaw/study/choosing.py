@@ -157,7 +157,8 @@ def what_if(study: Folder, recipe: RecipeLike | Shares | None = None, against: R
             by domain, or by phase and domain, at the target: see `mixlaw.study.mixtures`.
         against: the reference of gains: a recipe, its file, a run, a proposal, a named baseline or a mixture of
             study.toml, as the last proposal for this size and schedule froze it, else at the recipe's size and
-            schedule, after the target's prefix; [target] baseline where None, and proportional without it.
+            schedule, after the target's prefix; where None [target] baseline, else that of the last proposal, else
+            proportional.
 
     Raises:
         InputError: there are no surfaces or no such recipe, or it has phases or domains that no run has used.
@@ -213,9 +214,11 @@ def _problem(study: Folder, surfaces: Surfaces) -> Problem | None:
 
 
 def _usual(study: Folder) -> str:
-    """What gains refer to where nothing is said."""
+    """What gains refer to where nothing is said: the [target] baseline, else that of the last proposal."""
     target = study.settings.target
-    return (target.baseline if target else None) or "proportional"
+    if target and target.baseline:
+        return target.baseline
+    return next((proposal.against for proposal in reversed(study.proposals())), "proportional")
 
 
 def _beside(study: Folder, recipe: Recipe, name: RecipeLike | Shares, domains: Sequence[str]) -> Recipe:
