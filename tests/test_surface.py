@@ -160,3 +160,21 @@ def test_a_recipe_on_an_unknown_domain_is_refused(surfaces: Surfaces) -> None:
     foreign = Design.from_table(pl.DataFrame({"params": [1e5], "tokens:init:law": [1e6]}), {})
     with pytest.raises(InputError, match="law never measured"):
         surfaces.predict(foreign)
+
+
+def test_a_task_shows_its_laws_and_their_coefficients(surfaces: Surfaces) -> None:
+    task = surfaces.tasks[0]
+    shown = surfaces[task]
+    shares = [law.share for law in shown.laws.values()]
+    assert sum(shares) == pytest.approx(1.0)
+    assert shares == sorted(shares, reverse=True)
+    assert shown.law.share == shares[0]
+    fitted = {name: each for name, each in shown.law.coefficients.items() if each.error > 0}
+    assert fitted
+    assert all(each.lo90 < each.hi90 and each.meaning for each in fitted.values())
+    assert (
+        shown.law[next(iter(fitted))].as_json()
+        == surfaces.as_json()["tasks"][task]["laws"][shown.law.name]["coefficients"][next(iter(fitted))]
+    )
+    assert f"{shown.law.name} for {task}" in str(shown.law)
+    assert task in str(shown)
