@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
+from typer.testing import CliRunner
 
+from mixlaw.cli import app
 from mixlaw.errors import InputError
 from mixlaw.options import changes_of
 from mixlaw.study import open_study
 from test_cli import document_here, refused_here
 from test_front_cli import study  # noqa: F401
+
+GROUP: Any = typer.main.get_command(app)
 
 
 def test_words_become_keys_of_the_target() -> None:
@@ -78,3 +85,10 @@ def test_a_fixed_size_replaces_a_free_one_and_tables_are_merged(study: Path) -> 
     assert (merged.target().params, merged.target().tokens) == (30_000_000, 1_200_000_000)
     assert merged.target().caps == {"cooldown": {"web": 0.5}}
     assert open_study(study) == open_study(study, target={"params": "30M"}), "one folder"
+
+
+@pytest.mark.parametrize("name", ["", *(name for name, one in GROUP.commands.items() if not one.hidden)])
+def test_help_fits_eighty_columns_and_names_no_type_where_none_is_given(name: str) -> None:
+    shown = CliRunner().invoke(app, [*name.split(), "-h"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).output
+    assert max(map(len, shown.splitlines())) <= 80
+    assert not re.search(r"<bool>|list\[|\[\[", shown), "a flag takes no value; an argument has brackets once"

@@ -11,7 +11,7 @@ import typer
 from mixlaw.errors import InputError, of_machine
 from mixlaw.long_commands import evaluate, run
 from mixlaw.machine import collect_rarely
-from mixlaw.options import Measured, StudyPath, Workers, command, print_version
+from mixlaw.options import Group, Measured, StudyPath, Workers, command, print_version
 from mixlaw.output import (
     Predictions,
     Written,
@@ -27,6 +27,7 @@ from mixlaw.progress import progress_bar
 
 app = typer.Typer(
     name="mixlaw",
+    cls=Group,
     help="How much code goes with how much text, in which phase, and how to cool down.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -100,7 +101,7 @@ def status(study: StudyPath) -> object:
 @command(app, START)
 def show(
     study: StudyPath,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Run or proposal; the last proposal.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Run or proposal; the last proposal.")] = None,
 ) -> object:
     """Print one run or proposal."""
     return open_study_at(study).show(name)
@@ -134,7 +135,7 @@ def import_(
     domains: Annotated[Path | None, typer.Option(help="TOML with kind and unique_tokens per domain.")] = None,
     mapping: Annotated[Path | None, typer.Option(help="TOML that says what the columns of TABLE mean.")] = None,
     results: Annotated[
-        list[Path] | None, typer.Option(help="Results of evaluations, file or folder; may be repeated.")
+        list[Path] | None, typer.Option(metavar="PATH", help="Results of evaluations, file or folder; may be repeated.")
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Take values that contradict those of the study in their place.")
@@ -228,7 +229,7 @@ def what_if(
     study: StudyPath,
     recipe: Annotated[
         str | None,
-        typer.Argument(metavar="[RECIPE]", help="web=.5,code=.5, file, run or proposal; the last proposal without."),
+        typer.Argument(metavar="RECIPE", help="web=.5,code=.5, file, run or proposal; the last proposal without."),
     ] = None,
     baseline: Annotated[
         str | None,
@@ -245,7 +246,7 @@ def compare(
     study: StudyPath,
     recipe: Annotated[str, typer.Argument(metavar="A", help="File, run, proposal, or web=.5,code=.5.")],
     other: Annotated[
-        str | None, typer.Argument(metavar="[B]", help="The same, or a baseline at the size and schedule of A.")
+        str | None, typer.Argument(metavar="B", help="The same, or a baseline at the size and schedule of A.")
     ] = None,
     target: dict[str, Any] | None = None,
 ) -> object:
@@ -280,7 +281,7 @@ def pareto(
 @command(app, CHOOSE)
 def dependence(
     study: StudyPath,
-    proposal: Annotated[str | None, typer.Argument(metavar="[PROPOSAL]", help="The last one if not given.")] = None,
+    proposal: Annotated[str | None, typer.Argument(metavar="PROPOSAL", help="The last one if not given.")] = None,
     more: Annotated[
         list[str] | None, typer.Option(metavar="DOMAIN=TOKENS", help="More unique tokens of a domain; may be repeated.")
     ] = None,
@@ -328,13 +329,13 @@ def export(
     study: StudyPath,
     proposal: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[PROPOSAL]", help="Proposal, run, or file of a recipe; the last proposal if not given."
-        ),
+        typer.Argument(metavar="PROPOSAL", help="Proposal, run, or file of a recipe; the last proposal if not given."),
     ] = None,
     to: Annotated[
         list[str] | None,
-        typer.Option(help="torchtitan, megatron, olmo-core, mosaic or datasets, repeated; all if not given."),
+        typer.Option(
+            metavar="TRAINER", help="torchtitan, megatron, olmo-core, mosaic or datasets, repeated; all if not given."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; STUDY/exports/... if not given.")] = None,
     paths: Annotated[Path | None, typer.Option(help="TOML with [paths] and [tokens_per_document] by domain.")] = None,

@@ -60,7 +60,9 @@ def run(
 def evaluate(
     study: StudyPath,
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Hugging Face folder, or a run's name.")],
-    task: Annotated[list[str] | None, typer.Option(help="Measure this task alone; may be repeated.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(metavar="TASK", help="Measure this task alone; may be repeated.")
+    ] = None,
     into: Annotated[
         str | None, typer.Option(metavar="RECIPE", help="Record it: in this run, or as one of a proposal or file.")
     ] = None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from mixlaw.errors import InputError
 from mixlaw.output import print_result, printing
@@ -28,9 +29,29 @@ def print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+class _Flags:
+    """Help in which flags have no type beside them: they take no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters of a command, and its --help."""
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
+
+
+class Group(_Flags, TyperGroup):
+    """The program."""
+
+
+class _Command(_Flags, TyperCommand):
+    """One command of it."""
+
+
 _TARGET = {
-    "params": (str, typer.Option("--params", help="Size of the model, as 7B.", rich_help_panel="Target")),
-    "tokens": (str, typer.Option("--tokens", help="Its tokens, as 1T.", rich_help_panel="Target")),
+    "params": (str, typer.Option("--params", help="Size of the model, e.g. 7B.", rich_help_panel="Target")),
+    "tokens": (str, typer.Option("--tokens", help="Tokens to train it on, e.g. 1T.", rich_help_panel="Target")),
     "cooldown": (
         str,
         typer.Option("--cooldown", help="Share of the last phase: 0.1:0.4 or 0.2.", rich_help_panel="Target"),
@@ -48,7 +69,7 @@ _TARGET = {
         str,
         typer.Option("--guard", help="Percent of loss that no task may lose; off for none.", rich_help_panel="Target"),
     ),
-    "max_epochs": (float, typer.Option("--max-epochs", help="How often data may be seen.", rich_help_panel="Target")),
+    "max_epochs": (float, typer.Option("--max-epochs", help="Most epochs of any domain.", rich_help_panel="Target")),
     "baseline": (
         str,
         typer.Option(
@@ -89,7 +110,7 @@ def command(
     """
 
     def register(function: Command) -> Command:
-        app.command(name=name, rich_help_panel=panel)(_with_options(function, tables))
+        app.command(name=name, cls=_Command, rich_help_panel=panel)(_with_options(function, tables))
         return function
 
     return register
