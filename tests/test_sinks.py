@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,16 +109,26 @@ def logged_records(data: bytes) -> Iterator[bytes]:
             begun = b""
 
 
+def wandb_records(file: Path) -> list[Any]:
+    """All records of a run that has ended; the service of wandb may write the last ones after `finish` has returned."""
+    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
+    deadline = time.monotonic() + 60
+    while True:
+        records = [messages.Record.FromString(data) for data in logged_records(file.read_bytes())]
+        if any(record.HasField("exit") for record in records) or time.monotonic() > deadline:
+            return records
+        time.sleep(0.1)
+
+
 def plain(items: Any) -> dict[str, Any]:
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
 
 
 def test_what_wandb_would_upload_is_every_number(logged: Study) -> None:
-    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
     files = list((logged.path / "wandb").glob("offline-run-*/run-*.wandb"))
     assert sorted(file.stem.removeprefix("run-") for file in files) == lineages(logged)
     for file in files:
-        records = [messages.Record.FromString(data) for data in logged_records(file.read_bytes())]
+        records = wandb_records(file)
         rows = [plain(record.history.item) for record in records if record.HasField("history")]
         (run,) = (record.run for record in records if record.HasField("run"))
         told = entries(logged, file.stem.removeprefix("run-"))
@@ -130,14 +141,13 @@ def test_what_wandb_would_upload_is_every_number(logged: Study) -> None:
 
 
 def test_wandb_keeps_the_steps_after_a_rollback(logged: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
     monkeypatch.setenv("WANDB_MODE", "offline")
     (sink,) = log.open_sinks(["wandb"], tmp_path / "study" / "runs", plan(logged.recipes()).segments[0])[1:]
     for step in (10, 20, 30, 15, 25, 40):
         sink({"step": step, "loss": step / 10})
     sink(None)
     (file,) = (tmp_path / "study" / "wandb").glob("offline-run-*/run-*.wandb")
-    records = [messages.Record.FromString(data) for data in logged_records(file.read_bytes())]
+    records = wandb_records(file)
     rows = [plain(record.history.item) for record in records if record.HasField("history")]
     assert [row["step"] for row in rows] == [10, 20, 30, 15, 25, 40]
     assert [row["_step"] for row in rows] == [10, 20, 30, 31, 32, 40]
