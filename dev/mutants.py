@@ -39,7 +39,7 @@ MODULES = {  # files, tests
     "engine": (["analysis/fitting/engine.py", "analysis/fitting/pooling.py"], ["engine", "pooling"]),
     "stacking": (["analysis/audit/stacking.py"], ["stacking"]),
     "gains": (["optimizer/goal/gains.py", "optimizer/goal/values.py"], ["gains", "verdict"]),
-    "limits": (["optimizer/target/limits.py", "optimizer/target/polytope.py"], ["centre", "constraints"]),
+    "limits": (["optimizer/target/limits.py", "optimizer/target/polytope.py"], ["centre", "constraints", "under_way"]),
     "schedule": (
         ["optimizer/target/schedule.py", "analysis/laws/schedule.py", "optimizer/target/rates.py"],
         ["schedule_target", "schedule_law", "schedule"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.optimize import brentq
 
 from mixlaw.optimizer.search.climb import random_starts
 from mixlaw.optimizer.target.feasible import feasible
+from mixlaw.optimizer.target.limits import Rule, bounds_of
 from mixlaw.optimizer.target.polytope import Polytope, centre_of
 from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind
@@ -48,6 +50,14 @@ def test_repetition_of_one_domain_leaves_the_others_even() -> None:
     found = shares(TARGET, few)
     assert np.allclose(found[:, [0, 2, 3]], found[:, [0]], atol=1e-6)
     assert 0.1 * 0.02 < (feasible(TARGET, few).centre[0][:, 1]).sum() < 0.02
+
+
+@pytest.mark.parametrize("limits", [{"max_epochs": 1}, {"phase_epochs": {"init": 1}}])
+def test_a_domain_of_more_tokens_than_are_trained_is_not_limited(limits: dict[str, Any]) -> None:
+    for unique, limited in ((0.9, True), (1.5, False)):
+        domains = (replace(DOMAINS[0], unique_tokens=round(unique * TARGET.tokens)), *DOMAINS[1:])
+        rules = [limit.rule for limit in feasible(TARGET.changed(**limits), domains).limits]
+        assert (Rule.EPOCHS in rules) is limited
 
 
 def test_no_point_nearby_is_further_from_all_faces() -> None:
@@ -92,6 +102,7 @@ def test_what_may_not_be_at_all_leaves_the_rest_free() -> None:
         assert float(points.shares[:, :, 0].std(0).min()) > 0.15
     only = TARGET.changed(floors={"cooldown": {"all:text": 1.0}})
     assert np.allclose(shares(only)[2], [0.5, 0.5, 0, 0], atol=1e-6)
+    assert bounds_of(only, DOMAINS)[1].tolist() == [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 0, 0]]
     assert np.allclose(shares(TARGET.changed(caps={"init": {"web": 0.0}}))[0], [0, 1 / 3, 1 / 3, 1 / 3], atol=1e-6)
 
 
@@ -102,3 +113,19 @@ def test_faces_that_all_points_lie_on_are_told_from_faces_with_room() -> None:
     sums, totals = np.array([[1.0, 1.0, 0.0]]), np.array([1.0])
     assert centre_of(Polytope(rows, bounds, sums, totals)) == pytest.approx([0.5, 0.5, 1.0], abs=1e-6)
     assert centre_of(Polytope(rows, np.array([0.4, 0.5, 2.0, 0.0, 0.0]), sums, totals)) is None
+
+
+@pytest.mark.parametrize(("count", "far"), [(3, 2.0), (8, 2.6), (20, 8.0)])
+def test_crowded_faces_push_the_centre_by_their_number(count: int, far: float) -> None:
+    # Most of log(1 - x) + log(1 + x) + n log(s + x): (n + 2) x**2 + 2 s x = n. In the last two a whole step is too far.
+    rows = np.array([[1.0], [-1.0], *[[-1.0]] * count])
+    bounds = np.array([1.0, 1.0, *[far] * count])
+    truth = (np.sqrt(far**2 + count * (count + 2)) - far) / (count + 2)
+    found = centre_of(Polytope(rows, bounds, np.zeros((0, 1)), np.zeros(0)))
+    assert found == pytest.approx([truth], abs=1e-6)
+
+
+@pytest.mark.parametrize("floors", [{"web": 1.0}, {"web": 0.5, "books": 0.5}])
+def test_where_every_share_is_given_there_is_one_recipe(floors: dict[str, float]) -> None:
+    only = Target(330_000, 6_600_000, phases=("init",), floors={"init": floors})
+    assert feasible(only, DOMAINS[: len(floors)]).centre[0].tolist() == [[*floors.values()]]

@@ -149,6 +149,7 @@ def test_what_has_been_trained_counts_towards_epochs_and_shares_of_the_recipe() 
         1_000_000, 10_000_000, ("continue", "cooldown"), prefix=past, caps={"recipe": {"python": 0.1}}, max_epochs=2
     )
     allowed = feasible(target, DOMAINS)
+    assert "a cooldown of at least 0.1 of the tokens still to be trained" in [limit.words for limit in allowed.limits]
     for i in range(40):
         recipe = allowed.recipe(_random(allowed, 40, 3.0, seed=3)[i : i + 1])
         assert recipe.phases[0] == past[0].as_phase()

@@ -20,7 +20,7 @@ from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.fitting.pooling import first
 from mixlaw.analysis.laws import LAWS, Chinchilla, Exposure, Joint
 from mixlaw.analysis.laws.base import Form, Law
-from mixlaw.analysis.laws.schedule import scheduled
+from mixlaw.analysis.laws.schedule import rates_vary, scheduled
 from mixlaw.optimizer.answers.propose import propose
 from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Decay, Domain, Kind, Mixture, Phase, Recipe, Schedule
@@ -109,7 +109,15 @@ def test_at_the_reference_schedule_a_law_is_what_it_is_without_the_term(law: typ
     assert torch.allclose(form.log_loss(theta, same), main.log_loss(theta[:, :-6], same), rtol=0, atol=1e-12)
     fitted = form.law(theta[0], 0.5)
     assert torch.allclose(fitted(same), main.law(theta[0, :-6], 0.5)(same))
-    assert torch.allclose(fitted(design).log(), form.log_loss(theta, design)[0] + 0.5, atol=1e-9)
+    other = replace(design, lr=torch.linspace(0.5, 2.0, len(design), dtype=torch.float64))
+    for recipes in (design, other):
+        assert torch.allclose(fitted(recipes).log(), form.log_loss(theta, recipes)[0] + 0.5, atol=1e-9)
+
+
+@pytest.mark.parametrize(("rates", "vary"), [((1, 1, 2, 2), False), ((1, 1, 2, 3), True), ((1, 2, 3, 3), True)])
+def test_rates_vary_where_runs_of_one_size_differ_in_theirs(rates: tuple[float, ...], vary: bool) -> None:
+    recipes = [replace(cooled(0.3, lr=lr), params=size) for lr, size in zip(rates, (1, 1, 2, 2), strict=True)]
+    assert rates_vary(design_of(recipes, NAMES, ("text",), {})) is vary
 
 
 @pytest.mark.parametrize("law", [Chinchilla, Exposure])

@@ -83,6 +83,11 @@ def test_an_end_that_the_runs_never_vary_is_theirs() -> None:
     assert keep_schedule(free, runs(run(0.3, end=0.1), run(0.3, end=0.4))).target.lr_end == (0.0, 0.5)
 
 
+def test_a_phase_that_no_run_has_keeps_what_the_target_says_of_it() -> None:
+    target = Target(**{**TARGET, "phases": ("init", "late", "cooldown")})
+    assert usual_rates(target, runs(run(0.3, early=0.5))).rates == Rates(ends={"init": 0.5})
+
+
 def test_rates_that_a_target_leaves_open_are_the_usual_ones_of_the_runs() -> None:
     half = [run(0.5, web, early=0.5, shape=Decay.ONE_SQRT, lr=0.5) for web in (0.2, 0.5, 0.8)]
     rates = keep_schedule(Target(**TARGET), runs(*half)).target.rates
