@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mixlaw import import_runs, open_study
-from mixlaw.errors import InputError
+from mixlaw.errors import InputError, did_you_mean
 from test_cli import document, document_here, mixlaw, refused_here
 
 TABLE = """run,params,seed,tokens:train:web,tokens:train:code,metric:loss,progress
@@ -54,5 +54,6 @@ def test_a_run_is_shown_with_its_recipe_and_its_last_values(study: Path, capsys:
 
 def test_what_is_not_there_is_said(study: Path) -> None:
     assert "did you mean '007'?" in refused_here(study, "show", study, "07")
+    assert did_you_mean("mix-3", ["mix-03", "mix-10", "mix-13"]) == "did you mean 'mix-03' or 'mix-13'?"
     with pytest.raises(InputError, match="there is no proposal yet; name a run"):
         open_study(study).show()

@@ -289,3 +289,8 @@ def test_two_recipes_are_compared_task_by_task(foreign: Path) -> None:
     assert swapped.gain.probability == pytest.approx(1 - printed["gain"]["probability"])
     assert opened.compare(one, one).sentence == f"{one} and {one} are one recipe."
     assert opened.compare(one).names == (one, "proportional")
+    small, large = (pick(opened.records(), key=lambda record: record.recipe.params) for pick in (min, max))
+    sizes = [f"{size(one.recipe.params)} params, {size(one.recipe.tokens)} tokens" for one in (small, large)]
+    assert f"both have {sizes[0]}" in str(opened.compare(small.run))
+    beside = " ".join(str(opened.compare(small.run, large.run)).split())
+    assert f"{small.run} has {sizes[0]}; {large.run} has {sizes[1]}: part of the gain" in beside

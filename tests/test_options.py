@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,29 @@ def test_a_command_answers_for_another_target_and_writes_nothing(
 def test_a_target_that_makes_no_sense_is_refused_as_in_study_toml(study: Path) -> None:  # noqa: F811
     assert "did you mean" in refused_here(study, "propose", study, "--set", "max_epoch=3")
     assert "target.weights" in refused_here(study, "pareto", study, "--weight", "task1=-1")
+    wrong = refused_here(study, "propose", study, "--params", "large")
+    assert f"{study / 'study.toml'} with these changes to [target]: target.params: a size is" in wrong
+
+
+def test_without_a_target_the_last_proposal_says_for_what(
+    study: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    copy = Path(shutil.copytree(study, tmp_path / "copy"))
+    text = (copy / "study.toml").read_text()
+    (copy / "study.toml").write_text(re.sub(r"\[target\]\n.*\n.*\n", "", text))
+    assert "[target]" not in (copy / "study.toml").read_text()
+    largest = open_study(copy).what_if({"web": 0.5, "stack": 0.5}).recipe
+    assert largest.params == 8_000_000
+    before = str(open_study(copy).status())
+    assert " or mixlaw propose" in " ".join(before.split())
+    asked = "there is no target; write [target] with params and tokens into study.toml, or give --params and --tokens"
+    assert refused_here(copy, "suggest", copy, "--budget", "2e15").rstrip().endswith(asked)
+    proposal = open_study(copy, target={"params": "60M", "tokens": "1.2B"}).propose()
+    assert f"{asked}, as proposal 1 had: --params 60M --tokens 1.2B" in refused_here(copy, "pareto", copy)
+    assert "none in study.toml; that of proposal 1: 60M params, 1.2B tokens" in " ".join(str(open_study(copy)).split())
+    same = open_study(copy).what_if({"web": 0.5, "stack": 0.5}).recipe
+    assert (same.params, same.tokens) == (60_000_000, proposal.recipe.tokens)
 
 
 def test_a_fixed_size_replaces_a_free_one_and_tables_are_merged(study: Path) -> None:  # noqa: F811

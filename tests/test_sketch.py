@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from mixlaw.adapters.tables import read_source
 from mixlaw.errors import InputError
 from mixlaw.study import open_study
 from tables import as_csv, odd_cells, tables
+from test_cli import check_document
 
 WIDE = """id,size_m,billion,web_pct,python_pct,hellaswag_bpb
 s1,60,1.2,90,10,0.912
@@ -73,8 +75,9 @@ def test_a_draft_is_valid_and_imports_once_it_is_filled(case: str, tmp_path: Pat
     table, blanks, tokens, values = CASES[case]
     (tmp_path / "runs.csv").write_text(table)
     out = tmp_path / "map.toml"
-    said = cli("import", tmp_path / "S", tmp_path / "runs.csv", "--sketch", out)
+    said = cli("import", tmp_path / "S", tmp_path / "runs.csv", "--sketch", out, "--json")
     assert said.returncode == 0, said.stderr
+    check_document("import", json.loads(said.stdout))
     assert not (tmp_path / "S").exists()
     text = out.read_text()
     assert read_mapping(out)

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mixlaw import import_runs
@@ -112,6 +113,10 @@ def test_after_a_fit_runs_are_weighed_by_what_they_bring(
     assert 1 <= len(found["jobs"]) <= 3
     assert sum(job["flops"] for job in found["jobs"]) == pytest.approx(found["flops"])
     assert found["flops"] <= 2e15
+    for guard in ({"most": 1.0}, {"most": 0.0}):  # may not be charged: it is of a baseline of as many tokens
+        suggestion = open_study(foreign, target={"guard": guard}).suggest(2e15, 2)
+        assert suggestion.value is not None
+        assert suggestion.value.longer == pytest.approx(_gain_of_longer_training(foreign, suggestion.cost), rel=0.3)
     os.utime(found["job_file"], (1e9, 1e9))  # as a copy or a clone may leave it
     assert {job["run"] for job in suggested(study)} == {job["run"] for job in found["jobs"]}
     for job in found["jobs"]:
@@ -133,6 +138,17 @@ def test_after_a_fit_runs_are_weighed_by_what_they_bring(
         file.write('guard = { than = "nobody" }\n')
     with pytest.raises(InputError, match="'nobody' is not a file, a run or proposal"):
         open_study(copy).suggest(2e15)
+
+
+def _gain_of_longer_training(study: Path, flops: float) -> float:
+    """Percent of loss that about the best mixture gains where the target's training is longer by these FLOPs."""
+    mixture = {"web": 0.65, "books": 0.065, "stack": 0.285}
+    now, then = (
+        [forecast.mean for forecast in open_study(study, target={"tokens": tokens}).what_if(mixture).forecasts]
+        for tokens in (1_200_000_000, 1_320_000_000)
+    )
+    slope = np.mean(np.log(now) - np.log(then)) / np.log(1.1)
+    return float(100 * slope * np.log1p(flops / (6 * 60e6 * 1.2e9)))
 
 
 def _import_by_name(study: Path, jobs: list[dict[str, Any]], table: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,6 +173,7 @@ def test_a_task_shows_its_laws_and_their_coefficients(surfaces: Surfaces) -> Non
     fitted = {name: each for name, each in shown.law.coefficients.items() if each.error > 0}
     assert fitted
     assert all(each.lo90 < each.hi90 and each.meaning for each in fitted.values())
+    assert not re.search(r"\([KP],\)", str(shown.law)), "a shape is for those who write laws"
     assert (
         shown.law[next(iter(fitted))].as_json()
         == surfaces.as_json()["tasks"][task]["laws"][shown.law.name]["coefficients"][next(iter(fitted))]

@@ -52,6 +52,15 @@ def test_what_has_no_room_is_named_and_all_of_it_can_be_had() -> None:
     assert all(word in everything for word in ("task29", "figure 11", "40.25 ± 0.50", "rare", "a detail"))
 
 
+def test_a_table_without_rows_to_show_has_no_heads_and_lines_go_on_below_their_words() -> None:
+    empty = Table("points", ["of", "in"], [["web", "init"]], "What a point is worth: 0 effects", shown=0)
+    text = plain(Page(head="7B params\n  cooldown: web 50% code 50%, to zero", tables=[empty]), width=22)
+    assert text.splitlines() == [
+        *("7B params", "  cooldown: web 50%", "  code 50%, to zero", ""),
+        *("What a point is worth:", "0 effects", "1 more row: --all"),
+    ]
+
+
 def test_numbers_end_in_one_column_and_a_data_frame_has_their_parts() -> None:
     table = Table("t", ["task", Column("gain", "gain")], [["a", Cell("5", {"": 5.0, "hi90": 6.0})], ["b", Cell("")]])
     assert plain(Page(tables=[table])).splitlines() == ["task  gain", "a        5", "b"]

@@ -158,6 +158,7 @@ def test_what_has_not_been_trained_is_pending(world: World, proposal: Proposal) 
     assert found.coverage is None
     assert set(found.pending) == {(proposal.id, "proposal"), (proposal.id, proposal.against)}
     assert "Nothing to verify" in found.sentence
+    assert found.to_polars().is_empty()
 
 
 def test_a_run_of_whole_sequences_is_still_the_recipe_and_one_that_differs_is_not(

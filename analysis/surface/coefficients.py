@@ -146,7 +146,8 @@ def _described(docstring: str) -> dict[str, str]:
     _, _, text = cleandoc(docstring).partition("\nAttributes:\n")
     text = re.split(r"\n\S", text)[0]
     entries = re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8}.*)*)", text, re.MULTILINE)
-    return {name: " ".join(meaning.split()).rstrip(".") for names, meaning in entries for name in names.split(", ")}
+    plain = ((names, re.sub(r",? \([KP],\)", "", " ".join(meaning.split())).rstrip(".")) for names, meaning in entries)
+    return {name: meaning for names, meaning in plain for name in names.split(", ")}
 
 
 def _formula(law: type[Law]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mixlaw.analysis.data.recipes import design_of
+from mixlaw.numbers import size
 from mixlaw.optimizer.goal.gains import Gain, gain_of
 from mixlaw.optimizer.goal.goal import Goal, utility_of
 from mixlaw.optimizer.goal.posterior import Posterior, log_losses
@@ -113,9 +114,15 @@ class Comparison(Printable):
             [f"all of {name}", each.cell(None), chance(gain.better_groups[name])]
             for name, each in gain.by_group.items()
         ]
-        return Table(
-            "gains", columns, [*rows, ["all, by weight", gain.total.cell(None), chance(gain.probability)]], title
-        )
+        rows.append(["all, by weight", gain.total.cell(None), chance(gain.probability)])
+        return Table("gains", columns, rows, title, self._sizes())
+
+    def _sizes(self) -> str:
+        """Params and tokens of the two, which differ where two runs are compared."""
+        first, second = (f"{size(recipe.params)} params, {size(recipe.tokens)} tokens" for recipe in self.recipes)
+        if first == second:
+            return f"both have {first}"
+        return f"{self.names[0]} has {first}; {self.names[1]} has {second}: part of the gain"
 
     def rows(self) -> Rows:
         """Cells of the table, heads first."""

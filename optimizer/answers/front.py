@@ -94,10 +94,11 @@ class Front(Printable):
     @property
     def sentence(self) -> str:
         """What the table holds."""
-        return (
-            f"{len(self.points)} recipes between {', '.join(self.groups)}: none is beaten by another for every group. "
-            f"Gains over {self.against} in {self.unit} with 90 % intervals."
-        )
+        between = f"between {', '.join(self.groups)}"
+        count = f"{len(self.points)} recipes {between}: none is beaten by another for every group"
+        if len(self.points) == 1:
+            count = f"1 recipe is best for all groups: there is nothing to choose {between}"
+        return f"{count}. Gains over {self.against} in {self.unit} with 90 % intervals."
 
     def table(self) -> Table:
         """The gain of every recipe for each group, and its phases."""

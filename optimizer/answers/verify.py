@@ -96,8 +96,8 @@ class Verification(Printable):
             waiting = ", ".join(sorted({name for _, name in self.pending}))
             return f"No gain can be verified yet: {waiting or 'a recipe'} is not trained; {self._of_levels()}."
         return (
-            "Nothing to verify yet: none of the predicted recipes has been trained since; "
-            "`mixlaw propose --queue` hands the proposal and the baseline to `mixlaw run`."
+            "Nothing to verify yet: none of the predicted recipes has been trained since. `mixlaw propose --queue` "
+            "hands the proposal and the baseline to `mixlaw run`, `mixlaw export` to a trainer of your own."
         )
 
     def _of_levels(self) -> str:

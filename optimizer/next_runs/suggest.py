@@ -25,7 +25,7 @@ from mixlaw.optimizer.next_runs.candidates import Candidate, pool_of, with_lengt
 from mixlaw.optimizer.next_runs.costs import Prices, Proxies
 from mixlaw.optimizer.next_runs.first_design import features, first_design, unexplored
 from mixlaw.optimizer.next_runs.information import Linear
-from mixlaw.optimizer.next_runs.recommendations import Recommendations, gains_by_draw, recommendations_of
+from mixlaw.optimizer.next_runs.recommendations import Recommendations, recommendations_of
 from mixlaw.optimizer.next_runs.suggestion import Job, Spending, Suggestion, Value
 from mixlaw.optimizer.next_runs.value import DRAWS, Batch, Predictions, choose_batch, plausible
 from mixlaw.optimizer.policy import NEGLIGIBLE, SAME, UNLIKELY
@@ -358,13 +358,15 @@ def _value(recommendations: Recommendations, batch: Batch, broken: str) -> Value
     """
     space, point = recommendations.space(recommendations.leader), recommendations.point(recommendations.leader)
     target = space.allowed.target
-    more = replace(space.allowed, target=target.changed(tokens=target.trained + round(target.rest * (1 + LONGER))))
+    more = target.changed(tokens=target.trained + round(target.rest * (1 + LONGER)))
+    longer = replace(space, allowed=replace(space.allowed, target=more))
     with torch.no_grad():
-        now, then = (gains_by_draw(s, s.losses(point)).mean() for s in (space, replace(space, allowed=more)))
-    rate = float(then - now) / math.log1p(LONGER)  # percent per factor e of tokens
-    longer = rate * math.log1p(batch.cost / training_flops(float(point.params[0]), target.rest))
+        # Without the guard, which says what a recipe may lose against a baseline of as many tokens.
+        now, then = (space.utility.total(s.losses(point), space.reference).mean() for s in (space, longer))
+    rate = float((then - now) / space.percent) / math.log1p(LONGER)  # percent per factor e of tokens
+    brings = rate * math.log1p(batch.cost / training_flops(float(point.params[0]), target.rest))
     stop = batch.value < NEGLIGIBLE and batch.changes < UNLIKELY and not broken
-    return Value(batch.regret, batch.value, batch.changes, longer, stop, broken)
+    return Value(batch.regret, batch.value, batch.changes, brings, stop, broken)
 
 
 def _checked(suggestion: Suggestion, proxies: Proxies) -> Suggestion:

@@ -267,8 +267,8 @@ class Suggestion(Printable):
             for s in self.curve
         ]
         enough, most = self.curve[-1].enough, self.curve[-1].runs
-        after = f"after {enough} runs" if enough is not None else f"not within {most} runs"
-        note = f"those that follow change the recommendation with less than {UNLIKELY:.0%}: {after}"
+        when = f"after {enough} runs" if enough is not None else f"only beyond {most} runs"
+        note = f"{when} the chance that more runs change the recommendation is below {UNLIKELY:.0%}"
         yield Table("budgets", columns, rows, "Other budgets", note)
 
     def _written(self) -> Iterator[str]:

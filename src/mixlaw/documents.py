@@ -33,7 +33,6 @@ class Status(Document):
     """`mixlaw status`."""
 
     study: str
-    """Folder."""
     next: str
     """What is done, and the next step."""
     runs: list[str]
@@ -149,12 +148,13 @@ class Predictions(Document):
 
 
 class Written(Document):
-    """`mixlaw new`, `report`, and `predict -o`."""
+    """`mixlaw new`, `report`, `predict -o`, and `import --sketch`."""
 
     path: str
-    """File or folder that was written."""
     rows: int | None = None
     """Of a table."""
+    blanks: int | None = None
+    """To fill in a draft of a mapping."""
 
 
 class WhatIf(Document):
@@ -381,7 +381,7 @@ COMMANDS: dict[str, tuple[type[Document], ...]] = {
     "plan": (Plan,),
     "run": (RunOutcome, Plan),
     "evaluate": (Evaluated,),
-    "import": (Import,),
+    "import": (Import, Written),
     "fit": (Fit,),
     "predict": (Predictions, Written),
     "suggest": (Suggestion,),

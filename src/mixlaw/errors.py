@@ -80,10 +80,13 @@ def packages_of_extras() -> Iterator[None]:
 
 
 def did_you_mean(name: str, known: Iterable[str], nearness: float = 0.6) -> str:
-    """A question for the name that is most like this one; empty if none is as near as this, of 0 to 1."""
-    from difflib import get_close_matches
+    """A question for the names most like this one, three at most; empty if none is as near as this, of 0 to 1."""
+    from difflib import SequenceMatcher, get_close_matches
 
-    return "".join(f"did you mean {close!r}?" for close in get_close_matches(name, list(known), 1, nearness))
+    close = get_close_matches(name, [*known], 3, nearness)
+    near = [SequenceMatcher(None, one, name).ratio() for one in close]
+    best = sorted(one for one, ratio in zip(close, near, strict=True) if ratio == near[0])
+    return f"did you mean {' or '.join(map(repr, best))}?" if best else ""
 
 
 def some(names: Iterable[str], most: int = 12) -> str:

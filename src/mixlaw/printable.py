@@ -37,12 +37,16 @@ class Printable:
     def to_polars(self, table: str | None = None) -> pl.DataFrame:
         """A table of the result as a data frame, intervals as several columns; the first one where no name is given.
 
+        A result that has no tables yet, as a verification before anything is trained, gives an empty data frame.
+
         Raises:
             InputError: it has no table of this name.
         """
         tables = {one.name: one for one in self.page().tables}
-        if table is None and tables:
-            return next(iter(tables.values())).frame()
+        if table is None:
+            import polars as pl
+
+            return next(iter(tables.values())).frame() if tables else pl.DataFrame()
         if table not in tables:
             raise unknown(f"table of {type(self).__name__}", str(table), tables)
         return tables[table].frame()

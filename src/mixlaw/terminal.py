@@ -77,10 +77,14 @@ def _text(text: str, width: int, style: str = "") -> RenderableType:
     from rich.text import Text
 
     lines = printable(text).split("\n")
-    lines = [
-        part for line in lines for part in wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
-    ]
+    lines = [part for line in lines for part in _lines(line, width) or [""]]
     return Text("\n".join(lines), style=style, overflow="ignore")
+
+
+def _lines(line: str, width: int) -> list[str]:
+    """A line in several, those that follow below its words."""
+    indent = line[: len(line) - len(line.lstrip())]
+    return wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _gap(before: list[RenderableType]) -> list[RenderableType]:
@@ -115,7 +119,7 @@ def _table(table: Table, width: int, everything: bool) -> list[RenderableType]:
         pieces = pieces[:1]
     below = [Text(text, style="dim") for text in (*more, *([table.note] if table.note else []))]
     title = [Text(table.title, style="bold")] if table.title else []
-    grids = [_grid(table, piece, rows) for piece in pieces]
+    grids = [_grid(table, piece, rows) for piece in pieces] if rows else []
     return [*title, *(part for grid in grids for part in ([Text("")] if grid is not grids[0] else []) + [grid]), *below]
 
 

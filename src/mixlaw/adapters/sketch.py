@@ -120,7 +120,7 @@ class Sketched(Printable):
 
     def as_json(self) -> dict[str, object]:
         """Plain data for `--json`."""
-        return {"path": str(self.path), "table": str(self.table), "blanks": self.blanks}
+        return {"path": str(self.path), "blanks": self.blanks}
 
 
 def sketch(table: Path, out: Path) -> Sketched:

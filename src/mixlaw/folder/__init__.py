@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mixlaw.errors import InputError
 from mixlaw.files import read_text, write_json
 from mixlaw.folder.tasks import chance_of, measured_on, units_of
+from mixlaw.numbers import size
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.records import UNMEASURED, Record, is_measured_on, read_records, to_table
 from mixlaw.settings import Settings, read_settings, study_folder
@@ -207,7 +208,14 @@ class Folder:
         """
         from mixlaw.settings.target import target_of
 
-        return target_of(self.settings)
+        try:
+            return target_of(self.settings)
+        except InputError as error:
+            if self.settings.target is not None or not (proposals := self.proposals()):
+                raise
+            last = proposals[-1]
+            asked = f"--params {size(last.target.params)} --tokens {size(last.target.tokens)}"
+            raise InputError(f"{error}, as proposal {last.number} had: {asked}") from error
 
     def goal(self, surfaces: Surfaces | None = None) -> Goal:
         """What counts as better; a task with no signal above seed noise counts only where it has a weight."""

@@ -300,7 +300,9 @@ def read_settings(path: Path, target: Mapping[str, Any] | None = None) -> Settin
     except InputError as error:
         raise InputError(f"{path} is not TOML: it {str(error).removeprefix(f'{path} ')}") from error
     try:
-        return validate(with_target(tomllib.loads(text), target), path) if target else _parsed(text, path)
+        if not target:
+            return _parsed(text, path)
+        return validate(with_target(tomllib.loads(text), target), path, " with these changes to [target]")
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not TOML: {error}; fix that line") from error
 
@@ -322,8 +324,8 @@ def with_target(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     return {**data, "target": before}
 
 
-def validate(data: Mapping[str, Any], path: Path) -> Settings:
-    """Settings from the content of a study.toml; `path` is named in errors.
+def validate(data: Mapping[str, Any], path: Path, changed: str = "") -> Settings:
+    """Settings from the content of a study.toml; errors name `path`, and that it is `changed`.
 
     Raises:
         InputError: another version, or a key or value that is wrong.
@@ -337,7 +339,7 @@ def validate(data: Mapping[str, Any], path: Path) -> Settings:
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{path}: {sentence(error, Settings)}") from error
+        raise InputError(f"{path}{changed}: {sentence(error, Settings)}") from error
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

@@ -24,7 +24,9 @@ def target_of(settings: Settings) -> Target:
     """
     wanted = settings.target
     if wanted is None:
-        raise InputError("there is no target; write [target] with params and tokens into study.toml")
+        raise InputError(
+            "there is no target; write [target] with params and tokens into study.toml, or give --params and --tokens"
+        )
     goes_on = wanted.prefix[-1:] if wanted.prefix and wanted.prefix[-1].goes_on else ()
     prefix = _trained(wanted.prefix[: len(wanted.prefix) - len(goes_on)], settings)
     branches = tuple(_trained(branch, settings) for branch in wanted.branches)

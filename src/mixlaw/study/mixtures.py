@@ -20,6 +20,8 @@ ROUNDED = 0.011
 def recipe_meant(study: Folder, name: RecipeLike | Shares | None) -> Recipe:
     """What `recipe_of` understands, or a recipe with these mixtures and the size and schedule of the target.
 
+    Without a target they are those of the last proposal, or else of the largest run.
+
     Args:
         study: the study, with surfaces.
         name: shares by domain for all phases still to be trained, or phase -> shares; the same as text. Phases that are
@@ -101,16 +103,16 @@ def _mixture(phase: str, shares: Mapping[str, float]) -> Mixture:
 
 def _base(study: Folder) -> tuple[Recipe, tuple[str, ...]]:
     """A recipe of the target's size and schedule, and its phases that are still to be trained."""
-    surfaces = study.surfaces()
-    if study.settings.target is None:
+    surfaces, proposals = study.surfaces(), study.proposals()
+    target = study.target() if study.settings.target else None
+    same = [proposal for proposal in proposals if target in (None, proposal.target)]
+    if same:
+        return recipe_of(study, same[-1].id), same[-1].target.phases
+    if target is None:
         from mixlaw.analysis.data.recipes import largest_run
 
         largest = largest_run(surfaces.observed.design)
         return largest, tuple(phase.name for phase in largest.phases)
-    target = study.target()
-    same = [proposal for proposal in study.proposals() if proposal.target == target]
-    if same:
-        return recipe_of(study, same[-1].id), target.phases
     from mixlaw.optimizer.search.problem import problem_of
 
     compared, against = baselines_of(study)

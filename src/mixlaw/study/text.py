@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
@@ -12,6 +13,9 @@ from mixlaw.printable import Page
 from mixlaw.records import Measurement
 from mixlaw.tables import Cell, Column, Table, number
 from mixlaw.terminal import plain
+
+if TYPE_CHECKING:
+    from mixlaw.optimizer.answers.proposal import Proposal
 
 SHOWN = 30  # domains that are printed
 PYTHON = "{}()"  # how a next step is written there
@@ -52,10 +56,12 @@ def state(study: Folder, step: str) -> str:
     if not fitted:
         return f"{done}; next: {step.format('fit')}"
     late = f", {measured - fitted} of them not in the fit" if measured > fitted else ""
-    if study.settings.target is None:
-        return f"{done}{late}, surfaces fitted; next: write [target] into study.toml, then {step.format('propose')}"
     if not proposals:
-        return f"{done}{late}, surfaces fitted; next: {step.format('propose')}"
+        propose = step.format("propose")
+        if study.settings.target is None:
+            now = "" if step == PYTHON else f", or {propose} --params 7B --tokens 1T"
+            propose = f"write [target] into study.toml, then {propose}{now}"
+        return f"{done}{late}, surfaces fitted; next: {propose}"
     last = [step.format(verb) for verb in ("verify", "suggest", "report")]
     return (
         f"{done}{late}, surfaces fitted, {_count(len(proposals), 'proposal')}; next: {last[0]}, {last[1]} or {last[2]}"
@@ -88,11 +94,17 @@ def _tables(study: Folder) -> list[Table]:
         ("folder", str(study.path)),
         ("tasks", "; ".join(f"{', '.join(tasks)} in {unit}" for unit, tasks in units.items()) or "none"),
         ("phases", ", ".join(phase.name for phase in settings.phases)),
-        ("target", str(study.target()) if settings.target else "none"),
+        ("target", str(study.target()) if settings.target else _other_target(proposals)),
         *([("proposal", proposals[-1].sentence)] if proposals else []),
     ]
     domain_table = Table("domains", ["domain", "kind", Column("unique tokens", "unique_tokens")], domains, shown=SHOWN)
     return [domain_table, Table("parts", ["", ""], parts)]
+
+
+def _other_target(proposals: Sequence[Proposal]) -> str:
+    """What is said of the target where study.toml has none."""
+    last = f" in study.toml; that of proposal {proposals[-1].number}: {proposals[-1].target}" if proposals else ""
+    return f"none{last}"
 
 
 def _count(number: int, what: str) -> str:
