@@ -20,6 +20,7 @@ import mixlaw
 import small_study
 from mixlaw import Decay, Domain, InputError, InvalidRecipe, Kind, Measurement, Mixture, Phase, Recipe, Record, Target
 from mixlaw.errors import unknown
+from mixlaw.numbers import size
 from studies import DOMAINS, study
 
 HALF = Mixture({"web": 0.5, "code": 0.5})
