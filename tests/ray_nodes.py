@@ -20,6 +20,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "GRPC_ENABLE_FORK_SUPPORT": "0",  # docs/cluster.md, `ray://`
+    "RAY_worker_niceness": "0",  # at 15, as by default, a worker beside two busy processes got a hundredth of a core
 }
 
 

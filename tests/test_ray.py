@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 
 from mixlaw.errors import InputError
+from mixlaw.runner.execute import queue
 from mixlaw.runner.execute.cluster import held_by_others
 from mixlaw.runner.execute.machines import Ray
 from mixlaw.runner.execute.queue import RunOutcome, RunProgress
-from mixlaw.runner.plan.devices import GPUS, Place
+from mixlaw.runner.plan.devices import GPUS, Machine, Place
 from mixlaw.runner.plan.tree import plan
 from mixlaw.runner.train.store import Store
 from mixlaw.study import Study, open_study
 from processes import wait_until
-from ray_nodes import Nodes, kill, started
+from ray_nodes import NODE, Nodes, kill, started
 from s3_server import serving
 from small_study import SETTINGS, copy, prepare, results
 
@@ -106,6 +107,24 @@ def test_a_node_killed_in_mid_segment_costs_the_steps_since_its_last_checkpoint(
     assert results(study) == local
     assert len(speeds) >= 3
     assert min(speeds.values()) > 0
+
+
+def test_a_worker_whose_node_was_gone_before_it_ran_costs_its_segment_no_try(
+    nodes: Nodes, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = copy(prepared, tmp_path / "study")
+    tree = plan(study.recipes())
+    gone = nodes.cluster.add_node(**NODE)
+    executor = Ray(nodes.address, workers=1).executor(study.setup, study.runs, lambda _: None)
+    monkeypatch.setattr(queue, "TRIES", 1)
+    there = executor.machines
+    dead = Machine(gone.node_id, 1, "cpu")
+    monkeypatch.setattr(executor, "machines", lambda: there() if executor.lost else [dead])  # type: ignore[attr-defined]
+    kill(gone)  # Ray takes a quarter of a minute to notice
+    outcome = executor.run(tree, list(tree.segments[:1]))
+    nodes.cluster.remove_node(gone, allow_graceful=False)
+    assert (outcome.done, outcome.failed) == ((tree.segments[0].lineage,), {})
+    assert [*executor.lost] == [gone.node_id]  # type: ignore[attr-defined]
 
 
 def test_a_driver_that_was_killed_goes_on_from_the_store(

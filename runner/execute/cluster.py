@@ -134,6 +134,7 @@ class _RayWorkerHandle(WorkerHandle):
                         return
         except Exception as error:  # Ray has many types for it: the actor, its node or the network is gone
             self.ended = f"by losing its node or actor ({type(error).__name__})"
+            self.ran = self.placed or getattr(error, "actor_init_failed", False)  # else its node was gone already
             self.driver.lost[self.place.machine] = time.monotonic()
             self._log(None)
             self.driver.events.put((self, None))

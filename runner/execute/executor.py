@@ -36,6 +36,7 @@ class WorkerHandle(ABC):
         segment, tokens: what it trains, and how far that is; None while it is idle.
         speed: tokens per second of the segment, once reported.
         heard: when it last said something; infinite where it may be silent, as in evaluation.
+        ran: whether it ever ran; the end of one that did not says nothing about its segment.
     """
 
     def __init__(self, number: int, place: Place) -> None:
@@ -44,6 +45,7 @@ class WorkerHandle(ABC):
         self.tokens = 0
         self.speed: float | None = None
         self.heard = math.inf
+        self.ran = True
 
     @abstractmethod
     def send(self, order: Mapping[str, Any]) -> None:
@@ -227,7 +229,9 @@ class Executor(ABC):
         """Retry the segment of a dead worker from its last checkpoint, at most TRIES times from one checkpoint."""
         self.workers.remove(worker)
         how = worker.wait()
-        if worker.segment:
+        if worker.segment and not worker.ran:
+            work.add(worker.segment.lineage)
+        elif worker.segment:
             segment = worker.segment
             # Another way to compute a step is another beginning.
             beginning = f"{self.origin(segment)} {self.plans.get(segment.lineage)}"
