@@ -13,6 +13,8 @@ from mixlaw.cli import app
 from mixlaw.dashboard.answer import Answer
 from mixlaw.dashboard.watched import opened
 from mixlaw.optimizer.answers.proposal import Proposal, load_proposals
+from mixlaw.optimizer.goal.gains import recipes_losses
+from mixlaw.optimizer.search.support import evidence_of
 from mixlaw.study import open_study
 from studies import on_disk
 
@@ -72,3 +74,14 @@ def test_so_do_what_if_and_dashboard_of_any_other_recipe(made: Path, proposal: P
     assert [gain.text() for gain in found.gains.values()] == [gain.text() for gain in here.gains.values()]
     assert found.gain is not None
     assert found.gain.text() == here.gain.text()
+
+
+def test_a_verdict_has_the_chances_of_the_table_of_baselines(made: Path, proposal: Proposal) -> None:
+    page = opened(made)
+    problem = page.problem(replace(page.view, recipe=proposal.recipe))
+    objective = problem.objectives[0]
+    losses = recipes_losses(objective.posterior, objective.allowed, [proposal.recipe], len(objective.baseline))[:, 0]
+    evidence, _ = evidence_of(problem, objective, proposal.recipe, losses, None, problem.runs[0])
+    chances = {evidence.against: evidence.gain.probability, **evidence.others}
+    assert len(chances) > 1
+    assert chances == pytest.approx(proposal.beats, abs=1e-4)  # a share of draws would be off by some percent

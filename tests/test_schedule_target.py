@@ -46,7 +46,7 @@ def test_a_length_that_the_runs_never_vary_is_theirs_and_said_so() -> None:
     kept = keep_schedule(Target(**TARGET), runs(run(0.3, 0.2), run(0.3, 0.8)))
     assert kept.target.cooldown == pytest.approx((0.3, 0.3))
     assert kept.notes == (
-        "all runs give cooldown 30% of their tokens, so what another length is worth is not known: "
+        "all runs give cooldown 30% of their tokens, so the effect of another length is not known: "
         "its length is kept at 30%, not optimised",
     )
 

@@ -263,8 +263,8 @@ def test_a_baseline_that_is_harder_to_beat_is_named() -> None:
     others = {"text-only": 0.63, "balanced": 0.9}
     sentence = Evidence(gain, "% of loss", "proportional", others).sentence
     assert "beats proportional, on average the best of 3 baselines, by" in sentence
-    assert sentence.endswith("Less likely to be beaten: text-only (63%).")
+    assert sentence.endswith("Harder to beat: text-only (63%).")
     # One that was asked for is not called the best.
     asked = Evidence(gain, "% of loss", "balanced", {"text-only": 0.8, "proportional": 0.9}, best=False).sentence
     assert "beats balanced, by" in asked
-    assert "likely to be beaten" not in asked
+    assert "Harder to beat" not in asked

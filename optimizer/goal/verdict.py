@@ -107,7 +107,7 @@ class Evidence:
             for name, chance in self.others.items()
             if chance < self.gain.probability and percent(chance) != odds
         ]
-        return [f"Less likely to be beaten: {_listed(harder)}."] if harder and not self.same else []
+        return [f"Harder to beat: {_listed(harder)}."] if harder and not self.same else []
 
     def _carried(self) -> list[str]:
         """The task that carries most of the gain, where it does."""

@@ -13,6 +13,7 @@ from mixlaw.optimizer.goal.evidence import directions_of, is_larger, size_gap
 from mixlaw.optimizer.goal.gains import Objective, gain_of
 from mixlaw.optimizer.goal.goal import Utility
 from mixlaw.optimizer.goal.posterior import Posterior
+from mixlaw.optimizer.goal.values import probability
 from mixlaw.optimizer.goal.verdict import Evidence
 from mixlaw.optimizer.policy import SAME, SURE
 from mixlaw.optimizer.search.guards import kept
@@ -51,7 +52,7 @@ def evidence_of(
         gain=gain_of(utility, losses, references.baseline),
         unit=utility.goal.unit,
         against=references.against,
-        others={name: float((gain > 0).double().mean()) for name, gain in gains.items()},
+        others={name: probability(gain) for name, gain in gains.items()},
         best=all(bool(own.mean() <= gain.mean()) for gain in gains.values()),
         same=for_target and is_same(recipe, baseline, len(phases)),
         distance=far,

@@ -134,12 +134,12 @@ def _kept_length(target: Target, runs: Design) -> tuple[Target, tuple[str, ...]]
         return target, ()
     if float(part.max() - part.min()) > VARIED_LENGTH:
         return target, (
-            f"{last} is as long as losses before fine-tuning ask for; in some reports models that did not decay were "
-            "better after it (arXiv:2603.16127): where it will be fine-tuned, train a branch without decay as well",
+            f"the length of {last} is chosen for losses before fine-tuning; some reports found models without decay "
+            "better after it (arXiv:2603.16127): if this model will be fine-tuned, train a branch without decay too",
         )
     usual = _middle(part)
     length = min(max(usual * target.tokens / target.rest, low), high)
-    own = f"all runs give {last} {usual:.0%} of their tokens, so what another length is worth is not known"
+    own = f"all runs give {last} {usual:.0%} of their tokens, so the effect of another length is not known"
     where = f"{length:.0%} of the tokens still to be trained" if target.trained else f"{length:.0%}"
     return target.changed(cooldown=(length, length)), (f"{own}: its length is kept at {where}, not optimised",)
 
