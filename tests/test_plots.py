@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+import torch
 
 from mixlaw.analysis.data.code_share import code_share, code_shares, with_code_share
 from mixlaw.analysis.data.recipes import design_of
@@ -93,6 +96,30 @@ def test_the_schedule_stacks_to_one_and_the_rate_ends_where_the_recipe_says() ->
     rate = _named(figure, "learning rate")[0]
     assert (rate.x[-1], rate.y[-1]) == (800, 0.1)
     assert {bar.name for bar in bars} == {"web", "books", "python"}
+
+
+def test_a_schedule_of_many_domains_puts_the_small_ones_into_one_band() -> None:
+    domains = tuple(Domain(f"d{i}", Kind.TEXT, 9) for i in range(12))
+    shares = {d.name: 0.01 if i < 4 else 0.12 for i, d in enumerate(domains)}
+    figure = schedule(Recipe(1_000, (Phase("init", 400, Mixture(shares)),)), domains)
+    bars = [trace for trace in figure.data if isinstance(trace, go.Bar)]
+    assert [bar.name for bar in bars] == ["4 small domains", *(f"d{i}" for i in range(4, 12))]
+    assert bars[0].y == pytest.approx((0.04,))
+    assert all(f"d{i} (text)<br>init: 1.0%" in bars[0].customdata[0] for i in range(4))
+    assert len({bar.marker.color for bar in bars}) == len(bars)
+    few = schedule(Recipe(1_000, (Phase("init", 400, Mixture({"d0": 0.01, "d4": 0.99})),)), domains)
+    assert [trace.name for trace in few.data if isinstance(trace, go.Bar)] == ["d0", "d4"]
+
+
+def test_the_dotted_line_takes_each_sizes_own_tokens_per_parameter(small: Study) -> None:
+    recipe = small.proposal.recipe
+    design = small.surfaces.observed.design
+    more = replace(design, tokens=design.tokens * torch.where(design.params > 30_000, 1.0, 10.0)[:, None, None])
+    surfaces = replace(small.surfaces, observed=replace(small.surfaces.observed, design=more))
+    line = _named(extrapolation(surfaces, "task0", {"proposal": recipe}, DOMAINS), "proposal at the runs' tokens/param")
+    assert line[0].customdata[0] == pytest.approx(10 * float(design.total[0] / design.params[0]), rel=0.01)
+    assert line[0].customdata[-1] == pytest.approx(float(design.total[0] / design.params[0]), rel=0.01)
+    assert np.all(np.diff(line[0].customdata) <= 1e-9)
 
 
 def test_the_segment_tree_puts_a_parent_between_its_children_and_fades_what_is_to_come() -> None:

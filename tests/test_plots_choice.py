@@ -50,5 +50,13 @@ def test_a_spread_has_a_bar_from_end_to_end_and_dots_at_both_recipes() -> None:
     assert (tuple(wide.y), tuple(wide.base), tuple(wide.x)) == (("web",), (0.1,), (0.5,)), "equivalent shares"
 
 
+def test_small_shares_have_an_axis_that_shows_them() -> None:
+    recipe = Recipe(1, (_last(0.1),))
+    narrow = spread(recipe, {"cooldown": {"web": (0.05, 0.12), "python": (0.1, 0.2)}}, DOMAINS[:1])
+    assert narrow.layout.xaxis.range == pytest.approx((-0.0075, 0.2575))
+    assert spread(recipe, {"cooldown": {"web": (0.05, 0.4)}}, DOMAINS[:1]).layout.xaxis.tickvals == (0, 0.25, 0.5)
+    assert spread(recipe, {"cooldown": {"web": (0.05, 1.0)}}, DOMAINS[:1]).layout.xaxis.tickvals == (0, 0.5, 1)
+
+
 def _last(share: float) -> Phase:
     return Phase("cooldown", 9, Mixture({"web": share, "python": 1 - share}), 0.0)

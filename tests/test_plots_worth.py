@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import plotly.graph_objects as go
 import pytest
 
 from mixlaw.optimizer.answers.proposal import Flat, Step
@@ -9,6 +10,7 @@ from mixlaw.optimizer.answers.what_if import Worthwhile
 from mixlaw.optimizer.goal.values import Interval
 from mixlaw.optimizer.next_runs.suggestion import Job
 from mixlaw.plots import Curve, flat_directions, losses, over_sizes, value_of_runs, worth
+from mixlaw.plots.worth import width_of
 from mixlaw.recipe import Mixture, Phase, Recipe
 
 RECIPE = Recipe(1000, (Phase("init", 600, Mixture({"web": 1.0})), Phase("cooldown", 200, Mixture({"web": 1.0}), 0.0)))
@@ -29,6 +31,21 @@ def test_worth_is_a_row_per_domain_and_phase_and_brackets_what_is_within_noise()
     noise = Worthwhile("init", "python", "facts", Interval(9.0, -1, 19))
     other = Worthwhile("init", "python", "code", Interval(0.0, -1, 1))
     assert len(worth([*points, noise, other]).data[0].y) == 2, "rows that show nothing are left out"
+
+
+def test_long_names_of_tasks_are_broken_or_slanted_and_a_page_has_room_for_them() -> None:
+    def heat(count: int) -> tuple[go.Figure, int]:
+        tasks = [f"pubmed_abstracts_{i}" for i in range(count)]
+        return worth([Worthwhile("init", "web", task, Interval(1.0, 0.5, 1.5)) for task in tasks]), width_of(tasks)
+
+    figure, width = heat(3)
+    assert figure.data[0].x[0] == "pubmed_<br>abstracts_0"
+    assert (figure.layout.xaxis.tickangle, width) == (0, 240 + 3 * (12 + 7 * 11))
+    assert figure.data[0].showscale is False, "a bar of colours has no room in one row"
+    figure, width = heat(14)
+    assert figure.data[0].x[0] == "pubmed_abstracts_0"
+    assert (figure.layout.xaxis.tickangle, width) == (-40, 240 + 14 * 56)
+    assert width <= 1040, "that of the report"
 
 
 def test_flat_directions_reach_from_end_to_end_around_the_proposal() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -11,6 +12,8 @@ from mixlaw.optimizer.answers.proposal import Flat, Step
 from mixlaw.plots.style import CYCLE, OTHER, colours, count, domain_colours, faded, styled
 from mixlaw.recipe import Domain, Recipe
 
+#: Ends of an axis of shares, and its ticks: the first that holds all of them is taken.
+SHARE_AXES = ((0.25, (0, 0.1, 0.2)), (0.5, (0, 0.25, 0.5)), (1.0 + 1e-9, (0, 0.5, 1)))
 SAMPLES, EQUIVALENT = "90 % of posterior samples", "statistically equivalent"
 
 
@@ -62,11 +65,19 @@ def spread(
             _shares(figure, rings, names, colour, "without limits", column)
     _key(figure, bool(without), bool(_of_domains(flat)))
     figure.update_layout(barmode="overlay")
-    figure.update_xaxes(range=[-0.03, 1.03], tickvals=[0, 0.5, 1], ticktext=["0", "50", "100"])
+    most = max((x for trace in figure.data for x in _right_ends(trace)), default=1.0)
+    end, ticks = next((end, ticks) for end, ticks in SHARE_AXES if most <= end)
+    figure.update_xaxes(range=[-0.03 * end, 1.03 * end], tickvals=ticks, ticktext=[f"{100 * x:g}" for x in ticks])
     figure.update_xaxes(title_text="share of the phase's tokens, %", row=1, col=(len(phases) + 1) // 2)
     plot, below, above = 34 * len(names), 110, 76 if title else 40  # pixels
     styled(figure, title, above + plot + below)
     return figure.update_layout(legend={"y": -52 / plot}, margin={"t": above, "b": below})
+
+
+def _right_ends(trace: Any) -> list[float]:
+    """The right ends of bars, and the places of dots."""
+    base = trace.base if trace.type == "bar" and trace.base is not None else [0.0] * len(trace.x)
+    return [a + b for a, b in zip(base, trace.x, strict=True) if b is not None]
 
 
 def _of_domains(ranges: Sequence[Flat]) -> list[Flat]:

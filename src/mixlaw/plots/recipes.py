@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import cos, pi, sqrt
+from math import ceil, cos, pi, sqrt
 from typing import Any
 
 import plotly.graph_objects as go
@@ -15,7 +15,9 @@ from mixlaw.plots.style import OTHER, Plain, colours, count, domain_colours, dra
 from mixlaw.recipe import Decay, Domain, Phase, Recipe, Schedule
 
 #: Least share that has its number in a stack; below 6 % it is written small.
-LEGIBLE = 0.02
+LEGIBLE = 0.035
+#: Domains that a stack distinguishes; of more, those below the least share in every phase are one band.
+MOST_BANDS, LEAST_BAND = 8, 0.02
 
 
 @dataclass(frozen=True)
@@ -51,26 +53,30 @@ def plain_schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -
 
     Args:
         recipe: the one to draw.
-        domains: all domains in the order of the stack; text in blues, code in oranges.
+        domains: all domains in the order of the stack; text in cool colours, code in warm ones.
         title: over the figure.
     """
     starts = list(accumulate((phase.tokens for phase in recipe.phases[:-1]), initial=0))
     paint = domain_colours(domains)
-    shown = [d for d in sorted(domains, key=lambda d: d.kind.is_code) if recipe.domain_tokens(d.name) > 0]
+    used = [d for d in sorted(domains, key=lambda d: d.kind.is_code) if recipe.domain_tokens(d.name) > 0]
+    minor = [d for d in used if max(phase.mixture.share(d.name) for phase in recipe.phases) < LEAST_BAND]
+    minor = minor if len(used) > MOST_BANDS and len(minor) > 1 else []
+    bars = [_band(recipe, starts, [d], paint[d.name]) for d in used if d not in minor]
+    bars = [_band(recipe, starts, minor, OTHER), *bars] if minor else bars
+    top, plot, below = 84 if title else 56, 268, 66 + 20 * ceil(len(bars) / 2)  # pixels
     ends = [*starts, recipe.tokens]
     ticks = {"tickvals": ends, "ticktext": [count(end) for end in ends], "range": [0, recipe.tokens]}
     rate = {"domain": [0.772, 1], "title": {"text": "lr / peak"}, "range": [0, 1.12], "tickvals": [0, 1]}
     share = {"domain": [0, 0.722], "title": {"text": "share of tokens"}, "tickformat": ".0%", "range": [0, 1]}
     layout = {
-        "title": {"text": title}, "height": 400, "autosize": True, "barmode": "stack", "bargap": 0,
-        "legend": {"traceorder": "normal"}, "hovermode": "closest", "margin": {"t": 84 if title else 56},
+        "title": {"text": title}, "height": top + plot + below, "autosize": True, "barmode": "stack", "bargap": 0,
+        "legend": {"traceorder": "normal", "y": -60 / plot}, "hovermode": "closest", "margin": {"t": top, "b": below},
         "xaxis": {**ticks, "anchor": "y", "matches": "x2", "showticklabels": False, "showline": False, "ticks": ""},
         "xaxis2": {**ticks, "anchor": "y2", "title": {"text": "tokens"}},
         "yaxis": rate,
         "yaxis2": {"anchor": "x2", **share},
         "annotations": [_name(phase, start) for phase, start in zip(recipe.phases, starts, strict=True)],
     }  # fmt: skip
-    bars = [_domain_bars(recipe, starts, domain, paint[domain.name]) for domain in shown]
     return {"data": [*bars, _learning_rate(recipe)], "layout": layout}
 
 
@@ -84,21 +90,26 @@ def _name(phase: Phase, start: int) -> dict[str, Any]:
     return {**place, "text": text, "showarrow": False}
 
 
-def _domain_bars(recipe: Recipe, starts: Sequence[int], domain: Domain, colour: str) -> dict[str, Any]:
-    shares = [phase.mixture.share(domain.name) for phase in recipe.phases]
+def _band(recipe: Recipe, starts: Sequence[int], domains: Sequence[Domain], colour: str) -> dict[str, Any]:
+    """A band of the stack: one domain, or several small ones together."""
+    shares = [sum(phase.mixture.share(d.name) for d in domains) for phase in recipe.phases]
+    name = domains[0].name if len(domains) == 1 else f"{len(domains)} small domains"
+    words = [
+        "<br>".join(
+            f"{d.name} ({d.kind.value})<br>{p.name}: {p.mixture.share(d.name):.1%}, "
+            f"{count(p.tokens * p.mixture.share(d.name))} tokens"
+            for d in domains
+        )
+        for p in recipe.phases
+    ]
     return {
-        "type": "bar", "xaxis": "x2", "yaxis": "y2", "name": domain.name, "y": shares,
+        "type": "bar", "xaxis": "x2", "yaxis": "y2", "name": name, "y": shares,
         "x": [start + phase.tokens / 2 for start, phase in zip(starts, recipe.phases, strict=True)],
         "width": [phase.tokens for phase in recipe.phases], "marker": {"color": colour, "line": {"width": 0}},
         "text": [f"{share:.0%}" if share >= LEGIBLE else "" for share in shares], "textposition": "inside",
         "insidetextanchor": "middle", "textangle": 0, "cliponaxis": False,
         "textfont": {"color": on(colour), "size": [11 if share >= 0.06 else 8 for share in shares]},
-        "constraintext": "none",
-        "customdata": [
-            [p.name, count(p.tokens * s), domain.kind.value] for p, s in zip(recipe.phases, shares, strict=True)
-        ],
-        "hovertemplate": f"{domain.name} (%{{customdata[2]}})<br>%{{customdata[0]}}: %{{y:.1%}}, "
-        "%{customdata[1]} tokens<extra></extra>",
+        "constraintext": "none", "customdata": words, "hovertemplate": "%{customdata}<extra></extra>",
     }  # fmt: skip
 
 

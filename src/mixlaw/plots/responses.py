@@ -263,18 +263,24 @@ def _scaled_line(
 def _own_ratio(
     surfaces: Surfaces, name: str, task: str, recipe: Recipe, domains: Sequence[Domain], sizes: Floats, colour: str
 ) -> Plain | None:
-    """The recipe at the measured runs' tokens per parameter, dotted, so that dots can be compared; None where equal."""
+    """The recipe at the measured runs' tokens per parameter, dotted, so that dots can be compared; None where equal.
+
+    Where sizes were trained on different ratios the line takes each size's own, straight in logarithms between them.
+    """
     design = surfaces.observed.design
-    runs = design.progress >= 1
-    ratio = float((design.tokens.sum((1, 2)) / design.params)[runs].median())
-    if not runs.any() or abs(np.log(ratio * recipe.params / recipe.tokens)) < SAME_RATIO:
+    runs = (design.progress >= 1).numpy()
+    params, ratio = design.params.numpy()[runs], (design.total / design.params).numpy()[runs]
+    known = np.unique(params)
+    logs = np.array([np.median(np.log(ratio[params == size])) for size in known])
+    if not runs.any() or np.abs(logs - np.log(recipe.tokens / recipe.params)).max() < SAME_RATIO:
         return None
-    scaled = [_scaled(recipe, params, ratio) for params in sizes]
+    own = np.exp(np.interp(np.log(sizes), np.log(known), logs))
+    scaled = [_scaled(recipe, params, each) for params, each in zip(sizes, own, strict=True)]
     predicted = surfaces.predict(design_of(scaled, surfaces.phases, surfaces.domains, _unique(domains)))
-    words = f"{name} at the runs' {ratio:.3g} tokens/param"
     line = {"color": colour, "width": 1.8, "dash": "dot"}
-    return scatter(sizes, predicted.mean[:, surfaces.tasks.index(task)], "lines", name=words, line=line,
-                   hovertemplate=f"{words}<br>%{{x:,.0f}} params: %{{y:.4g}}<extra></extra>")  # fmt: skip
+    hover = f"{name} at %{{customdata:.3g}} tokens/param<br>%{{x:,.0f}} params: %{{y:.4g}}<extra></extra>"
+    return scatter(sizes, predicted.mean[:, surfaces.tasks.index(task)], "lines", line=line, customdata=own,
+                   name=f"{name} at the runs' tokens/param", hovertemplate=hover)  # fmt: skip
 
 
 def _scaled(recipe: Recipe, params: float, ratio: float | None = None) -> Recipe:

@@ -22,8 +22,12 @@ FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', A
 #: After Okabe and Ito 2008, Color Universal Design; yellow and black are left out and the blue is lighter: each has to
 #: show on white and on black.
 CYCLE = ("#1A80BF", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-#: Shades for domains: blues for text, oranges for code, so that the code share is seen at a glance.
-TEXT_SHADES = ("#0072B2", "#56B4E9", "#1F9BA8", "#7FB2D9", "#3C6E9E", "#9CC9E8")
+#: Shades for domains: cool for text, warm for code, so that the code share is seen at a glance.
+TEXT_SHADES = (
+    "#0072B2", "#56B4E9", "#1F9BA8", "#A99BD0", "#2F5D8A", "#9CC9E8",
+    "#6A5ACD", "#66C2A5", "#7F9CB8", "#0E7C7B", "#C5B8E8", "#3B8F6B",
+    "#4682B4", "#88C0D0", "#8A6FD1", "#93A8AC",
+)  # fmt: skip
 CODE_SHADES = ("#D55E00", "#F2B01E", "#7A2E0E", "#FBE0A8", "#A98150", "#EE8E6B")
 OTHER = "#8A8F98"  # neutral on both backgrounds: measured runs, lines to the eye
 
@@ -136,7 +140,7 @@ def colours(names: Sequence[str]) -> dict[str, str]:
 
 
 def domain_colours(domains: Sequence[Domain]) -> dict[str, str]:
-    """Blues for text-like domains, oranges for code-like ones, in the order given."""
+    """Cool shades for text-like domains, warm ones for code-like ones, in the order given."""
     text = [d.name for d in domains if not d.kind.is_code]
     code = [d.name for d in domains if d.kind.is_code]
     return {name: TEXT_SHADES[i % len(TEXT_SHADES)] for i, name in enumerate(text)} | {
@@ -151,7 +155,8 @@ def size_axis(low: float, high: float) -> dict[str, Any]:
         low, high: smallest and greatest value shown, both positive.
     """
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
-    ticks = [digit * 10.0**power for power in decades for digit in (1, 2, 5)]
+    digits = (1, 2, 5) if high < 50 * low else (1,)
+    ticks = [digit * 10.0**power for power in decades for digit in digits]
     shown = [tick for tick in ticks if low / 1.5 <= tick <= high * 1.5]
     return {"type": "log", "tickvals": shown, "ticktext": [count(tick) for tick in shown]}
 
