@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from mixlaw.analysis.surface.surface import WEAK
 from mixlaw.optimizer.answers.front import Compromise, Front
 from mixlaw.optimizer.answers.verify import verify
 from mixlaw.optimizer.answers.what_if import Worthwhile
-from mixlaw.optimizer.goal.values import Interval
+from mixlaw.optimizer.goal.values import Interval, percent
 from mixlaw.plots import Curve
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.report.first_screen import measured_pair
@@ -76,7 +77,7 @@ def test_the_first_screen_has_verdict_recipe_gains_risk_and_the_next_runs(data: 
     pair = measured_pair(proposal, data.verification)
     assert pair is not None, "it has been trained"
     assert part.index(escape(pair.sentence)) < part.index(escape(proposal.sentence)) < part.index("<h3>Risk</h3>")
-    assert "<li class='bad'>No audit: nothing was held out" in part
+    assert "<li class='bad'>Not audited: no runs were held out" in part
     assert "mixlaw suggest STUDY" in part, "there is no suggestion yet"
     job = {"run": "abc", "params": 24_000, "flops": 2e12, "brings": 0.25, "why": "no run is near the optimum"}
     assert "1 runs for 2e+12 FLOPs" in report(replace(data, jobs=(job,)))
@@ -113,11 +114,24 @@ def test_evidence_is_of_held_out_runs_with_the_audit_beside_it(page: str) -> Non
     assert "<h3>Calibration</h3>" in part
 
 
+def test_gains_over_every_baseline_are_those_of_the_proposal_and_levels_are_folded(data: ReportData, page: str) -> None:
+    part = page[page.index('<section id="predictions">') : page.index('<section id="verified">')]
+    gains, levels = part.split("<details>")
+    proposal = data.proposals[-1]
+    for gain in proposal.over.values():
+        for one in (*gain.by_task.values(), gain.total):
+            assert f">{one.text()}</td>" in gains
+        assert f">{escape(percent(gain.probability))}</td>" in gains
+    assert all(f"<td>{task}</td>" in levels for task in proposal.gains)
+
+
 def test_it_says_what_is_not_known_and_how_to_make_it_again(data: ReportData, page: str) -> None:
     unknown = page[page.index('<section id="unknown">') : page.index('<section id="reproduce">')]
-    for notes in data.surfaces.notes.values():
-        assert all(escape(note) in unknown for note in notes)
-    assert "% of the proposal&#x27;s tokens differ from its nearest measured run" in unknown
+    plain, folded = unknown.split("<details>")
+    weak = [note for notes in data.surfaces.notes.values() for note in notes if note.startswith(WEAK)]
+    for note in {note for notes in data.surfaces.notes.values() for note in notes}:
+        assert escape(note.removeprefix(f"{WEAK}: ")) in (folded if note in weak else plain)
+    assert weak
     again = page[page.index('<section id="reproduce">') :]
     for package in ("mixlaw", "torch", "numpy", "plotly"):
         assert f"{package} {version(package)}" in again
@@ -129,10 +143,10 @@ def test_of_many_tasks_those_that_weigh_most_are_plotted_and_the_others_named(
     monkeypatch.setattr("mixlaw.report.sections.MOST_TASKS", 1)
     proposal = replace(data.proposals[-1], weights={"task1": 2.0, "task0": 1.0})
     small = report(replace(data, proposals=(proposal,)))
-    assert small.count("<summary>1 more tasks</summary>") == 3
+    assert small.count("<summary>1 more task</summary>") == 3
     assert "<code>study.plots.response(&#x27;task0&#x27;)</code> in Python draws" in small
     assert page.count('class="plot"') - small.count('class="plot"') == 4 + len(DOMAINS)
-    assert "more tasks" not in page
+    assert "more task" not in page
 
 
 def test_names_from_outside_cannot_run_as_script(page: str) -> None:
@@ -186,7 +200,16 @@ def test_in_a_browser_all_plots_draw_without_errors_network_or_sideways_scrollin
     view.evaluate("window.scrollTo(0, 3000)")
     assert view.evaluate("document.querySelector('nav').getBoundingClientRect().top") == 0, "links stay in sight"
     heads = "[...document.querySelectorAll('#predictions th')].filter(h => h.offsetWidth).map(h => h.innerText)"
-    assert [head.split(",")[0] for head in view.evaluate(heads)] == ["task", "gain over proportional"]
+    assert [head.split(",")[0] for head in view.evaluate(heads)] == [
+        "task",
+        "over proportional",
+        "task",
+        "proposal",
+        "proportional",
+    ]
+    for part in ("verified", "predictions"):  # folded levels too
+        wide = f"[...document.querySelectorAll('#{part} .scroll')].map(box => box.scrollWidth - box.clientWidth)"
+        assert max(view.evaluate(wide)) <= 0, "every column that is shown is seen"
     for width, mode, ink in ((390, "dark", "rgb(154, 164, 175)"), (1280, "light", "rgb(87, 96, 106)")):
         view.emulate_media(color_scheme=mode)
         view.set_viewport_size({"width": width, "height": 900})

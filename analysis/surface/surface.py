@@ -24,6 +24,9 @@ from mixlaw.analysis.surface.text import as_json, page_of
 from mixlaw.errors import unknown
 from mixlaw.printable import Page, Printable
 
+#: How the note on coefficients begins that the data of a task barely identify.
+WEAK = "Weakly identified, so close to the prior"
+
 
 class Surfaces(ResponseModel, Printable):
     """All tasks of a study, fitted; the fields are those of `ResponseModel`.
@@ -119,7 +122,7 @@ def _weak(member: Member, task: int) -> tuple[str, ...]:
     """Name the parameters whose posterior is about as wide as their prior."""
     spread = member.draws[:, task].std(0, correction=0)
     weak = [p.name for p, s in zip(member.form.parameters, spread, strict=True) if not p.held and s > 0.8 * p.spread]
-    return (f"Weakly identified, so close to the prior: {', '.join(weak)}.",) if weak else ()
+    return (f"{WEAK}: {', '.join(weak)}.",) if weak else ()
 
 
 def _missing(observed: Observed, task: str, index: int) -> tuple[str, ...]:

@@ -131,9 +131,11 @@ def html_table(rows: Rows, classes: Rows | None = None) -> str:
     """Cells as HTML, escaped; `classes` holds the CSS class of each cell, "" for none."""
 
     def line(row: Sequence[str], names: Sequence[str], tag: str) -> str:
+        # A head may wrap, though not inside the arrow of `balanced->text`.
+        texts = (escape(cell).replace("-&gt;", '<span style="white-space:nowrap">-&gt;</span>') for cell in row)
         cells = (
-            f'<{tag} class="{name}">{escape(cell)}</{tag}>' if name else f"<{tag}>{escape(cell)}</{tag}>"
-            for cell, name in zip(row, names, strict=True)
+            f'<{tag} class="{name}">{text}</{tag}>' if name else f"<{tag}>{text}</{tag}>"
+            for text, name in zip(texts if tag == "th" else map(escape, row), names, strict=True)
         )
         return f"<tr>{''.join(cells)}</tr>"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from mixlaw.analysis.data.code_share import code_share
 from mixlaw.numbers import size
 from mixlaw.optimizer.answers.pairs import Pair
 from mixlaw.optimizer.answers.proposal import Proposal
@@ -36,12 +37,14 @@ def first_screen(
     if pair:  # the verdict above says what its title would
         figure.update_layout(title_text="", height=figure.layout.height - 82, margin_t=40)
     shown = "Measured and predicted gain of every task" if pair else "Predicted gain of every task"
+    pays = f"{plot(figure, shown)}{SEEDS if pair else ''}{_points(proposal)}"
+    mixture = f"{plot(schedule(proposal.recipe, domains), RECIPE)}{_shares(proposal, domains)}"
     return "".join(
         [
             _verdict(proposal, pair),
             "<div class='grid'>",
-            f"<div><h3>Recipe</h3>{plot(schedule(proposal.recipe, domains), RECIPE)}</div>",
-            f"<div><h3>What pays, what loses</h3>{plot(figure, shown)}{_points(proposal)}</div></div>",
+            f"<div><h3>Recipe</h3>{mixture}</div>",
+            f"<div><h3>What pays, what loses</h3>{pays}</div></div>",
             f"<div class='grid'><div><h3>Risk</h3>{_risks(proposal)}</div>",
             f"<div><h3>What to train next</h3>{next_runs(jobs)}</div></div>",
         ]
@@ -49,6 +52,10 @@ def first_screen(
 
 
 RECIPE = "Mixture of every phase over tokens, with the learning rate"
+SEEDS = (
+    "<p class='soft'>Bars are wider than the predicted gain of the recipe itself: they allow for the seed noise of the "
+    "runs that were compared.</p>"
+)
 
 
 def measured_pair(proposal: Proposal, verification: Verification | None) -> Pair | None:
@@ -62,6 +69,15 @@ def _verdict(proposal: Proposal, pair: Pair | None) -> str:
     style = {"better": "yes", "worse": "no"}.get(pair.tone if pair else proposal.tone, "unsure")
     predicted = f"<p class='soft'>Predicted before training: {words(proposal.sentence)}</p>" if pair else ""
     return f'<div class="verdict {style}">{words(pair.sentence if pair else proposal.sentence)}</div>{predicted}'
+
+
+def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
+    """How much of every phase is code, and how long the last one is."""
+    recipe = proposal.recipe
+    code = ", ".join(f"{code_share(p.mixture, domains):.0%} of {p.name}" for p in recipe.phases)
+    last = recipe.phases[-1]
+    length = f"; {last.name} has {last.tokens / recipe.tokens:.0%} of {size(recipe.tokens)} tokens"
+    return f"<p class='soft'>Code: {escape(code + (length if len(recipe.phases) > 1 else ''))}.</p>"
 
 
 def _points(proposal: Proposal) -> str:
@@ -84,26 +100,27 @@ def _risk(proposal: Proposal) -> Iterator[tuple[str, str]]:
         text = f"Audit: {direction}."
         yield ("bad", f"{text} Intervals are too narrow in this direction.") if direction.broken else ("", text)
     if not proposal.directions:
-        yield "bad", "No audit: nothing was held out in the direction of this target."
+        yield "bad", "Not audited: no runs were held out to test predictions in the direction of this target."
     if proposal.nearest:
         far = proposal.distance > proposal.radius
         yield (
             "bad" if far else "",
-            f"Distance: {proposal.distance:.0%} of the tokens of a phase differ from the nearest run "
-            f"{proposal.nearest}; runs have a neighbour within {proposal.radius:.0%}.",
+            f"Distance: in the phase that differs most, {proposal.distance:.0%} of the tokens differ from the nearest "
+            f"measured run, {proposal.nearest}; measured runs have a neighbour within {proposal.radius:.0%}.",
         )
     if proposal.guarded:
         task = min(proposal.guarded, key=lambda name: proposal.guarded[name])
         chance, least = proposal.guarded[task], proposal.target.guard.sure if proposal.target.guard else 0.9
+        most = f" more than {proposal.may_lose[task]:g} {proposal.unit}" if task in proposal.may_lose else ""
         yield (
             ("bad" if chance < least - 0.005 else ""),
-            f"Guard: holds for {task}, the least sure task, with {percent(chance)}.",
+            f"Guard: {task}, the task most at risk, does not lose{most} with a probability of {percent(chance)}.",
         )
     if proposal.risks:
         worst = proposal.risks[PROPOSAL].worst
         yield (
             ("bad" if worst < 0 else ""),
-            f"In the worst tenth of posterior samples the gain is {worst:+.2g} {proposal.unit}.",
+            f"Bad luck: in the worst tenth of posterior samples the mean gain is {worst:+.2g} {proposal.unit}.",
         )
     yield from (("bad", f"{reason}.") for reason in proposal.reasons)
 
@@ -112,8 +129,8 @@ def next_runs(jobs: Sequence[Mapping[str, Any]], most: int = MOST_JOBS) -> str:
     """The first runs of the last suggestion, or how to get one."""
     if not jobs:
         return (
-            "<p>No suggestion for the present fit: <code>mixlaw suggest STUDY --budget FLOPS</code> ranks the next "
-            "runs, and says when more would not change the recommendation.</p>"
+            "<p>Nothing has been queued since the fit. <code>mixlaw suggest STUDY --budget FLOPS --queue</code> ranks "
+            "the next runs and lists them here, or says that more runs would not change the recommendation.</p>"
         )
     rows = [["run", "params", "FLOPs", "gain, % of loss", "why"]]
     for job in jobs[:most]:

@@ -8,7 +8,7 @@ from html import escape
 from mixlaw.analysis.audit.result import LOW
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.plots import calibration, checked, parity, residuals
-from mixlaw.report.page import HoverTexts, plot, table, words
+from mixlaw.report.page import HoverTexts, bullets, plot, table, words
 from mixlaw.tables import cell_of
 
 
@@ -22,12 +22,12 @@ def fit_part(surfaces: Surfaces, tasks: Sequence[str], texts: HoverTexts | None 
     """
     points = {task: checked(surfaces, task) for task in surfaces.tasks}
     how = next(iter(points.values())).how
-    rows = [["task", "unit", "runs", "noise of a run", f"inside 90 %, {how}", "status"]]
+    rows = [["task", "unit", "runs", "noise of a run", f"inside 90 %, {how}"]]
     styles = []
     for t, (task, held_out) in enumerate(points.items()):
         noise, runs = f"{float(surfaces.noise[t]):.2g}", f"{len(held_out.runs)}"
-        rows.append([task, surfaces.units[task], runs, noise, f"{held_out.inside:.0%}", surfaces.status[task].value])
-        styles.append(["", "", "extra", "extra", "bad" if held_out.inside < LOW else "", "words"])
+        rows.append([task, surfaces.units[task], runs, noise, f"{held_out.inside:.0%}"])
+        styles.append(["", "", "", "", "bad" if held_out.inside < LOW else ""])
     whole = plot(calibration(list(points.values())), "Observed coverage of intervals of every nominal coverage")
     pairs = (
         plot(parity(points[task]), f"{task}: predicted against measured", texts)
@@ -36,11 +36,18 @@ def fit_part(surfaces: Surfaces, tasks: Sequence[str], texts: HoverTexts | None 
     )
     grid = grid_of(pairs, surfaces, tasks, "parity")
     note = (
-        "<h3>Calibration</h3><p>On the diagonal intervals are calibrated, above it too wide, below it too narrow. "
-        "Grey band: what chance allows; tasks that leave it have colours.</p>"
+        "<h3>Calibration</h3><p>Intervals are calibrated on the diagonal, too wide above it, too narrow below it. "
+        "Tasks inside the grey band may be off by chance; those outside it are coloured.</p>"
     )
     shown = f"<details><summary>Parity and residuals by task</summary>{grid}</details>"
-    return table(rows, styles) + "".join(_audit(surfaces)) + note + whole + shown
+    return table(rows, styles) + bullets(_statuses(surfaces)) + "".join(_audit(surfaces)) + note + whole + shown
+
+
+def _statuses(surfaces: Surfaces) -> list[str]:
+    """Every status with the tasks that have it."""
+    statuses = [surfaces.status[task] for task in surfaces.tasks]
+    found = {one: [task for task, its in zip(surfaces.tasks, statuses, strict=True) if its is one] for one in statuses}
+    return [f"{', '.join(tasks) if len(found) > 1 else 'All tasks'}: {one.value}." for one, tasks in found.items()]
 
 
 def _audit(surfaces: Surfaces) -> Iterator[str]:
@@ -67,6 +74,5 @@ def grid_of(plots: Iterable[str], surfaces: Surfaces, tasks: Sequence[str], meth
     if not others:
         return grid
     how = f"To stay small, the page leaves these out; `study.plots.{method}({others[0]!r})` in Python draws the first: "
-    return (
-        f"{grid}<details><summary>{len(others)} more tasks</summary><p>{words(how + ', '.join(others))}</p></details>"
-    )
+    more = f"{len(others)} more task{'s' if len(others) > 1 else ''}"
+    return f"{grid}<details><summary>{more}</summary><p>{words(how + ', '.join(others))}</p></details>"

@@ -33,10 +33,11 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 FONT; -webkit-text-size-adjust: 100%; }
 main, header, footer { max-width: 1080px; margin: 0 auto; padding: 0 20px; }
-header { padding-top: 40px; }
+header { padding-top: 24px; }
 footer { padding-bottom: 48px; color: var(--soft); font-size: 14px; }
 h1 { font-size: 28px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -0.01em; }
 h2 { font-size: 20px; margin: 52px 0 8px; padding-top: 14px; border-top: 1px solid var(--line); }
+main > section:first-child > h2 { margin-top: 0; border-top: 0; }
 h3 { font-size: 16px; margin: 24px 0 4px; }
 p { margin: 6px 0 12px; max-width: 74ch; }
 li { margin: 3px 0; max-width: 74ch; }
@@ -58,10 +59,6 @@ a:hover, a:focus-visible { text-decoration: underline; }
 .verdict.no { border-left-color: var(--bad); }
 .risks { padding-left: 20px; margin: 6px 0; }
 .risks .bad { color: var(--bad); font-weight: 600; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(155px, 1fr)); gap: 12px; margin: 16px 0; }
-.fact { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; }
-.fact b { display: block; font-size: 20px; font-variant-numeric: tabular-nums; letter-spacing: -0.01em; }
-.fact span { display: block; color: var(--soft); font-size: 14px; line-height: 1.4; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)); gap: 8px 20px; }
 .grid > * { min-width: 0; }
 .grid td.words { min-width: 120px; }
@@ -81,10 +78,15 @@ pre {
 details { margin: 14px 0; }
 summary { cursor: pointer; color: var(--mark); }
 summary:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
+@media (max-width: 820px) {
+  th, td { padding: 5px 8px; }
+}
 @media (max-width: 520px) {
   .extra { display: none; }
   nav { padding-left: 14px; padding-right: 14px; flex-wrap: nowrap; overflow-x: auto; white-space: nowrap; }
-  th, td { padding: 5px 7px; }
+  table { font-size: 13px; }
+  th { font-size: 12px; }
+  th, td { padding: 5px 3px; }
   td:last-child { white-space: normal; }
   th.words, td.words { min-width: 130px; }
   header { padding-top: 24px; }
@@ -99,18 +101,21 @@ summary:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
     --good: #1a7f4b; --bad: #b35900;
   }
   @page { size: A4; margin: 14mm; }
-  body { font-size: 11pt; }
+  body { font-size: 10pt; }
   nav, footer { display: none; }
   main, header { max-width: none; padding: 0; }
   header { padding-top: 0; }
   h2, h3 { break-after: avoid; }
   h2 { margin-top: 24px; }
-  .plot, .facts, .verdict, tr { break-inside: avoid; }
+  .plot, .verdict, p, li, tr { break-inside: avoid; }
+  h2 + p, h3 + p { break-after: avoid; }
+  .soft, .risks { font-size: 9pt; }
   .scroll { overflow: visible; }
   table { font-size: 8.5pt; }
-  th, td { padding: 3px 6px; white-space: normal; }
+  th, td { padding: 3px 6px; }
   pre { white-space: pre-wrap; font-size: 8pt; }
-  .grid { grid-template-columns: 1fr 1fr; }
+  .grid { display: block; }  /* a grid would begin a page of its own, away from the words before it */
+  .grid > .plot, .grid > div { display: inline-block; width: 49.5%; padding-right: 12px; vertical-align: top; }
   details:not([open]) { display: none; }
 }
 """.replace("FONT", FONT)

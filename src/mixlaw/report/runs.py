@@ -26,8 +26,8 @@ def runs_table(surfaces: Surfaces, tasks: Sequence[str]) -> str:
         size = [count(float(design.params[i])), count(float(design.tokens[i].sum()))]
         rows.append([design.runs[i], *size, *mixtures, *(f"{v:.4g}" if v == v else "" for v in values)])
     styles = [["", "", "extra", *["words extra"] * len(design.phases), *[""] * len(shown)]] * (len(rows) - 1)
-    left = f"; the {MOST_RUNS} largest" if len(order) > MOST_RUNS else ""
-    return f"<details><summary>All {len(order)} finished runs{left}</summary>{table(rows, styles)}</details>"
+    which = f"The {MOST_RUNS} largest of" if len(order) > MOST_RUNS else "All"
+    return f"<details><summary>{which} {len(order)} finished runs</summary>{table(rows, styles)}</details>"
 
 
 def _mixture(domains: Sequence[str], tokens: Sequence[float]) -> str:

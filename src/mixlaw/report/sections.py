@@ -11,9 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from mixlaw.analysis.data.code_share import code_share
 from mixlaw.analysis.data.recipes import largest_run
-from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.analysis.surface.surface import WEAK, Surfaces
 from mixlaw.optimizer.answers.front import Front
 from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.answers.verify import Verification
@@ -31,6 +30,7 @@ from mixlaw.plots import (
     worth,
 )
 from mixlaw.plots.style import count
+from mixlaw.plots.worth import width_of
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.report.first_screen import first_screen
 from mixlaw.report.fit import fit_part, grid_of
@@ -41,6 +41,7 @@ from mixlaw.report.runs import runs_table
 #: Of sections in the navigation, where the capitalised anchor is not short and clear; all of them fit one row.
 NAMES = {"verified": "Measured", "front": "Groups", "worth": "Domains", "response": "Responses", "size": "Sizes",
          "plan": "Training", "unknown": "Unknowns"}  # fmt: skip
+TONES = {"better": "good", "worse": "bad", "": ""}  # styles of gains, by where they are clear of zero
 MOST_TASKS = 12  # with plots of their own: more would make the page too large to attach
 MOST_DOMAINS = 12  # with curves of their own
 MOST_SEGMENTS = 300  # that can be distinguished in a plot
@@ -130,22 +131,8 @@ def _recommendation(data: ReportData, proposal: Proposal | None) -> str:
             "<p>No proposal yet: write <code>[target]</code> with <code>params</code> and <code>tokens</code> of your "
             "model into <code>study.toml</code> and run <code>mixlaw propose</code>.</p>"
         )
-    recipe, last = proposal.recipe, proposal.recipe.phases[-1]
-    shares = " / ".join(f"{code_share(p.mixture, data.domains):.0%}" for p in recipe.phases)
-    facts = [
-        (proposal.gain.text(f" {proposal.unit}"), f"gain over {proposal.against}, 90 % interval"),
-        (percent(proposal.beats[proposal.against]), f"chance to beat {proposal.against}"),
-        (shares, "code share of " + " / ".join(p.name for p in recipe.phases)),
-        (f"{last.tokens / recipe.tokens:.0%}", f"of {count(recipe.tokens)} tokens in {last.name}"),
-    ]
-    cards = "".join(f'<div class="fact"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in facts)
-    return "".join(
-        [
-            first_screen(proposal, data.domains, data.verification, data.jobs),
-            f"<h3>Notes</h3>{bullets(proposal.warnings)}" if proposal.warnings else "",
-            f'<div class="facts">{cards}</div>',
-        ]
-    )
+    notes = f"<h3>Notes</h3>{bullets(proposal.warnings)}" if proposal.warnings else ""
+    return first_screen(proposal, data.domains, data.verification, data.jobs) + notes
 
 
 def _sure(proposal: Proposal, domains: Sequence[Domain]) -> str:
@@ -156,7 +143,8 @@ def _sure(proposal: Proposal, domains: Sequence[Domain]) -> str:
     note = (
         "Wide bars: any share inside is statistically equivalent to the proposal (the other domains scaled)"
         + ("" if proposal.flat else "; there is none here")
-        + ". Thin bars: where the best share lies in 90 % of posterior samples, the others at their best too."
+        + ". Thin bars: where the best share lies in 90 % of posterior samples, the other shares at their best too. "
+        "They ignore the guard: where the proposal lies outside, the guard or caution about uncertain gains holds it."
     )
     figure = spread(proposal.recipe, proposal.spread, domains, free, flat=proposal.flat)
     together = [str(flat) for flat in proposal.flat if flat.what in ("code", "all code", "length")]
@@ -190,45 +178,68 @@ def _predictions(data: ReportData, proposal: Proposal | None, texts: HoverTexts)
     if proposal is None:
         return "<p>No predictions yet.</p>"
     measured = data.verification.measured(proposal.id) if data.verification else {}
-    note = "Each interval contains the value of one newly trained run with 90 % probability."
+    note = (
+        "These are not gains: most of what makes a level uncertain is common to all recipes. Each interval contains "
+        f"the value of one newly trained run with 90 % probability; 0 is the prediction for {proposal.against}."
+    )
     if measured:
         note += " Diamonds: measured since."
     figure = comparison(proposal.forecasts, proposal.against, measured, proposal.recipes)
-    return f"<p>{note}</p>{plot(figure, 'Predicted gain of every recipe by task', texts)}{_gains(proposal)}"
+    levels = f"<p>{escape(note)}</p>{plot(figure, 'Predicted level of every recipe by task', texts)}{_levels(proposal)}"
+    return f"{_gains(proposal)}<details><summary>Levels of every recipe</summary>{levels}</details>"
 
 
 def _gains(proposal: Proposal) -> str:
-    rows = [["task", "weight", f"gain over {proposal.against}, {proposal.unit}", "unit", *proposal.recipes]]
-    for task, gain in proposal.gains.items():
-        parts = [proposal.forecast(name, task) for name in proposal.recipes]
-        weight = f"{proposal.weights.get(task, 0.0):.0%}"
-        rows.append(
-            [task, weight, gain.text(), parts[0].unit, *(Interval(f.mean, f.lo90, f.hi90).text() for f in parts)]
-        )
-    beats = ", ".join(f"{name} {percent(p)}" for name, p in proposal.beats.items())
+    """What the proposal gains over each baseline, task by task; the one that the verdict is about first."""
+    names = sorted(proposal.over, key=lambda name: name != proposal.against)
+    parts: list[tuple[str, str, list[Interval]]] = [
+        (task, f"{proposal.weights.get(task, 0.0):.0%}", [proposal.over[name].by_task[task] for name in names])
+        for task in proposal.gains
+    ]
+    parts.append(("all, by weight", "", [proposal.over[name].total for name in names]))
+    rows = [["task", "weight", *(f"over {name}" for name in names)]]
+    rows += [[task, weight, *(gain.text() for gain in gains)] for task, weight, gains in parts]
+    rows.append(["chance to beat it", "", *(percent(proposal.beats[name]) for name in names)])
+    marks = [[TONES[gain.tone] for gain in gains] for *_, gains in parts] + [[""] * len(names)]
+    styles = [["", "extra", first, *(f"{mark} extra" for mark in others)] for first, *others in marks]
     note = (
-        "Gains compare two recipes within each posterior sample, so their intervals are narrower. Weight: share of the "
-        "task in the gain of all together; 0 where study.toml says so or the task has no signal above seed noise. "
-        "Chance to beat: "
+        f"Predicted gain of the proposal over every baseline, {proposal.unit}, with 90 % intervals; coloured where "
+        "clear of zero. Two recipes are compared within each posterior sample."
     )
-    styles = [["", "extra", "", "extra", *["extra"] * len(proposal.recipes)]] * (len(rows) - 1)
-    return f"{table(rows, styles)}<p class='soft'>{escape(note + beats)}.</p>"
+    weight = (
+        "Weight: share of the task in the gain of all together; 0 where study.toml says so or the task has no signal "
+        "above seed noise."
+    )
+    return f"<p>{escape(note)}</p>{table(rows, styles)}<p class='soft'>{weight}</p>"
+
+
+def _levels(proposal: Proposal) -> str:
+    rows = [["task", "unit", *proposal.recipes]]
+    for task in proposal.gains:
+        parts = [proposal.forecast(name, task) for name in proposal.recipes]
+        rows.append([task, parts[0].unit, *(Interval(f.mean, f.lo90, f.hi90).text() for f in parts)])
+    less = [name not in ("task", PROPOSAL, proposal.against) for name in rows[0]]
+    return table(rows, [["extra" if e else "" for e in less]] * len(proposal.gains))
 
 
 def verified(verification: Verification | None) -> str:
     """What proposals that were trained gained beside the predictions, and the levels of their runs."""
     if verification is None or not (verification.checks or verification.pairs):
         return "<p>None of the predicted recipes has been trained yet; <code>mixlaw verify</code> compares later.</p>"
-    parts = [f"<p>{words(pair.sentence)}</p>{_marked(pair.rows())}" for pair in verification.pairs]
+    parts = []
+    for pair in verification.pairs:  # the sentence names the baseline; on a phone its name would widen the column
+        head, *rows = pair.rows()
+        gains = _marked([[head[0], f"measured gain, {pair.unit}", *head[2:]], *rows])
+        parts.append(f"<p>{words(pair.sentence)}</p>{gains}")
     parts += [] if verification.pairs else [f"<p>{words(verification.sentence)}</p>"]
     levels = "Each is in the interval of one newly trained run. Predictions were frozen before the runs."
-    rows = _marked(verification.rows())
-    return "".join([*parts, f"<details><summary>Levels of every run</summary><p>{levels}</p>{rows}</details>"])
+    folded = f"<summary>Levels of every run</summary><p>{levels}</p>{_marked(verification.rows())}"
+    return "".join([*parts, f"<details>{folded}</details>"])
 
 
 def _marked(rows: Sequence[Sequence[str]]) -> str:
     marks = {"inside": "good", "MISSED": "bad", "better": "good", "worse": "bad"}
-    less = [head in ("unit", "proposal", "predicted", "90 % interval", "off by") for head in rows[0]]
+    less = [head in ("unit", "proposal", "90 % interval", "off by") for head in rows[0]]
     classes = [["extra" if e else marks.get(cell, "") for cell, e in zip(row, less, strict=True)] for row in rows[1:]]
     return table(rows, classes)
 
@@ -239,8 +250,8 @@ def _worth(data: ReportData) -> str:
         "domains in proportion. Coloured: clear of zero at 90 %. In brackets: not significant; rows with nothing "
         "else are left out."
     )
-    figure, tasks = worth(data.worth), len({point.task for point in data.worth})
-    return f"<p>{note}</p>{plot(figure, 'Gain of every task per extra point of each domain', least=240 + 70 * tasks)}"
+    least = width_of({point.task for point in data.worth})
+    return f"<p>{note}</p>{plot(worth(data.worth), 'Gain of every task per extra point of each domain', least=least)}"
 
 
 def _responses(data: ReportData, reference: Recipe, tasks: Sequence[str], texts: HoverTexts) -> str:
@@ -294,8 +305,8 @@ def _sizes(
 
     note = (
         "Lines scale a recipe to other sizes at its own tokens per parameter; intervals at the target are side "
-        "by side. Dots: all measured runs, of any mixture; the dotted line is the first recipe at the runs' tokens per "
-        "parameter, where these differ from the target's."
+        "by side. Dots: all measured runs, of any mixture. Compare them with the dotted line: the first recipe, at as "
+        "many tokens per parameter as the runs of each size had."
     )
     return f"<p>{note}</p>{grid_of(map(over_size, tasks), data.surfaces, tasks, 'extrapolation')}"
 
@@ -306,7 +317,7 @@ def _plan(data: ReportData, texts: HoverTexts) -> str:
     trained = sum(n.stop - n.start for n in data.nodes)
     alone = sum((n.stop - n.start) * len(n.runs) for n in data.nodes)
     runs = len({run for node in data.nodes for run in node.runs})
-    note = f"{runs} recipes share training: {count(trained)} tokens in place of {count(alone)}."
+    note = f"{runs} recipes share training: {count(trained)} tokens instead of {count(alone)}."
     if max(len(data.nodes), len(data.curves)) > MOST_SEGMENTS:
         more = (
             f"Tree and loss curves of {len(data.nodes)} segments do not fit a page (at most {MOST_SEGMENTS}): "
@@ -321,26 +332,28 @@ def _plan(data: ReportData, texts: HoverTexts) -> str:
 
 
 def _unknown(surfaces: Surfaces, proposal: Proposal | None) -> str:
-    notes = _grouped(surfaces)
+    notes, weak = _grouped(surfaces)
     if proposal:
         notes += proposal.warnings
-        if proposal.nearest:
-            far = f"{proposal.distance:.0%} of the proposal's tokens differ from its nearest measured run"
-            notes.append(f"{far}, {proposal.nearest}.")
     notes.append(
         "Intervals hold for recipes like the measured ones; tasks that were not measured may change either way."
     )
-    return bullets(notes)
+    folded = f"<details><summary>Coefficients that the runs barely identify, by task</summary>{bullets(weak)}</details>"
+    return bullets(notes) + (folded if weak else "")
 
 
-def _grouped(surfaces: Surfaces) -> list[str]:
-    """Notes of the fit, each once, with its tasks."""
+def _grouped(surfaces: Surfaces) -> tuple[list[str], list[str]]:
+    """Notes of the fit, each once with its tasks, and those that name coefficients of single tasks."""
     about: dict[str, list[str]] = {}
     for task in surfaces.tasks:
         for note in surfaces.notes[task]:
             about.setdefault(note, []).append(task)
     everyone = len(surfaces.tasks)
-    return [note if len(t) == everyone else f"{', '.join(t)}: {note}" for note, t in about.items()]
+    notes = {note: note if len(t) == everyone else f"{', '.join(t)}: {note}" for note, t in about.items()}
+    return (
+        [said for note, said in notes.items() if not note.startswith(WEAK)],
+        [said.replace(f"{WEAK}: ", "") for note, said in notes.items() if note.startswith(WEAK)],
+    )
 
 
 def _reproduce(data: ReportData) -> str:
