@@ -119,12 +119,12 @@ def test_a_worker_whose_node_was_gone_before_it_ran_costs_its_segment_no_try(
     monkeypatch.setattr(queue, "TRIES", 1)
     there = executor.machines
     dead = Machine(gone.node_id, 1, "cpu")
-    monkeypatch.setattr(executor, "machines", lambda: there() if executor.lost else [dead])  # type: ignore[attr-defined]
+    monkeypatch.setattr(executor, "machines", lambda: there() if executor.lost else [dead])
     kill(gone)  # Ray takes a quarter of a minute to notice
     outcome = executor.run(tree, list(tree.segments[:1]))
     nodes.cluster.remove_node(gone, allow_graceful=False)
     assert (outcome.done, outcome.failed) == ((tree.segments[0].lineage,), {})
-    assert [*executor.lost] == [gone.node_id]  # type: ignore[attr-defined]
+    assert [*executor.lost] == [gone.node_id]
 
 
 def test_a_driver_that_was_killed_goes_on_from_the_store(
