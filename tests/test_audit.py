@@ -68,6 +68,21 @@ def test_no_run_and_no_mixture_is_both_learned_from_and_predicted() -> None:
         assert not final[0] & final[1]
 
 
+def test_where_all_runs_have_one_mixture_runs_are_held_out_and_said_to_be() -> None:
+    data = observed(rows=20)
+    one = replace(
+        data, design=Design.from_table(pl.DataFrame({"params": [1e7] * 20, "tokens:train:a": [1e9] * 20}), {})
+    )
+    assert {fold.kind for fold in folds(data.design, 0)} == {"mixtures"}
+    parts = folds(one.design, 0)
+    assert [(fold.kind, len(fold.test)) for fold in parts] == [("runs", 4)] * 5
+    deviation = torch.full((20, 2), 0.01, dtype=torch.float64)
+    held = [predicted(one, fold.test, one.target.T, deviation, fold.kind) for fold in parts]
+    found = audit(one, held, calibrate(one, held))
+    assert found.sentence.startswith("leaving runs out, the error is ")
+    assert found.tables()[0].title.startswith("audit: leave runs out (20 rows)")
+
+
 def test_one_fold_holds_out_exactly_the_largest_size() -> None:
     design = checkpoints()
     (largest,) = [fold for fold in folds(design, 0) if fold.kind == "largest size"]

@@ -149,6 +149,22 @@ def test_of_many_tasks_those_that_weigh_most_are_plotted_and_the_others_named(
     assert "more task" not in page
 
 
+def test_a_share_beyond_the_range_of_its_optimum_is_named_with_the_limits_that_a_free_hand_breaks(
+    data: ReportData,
+) -> None:
+    proposal = data.proposals[-1]
+    assert proposal.free is not None
+    phase = proposal.recipe.phases[-1]
+    inside = {phase.name: {name: (share, share) for name, share in phase.mixture.items()}}
+    free = replace(proposal.free, breaks=("at most 2 epochs of books",))
+    assert "Beyond the thin bar" not in report(replace(data, proposals=(replace(proposal, spread=inside, free=free),)))
+    name, share = next(iter(phase.mixture.items()))
+    away = {phase.name: {**inside[phase.name], name: (share + 0.02, 1.0)}}
+    shown = report(replace(data, proposals=(replace(proposal, spread=away, free=free),)))
+    assert f"Beyond the thin bar: {name} in {phase.name} ({share:.0%}, best from {share + 0.02:.0%} to 100%)." in shown
+    assert "Without limits the recipe would break: at most 2 epochs of books." in shown
+
+
 def test_names_from_outside_cannot_run_as_script(page: str) -> None:
     assert "<script>alert(1)" not in page
     assert "Code &amp; text &lt;script&gt;" in page

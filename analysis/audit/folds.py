@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from mixlaw.analysis.audit.held import LARGEST, Fold
+from mixlaw.analysis.audit.held import LARGEST, MIXTURES, RUNS, Fold
 from mixlaw.analysis.data.design import SAME_SHARE, Design, same_shares
 
 #: Folds of mixtures.
@@ -35,16 +35,16 @@ def mixture_groups(design: Design) -> Tensor:
 
 
 def _mixtures(design: Design, seed: int) -> list[Fold]:
-    group = mixture_groups(design)
-    if int(group.max()) + 1 < PARTS:  # one mixture throughout: hold out runs
-        group = design.run_index
+    kind, group = MIXTURES, mixture_groups(design)
+    if int(group.max()) + 1 < PARTS:  # one mixture throughout
+        kind, group = RUNS, design.run_index
     parts = min(PARTS, int(group.max()) + 1)
     if parts < 2:
         return []
     from sklearn.model_selection import GroupKFold  # half a second, which only fits take
 
     split = GroupKFold(parts, shuffle=True, random_state=seed).split(group, groups=group)
-    return [Fold("mixtures", torch.tensor(train), torch.tensor(test)) for train, test in split]
+    return [Fold(kind, torch.tensor(train), torch.tensor(test)) for train, test in split]
 
 
 def _largest_size(design: Design) -> list[Fold]:

@@ -12,6 +12,8 @@ from mixlaw.analysis.data.observed import Z90, Observed
 
 #: Kind of the fold that holds the largest size out.
 LARGEST = "largest size"
+#: Kinds of folds among what was measured: of mixtures, or of runs where all have one mixture.
+MIXTURES, RUNS = WITHIN = ("mixtures", "runs")
 #: Rows of its own at which a task's calibration counts as much as the pooled one.
 SHARED_ROWS = 40
 #: Rows at which a narrowing is applied by half.
@@ -23,7 +25,7 @@ class Fold:
     """Rows to learn from and rows to predict.
 
     Attributes:
-        kind: "mixtures", "largest size" or "phase order".
+        kind: "mixtures", "runs", "largest size" or "phase order".
         train, test: row numbers; no run and no mixture is in both.
         extrapolates: whether it tests the law beyond the measured sizes: a larger size, from at least two.
     """

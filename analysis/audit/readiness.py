@@ -13,6 +13,7 @@ import torch
 from scipy.special import fdtri
 from torch import Tensor
 
+from mixlaw.analysis.audit.held import WITHIN
 from mixlaw.analysis.audit.result import OURS, SIGNAL, Audit
 from mixlaw.analysis.data.observed import GIVEN_ERROR, Observed
 
@@ -173,7 +174,7 @@ def _signal(observed: Observed, t: int, rows: Tensor, noise: Tensor, chance: flo
 
 def _explained(audit: Audit, task: str) -> float | None:
     """One minus squared error over that of the mean, on held-out mixtures."""
-    part = audit.table.filter(pl.col("task") == task, pl.col("fold") == "mixtures")
+    part = audit.table.filter(pl.col("task") == task, pl.col("fold").is_in(WITHIN))
     error = dict(zip(part["method"], part["error"], strict=True))
     if OURS not in error or not error.get("mean"):
         return None

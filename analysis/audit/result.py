@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mixlaw.analysis.audit.held import Held
+from mixlaw.analysis.audit.held import MIXTURES, WITHIN, Held
 from mixlaw.printable import Page, Printable
 from mixlaw.tables import Cell, Column, Table, Tone
 
@@ -46,7 +46,7 @@ class Audit(Printable):
 
     def has_signal(self, task: str) -> bool:
         """Whether held-out mixtures of a task are predicted better than by its mean; True where none was held out."""
-        part = self.table.filter(pl.col("task") == task, pl.col("fold") == "mixtures")
+        part = self.table.filter(pl.col("task") == task, pl.col("fold").is_in(WITHIN))
         if not part.height:
             return True
         error = dict(zip(part["method"], part["error"], strict=True))
@@ -107,7 +107,7 @@ class Audit(Printable):
 
     def ahead(self) -> list[str]:
         """A sentence for every regression that predicted held-out mixtures better than the surfaces, in the median."""
-        rows = self.table.filter(pl.col("fold") == "mixtures", pl.col("method").is_in([OURS, *REGRESSIONS]))
+        rows = self.table.filter(pl.col("fold") == MIXTURES, pl.col("method").is_in([OURS, *REGRESSIONS]))
         middle = dict(rows.group_by("method").agg(pl.col("error").median()).iter_rows())
         return [
             f"{name} predicts held-out mixtures better: {middle[name]:.2%} against {middle[OURS]:.2%}; "

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from mixlaw.analysis.audit.held import Held
+from mixlaw.analysis.audit.held import WITHIN, Held
 from mixlaw.analysis.data.design import Design, Floats
 from mixlaw.analysis.data.observed import Z90, from_log_loss
 from mixlaw.analysis.surface.surface import Surfaces
@@ -64,22 +64,25 @@ def fitted(surfaces: Surfaces, task: str) -> Parity:
     return Parity(task, surfaces.units[task], *_runs(design, rows), value[rows], *ends)
 
 
-def held_out(surfaces: Surfaces, task: str, kind: str = "mixtures") -> Parity | None:
+def held_out(surfaces: Surfaces, task: str, kind: str | None = None) -> Parity | None:
     """What a task's runs were predicted to measure while they were held out; None where no fold held any out.
 
     Args:
         surfaces: fitted with an audit.
         task: which one.
-        kind: of folds: `mixtures`, `largest size` or `phase order`.
+        kind: of folds: `mixtures`, `runs`, `largest size` or `phase order`; those of mixtures, or of runs, where None.
     """
     t, parts = surfaces.tasks.index(task), surfaces.audit.held if surfaces.audit else ()
-    predicted = [_values_of(surfaces, held, t) for held in parts if held.fold.kind == kind]
+    wanted = [held for held in parts if held.fold.kind in (WITHIN if kind is None else (kind,))]
+    predicted = [_values_of(surfaces, held, t) for held in wanted]
     if not predicted:
         return None
     rows, mean, low, high = (np.concatenate(part) for part in zip(*predicted, strict=True))
     runs, words, params = _runs(surfaces.observed.design, rows)
     value = surfaces.observed.value[t].numpy()[rows]
-    return Parity(task, surfaces.units[task], runs, words, params, value, mean, low, high, f"held-out {kind}")
+    return Parity(
+        task, surfaces.units[task], runs, words, params, value, mean, low, high, f"held-out {wanted[0].fold.kind}"
+    )
 
 
 def _runs(design: Design, rows: NDArray[np.int64]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[float, ...]]:

@@ -44,6 +44,7 @@ NAMES = {"verified": "Measured", "front": "Groups", "worth": "Domains", "respons
 TONES = {"better": "good", "worse": "bad", "": ""}  # styles of gains, by where they are clear of zero
 MOST_TASKS = 12  # with plots of their own: more would make the page too large to attach
 MOST_DOMAINS = 12  # with curves of their own
+BEYOND = 0.01  # of a phase's tokens, by which a share may lie beyond a range without a word
 MOST_SEGMENTS = 300  # that can be distinguished in a plot
 
 
@@ -148,7 +149,22 @@ def _sure(proposal: Proposal, domains: Sequence[Domain]) -> str:
     )
     figure = spread(proposal.recipe, proposal.spread, domains, free, flat=proposal.flat)
     together = [str(flat) for flat in proposal.flat if flat.what in ("code", "all code", "length")]
-    return f"<p>{note}</p>{plot(figure, 'How sure the shares are')}{bullets(together)}{_shares(proposal, domains)}"
+    notes = [*together, *_beyond(proposal)]
+    return f"<p>{note}</p>{plot(figure, 'How sure the shares are')}{bullets(notes)}{_shares(proposal, domains)}"
+
+
+def _beyond(proposal: Proposal) -> list[str]:
+    """Where the proposal lies beyond its thin bars, and what keeps it there."""
+    places = [
+        f"{domain} in {phase.name} ({share:.0%}, best from {ends[0]:.0%} to {ends[1]:.0%})"
+        for phase in proposal.recipe.phases
+        for domain, ends in proposal.spread.get(phase.name, {}).items()
+        if not ends[0] - BEYOND <= (share := phase.mixture.share(domain)) <= ends[1] + BEYOND
+    ]
+    limits = "; ".join(proposal.free.breaks) if proposal.free else ""
+    why = f" Without limits the recipe would break: {limits}." if limits else ""
+    rule = "A posterior sample chooses for itself, the proposal for the lower end of its gain over all of them."
+    return [f"Beyond the thin bar: {', '.join(places)}. {rule}{why}"] if places else []
 
 
 def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
