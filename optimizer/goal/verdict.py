@@ -91,10 +91,9 @@ class Evidence:
             return f"This is the baseline {self.against}."
         if self.supported:
             return f"The proposal gains {gain} over {best}; its chance to beat it is {odds}."
-        if self.gain.probability < SURE or self.at_risk:
-            why = f"; {self.reasons[-1]}" if self.at_risk and self.gain.probability >= SURE else ""
+        if self.gain.probability < SURE:
             return (
-                f"No clear winner: the best candidate beats {best}, by {gain} ({odds} likely to be better){why}; "
+                f"No clear winner: the best candidate beats {best}, by {gain} ({odds} likely to be better); "
                 f"train more runs, or take {self.against}."
             )
         return f"No recommendation: the predicted gain is {gain} over {best}, but {'; '.join(self.reasons)}."
