@@ -70,7 +70,8 @@ def test_numbers_bars_and_cards_are_those_of_the_python_api_at_every_move(page: 
     told = expected(made, shown.recipe, target, Goal({"task0": 1.0}))
     assert told.broken == ()
     assert page.text("#sentence") == told.sentence
-    head, *rows = page.cells()
+    head, *rows, total = page.cells()
+    assert (total[0], total[-1]) == ("all, by weight", told.gain.text())
     assert head == ["task", "unit", PROPOSAL, told.against, f"gain of {PROPOSAL}, % of loss"]
     for row, forecast in zip(rows, told.forecasts, strict=True):
         assert row[0] == forecast.task
@@ -164,7 +165,7 @@ def test_a_recipe_that_is_set_by_hand_has_the_figures_of_the_command_line_and_of
     command = ["what-if", str(made), str(tmp_path / "recipe.json"), "--against", against]
     told = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
     assert page.cells()[0][2] == "by hand"
-    for cells, forecast in zip(page.cells()[1:], told["forecasts"], strict=True):
+    for cells, forecast in zip(page.cells()[1:-1], told["forecasts"], strict=True):
         assert cells[0] == forecast["task"]
         assert cells[2] == Interval(forecast["mean"], forecast["lo90"], forecast["hi90"]).text()
         assert cells[-1] == Interval(**told["gains"][forecast["task"]]).text()
@@ -194,7 +195,7 @@ def test_runs_that_are_brushed_are_in_the_table_and_other_tabs_have_the_parts_of
     assert page.view.locator("#runs-table tbody tr").count() == number
     page.view.click("#runs-table >> text=measured")
     measured = page.view.evaluate(
-        "[...document.querySelectorAll('#runs-table tbody tr')].map(r => r.cells[r.cells.length - 4].innerText)"
+        "[...document.querySelectorAll('#runs-table tbody tr')].map(r => r.cells[2].innerText)"
     )
     assert list(map(float, measured)) == sorted(map(float, measured))
     page.view.click("#tab >> text=Next runs")
@@ -345,6 +346,16 @@ def test_it_reads_on_wide_and_narrow_pages_and_asks_nobody_else(
     assert ink == {"light": "rgb(87, 96, 106)", "dark": "rgb(154, 164, 175)"}[mode]
     tab.view.screenshot(path=tmp_path / "page.png", full_page=True)
     assert (tmp_path / "page.png").stat().st_size > 50_000
+    tab.view.click("#do-pin")
+    tab.view.wait_for_selector("#pinned-box:not(.away) .main-svg")
+    tab.view.wait_for_function("document.querySelector('#table thead').textContent.includes('gain of pin 1')")
+    cut = "name => { const box = document.querySelector(name + ' .scroll'); return box.scrollWidth - box.clientWidth; }"
+    assert tab.view.evaluate(cut, "#table") <= 0, "both gains are seen"
+    tab.view.click("#tab >> text=Runs")
+    tab.view.wait_for_selector("#runs-table td")
+    heads = "[...document.querySelectorAll('#runs-table th')].filter(h => h.offsetWidth).map(h => h.textContent)"
+    assert {"run", "measured", "predicted", "off by"} <= set(tab.view.evaluate(heads))
+    assert tab.view.evaluate(cut, "#runs-table") <= 0
     here = tab.home.partition("?")[0]
     assert len(tab.asked) > 5
     assert [url for url in tab.asked if not url.startswith((here, "data:", "blob:"))] == []

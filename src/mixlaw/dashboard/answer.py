@@ -76,7 +76,9 @@ class Answer:
     def sentence(self) -> str:
         """The verdict; a recipe that is set by hand is no proposal."""
         if self.view.hand:
-            return self.here.sentence.replace("The proposal", "This recipe")
+            return self.here.sentence.replace("The proposal", "This recipe").replace(
+                "the best candidate", "this recipe"
+            )
         why = self.study.reasons.get(self.view.question) if self.here.same else None
         return why or self.here.sentence
 
@@ -109,12 +111,13 @@ class Answer:
             rows.append(
                 [base.task, base.unit, *values, *(one.gains[base.task].text() for one in self.compared.values())]
             )
-        return rows
+        totals = [one.gain.text() for one in self.compared.values()]
+        return [*rows, [ALL, "", *[""] * len(self.recipes), *totals]]
 
     def styles(self) -> Rows:
         """Classes of the cells below the heads: unit and levels of other recipes leave a narrow page first."""
-        levels = ["", *["extra"] * (len(self.recipes) - 1)]
-        return [["", "extra", *levels, *[""] * len(self.compared)]] * len(self.here.forecasts)
+        levels = ["extra" if self.view.pins else "", *["extra"] * (len(self.recipes) - 1)]
+        return [["", "extra", *levels, *[""] * len(self.compared)]] * (len(self.here.forecasts) + 1)
 
     def notes(self) -> Iterator[str]:
         """What to know about the recipes beside their numbers."""

@@ -6,7 +6,6 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from html import escape
 from typing import Any
 
 from dash import ctx, no_update
@@ -26,6 +25,7 @@ from mixlaw.optimizer.target.target import WHOLE
 from mixlaw.report.evidence import suggested
 from mixlaw.report.first_screen import next_runs
 from mixlaw.report.fit import fit_part
+from mixlaw.report.page import words
 from mixlaw.report.sections import verified
 
 Data = dict[str, Any]
@@ -102,8 +102,8 @@ class Callbacks:
             news = f"{news} There is a new proposal, {study.proposals[-1].id}; Start over shows it.".strip()
         stamp = no_update if now == stamp else now
         if grown and follows:
-            return stamp, there, there, None, news
-        return stamp, there if frozen is None else no_update, no_update, no_update, news
+            return stamp, there, there, None, page.marked(news)
+        return stamp, there if frozen is None else no_update, no_update, no_update, page.marked(news)
 
     def controls(self, search: str, stamp: str | None, query: str) -> Data:
         """Sliders for the view in the URL, or where they were before the study changed."""
@@ -315,7 +315,7 @@ class Callbacks:
             self.moves[session] = math.floor(self.moves.get(session, 0)) + 0.5  # below the next move, past the last
         return {"parts": {"state": STOPPED}, "classes": {}}
 
-    def freeze(self, clicks: int, query: str) -> str:
+    def freeze(self, clicks: int, query: str) -> list[Any]:
         """Freeze the recipe on the page with its predictions, as it is."""
         if not clicks:
             raise PreventUpdate
@@ -326,16 +326,16 @@ class Callbacks:
                 raise PreventUpdate
             return self._frozen(self.keep(study.study, study.problem(view), view.recipe))
         except (InputError, OSError) as error:
-            return message_of(error)
+            return page.marked(message_of(error))
 
-    def _frozen(self, proposal: Any) -> str:
+    def _frozen(self, proposal: Any) -> list[Any]:
         path = self.watched.path
-        return (
+        return page.marked(
             f"{proposal.sentence} Frozen as {path / 'proposals' / proposal.id}.json; "
             f"`mixlaw export {path} {proposal.id}` writes it for trainers."
         )
 
-    def start_proposal(self, clicks: int, query: str, session: str) -> tuple[bool, str]:
+    def start_proposal(self, clicks: int, query: str, session: str) -> tuple[bool, Any]:
         """Start `propose` for the view, in a thread."""
         if not clicks:
             raise PreventUpdate
@@ -343,13 +343,13 @@ class Callbacks:
             study = self.watched.now()
             view = View.read(query, study.view)
         except InputError as error:
-            return True, message_of(error)
+            return True, page.marked(message_of(error))
         target, goal = view.target(study.target), view.goal(study.goal)
         job = Job().start(lambda report: self.propose(study.study, target=target, goal=goal, progress=report))
         self.jobs[session] = job, view.question
         return False, "proposing …"
 
-    def poll_proposal(self, _ticks: int, session: str) -> tuple[str, bool, Any, Any]:
+    def poll_proposal(self, _ticks: int, session: str) -> tuple[Any, bool, Any, Any]:
         """State of the proposal: a sentence, whether to stop asking, and its recipe as the current one."""
         job, question = self.jobs.get(session, (None, ""))
         if job is None:
@@ -358,7 +358,7 @@ class Callbacks:
             return f"proposing: {job.what}, {job.share:.0%}", False, no_update, no_update
         del self.jobs[session]
         if job.failed:
-            return job.failed, True, no_update, no_update
+            return page.marked(job.failed), True, no_update, no_update
         return self._frozen(job.done), True, {"recipe": packed(job.done.recipe), "question": question}, job.done.id
 
 
@@ -387,7 +387,7 @@ def message_of(error: Exception) -> str:
 
 def _failed(error: Exception) -> Data:
     """The error as a sentence; the rest stays as it was, dimmed."""
-    return {"parts": {"error": escape(message_of(error)), "state": ""}, "classes": {"body": "body stale"}}
+    return {"parts": {"error": words(message_of(error)), "state": ""}, "classes": {"body": "body stale"}}
 
 
 def _best(view: View) -> Data:

@@ -10,7 +10,7 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from mixlaw.dashboard.answer import Answer
-from mixlaw.report.page import bullets, table
+from mixlaw.report.page import bullets, table, words
 
 #: Milliseconds between checks of the study's files, and of a proposal that is being made.
 STUDY_TIMER, PROPOSAL_TIMER = 2000, 400
@@ -133,6 +133,12 @@ def _figure(name: str) -> Component:
     return html.Div(id=f"figure-{name}", role="img", className="plot", **{"aria-label": FIGURES[name]})  # type: ignore[arg-type]
 
 
+def marked(text: str) -> list[Component | str]:
+    """A sentence for Dash, with words in backquotes as code, as `words` has them in HTML."""
+    parts = text.split("`")
+    return [html.Code(part) if i % 2 and i < len(parts) - 1 else part for i, part in enumerate(parts) if part]
+
+
 def filled(answer: Answer, state: str, settled: bool = True) -> dict[str, Any]:
     """An answer as parts of the page, which its script inserts: HTML, classes and figures by name.
 
@@ -144,12 +150,12 @@ def filled(answer: Answer, state: str, settled: bool = True) -> dict[str, Any]:
     facts = "".join(f'<div class="fact"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in answer.facts())
     return {
         "parts": {
-            "sentence": escape(answer.sentence),
+            "sentence": words(answer.sentence),
             "facts": facts,
             "table": table(answer.rows(), answer.styles()),
             "notes": bullets(list(answer.notes())),
             "error": "",
-            "state": escape(state),
+            "state": words(state),
         },
         "classes": {
             "verdict": f"verdict {answer.tone}" + ("" if settled else " unsettled"),

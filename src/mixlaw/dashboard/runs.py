@@ -21,7 +21,7 @@ PREDICTED = "predicted"
 #: Curves that can be told from each other; without a brush all are drawn up to here.
 MOST_CURVES = 400
 
-ELSEWHERE = "these runs were imported, so there are no training logs"
+ELSEWHERE = "imported runs have no training logs"
 HINT = "Drag over dots to choose runs: table and loss curves then show these alone. Double-click to see all again."
 
 
@@ -60,12 +60,14 @@ def explored(study: Opened, task: str, over: str, brushed: Sequence[int] | None)
     """
     points = checked(study.surfaces, task)
     rows = range(len(points.runs)) if brushed is None else sorted(i for i in brushed if i < len(points.runs))
-    heads = ["run", "params", *study.surfaces.phases, "measured", "predicted", "90 % interval", "off by"]
+    values = ["measured", "predicted", "90 % interval", "off by"]
+    heads = ["run", "params", *values, *study.surfaces.phases]
+    styles = [["", "extra", "", "", "extra", "", *["words extra"] * len(study.surfaces.phases)]] * len(rows)
     names = [points.runs[i] for i in rows]
     said = f"{len(rows)} of {len(points.runs)} runs, {points.how} predictions of {task}, {points.unit}"
     return {
         "figures": {"runs": _dots(study, points, over), "curves": _curves(study, None if brushed is None else names)},
-        "parts": {"runs-table": table([heads, *(_row(study, points, i) for i in rows)]), "runs-said": said},
+        "parts": {"runs-table": table([heads, *(_row(study, points, i) for i in rows)], styles), "runs-said": said},
         "classes": {},
     }
 
@@ -79,8 +81,8 @@ def _row(study: Opened, points: Parity, i: int) -> list[str]:
         mixtures.append(", ".join(f"{name} {t / whole:.0%}" for name, t in pairs if whole and t >= 0.005 * whole))
     measured, mean = float(points.measured[i]), float(points.mean[i])
     ends = f"{points.lo90[i]:.4g} to {points.hi90[i]:.4g}"
-    return [points.runs[i], count(points.params[i]), *mixtures, f"{measured:.4g}", f"{mean:.4g}", ends,
-            f"{measured / mean - 1:+.1%}"]  # fmt: skip
+    off = f"{measured / mean - 1:+.1%}".replace("-0.0%", "0.0%").replace("+0.0%", "0.0%")
+    return [points.runs[i], count(points.params[i]), f"{measured:.4g}", f"{mean:.4g}", ends, off, *mixtures]
 
 
 def _dots(study: Opened, points: Parity, over: str) -> Plain:
@@ -133,10 +135,18 @@ def _curves(study: Opened, chosen: Sequence[str] | None) -> Plain:
         missing = "runs/ has no training log of the recipes in study.toml" if study.study.has_data else ELSEWHERE
         note = "no run is chosen" if found else missing
         empty = {"visible": False}
-        text = [{"text": note, "showarrow": False, "x": 0, "xref": "paper", "y": 0.5, "yref": "paper"}]
+        text = [
+            {"text": note, "showarrow": False, "x": 0, "xref": "paper", "xanchor": "left", "y": 0.5, "yref": "paper"}
+        ]
         return {
             "data": [],
-            "layout": {"height": 60, "xaxis": empty, "yaxis": empty, "annotations": text, "margin": {"t": 0, "b": 0}},
+            "layout": {
+                "height": 60,
+                "xaxis": empty,
+                "yaxis": empty,
+                "annotations": text,
+                "margin": {"t": 0, "b": 0, "l": 0},
+            },
         }
     made: Plain = json.loads(losses(found, chosen=chosen or ()).to_json())
     made["layout"].pop("template", None)

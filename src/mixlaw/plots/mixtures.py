@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from mixlaw.plots.style import Plain, domain_colours, drawn, on
 from mixlaw.recipe import Domain, Recipe
 
-LEGIBLE = 0.07  # least share that has room for its number, on a phone too
+LEGIBLE = 0.12  # least share that has room for its number, on a phone too
 
 
 def plain_mixtures(recipes: Mapping[str, Recipe], domains: Sequence[Domain], title: str = "") -> Plain:

@@ -138,4 +138,5 @@ def next_runs(jobs: Sequence[Mapping[str, Any]], most: int = MOST_JOBS) -> str:
         rows.append([str(job["run"])[:8], size(job["params"]), f"{job['flops']:.2g}", gain, str(job["why"])])
     styles = [["extra", "", "", "", "words"]] * (len(rows) - 1)
     cost = f"{len(jobs)} runs for {sum(job['flops'] for job in jobs):.2g} FLOPs"
-    return f"<p>{escape(cost)}, the first {len(rows) - 1}:</p>{table(rows, styles)}"
+    first = f", the first {most}" if len(jobs) > most else ""
+    return f"<p>{escape(cost + first)}:</p>{table(rows, styles)}"
