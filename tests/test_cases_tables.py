@@ -18,6 +18,8 @@ pd: Any = pytest.importorskip("pandas")
 
 HEAD = "run,params,tokens:init:web,tokens:init:code,metric:hs\n"
 RUNS = HEAD + "a,60000000,900000000,100000000,0.912\nb,60000000,700000000,300000000,0.915\n"
+#: As sheets write it where numbers have commas.
+SHEET = RUNS.replace(",", ";").replace(".", ",")
 LINES = [
     {"run": "a", "params": 60000000, "tokens:init:web": 9e8, "tokens:init:code": 1e8, "metric:hs": 0.912},
     {"run": "b", "params": 60000000, "tokens:init:web": 7e8, "tokens:init:code": 3e8, "metric:hs": 0.915},
@@ -161,7 +163,7 @@ def test_an_infinite_loss_diverged_and_no_other_number_may_be_infinite(tmp_path:
     frame = pl.DataFrame(LINES).with_columns(pl.Series("metric:hs", [math.inf, math.nan]))
     assert [r.values for r in imported(tmp_path / "frame", frame).records] == [{}, {}]
     for old, column in (("900000000", "tokens:init:web"), ("60000000", "params")):
-        with pytest.raises(InputError, match=f"row 1, column '{column}': Infinity must be between"):
+        with pytest.raises(InputError, match=f"row 1, (row 2, )?column '{column}': Infinity must be between"):
             imported(tmp_path, RUNS.replace(old, "Infinity"))
     with pytest.raises(InputError, match="row 1, column 'metric:hs': inf must be finite"):
         imported(tmp_path, RUNS.replace("0.912", "inf"), unit="accuracy")
@@ -174,14 +176,24 @@ def test_empty_rows_are_left_out(tmp_path: Path, end: str) -> None:
     assert any("empty row" in note for note in found.notes) == bool(end)
 
 
+def test_a_sheet_may_have_semicolons_decimal_commas_and_percentages(tmp_path: Path) -> None:
+    plain = imported(tmp_path / "plain", written(tmp_path, p_csv=RUNS) / "p.csv")
+    for name, text in (("s", SHEET), ("t", SHEET.replace("0,912", "91,2%")), ("u", RUNS.replace("0.912", "91.2 %"))):
+        found = imported(tmp_path / name, written(tmp_path, **{f"{name}_csv": text}) / f"{name}.csv")
+        assert (found.tokens, found.params) == (plain.tokens, plain.params)
+        values = [open_study(tmp_path / which / "study").table()["metric:hs"].to_list() for which in ("plain", name)]
+        assert values[0] == pytest.approx(values[1])
+
+
 def test_all_bad_cells_are_in_one_message(tmp_path: Path) -> None:
     bad = HEAD + "".join(f"r{i},60M,9e8,many,{-i}\n" for i in range(1, 9)) + ",0,1e8,50%,0.9\n"
     with pytest.raises(InputError) as error:
         imported(tmp_path, bad)
     text = str(error.value)
     assert text.startswith("19 cells are wrong: row 9, column 'params': 0 must be between 1 and")
+    assert "; row 1, row 2, row 3 and 5 more, column 'tokens:init:code': 'many' is not a number; row " in text
     assert text.count("; row ") == 9
-    assert "; and 9 more; correct the cells or leave them empty" in text
+    assert "; and 2 more; correct the cells or leave them empty" in text
 
 
 @pytest.mark.parametrize(
@@ -193,7 +205,7 @@ def test_all_bad_cells_are_in_one_message(tmp_path: Path) -> None:
         ("60000000", '"60,000,000"', r"'60,000,000' is not a number \(write 60000000\)"),
         ("0.912", '"0,912"', r"'0,912' is not a number \(write a point, not a comma\)"),
         ("0.912", "true", "'true' is not a number"),
-        ("0.912", "91.2%", r"'91.2%' is not a number \(percent: write 0.912\)"),
+        ("60000000", "91.2%", r"'91.2%' is not a number \(give a count, not a percentage\)"),
         ("0.912", "1B", "'1B' is a size, not a number"),
         ("0.912", "-0.5", "-0.5 in bits/byte must be above 0"),
         ("900000000", "0.9", "5000000 params|tokens in all for 60,000,000 params|give absolute token counts"),
@@ -261,7 +273,10 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path, text: str, said: str) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (RUNS.replace(",", ";"), "separated by semicolons; export it with commas between cells and points in numbers"),
+        (
+            SHEET.replace("0,91", "1,91"),
+            r"separated by semicolons, so '1,912' may be a fraction; write it with a point",
+        ),
         (RUNS.replace(",", "\t"), "separated by tabs; name it .tsv"),
         (RUNS + "c,1,2,3,4,5\n", "line 4: 6 cells, but the header has 5"),
         (RUNS + "c,60000000,9000", "line 4: the file ends in the middle of a row"),

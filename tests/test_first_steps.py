@@ -71,8 +71,8 @@ TABLES = {
     "shares": (HEAD + "a,1e8,3e9,1e9,1.2\nb,1e8,0.8,0.2,1.2\n", r"row 2, column 'tokens:init:web': 0.8 of a token"),
     "billions": (HEAD + "a,1e9,20,5,1.2\n", "shares or billions"),
     "semicolons": (
-        "run;params;tokens:init:web;metric:loss\na;1,2e8;2e9;1,2\n",
-        "is separated by semicolons; export it with",
+        "run;params;tokens:init:web;metric:loss\na;120M;2e9;1,245\n",
+        "is separated by semicolons, so '1,245' may be a fraction",
     ),
     "words": (HEAD + "a,1e8,2 billion,0,1.2\n", "row 1, column 'tokens:init:web': '2 billion' is not a number"),
 }

@@ -44,6 +44,10 @@ NEIGHBOURS = "model,params,tokens,web,code,maths,arc_easy\na,1e6,1e9,0.5,0.3,0.2
 CURVE = "run,step,max_steps,params,tokens,mix/web,mix/code,loss\n" + "".join(
     f"r{run},{step},10,1e6,{step}e8,0.{run},0.{10 - run},{3 - step / 10}\n" for run in (4, 7) for step in (5, 10)
 )
+SHEET = """Run Name;Model;Tokens (B);Web %;Code %;Cooldown Web %;Cooldown Code %;Cooldown frac;val_loss;GSM8K (%)
+a 1;60M;1,2;39,5%;60,5%;80%;20%;20%;1,0002;40,1
+a 2;60M;2,4;52,9%;47,1%;3,8%;96,2%;20%;1,0105;NA
+"""
 #: Table, blanks (what is written in their place), tokens of each row, values of each row.
 CASES = {
     "wide": (WIDE, {}, [1.2e9, 3e9], [{"hellaswag_bpb": 0.912}, {"hellaswag_bpb": 0.855}]),
@@ -61,6 +65,12 @@ CASES = {
         [{"hellaswag": 0.3}, {"hellaswag": 0.31}],
     ),
     "neighbours": (NEIGHBOURS, {"# FILL: ": ""}, [1e9, 1e9], [{"arc_easy": 0.41}, {"arc_easy": 0.42}]),
+    "sheet": (
+        SHEET,
+        {"# FILL: ": ""},
+        [1.2e9, 2.4e9],
+        [{"val_loss": 1.0002, "GSM8K (%)": 0.401}, {"val_loss": 1.0105}],
+    ),
     "curve": (CURVE, {}, [5e8, 1e9, 5e8, 1e9], [{"loss": 2.5}, {"loss": 2.0}] * 2),
 }
 

@@ -22,6 +22,7 @@ EMPTY = frozenset({"", "-", "nan", "na", "n/a", "#n/a", "<na>", "null", "none"})
 INFINITE = frozenset({"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"})
 #: Cells that one message names.
 SHOWN = 10
+FEW = 3  # rows with the same fault that are named
 #: A number of parameters may be rounded by this much of it, and by no more.
 ROUNDING = 1e-6
 
@@ -71,11 +72,15 @@ class CellLog:
         """
         if not self.faults:
             return
-        shown = [f"{place}, column {column!r}: {problem}" for place, column, problem, _ in self.faults[:SHOWN]]
+        alike: dict[tuple[str, str], list[str]] = {}
+        for place, column, problem, _ in self.faults:
+            alike.setdefault((column, problem), []).append(place)
+        shown = [f"{_few(places)}, column {c!r}: {p}" for (c, p), places in [*alike.items()][:SHOWN]]
         remedies = list(dict.fromkeys(remedy for *_, remedy in self.faults))
-        if len(shown) == 1:
+        if len(self.faults) == 1:
             raise InputError(f"{shown[0]}; {remedies[0]}")
-        more = f"; and {len(self.faults) - SHOWN} more" if len(self.faults) > SHOWN else ""
+        left = len(self.faults) - sum(len(places) for places in [*alike.values()][:SHOWN])
+        more = f"; and {left} more" if left else ""
         remedy = remedies[0] if len(remedies) == 1 else "correct the cells or leave them empty"
         raise InputError(f"{len(self.faults)} cells are wrong: {'; '.join(shown)}{more}; {remedy}")
 
@@ -84,6 +89,11 @@ class CellLog:
         self.faults += other.faults
         self.blanks |= other.blanks
         self.diverged |= other.diverged
+
+
+def _few(places: Sequence[str]) -> str:
+    """Rows with the same fault."""
+    return ", ".join(places) if len(places) <= FEW else f"{', '.join(places[:FEW])} and {len(places) - FEW} more"
 
 
 def texts(cells: pl.Series) -> list[str | None]:
@@ -174,7 +184,7 @@ def numbers(
         column: what to call the column.
         low, high: ends of the range.
         log: of the table.
-        sizes: whether 470M and 14B are numbers.
+        sizes: whether the cells are counts: 470M and 14B are numbers then, 50% is one elsewhere.
         whole: whether a number must be whole, up to a rounding of one in a million.
         diverging: whether infinity is a loss that diverged, and empty.
         infinite: whether infinity is a number within the range.
@@ -215,6 +225,8 @@ def _number(cell: Any, sizes: bool) -> float | str | None:
         return None
     if _PLAIN.fullmatch(text.replace("_", "")) and not text.startswith("_"):
         return float(text.replace("_", ""))
+    if not sizes and text.endswith("%") and _PLAIN.fullmatch(text[:-1].strip()):
+        return float(text[:-1]) / 100
     if text.lower() in INFINITE:
         return float(text)
     if size := _SIZE.fullmatch(text):
@@ -226,7 +238,7 @@ def _number(cell: Any, sizes: bool) -> float | str | None:
 def _hint(text: str) -> str:
     """What a text that is no number was probably meant to be."""
     if text.endswith("%") and _PLAIN.fullmatch(text[:-1].strip()):
-        return f" (percent: write {float(text[:-1]) / 100:g})"
+        return " (give a count, not a percentage)"
     if _GROUPED.fullmatch(text):
         without = text.replace(",", "")
         return f" (write {without}, or {text.replace(',', '.')})" if text.count(",") == 1 else f" (write {without})"

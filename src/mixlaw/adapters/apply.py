@@ -146,7 +146,9 @@ def _phases(mapped: Mapped, mapping: TableMap, free: Sequence[str]) -> list[str]
             mapped.put(f"tokens:{phase.name}:{domain}", cells, source)
             domains[domain] = None
         if phase.lr_end is not None:
-            mapped.put(f"lr_end:{phase.name}", mapped.value(phase.lr_end), _called(phase.lr_end, "lr_end"))
+            mapped.put(
+                f"lr_end:{phase.name}", mapped.value(phase.lr_end, counts=False), _called(phase.lr_end, "lr_end")
+            )
         if phase.decay is not None:
             mapped.put(f"decay:{phase.name}", mapped.words(phase.decay), phase.decay)
     for domain, value in mapping.unique.items():
@@ -183,7 +185,7 @@ def _part(mapped: Mapped, mapping: TableMap, phase: PhaseMap) -> NDArray[np.floa
         part = 1 - np.sum(others, axis=0)
         part = np.where(np.abs(part) < ROUNDED, 0.0, part)
     else:
-        part = mapped.value(phase.share)
+        part = mapped.value(phase.share, counts=False)
     if (wrong := np.flatnonzero(~((part >= 0) & (part <= 1)))).size:
         row, seen = int(wrong[0]), "empty" if np.isnan(part[wrong[0]]) else f"{part[wrong[0]]:g}"
         raise InputError(

@@ -70,17 +70,17 @@ class Mapped:
         meant = did_you_mean(column, columns) or f"there are {some(columns)}"
         return InputError(f"there is no column {column!r}; {meant}: fix the mapping")
 
-    def value(self, value: Value) -> NDArray[np.float64]:
+    def value(self, value: Value, *, counts: bool = True) -> NDArray[np.float64]:
         """A value of the mapping for every row, NaN where empty, shape (rows,).
 
-        A cell may be a size, such as 470M, where nothing scales it again.
+        A cell may be a size, such as 470M, where nothing scales it again, or a percentage where it `counts` nothing.
         """
         if isinstance(value, str):
             value = Reading(column=value)
         if not isinstance(value, Reading):
             return np.full(self.source.frame.height, float(value))
         scale, over = (self.numbers(n) if isinstance(n, str) else n for n in (value.scale, value.over))
-        sizes = isinstance(scale, float) and scale == 1 and isinstance(over, float) and over == 1
+        sizes = counts and isinstance(scale, float) and scale == 1 and isinstance(over, float) and over == 1
         with np.errstate(divide="ignore", invalid="ignore"):
             cells = self.numbers(value.column, sizes=sizes) * scale / over + value.offset
         return cells if value.empty is None else np.where(np.isnan(cells), value.empty, cells)

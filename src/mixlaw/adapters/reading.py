@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ Table = str | Path | pl.DataFrame | Any
 
 _SHEETS = frozenset({".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers"})
 _PACKED = frozenset({".zip", ".zst", ".xz", ".bz2", ".7z", ".lz4"})
+#: Numbers with a comma, and those of them in which it may be one of thousands.
+_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)? *%?")
+_UNCLEAR = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 _LONGEST = 1 << 30  # of a cell, in characters; a configuration as JSON is longer than the csv module expects
 
 
@@ -72,6 +76,8 @@ def _separated(path: Path, comma: str) -> pl.DataFrame:
     number, header = next(lines, (0, []))
     if header and header[0].lower() == "sep=":  # for Excel
         number, header = next(lines, (0, []))
+    if comma == "," and len(header) == 1 and ";" in header[0]:
+        return _with_points(_separated(path, ";"), path)
     header = [name.strip() for name in header]
     while header and not header[-1]:
         header.pop()
@@ -104,11 +110,28 @@ def _lines(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
 def _refuse_other_separator(header: Sequence[str], path: Path, comma: str) -> None:
     if not header:
         raise InputError(f"{path} is empty; a table begins with the names of its columns")
-    others = {";": "semicolons", "\t": "tabs", ",": "commas"}
-    for other, name in others.items():
+    others = {"\t": ("tabs", ".tsv"), ",": ("commas", ".csv")}
+    for other, (name, ending) in others.items():
         if len(header) == 1 and other != comma and other in header[0]:
-            right = "name it .tsv" if other == "\t" else "export it with commas between cells and points in numbers"
-            raise InputError(f"{path} is separated by {name}; {right}")
+            raise InputError(f"{path} is separated by {name}; name it {ending}")
+
+
+def _with_points(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Cells that stood between semicolons: there, sheets write commas in numbers.
+
+    Raises:
+        InputError: every comma may be one of thousands.
+    """
+    commas = [cell for column in frame for cell in column if cell and _COMMA.fullmatch(cell)]
+    if commas and all(_UNCLEAR.fullmatch(cell) for cell in commas):
+        raise InputError(
+            f"{path} is separated by semicolons, so {commas[0]!r} may be a fraction; write it with a point"
+        )
+    return frame.with_columns(pl.all().map_elements(_pointed, pl.String))
+
+
+def _pointed(cell: str) -> str:
+    return cell.replace(",", ".") if _COMMA.fullmatch(cell) else cell
 
 
 def _json_lines(path: Path) -> pl.DataFrame:

@@ -72,7 +72,8 @@ def numeric(frame: pl.DataFrame, sizes: bool = True) -> dict[str, Floats]:
     found = {}
     for name in frame.columns:
         log, places = CellLog(), ["row"] * min(frame.height, LOOKED_AT)
-        cells = numbers(frame[name].head(LOOKED_AT), places, name, log=log, sizes=sizes, infinite=True)
+        counts = sizes and not any(str(cell).endswith("%") for cell in frame[name].head(LOOKED_AT))
+        cells = numbers(frame[name].head(LOOKED_AT), places, name, log=log, sizes=counts, infinite=True)
         if not log.faults and any(cell is not None for cell in cells):
             found[name] = np.array(cells, np.float64)
     return found

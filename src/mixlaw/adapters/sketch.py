@@ -161,6 +161,9 @@ def draft(source: Source, name: str) -> str:
         column for column in contract if column.startswith("metric:")
     }
     size, size_of = _scaled(columns, taken, {"params", "param", "parameters"}, {"size"})
+    models = (n for n in columns if "model" in words(n) and np.nanmin(columns[n]) >= 1e5)  # 60M, 1.3B
+    if not size_of and (size_of := next(models, "")):
+        size = _quoted(size_of)
     if "params" not in contract:
         lines += [f"params = {size}  # without embeddings"]
     total, total_of = _scaled(columns, taken | {size_of}, TOKEN_WORDS, {"billion", "billions", "bn"})
@@ -211,7 +214,7 @@ def _long(source: Source) -> tuple[list[str], Source]:
 
 def _run_column(frame: pl.DataFrame) -> str | None:
     """The column that names runs: one that is called so, best one that differs in every row."""
-    by_word = {column.lower(): column for column in reversed(frame.columns)}
+    by_word = {"_".join(words(column)): column for column in reversed(frame.columns)}
     called = [by_word[name] for name in _RUNS if name in by_word and frame[by_word[name]].null_count() == 0]
     plain = [name for name in frame.columns if name not in numeric(frame.select(name)) and distinct(frame, name)]
     return next((name for name in called if distinct(frame, name)), None) or next(iter((*called, *plain)), None)
@@ -375,4 +378,5 @@ def _unit(name: str, cells: Floats) -> tuple[str, float, str]:
         if not least <= low <= high <= most or percent:
             return unit, 1.0, "its cells are not what its name says, give unit and scale; "
         return unit, 1.0, ""
-    return ("accuracy" if 0 <= low <= high <= 1 else "nats/token"), 1.0, "a task? then which unit; "
+    scale = 0.01 if "%" in name and 1 < high <= 100 and low >= 0 else 1.0
+    return ("accuracy" if low >= 0 and scale * high <= 1 else "nats/token"), scale, "a task? then which unit; "
