@@ -295,3 +295,14 @@ def test_two_recipes_are_compared_task_by_task(foreign: Path) -> None:
     assert f"both have {sizes[0]}" in str(opened.compare(small.run))
     beside = " ".join(str(opened.compare(small.run, large.run)).split())
     assert f"{small.run} has {sizes[0]}; {large.run} has {sizes[1]}: part of the gain" in beside
+
+
+def test_where_no_domain_has_a_source_the_next_step_is_a_list_of_runs_for_another_trainer(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(
+        '[domains]\nweb = { unique_tokens = "1B" }\n[tasks]\nweb = "bits/byte"\n'
+        '[[phases]]\nname = "init"\nshare = 1.0\n',
+        encoding="utf-8",
+    )
+    said = str(mixlaw.open_study(tmp_path))
+    assert "nothing is measured yet; suggest() lists runs for your trainer, import_runs() takes" in said
+    assert "prepare()" not in said

@@ -257,6 +257,9 @@ def test_the_task_that_carries_the_gain_is_named_with_what_is_left_without_it() 
     assert sentence.startswith("The proposal gains 8.9 ± 3.9 % of loss over proportional, the best of 3 baselines")
     assert "synthetic carries all of it: without it the gain is -1.4 ± 2.6." in sentence
     assert "Expected to lose: code -4 ± 11." in sentence
+    unsure = Evidence(replace(gain, probability=0.6), "% of loss", "proportional").sentence
+    assert "No clear winner" in unsure
+    assert "carries" not in unsure, "noise"
 
 
 def test_a_baseline_that_is_harder_to_beat_is_named() -> None:

@@ -111,7 +111,7 @@ class Evidence:
     def _carried(self) -> list[str]:
         """The task that carries most of the gain, where it does."""
         parts, total = self.gain.parts, self.gain.total.mean
-        if self.same or len(parts) < 2 or total <= 0:
+        if self.same or len(parts) < 2 or total <= 0 or self.gain.probability < SURE:
             return []
         task = max(parts, key=lambda name: parts[name])
         if parts[task] <= CARRIES * total or task not in self.gain.without:

@@ -49,6 +49,9 @@ def state(study: Folder, step: str) -> str:
         run = f"{step.format('run')} trains its recipes"
         ours = run if study.has_data else f"{step.format('prepare')} makes its data, then {run}"
         yours = f"{own} takes runs of your own"
+        if not study.has_data and all(domain.source is None for domain in study.settings.domains.values()):
+            ours = step.format("suggest") + ("" if step == PYTHON else " --budget FLOPS --queue")
+            ours += " lists runs for your trainer"
         if waiting:
             yours = f"{own} takes the results of {_count(waiting, 'suggested run')}, listed in suggestions/"
         return f"nothing is measured yet; {ours}, {yours}"
