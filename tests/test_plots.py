@@ -88,11 +88,11 @@ def test_extrapolation_shows_every_measured_run_and_ends_at_the_target(small: St
 
 def test_the_schedule_stacks_to_one_and_the_rate_ends_where_the_recipe_says() -> None:
     mixtures = (Mixture({"web": 0.5, "python": 0.5}), Mixture({"web": 1.0}), Mixture({"books": 0.75, "python": 0.25}))
-    phases = map(Phase, ("init", "continue", "cooldown"), (400, 300, 100), mixtures, (1.0, 1.0, 0.1))
+    phases = map(Phase, ("init", "continue", "cooldown"), (400, 250, 150), mixtures, (1.0, 1.0, 0.1))
     figure = schedule(Recipe(1_000, tuple(phases)), DOMAINS)
     bars = [trace for trace in figure.data if isinstance(trace, go.Bar)]
     assert np.allclose(np.sum([bar.y for bar in bars], 0), 1)
-    assert list(bars[0].width) == [400, 300, 100]
+    assert list(bars[0].width) == [400, 250, 150]
     rate = _named(figure, "learning rate")[0]
     assert (rate.x[-1], rate.y[-1]) == (800, 0.1)
     assert {bar.name for bar in bars} == {"web", "books", "python"}
@@ -109,6 +109,19 @@ def test_a_schedule_of_many_domains_puts_the_small_ones_into_one_band() -> None:
     assert len({bar.marker.color for bar in bars}) == len(bars)
     few = schedule(Recipe(1_000, (Phase("init", 400, Mixture({"d0": 0.01, "d4": 0.99})),)), domains)
     assert [trace.name for trace in few.data if isinstance(trace, go.Bar)] == ["d0", "d4"]
+
+
+def test_a_short_phase_is_wide_enough_to_see_and_ticks_and_rates_stay_true() -> None:
+    mixture = Mixture({"web": 1.0})
+    recipe = Recipe(1_000, (Phase("trunk", 9_500, mixture), Phase("cooldown", 500, mixture, 0.0)))
+    figure = schedule(recipe, DOMAINS)
+    assert list(figure.data[0].width) == pytest.approx([8_200, 1_800])
+    assert figure.layout.xaxis2.tickvals == pytest.approx((0, 8_200, 10_000))
+    assert figure.layout.xaxis2.ticktext == ("0", "9.5k", "10k")
+    assert "not to scale" in figure.layout.xaxis2.title.text
+    rate = _named(figure, "learning rate")[0]
+    assert dict(zip(rate.x, rate.y, strict=True)) == pytest.approx({0: 1.0, 8_200: 1.0, 10_000: 0.0})
+    assert rate.customdata[-1] == 10_000
 
 
 def test_the_dotted_line_takes_each_sizes_own_tokens_per_parameter(small: Study) -> None:

@@ -84,7 +84,7 @@ def test_the_first_screen_has_verdict_recipe_gains_risk_and_the_next_runs(data: 
     uncertain = replace(proposal, supported=False, reasons=("the gain is within noise",))
     before = report(replace(data, proposals=(uncertain,), verification=None))
     assert '<div class="verdict unsure">' in before
-    assert "<li class='bad'>the gain is within noise.</li>" in before
+    assert "<li class='bad'>The gain is within noise.</li>" in before
 
 
 def test_a_front_stands_there_with_gains_mixtures_and_the_proposal(data: ReportData, page: str) -> None:

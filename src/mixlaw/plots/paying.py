@@ -40,7 +40,7 @@ def plain_paying(proposal: Proposal) -> Plain:
         "title": {"text": ""}, "height": 70 + 28 * len(rows), "autosize": True, "annotations": notes,
         "xaxis": {"title": {"text": f"gain over {proposal.against}, {proposal.unit} →"}, "zeroline": True},
         "yaxis": {"autorange": "reversed", "ticks": "", "showgrid": False, "showline": False},
-        "margin": {"t": 8, "b": 50, "r": 92},
+        "margin": {"t": 8, "b": 50, "r": 14 + 7 * max(len(each.text()) for each in values)},
     }  # fmt: skip
     return {"data": [bar], "layout": layout}
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import ceil, cos, pi, sqrt
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from mixlaw.plots.style import OTHER, Plain, colours, count, domain_colours, drawn, faded, on, scatter, styled
@@ -18,6 +19,8 @@ from mixlaw.recipe import Decay, Domain, Phase, Recipe, Schedule
 LEGIBLE = 0.035
 #: Domains that a stack distinguishes; of more, those below the least share in every phase are one band.
 MOST_BANDS, LEAST_BAND = 8, 0.02
+#: Share of the width that a phase has at least: a cooldown of 5 % is what many studies are about.
+LEAST_WIDTH = 0.18
 
 
 @dataclass(frozen=True)
@@ -56,41 +59,56 @@ def plain_schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -
         domains: all domains in the order of the stack; text in cool colours, code in warm ones.
         title: over the figure.
     """
-    starts = list(accumulate((phase.tokens for phase in recipe.phases[:-1]), initial=0))
+    places = _places(recipe)
+    starts, true = places[:-1], list(accumulate((phase.tokens for phase in recipe.phases), initial=0))
     paint = domain_colours(domains)
     used = [d for d in sorted(domains, key=lambda d: d.kind.is_code) if recipe.domain_tokens(d.name) > 0]
     minor = [d for d in used if max(phase.mixture.share(d.name) for phase in recipe.phases) < LEAST_BAND]
     minor = minor if len(used) > MOST_BANDS and len(minor) > 1 else []
-    bars = [_band(recipe, starts, [d], paint[d.name]) for d in used if d not in minor]
-    bars = [_band(recipe, starts, minor, OTHER), *bars] if minor else bars
+    bars = [_band(recipe, places, [d], paint[d.name]) for d in used if d not in minor]
+    bars = [_band(recipe, places, minor, OTHER), *bars] if minor else bars
     top, plot, below = 84 if title else 56, 268, 66 + 20 * ceil(len(bars) / 2)  # pixels
-    ends = [*starts, recipe.tokens]
-    ticks = {"tickvals": ends, "ticktext": [count(end) for end in ends], "range": [0, recipe.tokens]}
+    ticks = {"tickvals": places, "ticktext": list(map(count, true)), "range": [0, recipe.tokens], "tickangle": 0}
+    axis = "tokens" if places == true else "tokens, not to scale"
     rate = {"domain": [0.772, 1], "title": {"text": "lr / peak"}, "range": [0, 1.12], "tickvals": [0, 1]}
     share = {"domain": [0, 0.722], "title": {"text": "share of tokens"}, "tickformat": ".0%", "range": [0, 1]}
     layout = {
         "title": {"text": title}, "height": top + plot + below, "autosize": True, "barmode": "stack", "bargap": 0,
         "legend": {"traceorder": "normal", "y": -60 / plot}, "hovermode": "closest", "margin": {"t": top, "b": below},
         "xaxis": {**ticks, "anchor": "y", "matches": "x2", "showticklabels": False, "showline": False, "ticks": ""},
-        "xaxis2": {**ticks, "anchor": "y2", "title": {"text": "tokens"}},
+        "xaxis2": {**ticks, "anchor": "y2", "title": {"text": axis}},
         "yaxis": rate,
         "yaxis2": {"anchor": "x2", **share},
-        "annotations": [_name(phase, start) for phase, start in zip(recipe.phases, starts, strict=True)],
+        "annotations": [
+            _name(phase, (start + end) / 2)
+            for phase, start, end in zip(recipe.phases, starts, places[1:], strict=True)
+        ],
     }  # fmt: skip
-    return {"data": [*bars, _learning_rate(recipe)], "layout": layout}
+    return {"data": [*bars, _learning_rate(recipe, places)], "layout": layout}
 
 
 schedule = drawn(plain_schedule)
 
 
-def _name(phase: Phase, start: int) -> dict[str, Any]:
+def _places(recipe: Recipe) -> list[float]:
+    """Where phases begin and end on the axis of tokens: short ones have a least width, the others give way."""
+    parts = [phase.tokens / recipe.tokens for phase in recipe.phases]
+    least = min(LEAST_WIDTH, 1 / len(parts))
+    if min(parts) >= least:
+        return [*accumulate((phase.tokens for phase in recipe.phases), initial=0)]
+    over = [max(part - least, 0.0) for part in parts]
+    spare = (1 - least * len(parts)) / sum(over)
+    return [*accumulate((recipe.tokens * (least + part * spare) for part in over), initial=0.0)]
+
+
+def _name(phase: Phase, middle: float) -> dict[str, Any]:
     """Name and length of a phase, above its middle."""
     text = f"<b>{phase.name}</b><br>{count(phase.tokens)}"
-    place = {"x": start + phase.tokens / 2, "y": 1.16, "xref": "x", "yref": "y domain", "yanchor": "bottom"}
+    place = {"x": middle, "y": 1.16, "xref": "x", "yref": "y domain", "yanchor": "bottom"}
     return {**place, "text": text, "showarrow": False}
 
 
-def _band(recipe: Recipe, starts: Sequence[int], domains: Sequence[Domain], colour: str) -> dict[str, Any]:
+def _band(recipe: Recipe, places: Sequence[float], domains: Sequence[Domain], colour: str) -> dict[str, Any]:
     """A band of the stack: one domain, or several small ones together."""
     shares = [sum(phase.mixture.share(d.name) for d in domains) for phase in recipe.phases]
     name = domains[0].name if len(domains) == 1 else f"{len(domains)} small domains"
@@ -104,8 +122,8 @@ def _band(recipe: Recipe, starts: Sequence[int], domains: Sequence[Domain], colo
     ]
     return {
         "type": "bar", "xaxis": "x2", "yaxis": "y2", "name": name, "y": shares,
-        "x": [start + phase.tokens / 2 for start, phase in zip(starts, recipe.phases, strict=True)],
-        "width": [phase.tokens for phase in recipe.phases], "marker": {"color": colour, "line": {"width": 0}},
+        "x": [(start + end) / 2 for start, end in pairwise(places)],
+        "width": [end - start for start, end in pairwise(places)], "marker": {"color": colour, "line": {"width": 0}},
         "text": [f"{share:.0%}" if share >= LEGIBLE else "" for share in shares], "textposition": "inside",
         "insidetextanchor": "middle", "textangle": 0, "cliponaxis": False,
         "textfont": {"color": on(colour), "size": [11 if share >= 0.06 else 8 for share in shares]},
@@ -113,11 +131,14 @@ def _band(recipe: Recipe, starts: Sequence[int], domains: Sequence[Domain], colo
     }  # fmt: skip
 
 
-def _learning_rate(recipe: Recipe) -> dict[str, Any]:
+def _learning_rate(recipe: Recipe, places: Sequence[float]) -> dict[str, Any]:
+    tokens, rates = learning_rates(recipe)
+    true = list(accumulate((phase.tokens for phase in recipe.phases), initial=0))
     return scatter(
-        *learning_rates(recipe), "lines", line={"color": OTHER, "width": 2.4}, fill="tozeroy",
+        np.interp(tokens, true, places).tolist(), rates, "lines", customdata=tokens,
+        line={"color": OTHER, "width": 2.4}, fill="tozeroy",
         fillcolor=faded(OTHER, 0.15), name="learning rate", showlegend=False,
-        hovertemplate="%{x:.3s} tokens<br>learning rate %{y:.2f} of its peak<extra></extra>",
+        hovertemplate="%{customdata:.3s} tokens<br>learning rate %{y:.2f} of its peak<extra></extra>",
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ TEXT_SHADES = (
     "#6A5ACD", "#66C2A5", "#7F9CB8", "#0E7C7B", "#C5B8E8", "#3B8F6B",
     "#4682B4", "#88C0D0", "#8A6FD1", "#93A8AC",
 )  # fmt: skip
-CODE_SHADES = ("#D55E00", "#F2B01E", "#7A2E0E", "#FBE0A8", "#A98150", "#EE8E6B")
+CODE_SHADES = ("#D55E00", "#F2B01E", "#A65628", "#FBE0A8", "#A98150", "#EE8E6B")
 OTHER = "#8A8F98"  # neutral on both backgrounds: measured runs, lines to the eye
 
 INK = {"light": "#1f2328", "dark": "#e6e8eb"}

@@ -122,7 +122,7 @@ def _risk(proposal: Proposal) -> Iterator[tuple[str, str]]:
             ("bad" if worst < 0 else ""),
             f"Bad luck: in the worst tenth of posterior samples the mean gain is {worst:+.2g} {proposal.unit}.",
         )
-    yield from (("bad", f"{reason}.") for reason in proposal.reasons)
+    yield from (("bad", f"{reason[:1].upper()}{reason[1:]}.") for reason in proposal.reasons)
 
 
 def next_runs(jobs: Sequence[Mapping[str, Any]], most: int = MOST_JOBS) -> str:
