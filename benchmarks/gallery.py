@@ -57,9 +57,9 @@ ENTRIES = (
     Entry(
         "extrapolation", "Extrapolation over size", 'study.plots.extrapolation("prose")',
         "Lines scale the proposal and its best baseline to other sizes at their own tokens per parameter, with 90 % "
-        "intervals for one new run, side by side at the target; the dotted line is the proposal at the runs' own tokens "
-        "per parameter, for comparison with the grey dots, all measured runs; diamonds are runs trained after the "
-        "forecast.",
+        "intervals for one new run, side by side at the target; the dotted line is the proposal at the runs' own "
+        "tokens per parameter, for comparison with the grey dots, all measured runs; diamonds are runs trained after "
+        "the forecast.",
     ),
     Entry(
         "over-sizes", "Optimum against size", "study.plots.over_sizes()",
