@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mixlaw import import_runs, open_study
+from mixlaw import import_runs, open_study, preview_import
 from mixlaw.errors import InputError, did_you_mean
 from test_cli import document, document_here, mixlaw, refused_here
 
@@ -42,6 +42,14 @@ def test_status_says_what_is_there_and_what_comes_next(study: Path, monkeypatch:
     (study / "surfaces").mkdir()
     (study / "surfaces" / "surfaces.json").write_text("[]")
     assert "surfaces.json is damaged" in " ".join(str(open_study(study)).split())
+
+
+def test_what_has_no_heads_has_columns_in_a_data_frame(study: Path) -> None:
+    parts = dict(open_study(study).status().to_polars("parts").iter_rows())
+    assert parts["phases"] == "train"
+    assert parts["target"] == "none"
+    shown = preview_import(study, study.parent / "runs.csv").to_polars()
+    assert dict(shown.iter_rows())["phases in order"] == "train"
 
 
 def test_a_run_is_shown_with_its_recipe_and_its_last_values(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,8 @@ def held_back(optimum: Optimum) -> str:
         gain = f"{interval(gains).text()} {search.utility.goal.unit} ({percent(probability(gains))} likely)"
         within = broken(search.within(whole.draws), freed.allowed.recipe(point))
         if not within:
-            return f"Nothing is clearly better than the baseline {against}: the best candidate gains {gain}."
+            recipe = f"Nothing is clearly better than the baseline {against}, so that is the recipe"
+            return f"{recipe}: the best other one gains {gain}."
         limits, it = _listed(within), "it" if len(within) == 1 else "them"
         return f"With {limits} nothing is better than the baseline {against}; without {it} the gain is {gain}."
     return f"Nothing is better than the baseline {against}, with or without limits and guard."

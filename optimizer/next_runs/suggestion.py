@@ -267,7 +267,7 @@ class Suggestion(Printable):
             for s in self.curve
         ]
         enough, most = self.curve[-1].enough, self.curve[-1].runs
-        when = f"after {enough} runs" if enough is not None else f"only beyond {most} runs"
+        when = f"only beyond {most} runs" if enough is None else f"after {enough} runs" if enough else "already now"
         note = f"{when} the chance that more runs change the recommendation is below {UNLIKELY:.0%}"
         yield Table("budgets", columns, rows, "Other budgets", note)
 

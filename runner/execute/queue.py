@@ -64,6 +64,8 @@ class RunOutcome(Printable):
             return (
                 f"{len(self.queued)} segments are in Slurm's queue; `squeue --me` lists them, repeat this once they end"
             )
+        if not (self.done or self.failed or self.blocked or self.unmeasured):
+            return "nothing to do: all segments are trained and measured"
         lines = [f"{lineage} failed: {why}" for lineage, why in self.failed.items()]
         behind = [f"{len(self.blocked)} segments behind it wait; fix the cause and run again"] if self.blocked else []
         lines += [

@@ -16,7 +16,7 @@ from mixlaw.runner.plan.devices import GPUS, PARTS, Machine, Needs, gpu_named
 from mixlaw.runner.plan.placement import Requirement, Slot, schedule
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, Tree
-from mixlaw.tables import Cell, Column, Table
+from mixlaw.tables import TWO, Cell, Column, Table
 
 HOUR = 3600.0
 SHOWN = 12  # segments that are printed
@@ -212,7 +212,7 @@ class Plan(Printable):
 
     def page(self) -> Page:
         """The tree, a line per segment, the price, and how much is left."""
-        price = Table("price", ["", ""], self._rows())
+        price = Table("price", TWO, self._rows())
         return Page(self.sentence, tables=[self._segments(), price])
 
     def _segments(self) -> Table:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:  # the lines below are also the table of what `__getattr__` im
     from mixlaw.study import import_runs as import_runs
     from mixlaw.study import new_study as new_study
     from mixlaw.study import open_study as open_study
+    from mixlaw.study import preview_import as preview_import
     from mixlaw.testing.worlds import random_recipes as random_recipes
     from mixlaw.testing.worlds import random_world as random_world
 

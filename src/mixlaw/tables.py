@@ -117,6 +117,10 @@ class Table:
         return pl.DataFrame(columns, strict=False)
 
 
+#: Columns of a table of names and what they have, which shows no heads.
+TWO = (Column("", "part", numeric=False), Column("", "content", numeric=False))
+
+
 def cell_of(cell: object) -> Cell:
     """A cell, of a text or what else is printed."""
     return cell if isinstance(cell, Cell) else Cell(str(cell))

@@ -31,8 +31,8 @@ from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Schedule
 from mixlaw.records import Record
 from mixlaw.settings import Settings, read_settings, validate
+from mixlaw.tables import TWO, Tone
 from mixlaw.tables import Table as Shown
-from mixlaw.tables import Tone
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Understood(Printable):
         answer = f"{_counted(self.records, 'row')} of {self.runs} run{'s' * (self.runs != 1)}"
         answer += "" if self.written else "; a dry run: nothing was written"
         tone: Tone = "unsure" if self.warnings else "better"
-        return Page(answer, tone, tables=[Shown("parts", ["", ""], parts)], notes=notes)
+        return Page(answer, tone, tables=[Shown("parts", TWO, parts)], notes=notes)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""

@@ -11,7 +11,7 @@ from mixlaw.folder import Folder
 from mixlaw.numbers import size
 from mixlaw.printable import Page
 from mixlaw.records import Measurement
-from mixlaw.tables import Cell, Column, Table, number
+from mixlaw.tables import TWO, Cell, Column, Table, number
 from mixlaw.terminal import plain
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _tables(study: Folder) -> list[Table]:
         *([("proposal", proposals[-1].sentence)] if proposals else []),
     ]
     domain_table = Table("domains", ["domain", "kind", Column("unique tokens", "unique_tokens")], domains, shown=SHOWN)
-    return [domain_table, Table("parts", ["", ""], parts)]
+    return [domain_table, Table("parts", TWO, parts)]
 
 
 def _other_target(proposals: Sequence[Proposal]) -> str:
