@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Nodes:
-    """Three nodes of one core each: their cluster, its address, and that of its client server."""
+    """Nodes of this machine: their cluster, its address, and that of its client server."""
 
     cluster: Any
     address: str
@@ -34,8 +34,8 @@ class Nodes:
 
 
 @contextmanager
-def started() -> Iterator[Nodes]:
-    """The nodes; they end with the block."""
+def started(others: Sequence[Mapping[str, Any]] = (NODE, NODE)) -> Iterator[Nodes]:
+    """A node of one core and others beside it, by their resources; they end with the block."""
     # Ray's sockets want a short path: a name of theirs has 107 bytes at most.
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -53,8 +53,8 @@ def started() -> Iterator[Nodes]:
         head = {**NODE, "include_dashboard": False, "ray_client_server_port": port}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
-            for _ in range(2):
-                cluster.add_node(**NODE, wait=False)
+            for other in others:
+                cluster.add_node(**{**NODE, **other}, wait=False)
             cluster.wait_for_nodes()
             yield Nodes(cluster, cluster.address, f"ray://127.0.0.1:{port}")
         finally:

@@ -157,7 +157,7 @@ def test_what_is_set_for_one_size_holds_there_alone_and_changes_no_other_lineage
     node = Machine("a", 8, "cuda", GPUS["H100"].memory)
     assert (devices_for(setup, large, [node]), devices_for(before, large, [node])) == (8, 1)
     assert devices_for(setup, large, [Machine("a", 2)]) == 1, "cores are no GPUs"
-    with pytest.raises(InputError, match=r"training\.sizes wants 8 GPUs .* no machine has more than 4"):
+    with pytest.raises(InputError, match=r"training\.sizes wants 8 GPUs .* there are 4"):
         devices_for(setup, large, [replace(node, devices=4)])
 
 

@@ -47,13 +47,45 @@ def test_devices_are_taken_where_least_are_left_and_are_those_of_one_machine() -
     assert not Place("a", (0, 1)).overlaps(Place("b", (0, 1)))
 
 
+def test_more_devices_than_a_machine_has_are_those_of_as_few_machines_as_can_be() -> None:
+    pool = Pool([Machine(name, 4) for name in "abc"], [Place("a", (0, 3))])
+    assert pool.take(4) == Place("b", (0, 1, 2, 3)), "one machine where one has them"
+    assert pool.take(7) is None
+    both = pool.take(5)
+    assert both == Place("c", (0, 1, 2, 3), beside=(Place("a", (1,)),))
+    assert (both.width, str(both)) == (5, "c:0,1,2,3 and a:1")
+    assert both.overlaps(Place("a", (1, 2)))
+    assert not both.overlaps(Place("a", (2,)))
+    pool.give(both)
+    assert pool.whole == 6
+
+
+def test_a_job_that_spans_machines_waits_for_those_that_are_free_soonest_and_is_not_held_up() -> None:
+    machines = [Machine(name, 2) for name in "abc"]
+    jobs = {
+        "busy": Requirement(None, 2, 60.0),
+        "first": Requirement(None, 2, 50.0),
+        "second": Requirement(None, 1, 40.0),
+        "wide": Requirement(None, 4, 30.0),
+        "late": Requirement(None, 1, 25.0),
+        "short": Requirement(None, 1, 8.0),
+    }
+    slots = {slot.lineage: slot for slot in schedule(jobs, machines)}
+    # Machine a is busy to 60 s and b to 50 s; on c one device is left, for what ends within the 50 s until b and c are
+    # free together: 25 and 8 s, one after the other.
+    assert {name: slots[name].begin for name in jobs} == {
+        "busy": 0, "first": 0, "second": 0, "late": 0, "short": 25, "wide": 50
+    }  # fmt: skip
+    assert sorted(place.machine for place in slots["wide"].place.by_machine) == ["b", "c"]
+
+
 def test_a_size_takes_as_few_devices_as_hold_it() -> None:
     # 16 bytes a parameter for weights, gradients and moments are 46 GB at 2.8B: one H100, or several of 24 GB.
     assert devices_for(SETUP, LARGE, [Machine("a", 8, "cuda", GPUS["H100"].memory)]) == 1
     assert devices_for(SETUP, LARGE, [Machine("a", 8, "cuda", GPUS["L4"].memory)]) in (4, 8)
     assert devices_for(SETUP, shape("0.1M").params, [Machine("a", 8, "cuda", GPUS["L4"].memory)]) == 1
     assert devices_for(SETUP, LARGE, [Machine("a", 2)]) == 1, "memory that nobody knows sets no limit"
-    with pytest.raises(InputError, match=r"need [48] devices of 24 GB and no machine has more than 2; take more with"):
+    with pytest.raises(InputError, match=r"need [48] devices of 24 GB and there are 2; take more with"):
         devices_for(SETUP, LARGE, [Machine("a", 2, "cuda", GPUS["L4"].memory)])
 
 
@@ -132,6 +164,12 @@ def test_idle_gpus_widen_a_trunk_and_serve_its_branches_one_by_one() -> None:
     assert widest_for(SETUP, LARGE, [Machine("a", 8)]) == 1, "cores stay as they are: bits would change"
     fixed = replace(SETUP, sizes=(Overrides(LARGE, gpus=2),))
     assert widest_for(fixed, LARGE, node) == 2, "the study says how many"
+    two = [Machine(name, 8, "cuda", GPUS["L4"].memory) for name in "ab"]
+    spanning = replace(SETUP, sizes=(Overrides(LARGE, gpus=16),))
+    assert (devices_for(spanning, LARGE, two), devices_for(SETUP, LARGE, two)) == (
+        16,
+        devices_for(SETUP, LARGE, two[:1]),
+    )
 
 
 def test_small_segments_share_gpus_where_these_are_short_and_have_their_own_where_not() -> None:
@@ -188,7 +226,7 @@ def test_gpus_are_known_by_the_names_that_drivers_give_them(name: str, key: str 
 
 jobs_and_machines = st.tuples(
     st.lists(
-        st.tuples(st.integers(-1, 9), st.sampled_from([1, 1, 2, 4]), st.integers(1, 9), st.sampled_from([1, 2, 8])),
+        st.tuples(st.integers(-1, 9), st.sampled_from([1, 1, 2, 4, 7]), st.integers(1, 9), st.sampled_from([1, 2, 8])),
         min_size=1,
         max_size=10,
     ),
@@ -202,25 +240,32 @@ def test_every_job_runs_once_after_its_parent_on_devices_that_nobody_else_holds(
     drawn: tuple[list[tuple[int, int, int, int]], list[int]],
 ) -> None:
     raw, sizes = drawn
+    machines = [Machine(f"m{i}", size) for i, size in enumerate([*sizes, 4])]
+    total = sum(machine.devices for machine in machines)
     jobs = {
         str(i): Requirement(
-            str(parent) if 0 <= parent < i else None, devices, float(seconds), share=share if devices == 1 else 1
+            str(parent) if 0 <= parent < i else None,
+            min(devices, total),
+            float(seconds),
+            share=share if devices == 1 else 1,
         )
         for i, (parent, devices, seconds, share) in enumerate(raw)
     }
-    machines = [Machine(f"m{i}", size) for i, size in enumerate([*sizes, 4])]
     slots = schedule(jobs, machines)
     by_job = {slot.lineage: slot for slot in slots}
     assert len(slots) == len(jobs) == len(by_job)
     for slot in slots:
         job = jobs[slot.lineage]
         assert slot.end - slot.begin == pytest.approx(job.seconds)
-        assert len(set(slot.place.devices)) == job.devices
-        assert max(slot.place.devices) < next(m.devices for m in machines if m.name == slot.place.machine)
+        held = [(place.machine, device) for place in slot.place.by_machine for device in place.devices]
+        assert len(set(held)) == slot.place.width == job.devices
+        assert all(device < next(m.devices for m in machines if m.name == name) for name, device in held)
+        assert not slot.place.beside or job.devices > max(machine.devices for machine in machines)
         assert job.parent is None or by_job[job.parent].end <= slot.begin
         now = [other for other in slots if other.begin <= slot.begin < other.end and slot.place.overlaps(other.place)]
-        for device in slot.place.devices:
-            assert sum(1 / other.place.share for other in now if device in other.place.devices) <= 1
+        for name, device in held:
+            mine = [other for other in now if other.place.overlaps(Place(name, (device,)))]
+            assert sum(1 / other.place.share for other in mine) <= 1
         assert slot.place.share in (1, job.share)
 
 

@@ -21,9 +21,9 @@ from typing import Any
 
 from mixlaw.errors import InputError, of_machine
 from mixlaw.runner.execute.executor import Executor, WorkerHandle
-from mixlaw.runner.execute.node import RayWorker, read_results, write_results
+from mixlaw.runner.execute.node import RayPeer, RayWorker, read_results, write_results
 from mixlaw.runner.execute.queue import RunProgress
-from mixlaw.runner.plan.devices import GPUS, Gpu, Machine, Place, shares
+from mixlaw.runner.plan.devices import GPUS, Gpu, Machine, Place, devices_for, shares
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train.log import Entry, Sink, open_sinks
@@ -31,6 +31,8 @@ from mixlaw.runner.train.store import Store
 
 CONNECT_SECONDS = 180.0  # retry window for ray:// connections; one refused attempt takes up to 40
 LOOK_SECONDS = 5.0  # between two looks at what others hold
+PEER_SECONDS = 15.0  # for the ranks of other nodes to end after the first one's
+CLOSE_SECONDS = 60.0  # torchrun kills ranks that do not end by themselves after 30
 RECOVERY_SECONDS = 20.0  # without new actors on a node that lost one: Ray learns late that a node is gone
 
 
@@ -81,25 +83,63 @@ class RayExecutor(Executor):
             self.looked = time.monotonic()
         places, totals = [], {node.name: node.devices for node in nodes()}
         for machine in self.machines():
-            ours = {device for w in self.workers if w.place.machine == machine.name for device in w.place.devices}
+            held = (place for worker in self.workers for place in worker.place.by_machine)
+            ours = {device for place in held if place.machine == machine.name for device in place.devices}
             others = [device for device in reversed(range(machine.devices)) if device not in ours]
             spare = totals.get(machine.name, machine.devices) - machine.devices  # which `workers` keeps us from anyway
             places.append(Place(machine.name, tuple(others[: max(0, self.others.get(machine.name, 0) - spare)])))
         return places
 
-    def start_worker(self, number: int, place: Place) -> WorkerHandle:
-        """Start an actor on a node, with one CPU or with as many GPUs as the place has, or a part of one."""
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    def check(self, segments: Sequence[Segment]) -> None:
+        """Refuse sizes that span nodes where these see no common folder for their checkpoints.
 
+        Raises:
+            InputError: the store is no folder.
+        """
+        machines = self.machines()
+        most = max((machine.devices for machine in machines), default=0)
+        for params in dict.fromkeys(segment.recipe.params for segment in segments):
+            if machines and not self.store.local and devices_for(self.setup, params, machines) > most:
+                raise InputError(
+                    f"{params:,} parameters take the GPUs of several nodes, which write one checkpoint together and "
+                    f"cannot in {self.url}; give a --store that is a folder on all nodes, or leave it out"
+                )
+
+    def start_worker(self, number: int, place: Place) -> WorkerHandle:
+        """Start an actor on each node of a place, with one CPU or as many GPUs as are its there, or a part of one.
+
+        Those of several nodes begin together or not at all: a placement group holds their devices.
+        """
+        import ray
+        from ray.util import placement_group
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+
+        group, strategies, needs = None, list[Any](), [self._resources(each) for each in place.by_machine]
+        if place.beside:
+            bundles = [{"CPU": need["num_cpus"], "GPU": need["num_gpus"]} for need in needs]
+            bundles = [{kind: count for kind, count in bundle.items() if count} for bundle in bundles]
+            where = [{"ray.io/node-id": each.machine} for each in place.by_machine]
+            group = placement_group(bundles, bundle_label_selector=where)
+            strategies = [PlacementGroupSchedulingStrategy(group, index) for index in range(len(bundles))]
+        else:
+            strategies = [NodeAffinitySchedulingStrategy(place.machine, soft=False)]
+        setup, cpu = json.dumps(replace(self.setup, sinks=()).as_json()), self.kind == "cpu"  # the driver has the sinks
+        actor = ray.remote(RayWorker).options(**needs[0], max_concurrency=4, scheduling_strategy=strategies[0])
+        handle = actor.remote(setup, self.url, self.shared, len(place.devices), cpu, place.share)
+        peers = [
+            ray.remote(RayPeer).options(**need, max_concurrency=2, scheduling_strategy=strategy).remote(setup, cpu)
+            for need, strategy in zip(needs[1:], strategies[1:], strict=True)
+        ]
+        return _RayWorkerHandle(number, place, handle, self, peers, group)
+
+    def _resources(self, place: Place) -> dict[str, float]:
+        """What an actor takes of a node."""
         count = len(place.devices)
-        resources = {"num_gpus": count / place.share, "num_cpus": 1} if self.kind == "cuda" else {"num_cpus": count}
-        node = NodeAffinitySchedulingStrategy(place.machine, soft=False)
-        actor = ray.remote(RayWorker).options(**resources, max_concurrency=4, scheduling_strategy=node)
-        setup = replace(self.setup, sinks=())  # the driver writes their entries
-        how = json.dumps(setup.as_json()), self.url, self.shared, count, self.kind == "cpu", place.share
-        handle = actor.remote(*how)
-        return _RayWorkerHandle(number, place, handle, self)
+        return (
+            {"num_gpus": count / place.share, "num_cpus": 1}
+            if self.kind == "cuda"
+            else {"num_gpus": 0, "num_cpus": count}
+        )
 
     def origin(self, segment: Segment) -> str | None:
         """Name of the checkpoint in the store that a segment would resume from now."""
@@ -107,12 +147,16 @@ class RayExecutor(Executor):
 
 
 class _RayWorkerHandle(WorkerHandle):
-    """An actor on a node; a thread polls it for events while it has a segment."""
+    """An actor on a node, and its peers on others; a thread polls it for events while it has a segment."""
 
-    def __init__(self, number: int, place: Place, actor: Any, driver: RayExecutor) -> None:
+    def __init__(
+        self, number: int, place: Place, actor: Any, driver: RayExecutor, peers: Sequence[Any] = (), group: Any = None
+    ) -> None:
         super().__init__(number, place)
-        self.actor, self.driver = actor, driver
+        self.actor, self.driver, self.peers, self.group = actor, driver, peers, group
+        self.running: list[Any] = []  # a call of each peer, which returns when its ranks have ended
         self.ended, self.placed, self.thread = "when it was stopped", False, threading.Thread()
+        self.meeting: tuple[Any, ...] = ()
         self.sinks: list[Sink] = []
 
     def send(self, order: Mapping[str, Any]) -> None:
@@ -126,18 +170,51 @@ class _RayWorkerHandle(WorkerHandle):
         import ray
 
         try:
-            ray.get(self.actor.work.remote(order))
+            if self.peers and not self.running:
+                self._meet()
+            ray.get(self.actor.work.remote(order, *self.meeting))
             self.placed = True
             while True:
-                for event in json.loads(ray.get(self.actor.poll.remote())):
+                events = json.loads(ray.get(self.actor.poll.remote()))
+                if not events and self._peer_has_ended():
+                    events = [{"event": "died", "how": "by losing ranks of another node"}]
+                for event in events:
                     if not self._pass_on(event):
                         return
         except Exception as error:  # Ray has many types for it: the actor, its node or the network is gone
             self.ended = f"by losing its node or actor ({type(error).__name__})"
             self.ran = self.placed or getattr(error, "actor_init_failed", False)  # else its node was gone already
-            self.driver.lost[self.place.machine] = time.monotonic()
+            self.driver.lost |= dict.fromkeys((place.machine for place in self.place.by_machine), time.monotonic())
             self._log(None)
             self.driver.events.put((self, None))
+
+    def _meet(self) -> None:
+        """Start the ranks of the peers, which wait for the first one."""
+        import ray
+
+        while not self.group.wait(LOOK_SECONDS):  # for ever, once a node of it is gone
+            here = {node.name for node in nodes()}
+            if any(place.machine not in here for place in self.place.by_machine):
+                raise RuntimeError("a node is gone")
+        widths = [len(place.devices) for place in self.place.by_machine]
+        self.meeting = widths, ray.get(self.actor.rendezvous.remote())
+        self.running = [peer.run.remote(widths, n, self.meeting[1]) for n, peer in enumerate(self.peers, 1)]
+
+    def _peer_has_ended(self) -> bool:
+        import ray
+
+        return bool(self.running and ray.wait(self.running, timeout=0)[0])
+
+    def _hear_peers(self) -> None:
+        """Pass on what the ranks of other nodes reported, that their memory did not suffice, and their logs."""
+        import ray
+
+        ended = ray.wait(self.running, num_returns=len(self.running), timeout=PEER_SECONDS)[0] if self.running else []
+        for report in (json.loads(ray.get(call)) for call in ended):
+            with self.driver.log(self.number).open("a", encoding="utf-8") as log:
+                log.write(report["log"])
+            for event in report["events"]:
+                self.driver.events.put((self, event))
 
     def _pass_on(self, event: dict[str, Any]) -> bool:
         """Receive an event; where the driver cannot write, every segment would fail as this one does."""
@@ -162,6 +239,7 @@ class _RayWorkerHandle(WorkerHandle):
         if "results" in event and self.segment:
             write_results(self.driver.runs / self.segment.lineage, event.pop("results"))
         if event["event"] in ("died", "stopped"):
+            self._hear_peers()
             self.ended = event.get("how", self.ended)
             self.driver.events.put((self, None))
             return False
@@ -196,10 +274,14 @@ class _RayWorkerHandle(WorkerHandle):
 
         if self.thread.is_alive() and self.thread is not threading.current_thread():
             self.thread.join()
-        with suppress(Exception):  # the actor may be gone
-            ray.get(self.actor.close.remote(), timeout=10)
-        with suppress(Exception):
-            ray.kill(self.actor)
+        with suppress(Exception):  # an actor may be gone
+            ends = [self.actor.close.remote(bool(self.peers)), *(peer.close.remote() for peer in self.peers)]
+            ray.wait(ends, num_returns=len(ends), timeout=CLOSE_SECONDS if self.peers else 10)
+        for actor in (self.actor, *self.peers):
+            with suppress(Exception):
+                ray.kill(actor)
+        if self.group is not None:
+            ray.util.remove_placement_group(self.group)
         return self.ended
 
 
@@ -291,7 +373,7 @@ def held_by_others(kind: str, ours: Sequence[Place]) -> dict[str, int]:
     key, held = "GPU" if kind == "cuda" else "CPU", {}
     for node in ray.nodes():  # type: ignore[no-untyped-call]
         name, total = node["NodeID"], int(node["Resources"].get(key, 0))
-        own = sum(len(place.devices) / place.share for place in ours if place.machine == name)
+        own = sum(len(p.devices) / p.share for place in ours for p in place.by_machine if p.machine == name)
         left = free.get(name, {})
         usable = left.get(key, 0.0) if left.get("CPU", 0.0) >= 1 else 0.0
         held[name] = min(total, max(0, math.ceil(total - own - usable - 1e-6)))

@@ -158,7 +158,7 @@ class Executor(ABC):
         idle, how = [worker for worker in self.workers if worker.segment is None], (choice.devices, choice.share)
         for worker in idle:
             held = worker.place
-            if (len(held.devices), held.share) == how and held.machine in choice.machines:
+            if (held.width, held.share) == how and all(p.machine in choice.machines for p in held.by_machine):
                 return worker
         machines = self.machines()
         # If the devices that no worker holds do not suffice, idle workers of another width make room.

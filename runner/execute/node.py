@@ -1,5 +1,8 @@
 """One node of a Ray cluster: an actor that keeps a worker process, its scratch folder and copies of checkpoints.
 
+A worker that spans nodes is a torchrun on each of them: one actor speaks with the first rank as with any worker, and
+its peers keep the other ranks. They read and write checkpoints in the store itself, a folder that all of them see.
+
 The worker is the process that trains on one machine, so that its results are the same. Only text crosses the cluster:
 JSON in both directions.
 """
@@ -10,9 +13,10 @@ import json
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -56,9 +60,23 @@ class RayWorker:
         self.process: WorkerProcess | None = None
         self.stopping = False
 
-    def work(self, order: str) -> None:
-        """Begin a segment; `poll` reports what becomes of it."""
-        threading.Thread(target=self._work, args=(json.loads(order),), daemon=True).start()
+    def work(self, order: str, widths: Sequence[int] = (), meeting: tuple[str, int] = ("", 0)) -> None:
+        """Begin a segment; `poll` reports what becomes of it.
+
+        Args:
+            widths: devices on each node, where the worker spans several.
+            meeting: address and port where their ranks meet.
+        """
+        launch = torchrun(widths, 0, *meeting) if widths else []
+        threading.Thread(target=self._work, args=(json.loads(order), launch), daemon=True).start()
+
+    def rendezvous(self) -> tuple[str, int]:
+        """Address of this node and a port that is free, where ranks of several nodes meet."""
+        import ray
+
+        with socket.socket() as free:
+            free.bind(("", 0))
+            return str(ray.util.get_node_ip_address()), free.getsockname()[1]  # type: ignore[no-untyped-call]
 
     def poll(self) -> str:
         """JSON list of the events since the last call; waits a second for the first one."""
@@ -75,14 +93,16 @@ class RayWorker:
         if self.process is not None:
             self.process.stop()
 
-    def close(self) -> None:
-        """End the worker and delete the scratch folder."""
+    def close(self, at_once: bool = False) -> None:
+        """End the worker, at once if it may wait for ranks that are gone, and delete the scratch folder."""
         self.stop()
         if self.process is not None:
+            if at_once:
+                self.process.kill()
             self.process.wait()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _work(self, order: dict[str, Any]) -> None:
+    def _work(self, order: dict[str, Any], launch: Sequence[str]) -> None:
         try:
             segment = Segment.from_json(order["segment"])
             if self.process is None:
@@ -91,12 +111,14 @@ class RayWorker:
                 except InputError as error:
                     self._report({"event": "failed", "error": f"node {self.node}: {error}", "everywhere": True})
                     return
+                self.runs = Path(self.store.root) if launch else self.scratch
                 self.process = WorkerProcess(
-                    self.setup, self.scratch, self.log, self.devices, self.environment, share=self.share
+                    self.setup, self.runs, self.log, self.devices, self.environment, launch, share=self.share
                 )
                 self.stream = self.process.events()
-            self._fetch(segment)
-            write_results(self.scratch / segment.lineage, order.pop("results"))
+            if self.runs == self.scratch:
+                self._fetch(segment)
+            write_results(self.runs / segment.lineage, order.pop("results"))
             if self.stopping:
                 self.process.stop()
             self.process.send(order)
@@ -108,13 +130,14 @@ class RayWorker:
 
     def _relay(self, segment: Segment, process: WorkerProcess) -> None:
         """Report the events of the worker, until its segment ends."""
-        home, newest = self.scratch / segment.lineage, None
+        home, newest, copies = self.runs / segment.lineage, None, self.runs == self.scratch
         for event in self.stream:
             if event["event"] == "saved":
-                newest = Path(event["path"])
-                self.copier.offer(newest)
+                if copies:
+                    newest = Path(event["path"])
+                    self.copier.offer(newest)
                 continue
-            if event["event"] == "done":
+            if event["event"] == "done" and copies:
                 self.copier.finish(home / "checkpoint")
             if event["event"] == "stopped" and newest is not None:
                 self.copier.finish(newest)
@@ -167,6 +190,44 @@ class RayWorker:
             self.log_sent += len(added)
             event = {**event, "log": added.decode(errors="replace")}
         self.events.put(event)
+
+
+class RayPeer:
+    """An actor on another node of a worker that spans several: it keeps this node's ranks, which follow the first one.
+
+    Args:
+        setup: JSON of how to train.
+        cpu: whether to leave GPUs unused.
+    """
+
+    def __init__(self, setup: str, cpu: bool) -> None:
+        self.setup, self.scratch = Setup.from_json(json.loads(setup)), _scratch()
+        self.environment = {"CUDA_VISIBLE_DEVICES": ""} if cpu else {}
+        self.process: WorkerProcess | None = None
+
+    def run(self, widths: Sequence[int], number: int, meeting: tuple[str, int]) -> str:
+        """Start the ranks of this node, `number` of those, and wait for their end; JSON of their reports and log."""
+        log, launch = self.scratch / "worker.log", torchrun(widths, number, *meeting)
+        self.process = WorkerProcess(self.setup, self.scratch, log, 0, self.environment, launch)
+        events = list(self.process.events())
+        code = self.process.wait()
+        text = log.read_text(encoding="utf-8", errors="replace")
+        return json.dumps({"events": events, "log": f"{text}ended with code {code} on {socket.gethostname()}\n"})
+
+    def close(self) -> None:
+        """End the ranks, if they have not ended with the first one, and delete the scratch folder."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def torchrun(widths: Sequence[int], number: int, address: str, port: int) -> list[str]:
+    """Command that starts the ranks of one of several nodes, given how many each has."""
+    nodes = [f"--nnodes={len(widths)}", f"--node-rank={number}", f"--nproc-per-node={widths[number]}"]
+    return [
+        sys.executable, "-m", "torch.distributed.run", *nodes, f"--master-addr={address}", f"--master-port={port}"
+    ]  # fmt: skip
 
 
 def _scratch() -> Path:

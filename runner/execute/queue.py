@@ -109,7 +109,7 @@ class RunQueue(Queue):
 
     def remaining(self, segment: Segment, tokens: int, place: Place) -> float:
         """What a segment that is trained in a place has still to do, in the unit of `Requirement.seconds`."""
-        whole = self.requirements[segment.lineage].seconds_on(len(place.devices))
+        whole = self.requirements[segment.lineage].seconds_on(place.width)
         return whole * (1 - tokens / segment.tokens)
 
     def retry(self, lineage: str, beginning: str, reason: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mixlaw.errors import InputError
 from mixlaw.runner.models.memory import USABLE, devices_needed, training_bytes
@@ -91,33 +91,50 @@ class Machine:
 
 @dataclass(frozen=True)
 class Place:
-    """Devices of one machine that a worker holds, or one of `share` equal parts of one device."""
+    """Devices of a machine that a worker holds, or one of `share` equal parts of one device.
+
+    Of a worker that spans machines `beside` has those on the others.
+    """
 
     machine: str
     devices: tuple[int, ...]
     share: int = 1
+    beside: tuple[Place, ...] = ()
+
+    @property
+    def by_machine(self) -> tuple[Place, ...]:
+        """The devices on each machine."""
+        return (replace(self, beside=()), *self.beside)
+
+    @property
+    def width(self) -> int:
+        """Devices on all machines."""
+        return sum(len(place.devices) for place in self.by_machine)
 
     def overlaps(self, other: Place) -> bool:
         """Whether a device belongs to both."""
-        return self.machine == other.machine and bool(set(self.devices) & set(other.devices))
+        mine, theirs = ({(p.machine, d) for p in place.by_machine for d in p.devices} for place in (self, other))
+        return bool(mine & theirs)
 
     def __str__(self) -> str:
         part = f" (1/{self.share})" if self.share > 1 else ""
-        return f"{self.machine}:{','.join(map(str, self.devices))}{part}"
+        return " and ".join(f"{p.machine}:{','.join(map(str, p.devices))}{part}" for p in self.by_machine)
 
 
 def devices_for(setup: Setup, params: int, machines: Sequence[Machine]) -> int:
-    """Devices of one machine that train a segment of a size: those set for it, else as few as hold it.
+    """Devices that train a segment of a size: those set for it, else as few as hold it.
+
+    They are of one machine where one has that many, and else of several.
 
     Raises:
-        InputError: no machine has that many.
+        InputError: there are fewer.
     """
-    most, wanted = max(machine.devices for machine in machines), setup.overrides(params).gpus
+    most, wanted = sum(machine.devices for machine in machines), setup.overrides(params).gpus
     if wanted is not None and machines[0].kind == "cuda":
         if wanted > most:
             raise InputError(
-                f"training.sizes wants {wanted} GPUs for {params:,} parameters and no machine has more than {most}; "
-                "lower gpus, or let one worker span machines with --launch"
+                f"training.sizes wants {wanted} GPUs for {params:,} parameters and there are {most}; lower gpus, or "
+                "let one worker span machines, on Ray or with --launch"
             )
         return wanted
     limits = [machine.memory for machine in machines if machine.memory is not None]
@@ -128,8 +145,8 @@ def devices_for(setup: Setup, params: int, machines: Sequence[Machine]) -> int:
     count = devices_needed(size, size.embedded, setup.sequence, min(limits), bf16=bf16, untied=size.untied)
     if count > most:
         raise InputError(
-            f"{params:,} parameters need {count} devices of {min(limits) / 1e9:.0f} GB and no machine has more than "
-            f"{most}; take more with --gpus or --workers, or let one worker span machines with --launch"
+            f"{params:,} parameters need {count} devices of {min(limits) / 1e9:.0f} GB and there are {most}; take more "
+            "with --gpus or --workers, or let one worker span machines, on Ray or with --launch"
         )
     return count
 
@@ -185,7 +202,7 @@ class Needs:
         """What a size needs on these machines.
 
         Raises:
-            InputError: no machine has enough devices.
+            InputError: there are not enough devices.
         """
         devices = devices_for(setup, params, machines)
         share = share_for(setup, params, machines) if devices == 1 else 1
@@ -201,11 +218,13 @@ class Pool:
 
     Attributes:
         free: whole devices by machine.
+        largest: devices, free or not, of the machine that has most.
         parts: free parts of devices that are shared, by machine and device.
     """
 
     def __init__(self, machines: Iterable[Machine], held: Iterable[Place] = ()) -> None:
         self.free = {machine.name: list(range(machine.devices)) for machine in machines}
+        self.largest = max(map(len, self.free.values()), default=0)
         self.parts: dict[str, dict[int, int]] = {}
         for place in held:
             self._hold(place)
@@ -217,6 +236,10 @@ class Pool:
             return 1
         return max((len(self.free[name]) for name in names), default=0)
 
+    def fits(self, count: int, share: int = 1) -> bool:
+        """Whether there is room for a segment: on one machine, or on several where none has that many devices."""
+        return (self.whole if count > self.largest else self.room(self.free, share)) >= count
+
     @property
     def whole(self) -> int:
         """Whole devices of all machines."""
@@ -226,6 +249,7 @@ class Pool:
         """This many devices of the machine with the fewest left, so that others stay whole for wide segments.
 
         With a share, a part of the fullest device that is shared already and has room for it, else of a whole one.
+        More than any machine has are taken from as few as possible.
         """
         allowed = self.free if machines is None else [name for name in machines if name in self.free]
         shared = [name for name in allowed if name in self.parts] if share > 1 else []
@@ -234,11 +258,25 @@ class Pool:
             _, name, device = min(rooms)
             place = Place(name, (device,), share)
         else:
+            if count > self.largest:
+                return self._take_from_several(count, allowed)
             fitting = [name for name in allowed if len(self.free[name]) >= count]
             if not fitting:
                 return None
             name = min(fitting, key=lambda machine: len(self.free[machine]))
             place = Place(name, tuple(self.free[name][:count]), share)
+        self._hold(place)
+        return place
+
+    def _take_from_several(self, count: int, machines: Collection[str]) -> Place | None:
+        places = []
+        for name in sorted(machines, key=lambda name: -len(self.free[name])):
+            devices = tuple(self.free[name][:count])
+            count -= len(devices)
+            places += [Place(name, devices)] if devices else []
+        if count:
+            return None
+        place = replace(places[0], beside=tuple(places[1:]))
         self._hold(place)
         return place
 
@@ -250,11 +288,13 @@ class Pool:
             if parts[device] < PARTS:
                 return
             del parts[device]
-        self.free[place.machine] = sorted([*self.free[place.machine], *place.devices])
+        for each in place.by_machine:
+            self.free[each.machine] = sorted([*self.free[each.machine], *each.devices])
 
     def _hold(self, place: Place) -> None:
-        free = self.free.get(place.machine, [])
         if place.share > 1:
             (device,), parts = place.devices, self.parts.setdefault(place.machine, {})
             parts[device] = parts.get(device, PARTS) - PARTS // place.share
-        self.free[place.machine] = [device for device in free if device not in place.devices]
+        for each in place.by_machine:
+            free = self.free.get(each.machine, [])
+            self.free[each.machine] = [device for device in free if device not in each.devices]

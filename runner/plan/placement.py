@@ -13,7 +13,9 @@ from mixlaw.runner.plan.devices import PARTS, Machine, Place, Pool
 
 @dataclass(frozen=True)
 class Requirement:
-    """What a segment requires: its parent to be done, this many devices of one machine, for this long.
+    """What a segment requires: its parent to be done, this many devices, for this long.
+
+    They are of one machine, or of several where none has that many.
 
     On devices that are idle it may be trained on up to `widest`, in proportionally less time. Where devices are short,
     `share` such segments are trained on one device, each in the same time.
@@ -50,28 +52,32 @@ class Choice:
     share: int = 1
 
 
-def _reservation(wanted: Requirement, pool: Pool, busy: Sequence[tuple[Place, float]]) -> tuple[str | None, float]:
-    """The machine that has room for a segment soonest, and the seconds until then; None where none ever has."""
+def _reservation(wanted: Requirement, pool: Pool, busy: Sequence[tuple[Place, float]]) -> tuple[Sequence[str], float]:
+    """The machines with room for a segment soonest, and the seconds until then; none where none ever has."""
     whole, part = {name: len(devices) for name, devices in pool.free.items()}, PARTS // wanted.share
     parts = {(name, device): n for name, devices in pool.parts.items() for device, n in devices.items()}
     for place, seconds in sorted(busy, key=lambda item: item[1]):
-        if place.machine not in whole:
-            continue
-        key, room = (place.machine, place.devices[0]), PARTS
-        if place.share > 1:
-            room = parts[key] = parts.get(key, 0) + PARTS // place.share
-        if room == PARTS:
-            whole[place.machine] += len(place.devices)
-        if whole[place.machine] >= wanted.devices or part <= room < PARTS:
-            return place.machine, seconds
-    return None, math.inf
+        for each in place.by_machine:
+            if each.machine not in whole:
+                continue
+            key, room = (each.machine, each.devices[0]), PARTS
+            if each.share > 1:
+                room = parts[key] = parts.get(key, 0) + PARTS // each.share
+            if room == PARTS:
+                whole[each.machine] += len(each.devices)
+            if whole[each.machine] >= wanted.devices or part <= room < PARTS:
+                return [each.machine], seconds
+        if sum(whole.values()) >= wanted.devices > pool.largest:
+            return [name for name, devices in whole.items() if devices], seconds
+    return [], math.inf
 
 
 class Queue:
     """Segments to be trained, each after its parent, those with the longest path of descendants first.
 
-    If the first one finds too few free devices, a machine is kept for it, the one where they are free soonest; others
-    begin where they do not hold it up (EASY backfill, Lifka 1995): on other machines, or if they end before. Devices
+    If the first one finds too few free devices, a machine is kept for it, the one where they are free soonest, or those
+    together that have them soonest; others begin where they do not hold it up (EASY backfill, Lifka 1995): on other
+    machines, or if they end before. Devices
     that no ready segment needs widen the one that begins; where there are too few for all that are ready, small ones
     share a device.
 
@@ -114,20 +120,20 @@ class Queue:
             return None
         first, spare = self.requirements[self.first], pool.whole - self._wanted
         share = 1 if spare >= 0 else first.share
-        if pool.room(pool.free, share) >= first.devices:
+        if pool.fits(first.devices, share):
             width = self._width(first, pool, spare) if share == 1 else 1
             return Choice(self.first, width, tuple(pool.free), share)
         if not pool.whole and not any(pool.parts.values()):
             return None
-        machine, soonest = _reservation(first, pool, busy)
-        others, kept = [name for name in pool.free if name != machine], [machine] if machine else []
-        rooms: dict[int, tuple[int, int]] = {}  # by share, elsewhere and on the machine that is kept
+        kept, soonest = _reservation(first, pool, busy)
+        others = [name for name in pool.free if name not in kept]
+        rooms: dict[int, tuple[int, int]] = {}  # by share, elsewhere and on machines that are kept
         for _, _, lineage in self._ready[1:]:
             other = self.requirements[lineage]
             if other.share not in rooms:
                 rooms[other.share] = pool.room(others, other.share), pool.room(kept, other.share)
             elsewhere, here = rooms[other.share]
-            before = other.seconds <= soonest  # over before the kept machine is wanted
+            before = other.seconds <= soonest  # over before the kept ones are wanted
             if other.devices <= max(elsewhere, here if before else 0):
                 return Choice(lineage, other.devices, tuple(pool.free) if before else tuple(others), other.share)
         return None

@@ -175,7 +175,7 @@ class Plan(Printable):
     @property
     def busy_hours(self) -> float:
         """Device hours of training."""
-        return sum((s.end - s.begin) * len(s.place.devices) / s.place.share for s in self.slots) / HOUR
+        return sum((s.end - s.begin) * s.place.width / s.place.share for s in self.slots) / HOUR
 
     @property
     def held_hours(self) -> float:
@@ -303,6 +303,7 @@ class Plan(Printable):
             "trained": segment.lineage in self.trained,
             "machine": slot and slot.place.machine,
             "devices": slot and list(slot.place.devices),
+            "beside": slot and [{"machine": p.machine, "devices": list(p.devices)} for p in slot.place.beside],
             "share": slot and slot.place.share,
             "begin": slot and slot.begin,
             "end": slot and slot.end,

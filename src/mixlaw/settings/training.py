@@ -17,7 +17,7 @@ class SizeOverrides(Strict):
     """What holds for one size, in place of the study's value or of the rule.
 
     Attributes:
-        gpus: GPUs of a machine that train a segment together; absent, as few as hold it.
+        gpus: GPUs that train a segment together, of one machine where it has that many; absent, as few as hold it.
         batch: sequences per step.
         learning_rate, warmup_tokens, beta2, weight_decay, clip, beta1, eps, z_loss: as in `[training]`.
     """
