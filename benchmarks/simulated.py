@@ -3,8 +3,9 @@
     python benchmarks/simulated.py [WORLDS]
 
 Seven domains, three phases, four tasks; the target is 8 times the largest proxy. Ours trains the first design of
-`suggest` for a budget, fits and proposes, with the default guard and without one. The others know no guard, train whole
-runs of the smaller size, where a FLOP buys most runs, and may spend up to twice as much. The possible gain is that of
+`suggest` for a budget, at three sizes or at the larger two, fits and proposes, with the default guard and without one.
+The others know no guard, train whole runs of the smallest size, where a FLOP buys most runs, and may spend up to twice
+as much. The possible gain is that of
 the true optimum under the same guard or none. Kept in out/simulated.json. Writes its part of
 docs/optimizer_benchmarks.md.
 """
@@ -54,18 +55,20 @@ SMALL, LARGE, PER_PARAM = 47_000, 94_000, 20
 GUARDED = Target(8 * LARGE, 8 * LARGE * PER_PARAM)
 TARGET = GUARDED.model_copy(update={"guard": None})
 PROXIES = Proxies({SMALL: SMALL * PER_PARAM, LARGE: LARGE * PER_PARAM})
+LEAST = SMALL // 2
+THREE = Proxies({LEAST: LEAST * PER_PARAM, **PROXIES.sizes})
 ALLOWED = feasible(TARGET, DOMAINS)
-#: Runs of the first design and its budget, in whole runs of the smaller size; what the others may spend of that.
-RUNS, BUDGET, TIMES = 64, 28, (1, 2)
+#: Most runs of the first design, and its budget in whole runs of the smallest size; what the others may spend of that.
+RUNS, BUDGET, TIMES = 96, 112, (1, 2)
 DOUBLE = "2"
-FREE = f"{OURS}, no guard"
-METHODS = (OURS, FREE, *PEERS)
+FREE, TWO, TWO_FREE = (f"{OURS}, {what}" for what in ("no guard", "two sizes", "two sizes, no guard"))
+METHODS = (OURS, FREE, TWO, TWO_FREE, *PEERS)
 #: Percent of loss that a task may lose under the default guard.
 LOST = 1.0
 #: Runs that the others begin with, and sampled mixtures that they choose among at every step.
 START, POOL = 12, 1000
 #: Runs that are chosen at once.
-BATCH = 8
+BATCH = 32
 
 
 def flops(recipes: Sequence[Recipe], shared: bool) -> float:
@@ -115,14 +118,14 @@ class Trial:
         return {"reached": float(gains.mean()) / self.possible[guarded], "lost": -100 * float(gains.min())}
 
 
-def ours(trial: Trial) -> dict[str, dict[str, float]]:
-    """First design, fit, propose; with the default guard and without."""
-    budget = BUDGET * flops_of_run(SMALL)
-    recipes = [c.recipe for c in first_design(ALLOWED, PROXIES, budget, RUNS, seed=trial.number)]
+def ours(trial: Trial, proxies: Proxies, name: str, free: str) -> dict[str, dict[str, float]]:
+    """First design, fit, propose; with the default guard (under `name`) and without (`free`)."""
+    budget = BUDGET * flops_of_run(LEAST)
+    recipes = [c.recipe for c in first_design(ALLOWED, proxies, budget, RUNS, seed=trial.number)]
     table = trial.world.measure(recipes, seed=trial.number)
     surfaces = fit(table, units=trial.world.units, unique=UNIQUE, resamples=32, seed=trial.number)
     spent = {"runs": float(len(recipes)), "flops": flops(recipes, True), "separate": flops(recipes, False)}
-    return {name: spent | proposed(trial, surfaces, target) for name, target in ((OURS, GUARDED), (FREE, TARGET))}
+    return {what: spent | proposed(trial, surfaces, target) for what, target in ((name, GUARDED), (free, TARGET))}
 
 
 def proposed(trial: Trial, surfaces: Surfaces, target: Target) -> dict[str, float]:
@@ -186,7 +189,7 @@ def recipe_of(x: Floats) -> Recipe:
 
 def measured(trial: Trial, x: Floats, before: int) -> Floats:
     """Mean log losses of small proxies, noise included."""
-    recipes = [scaled(ALLOWED, recipe_of(row), SMALL, SMALL * PER_PARAM) for row in x]
+    recipes = [scaled(ALLOWED, recipe_of(row), LEAST, LEAST * PER_PARAM) for row in x]
     table = trial.world.measure(recipes, seed=1000 * trial.number + before)
     return np.asarray(np.log(table.select("^metric:.*$").to_numpy()).mean(1), dtype=np.float64)
 
@@ -197,7 +200,10 @@ def traces(worlds: int) -> list[dict[str, dict[str, float]]]:
     played: dict[str, dict[str, float]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     for number in range(worlds):
         trial = Trial(number)
-        jobs: dict[str, Callable[[], dict[str, dict[str, float]]]] = {OURS: partial(ours, trial)}
+        jobs: dict[str, Callable[[], dict[str, dict[str, float]]]] = {
+            OURS: partial(ours, trial, THREE, OURS, FREE),
+            TWO: partial(ours, trial, PROXIES, TWO, TWO_FREE),
+        }
         jobs |= {name: partial(as_job, name, trial, peer) for name, peer in PEERS.items()}
         for name, job in jobs.items():
             if f"{number}/{name}" not in played:
@@ -227,7 +233,7 @@ def figures(found: Sequence[Mapping[str, Mapping[str, float]]]) -> list[str]:
     """Figures beside their bars."""
     best, name = max((float(np.median([one[n][DOUBLE] for one in found])), n) for n in PEERS)
     rows = [Figure("the best other method at twice the FLOPs", best, name)]
-    for method in (OURS, FREE):
+    for method in METHODS[: -len(PEERS)]:
         mine = [one[method] for one in found]
         inside = float(np.mean([m["lo90"] <= m["gain"] <= m["hi90"] for m in mine]))
         supported = [m["gain"] for m in mine if m["supported"]]
