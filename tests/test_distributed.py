@@ -105,10 +105,11 @@ def test_two_ranks_that_are_killed_while_they_write_a_checkpoint_end_with_the_sa
         assert (home / "checkpoint" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_another_number_of_ranks_goes_on_with_the_same_data(alone: list[float], tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", [2, 4])
+def test_another_number_of_ranks_goes_on_with_the_same_data(last: int, alone: list[float], tmp_path: Path) -> None:
     together(2, train, tmp_path, 15)
     train(ALONE, tmp_path, 15)
-    together(4, train, tmp_path)
+    together(last, train, tmp_path)
     assert losses(tmp_path) == pytest.approx(alone, abs=1e-5)
 
 

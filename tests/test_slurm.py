@@ -30,7 +30,12 @@ STUBS = {
         number=$(ls "$QUEUE" | grep -c options)
         [ "$number" = "${MOST:-100}" ] && { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }
         printf "%s\\n" "$@" > "$QUEUE/$number.options"; cat > "$QUEUE/$number.script"; echo "$number;cluster" """,
-    "scontrol": 'echo "$*" >> "$QUEUE/scontrol"',
+    "scontrol": """
+        if [ "$1" = show ]; then echo 127.0.0.1; echo 127.0.0.1; else echo "$*" >> "$QUEUE/scontrol"; fi""",
+    # Two nodes, of which the first one has the input.
+    "srun": """
+        [ "$1" = --input=0 ] || exit 1; shift
+        SLURM_NODEID=1 "$@" < /dev/null > /dev/null & SLURM_NODEID=0 "$@"; status=$?; wait; exit $status""",
 }
 
 
@@ -92,6 +97,32 @@ def test_every_segment_is_a_job_that_waits_for_its_parent(
         subprocess.run(["shellcheck", queue / "0.script"], check=True)
 
 
+def test_a_size_of_more_gpus_than_a_node_has_is_a_job_of_several_nodes(
+    study: Study, queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = open_study(shutil.copytree(study.path, tmp_path / "wide"))
+    settings = wide.path / "study.toml"
+    settings.write_text(
+        settings.read_text()
+        .replace("24_000", "2_000")
+        .replace("[sizes]", '[training.sizes."0.025M"]\ngpus = 2\n[sizes]')
+    )
+    command = ["run", str(wide.path), "--executor", "slurm", "--gpu", "L4", "--gpus"]
+    assert "wants 2 GPUs for 25,248 parameters and there are 1" in str(
+        CliRunner().invoke(app, [*command, "1"]).exception
+    )
+    assert CliRunner().invoke(app, [*command, "2x1"]).exit_code == 0
+    first, (options, *_) = plan(open_study(wide.path).recipes()).segments[0], submitted(queue)
+    assert {"--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=1"} <= set(options)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", "--exclude=SC2016", queue / "0.script"], check=True)
+    # The job itself, its GPUs being cores here.
+    job = {"SLURM_JOB_ID": "31337", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "2"}
+    node = {"SLURM_GPUS_ON_NODE": "1", "SLURM_CPUS_ON_NODE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(["bash", queue / "0.script"], env={**os.environ, **job, **node}, check=True, timeout=300)
+    assert list((wide.runs / first.lineage / "checkpoint").glob("optimizer-*-of-00002.safetensors"))
+
+
 def test_a_study_of_the_same_name_elsewhere_has_jobs_of_its_own(study: Study, queue: Path, tmp_path: Path) -> None:
     other = open_study(shutil.copytree(study.path, tmp_path / "elsewhere" / study.path.name))
     assert submit(study).exit_code == 0
@@ -117,7 +148,7 @@ def test_a_job_whose_time_is_up_saves_and_is_queued_again(
     began, program = tmp_path / "began", tmp_path / "program"
     waits = "while true; do sleep 0.02; done" if sent else "exit 3"
     program.write_text(f"#!/bin/bash\ntrap 'echo saved > {tmp_path}/saved; exit 1' TERM\ntouch {began}\n{waits}\n")
-    script = SCRIPT.format(command=f"bash {program}")
+    script = SCRIPT.format(first="", command=f"bash {program}")
     job = subprocess.Popen(["bash", "-c", script], env={**os.environ, "SLURM_JOB_ID": "31337"})
     until = time.monotonic() + 60
     while not began.exists() and time.monotonic() < until:

@@ -26,7 +26,7 @@ MARGIN, STARTING = 1.5, 20  # of the estimated time, and minutes for start and e
 #: back into the queue.
 SCRIPT = """\
 #!/bin/bash
-requeue=false
+{first}requeue=false
 stopping=false
 driver=
 stop() {{
@@ -49,6 +49,18 @@ if $requeue && ((status != 0)); then
 fi
 exit "$status"
 """
+
+
+#: What a job of several nodes sets first: where ranks meet, and that each node's torchrun may use all of its cores.
+MEETING = """\
+MASTER=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+export MASTER PORT=$((20000 + SLURM_JOB_ID % 10000)) SRUN_CPUS_PER_TASK="$SLURM_CPUS_ON_NODE"
+"""
+#: Node 0 has rank 0, which alone listens to the driver on stdin. Every node fills in its own number.
+TORCHRUN = (
+    'exec "$0" -m torch.distributed.run --nnodes="$SLURM_JOB_NUM_NODES" --node-rank="$SLURM_NODEID" '
+    '--nproc-per-node="$SLURM_GPUS_ON_NODE" --master-addr="$MASTER" --master-port="$PORT" "$@"'
+)
 
 
 class SlurmQueue:
@@ -91,22 +103,34 @@ class SlurmQueue:
 
     def _options(self, segment: Segment, name: str, parent: str | None) -> list[str]:
         """Of sbatch; the user's own, such as account and partition, come from its variables (SBATCH_ACCOUNT, ...)."""
-        params, machines = segment.recipe.params, self.assumptions.machines()
-        options = ["--parsable", f"--job-name={name}", "--nodes=1", "--ntasks=1", "--requeue", "--open-mode=append"]
+        params, (nodes, devices) = segment.recipe.params, self._nodes(segment)
+        options = ["--parsable", f"--job-name={name}", f"--nodes={nodes}", "--ntasks-per-node=1"]
+        options += ["--requeue", "--open-mode=append"]
         options += [f"--output={self.runs / f'slurm-{segment.lineage}.log'}", "--signal=B:USR1@300"]
         if parent is not None:
             options += [f"--dependency=afterok:{parent}", "--kill-on-invalid-dep=yes"]
-        if machines:
-            devices = Needs.of(self.setup, params, machines).devices
+        if devices:
             options.append(f"--gpus-per-node={devices}")
             if self.assumptions.gpu and "SBATCH_TIMELIMIT" not in os.environ:
-                seconds = segment.tokens / self.assumptions.speed(self.setup, params) / devices
+                seconds = segment.tokens / self.assumptions.speed(self.setup, params) / (nodes * devices)
                 options.append(f"--time={STARTING + math.ceil(MARGIN * seconds / 60)}")
         return options
 
+    def _nodes(self, segment: Segment) -> tuple[int, int]:
+        """Nodes that train a segment, as few as have its GPUs, and GPUs of each; none where jobs take cores."""
+        machines = self.assumptions.machines()
+        if not machines:
+            return 1, 0
+        wanted = Needs.of(self.setup, segment.recipe.params, machines).devices
+        nodes = math.ceil(wanted / machines[0].devices)
+        return nodes, math.ceil(wanted / nodes)
+
     def _script(self, segment: Segment) -> str:
         command = [sys.executable, "-m", "mixlaw", "run", str(self.runs.parent), "--segment", segment.lineage]
-        return SCRIPT.format(command=shlex.join(command))
+        if self._nodes(segment)[0] == 1:
+            return SCRIPT.format(first="", command=shlex.join(command))
+        launch = ["srun", "--input=0", "bash", "-c", TORCHRUN, sys.executable]
+        return SCRIPT.format(first=MEETING, command=shlex.join([*command, "--launch", shlex.join(launch)]))
 
 
 def _call(command: list[str], script: str) -> str:
