@@ -111,9 +111,9 @@ def test_gains_are_those_of_the_world_and_intervals_those_of_its_doubt(world: Wo
 
 
 def test_many_measured_recipes_leave_the_search_its_evaluations(world: World) -> None:
-    recipes = random_recipes([24_000, 94_000], 20, DOMAINS, count=200, seed=3)
+    recipes = random_recipes([24_000, 94_000], 20, DOMAINS, count=400, seed=3)
     measured = design_of(recipes, world.phases, world.domains, UNIQUE)
-    found = pareto(world, TARGET, DOMAINS, GROUPS, measured=measured, draws=8, evaluations=300)
+    found = pareto(world, TARGET, DOMAINS, GROUPS, measured=measured, draws=8, evaluations=600)
     bare = pareto(world, TARGET, DOMAINS, GROUPS, measured=measured, draws=8, evaluations=1)
     floor = np.minimum(found.gains().min(0), bare.gains().min(0)) - 0.1
     assert hypervolume(found.gains(), floor) > 1.1 * hypervolume(bare.gains(), floor)

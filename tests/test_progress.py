@@ -123,7 +123,7 @@ def test_a_notebook_gets_a_bar_that_goes_when_the_work_is_done(kernel: NotebookC
 def test_a_notebook_shows_results_with_the_sentence_that_matters_first(kernel: NotebookClient) -> None:
     first = ran(kernel, 'import mixlaw\nstudy = mixlaw.open_study("study")\nstudy').outputs[-1].data
     assert "nothing is measured" not in first["text/html"]
-    assert first["text/html"].startswith("<p><b>study study: 18 runs measured, surfaces fitted; next: write [target]")
+    assert first["text/html"].startswith("<p><b>study study: 18 runs measured, surfaces fitted, 1 proposal; next: ")
     assert "\nstudy study: 18 runs measured" in first["text/plain"]
     sentence = study().proposal.sentence
     shown = ran(kernel, "study.proposals()[-1]").outputs[-1].data

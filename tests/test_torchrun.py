@@ -102,5 +102,5 @@ def test_a_size_that_one_device_cannot_hold_takes_several_and_comes_to_what_one_
     check_record(study, alone)
 
     small = Machine("local", 1, memory=machine.memory)
-    with pytest.raises(InputError, match=r"need 2 devices of .* and no machine has more than 1"):
+    with pytest.raises(InputError, match=r"need 2 devices of .* and there are 1; take more"):
         LocalExecutor(setup, study.runs, small).run(tree, list(tree.segments))
