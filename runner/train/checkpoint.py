@@ -6,6 +6,7 @@ They are written in the background, by every rank its part, while training goes 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import warnings
@@ -26,6 +27,7 @@ from mixlaw.runner.models.deferred import parameters_on_meta
 from mixlaw.runner.models.foreign import optimizer_files
 from mixlaw.runner.models.llama import MOMENTS, MOMENTUM
 from mixlaw.runner.models.load import hide_progress_bars, load_model, skeleton
+from mixlaw.runner.models.pieces import Piece, pieces, rows_of
 from mixlaw.runner.train.parallel import ALONE, Ranks, gather_full, shard_like
 from mixlaw.runner.train.store import seal, verify
 from mixlaw.runner.train.tensor_files import MOMENTS as OPTIMIZER
@@ -166,7 +168,7 @@ def _parts(
     Each kind is split in order, by size, so that every rank has about as much; all ranks gather all tensors, one after
     another, and each drops those of others.
     """
-    tensors, files = {}, {}
+    tensors, files, where = dict[str, torch.Tensor](), dict[str, str](), pieces(model)
     kinds = {WEIGHTS: list(_weights(model)), OPTIMIZER: list(_moments(model, optimizer)) if optimizer else []}
     for kind, named in kinds.items():
         total, before = sum(tensor.nbytes for _, tensor in named), 0
@@ -174,7 +176,9 @@ def _parts(
             rank = min(before * ranks.world // max(1, total), ranks.world - 1)
             before += tensor.nbytes
             if (full := gather_full(tensor, rank == ranks.rank, copy)) is not None:
-                tensors[name], files[name] = full, file_name(kind, rank, ranks.world)
+                for piece in where.get(name) or [Piece(name, tuple(full.shape))]:
+                    tensors[piece.name] = piece.of(rows_of(full))
+                    files[piece.name] = file_name(kind, rank, ranks.world)
     return tensors, files
 
 
@@ -261,32 +265,50 @@ def source(
                     weight.copy_(shard_like(draws.repeat(before[name]), weight))
 
         return model, draw
-    names = _names(folder, model)
-    if names is None:  # under other names, as of a mixture of experts: transformers converts whole models
+    where = _pieces_in(folder, model, ranks)
+    if where is None:  # in another form: transformers converts whole models
         state, whole = load_moments(folder) if moments else {}, load_model(folder)
         return whole, lambda model, optimizer: restore_moments(optimizer, model, state)
-    return model, lambda model, optimizer: _read_shards(folder, model, optimizer if moments else None, names, ranks)
+    return model, lambda model, optimizer: _read_shards(folder, model, optimizer if moments else None, where, ranks)
 
 
-def _names(folder: Path, model: PreTrainedModel) -> dict[str, str] | None:
-    """Name in the directory's files of each weight and buffer of a model; None where one is not there as it is."""
+def _pieces_in(folder: Path, model: PreTrainedModel, ranks: Ranks) -> dict[str, list[Piece]] | None:
+    """The pieces of each weight and buffer of a model in a directory; None where one is not there in whole rows.
+
+    Parameters of several pieces must be sharded between these, as experts are.
+    """
     there = dcp.HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
-    names: dict[int, str] = {}
-    tensors = model.state_dict(keep_vars=True)
+    found, usual, tensors = dict[int, list[Piece]](), pieces(model), model.state_dict(keep_vars=True)
     for name, tensor in tensors.items():
-        if name in there and getattr(there[name], "size", None) == tensor.shape:
-            names.setdefault(id(tensor), name)
-    found = {name: names.get(id(tensor)) for name, tensor in tensors.items()}
-    return None if None in found.values() else found  # type: ignore[return-value]
+        shard = -(-len(tensor) // ranks.world) * math.prod(tensor.shape[1:-1]) if tensor.ndim else 1
+        for parts in ([Piece(name, tuple(tensor.shape))], usual[name]):
+            whole = len(parts) == 1 or all(part.first // shard == part.last // shard for part in parts)
+            if whole and all(getattr(there.get(part.name), "size", None) == part.shape for part in parts):
+                found.setdefault(id(tensor), parts)
+                break
+    where = {name: found.get(id(tensor)) for name, tensor in tensors.items()}
+    return None if None in where.values() else where  # type: ignore[return-value]
 
 
 def _read_shards(
-    folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer | None, names: dict[str, str], ranks: Ranks
+    folder: Path,
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer | None,
+    where: dict[str, list[Piece]],
+    ranks: Ranks,
 ) -> None:
     """Fill a sharded model, and the moments of its optimizer, with the slices that this rank has; all ranks call it."""
     reader = dcp.HuggingFaceStorageReader(str(folder))
     there = reader.read_metadata().state_dict_metadata
-    state = {names[name]: tensor.detach() for name, tensor in model.state_dict(keep_vars=True).items()}
+    state = dict[str, torch.Tensor]()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        weight, parts = tensor.detach(), where[name]
+        if len(parts) == 1:
+            state[parts[0].name] = weight
+            continue
+        before = ranks.rank * -(-len(weight) // ranks.world) * math.prod(weight.shape[1:-1])
+        local = rows_of(weight.to_local() if hasattr(weight, "to_local") else weight)
+        state |= {part.name: part.of(local, before) for part in parts if part.is_in(local, before)}
     for name, weight in model.named_parameters() if optimizer is not None else ():
         kept = [key for key in (*MOMENTS, MOMENTUM) if f"{key}.{name}" in there]
         if kept:  # none before the first step
