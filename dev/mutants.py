@@ -46,7 +46,10 @@ MODULES = {  # files, tests
     ),
     "readers": (
         [f"src/mixlaw/adapters/{name}.py" for name in ("rows", "tables", "units", "history", "lm_eval", "wandb")],
-        ["hunt", "adapters_history", "adapters_lm_eval", "adapters_wandb"],
+        [
+            *("hunt", "adapters_history", "adapters_lm_eval", "adapters_wandb"),
+            *("cases_results", "import_names", "other_evaluations", "trackers"),
+        ],
     ),
 }
 COMPARED = {

@@ -120,6 +120,16 @@ def test_other_versions_and_numbers_of_shots_are_audited(tmp_path: Path) -> None
     assert not any("version of arc_easy" in warning for warning in warnings)
 
 
+def test_a_setting_belongs_to_the_metrics_of_its_own_task(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(RUNS)
+    sheet, _ = gather(tmp_path / "runs.csv")
+    labels = add_results(sheet, [written(tmp_path, result("run-a", 0.5))], Results()).labels
+    tasks = {label.name: label.tasks for label in labels}
+    assert tasks["version of arc_easy"] == ("arc_easy/acc", "arc_easy/acc_norm")
+    assert tasks["version of gsm8k"] == ("gsm8k/exact_match/strict-match",)
+    assert tasks["lm_eval_version"] is None
+
+
 def test_what_is_no_result_or_of_no_run_is_refused(tmp_path: Path) -> None:
     out = written(tmp_path, result("gone", 0.5))
     with pytest.raises(InputError, match="no model of the results is in column 'run': 'gone' against 'run-a'"):

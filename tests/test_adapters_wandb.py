@@ -11,6 +11,7 @@ import pytest
 
 from mixlaw.adapters.gather import gather
 from mixlaw.adapters.importing import Understood, understand
+from mixlaw.adapters.wandb import unfold
 from mixlaw.errors import InputError
 
 # The web page quotes every cell and names nested keys with dots.
@@ -49,6 +50,7 @@ def test_the_runs_table_of_the_web_page_is_read_without_runs_that_did_not_finish
         "cells that are NaN or infinite, so the runs diverged there: 1, left empty",
     )
     assert found.ignored == ()
+    assert "an export of Weights & Biases, as its runs table writes it" in found.notes
 
 
 def test_rows_keep_the_numbers_they_have_in_the_file(tmp_path: Path) -> None:
@@ -93,6 +95,13 @@ def test_an_export_through_the_api_is_unfolded(tmp_path: Path, write: object) ->
     assert (set(b.values), b.drawn("init", "web"), b.drawn("init", "code")) == ({"acc"}, 1e9, 0.0)
     assert "NaN or infinite" in found.warnings[0]
     assert set(found.ignored) == {"note", "mlp", "_step", "size"}
+
+
+def test_a_frame_may_hold_what_the_api_gave_as_it_is() -> None:
+    frame = pl.DataFrame({"summary": [{"loss": 1.5}, None], "config": [None, {"size": 60}], "name": ["a", "b"]})
+    found = unfold(frame, ("row 1", "row 2"))
+    assert found is not None
+    assert found.frame.to_dict(as_series=False) == {"run": ["a", "b"], "loss": [1.5, None], "size": [None, 60]}
 
 
 def test_a_cell_that_is_neither_json_nor_python_is_refused_with_row_and_column(tmp_path: Path) -> None:

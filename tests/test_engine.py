@@ -10,7 +10,7 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.fitting.engine import Problems, Solution, solve
+from mixlaw.analysis.fitting.engine import Problems, Solution, _Model, _secant, solve
 from mixlaw.analysis.laws import LAWS, Chinchilla, DataConstrained, Exposure
 from mixlaw.analysis.laws.base import Curve, Form, Parameter
 from test_laws import designs, thetas
@@ -104,6 +104,38 @@ def test_chunks_do_not_change_the_answer_and_progress_reaches_one() -> None:
     assert torch.allclose(small.theta, whole.theta, atol=1e-9)
     assert seen[-1] == 1.0
     assert seen == sorted(seen)
+
+
+def test_a_chunk_holds_as_many_fits_as_its_bytes_have_room_for_their_jacobian() -> None:
+    form = Chinchilla.form(DESIGN)
+    seen: list[str] = []
+    room = 2 * 8 * ROWS * len(form.free)  # of float64
+    solve(form, DESIGN, problems(form, thetas(form, 5), 0.01), chunk=room, progress=lambda _, text: seen.append(text))
+    assert seen == ["2 of 5 fits", "4 of 5 fits", "5 of 5 fits"]
+
+
+def test_damping_follows_the_rule_of_nielsen() -> None:
+    """Nielsen 1999: after a gain mu *= max(1/10, 1 - (2 ratio - 1)**3), nu = 2; without, mu *= nu, nu *= 2."""
+    model, damping, growth = _Model.first(1, 1), 1e-3, 2.0
+    for gain, predicted in ((-1.0, 2.0), (-1.0, 1.0), (1.0, 1.0), (-1.0, 1.0), (0.5, 1.0), (0.2, 1.0), (-1.0, 1.0)):
+        model.learn(torch.tensor([0]), torch.tensor([gain]).double(), torch.tensor([predicted]).double())
+        damping *= max(1 / 10, 1 - (2 * gain / predicted - 1) ** 3) if gain > 0 else growth
+        growth = 2.0 if gain > 0 else 2 * growth
+        assert (float(model.damping), float(model.growth)) == pytest.approx((damping, growth))
+
+
+def test_the_secant_explains_the_change_of_the_gradient_or_is_left_out() -> None:
+    """Dennis, Gay and Welsch 1981: symmetric, and times the step it is what Gauss-Newton leaves of the change."""
+    generator = torch.Generator().manual_seed(0)
+    before, half = (torch.randn(2, 3, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    before, curvature = before + before.transpose(1, 2), half @ half.transpose(1, 2)
+    step = torch.tensor([[0.3, -0.2, 0.5], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    change = torch.tensor([[0.4, 0.1, 0.9], [0.0, 1.0, 0.0]], dtype=torch.float64)  # the second is across its step
+    found = _secant(before, step, change, curvature)
+    assert torch.allclose(found, found.transpose(1, 2))
+    assert torch.allclose(found[0] @ step[0], change[0] - curvature[0] @ step[0])
+    left = float((step[1] @ (change[1] - curvature[1] @ step[1])).abs() / (step[1] @ before[1] @ step[1]).abs())
+    assert torch.allclose(found[1], min(1.0, left) * before[1])
 
 
 def test_entries_that_the_form_holds_stay_where_they_start() -> None:

@@ -22,7 +22,18 @@ from hypothesis import strategies as st
 from mixlaw.errors import InputError
 from mixlaw.files import sealed
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe, Schedule
-from mixlaw.records import Measurement, Record, Unit, phase_order, read_record, read_records, to_table, write_record
+from mixlaw.records import (
+    MEASURED_ON,
+    Measurement,
+    Record,
+    Unit,
+    is_measured_on,
+    phase_order,
+    read_record,
+    read_records,
+    to_table,
+    write_record,
+)
 
 TEXT, CODE = Mixture({"text": 1.0}), Mixture({"text": 0.25, "code": 0.75})
 
@@ -76,6 +87,33 @@ def test_our_own_run_lies_under_its_lineage_and_a_foreign_one_under_a_name_of_it
     assert own.key == FULL.recipe.lineage
     keys = {FULL.key, own.key, Record("foreign", FULL.recipe, {}).key, Record("other", FULL.recipe, {}).key}
     assert len(keys) == 4
+
+
+def test_the_smallest_effect_is_that_of_a_two_sided_test_of_two_equal_errors_at_five_percent() -> None:
+    effect = Measurement(0.5, 0.01).smallest_effect
+    assert effect is not None
+    assert math.erfc(effect / 0.01 / math.sqrt(2) / math.sqrt(2)) == pytest.approx(0.05, abs=1e-4)
+    assert Measurement(0.5).smallest_effect is None
+
+
+@pytest.mark.parametrize(
+    ("measured_on", "wanted", "same"),
+    [
+        ({"bpb": "a"}, {"bpb": "a"}, True),
+        ({"bpb": "a"}, {"bpb": "b"}, False),
+        ({"bpb": "a"}, {"bpb": "a", "acc": "c"}, False),
+        ({"bpb": "a", "acc": "c"}, {"bpb": "a"}, True),
+        ({"bpb": "a"}, {}, True),
+        (None, {"bpb": "a"}, True),
+    ],
+    ids=["same text", "other text", "one task lacks", "one task more", "nothing wanted", "foreign"],
+)
+def test_whether_a_record_was_measured_on_the_text_that_is_held_out_now(
+    tmp_path: Path, measured_on: dict[str, str] | None, wanted: dict[str, str], same: bool
+) -> None:
+    details = {} if measured_on is None else {MEASURED_ON: measured_on}
+    path = write_record(tmp_path, Record("own", FULL.recipe, {"bpb": Measurement(1.5)}, details=details))
+    assert is_measured_on(path, wanted) is same
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.stats import t
 from torch import Tensor
 
 from mixlaw.analysis.audit import stacking
@@ -84,6 +85,34 @@ def test_who_is_sure_of_a_run_decides_it(rng: np.random.Generator) -> None:
     precision = torch.stack([laws.deviation**-2, (other.deviation * found.scale[:, 0]) ** -2])
     means = torch.stack([laws.mean, other.mean])
     assert torch.allclose(joined.mean, (precision * means).sum(0) / precision.sum(0))
+
+
+def test_who_has_no_share_decides_no_run_however_sure_it_is(rng: np.random.Generator) -> None:
+    observed, laws, other = unequal(rng, told=True)
+    liar = replace(laws, mean=laws.mean + 0.5 * torch.tensor(rng.normal(size=laws.mean.shape)))  # as sure, and off
+    shares = torch.tensor([[0.5, 0.0]], dtype=torch.float64).expand(2, -1)
+    found = stacking.beside_laws(observed, [laws], [[other], [liar]], shares)
+    assert found.by_row
+    assert torch.equal(found.shares, shares)
+
+
+def test_beside_laws_that_are_half_as_wide_as_they_should_be_a_regressor_becomes_so(rng: np.random.Generator) -> None:
+    truth, rows = rng.normal(size=(400, 1)), torch.arange(400)
+    observed = runs(truth)
+    narrow, right = (held_out(observed, rows, truth + 0.2 * rng.normal(size=truth.shape), sd) for sd in (0.1, 0.2))
+    found = stacking.beside_laws(observed, [narrow], [[right]], torch.full((1, 1), 0.5, dtype=torch.float64))
+    assert float(found.scale) == pytest.approx(0.5, rel=0.15)  # two standard errors of two quantiles of 400 are 12 %
+
+
+def test_a_held_out_run_scores_the_density_of_a_student_t_of_the_same_deviation(rng: np.random.Generator) -> None:
+    truth, rows = np.array([[0.0], [0.5], [3.0]]), torch.arange(3)
+    observed = runs(truth)
+    found = [
+        stacking._score(observed, held_out(observed, rows, 0 * truth, sd), torch.tensor([2.0])) for sd in (0.2, 0.4)
+    ]
+    freedom = 5
+    wanted = [t.logpdf(truth, freedom, scale=2 * sd * ((freedom - 2) / freedom) ** 0.5) for sd in (0.2, 0.4)]
+    assert np.allclose(found[0] - found[1], wanted[0] - wanted[1])  # constants that all laws share are left out
 
 
 def test_deviations_that_say_nothing_leave_the_shares_alone(rng: np.random.Generator) -> None:

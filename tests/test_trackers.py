@@ -100,6 +100,8 @@ domain_tokens = { "params.web" = "web", "params.code" = "code" }
     found, said = imported(tmp_path, "found.csv", mapping)
     assert found == [("007", 1.0, 10**9, 1.5), ("r-web", 1.0, 10**9, 1.9)]
     assert "1 of 3 runs did not finish" in said
+    assert "search_runs of MLflow" in said
+    assert "Weights" not in said
 
 
 @pytest.mark.parametrize("ids", [True, False])

@@ -53,7 +53,6 @@ def blocks(design: Design) -> dict[str, tuple[Parameter, ...]]:
     pools = _overdone_pools(design)
     two = design.sizes == 2
     sharp = design.sizes > 2 and not one_budget(design) and not locked(design)
-    spread_worth = WORTH_SPREAD if k > 1 else 0.0
     spread_capacity = 0.0 if size or locked(design) or k == 1 else EFFICIENCY_SPREAD
     shapes = {
         "alpha": (EXPONENT_PRIOR, as_one),
@@ -74,7 +73,7 @@ def blocks(design: Design) -> dict[str, tuple[Parameter, ...]]:
         "contrast": (Parameter("contrast", *contrast, CONTRAST_BETWEEN, held=flat, loose=True),),
         **phase_blocks(design),
         "worth": tuple(
-            Parameter(f"worth {d}", -0.5 * math.log(k), spread_worth, WORTH_BETWEEN, k == 1) for d in design.domains
+            Parameter(f"worth {d}", -0.5 * math.log(k), WORTH_SPREAD, WORTH_BETWEEN, k == 1) for d in design.domains
         ),
         "efficiency": tuple(
             Parameter(f"efficiency {d}", 0.0, spread_capacity, EFFICIENCY_BETWEEN, spread_capacity == 0)
