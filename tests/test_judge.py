@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,10 @@ from chat_server import Server, continuing, memorised, serve
 from mixlaw.errors import InputError
 from mixlaw.runner.evaluate.judge import PROMPTS, QUESTION, Judged, _verdict, read_prompts
 from mixlaw.runner.evaluate.measure import Subject
+from mixlaw.runner.evaluate.run import read_measure
+from mixlaw.runner.execute.machines import Ray
+from mixlaw.runner.plan.setup import Setup
+from mixlaw.runner.train.store import Store, seal
 
 Case = tuple[str, str, str, str | None, str | None]
 #: Prompt, our answer, the reference's, and the verdicts with ours shown first and second.
@@ -118,6 +123,39 @@ def test_a_model_against_itself_wins_half_and_nobody_is_asked(
 ) -> None:
     found = replace(judged(folder, server), reference=str(folder / "ours")).measure("chat", at(subject, tmp_path))
     assert (found.value, found.stderr, found.details["judgements"], server.requests) == (0.5, 0.0, 0, [])
+
+
+def test_the_answers_of_a_reference_are_kept_for_the_next_worker_until_it_changes(
+    folder: Path, subject: Subject, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, task = tmp_path / "theirs", judged(folder, server)
+    shutil.copytree(folder / "theirs", here)
+    task = replace(task, reference=str(here))
+    of_study = replace(subject, folder=tmp_path, data=tmp_path / "data")
+    first = task.measure("chat", of_study)
+    assert first.value == pytest.approx(np.mean(SCORES))
+    with monkeypatch.context() as patch:
+        patch.setattr(Subject, "load", None)
+        assert task.measure("chat", of_study) == first
+    shutil.copytree(folder / "ours", here, dirs_exist_ok=True)
+    assert task.measure("chat", of_study).value == 0.5, "against itself"
+
+
+def test_a_reference_that_is_a_run_in_a_store_is_fetched_from_there(
+    folder: Path, subject: Subject, server: Server, tmp_path: Path
+) -> None:
+    here, study, url = tmp_path / "draft", tmp_path / "study", "memory://judged"
+    shutil.copytree(folder / "theirs", here)
+    seal(here, tmp_path / "sealed", 1)
+    Store(url).put(tmp_path / "sealed", "trained/checkpoint")
+    task = replace(judged(folder, server), reference=str(study / "runs" / "trained" / "checkpoint"))
+    setup = Setup("data", "", 300, 16, ("chat",), measures={"chat": task.as_json()})
+    with pytest.raises(InputError, match=r"there is no checkpoint at .*trained/checkpoint to compare with"):
+        read_measure(Ray(store="memory://empty").located(setup).measures["chat"]).check()
+    found = read_measure(Setup.from_json(Ray(store=url).located(setup).as_json()).measures["chat"])
+    found.check()
+    assert found.measure("chat", at(subject, tmp_path)).value == pytest.approx(np.mean(SCORES))
+    assert not (study / "runs").exists()
 
 
 def test_a_judge_without_verdicts_gives_no_number(folder: Path, subject: Subject, tmp_path: Path) -> None:

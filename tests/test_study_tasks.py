@@ -15,6 +15,7 @@ import pytest
 
 from chat_server import continuing, memorised, refusing, serve
 from mixlaw.errors import InputError
+from mixlaw.folder.tasks import measures_of
 from mixlaw.records import Unit
 from mixlaw.runner.evaluate import paper
 from mixlaw.runner.evaluate.programs import read_problems
@@ -212,8 +213,23 @@ def test_measures_travel_as_json() -> None:
     for task in settings.tasks.values():
         measure = read_measure(json.loads(json.dumps(task.measure())))
         assert read_measure(json.loads(json.dumps(measure.as_json()))) == measure
-        assert measure.as_json() == task.measure()
+        where = {"store": None} if task.judge else {}  # which the machines that train decide
+        assert measure.as_json() == {**(task.measure() or {}), **where}
     assert [task.measure()["kind"] for task in settings.tasks.values()] == list(KINDS)  # type: ignore[index]
+
+
+def test_a_reference_is_a_folder_of_the_study_or_a_run_wherever_that_is(tmp_path: Path) -> None:
+    def found(reference: str) -> Path:
+        task = {"unit": "win-rate", "judge": {"url": "u", "model": "m", "reference": reference}}
+        settings = Settings.model_validate({"tasks": {"d": task}})
+        return Path(measures_of(tmp_path, settings, {})["d"]["reference"]).relative_to(tmp_path)
+
+    assert found("baseline") == Path("runs", "baseline", "checkpoint")
+    assert found("models/baseline") == Path("models", "baseline")
+    (tmp_path / "baseline").mkdir()
+    assert found("baseline") == Path("baseline")
+    (tmp_path / "runs" / "baseline" / "checkpoint").mkdir(parents=True)
+    assert found("baseline") == Path("runs", "baseline", "checkpoint")
 
 
 def test_a_task_that_cannot_be_measured_is_left_out_and_measured_by_the_next_run(tmp_path: Path) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mixlaw.errors import InputError
+from mixlaw.files import write_text
 from mixlaw.runner.evaluate.chat import Chat, Endpoint, Request
 from mixlaw.runner.evaluate.generate import generate
 from mixlaw.runner.evaluate.measure import Measure, Measured, Subject, mean
+from mixlaw.runner.train.store import STATE, Store
 
 UNREAD = 0.1  # tolerated share of judgements without a verdict
 
@@ -47,6 +50,7 @@ class Judged(Measure):
         tokens: limit on the tokens of an answer.
         parallel: concurrent judgements.
         options: of the requests to the judge, as the protocol names them.
+        store: URL of the store that has the reference, a run, where it is in no folder.
     """
 
     kind: ClassVar[str] = "judge"
@@ -59,6 +63,7 @@ class Judged(Measure):
     tokens: int = 256
     parallel: int = 8
     options: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0, "max_tokens": 512})
+    store: str | None = None
 
     @property
     def endpoint(self) -> Endpoint:
@@ -72,7 +77,7 @@ class Judged(Measure):
             InputError: one of these fails.
         """
         read_prompts(self.prompts)
-        if not (Path(self.reference) / "config.json").exists():
+        if self.store is None and not (Path(self.reference) / "config.json").exists():
             raise InputError(
                 f"there is no checkpoint at {self.reference} to compare with; train it, or correct the path"
             )
@@ -88,7 +93,7 @@ class Judged(Measure):
         """
         prompts = read_prompts(self.prompts)
         ours = generate(subject, prompts, tokens=self.tokens)
-        theirs = _answers(self.reference, prompts, self.tokens, str(subject.model.device))
+        theirs = self._theirs(prompts, subject)
         pairs = [(o, t) for o, t in zip(ours, theirs, strict=True)]
         differing = [n for n, (o, t) in enumerate(pairs) if o != t]  # equal answers are a tie
         requests = [self._request(prompts[n], *order) for n in differing for order in (pairs[n], pairs[n][::-1])]
@@ -99,6 +104,43 @@ class Judged(Measure):
             for n, (o, t) in enumerate(pairs)
         ])  # fmt: skip
         return self._read([verdicts.get(n) for n in range(len(pairs))])
+
+    def _theirs(self, prompts: tuple[str, ...], subject: Subject) -> list[str]:
+        """Answers of the reference, the same for all models: kept in the study for the next worker or job in a queue."""
+        what = [self._identity(), prompts, self.tokens, subject.model.device.type]
+        name = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16] + ".json"
+        kept = None if subject.data is None else subject.data.parent / "evaluations" / ".references" / name
+        if kept is not None:
+            with suppress(OSError, ValueError):
+                return list(json.loads(kept.read_text(encoding="utf-8")))
+        with self._folder() as folder:
+            reference = Subject.load(folder, folder)
+            reference.model.to(subject.model.device)
+            answers = generate(reference, prompts, tokens=self.tokens)
+        if kept is not None:
+            with suppress(OSError):
+                write_text(kept, json.dumps(answers, ensure_ascii=False))
+        return answers
+
+    def _identity(self) -> str:
+        """What changes when the reference does: the checksums of a run's checkpoint, sizes and times of other files."""
+        folder = Path(self.reference)
+        if self.store is not None:
+            return Store(self.store).state(_name(folder))
+        if (folder / STATE).exists():
+            return (folder / STATE).read_text(encoding="utf-8")
+        files = [(path.name, path.stat()) for path in sorted(folder.glob("*"))]
+        return json.dumps([str(folder), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files]])
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """The folder of the reference, for as long as it is needed where it comes from a store."""
+        if self.store is None:
+            yield Path(self.reference)
+            return
+        with tempfile.TemporaryDirectory(prefix="mixlaw-") as scratch:
+            Store(self.store).get(_name(Path(self.reference)), folder := Path(scratch, "reference"))
+            yield folder
 
     def _request(self, prompt: str, first: str, second: str) -> Request:
         text = QUESTION.format(prompt=prompt.strip(), first=first.strip(), second=second.strip())
@@ -139,12 +181,9 @@ def _verdict(reply: str) -> str:
     return verdicts[-1] if verdicts else ""
 
 
-@lru_cache(maxsize=2)
-def _answers(reference: str, prompts: tuple[str, ...], tokens: int, device: str) -> tuple[str, ...]:
-    """Answers of the reference, which are the same for all models that are compared with it."""
-    subject = Subject.load(reference, Path(reference))
-    subject.model.to(device)
-    return tuple(generate(subject, prompts, tokens=tokens))
+def _name(reference: Path) -> str:
+    """A run's checkpoint as a store names it."""
+    return f"{reference.parent.name}/{reference.name}"
 
 
 #: Open-ended prompts for models that were not taught to follow instructions, each to be answered by continuing it:

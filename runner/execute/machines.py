@@ -6,7 +6,7 @@ import shlex
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING, Protocol
@@ -85,6 +85,10 @@ class Backend(ABC):
     @abstractmethod
     def executor(self, setup: Setup, runs: Path, show: Show) -> Trains:
         """What trains on these machines."""
+
+    def located(self, setup: Setup) -> Setup:
+        """The setup as workers there need it."""
+        return setup
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,17 @@ class Ray(Backend):
     def trained(self, runs: Path) -> frozenset[str]:
         """Lineages that have a checkpoint in the store."""
         return Store(self.store or str(runs.resolve())).trained()
+
+    def located(self, setup: Setup) -> Setup:
+        """The setup with the store of each run that a judge compares with and that is in no folder here."""
+        if self.store is None:
+            return setup
+        trained, measures = Store(self.store).trained(), dict(setup.measures)
+        for task, measure in measures.items():
+            folder = Path(measure.get("reference", "."))
+            if not folder.exists() and folder.parent.name in trained:
+                measures[task] = {**measure, "store": self.store}
+        return replace(setup, measures=measures)
 
     def executor(self, setup: Setup, runs: Path, show: Show) -> RayExecutor:
         """The driver of the cluster's workers."""

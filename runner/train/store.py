@@ -227,8 +227,8 @@ class Store:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         try:
-            state = self.fs.cat_file(f"{self.root}/{name}/{STATE}")
-            (draft / STATE).write_bytes(state)
+            state = self.state(name)
+            write_text(draft / STATE, state)
             for file in json.loads(state)["sha256"]:
                 self.fs.get_file(f"{self.root}/{name}/{file}", str(draft / Path(file).name))
             verify(draft)
@@ -237,6 +237,10 @@ class Store:
             where = f"{self.url.rstrip('/')}/{name}"
             raise Damaged(f"checkpoint {where} is damaged; delete it and run again to retrain it") from None
         publish(draft, folder)
+
+    def state(self, name: str) -> str:
+        """Steps and checksums of a checkpoint, as text."""
+        return bytes(self.fs.cat_file(f"{self.root}/{name}/{STATE}")).decode()
 
     def remove(self, name: str) -> None:
         """Delete a checkpoint if there is one."""

@@ -104,15 +104,16 @@ def _check_items(data: Path, task: str, items: str, known: dict[str, Task]) -> N
 
 
 def _absolute(path: Path, measure: dict[str, Any]) -> dict[str, Any]:
-    """The measure with absolute paths; a reference may be the name of a run."""
+    """The measure with absolute paths; a reference is a folder or the name of a run, which may be in a store alone."""
     for key in ("include", "prompts"):
         if measure.get(key) is not None:
             measure[key] = str((path / measure[key]).resolve())
     if measure["kind"] == "programs" and measure["problems"] not in ("human-eval", "mbpp"):
         measure["problems"] = str((path / measure["problems"]).resolve())
     if measure["kind"] == "judge":
-        run = path / "runs" / measure["reference"] / "checkpoint"
-        measure["reference"] = str((run if run.exists() else path / measure["reference"]).resolve())
+        name, folder, run = measure["reference"], path / measure["reference"], path / "runs" / measure["reference"]
+        is_run = (run / "checkpoint").exists() or ("/" not in name and not folder.exists())
+        measure["reference"] = str((run / "checkpoint" if is_run else folder).resolve())
     return measure
 
 

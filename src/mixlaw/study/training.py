@@ -134,13 +134,14 @@ def run(
     pending = planned.needed(study.measured, backend.trained(study.runs))
     if not pending:
         return RunOutcome((), {}, ())
-    preflight(study.setup)
+    setup = backend.located(study.setup)
+    preflight(setup)
     with progress_or_bar("training", progress) as report:
 
         def show(state: RunProgress) -> None:
             report(state.done / state.total, _workers(state))
 
-        return backend.executor(study.setup, study.runs, show).run(planned, pending)
+        return backend.executor(setup, study.runs, show).run(planned, pending)
 
 
 def _workers(state: RunProgress) -> str:
