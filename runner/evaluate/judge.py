@@ -106,7 +106,7 @@ class Judged(Measure):
         return self._read([verdicts.get(n) for n in range(len(pairs))])
 
     def _theirs(self, prompts: tuple[str, ...], subject: Subject) -> list[str]:
-        """Answers of the reference, the same for all models: kept in the study for the next worker or job in a queue."""
+        """Answers of the reference, the same for all models: kept in the study for the next worker or job."""
         what = [self._identity(), prompts, self.tokens, subject.model.device.type]
         name = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16] + ".json"
         kept = None if subject.data is None else subject.data.parent / "evaluations" / ".references" / name
