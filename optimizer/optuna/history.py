@@ -50,7 +50,7 @@ class History:
             finished=tuple(m for _, m in [*complete, *pruned]),
             values=np.append(values, np.full(len(pruned), worst)),
             running=tuple(m for _, m in running),
-            alike=tuple(m for t, m in complete if _begins(t, trial)),
+            alike=tuple(m for t, m in complete if _begins(t, m, trial)),
         )
 
     def knows(self, declared: list[Stage]) -> bool:
@@ -73,9 +73,9 @@ def measured(study: Study) -> int:
     return sum(math.isfinite(t.value) for t in mixes if t.value is not None)
 
 
-def _begins(other: FrozenTrial, trial: FrozenTrial) -> bool:
+def _begins(other: FrozenTrial, phases: Mixed, trial: FrozenTrial) -> bool:
     """Whether a trial's phases and categorical parameters so far are those of another."""
     names = [stage.phase for stage in stages(trial)]
     chosen = [name for name, of in trial.distributions.items() if isinstance(of, CategoricalDistribution)]
-    same = [stage.phase for stage in stages(other)][: len(names)] == names
+    same = [stage.phase for stage, _ in phases][: len(names)] == names
     return same and all(other.params.get(name) == trial.params[name] for name in chosen)
