@@ -15,9 +15,11 @@ from mixlaw.analysis.data.coordinates import Features
 from mixlaw.analysis.data.design import tenfolds
 from mixlaw.analysis.data.observed import Observed, observe
 from mixlaw.analysis.surface.discrepancy import (
+    SCALE,
     Discrepancy,
     expected_discrepancy,
     learn_discrepancy,
+    with_typical_mixture,
 )
 
 TASKS, EACH = 40, 30
@@ -61,13 +63,43 @@ def test_draws_have_the_spread_and_the_correlation_that_they_are_to_have() -> No
     design = observed().design
     features, beyond = Features.of(design), replace(design, params=design.params * 1e4).select(list(range(EACH)))
     tied = torch.linalg.cholesky(torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64))
-    effect = Discrepancy(torch.tensor([0.03, 0.06]).double(), torch.zeros(2).double())
-    shift = effect.shifts(beyond, design, features, tied, 256) / tenfolds(beyond, design)[0]
+    effect = Discrepancy(torch.tensor([0.03, 0.06]).double(), torch.zeros(2).double(), torch.zeros(()).double())
+    nothing = torch.zeros(EACH, 2).double()
+    shift = effect.shifts(beyond, design, features, tied, nothing, 256) / tenfolds(beyond, design)[0]
     assert shift[:, 0].std(0).tolist() == pytest.approx([0.03, 0.06], rel=0.1)
     assert float(torch.corrcoef(shift[:, 0].T)[0, 1]) == pytest.approx(0.8, abs=0.08)
-    few = effect.shifts(beyond, design, features, tied, 7)
-    assert torch.equal(few, effect.shifts(beyond, design, features, tied, 64)[:7])
+    few = effect.shifts(beyond, design, features, tied, nothing, 7)
+    assert torch.equal(few, effect.shifts(beyond, design, features, tied, nothing, 64)[:7])
     assert torch.allclose(shift[:, 0], shift[:, 1])  # a level is common to all recipes: gains do not feel it
+
+
+def test_all_differences_of_a_task_grow_by_one_factor_of_mean_one() -> None:
+    design = observed().design
+    features, beyond = (
+        Features.of(design),
+        replace(design, params=design.params * 100).select(range(2 * EACH, 3 * EACH)),
+    )
+    tied, none = torch.eye(2).double(), torch.zeros(2).double()
+    apart = torch.randn(EACH, 2, generator=torch.Generator().manual_seed(0)).double()
+    effect = Discrepancy(none, none, torch.tensor(0.3).double())
+    factor = (apart + effect.shifts(beyond, design, features, tied, apart, 256)) / apart
+    assert torch.allclose(factor, factor[:, :1].expand_as(factor))  # the same for all recipes
+    logs, expected = factor[:, 0].log(), 0.3 * float(tenfolds(beyond, design)[0])
+    assert logs.std(0).tolist() == pytest.approx([expected] * 2, rel=0.1)
+    assert float(torch.corrcoef(logs.T)[0, 1]) == pytest.approx(0.5, abs=0.1)
+    assert factor[:, 0].mean(0).tolist() == pytest.approx([1, 1], abs=0.15)
+
+
+def test_a_typical_mixture_has_the_size_and_budget_of_the_recipe_and_a_mixture_near_the_mean() -> None:
+    design = observed().design
+    rows = replace(design, params=design.params * 7, unique=design.unique.clamp(max=1e6)).select([0, EACH])
+    both = with_typical_mixture(rows, design, Features.of(design))
+    typical = both.select([2, 3])
+    assert torch.equal(both.select([0, 1]).tokens, rows.tokens)
+    assert torch.equal(typical.params, rows.params)
+    assert torch.allclose(typical.total, rows.total)
+    assert torch.allclose(typical.mixture, design.mixture.mean(0).expand(2, -1), atol=0.05)
+    assert not typical.repeated.any()
 
 
 def _level(found: Discrepancy) -> float:
@@ -83,6 +115,22 @@ def test_a_level_that_jumps_at_the_largest_size_is_expected_to_jump_again(jump: 
         float(np.sqrt((jump**2 + _level(expected_discrepancy(data)) ** 2) / 2)), rel=0.3
     )
     assert float((learned.mixture / expected_discrepancy(data).mixture).max()) < 1.5  # gains were predicted well
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.6])
+def test_differences_that_grew_by_another_factor_are_expected_to_do_so_again(factor: float) -> None:
+    data, ones = observed(), torch.ones(TASKS, dtype=torch.float64)
+    (fold,) = held(data)
+    # What was predicted is smaller than what was measured by the factor, on every task.
+    off = data.target[:, 2 * EACH :].T
+    smaller = replace(fold, mean=off.mean(0) + (fold.mean - fold.mean.mean(0)) / factor)
+    learned = learn_discrepancy(data, [smaller], ones)
+    expected = np.sqrt((SCALE**2 + (factor - 1) ** 2) / 2)  # one tenfold beyond, one fold beside the prior
+    assert float(learned.scale) == pytest.approx(expected, rel=0.1)
+    plain = learn_discrepancy(data, [fold], ones).mixture
+    assert torch.allclose(learned.mixture, plain, rtol=0.1)  # nothing of it counts as a change of single domains
+    unsure = replace(smaller, deviation=torch.ones_like(fold.deviation))
+    assert float(learn_discrepancy(data, [unsure], ones).scale) == pytest.approx(SCALE)  # the laws expected as much
 
 
 def test_sizes_that_were_predicted_well_narrow_it_and_no_fold_leaves_the_prior() -> None:

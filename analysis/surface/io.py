@@ -39,7 +39,7 @@ from mixlaw.analysis.surface.regressors import Regressors
 from mixlaw.errors import InputError
 from mixlaw.files import is_whole, replacing, sealed, write_json
 
-FORMAT = 10
+FORMAT = 11
 _NAMES, _TENSORS, _PICKLED = "surfaces.json", "surfaces-{}.safetensors", "regressors-{}.pickle"
 
 

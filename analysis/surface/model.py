@@ -14,9 +14,9 @@ from torch import Tensor
 from mixlaw.analysis.audit.readiness import Readiness, readiness
 from mixlaw.analysis.audit.result import Audit
 from mixlaw.analysis.audit.stacking import Beside
-from mixlaw.analysis.data.design import Design, Floats
+from mixlaw.analysis.data.design import Design, Floats, tenfolds
 from mixlaw.analysis.data.observed import Z90, Observed, from_log_loss
-from mixlaw.analysis.surface.discrepancy import Discrepancy
+from mixlaw.analysis.surface.discrepancy import Discrepancy, with_typical_mixture
 from mixlaw.analysis.surface.link import FittedLink, followed, through
 from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.regressors import Regressors
@@ -222,10 +222,11 @@ class ResponseModel:
     def _log_samples(self, design: Design, count: int) -> Tensor:
         """Log losses (S, R, T): what the laws say, and the discrepancy between sizes."""
         samples = self._of_laws(design, count)
-        if self.discrepancy is None:
-            return samples
         measured, features = self.observed.design, self.members[0].features
-        return samples + self.discrepancy.shifts(design, measured, features, self._tied, count)
+        if self.discrepancy is None or not tenfolds(design, measured).any():
+            return samples
+        own, typical = self._direct(with_typical_mixture(design, measured, features)).chunk(2)
+        return samples + self.discrepancy.shifts(design, measured, features, self._tied, own - typical, count)
 
     def _of_laws(self, design: Design, count: int) -> Tensor:
         """Log losses (S, R, T): every sample of a task belongs to one member, in proportion to its weight."""

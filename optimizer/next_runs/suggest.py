@@ -335,7 +335,10 @@ def _untried_lengths(asked: _Request, found: Recommendations) -> list[Candidate]
 
 
 def growing(posterior: Posterior) -> float:
-    """How much what recipes differ by may change with a factor e of size, over itself; nothing where that is known."""
+    """How much what recipes differ by may change with a factor e of size, over itself; nothing where that is known.
+
+    A factor on all differences at once is left out: it does not change which recipe is best.
+    """
     if not isinstance(posterior, Surfaces) or posterior.discrepancy is None:
         return 0.0
     by_tenfold = posterior.discrepancy.mixture / expected_discrepancy(posterior.observed).mixture.clamp_min(1e-9)
