@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from mixlaw.errors import InputError
+from mixlaw.runner.models import loss
 from mixlaw.runner.models.ladder import shape
 from mixlaw.runner.models.llama import initialise, optimizer
-from mixlaw.runner.models.memory import devices_needed, largest_micro_batch, training_bytes
-from mixlaw.runner.train.parallel import ALONE, shard_model
+from mixlaw.runner.models.memory import HEAD_ROWS, devices_needed, largest_micro_batch, training_bytes
+from mixlaw.runner.train.parallel import ALONE, Ranks, shard_model
 from mixlaw.runner.train.step import train_step
+from ranks import together
+
+Case = tuple[str, int, int, int, int, bool]  # size, vocabulary, sequence, sequences, micro-batch, recompute
 
 
-def measured(size: str, vocabulary: int, sequence: int, sequences: int, micro_batch: int, recompute: bool) -> int:
+def measured(case: Case, ranks: Ranks = ALONE) -> int:
     """Peak bytes of tensors in one step: those there before it, and the highest sum of what it allocates and frees."""
+    size, vocabulary, sequence, sequences, micro_batch, recompute = case
     model = initialise(shape(size), vocabulary, sequence, seed=0)
-    losses, adamw = shard_model(model, ALONE, recompute=recompute), optimizer(model, 1e-3, 0.95)
+    losses, adamw = shard_model(model, ranks, recompute=recompute), optimizer(model, 1e-3, 0.95)
     tokens = torch.zeros(sequences, sequence + 1, dtype=torch.long)
-    train_step(losses, adamw, tokens, 1e-3, micro_batch=micro_batch)
-    moments = [value for state in adamw.state.values() for value in state.values()]
-    before = sum(tensor.nbytes for tensor in (*model.parameters(), *moments))
+    how: dict[str, Any] = {"sequences": sequences * ranks.world, "micro_batch": micro_batch, "ranks": ranks}
+    train_step(losses, adamw, tokens, 1e-3, **how)
+    held: list[Any] = [*model.parameters(), *(value for state in adamw.state.values() for value in state.values())]
+    before = sum((tensor.to_local() if ranks.shards and tensor.ndim else tensor).nbytes for tensor in held)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        train_step(losses, adamw, tokens, 1e-3, micro_batch=micro_batch)
+        train_step(losses, adamw, tokens, 1e-3, **how)
     assert seen.profiler is not None
     assert seen.profiler.kineto_results is not None
     events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -35,7 +45,7 @@ def measured(size: str, vocabulary: int, sequence: int, sequences: int, micro_ba
 
 
 @pytest.mark.parametrize(
-    ("size", "vocabulary", "sequence", "sequences", "micro_batch", "recompute"),
+    "case",
     [
         ("0.1M", 1024, 128, 8, 8, False),
         ("1M", 4096, 128, 8, 8, False),
@@ -45,14 +55,36 @@ def measured(size: str, vocabulary: int, sequence: int, sequences: int, micro_ba
         ("5M", 32_768, 64, 4, 4, False),
     ],
 )
-def test_the_estimate_is_within_a_tenth_of_what_is_allocated(
-    size: str, vocabulary: int, sequence: int, sequences: int, micro_batch: int, recompute: bool
-) -> None:
-    accumulate = micro_batch < sequences
-    estimate = training_bytes(
-        shape(size), vocabulary, sequence, micro_batch, recompute=recompute, accumulate=accumulate
-    )
-    assert estimate == pytest.approx(measured(size, vocabulary, sequence, sequences, micro_batch, recompute), rel=0.1)
+def test_the_estimate_is_within_a_tenth_of_what_is_allocated(case: Case) -> None:
+    assert estimated(case) == pytest.approx(measured(case), rel=0.1)
+
+
+def estimated(case: Case, ranks: int = 1, bf16: bool = False) -> int:
+    size, vocabulary, sequence, sequences, micro_batch, recompute = case
+    how = {"recompute": recompute, "accumulate": micro_batch < sequences, "bf16": bf16}
+    return training_bytes(shape(size), vocabulary, sequence, micro_batch, ranks=ranks, **how)
+
+
+def _measured(ranks: Ranks, case: Case, out: Path) -> None:
+    loss.HEAD_ROWS = {False: HEAD_ROWS[True]}  # type: ignore[attr-defined]  # as on a GPU
+    found = measured(case, replace(ranks, bf16=True))
+    if ranks.first:
+        out.write_text(str(found))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "case"),
+    [
+        (1, ("5M", 32_768, 64, 4, 4, False)),
+        (2, ("1M", 4096, 128, 8, 8, False)),
+        (2, ("1M", 4096, 128, 8, 2, False)),
+        (2, ("1M", 4096, 128, 8, 8, True)),
+    ],
+)
+def test_in_bf16_and_sharded_it_is_too(ranks: int, case: Case, tmp_path: Path) -> None:
+    """What ranks of CPUs allocate when they compute as GPUs do, FSDP2's buffers among it."""
+    together(ranks, _measured, case, tmp_path / "bytes")
+    assert estimated(case, ranks, True) == pytest.approx(int((tmp_path / "bytes").read_text()), rel=0.1)
 
 
 def test_what_is_said_to_fit_fits_and_one_more_would_not() -> None:

@@ -81,13 +81,14 @@ def training_bytes(
     gathered = size * (tables + 2 * layer) + 4 * (tables + layer) if ranks > 1 or bf16 else 0.0
     tokens = sequence * sequences
     inputs, rest = _layer_bytes(shape, size)
-    layers = shape.depth * inputs + (rest if recompute else shape.depth * rest)
     last = shape.width * (8 if bf16 else 12)
     # In fp32 logits and their gradient are one block, in bf16 two of bf16 and one of fp32 between them.
     block = min(tokens, HEAD_ROWS[bf16]) * vocabulary * (8 if bf16 else 4)
     product = 4 * embeddings if bf16 else 0  # of a block in bf16, and the sum once it is bf16
-    head = block + 4 * embeddings + product + size * tokens * shape.width
-    activations = tokens * (layers + last) + head
+    head = 4 * embeddings + product + size * tokens * shape.width
+    # A layer is recomputed once the block of logits is gone.
+    layers = max(block, tokens * rest) if recompute else block + tokens * shape.depth * rest
+    activations = tokens * (shape.depth * inputs + last) + layers + head
     gradients = 4 * weights / ranks
     peak = activations + (gradients if accumulate else 0.0)
     return int(12 * weights / ranks + gathered + max(peak, gradients))
