@@ -152,7 +152,7 @@ MOVES: dict[str, Callable[[Path, Path], object]] = {
     "copied": shutil.copytree,
     "copied, all files of 2001": partial(_touched, when=1e9),
     "copied, all files of 2096": partial(_touched, when=4e9),
-    "cloned with git": _cloned,
+    **({"cloned with git": _cloned} if shutil.which("git") else {}),
     "zipped and unzipped": partial(_unpacked, form="zip"),
     "packed with tar and unpacked": partial(_unpacked, form="gztar"),
     **({"rsync -r over an older copy": _synced} if shutil.which("rsync") else {}),

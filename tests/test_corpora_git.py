@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mixlaw.errors import InputError
 from mixlaw.runner.corpora.sources import git as repositories
 from mixlaw.runner.corpora.sources.registry import identity, partitions, read
 
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 NAME = ("-c", "user.name=N", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false")
 
 

@@ -249,6 +249,7 @@ def test_what_is_misspelt_is_answered_with_what_was_meant(foreign: Path) -> None
     assert str(unknown("law", "x", ["a", "b"])) == "there is no law 'x'; choose one of a, b"
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_the_last_proposal_is_the_last_that_was_made_whatever_its_file_says(foreign: Path, tmp_path: Path) -> None:
     opened = mixlaw.open_study(shutil.copytree(foreign, tmp_path / "study"))
     targets = [opened.target().model_copy(update={"tokens": tokens}) for tokens in (6_000_000, 4_000_000, 5_000_000)]
