@@ -1,12 +1,13 @@
-"""Tokens per second of the training loop, beside a bare step of transformers and its Trainer, in one run.
+"""Tokens per second of the training loop, beside bare steps of transformers and litgpt, and the Trainer, in one run.
 
     python benchmarks/training.py [SIZE ...]
 
 One thread, fp32, the same model, batch size and sequence. Blocks of steps alternate between the three, so that other
 work on the machine slows all of them; ratios are medians over rounds. The bare step has one batch, resident, and
 AdamW with clipping; the loop draws its batches from a mixture, follows the schedule, judges each step, logs, and splits
-a step into passes that stay in caches, as the second bare step does. The peak is that of a square matrix multiplication
-of 1,024 on the same thread.
+a step into passes that stay in caches, as the second bare step does. litgpt's model takes the same step where it is
+installed, beside mixlaw or in a folder on PYTHONPATH, plain and compiled as its `pretrain` has it. The peak is that of
+a square matrix multiplication of 1,024 on the same thread.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,34 @@ def bare(size: str) -> Callable[[int], None]:
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             adamw.step()
+
+    return steps
+
+
+def litgpt(size: str, compiled: bool) -> Callable[[int], None]:
+    """The bare step with the model, the loss and the optimizer of `litgpt pretrain`, of the same shape."""
+    from litgpt.config import Config
+    from litgpt.model import GPT
+    from litgpt.utils import chunked_cross_entropy
+
+    of = shape(size)
+    model = GPT(Config(
+        block_size=SEQUENCE, padded_vocab_size=VOCABULARY, n_layer=of.depth, n_head=of.heads, n_embd=of.width,
+        intermediate_size=of.inner, norm_class_name="RMSNorm", mlp_class_name="LLaMAMLP", bias=False,
+        parallel_residual=False, rotary_percentage=1.0,
+    ))  # fmt: skip
+    model.lm_head.weight = model.transformer.wte.weight  # tied, as mixlaw's are
+    step = torch.compile(model) if compiled else model
+    adamw = torch.optim.AdamW(model.parameters(), 1e-3, (0.9, 0.95), weight_decay=0.1, fused=True)
+    tokens = torch.randint(VOCABULARY, (ROWS, SEQUENCE + 1))
+
+    def steps(count: int) -> None:
+        """Steps on the same rows, over and over."""
+        for _ in range(count):
+            chunked_cross_entropy(step(tokens[:, :-1]), tokens[:, 1:], chunk_size=0).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            adamw.step()
+            adamw.zero_grad()
 
     return steps
 
@@ -213,6 +243,8 @@ def main(sizes: list[str]) -> None:
                 "loop": loop(size),
                 "loop, compiled": loop(size, compiled=True),
             }
+            if find_spec("litgpt"):
+                ways |= {"litgpt's step": litgpt(size, False), "litgpt's, compiled": litgpt(size, True)}
             seen, peaks = measured(ways, STEPS.get(size, 2))
             flops, highest = shape(size).flops_per_token(VOCABULARY, SEQUENCE), statistics.median(peaks)
             print(f"{size}: {'tokens/s':>26} {'loop over it':>14} {'of the peak':>14}")
