@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -80,7 +82,7 @@ class Batches:
         self.windows = {of: self._windows(*of) for of in sorted(drawn)}
         self.keys = {name: np.frombuffer(name.encode().ljust(8, b"\0"), np.uint8) for name in recipe.domains}
         self.orders = [self._order(index) for index in range(len(recipe.phases))]
-        self.ends = np.cumsum([phase.tokens // self.step_tokens for phase in recipe.phases])  # in steps
+        self.ends = list(accumulate(phase.tokens // self.step_tokens for phase in recipe.phases))  # in steps
         self._streams = [streams[name] for name in recipe.domains]
         self._cache: dict[tuple[int, int], tuple[Ints, Ints]] = {}
 
@@ -97,7 +99,7 @@ class Batches:
         return order(tuple(phase.mixture.shares.items()), phase.tokens // self.lengths[index])
 
     def __len__(self) -> int:
-        return int(self.ends[-1])
+        return self.ends[-1]
 
     def at(self, step: int, rank: int = 0, world: int = 1) -> Ints:
         """Token ids of a step, shape (sequences of the step / world, tokens of one + 1).
@@ -113,19 +115,20 @@ class Batches:
 
     def domains(self, step: int, rank: int = 0, world: int = 1) -> Ints:
         """The domain of each sequence of `at`, as its position among the recipe's, shape (sequences / world,)."""
-        return self._sequences(step, rank, world)[0]
+        return self._sequences(step, rank, world)[0].copy()
 
     def _sequences(self, step: int, rank: int, world: int) -> tuple[Ints, Ints, int]:
         """Domain and first token of a rank's sequences of a step, and their length."""
-        phase = int(np.searchsorted(self.ends, step, "right"))
+        phase = bisect_right(self.ends, step)
         batch = self.step_tokens // self.lengths[phase]
-        first = (step - int(self.ends[phase - 1] if phase else 0)) * batch
-        wanted = np.arange(first + rank, first + batch, world)
-        parts = [
-            [column[wanted[wanted // BLOCK == block] - block * BLOCK] for column in self._places(phase, block)]
-            for block in range(first // BLOCK, -(-(first + batch) // BLOCK))
-        ]
-        codes, begins = (np.concatenate(column) for column in zip(*parts, strict=True))
+        first = (step - (self.ends[phase - 1] if phase else 0)) * batch
+        parts = []
+        for block in range(first // BLOCK, -(-(first + batch) // BLOCK)):
+            begin, end = max(first, block * BLOCK), min(first + batch, (block + 1) * BLOCK)
+            mine = begin + (first + rank - begin) % world  # the first of them that is this rank's
+            here = slice(mine - block * BLOCK, end - block * BLOCK, world)
+            parts.append([column[here] for column in self._places(phase, block)])
+        codes, begins = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
         return codes, begins, self.lengths[phase]
 
     def _places(self, phase: int, block: int) -> tuple[Ints, Ints]:
