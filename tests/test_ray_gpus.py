@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from queue import Queue
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from mixlaw.errors import InputError
+from mixlaw.runner.execute import node
+from mixlaw.runner.execute.cluster import _RayWorkerHandle
 from mixlaw.runner.execute.executor import Executor
 from mixlaw.runner.execute.local import LocalExecutor
 from mixlaw.runner.execute.machines import Ray
 from mixlaw.runner.execute.queue import RunOutcome, RunProgress
-from mixlaw.runner.plan.devices import Machine
+from mixlaw.runner.plan.devices import Machine, Place
 from mixlaw.runner.plan.setup import Overrides, Setup
 from mixlaw.runner.plan.tree import plan
 from mixlaw.study import Study
@@ -108,3 +115,29 @@ def test_segments_train_to_their_end_in_parts_of_one_gpu(nodes: Nodes, prepared:
     assert len(executor.run(tree, list(tree.segments)).done) == len(tree.segments)
     assert together >= 2
     assert results(study) == results(expected)
+
+
+def test_memory_that_did_not_suffice_on_another_node_is_reported_before_the_end_of_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a rank there prints, through the actor that keeps it and the handle that asks it once the worker died."""
+    import ray
+
+    said = {"event": "memory", "plan": {"micro_batch": 2, "recompute": False, "compiled": False}}
+    monkeypatch.setattr(node, "torchrun", lambda *_: [sys.executable, "-c", f"print({json.dumps(said)!r}); exit(1)"])
+    peer = node.RayPeer(json.dumps(Setup("data", "", 300, 16, ()).as_json()), True)
+    report = peer.run([1, 1], 1, ("127.0.0.1", 1))
+    peer.close()
+
+    ended: list[Any] = ["call"]
+    monkeypatch.setattr(ray, "wait", lambda calls, **_: (ended, []))
+    monkeypatch.setattr(ray, "get", lambda call: report)
+    driver: Any = SimpleNamespace(events=Queue(), runs=tmp_path, log=lambda number: tmp_path / "log")
+    handle = _RayWorkerHandle(0, Place("a", (0,), beside=(Place("b", (0,)),)), None, driver)
+    handle.running = ["call"]
+    for _ in range(2):
+        assert not handle._receive({"event": "died", "how": "with code 1"})
+        ended.clear()  # the second time the other node does not answer
+    assert [event for _, event in driver.events.queue] == [said, None, None]
+    assert "ended with code 1 on" in (tmp_path / "log").read_text()
+    assert handle.ended == "with code 1"
