@@ -203,8 +203,11 @@ def test_the_report_is_one_file_without_outside_addresses(foreign: Path) -> None
     assert re.findall(r'<link[^>]*href="(?!data:)', page) == []
 
 
-def test_a_proposal_cannot_be_queued_where_there_is_no_data_to_train_on(foreign: Path) -> None:
-    assert "run `mixlaw prepare`" in refused_here(foreign, "propose", foreign / "study", "--queue")
+@pytest.mark.parametrize("command", [["propose", "--queue"], ["run"], ["run", "--dry-run"], ["plan"], ["prepare"]])
+def test_a_study_of_imported_runs_alone_says_what_to_do_in_place_of_training(foreign: Path, command: list[str]) -> None:
+    said = refused_here(foreign, command[0], foreign / "study", *command[1:])
+    assert "so nothing can be trained here" in said
+    assert "`mixlaw import STUDY TABLE` takes their results" in said
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ def setup_of(path: Path, settings: Settings) -> Setup:
     Raises:
         InputError: there is no data yet, or training.start is no model that goes with it.
     """
+    check_sources(path, settings)
     data, training = path / "data", settings.training
     shards, known = open_shards(data), tasks_of(data)
     measures = measures_of(path, settings, known)
@@ -74,6 +75,22 @@ def setup_of(path: Path, settings: Settings) -> Setup:
         keep_optimizer=training.keep_optimizer,
         evaluate_at=training.evaluate_at,
     )
+
+
+def check_sources(path: Path, settings: Settings) -> None:
+    """Refuse to train where no domain has text, as after an import, and say what to do instead.
+
+    Raises:
+        InputError: the study has domains, none with a source, and no data.
+    """
+    sources = [domain.source for domain in settings.domains.values()]
+    if sources and not any(sources) and not (path / "data" / "manifest.json").exists():
+        raise InputError(
+            f"no domain of {path / 'study.toml'} has a source, so nothing can be trained here. For a trainer of your "
+            "own, `mixlaw export STUDY` writes a proposal, `mixlaw suggest STUDY --budget FLOPS --queue` lists the "
+            "next runs, and `mixlaw import STUDY TABLE` takes their results. To train here, write a source for each "
+            "domain, then `mixlaw prepare STUDY`"
+        )
 
 
 def _architecture(training: TrainingSettings) -> Architecture:

@@ -34,12 +34,14 @@ def prepare(study: Folder, *, verify: bool = False, progress: Progress | None = 
     Raises:
         InputError: a domain has no source, is empty, or its source cannot be read; or a file is damaged.
     """
+    from mixlaw.folder.setup import check_sources
     from mixlaw.runner.batches import shards
     from mixlaw.runner.corpora.cleaning import Cleaning
     from mixlaw.runner.corpora.prepare import prepare
 
     import_module("tokenizers")  # before anything is read
     settings = study.settings
+    check_sources(study.path, settings)
     lacking = [name for name, domain in settings.domains.items() if domain.source is None]
     if lacking or not settings.domains:
         what = f"domain {lacking[0]!r} has no source" if lacking else "study.toml has no domains"
@@ -189,10 +191,12 @@ def dry_run(study: Folder, *, backend: Backend | None = None, assumptions: Assum
 
 def _tree(study: Folder) -> Tree:
     """The segment tree of all recipes, for which there are tokens enough."""
+    from mixlaw.folder.setup import check_sources
     from mixlaw.runner.batches.loader import lengths, windows
     from mixlaw.runner.batches.manifest import read_manifest
     from mixlaw.runner.plan.tree import plan
 
+    check_sources(study.path, study.settings)
     tree, sequence = plan(study.recipes()), study.settings.training.sequence
     stored = {name: domain.unique_tokens for name, domain in read_manifest(study.data).domains.items()}
     for recipe in tree.recipes:
