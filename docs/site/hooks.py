@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,7 @@ def api(name: str) -> str:
 def documents() -> str:
     """The page of JSON documents, from their models."""
     import mixlaw.documents as module
+    from mixlaw.document_parts import PARTS
 
     lines = [
         "# JSON documents",
@@ -210,8 +212,11 @@ def documents() -> str:
             lines.append(f"| `{name}` | `{kind}` | {field.description or ''} |")
         lines.append("")
     lines += ["## Parts", "", "| type | fields | |", "| --- | --- | --- |"]
-    for part in module.PARTS:
-        fields = ", ".join(f"`{name}`" for name in part.__annotations__)
+    for part in PARTS:
+        named = [f"{name}: {kind}" for name, kind in part.__annotations__.items()]
+        if issubclass(part, Enum):
+            named = [str(one.value) for one in part]
+        fields = ", ".join(f"`{text.replace('|', 'or')}`" for text in named)
         lines.append(f"| `{part.__name__}` | {fields} | {str(part.__doc__).splitlines()[0]} |")
     return "\n".join(lines) + "\n"
 

@@ -7,19 +7,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from mixlaw.document_parts import Coefficient, FittedLaw, Gain, Interval, Numbers, TaskFit
-from mixlaw.optimizer.goal.values import Forecast
-
-
-class Document(BaseModel):
-    """What every document has."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    format: int = 1
-    """Number of the format; that of a proposal, a record or a data folder is its file's."""
+from mixlaw.document_parts import (
+    AuditRow,
+    Check,
+    Document,
+    Free,
+    FrontPoint,
+    Gain,
+    Job,
+    Numbers,
+    Pair,
+    Prediction,
+    Recipe,
+    Rung,
+    TaskFit,
+    Weight,
+)
+from mixlaw.optimizer.answers.compare import Standing
+from mixlaw.optimizer.answers.dependence import MoreTokens
+from mixlaw.optimizer.answers.pairs import RungResult
+from mixlaw.optimizer.answers.proposal import Flat, Step
+from mixlaw.optimizer.answers.risk import Risk
+from mixlaw.optimizer.answers.what_if import Worthwhile
+from mixlaw.optimizer.goal.evidence import Direction
+from mixlaw.optimizer.goal.values import Forecast, Interval
+from mixlaw.optimizer.next_runs.suggestion import Spending
+from mixlaw.optimizer.target.target import Target, Trained
+from mixlaw.training_documents import Evaluated, Exported, Plan, Prepared, RunOutcome
 
 
 class Failure(Document):
@@ -39,58 +53,6 @@ class Status(Document):
     """Names of the measured runs."""
     proposals: list[str]
     """Ids, oldest first."""
-
-
-class Prepared(Document):
-    """`mixlaw prepare`, and the file `data/manifest.json`."""
-
-    fingerprint: str
-    """Of sources and settings."""
-    hash: str
-    """Of everything that was built."""
-    vocabulary: int
-    end: int = 0
-    """Token after every document."""
-    begin: str = ""
-    """What the tokenizer's own model has before a text, and documents here have not."""
-    unused: int = 0
-    """Tokens of the vocabulary that the sample did not fill."""
-    dtype: str
-    tokenizer: str
-    held_out: float
-    seed: int
-    domains: dict[str, dict[str, Any]]
-    """Of each: source, counts, files with checksums."""
-    items: dict[str, dict[str, Any]]
-    """Of each task with items: count, checksum."""
-    contamination: list[dict[str, Any]] | None = None
-    """With `--contamination`, a row per task: items, those found in the training text, examples."""
-
-
-class Evaluated(Document):
-    """`mixlaw evaluate`."""
-
-    checkpoint: str
-    units: dict[str, str]
-    values: dict[str, dict[str, float | int | None]]
-    """By task: value, stderr, count, smallest_effect."""
-    unmeasured: dict[str, str]
-    """Task and why it has no value."""
-    run: str | None
-    """Whose record has the values."""
-
-
-class Exported(Document):
-    """`mixlaw export`."""
-
-    recipe: dict[str, Any]
-    folder: str
-    files: dict[str, list[str]]
-    """By trainer, a file per phase."""
-    left_out: dict[str, str]
-    """Trainer and why it has none."""
-    without_path: list[str]
-    """Domains for which `data/<domain>` is written."""
 
 
 class Shared(Document):
@@ -134,8 +96,8 @@ class Fit(Document):
     notes: list[str]
     """What the design does not identify."""
     tasks: dict[str, TaskFit]
-    audit: list[dict[str, Any]] | None
-    """A row per kind of fold, task and method: error, spearman, regret, coverage, width, gains."""
+    audit: list[AuditRow] | None
+    """A row per kind of fold, task and method."""
     unchanged: bool
     """Whether nothing was fitted anew, as nothing had changed."""
 
@@ -143,8 +105,8 @@ class Fit(Document):
 class Predictions(Document):
     """`mixlaw predict` without `-o`."""
 
-    rows: list[dict[str, Any]]
-    """A row per row of the table and task: run, progress, task, mean, lo90, hi90, law_only, distance."""
+    rows: list[Prediction]
+    """A row per row of the table and task."""
 
 
 class Written(Document):
@@ -160,7 +122,7 @@ class Written(Document):
 class WhatIf(Document):
     """`mixlaw what-if`."""
 
-    recipe: dict[str, Any]
+    recipe: Recipe
     """As in a file of a recipe."""
     forecasts: list[Forecast]
     against: str | None
@@ -172,7 +134,7 @@ class WhatIf(Document):
     """Of all tasks, by weight."""
     gains: dict[str, Interval]
     """By task."""
-    points: list[dict[str, Any]]
+    points: list[Worthwhile]
     """What one more point of a domain in a phase is worth to a task: phase, domain, task, gain."""
 
 
@@ -180,7 +142,7 @@ class Comparison(Document):
     """`mixlaw compare`."""
 
     names: tuple[str, str]
-    recipes: list[dict[str, Any]]
+    recipes: list[Recipe]
     gain: Gain
     """Of the first over the second."""
     unit: str
@@ -188,7 +150,7 @@ class Comparison(Document):
     supported: bool | None
     """Whether the data support the better one; null where that is not known."""
     sentence: str
-    standings: list[dict[str, Any]]
+    standings: list[Standing]
     """Of both: distance, radius, nearest run, limits that are broken."""
 
 
@@ -200,17 +162,17 @@ class Front(Document):
     unit: str
     sentence: str
     evaluations: int
-    points: list[dict[str, Any]]
+    points: list[FrontPoint]
 
 
 class Dependence(Document):
     """`mixlaw dependence`."""
 
-    recipe: dict[str, Any]
+    recipe: Recipe
     unit: str
-    weights: list[dict[str, Any]]
+    weights: list[Weight]
     """Of each task or group: how far its weight may move, and the share of tokens that changes."""
-    tokens: list[dict[str, Any]]
+    tokens: list[MoreTokens]
     """What more unique tokens of a domain would bring."""
 
 
@@ -236,19 +198,19 @@ class Suggestion(Document):
     longer: float | None
     """Gain of longer training for the same FLOPs."""
     broken: str | None
-    curve: list[dict[str, Any]]
+    curve: list[Spending]
     """What other budgets would gain."""
     job_file: str | None
     recipe_files: list[str]
-    jobs: list[dict[str, Any]]
+    jobs: list[Job]
     """As the lines of the job file."""
 
 
 class Proposal(Document):
     """`mixlaw propose`, `mixlaw show PROPOSAL`, and the files in `proposals/`."""
 
-    target: dict[str, Any]
-    recipe: dict[str, Any]
+    target: Target
+    recipe: Recipe
     supported: bool
     """Whether the data support it."""
     sentence: str
@@ -266,27 +228,30 @@ class Proposal(Document):
     percent: Numbers
     """What one percent of loss is in that unit."""
     combined: str
-    baselines: dict[str, dict[str, Any]]
+    baselines: dict[str, Recipe]
     forecasts: list[Forecast]
     spread: dict[str, dict[str, tuple[float, float]]]
     """90 % range of the best share over posterior samples, by phase and domain."""
     length: tuple[float, float]
-    flat: list[dict[str, Any]]
+    flat: list[Flat]
     """Ranges that are statistically equivalent."""
     distance: float
     """Share of the tokens of a phase that differ from the nearest run."""
     radius: float
     nearest: str
     warnings: list[str]
-    directions: list[dict[str, Any]]
-    begun: list[dict[str, Any]]
-    free: dict[str, Any] | None
-    way: list[dict[str, Any]]
+    directions: list[Direction]
+    """What the audit says in the directions that the recipe asks about."""
+    begun: list[Trained]
+    """What is trained of it already."""
+    free: Free | None
+    way: list[Step]
+    """The best shares at other sizes."""
     guarded: Numbers
     """Probability by task that the guard holds."""
     may_lose: Numbers
-    risks: dict[str, dict[str, float]]
-    ladder: list[dict[str, Any]]
+    risks: dict[str, Risk]
+    ladder: list[Rung]
     known: list[str]
     fit: str
     """Hash of the surfaces."""
@@ -306,8 +271,9 @@ class Run(Document):
     """By task: value, standard error, count."""
     noise: Numbers
     tokens: dict[str, Numbers]
-    recipe: dict[str, Any]
+    recipe: Recipe
     details: dict[str, Any]
+    """What the trainer recorded beside."""
 
 
 class Verification(Document):
@@ -317,56 +283,21 @@ class Verification(Document):
     """Share of measured gains inside their 90 % intervals."""
     levels: float | None
     """Share of measured levels inside theirs."""
-    pairs: list[dict[str, Any]]
+    pairs: list[Pair]
     """Each proposal with a baseline: gains measured and predicted by task and in total, verdict."""
-    rungs: list[dict[str, Any]]
-    checks: list[dict[str, Any]]
-    """Levels: forecast, run, measured, inside, error."""
+    rungs: list[RungResult]
+    checks: list[Check]
     pending: list[list[str]]
     """Recipes that wait for a run: proposal, name."""
-
-
-class Plan(Document):
-    """`mixlaw plan` and `mixlaw run --dry-run`."""
-
-    recipes: int
-    flops_shared: float
-    flops_separate: float
-    flops_pending: float
-    tokens_shared: int
-    seconds: float
-    devices: int
-    machines: list[dict[str, Any]]
-    device_hours: float
-    device_hours_training: float
-    price: float | None
-    bill: float | None
-    disk_bytes: int
-    disk_bytes_pending: int
-    tokens_per_second: Numbers
-    assumed: dict[str, str]
-    segments: list[dict[str, Any]]
-
-
-class RunOutcome(Document):
-    """`mixlaw run`."""
-
-    done: list[str]
-    failed: dict[str, str]
-    """Lineage and reason."""
-    blocked: list[str]
-    unmeasured: dict[str, dict[str, str]]
-    """Lineage, task and reason."""
-    queued: dict[str, str]  # lineage and job of Slurm
 
 
 class Demo(Document):
     """`mixlaw demo`."""
 
     study: str
-    plan: dict[str, Any]
-    proposal: dict[str, Any]
-    verification: dict[str, Any]
+    plan: Plan
+    proposal: Proposal
+    verification: Verification
     report: str
     seconds: float
 
@@ -397,4 +328,3 @@ COMMANDS: dict[str, tuple[type[Document], ...]] = {
     "pull": (Shared,),
 }
 DOCUMENTS: tuple[type[Document], ...] = (Failure, *dict.fromkeys(one for some in COMMANDS.values() for one in some))
-PARTS: tuple[type, ...] = (Interval, Gain, Forecast, TaskFit, FittedLaw, Coefficient)
