@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixlaw.adapters.mapping import read_mapping
-from mixlaw.adapters.sketch import draft
+from mixlaw.adapters.sketch import draft, sketch
 from mixlaw.adapters.tables import read_source
 from mixlaw.errors import InputError
 from mixlaw.study import open_study
@@ -190,3 +191,18 @@ def test_tokens_of_phases_are_not_a_phase_of_their_own(tmp_path: Path) -> None:
     assert 'name = "stable"\ntokens = "data.stable.tokens"' in made
     assert made.count("[[phase]]") == 2
     assert "FILL" not in made.split("\n", 3)[3]
+
+
+def test_the_length_of_a_phase_is_no_domain_and_n_and_d_are_size_and_tokens(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(
+        "model,N,D,pre_web,pre_code,anneal_web,anneal_code,anneal_frac,hs_bpb\n"
+        "s0,60M,1.2B,0.7,0.3,0.4,0.6,0.2,1.01\ns1,130M,2.6B,0.5,0.5,0.2,0.8,0.1,0.97\n"
+    )
+    out = tmp_path / "draft.toml"
+    assert sketch(tmp_path / "runs.csv", out).blanks == 0
+    found = tomllib.loads(out.read_text())
+    assert (found["params"], found["tokens"], found["tasks"]) == ("N", "D", {"hs_bpb": "bits/byte"})
+    assert [(p["name"], p.get("share"), [*p["shares"].values()]) for p in found["phase"]] == [
+        ("pre", None, ["web", "code"]),
+        ("anneal", "anneal_frac", ["web", "code"]),
+    ]

@@ -119,7 +119,8 @@ def _affixes(names: Iterable[str]) -> dict[tuple[str, str], dict[str, str]]:
         ends = [*(match.start() for match in re.finditer(r"[\W_]+", name)), len(name)]
         for cut in cuts:
             for end in ends:
-                if cut < end and (cut, end) != (0, len(name)):
+                own = {*words(name[cut:end])}  # "anneal_frac" is the length of a phase, and of no domain
+                if own - SHARE_WORDS - TOKEN_WORDS and (cut, end) != (0, len(name)):
                     found.setdefault((name[:cut], name[end:]), {})[name] = name[cut:end].replace(":", ".")
     return {affix: named for affix, named in found.items() if len(named) > 1}
 

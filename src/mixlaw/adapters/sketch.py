@@ -161,12 +161,14 @@ def draft(source: Source, name: str) -> str:
         column for column in contract if column.startswith("metric:")
     }
     size, size_of = _scaled(columns, taken, {"params", "param", "parameters"}, {"size"})
-    models = (n for n in columns if "model" in words(n) and np.nanmin(columns[n]) >= 1e5)  # 60M, 1.3B
+    models = (n for n in columns if ("model" in words(n) or n == "N") and np.nanmin(columns[n]) >= 1e5)  # 60M, 1.3B
     if not size_of and (size_of := next(models, "")):
         size = _quoted(size_of)
     if "params" not in contract:
         lines += [f"params = {size}  # without embeddings"]
     total, total_of = _scaled(columns, taken | {size_of}, TOKEN_WORDS, {"billion", "billions", "bn"})
+    if not total_of and "D" in columns and np.nanmin(columns["D"]) >= 1e5:
+        total_of, total = "D", _quoted("D")
     asked = not parts or any(not group.tokens for group in parts)
     if not any(column.startswith("tokens:") for column in contract) and asked:
         lines += [_tokens(source, columns, total)]
