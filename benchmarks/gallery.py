@@ -22,6 +22,7 @@ from mixlaw.study import Study
 
 DOCS = Path(__file__).parents[1] / "docs"
 MODES = ("light", "dark")
+PHONE, LANDING = 390, ("paired",)  # pictures that the landing page shows on a phone
 WIDTH, SCALE = 800, 2  # CSS pixels of a picture, and device pixels in each
 COLOURS = 200  # of a picture's palette: plots have few, and files stay small
 OFFLINE = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
@@ -179,8 +180,8 @@ def shown(
     view.close()
 
 
-def save(found: Mapping[str, go.Figure], folder: Path) -> list[Path]:
-    """Write gallery-<name>.png of every figure, and gallery-<name>-dark.png."""
+def save(found: Mapping[str, go.Figure], folder: Path, width: int = WIDTH) -> list[Path]:
+    """Write gallery-<name>.png of every figure, gallery-<name>-dark.png, gallery-<name>-390.png on a phone."""
     from playwright.sync_api import sync_playwright
 
     paths = []
@@ -188,9 +189,10 @@ def save(found: Mapping[str, go.Figure], folder: Path) -> list[Path]:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = driver.chromium.launch(executable_path=chromium, args=OFFLINE)
         for mode in MODES:
-            with shown(browser, found, mode, scale=SCALE) as view:
+            with shown(browser, found, mode, width, SCALE) as view:
                 for name in found:
-                    paths.append(folder / f"gallery-{name}{'-dark' if mode == 'dark' else ''}.png")
+                    of = f"{name}{'' if width == WIDTH else f'-{width}'}{'-dark' if mode == 'dark' else ''}"
+                    paths.append(folder / f"gallery-{of}.png")
                     view.locator(f"#{name}").screenshot(path=paths[-1])
                     _small(paths[-1])
         browser.close()
@@ -228,7 +230,9 @@ def main() -> None:
     args = parser.parse_args()
     entries = [entry for entry in ENTRIES if args.only in ("", entry.name)]
     (args.out / "pictures").mkdir(parents=True, exist_ok=True)
-    paths = save(figures(mixlaw.open_study(args.study), entries), args.out / "pictures")
+    found = figures(mixlaw.open_study(args.study), entries)
+    paths = save(found, args.out / "pictures")
+    paths += save({name: found[name] for name in LANDING if name in found}, args.out / "pictures", PHONE)
     if not args.only:
         (args.out / "gallery.md").write_text(text(args.study), encoding="utf-8")
     print("\n".join(f"{path.stat().st_size / 1000:6.0f} kB  {path}" for path in paths))
