@@ -30,6 +30,7 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import higher_is_better, to_log_loss
 from mixlaw.analysis.fit import fit
 from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.numbers import percent
 from mixlaw.optimizer.goal.posterior import log_losses
 from mixlaw.optimizer.next_runs.value import choose
 
@@ -247,8 +248,8 @@ def main(seeds: int) -> int:
                     KEPT.parent.mkdir(exist_ok=True)
                     KEPT.write_text(json.dumps(kept))
                     print(key, kept[key], flush=True)
-        heads = [f"{what}, {budget:.0%}" for what in ("R2", "regret") for budget in BUDGETS]
-        lines += ["", f"| {name} | {' | '.join(heads)} | runs, {BUDGETS[-1]:.0%} |", "| --- " * 8 + "|"]
+        heads = [f"{what}, {percent(budget)}" for what in ("R2", "regret") for budget in BUDGETS]
+        lines += ["", f"| {name} | {' | '.join(heads)} | runs, {percent(BUDGETS[-1])} |", "| --- " * 8 + "|"]
         for method in METHODS:
             trials = [kept[f"{name}/{method}/{seed}"] for seed in range(seeds)]
             cells = [f"{np.mean([t[str(b)]['r2'] for t in trials]):.3f}" for b in BUDGETS]

@@ -23,6 +23,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from mixlaw.machine import device_name
+from mixlaw.numbers import percent
 from mixlaw.runner.evaluate.measure import Subject
 from mixlaw.runner.evaluate.scoring import Window, score
 from mixlaw.runner.models.ladder import shape
@@ -123,7 +124,7 @@ def rows_of(size: str, ranks: Ranks, folder: Path) -> Iterator[Row]:
     flops = trainee.setup.flops(trainee.params, 1)
     plan = trainee.plan
     kind = f"{plan.micro_batch} x {trainee.setup.sequence:,} tokens" + (", recomputed" if plan.recompute else "")
-    yield size, "step", f"{speed:,.0f} tokens/s, {speed * flops / peak(ranks.device):.0%} of the peak ({kind})"
+    yield size, "step", f"{speed:,.0f} tokens/s, {percent(speed * flops / peak(ranks.device))} of the peak ({kind})"
     found, estimate = trainee.memory(), trainee.estimate()
     verdict = "within 10 %" if abs(estimate / found - 1) <= 0.1 else "OFF"
     yield size, "memory", f"{found / 1e9:.3g} GB, estimated {estimate / 1e9:.3g} GB: {verdict}"

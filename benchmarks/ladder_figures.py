@@ -14,6 +14,7 @@ from ladder import LENGTHS, MIXTURES, TABLE, TOKENS, cooled, grid, name_of, phas
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from mixlaw.numbers import percent
 from mixlaw.recipe import Decay, Recipe
 from mixlaw.runner.models.ladder import shape
 
@@ -82,7 +83,7 @@ def schedules(table: Table) -> str:
             if np.isfinite(rule):
                 cells = [f"{gain[s]:+.2f}" if s in gain and np.isfinite(gain[s]) else "" for s in (0.0, *LENGTHS)]
                 rows.append([size, f"{lr:g}", f"{rule:+.2f}", *cells])
-    head = ["size", "rate", "20 % over the rule's", "none", *(f"{s:.0%}" for s in LENGTHS)]
+    head = ["size", "rate", "20 % over the rule's", "none", *(percent(s) for s in LENGTHS)]
     lengths_table = markdown("One mixture throughout: mean gain, %, of a linear cooldown over one of 20 %", head, rows)
     rows = []
     for size in SIZES:

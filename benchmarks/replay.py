@@ -26,7 +26,7 @@ from pictures import finished, save
 from plotly.subplots import make_subplots
 from scoreboard_tables import BOARDS, DATA, ROOT, Figure
 
-from mixlaw.plots.style import CYCLE, OTHER, faded
+from mixlaw.plots.style import CYCLE, OTHER, SHARES, faded
 from mixlaw.testing.replay import Replay, Step, needed, replay
 
 SEEDS = 20
@@ -192,7 +192,7 @@ def picture(world: Replay, marin: Traces, regmix: Traces) -> go.Figure:
         figure.add_scatter(**steps, **{**shown, "mode": "lines", "line": line}, showlegend=False, row=1, col=2)
     ticks = {"tickvals": [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2]}
     figure.update_yaxes(type="log", tickformat="~f", range=[np.log10(FLOOR), np.log10(0.4)], **ticks, col=1)
-    figure.update_yaxes(range=[0, 1.02], tickformat=".0%", col=2)
+    figure.update_yaxes(range=[0, 1.02], **SHARES, col=2)
     figure.update_xaxes(title_text="runs trained")
     figure.update_xaxes(range=[5, 32], col=1).update_xaxes(range=[0, 96], col=2)
     return finished(figure, "Choosing runs from tables of real ones: median over seeds, band: middle half", 460)

@@ -29,6 +29,7 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.rates import PACE, SETTLE, SLOWER, rate_path, rate_sums
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.laws.schedule import BEST_PRIOR, NOISE_PRIOR, RATE_PRIOR, REACH, TRAVEL_PRIOR
+from mixlaw.numbers import percent
 from mixlaw.optimizer.answers.verify import runs_of
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe
 from mixlaw.records import Measurement, Record, to_table
@@ -169,7 +170,7 @@ def _best(test: Sequence[Run], value: Floats, loss: Floats) -> str:
         rows = [i for i in _rows(test, group) if test[i].linear is not None]
         if len(rows) > 2:
             pairs.append([test[min(rows, key=lambda i: y[i])].linear for y in (value, loss)])
-    return ", ".join(f"{a:.0%} ({b:.0%})" for a, b in pairs[:4] if a is not None and b is not None)
+    return ", ".join(f"{percent(a)} ({percent(b)})" for a, b in pairs[:4] if a is not None and b is not None)
 
 
 def _rows(runs: Sequence[Run], group: str) -> list[int]:

@@ -27,6 +27,7 @@ import torch
 from torch.nn import functional
 
 from mixlaw.machine import keep_freed_memory
+from mixlaw.numbers import percent
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.batches.loader import Batches
 from mixlaw.runner.models.ladder import shape
@@ -254,7 +255,7 @@ def main(sizes: list[str]) -> None:
                 print(f"  {name:20} {statistics.median(rates):10,.0f} {over:14.3f} {used:14.2f}")
             reach = thin(size) / highest
             print(f"  peak {highest / 1e9:.0f} GFLOP/s; the products of a layer of this size reach {reach:.2f} of it")
-            where = ", ".join(f"{kind} {share:.0%}" for kind, share in kinds(size).items())
+            where = ", ".join(f"{kind} {percent(share)}" for kind, share in kinds(size).items())
             print(f"  a step's time: {where}", flush=True)
 
 

@@ -65,7 +65,7 @@ def test_the_jump_of_a_version_is_measured_with_its_error() -> None:
     version = np.where(new, "v2", "v1")
     warnings = audited(**{"metric:loss": values, "eval_version": version}).warnings
     assert warnings == (
-        "eval_version differs between rows (v1 in 40, v2 in 20); 'loss' is +3.0% (± 0.2%) elsewhere; "
+        "eval_version differs between rows (v1 in 40, v2 in 20); 'loss' is +3.0 % (± 0.2 %) elsewhere; "
         "rows measured differently are not comparable",
     )
 
@@ -117,10 +117,10 @@ def test_near_recipes_with_different_values_are_said_and_repeats_are_noted() -> 
         frame[column][1] = frame[column][0] * (1.0005 if column.startswith("tokens") else 1.002)
     found = understand(pl.DataFrame(frame), {"loss": "nats/token", "other": "bits/byte"})
     assert found.warnings == ()
-    assert found.notes[0].startswith("1 recipe was measured more than once (2 rows); their values differ by 0.20%")
+    assert found.notes[0].startswith("1 recipe was measured more than once (2 rows); their values differ by 0.20 %")
     frame["metric:loss"][1] = frame["metric:loss"][0] * 1.12
     found = understand(pl.DataFrame(frame), {"loss": "nats/token", "other": "bits/byte"})
-    assert found.warnings == ("task 'loss' differs by 11.3% between rows of nearly one recipe: row 1, row 2",)
+    assert found.warnings == ("task 'loss' differs by 11.3 % between rows of nearly one recipe: row 1, row 2",)
 
 
 def test_a_task_that_never_changes_is_said() -> None:

@@ -182,9 +182,9 @@ def test_a_method_of_fewer_tasks_is_compared_on_these_alone() -> None:
     errors = {("surfaces", "a"): 0.01, ("surfaces", "b"): 0.03, ("surfaces", "c"): 0.05, (TREES, "a"): 0.02}
     rows = [figures | {"fold": "mixtures", "task": t, "method": m, "error": e} for (m, t), e in errors.items()]
     text = str(Audit(audit_table(rows)))
-    assert re.search(r"surfaces +3\.00%", text)
-    assert re.search(r"surfaces \(1 of 3 tasks\) +1\.00%", text)
-    assert re.search(r"boosted trees \(1 of 3 tasks\) +2\.00%", text)
+    assert re.search(r"surfaces +3\.00 %", text)
+    assert re.search(r"surfaces \(1 of 3 tasks\) +1\.00 %", text)
+    assert re.search(r"boosted trees \(1 of 3 tasks\) +2\.00 %", text)
 
 
 @pytest.mark.parametrize(("error", "said"), [(0.008, True), (0.0095, False)])
@@ -202,7 +202,7 @@ def test_a_regression_that_is_clearly_ahead_is_named(error: float, said: bool) -
     rows: list[dict[str, object]] = [
         {**figures, "task": task, "method": m, "error": e} for m, e in errors.items() for task in "ab"
     ]
-    sentence = "linear in roots predicts held-out mixtures better: 0.80% against 1.00%"
+    sentence = "linear in roots predicts held-out mixtures better: 0.80 % against 1.00 %"
     assert (sentence in str(Audit(audit_table(rows)))) is said
 
 

@@ -198,7 +198,7 @@ def test_a_proposal_is_frozen_and_keeps_the_caps(foreign: Path, proposed: Any) -
 def test_the_report_is_one_file_without_outside_addresses(foreign: Path) -> None:
     path = Path(document("report", foreign / "study")["path"])
     page = path.read_text(encoding="utf-8")
-    assert len(page) < 6_000_000
+    assert len(page) < 3_000_000
     assert 'src="http' not in page
     assert re.findall(r'<link[^>]*href="(?!data:)', page) == []
 

@@ -58,7 +58,7 @@ def test_numbers_bars_and_cards_are_those_of_the_python_api_at_every_move(page: 
     page.press("weight:task1", "Home")
     page.press("limit:recipe:books", *["PageDown"] * 9, *["ArrowLeft"] * 5, handle=1)
     page.settle()
-    assert page.said("params") == "379k"  # 330k x 10 ** 0.06
+    assert page.said("params") == "379K"  # 330K x 10 ** 0.06
     assert page.said("cooldown") == "5 % to 20 %"
     assert page.said("limit:recipe:books") == "0 % to 5 %"
     given = open_study(made).target()
@@ -376,4 +376,4 @@ def test_every_control_can_be_reached_by_keyboard_and_has_a_name(page: Page) -> 
     assert set(sliders) <= reached
     assert {"Pin this recipe", "Freeze what I see", "Propose", "Recipe", "CSV", "PNG", "Start over", "task"} <= reached
     value = page.view.evaluate("document.querySelector('[role=slider]').getAttribute('aria-valuetext')")
-    assert value == "330k"
+    assert value == "330K"

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from mixlaw import documents
 from mixlaw.cli import app
-from mixlaw.document_parts import PARTS
-from mixlaw.documents import Document, Fit
+from mixlaw.document_parts import PARTS, Document
+from mixlaw.documents import Fit
 
 
 def test_every_document_and_every_command_is_described() -> None:

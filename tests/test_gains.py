@@ -104,6 +104,9 @@ def test_intervals_and_probabilities_of_draws_are_those_of_a_normal(mean: float,
         ((12.34, 9.0, 15.68), "12.3 ± 3.3"),
         ((0.1, 0.08, 0.2), "0.100 (0.080 to 0.200)"),  # twice as wide above
         ((1.0, 1.0, 1.0), "1.0000 ± 0.0000"),
+        ((1.0, 0.9991, 1.0009), "1.00000 ± 0.00090"),  # a loss is written out
+        ((0.0, -0.00096, 0.00096), "0.000 ± 0.001"),  # a gain of nothing is not
+        ((-0.0042, -0.005, -0.0034), "-0.004 ± 0.001"),
     ],
 )
 def test_a_value_is_rounded_to_two_digits_of_its_half_width(ends: tuple[float, float, float], text: str) -> None:
@@ -117,7 +120,8 @@ def test_tasks_that_lose_are_named_the_worst_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "tone", "text"), [(0.96, "better", "96%"), (0.94, "", "94%"), (0.07, "", "7%"), (0.001, "worse", "<1%")]
+    ("share", "tone", "text"),
+    [(0.96, "better", "96 %"), (0.94, "", "94 %"), (0.07, "", "7 %"), (0.001, "worse", "<1 %")],
 )
 def test_the_chance_of_being_better_has_a_tone_from_95_percent(share: float, tone: str, text: str) -> None:
     assert (chance(share).tone, chance(share).text) == (tone, text)

@@ -80,7 +80,7 @@ REDRAWN = """ink => boxes.every(box => Math.abs(box._fullLayout.width - box.clie
 #: Plots whose dots are runs or recipes, and a part of what is said of the first of them.
 DOTS = {
     "response": "runs, init", "two_phases": "measured runs", "ternary": "measured runs",
-    "extrapolation": "measured runs", "parity": "24k params", "residuals": "24k params", "comparison": "proposal",
+    "extrapolation": "measured runs", "parity": "24K params", "residuals": "24K params", "comparison": "proposal",
     "front": "front", "value_of_runs": "suggested runs",
 }  # fmt: skip
 
@@ -157,7 +157,7 @@ def test_dots_that_are_runs_or_recipes_tell_their_mixture_in_every_phase(drawn: 
         for phase in ("init", "continue", "cooldown"):
             lines = words.replace("<br>   ", " ").split("<br>")
             line = next(line for line in lines if line.startswith(f"{phase} "))
-            shares = [float(share) for share in re.findall(r"([\d.]+)%", line)]
+            shares = [float(share) for share in re.findall(r"([\d.]+) %", line)]
             assert sum(shares) == pytest.approx(100, abs=2), (name, line)
 
 

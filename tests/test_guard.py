@@ -71,4 +71,4 @@ def test_where_the_baseline_is_best_the_headline_names_what_stops_a_gain(
     found = propose(torn, asked, sources, goal=Goal({"task0": 1.0}), baselines=even, draws=8, starts=4)
     assert found.recipe.mixture.share("web") == pytest.approx(0.5, abs=0.005)
     assert found.sentence.startswith(headline)
-    assert re.search(r"without it the gain is \d.* % of loss \(>99% likely\)\.$", found.sentence)
+    assert re.search(r"without it the gain is \d.* % of loss \(>99 % likely\)\.$", found.sentence)

@@ -102,7 +102,7 @@ def test_the_audit_speaks_where_the_target_lies_beyond_what_is_measured() -> Non
     surfaces, tasks = replace(fitted(), audit=audited(0.4)), fitted().tasks
     measured = surfaces.observed.design
     largest = TARGET.changed(params=int(measured.params.max()))
-    assert "40% of 16 gains" in broken_direction(surfaces, measured, TARGET, tasks)
+    assert "40 % of 16 gains" in broken_direction(surfaces, measured, TARGET, tasks)
     assert not broken_direction(surfaces, measured, largest, tasks)
     assert not broken_direction(fitted(), measured, TARGET, tasks)
 

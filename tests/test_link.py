@@ -213,7 +213,7 @@ def test_the_fit_reports_whether_the_link_predicted_held_out_runs_better(linked:
     assert linked.audit is not None
     by_link, alone = linked.audit.of_link("score") or (1.0, 0.0)
     assert by_link < alone  # a score that bends with size is no power law
-    assert f"score ({by_link:.1%} against {alone:.1%})" in " ".join(str(linked).split())
+    assert f"score ({100 * by_link:.1f} % against {100 * alone:.1f} %)" in " ".join(str(linked).split())
     assert linked.as_json()["tasks"]["score"]["link"]["source"] == "loss"
 
 

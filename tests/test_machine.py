@@ -89,7 +89,7 @@ def test_a_plan_trains_nothing_unless_asked_and_says_where_its_speeds_are_from(t
     assert study.plan(workers=1).speed == timed.speed, "kept"
     assert "(measured)" in str(timed)
     # A speed of this machine is not that of a GPU, nor that of other micro-batches.
-    assert study.dry_run(assumptions=Assumptions(gpu="L4")).assumed == {size: "40% of the peak of L4"}
+    assert study.dry_run(assumptions=Assumptions(gpu="L4")).assumed == {size: "40 % of the peak of L4"}
     settings = study.path / "study.toml"
     settings.write_text(settings.read_text().replace("batch = 4", "batch = 4\nmicro_batch = 1"))
     assert open_study(study.path).plan(workers=1).speed == by_formula.speed

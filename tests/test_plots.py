@@ -58,7 +58,7 @@ def test_the_band_of_the_response_closes_where_the_reference_stands(small: Study
     shares = [Mixture({"web": 0.3, "books": 0.2, "python": 0.5})] * 3
     reference = Recipe(94_000, tuple(map(Phase, ("init", "continue", "cooldown"), [800_000] * 3, shares)))
     figure = response(small.surfaces, "task0", reference, DOMAINS, points=11)
-    width = np.diff(np.array(_named(figure, "init")[0].customdata)).ravel()
+    width = np.diff(np.array(_named(figure, "init")[0].customdata)[:, :2]).ravel()
     assert width[5] == pytest.approx(0, abs=1e-9)
     assert width[0] > 1e-4 < width[10]
 
@@ -105,7 +105,7 @@ def test_a_schedule_of_many_domains_puts_the_small_ones_into_one_band() -> None:
     bars = [trace for trace in figure.data if isinstance(trace, go.Bar)]
     assert [bar.name for bar in bars] == ["4 small domains", *(f"d{i}" for i in range(4, 12))]
     assert bars[0].y == pytest.approx((0.04,))
-    assert all(f"d{i} (text)<br>init: 1.0%" in bars[0].customdata[0] for i in range(4))
+    assert all(f"d{i} (text)<br>init: 1.0 %" in bars[0].customdata[0] for i in range(4))
     assert len({bar.marker.color for bar in bars}) == len(bars)
     few = schedule(Recipe(1_000, (Phase("init", 400, Mixture({"d0": 0.01, "d4": 0.99})),)), domains)
     assert [trace.name for trace in few.data if isinstance(trace, go.Bar)] == ["d0", "d4"]
@@ -117,7 +117,7 @@ def test_a_short_phase_is_wide_enough_to_see_and_ticks_and_rates_stay_true() -> 
     figure = schedule(recipe, DOMAINS)
     assert list(figure.data[0].width) == pytest.approx([8_200, 1_800])
     assert figure.layout.xaxis2.tickvals == pytest.approx((0, 8_200, 10_000))
-    assert figure.layout.xaxis2.ticktext == ("0", "9.5k", "10k")
+    assert figure.layout.xaxis2.ticktext == ("0", "9.5K", "10K")
     assert "not to scale" in figure.layout.xaxis2.title.text
     rate = _named(figure, "learning rate")[0]
     assert dict(zip(rate.x, rate.y, strict=True)) == pytest.approx({0: 1.0, 8_200: 1.0, 10_000: 0.0})
@@ -179,7 +179,10 @@ def test_paired_gains_are_sorted_filled_inside_and_cut_where_one_is_far_away() -
     assert most < 30
     assert all(least <= x <= most for x in (*inside.x, *ticks.x, *bars.base))
     assert figure.layout.title.text.startswith("Measured +17.3, predicted 17.0 ± 1.0")
-    assert "2 tasks clearly better,<br>1 clearly worse; 2 of 3 gains inside" in figure.layout.title.text
+    assert (
+        "2 tasks better, 1 worse, 0 within seed noise;<br>2 of 3 inside what was predicted (90 %)"
+        in figure.layout.title.text
+    )
     assert "<b>+49.5</b>" in [note.text for note in figure.layout.annotations]
 
 
@@ -189,7 +192,7 @@ def test_parity_and_residuals_show_the_same_runs_and_count_what_lies_inside(smal
     assert points.inside == pytest.approx(np.mean(inside))
     shown = [trace for trace in parity(points).data if trace.mode == "markers"]
     off = residuals(points).data
-    assert [trace.name for trace in shown] == ["24k params", "94k params"]
+    assert [trace.name for trace in shown] == ["24K params", "94K params"]
     for a, b in zip(shown, off, strict=True):
         assert np.allclose(b.y, 100 * (np.array(a.x) / np.array(a.y) - 1))
 
@@ -248,7 +251,7 @@ def test_text_is_blue_and_code_is_orange_and_light_and_dark_differ_only_in_ink()
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(24_128, "24.1k"), (999_999, "1M"), (2_800_000_000, "2.8B"), (1.2e12, "1.2T"), (512, "512")]
+    ("value", "text"), [(24_128, "24.1K"), (999_999, "1M"), (2_800_000_000, "2.8B"), (1.2e12, "1.2T"), (512, "512")]
 )
 def test_counts_are_three_digits_with_a_suffix(value: float, text: str) -> None:
     assert count(value) == text
@@ -258,4 +261,4 @@ def test_an_axis_of_sizes_says_billions_and_covers_its_ends() -> None:
     axis = size_axis(120e6, 2.5e9)
     assert axis["ticktext"] == ["100M", "200M", "500M", "1B", "2B"]
     assert axis["tickvals"][-2:] == [1e9, 2e9]
-    assert size_axis(24_000, 94_000)["ticktext"] == ["20k", "50k", "100k"]
+    assert size_axis(24_000, 94_000)["ticktext"] == ["20K", "50K", "100K"]

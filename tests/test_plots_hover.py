@@ -18,11 +18,11 @@ RECIPE = Recipe(
 
 def test_a_recipe_is_its_size_its_tokens_and_a_mixture_for_each_phase() -> None:
     assert recipe_words(RECIPE).split("<br>") == [
-        "94k params, 1.25M tokens",
-        "init 1M: web 75%, python 25%",
-        "cooldown 250k: corpus0 14%, corpus1 14%,",
-        "   corpus2 14%, corpus3 14%, corpus4 14%,",
-        "   corpus5 14%, 2 more 16%",
+        "94K params, 1.25M tokens",
+        "init 1M: web 75 %, python 25 %",
+        "cooldown 250K: corpus0 14 %, corpus1 14 %,",
+        "   corpus2 14 %, corpus3 14 %, corpus4 14 %,",
+        "   corpus5 14 %, 2 more 16 %",
     ]
 
 

@@ -95,7 +95,7 @@ def test_losses_go_on_where_the_parents_end_in_the_colour_of_their_phase_with_a_
     assert [trace.name for trace in figure.data if trace.showlegend] == ["init", "cooldown"]
     assert [trace.xaxis for trace in figure.data] == ["x", "x", "x", "x2"]
     assert figure.data[0].line.color == figure.data[3].line.color != figure.data[1].line.color
-    assert [note.text for note in figure.layout.annotations] == ["24k params", "94k params"]
+    assert [note.text for note in figure.layout.annotations] == ["24K params", "94K params"]
     grey = losses([trunk, *leaves], chosen=["b"])
     assert [trace.name for trace in grey.data] == ["other runs", "init", "cooldown"]
     assert "shared by 2 recipes" in figure.data[0].hovertemplate

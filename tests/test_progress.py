@@ -67,7 +67,7 @@ def test_a_log_gets_a_line_now_and_then_with_the_time_left(
     with progress.progress_bar("fit") as tell:
         tell(0.25, "audit of a law")
     said = capsys.readouterr()
-    assert said.err.splitlines()[-1] == "fit: 25%, about 0 s left: audit of a law"
+    assert said.err.splitlines()[-1] == "fit: 25 %, about 0 s left: audit of a law"
     assert said.out == ""
 
 
@@ -114,7 +114,7 @@ def test_a_notebook_gets_a_bar_that_goes_when_the_work_is_done(kernel: NotebookC
     ran(kernel, 'tell(0.25, "audit of <a> law")')
     (shown,) = begun.outputs
     assert '<progress value="0.2500" max="1">' in shown.data["text/html"]
-    assert "fit: 25%, about" in shown.data["text/html"]
+    assert "fit: 25 %, about" in shown.data["text/html"]
     assert "audit of &lt;a&gt; law" in shown.data["text/html"]
     ran(kernel, "bar.__exit__(None, None, None)")
     assert (shown.data["text/html"], shown.data["text/plain"]) == ("", "")

@@ -87,7 +87,7 @@ def test_equal_mixtures_are_equal_whatever_the_order_and_the_zero_shares(raw: di
 def test_a_mixture_is_read_as_a_mapping_and_cannot_be_changed() -> None:
     assert dict(HALF) == {"code": 0.5, "text": 0.5}
     assert len(HALF) == 2
-    assert str(Mixture({"text": 0.25, "code": 0.75})) == "code 75.0% text 25.0%"
+    assert str(Mixture({"text": 0.25, "code": 0.75})) == "code 75.0 %, text 25.0 %"
     with pytest.raises(TypeError):
         HALF.shares["code"] = 1.0  # type: ignore[index]
 

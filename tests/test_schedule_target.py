@@ -46,8 +46,8 @@ def test_a_length_that_the_runs_never_vary_is_theirs_and_said_so() -> None:
     kept = keep_schedule(Target(**TARGET), runs(run(0.3, 0.2), run(0.3, 0.8)))
     assert kept.target.cooldown == pytest.approx((0.3, 0.3))
     assert kept.notes == (
-        "all runs give cooldown 30% of their tokens, so the effect of another length is not known: "
-        "its length is kept at 30%, not optimised",
+        "all runs give cooldown 30 % of their tokens, so the effect of another length is not known: "
+        "its length is kept at 30 %, not optimised",
     )
 
 
@@ -62,7 +62,7 @@ def test_of_a_prefix_the_length_is_that_of_the_runs_in_tokens() -> None:
     design = design_of([run(0.2, 0.2), run(0.2, 0.8)], ("init", "continue", "cooldown"), ("web", "code"), {})
     kept = keep_schedule(target, design)
     assert kept.target.cooldown == pytest.approx((0.4, 0.4))  # 4 of the 10 million tokens that are left: 20 % of all
-    assert "kept at 40% of the tokens still to be trained" in kept.notes[0]
+    assert "kept at 40 % of the tokens still to be trained" in kept.notes[0]
 
 
 def test_a_length_that_the_runs_vary_is_free_from_a_tenth_to_six_tenths_with_a_word_on_fine_tuning() -> None:
@@ -110,7 +110,7 @@ def test_a_proposal_has_the_schedule_of_the_runs_and_verify_finds_only_runs_that
         assert [(p.lr_end, p.decay) for p in recipe.phases] == [(0.5, Decay.LINEAR), (0.0, Decay.ONE_SQRT)]
         assert recipe.lr == 0.5
         assert recipe.phases[1].tokens / recipe.tokens == pytest.approx(0.3)
-    assert "its length is kept at 30%" in " ".join(proposal.warnings)
+    assert "its length is kept at 30 %" in " ".join(proposal.warnings)
     trained = proposal.recipe
     first, last = trained.phases
     first, last = (

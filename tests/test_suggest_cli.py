@@ -53,6 +53,7 @@ def test_a_first_design_is_queued_and_costs_what_the_plan_says(own: Path, tmp_pa
     assert len(found["jobs"]) == len(found["recipe_files"]) == 6
     assert flops_planned(folder) - before == pytest.approx(found["flops"])
     lines = [json.loads(line) for line in Path(found["job_file"]).read_text().splitlines()]
+    assert {line.pop("verdict") for line in lines} == {found["sentence"]}
     assert lines == found["jobs"]
     queued = {recipe.lineage for recipe in open_study(folder).recipes()} - {recipe.lineage for recipe in recipes}
     assert {line["run"] for line in lines} == queued

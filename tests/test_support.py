@@ -153,7 +153,7 @@ def test_a_cooldown_of_domains_that_no_cooldown_had_is_not_supported(world: Worl
     found = propose(world, target, DOMAINS, measured=measured, draws=8, starts=4, sizes=())
     assert found.distance == pytest.approx(1.0)
     assert not found.supported
-    assert any("100% of the tokens of a phase differ" in reason for reason in found.reasons)
+    assert any("100 % of the tokens of a phase differ" in reason for reason in found.reasons)
 
 
 def test_a_checkpoint_is_no_neighbour_of_what_is_proposed(world: World) -> None:
@@ -217,9 +217,16 @@ def test_directions_count_values_of_the_tasks_that_count() -> None:
     largest = directions_of(levels, ["task0", "task1"], larger=True)[1]
     assert not largest.broken  # a gain is of two recipes of one size, and levels cancel in it
     assert str(largest) == (
-        "leaving largest size out, 90% of 10 gains were inside their 90 % intervals (of the losses themselves 20%)"
+        "leaving largest size out, 90 % of 10 gains were inside their 90 % intervals (of the losses themselves 20 %)"
     )
     assert directions_of(None, ["task0"], larger=True) == ()
+    rows = pl.col("rows") + 5  # enough values of one task
+    by_task = pl.when(pl.col("task") == "task1").then(0.25).otherwise(1.0)
+    uneven = replace(audit, table=audit.table.with_columns(rows=rows, gains=by_task))
+    one = directions_of(uneven, ["task0", "task1"], larger=False)[0]
+    assert (one.few, one.coverage, one.broken) == ({"task1": 0.25}, 0.625, True)
+    assert str(one).endswith("; by far the fewest of task1 25 %")
+    assert directions_of(uneven, ["task0"], larger=False)[0].few == {}
 
 
 def test_a_direction_that_is_broken_is_in_the_headline_and_nothing_is_supported() -> None:
@@ -231,7 +238,7 @@ def test_a_direction_that_is_broken_is_in_the_headline_and_nothing_is_supported(
     assert no.recipe == yes.recipe
     assert yes.supported
     assert not no.supported
-    words = "leaving largest size out, 0% of 10 gains were inside their 90 % intervals"
+    words = "leaving largest size out, 0 % of 10 gains were inside their 90 % intervals"
     assert words in no.sentence
     assert words not in yes.sentence
     # At a measured size nobody asks about larger ones.
@@ -267,7 +274,7 @@ def test_a_baseline_that_is_harder_to_beat_is_named() -> None:
     others = {"text-only": 0.63, "balanced": 0.9}
     sentence = Evidence(gain, "% of loss", "proportional", others).sentence
     assert "beats proportional, on average the best of 3 baselines, by" in sentence
-    assert sentence.endswith("Harder to beat: text-only (63%).")
+    assert sentence.endswith("Harder to beat: text-only (63 %).")
     # One that was asked for is not called the best.
     asked = Evidence(gain, "% of loss", "balanced", {"text-only": 0.8, "proportional": 0.9}, best=False).sentence
     assert "beats balanced, by" in asked

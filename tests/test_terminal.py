@@ -52,6 +52,11 @@ def test_what_has_no_room_is_named_and_all_of_it_can_be_had() -> None:
     assert all(word in everything for word in ("task29", "figure 11", "40.25 ± 0.50", "rare", "a detail"))
 
 
+def test_a_number_is_not_parted_from_its_sign() -> None:
+    text = plain(Page("it gains 1.47 ± 0.62 % of loss", notes=["a gain of 1.47 ± 0.62 %"]), width=20)
+    assert text.splitlines() == ["- a gain of", "  1.47 ± 0.62 %", "", "it gains", "1.47 ± 0.62 % of", "loss"]
+
+
 def test_a_table_without_rows_to_show_has_no_heads_and_lines_go_on_below_their_words() -> None:
     empty = Table("points", ["of", "in"], [["web", "init"]], "What a point is worth: 0 effects", shown=0)
     text = plain(Page(head="7B params\n  cooldown: web 50% code 50%, to zero", tables=[empty]), width=22)
@@ -195,7 +200,7 @@ def test_quiet_is_the_answer_alone_and_verbose_every_step(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     whole, beside, _ = ran(capsys, monkeypatch, "propose", study, "--draft", "-v")
-    assert re.search(r"^propose: \d+\.\d s, \d+%: ", beside, re.M)
+    assert re.search(r"^propose: \d+\.\d s, \d+ %: ", beside, re.M)
     assert max(map(len, whole.splitlines())) <= 80
     answer, beside, _ = ran(capsys, monkeypatch, "status", study, "-q")
     assert (answer, beside) == (open_study(study).status().page().answer + "\n", "")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from mixlaw.analysis.audit.held import MIXTURES, WITHIN, Held
+from mixlaw.numbers import percent
 from mixlaw.printable import Page, Printable
-from mixlaw.tables import Cell, Column, Table, Tone
+from mixlaw.tables import Cell, Column, Table, Tone, number
 
 if TYPE_CHECKING:
     from mixlaw.analysis.data.recipe_features import Shares
@@ -68,8 +69,8 @@ class Audit(Printable):
         said = []
         for (kind,), part in self.table.filter(pl.col("method") == OURS).group_by("fold", maintain_order=True):
             error, coverage = part.select(pl.col("error", "coverage").median()).row(0)
-            held = "" if coverage is None else f" with {coverage:.0%} of values in their 90 % intervals"
-            said.append(f"leaving {kind} out, the error is {error:.1%}{held}")
+            held = "" if coverage is None else f" with {percent(coverage)} of values in their 90 % intervals"
+            said.append(f"leaving {kind} out, the error is {percent(error, 1)}{held}")
         return "; ".join(said)
 
     @property
@@ -110,7 +111,7 @@ class Audit(Printable):
         rows = self.table.filter(pl.col("fold") == MIXTURES, pl.col("method").is_in([OURS, *REGRESSIONS]))
         middle = dict(rows.group_by("method").agg(pl.col("error").median()).iter_rows())
         return [
-            f"{name} predicts held-out mixtures better: {middle[name]:.2%} against {middle[OURS]:.2%}; "
+            f"{name} predicts held-out mixtures better: {percent(middle[name], 2)} against {percent(middle[OURS], 2)}; "
             "put it beside the laws, in Python by fit(beside=...)"
             for name in REGRESSIONS
             if name in middle and middle[name] < SIGNAL * middle[OURS]
@@ -131,12 +132,10 @@ def _medians(rows: pl.DataFrame) -> list[list[Cell | str]]:
 
 def _cells(row: Mapping[str, Any]) -> list[Cell]:
     def tone(name: str) -> Tone:
-        return "worse" if name in ("coverage", "gains") and row[name] < LOW else ""
+        low = name in ("coverage", "gains") and row[name] is not None and row[name] < LOW
+        return "worse" if low else ""
 
-    return [
-        Cell("") if row[name] is None else Cell(format(row[name], how), row[name], tone(name))
-        for name, how in NUMBERS.items()
-    ]
+    return [number(row[name], how, tone(name)) for name, how in NUMBERS.items()]
 
 
 def audit_table(rows: Sequence[dict[str, object]]) -> pl.DataFrame:

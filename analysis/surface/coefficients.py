@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mixlaw.analysis.laws.base import Law
 from mixlaw.analysis.surface.member import Member
+from mixlaw.numbers import percent
 from mixlaw.printable import Page, Printable
 from mixlaw.tables import Cell, Column, Table, number
 
@@ -83,7 +84,7 @@ class FittedLaw(Printable):
 
     def page(self) -> Page:
         """The law, its formula and its coefficients."""
-        answer = f"{self.name} for {self.task}, {self.share:.0%} of the prediction"
+        answer = f"{self.name} for {self.task}, {percent(self.share)} of the prediction"
         return Page(answer, head=self.formula, tables=[self.table()])
 
 

@@ -11,6 +11,7 @@ from mixlaw.analysis.surface.coefficients import Estimate, coefficients, law_of
 from mixlaw.analysis.surface.link import AccuracyLink, FittedLink
 from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.model import ResponseModel, Status
+from mixlaw.numbers import percent
 from mixlaw.printable import Page
 from mixlaw.tables import Cell, Column, Table, Tone, number
 
@@ -129,7 +130,7 @@ def _links(surfaces: ResponseModel) -> list[str]:
     if not surfaces.links:
         return []
     errors = {task: surfaces.audit.of_link(task) if surfaces.audit else None for task in surfaces.links}
-    labels = {t: f"{t} ({e[0]:.1%} against {e[1]:.1%})" if e else t for t, e in errors.items()}
+    labels = {t: f"{t} ({percent(e[0], 1)} against {percent(e[1], 1)})" if e else t for t, e in errors.items()}
     worse = [labels[t] for t, e in errors.items() if e and e[0] > e[1]]
     better = [labels[t] for t, e in errors.items() if not e or e[0] <= e[1]]
     head = "predicted through the loss on the same task (held-out error against that of a direct fit)"
@@ -146,7 +147,7 @@ def _laws(surfaces: ResponseModel) -> str:
     weights = {name: [parts[name] for parts in by_task] for name in by_task[0]}
     middle = {name: sum(values) / len(values) for name, values in weights.items()}
     shares = [
-        f"{name} {middle[name]:.0%} ({min(weights[name]):.0%} to {max(weights[name]):.0%})"
+        f"{name} {percent(middle[name])} ({percent(min(weights[name]))} to {percent(max(weights[name]))})"
         for name in sorted(middle, key=lambda name: -middle[name])
     ]
     return f"laws by weight on held-out runs (range over tasks): {', '.join(shares)}"

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from mixlaw.analysis.data.recipes import design_of
-from mixlaw.numbers import size
+from mixlaw.numbers import percent, size
 from mixlaw.optimizer.goal.gains import Gain, gain_of
 from mixlaw.optimizer.goal.goal import Goal, utility_of
 from mixlaw.optimizer.goal.posterior import Posterior, log_losses
-from mixlaw.optimizer.goal.values import chance, percent
+from mixlaw.optimizer.goal.values import chance, chance_text
 from mixlaw.optimizer.search.problem import Problem, distinct
 from mixlaw.optimizer.search.support import doubts_of, is_same
 from mixlaw.printable import Page, Printable
@@ -58,8 +58,8 @@ class Standing:
         limits = f"does not keep: {'; '.join(self.broken)}" if self.broken else "keeps all limits of the target"
         far = "beyond" if self.distance > self.radius else "within"
         near = (
-            f"{self.distance:.0%} of the tokens of a phase differ from the nearest run {self.nearest}, {far} the "
-            f"{self.radius:.0%} to which measured runs speak; "
+            f"{percent(self.distance)} of the tokens of a phase differ from the nearest run {self.nearest}, {far} the "
+            f"{percent(self.radius)} to which measured runs speak; "
             if self.nearest
             else ""
         )
@@ -135,9 +135,9 @@ class Comparison(Printable):
         if self.same:
             return f"{first} and {second} are one recipe."
         gain = self.gain
-        odds = f"{first} is better than {second} with a chance of {percent(gain.probability)}"
+        odds = f"{first} is better than {second} with a chance of {chance_text(gain.probability)}"
         if gain.probability < 0.5:
-            odds = f"{second} is better than {first} with a chance of {percent(1 - gain.probability)}"
+            odds = f"{second} is better than {first} with a chance of {chance_text(1 - gain.probability)}"
         clear = [
             sum(sign * each.mean > 0 and each.lo90 * each.hi90 > 0 for each in gain.by_task.values())
             for sign in (1, -1)

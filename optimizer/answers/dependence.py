@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mixlaw.errors import InputError
-from mixlaw.numbers import size
+from mixlaw.numbers import percent, size
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.references import with_schedule
 from mixlaw.optimizer.goal.values import Interval, interval
@@ -106,7 +106,11 @@ class Dependence(Printable):
 
     def _tables(self) -> Iterator[Table]:
         if self.weights:
-            columns = ["weight of", *(Column(f"x {f:g}") for f in FACTORS), f"up to {CHANGED:.0%} of tokens change"]
+            columns = [
+                "weight of",
+                *(Column(f"x {f:g}") for f in FACTORS),
+                f"up to {percent(CHANGED)} of tokens change",
+            ]
             rows = [[w.name, *(number(w.changed[f], ".0%") for f in FACTORS), _span(*w.range)] for w in self.weights]
             title = "Share of the tokens that changes with the weight of a task or group:"
             yield Table("weights", columns, rows, title)

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import torch
 
+from mixlaw.numbers import percent
 from mixlaw.optimizer.goal.gains import Objective
-from mixlaw.optimizer.goal.values import interval, percent, probability
+from mixlaw.optimizer.goal.values import chance_text, interval, probability
 from mixlaw.optimizer.policy import BEYOND_RADIUS, GUARD_TOLERANCE, NEGLIGIBLE
 from mixlaw.optimizer.search.climb import best_points
 from mixlaw.optimizer.search.optimum import Optimum
@@ -25,7 +26,7 @@ def broken(objective: Objective, recipe: Recipe) -> list[str]:
     point = objective.allowed.read([recipe])
     words, far = list(objective.allowed.violations(recipe)), float(objective.distance(point)[0])
     if far > objective.radius + BEYOND_RADIUS:
-        words.append(f"the trust radius ({far:.0%} of the tokens of a phase differ from every measured run)")
+        words.append(f"the trust radius ({percent(far)} of the tokens of a phase differ from every measured run)")
     with torch.no_grad():
         over = objective.over_guard(objective.losses(point))[0] / objective.task_percent
     if objective.guarded is not None and bool((over > GUARD_TOLERANCE).any()):
@@ -55,7 +56,7 @@ def held_back(optimum: Optimum) -> str:
         whole = freed.within(torch.arange(len(search.baseline)))
         with torch.no_grad():
             gains = whole.gains(point)[:, 0]
-        gain = f"{interval(gains).text()} {search.utility.goal.unit} ({percent(probability(gains))} likely)"
+        gain = f"{interval(gains).text()} {search.utility.goal.unit} ({chance_text(probability(gains))} likely)"
         within = broken(search.within(whole.draws), freed.allowed.recipe(point))
         if not within:
             recipe = f"Nothing is clearly better than the baseline {against}, so that is the recipe"

@@ -13,13 +13,13 @@ from typing import Any
 
 from mixlaw.errors import InputError
 from mixlaw.files import is_whole, locked, read_text, sealed, write_json
-from mixlaw.numbers import size
+from mixlaw.numbers import percent, size
 from mixlaw.optimizer.answers.ladder import Rung
 from mixlaw.optimizer.answers.phase_lines import schedule_table
 from mixlaw.optimizer.answers.risk import Risk
 from mixlaw.optimizer.goal.evidence import Direction
 from mixlaw.optimizer.goal.gains import Gain
-from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, percent
+from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, chance_text
 from mixlaw.optimizer.target.target import Target, Trained
 from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Recipe
@@ -41,7 +41,7 @@ class Flat:
     def __str__(self) -> str:
         length = (self.phase, "length")
         name, what = length if self.what == "length" else (f"{self.what} in {self.phase}", "share")
-        return f"{name}: any {what} from {self.low:.0%} to {self.high:.0%} is statistically equivalent"
+        return f"{name}: any {what} from {percent(self.low)} to {percent(self.high)} is statistically equivalent"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Step:
 
     def __str__(self) -> str:
         parts = (
-            f"{phase} " + " ".join(f"{kind} {share:.0%}" for kind, share in by.items() if share >= 0.005)
+            f"{phase} " + " ".join(f"{kind} {percent(share)}" for kind, share in by.items() if share >= 0.005)
             for phase, by in self.shares.items()
         )
         return f"{size(self.params)} params: {'; '.join(parts)}"
@@ -209,7 +209,7 @@ class Proposal(Printable):
             "reasons": list(self.reasons),
             "over": {name: asdict(gain) for name, gain in self.over.items()},
             "groups": {name: list(tasks) for name, tasks in self.groups.items()},
-            "directions": [asdict(direction) for direction in self.directions],
+            "directions": [direction.as_json() for direction in self.directions],
             "baselines": {name: recipe.as_json() for name, recipe in self.baselines.items()},
             "forecasts": [asdict(forecast) for forecast in self.forecasts],
             "spread": {phase: {d: list(ends) for d, ends in by.items()} for phase, by in self.spread.items()},
@@ -309,17 +309,17 @@ class Proposal(Printable):
     def _notes(self) -> tuple[list[str], list[str]]:
         """What to know before training it, and the rest."""
         near = (
-            f"{self.distance:.0%} of the tokens of a phase differ from the nearest measured run {self.nearest}; "
-            f"measured runs have a neighbour within {self.radius:.0%}"
+            f"{percent(self.distance)} of the tokens of a phase differ from the nearest measured run {self.nearest}; "
+            f"measured runs have a neighbour within {percent(self.radius)}"
         )
-        guarded = ", ".join(f"{task} {percent(p)}" for task, p in self.guarded.items())
+        guarded = ", ".join(f"{task} {chance_text(p)}" for task, p in self.guarded.items())
         rest = self.target.to_come(self.recipe)
-        free = [self._free()] if self.free else []
+        free = [self._free()] if self.free and self.free.gain > self.gain.mean else []
         begun = (f"{size(p.tokens)} tokens of {p.phase} ({p.mixture or 'mixture unknown'})" for p in self.begun)
         first = [
             *([f"resumes from {', '.join(begun)}"] if self.begun else []),
             *([f"of {rest.name} from here on: {size(rest.tokens)} tokens of {rest.mixture}"] if rest else []),
-            f"chance to beat: {', '.join(f'{name} {percent(p)}' for name, p in self.beats.items())}",
+            f"chance to beat: {', '.join(f'{name} {chance_text(p)}' for name, p in self.beats.items())}",
             *([f"chance that the guard holds: {guarded}"] if guarded else []),
             *([near] if self.nearest else []),
             *(free if not self.supported else []),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from torch import Tensor
 from mixlaw.analysis.audit.result import OURS, Audit
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Z90
+from mixlaw.numbers import percent
 from mixlaw.optimizer.goal.gains import apart, recipes_design
 from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.goal.values import Forecast
@@ -23,6 +25,7 @@ from mixlaw.recipe import Recipe
 
 #: Kind of fold that asks about larger sizes: the others are asked about every recipe.
 LARGEST = "largest size"
+MOST_TASKS = 3  # that a sentence names
 
 
 def radius_of(near: Tensor) -> float:
@@ -70,22 +73,32 @@ class Direction:
             intervals, over all tasks.
         values: how many there are.
         levels: share of the values themselves that are inside theirs; what all runs share cancels in a gain.
+        few: tasks of which so few gains are inside that their intervals are too narrow, with that share.
     """
 
     kind: str
     coverage: float
     values: int
     levels: float | None = None
+    few: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def broken(self) -> bool:
         """Whether intervals are too narrow there, as far as that many values can tell."""
         return self.coverage < BROKEN and self.values >= ENOUGH_VALUES
 
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; without `few` where it is empty, as in proposals that were frozen before it was there."""
+        return {name: value for name, value in asdict(self).items() if name != "few" or value}
+
     def __str__(self) -> str:
-        levels = "" if self.levels is None else f" (of the losses themselves {self.levels:.0%})"
-        inside = f"{self.coverage:.0%} of {self.values} gains were inside their 90 % intervals"
-        return f"leaving {self.kind} out, {inside}{levels}"
+        levels = "" if self.levels is None else f" (of the losses themselves {percent(self.levels)})"
+        inside = f"{percent(self.coverage)} of {self.values} gains were inside their 90 % intervals"
+        worst = sorted(self.few.items(), key=lambda pair: pair[1])[:MOST_TASKS]
+        tasks = [f"{task} {percent(part)}" for task, part in worst]
+        more = f" and {len(self.few) - MOST_TASKS} more" if len(self.few) > MOST_TASKS else ""
+        few = f"; by far the fewest of {', '.join(tasks)}{more}" if tasks else ""
+        return f"leaving {self.kind} out, {inside}{levels}{few}"
 
 
 def directions_of(audit: Audit | None, tasks: Sequence[str], larger: bool) -> tuple[Direction, ...]:
@@ -101,8 +114,10 @@ def directions_of(audit: Audit | None, tasks: Sequence[str], larger: bool) -> tu
     table = audit.table.filter(pl.col("method") == OURS, pl.col("task").is_in(list(tasks)), pl.col("rows") > 0)
     covered = [(pl.col(name) * pl.col("rows")).sum() / pl.col("rows").sum() for name in ("gains", "coverage")]
     found = table.drop_nulls("gains").group_by("fold", maintain_order=True).agg(*covered, pl.col("rows").sum())
+    low = table.filter(pl.col("gains") < BROKEN, pl.col("rows") >= ENOUGH_VALUES)
+    few = {kind: dict(part.select("task", "gains").iter_rows()) for (kind,), part in low.group_by("fold")}
     return tuple(
-        Direction(kind, gains, rows, levels)
+        Direction(kind, gains, rows, levels, few.get(kind, {}))
         for kind, gains, levels, rows in found.iter_rows()
         if larger or kind != LARGEST
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mixlaw.analysis.data.observed import Z90
+from mixlaw.numbers import percent
 from mixlaw.tables import Cell, Tone
 
 PROPOSAL = "proposal"  # the name of the recommended recipe among forecasts
@@ -22,8 +23,15 @@ class Interval:
     hi90: float
 
     def text(self, unit: str = "") -> str:
-        """Value and half width, rounded together; both ends where one is much wider, as of a loss hardly known."""
+        """Value and half width, rounded together; both ends where one is much wider, as of a loss hardly known.
+
+        Example:
+            >>> Interval(1.4702, 0.4702, 2.4702).text(), Interval(1e-7, -9e-4, 9e-4).text()
+            ('1.5 ± 1.0', '0.000 ± 0.001')
+        """
         half, below = (self.hi90 - self.lo90) / 2, self.mean - self.lo90
+        if abs(self.mean) < 10 * TINY and 0 < half < TINY:  # a gain of nothing needs no more digits
+            return f"{self.mean:z.3f} ± {TINY:.3f}{unit}"
         digits = 4 if half <= 0 else max(0, min(6, 1 - _magnitude(half)))
         if self.hi90 - self.mean > SKEWED * below > 0 and half > SKEWED_FROM * abs(self.mean):
             digits = max(digits, min(6, 1 - _magnitude(self.lo90))) if self.lo90 > 0 else digits
@@ -64,6 +72,8 @@ class Forecast:
     law_only: float
 
 
+#: Half width, and a tenth of the value, below which neither is written out: as a gain it decides nothing.
+TINY = 0.001
 #: Times the lower side that the upper one of an interval has to be, and share of the mean that the half width has to
 #: be, for both ends to be printed.
 SKEWED, SKEWED_FROM = 1.25, 0.25
@@ -87,15 +97,15 @@ def probability(values: Tensor) -> float:
     return 0.5 * (1 + math.erf(float(values.mean()) / spread / math.sqrt(2)))
 
 
-def percent(probability: float) -> str:
+def chance_text(probability: float) -> str:
     """A probability in percent that never claims certainty."""
-    return ">99%" if probability > 0.99 else "<1%" if probability < 0.01 else f"{probability:.0%}"
+    return ">99 %" if probability > 0.99 else "<1 %" if probability < 0.01 else percent(probability)
 
 
 def chance(probability: float) -> Cell:
     """The probability of being better, in a table."""
     tone: Tone = "better" if probability > 0.95 else "worse" if probability < 0.05 else ""
-    return Cell(percent(probability), probability, tone)
+    return Cell(chance_text(probability), probability, tone)
 
 
 def _magnitude(value: float) -> int:

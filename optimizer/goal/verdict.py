@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mixlaw.numbers import percent
 from mixlaw.optimizer.goal.evidence import Direction
 from mixlaw.optimizer.goal.gains import Gain
-from mixlaw.optimizer.goal.values import percent
+from mixlaw.optimizer.goal.values import chance_text
 from mixlaw.optimizer.policy import BEYOND_RADIUS, CARRIES, SURE
 
 SHOWN = 4  # tasks that a sentence names
@@ -58,15 +59,17 @@ class Evidence:
         if self.same:
             reasons.append("it is the baseline")
         if self.gain.probability < SURE:
-            reasons.append(f"it is {percent(self.gain.probability)} likely to be better, which is below {SURE:.0%}")
+            reasons.append(
+                f"it is {chance_text(self.gain.probability)} likely to be better, which is below {percent(SURE)}"
+            )
         if self.at_risk:
             reasons.append(f"the guard is not kept for {_listed(self.at_risk)}")
         if self.distance is None:
             reasons.append("its phases are not those of the target")
         elif self.distance > self.radius + BEYOND_RADIUS:
             reasons.append(
-                f"{self.distance:.0%} of the tokens of a phase differ from the nearest measured run, "
-                f"where measured runs have a neighbour within {self.radius:.0%}"
+                f"{percent(self.distance)} of the tokens of a phase differ from the nearest measured run, "
+                f"where measured runs have a neighbour within {percent(self.radius)}"
             )
         reasons += [f"the audit is broken there: {direction}" for direction in self.directions if direction.broken]
         reasons += [self.size] if self.size else []
@@ -83,7 +86,7 @@ class Evidence:
         return " ".join([self._verdict(), *self._harder(), *self._carried(), *self._losing()])
 
     def _verdict(self) -> str:
-        gain, odds = self.gain.total.text(f" {self.unit}"), percent(self.gain.probability)
+        gain, odds = self.gain.total.text(f" {self.unit}"), chance_text(self.gain.probability)
         best = self.against
         if self.others and self.best:
             best += f", {'on average ' if self._harder() else ''}the best of {len(self.others) + 1} baselines"
@@ -100,11 +103,11 @@ class Evidence:
 
     def _harder(self) -> list[str]:
         """The baselines that the recipe is less likely to beat than the one its gain refers to."""
-        odds = percent(self.gain.probability)
+        odds = chance_text(self.gain.probability)
         harder = [
-            f"{name} ({percent(chance)})"
+            f"{name} ({chance_text(chance)})"
             for name, chance in self.others.items()
-            if chance < self.gain.probability and percent(chance) != odds
+            if chance < self.gain.probability and chance_text(chance) != odds
         ]
         return [f"Harder to beat: {_listed(harder)}."] if harder and not self.same else []
 
@@ -116,7 +119,7 @@ class Evidence:
         task = max(parts, key=lambda name: parts[name])
         if parts[task] <= CARRIES * total or task not in self.gain.without:
             return []
-        share = "all" if parts[task] >= total else f"{parts[task] / total:.0%}"
+        share = "all" if parts[task] >= total else percent(parts[task] / total)
         return [f"{task} carries {share} of it: without it the gain is {self.gain.without[task].text()}."]
 
     def _losing(self) -> list[str]:

@@ -16,6 +16,7 @@ from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.surface.discrepancy import MIXTURE, expected_discrepancy
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
+from mixlaw.numbers import percent
 from mixlaw.optimizer.goal.evidence import LARGEST, directions_of
 from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal
@@ -282,7 +283,7 @@ def _wanted(recommendations: Recommendations, space: Objective) -> Iterator[Cand
         yield Candidate(allowed.recipe(recommendations.point(best)), "the best of another branch, scaled down")
     optima = [i for i in chances.argsort(descending=True).tolist() if chances[i] > 0 and i != leader and i in here]
     for i in optima[:OPTIMA]:
-        why = f"scaled-down optimum of {float(chances[i]):.0%} of posterior draws"
+        why = f"scaled-down optimum of {percent(float(chances[i]))} of posterior draws"
         yield Candidate(allowed.recipe(recommendations.point(i)), why)
     spread = [i for i in here if recommendations.random[i]][-OTHERS // len(recommendations.spaces) - BETWEEN :]
     for i in spread[:BETWEEN] if leader in here else ():

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mixlaw.numbers import size
+from mixlaw.numbers import percent, size
 from mixlaw.optimizer.answers.phase_lines import phase_lines
 from mixlaw.optimizer.policy import UNLIKELY
 from mixlaw.optimizer.target.target import Target
@@ -155,13 +155,14 @@ class Suggestion(Printable):
         value = self.value
         if self.stop:
             return (
-                f"Stop: more runs would not change the recommendation. {self._runs} for {self.cost:.3g} FLOPs would be "
-                f"expected to gain {value.gain:.2g} % of loss, and to change it with a chance of {value.changes:.0%}."
+                f"Stop: more runs would not change the recommendation. {self._runs} for {self.cost:.3g} FLOPs would "
+                f"be expected to gain {value.gain:.2g} % of loss, and to change it with a chance of "
+                f"{percent(value.changes)}."
             )
         return (
             f"{self._runs} for {self.cost:.3g} of {self.budget:.3g} FLOPs. Expected gain of the recommendation: "
-            f"{value.gain:.2g} % of loss (perfect knowledge: {value.regret:.2g} %); {value.changes:.0%} chance that it "
-            f"changes. {self._verdict(value)}"
+            f"{value.gain:.2g} % of loss (perfect knowledge: {value.regret:.2g} %); {percent(value.changes)} chance "
+            f"that it changes. {self._verdict(value)}"
         )
 
     @property
@@ -219,7 +220,7 @@ class Suggestion(Printable):
         for i, job in enumerate(self.jobs, 1):
             gain = None if job.brings is None else max(job.brings, 0)
             start = numbers.get(job.start, job.start)
-            paid = f" ({job.paid / (job.paid + job.cost):.0%} already trained)" if job.paid else ""
+            paid = f" ({percent(job.paid / (job.paid + job.cost))} already trained)" if job.paid else ""
             lines = [
                 *phase_lines(job.recipe),
                 *([f"resumes from {start} at {size(job.start_tokens)}{paid}"] if job.start else []),
@@ -262,13 +263,13 @@ class Suggestion(Printable):
                 number(s.cost, ".2e"),
                 number(s.runs),
                 Cell(f"{s.gain:.2g} %", s.gain),
-                Cell(f"{s.later:.0%} likely", s.later),
+                Cell(f"{percent(s.later)} likely", s.later),
             ]
             for s in self.curve
         ]
         enough, most = self.curve[-1].enough, self.curve[-1].runs
         when = f"only beyond {most} runs" if enough is None else f"after {enough} runs" if enough else "already now"
-        note = f"{when} the chance that more runs change the recommendation is below {UNLIKELY:.0%}"
+        note = f"{when} the chance that more runs change the recommendation is below {percent(UNLIKELY)}"
         yield Table("budgets", columns, rows, "Other budgets", note)
 
     def _written(self) -> Iterator[str]:

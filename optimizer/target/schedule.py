@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixlaw.analysis.data.design import SHAPES, WHOLE_COSINE, Design
+from mixlaw.numbers import percent
 from mixlaw.optimizer.policy import VARIED_END, VARIED_LENGTH
 from mixlaw.optimizer.target.target import LEAST, Span, Target
 from mixlaw.recipe import Decay, Schedule
@@ -139,8 +140,8 @@ def _kept_length(target: Target, runs: Design) -> tuple[Target, tuple[str, ...]]
         )
     usual = _middle(part)
     length = min(max(usual * target.tokens / target.rest, low), high)
-    own = f"all runs give {last} {usual:.0%} of their tokens, so the effect of another length is not known"
-    where = f"{length:.0%} of the tokens still to be trained" if target.trained else f"{length:.0%}"
+    own = f"all runs give {last} {percent(usual)} of their tokens, so the effect of another length is not known"
+    where = f"{percent(length)} of the tokens still to be trained" if target.trained else percent(length)
     return target.changed(cooldown=(length, length)), (f"{own}: its length is kept at {where}, not optimised",)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from mixlaw.errors import InputError, key_of
-from mixlaw.numbers import size
+from mixlaw.numbers import percent, size
 from mixlaw.optimizer.target.rates import Rates
 from mixlaw.printable import Printable
 from mixlaw.recipe import Domain, Mixture, Phase, Recipe
@@ -293,7 +293,7 @@ class Target(Printable, _Value, Limits):
 
     def __str__(self) -> str:
         low, high = self.cooldown_range
-        span = f"{low:.0%}" if low == high else f"{low:.0%} to {high:.0%}"
+        span = percent(low) if low == high else f"{percent(low)} to {percent(high)}"
         model = f"{size(self.params)} params, {size(self.tokens)} tokens"
         if self.sizes is not None:
             model = f"{self.flops:.3g} FLOPs at {size(self.sizes[0])} to {size(self.sizes[1])} params"

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from mixlaw.errors import InputError
-from mixlaw.numbers import size
+from mixlaw.numbers import percent, size
 from mixlaw.printable import Page, Printable
 from mixlaw.runner.plan.devices import GPUS, PARTS, Machine, Needs, gpu_named
 from mixlaw.runner.plan.placement import Requirement, Slot, schedule
@@ -85,7 +85,7 @@ def assumed_speed(setup: Setup, params: int, device: str) -> tuple[float, str]:
     gpu = gpu_named(device)
     flops, source = CPU_FLOPS, f"{CPU_FLOPS / 1e9:.0f} GFLOP/s a core"
     if gpu is not None:
-        flops, source = MFU * gpu.peak, f"{MFU:.0%} of the peak of {device}"
+        flops, source = MFU * gpu.peak, f"{percent(MFU)} of the peak of {device}"
     elif device != "cpu":
         flops, source = OTHER_FLOPS, f"{OTHER_FLOPS / 1e12:.0f} TFLOP/s a GPU"
     return flops / setup.flops(params, 1), source
@@ -243,7 +243,7 @@ class Plan(Printable):
         """The price as rows of name and value."""
         sizes = Counter(recipe.params for recipe in self.tree.recipes)
         saved = 1 - self.flops_shared / self.flops_separate
-        share = f", training in {self.busy_hours / self.held_hours:.0%} of them" if self.held_hours else ""
+        share = f", training in {percent(self.busy_hours / self.held_hours)} of them" if self.held_hours else ""
         speed = [
             f"{size(params)} {value:,.0f} tokens/s a device ({self.assumed.get(params, 'measured')})"
             for params, value in sorted(self.speed.items())
@@ -254,7 +254,7 @@ class Plan(Printable):
             ("segments", f"{count}, {count - pending} done"),
             (
                 "FLOPs",
-                f"{self.flops_shared:.3g} shared, {self.flops_separate:.3g} separately: sharing saves {saved:.0%}",
+                f"{self.flops_shared:.3g} shared, {self.flops_separate:.3g} separately: sharing saves {percent(saved)}",
             ),
             (
                 "tokens",

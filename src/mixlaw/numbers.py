@@ -18,6 +18,17 @@ def size(count: float) -> str:
     return (f"{count:,.0f}" if count >= 1000 else f"{count:.3g}") + _SUFFIXES[power]
 
 
+def percent(part: float, digits: int = 0, *, sign: bool = False) -> str:
+    """A part of one in percent; with `sign`, gains have a plus, zero nothing.
+
+    Example:
+        >>> percent(0.125), percent(-0.0214, 1), percent(0.03, 1, sign=True), percent(-0.0001, sign=True)
+        ('12 %', '-2.1 %', '+3.0 %', '0 %')
+    """
+    text = f"{part:z.{digits}%}".replace("%", " %")
+    return f"+{text}" if sign and part > 0 and text.strip("0. %") else text
+
+
 def share(part: float) -> str:
     """A share in percent.
 
@@ -25,4 +36,4 @@ def share(part: float) -> str:
         >>> share(0.125), share(1.0), share(0.0004), share(0.0)
         ('12.5 %', '100.0 %', '<0.1 %', '0.0 %')
     """
-    return "<0.1 %" if 0 < part < 0.0005 else f"{100 * part:.1f} %"
+    return "<0.1 %" if 0 < part < 0.0005 else percent(part, 1)

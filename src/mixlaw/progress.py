@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from html import escape
 
 from mixlaw.errors import printable
+from mixlaw.numbers import percent
 
 Progress = Callable[[float, str], None]  # share done, 0..1, and the current step
 SILENCE = 15.0  # seconds between lines where there is no terminal
@@ -98,7 +99,7 @@ def _cell(title: str) -> Iterator[Progress]:
             return
         last = now
         eta = f", about {(now - began) * (1 - share) / share:.0f} s left" if share > 0.02 else ""
-        words = f"{title}: {share:.0%}{eta}: {what}"
+        words = f"{title}: {percent(share)}{eta}: {what}"
         bar = f'<progress value="{share:.4f}" max="1"></progress> {escape(words)}'
         shown.update({"text/html": bar, "text/plain": words}, raw=True)
 
@@ -120,10 +121,10 @@ class _Lines:
         now = time.monotonic()
         if self.every_step:
             if what != self.step:
-                print(f"{self.title}: {now - self.began:.1f} s, {share:.0%}: {what}", file=sys.stderr, flush=True)
+                print(f"{self.title}: {now - self.began:.1f} s, {percent(share)}: {what}", file=sys.stderr, flush=True)
             self.step = what
             return
         if now - self.last > SILENCE:
             self.last = now
             eta = f", about {(now - self.began) * (1 - share) / share:.0f} s left" if share > 0.02 else ""
-            print(f"{self.title}: {share:.0%}{eta}: {what}", file=sys.stderr, flush=True)
+            print(f"{self.title}: {percent(share)}{eta}: {what}", file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ from mixlaw.domain import Domain as Domain
 from mixlaw.domain import Kind as Kind
 from mixlaw.errors import InvalidMixture, InvalidRecipe
 from mixlaw.frozen import FrozenDict
-from mixlaw.numbers import size
+from mixlaw.numbers import percent, size
 from mixlaw.printable import Printable
 
 TOLERANCE = 1e-6  # shares sum to one within this
@@ -101,7 +101,8 @@ class Mixture(Mapping[str, float]):
         return f"Mixture({dict(self.shares)})"
 
     def __str__(self) -> str:
-        return " ".join(f"{name} {share:.1%}" for name, share in sorted(self.shares.items(), key=lambda item: -item[1]))
+        order = sorted(self.shares.items(), key=lambda item: -item[1])
+        return ", ".join(f"{name} {percent(share, 1)}" for name, share in order)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError
 from mixlaw.files import is_whole, sealed, write_json
+from mixlaw.numbers import percent
 from mixlaw.phases import training_order
 from mixlaw.recipe import Decay, Recipe, Schedule
 
@@ -112,7 +113,7 @@ class Record:
             raise InputError(f"run {self.run} has progress {self.progress}; it is the share done, between 0 and 1")
 
     def __repr__(self) -> str:
-        return f"<Record: run {self.run!r} at {self.progress:.0%}, {len(self.values)} tasks, {self.recipe!r}>"
+        return f"<Record: run {self.run!r} at {percent(self.progress)}, {len(self.values)} tasks, {self.recipe!r}>"
 
     @property
     def key(self) -> str:

@@ -127,8 +127,8 @@ def cell_of(cell: object) -> Cell:
 
 
 def number(value: float | None, how: str = "", tone: Tone = "") -> Cell:
-    """A number in a format, empty where None."""
-    return Cell("" if value is None else format(value, how), value, tone)
+    """A number in a format, empty where None; percent as everywhere, with a space."""
+    return Cell("" if value is None else format(value, how).replace("%", " %"), value, tone)
 
 
 def html_table(rows: Rows, classes: Rows | None = None) -> str:

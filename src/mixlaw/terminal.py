@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 #: Between columns; width up to which heads are not broken, and up to which words are not.
 GAP, HEAD, WORDS = "  ", 12, 24
+NO_BREAK = "\N{NO-BREAK SPACE}"
 STYLES: dict[Tone, str] = {"": "", "better": "green", "worse": "red", "unsure": "yellow"}
 
 
@@ -66,7 +67,7 @@ def group_of(page: Page, width: int = WIDTH, *, everything: bool = False) -> Ren
     if hidden:
         notes.append(f"{hidden} more note{'s' * (hidden != 1)}: --all")
     if notes:
-        parts += [*_gap(parts), _bullets(notes)]
+        parts += [*_gap(parts), _bullets(notes, width)]
     if page.answer:
         parts += [*_gap(parts), _text(page.answer, width, f"bold {STYLES[page.tone]}".strip())]
     return Group(*parts)
@@ -82,9 +83,12 @@ def _text(text: str, width: int, style: str = "") -> RenderableType:
 
 
 def _lines(line: str, width: int) -> list[str]:
-    """A line in several, those that follow below its words."""
-    indent = line[: len(line) - len(line.lstrip())]
-    return wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    """A line in several, those that follow below its words; a number keeps its `%` and its `±`."""
+    indent, whole = line[: len(line) - len(line.lstrip())], line
+    for sign in (" %", " ± "):
+        whole = whole.replace(sign, sign.replace(" ", NO_BREAK))
+    lines = wrap(whole, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return [part.replace(NO_BREAK, " ") for part in lines]
 
 
 def _gap(before: list[RenderableType]) -> list[RenderableType]:
@@ -93,13 +97,12 @@ def _gap(before: list[RenderableType]) -> list[RenderableType]:
     return [Text("")] if before else []
 
 
-def _bullets(notes: list[str]) -> RenderableType:
+def _bullets(notes: list[str], width: int) -> RenderableType:
     from rich.table import Table as Grid
-    from rich.text import Text
 
     grid = Grid.grid(padding=(0, 1, 0, 0))
     for note in notes:
-        grid.add_row("-", Text(printable(note)))
+        grid.add_row("-", _text(note, width - 2))
     return grid
 
 

@@ -26,6 +26,7 @@ from typing import IO, Any
 from mixlaw.errors import InputError
 from mixlaw.files import replacing
 from mixlaw.machine import cores
+from mixlaw.numbers import percent
 from mixlaw.printable import Printable
 from mixlaw.progress import Progress
 from mixlaw.runner.corpora.sources.address import Address, Scheme, stats
@@ -207,7 +208,9 @@ class _Lines:
             self.last = now
             remaining = (now - self.began) * (1 - share) / share
             print(
-                f"{self.title}: {share:.0%}, about {remaining:.0f} s left: {description}", file=sys.stderr, flush=True
+                f"{self.title}: {percent(share)}, about {remaining:.0f} s left: {description}",
+                file=sys.stderr,
+                flush=True,
             )
 
 

@@ -17,6 +17,7 @@ from mixlaw.adapters.sheet import TEXT, Sheet, in_contract, labels, options, tel
 from mixlaw.adapters.tables import Source
 from mixlaw.cells import texts
 from mixlaw.errors import InputError
+from mixlaw.numbers import percent
 from mixlaw.records import Unit
 
 #: Share of a run by which its last step may lie past the end.
@@ -89,7 +90,9 @@ def _done(mapped: Mapped, progress: NDArray[np.float64]) -> NDArray[np.float64]:
     """Progress of which a step past the last one, as some trainers log it, is the end."""
     past = (progress > 1) & (progress <= 1 + PAST)
     if past.any():
-        mapped.notes.append(f"progress of {past.sum()} rows is up to {PAST:.0%} past the end and counts as finished")
+        mapped.notes.append(
+            f"progress of {past.sum()} rows is up to {percent(PAST)} past the end and counts as finished"
+        )
     return np.where(past, 1.0, progress)
 
 

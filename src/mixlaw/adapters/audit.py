@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mixlaw.adapters.jumps import Model, mixed_units
 from mixlaw.adapters.sheet import Label
+from mixlaw.numbers import percent
 from mixlaw.records import Record, Unit
 
 _SHOWN = 3  # examples in one message
@@ -106,14 +107,15 @@ def _repeats(
         count = sum(len(rows) for rows in groups)
         notes.append(
             f"{len(groups)} recipe{'s were' if len(groups) > 1 else ' was'} measured more than once ({count} rows); "
-            f"their values differ by {np.median(differences):.2%} in the median, {max(differences):.2%} at most"
+            f"their values differ by {percent(np.median(differences), 2)} in the median, "
+            f"{percent(max(differences), 2)} at most"
         )
     for task, by_group in spreads.items():
         usual = float(np.median(list(by_group.values()))) if by_group else 0.0
         for number, spread in by_group.items():
             if spread > max(_APART, 5 * usual if len(by_group) > 3 else 0.0):
                 warnings.append(
-                    f"task {task!r} differs by {spread:.1%} between rows of nearly one recipe: "
+                    f"task {task!r} differs by {percent(spread, 1)} between rows of nearly one recipe: "
                     f"{_places(places, groups[number])}"
                 )
     return notes, _first(warnings, "pairs of near recipes that differ")
@@ -174,6 +176,9 @@ def _label(label: Label, model: Model, values: Mapping[str, NDArray[np.float64]]
     off = np.array([cell is not None and cell != usual for cell in label.cells])
     sizes = {task: jump for task in label.tasks or values if (jump := model.jump(values[task], off)) is not None}
     largest = sorted(sizes.items(), key=lambda kv: -abs(kv[1][0]))[:_SHOWN]
-    jumps = "".join(f"; {task!r} is {size:+.1%} (± {error:.1%}) elsewhere" for task, (size, error) in largest)
+    jumps = "".join(
+        f"; {task!r} is {percent(size, 1, sign=True)} (± {percent(error, 1)}) elsewhere"
+        for task, (size, error) in largest
+    )
     token = "losses per token" if per_token and "token" in label.name.lower() else "rows measured differently"
     yield f"{label.name} differs between rows ({shown}){jumps}; {token} are not comparable"

@@ -14,9 +14,10 @@ from mixlaw.analysis.data.design import Design, Floats
 from mixlaw.cells import csv_of
 from mixlaw.dashboard.view import ALL, View
 from mixlaw.dashboard.watched import Opened
+from mixlaw.numbers import percent
 from mixlaw.optimizer.answers.quick import Assessment, assess
 from mixlaw.optimizer.goal.posterior import log_losses
-from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, percent
+from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, chance_text
 from mixlaw.plots.gain_bars import plain_gains
 from mixlaw.plots.landscapes import Together, plain_ternary, plain_two_phases
 from mixlaw.plots.mixtures import plain_mixtures
@@ -91,16 +92,16 @@ class Answer:
         """Numbers of the recipe at hand, each with what it is."""
         here, recipe = self.here, self.here.recipe
         yield here.gain.text(), f"{here.unit} gained over {here.against}, 90 % interval"
-        yield percent(here.beats), f"chance to beat {here.against}"
-        shares = " / ".join(f"{code_share(p.mixture, self.study.domains):.0%}" for p in recipe.phases)
+        yield chance_text(here.beats), f"chance to beat {here.against}"
+        shares = " / ".join(percent(code_share(p.mixture, self.study.domains)) for p in recipe.phases)
         yield shares, "code share of " + " / ".join(p.name for p in recipe.phases)
         last = recipe.phases[-1]
-        yield f"{last.tokens / recipe.tokens:.1%}", f"of {count(recipe.tokens)} tokens in {last.name}"
+        yield percent(last.tokens / recipe.tokens, 1), f"of {count(recipe.tokens)} tokens in {last.name}"
         if here.guarded:
             worst = min(here.guarded, key=lambda task: here.guarded[task])
-            yield percent(here.guarded[worst]), f"chance that the guard holds for {worst}, the least sure task"
+            yield chance_text(here.guarded[worst]), f"chance that the guard holds for {worst}, the least sure task"
         if here.distance is not None and here.nearest:
-            yield f"{here.distance:.0%}", f"of its tokens differ from the nearest run, {here.nearest}"
+            yield percent(here.distance), f"of its tokens differ from the nearest run, {here.nearest}"
 
     def rows(self) -> Rows:
         """Cells of the table of predictions."""

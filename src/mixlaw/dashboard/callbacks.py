@@ -16,6 +16,7 @@ from mixlaw.dashboard.answer import Answer, landscape
 from mixlaw.dashboard.view import View, packed, unpacked
 from mixlaw.dashboard.watched import Job, Opened, Watched
 from mixlaw.errors import InputError, of_machine
+from mixlaw.numbers import percent
 from mixlaw.optimizer.answers.held_back import held_back
 from mixlaw.optimizer.answers.quick import adapt_recipe
 from mixlaw.optimizer.answers.verify import verify
@@ -70,8 +71,7 @@ class Callbacks:
         watched: the study.
         propose: makes and freezes a proposal of a study for a target and a goal.
         keep: freezes just one recipe, of a study and a problem.
-        moves: number of the last move of every page, as the page counts them, so that searches for earlier moves
-            stop.
+        moves: number of the last move of every page, as the page counts them: searches for earlier ones stop.
         searches: of pages that show the first answer of one.
         looks: how often the search of a page has looked at the posterior, and how often the last search did.
         jobs: running proposals by page, with the question that they answer.
@@ -259,7 +259,7 @@ class Callbacks:
     def progress(self, session: str) -> str:
         """How far the search of a page has come, judged by the last one: `40 %`."""
         done, last = self.looks.get(session, (0, USUAL))
-        return f"{min(0.99, done / max(last, 1)):.0%}".replace("%", " %")
+        return percent(min(0.99, done / max(last, 1)))
 
     def pin(self, _clicks: int, kept: list[str], pins: dict[str, str] | None, name: str, query: str) -> Any:
         """Pin the current recipe under a name for comparison, or keep only some of the pinned ones."""
@@ -355,7 +355,7 @@ class Callbacks:
         if job is None:
             return "", True, no_update, no_update
         if not job.over:
-            return f"proposing: {job.what}, {job.share:.0%}", False, no_update, no_update
+            return f"proposing: {job.what}, {percent(job.share)}", False, no_update, no_update
         del self.jobs[session]
         if job.failed:
             return page.marked(job.failed), True, no_update, no_update

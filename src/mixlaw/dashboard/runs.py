@@ -11,9 +11,10 @@ from dash.development.base_component import Component
 
 from mixlaw.analysis.data.code_share import code_shares
 from mixlaw.dashboard.watched import Opened
+from mixlaw.numbers import percent
 from mixlaw.plots import checked, losses
 from mixlaw.plots.parity import Parity
-from mixlaw.plots.style import CYCLE, Plain, count
+from mixlaw.plots.style import CYCLE, SHARES, Plain, count
 from mixlaw.report.evidence import curves
 from mixlaw.report.page import table
 
@@ -78,10 +79,10 @@ def _row(study: Opened, points: Parity, i: int) -> list[str]:
     for tokens in design.tokens[design.runs.index(points.runs[i])].tolist():
         whole = sum(tokens)
         pairs = sorted(zip(design.domains, tokens, strict=True), key=lambda pair: -pair[1])
-        mixtures.append(", ".join(f"{name} {t / whole:.0%}" for name, t in pairs if whole and t >= 0.005 * whole))
+        mixtures.append(", ".join(f"{name} {percent(t / whole)}" for name, t in pairs if whole and t >= 0.005 * whole))
     measured, mean = float(points.measured[i]), float(points.mean[i])
     ends = f"{points.lo90[i]:.4g} to {points.hi90[i]:.4g}"
-    off = f"{measured / mean - 1:+.1%}".replace("-0.0%", "0.0%").replace("+0.0%", "0.0%")
+    off = percent(measured / mean - 1, 1, sign=True)
     return [points.runs[i], count(points.params[i]), f"{measured:.4g}", f"{mean:.4g}", ends, off, *mixtures]
 
 
@@ -119,7 +120,7 @@ def _dots(study: Opened, points: Parity, over: str) -> Plain:
         traces.append({"type": "scatter", "mode": "lines", "x": ends, "y": ends, "hoverinfo": "skip",
                        "line": {"dash": "dot", "width": 1, "color": "#8A8F98"}, "showlegend": False})  # fmt: skip
     axis: Plain = {"title": {"text": f"predicted {points.task}, {points.unit}" if over == PREDICTED else over}}
-    axis |= {"type": "log"} if over == "parameters" else {"tickformat": ".0%"} if over != PREDICTED else {}
+    axis |= {"type": "log"} if over == "parameters" else SHARES if over != PREDICTED else {}
     layout = {
         "height": 380, "autosize": True, "dragmode": "select", "xaxis": axis, "hovermode": "closest",
         "yaxis": {"title": {"text": f"measured {points.task}, {points.unit}"}}, "margin": {"t": 8},

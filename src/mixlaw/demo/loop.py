@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixlaw.numbers import size
+from mixlaw.numbers import percent, size
 from mixlaw.printable import Page, Printable
 from mixlaw.progress import progress_bar
 from mixlaw.study import Study, open_study
@@ -61,7 +61,7 @@ class Demo(Printable):
         saved = 1 - plan.flops_shared / plan.flops_separate
         took = (
             f"{len(plan.tree.recipes)} recipes, {size(plan.tokens_shared)} tokens, {plan.flops_shared:.3g} FLOPs "
-            f"(sharing saved {saved:.0%}); this call took {self.seconds:.0f} s"
+            f"(sharing saved {percent(saved)}); this call took {self.seconds:.0f} s"
         )
         notes = [*found.notes, took, f"report: {self.report}"]
         return replace(found, head="Predicted before training, measured after:", notes=notes)

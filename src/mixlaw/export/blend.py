@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mixlaw.errors import InputError
+from mixlaw.numbers import percent
 from mixlaw.recipe import Phase, Recipe
 from mixlaw.runner.models.ladder import batch_rule
 
@@ -97,7 +98,7 @@ class Blend:
         return [
             f"Phase '{printed(self.phase.name)}': {self.phase.tokens:,} tokens, from token {begin:,} of {whole:,}; "
             f"the learning rate ends at {end}{shape}.",
-            f"Shares of tokens: {', '.join(f'{printed(s.name)} {s.share:.4%}' for s in self.sources)}.",
+            f"Shares of tokens: {', '.join(f'{printed(s.name)} {percent(s.share, 4)}' for s in self.sources)}.",
             f"Tokens drawn of each domain before this phase: {before}.",
             f"Weights below are shares of {unit}.",
         ]

@@ -7,6 +7,7 @@ from functools import lru_cache
 from textwrap import wrap
 
 from mixlaw.analysis.data.design import Design
+from mixlaw.numbers import percent
 from mixlaw.plots.style import count
 from mixlaw.recipe import Recipe
 
@@ -46,7 +47,7 @@ def _words(params: float, phases: Iterable[tuple[str, float, Mapping[str, float]
 def _shares(shares: Mapping[str, float]) -> str:
     """The domains with most of a mixture by name, the others together."""
     order = sorted((pair for pair in shares.items() if pair[1] >= 0.005), key=lambda pair: -pair[1])
-    named = [f"{name}{NO_BREAK}{share:.0%}" for name, share in order[:MOST]]
+    named = [f"{name}{NO_BREAK}{percent(share)}" for name, share in order[:MOST]]
     if len(order) > MOST:
-        named.append(f"{len(order) - MOST}{NO_BREAK}more{NO_BREAK}{sum(share for _, share in order[MOST:]):.0%}")
-    return ", ".join(named)
+        named.append(f"{len(order) - MOST}{NO_BREAK}more{NO_BREAK}{percent(sum(share for _, share in order[MOST:]))}")
+    return ", ".join(named).replace(" %", f"{NO_BREAK}%")

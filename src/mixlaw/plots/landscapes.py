@@ -14,8 +14,9 @@ from mixlaw.analysis.data.code_share import code_shares, with_code_share
 from mixlaw.analysis.data.design import Design, Floats
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.numbers import percent
 from mixlaw.plots.hover import recipe_words, run_words
-from mixlaw.plots.style import CYCLE, OTHER, Plain, drawn, faded, headline, scatter
+from mixlaw.plots.style import CYCLE, OTHER, SHARES, Plain, drawn, faded, headline, scatter
 from mixlaw.recipe import Domain, Mixture, Recipe
 from mixlaw.records import Unit
 
@@ -81,7 +82,7 @@ def plain_ternary(
     places, times = np.unique(best, return_counts=True)
     there = np.array([[mixture.share(name) / room for name in corners]])
     here = _flat(there if there.sum() > 0 else np.full((1, 3), np.nan))
-    words, title = _hover(corners, shown), f"over three domains, {room:.0%} of {phase}"
+    words, title = _hover(corners, shown), f"three domains, {percent(room)} of {phase}"
     traces = [
         _carpet(top, right, x, y),
         {
@@ -135,11 +136,11 @@ def plain_two_phases(
     contour = {
         "type": "contour", "x": grid, "y": grid, "z": mean.reshape(points, points), "ncontours": 16,
         "colorscale": _scale(shown), "line": {"width": 0.6, "color": "white"}, "colorbar": _bar(shown),
-        "hovertemplate": f"code in {across} %{{x:.0%}}<br>code in {up} %{{y:.0%}}<br>"
+        "hovertemplate": f"code share of {across} %{{x:.2f}}<br>of {up} %{{y:.2f}}<br>"
         f"%{{z:.4g}} {shown.unit}<extra></extra>",
     }  # fmt: skip
     optima = _optima(grid[places % points], grid[places // points], times)
-    axis = {"tickformat": ".0%", "range": [-0.02, 1.02]}
+    axis = {**SHARES, "range": [-0.02, 1.02]}
     layout = {
         "title": {"text": headline(shown.name, "over the code shares of two phases")},
         "height": 480,
@@ -208,7 +209,7 @@ def _bar(shown: Together) -> dict[str, object]:
 
 
 def _hover(corners: Sequence[str], shown: Together) -> str:
-    rows = "".join(f"{name} %{{customdata[{i}]:.0%}}<br>" for i, name in enumerate(corners))
+    rows = "".join(f"{name} %{{customdata[{i}]:.2f}}<br>" for i, name in enumerate(corners))
     return f"{rows}{shown.name} %{{customdata[3]:.4g}} {shown.unit}<extra></extra>"
 
 
@@ -237,7 +238,8 @@ def _corners(corners: Sequence[str], room: float) -> list[Plain]:
     places = ((0.0, 0.0, "top", "center"), (1.0, 0.0, "top", "center"), (0.5, HEIGHT, "bottom", "center"))
     return [
         {
-            "x": x, "y": y, "text": f"{room:.0%} {name}", "showarrow": False, "yanchor": vertical, "xanchor": across,
+            "x": x, "y": y, "text": f"{percent(room)} {name}", "showarrow": False, "yanchor": vertical,
+            "xanchor": across,
             "yshift": 12 if vertical == "bottom" else -8,
         }
         for name, (x, y, vertical, across) in zip(corners, places, strict=True)
@@ -290,9 +292,10 @@ def _runs(
 def _optima(x: Floats, y: Floats, times: NDArray[np.int64]) -> Plain:
     line = {"color": "white", "width": 1}
     return scatter(
-        x, y, "markers", cliponaxis=False, name="optimum of each posterior sample", customdata=times / times.sum(),
+        x, y, "markers", cliponaxis=False, name="optimum of each posterior sample",
+        customdata=[percent(part) for part in times / times.sum()],
         marker={"color": CYCLE[1], "size": 5 + 20 * np.sqrt(times / times.sum()), "opacity": 0.85, "line": line},
-        hovertemplate="best in %{customdata:.0%} of posterior samples<extra></extra>",
+        hovertemplate="best in %{customdata} of posterior samples<extra></extra>",
     )  # fmt: skip
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mixlaw.plots.style import Plain, domain_colours, drawn, on
+from mixlaw.numbers import percent
+from mixlaw.plots.style import SHARES, Plain, domain_colours, drawn, on
 from mixlaw.recipe import Domain, Recipe
 
 LEGIBLE = 0.12  # least share that has room for its number, on a phone too
@@ -31,13 +32,14 @@ def plain_mixtures(recipes: Mapping[str, Recipe], domains: Sequence[Domain], tit
             "textposition": "inside", "insidetextanchor": "middle", "textangle": 0, "constraintext": "none",
             "textfont": {"color": on(paint[domain.name]), "size": 10},
             "marker": {"color": paint[domain.name], "line": {"width": 0.6, "color": "white"}},
-            "hovertemplate": f"%{{y}}<br>{domain.name} %{{x:.1%}}<extra></extra>",
+            "hovertemplate": f"%{{y}}<br>{domain.name} %{{customdata}}<extra></extra>",
+            "customdata": [percent(phase.mixture.share(domain.name), 1) for _, phase in rows],
         }
         for domain in shown
     ]  # fmt: skip
     layout = {
         "title": {"text": title}, "height": height, "autosize": True, "barmode": "stack", "bargap": 0.14,
-        "xaxis": {"range": [0, 1], "tickformat": ".0%", "showgrid": False},
+        "xaxis": {"range": [0, 1], **SHARES, "showgrid": False},
         "yaxis": {
             "autorange": "reversed", "ticks": "", "showline": False, "dividerwidth": 0, "tickfont": {"size": 11.5},
             "automargin": True,
@@ -51,4 +53,4 @@ mixtures = drawn(plain_mixtures)
 
 
 def _label(share: float) -> str:
-    return f"{share:.0%}" if share >= LEGIBLE else ""
+    return percent(share) if share >= LEGIBLE else ""

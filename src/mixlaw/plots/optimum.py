@@ -8,8 +8,9 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from mixlaw.numbers import percent
 from mixlaw.optimizer.answers.proposal import Flat, Step
-from mixlaw.plots.style import CYCLE, OTHER, colours, count, domain_colours, faded, styled
+from mixlaw.plots.style import CYCLE, OTHER, SHARES, colours, count, domain_colours, faded, styled
 from mixlaw.recipe import Domain, Recipe
 
 #: Ends of an axis of shares, and its ticks: the first that holds all of them is taken.
@@ -49,15 +50,14 @@ def spread(
                 x=[each.high - each.low for each in wide.values()], base=[each.low for each in wide.values()],
                 y=list(wide), orientation="h", width=0.62, name=EQUIVALENT, showlegend=False, row=1, col=column,
                 marker={"color": [faded(paint[name], 0.25) for name in wide], "line": {"width": 0}},
-                customdata=[(each.low, each.high) for each in wide.values()],
-                hovertemplate="%{y}: any share from %{customdata[0]:.0%} to %{customdata[1]:.0%} is equivalent"
-                "<extra></extra>",
+                customdata=[_span(each.low, each.high) for each in wide.values()],
+                hovertemplate="%{y}: any share %{customdata} is equivalent<extra></extra>",
             )  # fmt: skip
         figure.add_bar(
             x=[b - a for a, b in zip(low, high, strict=True)], base=low, y=names, orientation="h", width=0.12,
             marker={"color": [faded(c, 0.8) for c in colour], "line": {"width": 0}}, name=SAMPLES,
-            customdata=list(zip(low, high, strict=True)), showlegend=False, row=1, col=column,
-            hovertemplate="%{y}: %{customdata[0]:.0%} to %{customdata[1]:.0%}<extra></extra>",
+            customdata=list(map(_span, low, high)), showlegend=False, row=1, col=column,
+            hovertemplate="%{y}: %{customdata}<extra></extra>",
         )  # fmt: skip
         _shares(figure, [phase.mixture.share(n) for n in names], names, colour, "proposal", column)
         if phase.name in without:
@@ -72,6 +72,10 @@ def spread(
     plot, below, above = 34 * len(names), 110, 76 if title else 40  # pixels
     styled(figure, title, above + plot + below)
     return figure.update_layout(legend={"y": -52 / plot}, margin={"t": above, "b": below})
+
+
+def _span(low: float, high: float) -> str:
+    return f"from {percent(low)} to {percent(high)}"
 
 
 def _right_ends(trace: Any) -> list[float]:
@@ -107,7 +111,8 @@ def _shares(
     figure.add_scatter(
         x=list(shares), y=list(names), mode="markers", name=what, showlegend=False,
         marker={"color": list(colour), "size": 10, "symbol": symbol, "line": {"width": 1.6, "color": list(colour)}},
-        hovertemplate=f"%{{y}}: %{{x:.1%}} ({what})<extra></extra>", row=1, col=column,
+        customdata=[percent(share, 1) for share in shares], row=1, col=column,
+        hovertemplate=f"%{{y}}: %{{customdata}} ({what})<extra></extra>",
     )  # fmt: skip
 
 
@@ -123,16 +128,16 @@ def flat_directions(ranges: Sequence[Flat], title: str = "") -> go.Figure:
     figure.add_bar(
         x=[flat.high - flat.low for flat in ranges], base=[flat.low for flat in ranges], y=names, orientation="h",
         width=0.5, marker={"color": faded(CYCLE[0], 0.3), "line": {"width": 0}}, name="statistically equivalent",
-        customdata=[(flat.low, flat.high) for flat in ranges],
-        hovertemplate="%{y}: any share from %{customdata[0]:.0%} to %{customdata[1]:.0%} is statistically equivalent"
-        "<extra></extra>",
+        customdata=[_span(flat.low, flat.high) for flat in ranges],
+        hovertemplate="%{y}: any share %{customdata} is statistically equivalent<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
         x=[flat.at for flat in ranges], y=names, mode="markers", marker={"color": CYCLE[0], "size": 9}, name="proposal",
-        hovertemplate="%{y}: %{x:.1%} proposed<extra></extra>",
+        customdata=[percent(flat.at, 1) for flat in ranges],
+        hovertemplate="%{y}: %{customdata} proposed<extra></extra>",
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title_text="share", tickformat=".0%", range=[-0.02, 1.02])
+    figure.update_xaxes(title_text="share", **SHARES, range=[-0.02, 1.02])
     if not ranges:
         figure.update_yaxes(showticklabels=False, ticks="", showgrid=False)
         figure.add_annotation(
@@ -156,11 +161,12 @@ def over_sizes(sizes: Sequence[Step], title: str = "") -> go.Figure:
                 x=[size.params for size in sizes], y=[size.shares.get(phase, {}).get(kind, 0.0) for size in sizes],
                 mode="lines+markers", line={"color": paint[kind], "width": 2.2}, marker={"size": 7}, name=kind,
                 legendgroup=kind, showlegend=column == 1, row=1, col=column,
-                hovertemplate=f"{kind} in {phase}<br>%{{x:,.0f}} params: %{{y:.1%}}<extra></extra>",
+                hovertemplate=f"{kind} in {phase}<br>%{{x:,.0f}} params: %{{customdata}}<extra></extra>",
+                customdata=[percent(size.shares.get(phase, {}).get(kind, 0.0), 1) for size in sizes],
             )  # fmt: skip
     sizes_shown = [size.params for size in sizes]
     figure.update_xaxes(type="log", tickvals=sizes_shown, ticktext=[count(params) for params in sizes_shown])
     figure.update_xaxes(title_text="parameters (non-embedding)", row=1, col=(len(phases) + 1) // 2)
-    figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.03])
+    figure.update_yaxes(**SHARES, range=[-0.03, 1.03])
     figure.update_yaxes(title_text="share of the phase's tokens", row=1, col=1)
     return styled(figure, title, 360).update_layout(margin={"t": 76 if title else 40})

@@ -36,13 +36,13 @@ def plain_paired(pair: Pair) -> Plain:
         "marker": {"symbol": "line-ns", "size": 13, "line": {"width": 2, "color": OTHER}},
     }  # fmt: skip
     layout: dict[str, Any] = {
-        "title": {"text": f"{_title(pair)}<br><sup>{_subtitle(pair)}</sup>",
-                  "y": 1, "yanchor": "top", "pad": {"t": 24}},
-        "height": 212 + 30 * len(rows), "autosize": True,
+        "title": {"text": f"{_title(pair)}<br><span style='font-size:12px'>{_subtitle(pair)}</span>",
+                  "xref": "container", "x": 0.01, "y": 1, "yanchor": "top", "pad": {"t": 24}},
+        "height": 202 + 30 * len(rows), "autosize": True,
         "xaxis": {"title": {"text": f"← worse    better →<br>gain over {pair.against}, {pair.unit}"}, "zeroline": True,
                   "range": [least, most]},
         "yaxis": {"autorange": "reversed", "ticks": "", "showgrid": False, "showline": False},
-        "legend": {"y": -80 / (40 + 30 * len(rows))}, "margin": {"t": 122, "b": 90, "r": 166},
+        "legend": {"y": -80 / (40 + 30 * len(rows))}, "margin": {"t": 112, "b": 90, "r": 166},
         "annotations": [
             *(note for row, name in zip(rows, names, strict=True) for note in _numbers(row, name)),
             *(_note(x, 1, text, OTHER, yref="paper", yanchor="bottom") for x, text in zip(BESIDE, HEAD, strict=True)),
@@ -108,9 +108,9 @@ def _title(pair: Pair) -> str:
 
 def _subtitle(pair: Pair) -> str:
     """In two lines, so that it fits a narrow page."""
-    better, _, worse = (len(gains) for gains in pair.by_sign)
-    inside = sum(gain.inside for gain in pair.gains)
+    better, same, worse = (len(gains) for gains in pair.by_sign)
+    inside, every = sum(gain.inside for gain in pair.gains), len(pair.gains)
     return (
-        f"{pair.unit} over {pair.against}; {better} tasks clearly better,<br>"
-        f"{worse} clearly worse; {inside} of {len(pair.gains)} gains inside their 90 %"
+        f"{better} tasks better, {worse} worse, {same} within seed noise;<br>"
+        f"{inside} of {every} inside what was predicted (90 %)"
     )

@@ -14,8 +14,9 @@ from mixlaw.analysis.audit.held import WITHIN, Held
 from mixlaw.analysis.data.design import Design, Floats
 from mixlaw.analysis.data.observed import Z90, from_log_loss
 from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.numbers import percent
 from mixlaw.plots.hover import run_words
-from mixlaw.plots.style import CYCLE, OTHER, count, faded, headline, styled
+from mixlaw.plots.style import CYCLE, OTHER, SHARES, count, faded, headline, styled
 
 MARKED = 4  # tasks with a colour of their own in a plot of calibration
 
@@ -134,14 +135,16 @@ def calibration(points: Sequence[Parity], title: str = "") -> go.Figure:
             legendgroup=one.task if number in marked else "other",
             showlegend=number in marked or number == next((i for i in range(len(points)) if i not in marked), None),
             opacity=1 if number in marked else 0.7, hovertemplate=f"{one.task}, {len(one.runs)} runs {one.how}<br>"
-            "%{y:.0%} inside %{x:.0%} intervals<extra></extra>",
+            "%{customdata[0]:.0f} % inside %{customdata[1]:.0f} % intervals<extra></extra>",
+            customdata=100 * np.stack([inside[number], grid], 1),
         )  # fmt: skip
     figure.add_scatter(
         x=grid, y=inside.mean(0), mode="lines", line={"color": CYCLE[0], "width": 3}, name="mean over tasks",
-        hovertemplate="%{y:.0%} inside %{x:.0%} intervals, mean over tasks<extra></extra>",
+        hovertemplate="%{customdata[0]:.0f} % inside %{customdata[1]:.0f} % intervals, mean over tasks<extra></extra>",
+        customdata=100 * np.stack([inside.mean(0), grid], 1),
     )  # fmt: skip
-    figure.update_xaxes(title_text="nominal coverage", tickformat=".0%", range=[0, 1.02], dtick=0.2)
-    figure.update_yaxes(title_text="observed coverage", tickformat=".0%", range=[0, 1.02])
+    figure.update_xaxes(title_text="nominal coverage", **SHARES, range=[0, 1.02])
+    figure.update_yaxes(title_text="observed coverage", **SHARES, range=[0, 1.02])
     return styled(figure, title, 400)
 
 
@@ -160,7 +163,7 @@ def parity(points: Parity, title: str = "") -> go.Figure:
         _by_size(figure, points, rows, points.mean[rows], colour, count(size), intervals=True)
     figure.update_xaxes(title_text=f"measured, {points.unit}", range=line)
     figure.update_yaxes(title_text=f"predicted, {points.unit}", range=line)
-    covered = f"{points.inside:.0%} inside 90 %, {points.how}"
+    covered = f"{percent(points.inside)} inside 90 %, {points.how}"
     return styled(figure, title or headline(points.task, covered))
 
 

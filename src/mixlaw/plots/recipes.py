@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from mixlaw.plots.style import OTHER, Plain, colours, count, domain_colours, drawn, faded, on, scatter, styled
+from mixlaw.numbers import percent
+from mixlaw.plots.style import OTHER, SHARES, Plain, colours, count, domain_colours, drawn, faded, on, scatter, styled
 from mixlaw.recipe import Decay, Domain, Phase, Recipe, Schedule
 
 #: Least share that has its number in a stack; below 6 % it is written small.
@@ -71,7 +72,7 @@ def plain_schedule(recipe: Recipe, domains: Sequence[Domain], title: str = "") -
     ticks = {"tickvals": places, "ticktext": list(map(count, true)), "range": [0, recipe.tokens], "tickangle": 0}
     axis = "tokens" if places == true else "tokens, not to scale"
     rate = {"domain": [0.772, 1], "title": {"text": "lr / peak"}, "range": [0, 1.12], "tickvals": [0, 1]}
-    share = {"domain": [0, 0.722], "title": {"text": "share of tokens"}, "tickformat": ".0%", "range": [0, 1]}
+    share = {"domain": [0, 0.722], "title": {"text": "share of tokens"}, **SHARES, "range": [0, 1]}
     layout = {
         "title": {"text": title}, "height": top + plot + below, "autosize": True, "barmode": "stack", "bargap": 0,
         "legend": {"traceorder": "normal", "y": -60 / plot}, "hovermode": "closest", "margin": {"t": top, "b": below},
@@ -114,7 +115,7 @@ def _band(recipe: Recipe, places: Sequence[float], domains: Sequence[Domain], co
     name = domains[0].name if len(domains) == 1 else f"{len(domains)} small domains"
     words = [
         "<br>".join(
-            f"{d.name} ({d.kind.value})<br>{p.name}: {p.mixture.share(d.name):.1%}, "
+            f"{d.name} ({d.kind.value})<br>{p.name}: {percent(p.mixture.share(d.name), 1)}, "
             f"{count(p.tokens * p.mixture.share(d.name))} tokens"
             for d in domains
         )
@@ -124,7 +125,7 @@ def _band(recipe: Recipe, places: Sequence[float], domains: Sequence[Domain], co
         "type": "bar", "xaxis": "x2", "yaxis": "y2", "name": name, "y": shares,
         "x": [(start + end) / 2 for start, end in pairwise(places)],
         "width": [end - start for start, end in pairwise(places)], "marker": {"color": colour, "line": {"width": 0}},
-        "text": [f"{share:.0%}" if share >= LEGIBLE else "" for share in shares], "textposition": "inside",
+        "text": [percent(share) if share >= LEGIBLE else "" for share in shares], "textposition": "inside",
         "insidetextanchor": "middle", "textangle": 0, "cliponaxis": False,
         "textfont": {"color": on(colour), "size": [11 if share >= 0.06 else 8 for share in shares]},
         "constraintext": "none", "customdata": words, "hovertemplate": "%{customdata}<extra></extra>",
@@ -190,7 +191,7 @@ def segment_tree(nodes: Sequence[Node], title: str = "") -> go.Figure:
             x=-0.01, y=min(ys), xanchor="right", text=f"<b>{count(size)}</b><br>params", showarrow=False
         )
     figure.update_yaxes(visible=False, autorange="reversed")
-    figure.update_xaxes(title_text="share of the longest recipe of each size", tickformat=".0%", range=[-0.1, 1.02])
+    figure.update_xaxes(title_text="share of the longest recipe of each size", **SHARES, range=[-0.1, 1.02])
     leaves = len({round(rows[n.name], 3) for n in nodes})
     height = min(1000, 120 + 13 * leaves)
     styled(figure, title, height)

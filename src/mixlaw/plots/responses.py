@@ -15,11 +15,13 @@ from mixlaw.analysis.data.design import Design, Floats
 from mixlaw.analysis.data.observed import Z90
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.numbers import percent
 from mixlaw.plots.hover import recipe_words, run_words
 from mixlaw.plots.style import (
     CYCLE,
     HEIGHT,
     OTHER,
+    SHARES,
     Plain,
     colours,
     drawn,
@@ -77,7 +79,7 @@ def plain_response(
     ]
     layout = {
         "title": {"text": headline(task, level)}, "height": HEIGHT, "autosize": True,
-        "xaxis": {"title": {"text": f"{what} share of {where}"}, "tickformat": ".0%", "range": [-0.03, 1.03]},
+        "xaxis": {"title": {"text": f"{what} share of {where}"}, **SHARES, "range": [-0.03, 1.03]},
         "yaxis": {"title": {"text": f"{task}, {surfaces.units[task]}"}},
     }  # fmt: skip
     return {"data": traces, "layout": layout}
@@ -105,16 +107,16 @@ def _phase_response(
     design = design_of([*curve, reference], surfaces.phases, surfaces.domains, unique)
     mean, low, high = paired_band(surfaces, design, t)
     mean, low, high, level = mean[:-1], low[:-1], high[:-1], float(mean[-1])
-    hover = f"{phase}<br>{what} share %{{x:.0%}}<br>%{{y:.4g}} {unit}{_ENDS}"
+    hover = f"{phase}<br>{what} share %{{customdata[2]:.0f}} %<br>%{{y:.4g}} {unit}{_ENDS}"
     ring = scatter(
         [here], [level], "markers", legendgroup=phase, showlegend=False, hovertext=[recipe_words(reference)],
         marker={"size": 12, "color": colour, "line": {"color": colour, "width": 2}, "symbol": "circle-open"},
-        hovertemplate=f"reference recipe<br>%{{hovertext}}<br>{phase}: {what} %{{x:.1%}}<br>%{{y:.4g}} {unit}"
+        hovertemplate=f"reference recipe<br>%{{hovertext}}<br>{phase}: {what} {percent(here, 1)}<br>%{{y:.4g}} {unit}"
         "<extra></extra>",
     )  # fmt: skip
     return [
         _band(grid, low, high, colour, phase),
-        _line(grid, mean, np.stack([low, high], 1), colour, phase, hover),
+        _line(grid, mean, np.stack([low, high, 100 * grid], 1), colour, phase, hover),
         *(_partial_residuals(surfaces, t, phase, domains, grid, mean, colour, what) if runs else []),
         ring,
     ]
@@ -150,10 +152,12 @@ def _partial_residuals(
     words = run_words(design)
     trace = scatter(
         x[rows], (np.interp(x, grid, mean) * value / law)[rows], "markers", name=f"runs, {phase}",
-        customdata=[[design.runs[i], round(float(value[i]), 6), round(float(law[i]), 6)] for i in rows],
+        customdata=[
+            [design.runs[i], round(float(value[i]), 6), round(float(law[i]), 6), percent(float(x[i]))] for i in rows
+        ],
         hovertext=[words[i] for i in rows], marker={"size": 5, "color": colour, "opacity": 0.45}, legendgroup=phase,
         showlegend=False,
-        hovertemplate=f"run %{{customdata[0]}}<br>%{{hovertext}}<br>{what} in {phase} %{{x:.0%}}<br>"
+        hovertemplate=f"run %{{customdata[0]}}<br>%{{hovertext}}<br>{what} in {phase} %{{customdata[3]}}<br>"
         "measured %{customdata[1]:.4g}, by the law %{customdata[2]:.4g}<extra></extra>",
     )  # fmt: skip
     return [trace]

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec
 
 import plotly.graph_objects as go
 
+from mixlaw.numbers import size
 from mixlaw.recipe import Domain
 
 #: A figure as plain data, the way plotly.js takes it: {"data": traces, "layout": layout}. Pages that redraw
@@ -34,6 +35,10 @@ OTHER = "#8A8F98"  # neutral on both backgrounds: measured runs, lines to the ey
 INK = {"light": "#1f2328", "dark": "#e6e8eb"}
 FAINT = {"light": "#e4e7eb", "dark": "#30363d"}
 AXIS = {"light": "#57606a", "dark": "#9aa4af"}
+count = size  # under the name by which plots know it: their own sizes are of models
+
+#: Ticks of an axis of shares; plotly's own format of percent has no space.
+SHARES = {"tickvals": [step / 5 for step in range(6)], "ticktext": [f"{20 * step} %" for step in range(6)]}
 #: From worse to better through the colour of the page.
 DIVERGING = {"light": ("#B4500A", "#F6F7F8", "#0B61A4"), "dark": ("#E07B39", "#1C232C", "#3E9BDC")}
 
@@ -159,11 +164,3 @@ def size_axis(low: float, high: float) -> dict[str, Any]:
     ticks = [digit * 10.0**power for power in decades for digit in digits]
     shown = [tick for tick in ticks if low / 1.5 <= tick <= high * 1.5]
     return {"type": "log", "tickvals": shown, "ticktext": [count(tick) for tick in shown]}
-
-
-def count(value: float) -> str:
-    """A count in three digits with a suffix: 24k, 6.6M, 2.8B, 1.2T."""
-    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size * 0.9995:
-            return f"{value / size:.3g}{suffix}"
-    return f"{value:.3g}"

@@ -7,11 +7,11 @@ from html import escape
 from typing import Any
 
 from mixlaw.analysis.data.code_share import code_share
-from mixlaw.numbers import size
+from mixlaw.numbers import percent, size
 from mixlaw.optimizer.answers.pairs import Pair
 from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.answers.verify import Verification
-from mixlaw.optimizer.goal.values import PROPOSAL, percent
+from mixlaw.optimizer.goal.values import PROPOSAL, chance_text
 from mixlaw.plots.paired import paired
 from mixlaw.plots.paying import paying
 from mixlaw.plots.recipes import schedule
@@ -35,7 +35,7 @@ def first_screen(
     pair = measured_pair(proposal, verification)
     figure = paired(pair) if pair else paying(proposal)
     if pair:  # the verdict above says what its title would
-        figure.update_layout(title_text="", height=figure.layout.height - 82, margin_t=40)
+        figure.update_layout(title_text="", height=figure.layout.height - 72, margin_t=40)
     shown = "Measured and predicted gain of every task" if pair else "Predicted gain of every task"
     pays = f"{plot(figure, shown)}{SEEDS if pair else ''}{_points(proposal)}"
     mixture = f"{plot(schedule(proposal.recipe, domains), RECIPE)}{_shares(proposal, domains)}"
@@ -45,7 +45,7 @@ def first_screen(
             "<div class='grid'>",
             f"<div><h3>Recipe</h3>{mixture}</div>",
             f"<div><h3>What pays, what loses</h3>{pays}</div></div>",
-            f"<div class='grid'><div><h3>Risk</h3>{_risks(proposal)}</div>",
+            f"<div class='grid text'><div><h3>Risk</h3>{_risks(proposal)}</div>",
             f"<div><h3>What to train next</h3>{next_runs(jobs)}</div></div>",
         ]
     )
@@ -74,9 +74,9 @@ def _verdict(proposal: Proposal, pair: Pair | None) -> str:
 def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
     """How much of every phase is code, and how long the last one is."""
     recipe = proposal.recipe
-    code = ", ".join(f"{code_share(p.mixture, domains):.0%} of {p.name}" for p in recipe.phases)
+    code = ", ".join(f"{percent(code_share(p.mixture, domains))} of {p.name}" for p in recipe.phases)
     last = recipe.phases[-1]
-    length = f"; {last.name} has {last.tokens / recipe.tokens:.0%} of {size(recipe.tokens)} tokens"
+    length = f"; {last.name} has {percent(last.tokens / recipe.tokens)} of {size(recipe.tokens)} tokens"
     return f"<p class='soft'>Code: {escape(code + (length if len(recipe.phases) > 1 else ''))}.</p>"
 
 
@@ -97,16 +97,18 @@ def _risks(proposal: Proposal) -> str:
 def _risk(proposal: Proposal) -> Iterator[tuple[str, str]]:
     """What may go wrong, each with `bad` where it is marked."""
     for direction in proposal.directions:
-        text = f"Audit: {direction}."
-        yield ("bad", f"{text} Intervals are too narrow in this direction.") if direction.broken else ("", text)
+        where = "in this direction" if direction.broken else "for these tasks"
+        narrow = f" Intervals are too narrow {where}." if direction.broken or direction.few else ""
+        yield "bad" if narrow else "", f"Audit: {direction}.{narrow}"
     if not proposal.directions:
         yield "bad", "Not audited: no runs were held out to test predictions in the direction of this target."
     if proposal.nearest:
         far = proposal.distance > proposal.radius
         yield (
             "bad" if far else "",
-            f"Distance: in the phase that differs most, {proposal.distance:.0%} of the tokens differ from the nearest "
-            f"measured run, {proposal.nearest}; measured runs have a neighbour within {proposal.radius:.0%}.",
+            f"Distance: in the phase that differs most, {percent(proposal.distance)} of the tokens differ from the "
+            f"nearest measured run, {proposal.nearest}; measured runs have a neighbour within "
+            f"{percent(proposal.radius)}.",
         )
     if proposal.guarded:
         task = min(proposal.guarded, key=lambda name: proposal.guarded[name])
@@ -114,7 +116,7 @@ def _risk(proposal: Proposal) -> Iterator[tuple[str, str]]:
         most = f" more than {proposal.may_lose[task]:g} {proposal.unit}" if task in proposal.may_lose else ""
         yield (
             ("bad" if chance < least - 0.005 else ""),
-            f"Guard: {task}, the task most at risk, does not lose{most} with a probability of {percent(chance)}.",
+            f"Guard: {task}, the task most at risk, does not lose{most} with a probability of {chance_text(chance)}.",
         )
     if proposal.risks:
         worst = proposal.risks[PROPOSAL].worst
@@ -126,7 +128,7 @@ def _risk(proposal: Proposal) -> Iterator[tuple[str, str]]:
 
 
 def next_runs(jobs: Sequence[Mapping[str, Any]], most: int = MOST_JOBS) -> str:
-    """The first runs of the last suggestion, or how to get one."""
+    """What the suggestions for the present fit say, and their first runs; or how to get one."""
     if not jobs:
         return (
             "<p>Nothing has been queued since the fit. <code>mixlaw suggest STUDY --budget FLOPS --queue</code> ranks "
@@ -137,6 +139,7 @@ def next_runs(jobs: Sequence[Mapping[str, Any]], most: int = MOST_JOBS) -> str:
         gain = "" if job["brings"] is None else f"{job['brings']:.2g}"
         rows.append([str(job["run"])[:8], size(job["params"]), f"{job['flops']:.2g}", gain, str(job["why"])])
     styles = [["extra", "", "", "", "words"]] * (len(rows) - 1)
-    cost = f"{len(jobs)} runs for {sum(job['flops'] for job in jobs):.2g} FLOPs"
-    first = f", the first {most}" if len(jobs) > most else ""
-    return f"<p>{escape(cost + first)}:</p>{table(rows, styles)}"
+    cost = f"{len(jobs)} run{'s' * (len(jobs) > 1)} for {sum(job['flops'] for job in jobs):.2g} FLOPs."
+    verdicts = dict.fromkeys(str(job.get("verdict", cost)) for job in jobs)
+    first = f"<p class='soft'>The first {most} of {len(jobs)} runs:</p>" if len(jobs) > most else ""
+    return "".join(f"<p>{words(verdict)}</p>" for verdict in verdicts) + first + table(rows, styles)

@@ -7,9 +7,15 @@ from html import escape
 
 from mixlaw.analysis.audit.result import LOW
 from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.numbers import percent
 from mixlaw.plots import calibration, checked, parity, residuals
 from mixlaw.report.page import HoverTexts, bullets, plot, table, words
 from mixlaw.tables import cell_of
+
+MEDIANS = (
+    "These are figures of the median task. Risk and verdict count the gains of all tasks together: where a few tasks "
+    "are predicted badly, fewer are inside there than here."
+)
 
 
 def fit_part(surfaces: Surfaces, tasks: Sequence[str], texts: HoverTexts | None = None) -> str:
@@ -26,7 +32,7 @@ def fit_part(surfaces: Surfaces, tasks: Sequence[str], texts: HoverTexts | None 
     styles = []
     for t, (task, held_out) in enumerate(points.items()):
         noise, runs = f"{float(surfaces.noise[t]):.2g}", f"{len(held_out.runs)}"
-        rows.append([task, surfaces.units[task], runs, noise, f"{held_out.inside:.0%}"])
+        rows.append([task, surfaces.units[task], runs, noise, percent(held_out.inside)])
         styles.append(["", "", "", "", "bad" if held_out.inside < LOW else ""])
     whole = plot(calibration(list(points.values())), "Observed coverage of intervals of every nominal coverage")
     pairs = (
@@ -56,6 +62,7 @@ def _audit(surfaces: Surfaces) -> Iterator[str]:
     if audit is None:
         return
     yield f"<h3>Audit: runs held out of the fit</h3><p>{words(audit.sentence[:1].upper() + audit.sentence[1:])}.</p>"
+    yield f"<p class='soft'>{MEDIANS}</p>"
     for one in audit.tables():
         less = [head.head in ("spearman", "width") for head in one.heads]
         cells = [list(map(cell_of, row)) for row in one.rows]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from html import escape
 from typing import Any
 
@@ -101,21 +104,24 @@ summary:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
     --good: #1a7f4b; --bad: #b35900;
   }
   @page { size: A4; margin: 14mm; }
-  body { font-size: 10pt; }
+  body { font-size: 11.5pt; zoom: 0.85; }  /* the first page holds what a lead needs */
   nav, footer { display: none; }
-  main, header { max-width: none; padding: 0; }
+  main, header, p, li { max-width: none; }
+  main, header { padding: 0; }
   header { padding-top: 0; }
   h2, h3 { break-after: avoid; }
   h2 { margin-top: 24px; }
   .plot, .verdict, p, li, tr { break-inside: avoid; }
   h2 + p, h3 + p { break-after: avoid; }
-  .soft, .risks { font-size: 9pt; }
+  .soft, .risks { font-size: 10.5pt; }
   .scroll { overflow: visible; }
-  table { font-size: 8.5pt; }
+  .plot { min-width: 0 !important; }  /* one wider than the paper would shrink the whole page */
+  table { font-size: 9.5pt; }
   th, td { padding: 3px 6px; }
-  pre { white-space: pre-wrap; font-size: 8pt; }
+  pre { white-space: pre-wrap; font-size: 9pt; }
   .grid { display: block; }  /* a grid would begin a page of its own, away from the words before it */
   .grid > .plot, .grid > div { display: inline-block; width: 49.5%; padding-right: 12px; vertical-align: top; }
+  .grid.text > div { display: block; width: auto; padding: 0; }
   details:not([open]) { display: none; }
 }
 """.replace("FONT", FONT)
@@ -127,8 +133,20 @@ const mode = () => dark.matches ? 'dark' : 'light';
 const config = {responsive: true, displaylogo: false, displayModeBar: 'hover',
   modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d']};
 const texts = JSON.parse(document.getElementById('texts').textContent);
+// plotly is packed, for it would be three quarters of the page.
+const ready = (async () => {
+  const packed = Uint8Array.from(atob(document.getElementById('plotly').textContent), c => c.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'));
+  const script = document.createElement('script');
+  script.textContent = await new Response(stream).text();
+  document.head.append(script);
+})();
 function draw(box) {
   if (box.dataset.drawn) return;
+  if (!window.Plotly) {
+    ready.then(() => draw(box));
+    return;
+  }
   box.dataset.drawn = '1';
   const figure = JSON.parse(box.nextElementSibling.textContent);
   const words = i => typeof i === 'number' ? texts[i] : i;
@@ -146,11 +164,12 @@ const near = new IntersectionObserver(seen => seen.filter(s => s.isIntersecting)
 boxes.forEach(box => near.observe(box));
 dark.addEventListener('change', () => boxes.filter(box => box.dataset.drawn).forEach(box =>
   Plotly.relayout(box, {template: look[mode()]})));
-// On paper: the light template, and every plot as wide as its box there (A4 less margins, 96 pixels an inch).
+// On paper: the light template, and every plot as wide as its box there (A4 less margins, 96 pixels an inch, zoomed).
 function paper(printed) {
+  if (!window.Plotly) return;
   boxes.filter(box => box.closest('details:not([open])') === null).forEach(box => {
     draw(box);
-    const wide = printed ? (box.closest('.grid') ? 330 : 680) : undefined;
+    const wide = printed ? (box.closest('.grid') ? 385 : 795) : undefined;
     Plotly.relayout(box, {template: look[printed ? 'light' : mode()], width: wide, autosize: !printed});
   });
 }
@@ -196,15 +215,21 @@ def page(title: str, body: str, texts: HoverTexts | None = None) -> str:
             f"<title>{escape(title)}</title>",
             '<link rel="icon" href="data:,">',
             f"<style>{PALETTE}{STYLE}</style>",
-            f"<script>{get_plotlyjs()}</script>",
             "</head><body>",
             body,
             (texts or HoverTexts()).script(),
+            f'<script id="plotly" type="text/plain">{_packed_plotly()}</script>',
             f'<script id="look" type="application/json">{_inert(json.dumps(look))}</script>',
             f"<script>{SCRIPT}</script>",
             "</body></html>\n",
         ]
     )
+
+
+@cache
+def _packed_plotly() -> str:
+    """The code and licence of plotly.js, as the page unpacks them."""
+    return b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
 def plot(figure: go.Figure, alt: str, texts: HoverTexts | None = None, least: int = 0) -> str:

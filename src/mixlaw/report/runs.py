@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from mixlaw.analysis.surface.surface import Surfaces
+from mixlaw.numbers import percent
 from mixlaw.plots.style import count
 from mixlaw.report.page import table
 
@@ -34,4 +35,4 @@ def _mixture(domains: Sequence[str], tokens: Sequence[float]) -> str:
     """Shares of a phase in words, the largest first; empty where the run does not have it."""
     whole = sum(tokens)
     pairs = sorted(zip(domains, tokens, strict=True), key=lambda pair: -pair[1])
-    return " ".join(f"{name} {part / whole:.0%}" for name, part in pairs if part >= 0.005 * whole) if whole else ""
+    return " ".join(f"{name} {percent(part / whole)}" for name, part in pairs if part >= 0.005 * whole) if whole else ""

@@ -13,11 +13,12 @@ import polars as pl
 
 from mixlaw.analysis.data.recipes import largest_run
 from mixlaw.analysis.surface.surface import WEAK, Surfaces
+from mixlaw.numbers import percent
 from mixlaw.optimizer.answers.front import Front
 from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.answers.verify import Verification
 from mixlaw.optimizer.answers.what_if import Worthwhile
-from mixlaw.optimizer.goal.values import PROPOSAL, Interval, percent
+from mixlaw.optimizer.goal.values import PROPOSAL, Interval, chance_text
 from mixlaw.plots import (
     Curve,
     Node,
@@ -42,8 +43,8 @@ from mixlaw.report.runs import runs_table
 NAMES = {"verified": "Measured", "front": "Groups", "worth": "Domains", "response": "Responses", "size": "Sizes",
          "plan": "Training", "unknown": "Unknowns"}  # fmt: skip
 TONES = {"better": "good", "worse": "bad", "": ""}  # styles of gains, by where they are clear of zero
-MOST_TASKS = 12  # with plots of their own: more would make the page too large to attach
-MOST_DOMAINS = 12  # with curves of their own
+MOST_TASKS = 16  # with plots of their own: more would make the page too large to attach
+MOST_DOMAINS = 20  # with curves of their own
 BEYOND = 0.01  # of a phase's tokens, by which a share may lie beyond a range without a word
 MOST_SEGMENTS = 300  # that can be distinguished in a plot
 
@@ -156,7 +157,7 @@ def _sure(proposal: Proposal, domains: Sequence[Domain]) -> str:
 def _beyond(proposal: Proposal) -> list[str]:
     """Where the proposal lies beyond its thin bars, and what keeps it there."""
     places = [
-        f"{domain} in {phase.name} ({share:.0%}, best from {ends[0]:.0%} to {ends[1]:.0%})"
+        f"{domain} in {phase.name} ({percent(share)}, best from {percent(ends[0])} to {percent(ends[1])})"
         for phase in proposal.recipe.phases
         for domain, ends in proposal.spread.get(phase.name, {}).items()
         if not ends[0] - BEYOND <= (share := phase.mixture.share(domain)) <= ends[1] + BEYOND
@@ -175,8 +176,8 @@ def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
         cells = []
         for phase in recipe.phases:
             ends = proposal.spread.get(phase.name, {}).get(domain.name)  # a phase that is over has none
-            span = f" ({ends[0]:.0%}–{ends[1]:.0%})" if ends else ""
-            cells.append(f"{phase.mixture.share(domain.name):.1%}{span}")
+            span = f" ({100 * ends[0]:.0f} to {percent(ends[1])})" if ends else ""
+            cells.append(f"{percent(phase.mixture.share(domain.name), 1)}{span}")
         epochs = recipe.domain_tokens(domain.name) / domain.unique_tokens
         rows.append([domain.name, domain.kind.value, *cells, f"{epochs:.2f}"])
     note = "In brackets: 90 % range of the best share over posterior samples."
@@ -209,13 +210,13 @@ def _gains(proposal: Proposal) -> str:
     """What the proposal gains over each baseline, task by task; the one that the verdict is about first."""
     names = sorted(proposal.over, key=lambda name: name != proposal.against)
     parts: list[tuple[str, str, list[Interval]]] = [
-        (task, f"{proposal.weights.get(task, 0.0):.0%}", [proposal.over[name].by_task[task] for name in names])
+        (task, percent(proposal.weights.get(task, 0.0)), [proposal.over[name].by_task[task] for name in names])
         for task in proposal.gains
     ]
     parts.append(("all, by weight", "", [proposal.over[name].total for name in names]))
     rows = [["task", "weight", *(f"over {name}" for name in names)]]
     rows += [[task, weight, *(gain.text() for gain in gains)] for task, weight, gains in parts]
-    rows.append(["chance to beat it", "", *(percent(proposal.beats[name]) for name in names)])
+    rows.append(["chance to beat it", "", *(chance_text(proposal.beats[name]) for name in names)])
     marks = [[TONES[gain.tone] for gain in gains] for *_, gains in parts] + [[""] * len(names)]
     styles = [["", "extra", first, *(f"{mark} extra" for mark in others)] for first, *others in marks]
     note = (
@@ -301,10 +302,15 @@ def _by_domain(data: ReportData, reference: Recipe, tasks: Sequence[str], texts:
             plot(f, f"{t} against the share of {domain}", texts) for f, t in zip(figures, tasks, strict=True)
         )
 
-    return "".join(
+    folds = [
         f"<details><summary>Response to {escape(d.name)}</summary><div class='grid'>{plots(d.name)}</div></details>"
         for d in data.domains[:MOST_DOMAINS]
-    )
+    ]
+    if rest := [d.name for d in data.domains[MOST_DOMAINS:]]:
+        how = f"`study.plots.response({tasks[0]!r}, domain={rest[0]!r})` in Python draws the first"
+        left = f"To stay small, the page leaves {len(rest)} domains out; {how}: {', '.join(rest)}."
+        folds.append(f"<p class='soft'>{words(left)}</p>")
+    return "".join(folds)
 
 
 def _sizes(

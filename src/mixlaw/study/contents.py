@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError, did_you_mean
 from mixlaw.folder import Folder
-from mixlaw.numbers import size
+from mixlaw.numbers import percent, size
 from mixlaw.optimizer.answers.phase_lines import schedule_table
 from mixlaw.printable import Page, Printable
 from mixlaw.records import Record
@@ -61,7 +61,7 @@ class MeasuredRun(Printable):
     def page(self) -> Page:
         """Its values, and the schedule that it was trained on."""
         record, recipe = self.record, self.record.recipe
-        done = "finished" if record.progress == 1 else f"{record.progress:.0%} of it"
+        done = "finished" if record.progress == 1 else f"{percent(record.progress)} of it"
         answer = (
             f"run {record.run}: {size(recipe.params)} params, {size(recipe.tokens)} tokens, seed {recipe.seed}, {done}"
         )

@@ -142,7 +142,8 @@ def _queued(study: Folder, suggestion: Suggestion) -> Suggestion:
     """The suggestion with its job lines and recipes on disk; none is queued where it says stop."""
     path = study.path / "suggestions" / f"{suggestion.id}.jsonl"
     fitted = (study.path / "surfaces" / "surfaces.json").exists()
-    write_text(path, suggestion.lines(**({"fit": study.hashes()[0]} if fitted else {})))
+    fit = {"fit": study.hashes()[0]} if fitted else {}
+    write_text(path, suggestion.lines(**fit, verdict=suggestion.sentence))
     queue = study.has_data and not suggestion.stop
     recipes = tuple(str(study.add_recipe(job.recipe)) for job in suggestion.jobs) if queue else ()
     return replace(suggestion, job_file=str(path), recipe_files=recipes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mixlaw.errors import InputError, packages_of_extras
 from mixlaw.folder import Folder
 from mixlaw.machine import cores, device_name
+from mixlaw.numbers import percent
 from mixlaw.progress import Progress, progress_or_bar
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def run(
 def _workers(state: RunProgress) -> str:
     """Segments done, and what the first workers train."""
     lines = [
-        f"[{number}] {segment.recipe.params / 1e6:.2g}M {segment.phase} {tokens / segment.tokens:.0%}"
+        f"[{number}] {segment.recipe.params / 1e6:.2g}M {segment.phase} {percent(tokens / segment.tokens)}"
         + (f" {state.speeds[number]:,.0f} tokens/s" if number in state.speeds else "")
         for number, (segment, tokens) in sorted(state.training.items())[:WORKERS_SHOWN]
     ]
@@ -178,7 +179,7 @@ def dry_run(study: Folder, *, backend: Backend | None = None, assumptions: Assum
     assumed = {}
     if terms.gpu is not None:  # what was timed on this machine holds for that GPU if it is here
         timed = speed if gpu_named(device_name()) == GPUS[terms.gpu] else {}
-        assumed = {size: f"{terms.mfu:.0%} of the peak of {terms.gpu}" for size in sizes if size not in timed}
+        assumed = {size: f"{percent(terms.mfu)} of the peak of {terms.gpu}" for size in sizes if size not in timed}
         speed = {**{size: terms.speed(setup, size) for size in assumed}, **timed}
     if unknown := [size for size in sizes if size not in speed]:
         raise InputError(

@@ -7,7 +7,7 @@
   const look = () => (templates ||= JSON.parse(document.getElementById('look').textContent));
 
   const count = value => {
-    for (const [size, suffix] of [[1e12, 'T'], [1e9, 'B'], [1e6, 'M'], [1e3, 'k']])
+    for (const [size, suffix] of [[1e12, 'T'], [1e9, 'B'], [1e6, 'M'], [1e3, 'K']])
       if (value >= size * 0.9995) return Number((value / size).toPrecision(3)) + suffix;
     return String(Number(value.toPrecision(3)));
   };
