@@ -15,12 +15,14 @@ import torch
 
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.models.ladder import Shape, shape
-from mixlaw.runner.models.llama import initialise
+from mixlaw.runner.models.llama import initialise, optimizer
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment, plan
 from mixlaw.runner.train import checkpoint
 from mixlaw.runner.train.loop import train_segment
-from mixlaw.runner.train.parallel import ALONE, shard_model
+from mixlaw.runner.train.parallel import ALONE, Ranks, shard_model
+from mixlaw.runner.train.step import train_step
+from ranks import together
 
 COMPILER = os.environ.get("CXX", "g++")
 pytestmark = [
@@ -71,3 +73,30 @@ def test_more_sizes_than_dynamo_keeps_by_itself_stay_compiled(monkeypatch: pytes
     for width in range(32, 32 * 11, 32):  # eight are kept by default
         model = initialise(Shape(width, 1), vocabulary=16, sequence=8, seed=0)
         shard_model(model, ALONE, compiled=True)(tokens, tokens).backward()
+
+
+def _steps(ranks: Ranks, recompute: bool, out: Path) -> None:
+    """Losses of three steps, without and with compiled layers, and how many graphs were made for them."""
+    from torch._dynamo.utils import counters
+
+    torch.compile = partial(torch.compile, backend="aot_eager")  # traces forward and backward, and writes no C++
+    tokens = torch.randint(300, (4, 17), generator=torch.Generator().manual_seed(0))[ranks.rank :: ranks.world]
+    seen = []
+    for compiled in (False, True):
+        counters.clear()
+        model = initialise(Shape(32, 2), 300, 16, seed=0)
+        wrapped = shard_model(model, ranks, recompute=recompute, compiled=compiled)
+        adamw = optimizer(model, 1e-2, 0.95)
+        seen += [train_step(wrapped, adamw, tokens, 1e-2, sequences=4, ranks=ranks).loss for _ in range(3)]
+    graphs, breaks = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
+    if ranks.first:
+        out.write_text(json.dumps([seen[:3], seen[3:], graphs, breaks]))
+
+
+@pytest.mark.parametrize(("world", "recompute"), [(1, True), (2, False), (2, True)])
+def test_recomputed_and_sharded_layers_compile_too(world: int, recompute: bool, tmp_path: Path) -> None:
+    together(world, _steps, recompute, tmp_path / "losses")
+    eager, compiled, graphs, breaks = json.loads((tmp_path / "losses").read_text())
+    assert compiled == pytest.approx(eager, abs=1e-4)
+    assert eager[-1] < eager[0]
+    assert (graphs, breaks) == (2, 0), "one graph for all layers, one for the head's loss"
