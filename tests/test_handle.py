@@ -20,6 +20,7 @@ import mixlaw
 import small_study
 from mixlaw import Decay, Domain, InputError, InvalidRecipe, Kind, Measurement, Mixture, Phase, Recipe, Record, Target
 from mixlaw.errors import unknown
+from mixlaw.folder.names import recipe_of
 from mixlaw.numbers import size
 from studies import DOMAINS, study
 
@@ -264,6 +265,8 @@ def test_the_last_proposal_is_the_last_that_was_made_whatever_its_file_says(fore
     for path in (opened.path, tmp_path / "clone"):
         assert [proposal.id for proposal in mixlaw.open_study(path).proposals()] == made
     assert opened.proposals()[-1].target.tokens == 5_000_000
+    assert recipe_of(opened, "proposal").tokens == recipe_of(opened, made[-1]).tokens == 5_000_000
+    assert recipe_of(opened, "1").tokens == 6_000_000
 
 
 def test_looking_for_runs_or_a_proposal_queues_nothing(foreign: Path, tmp_path: Path) -> None:

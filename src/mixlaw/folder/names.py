@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from mixlaw.optimizer.answers.proposal import Proposal
     from mixlaw.optimizer.goal.baselines import Baseline
 
-#: A recipe, or what leads to it: a file, the name of a run or its lineage, the id of a proposal.
+#: A recipe, or what leads to it: a file, the name of a run or its lineage, the id of a proposal (`proposal`: the last).
 RecipeLike = Recipe | str | Path
+LAST = "proposal"  # as tables and plots call the last one
 
 
 def recipe_of(folder: Folder, name: RecipeLike | None, also: Sequence[str] = ()) -> Recipe:
@@ -41,15 +42,16 @@ def recipe_of(folder: Folder, name: RecipeLike | None, also: Sequence[str] = ())
         return read_recipe(Path(name), folder.settings)
     records = folder.records()
     runs = [r for r in records if str(name) in (r.run, r.recipe.lineage)]
-    if not runs and str(name).isdecimal():
-        for proposal in folder.proposals():
-            if str(proposal.number) == str(name):
+    if not runs and (str(name).isdecimal() or name == LAST):
+        for proposal in reversed(folder.proposals()):
+            if name == LAST or str(proposal.number) == str(name):
                 return _whole_recipe(proposal)
     if not runs:
         question = did_you_mean(str(name), [*{r.run: None for r in records}, *frozen, *also])
         known = f", or a baseline ({', '.join(also)})" if also else ""
         raise InputError(
-            f"{str(name)!r} is not a file, a run or proposal of {folder.path}{known}; {question or 'give one of them'}"
+            f"{str(name)!r} is not a file, a run or proposal of {folder.path}{known}; "
+            f"{question or 'give one of them, or `proposal` for the last'}"
         )
     return max(runs, key=lambda r: r.progress).recipe
 
