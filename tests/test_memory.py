@@ -99,5 +99,6 @@ def test_devices_are_the_fewest_that_hold_a_size() -> None:
     count = devices_needed(size, 32_768, 2048, 24e9)
     needed = [training_bytes(size, 32_768, 2048, 1, ranks=n, bf16=True, recompute=True) for n in (count // 2, count)]
     assert needed[1] <= 0.9 * 24e9 < needed[0]
+    assert count == 4, "16 bytes each of 2.86 billion weights are 45.8 GB, and two devices have 43.2"
     with pytest.raises(InputError, match=r"use devices with more memory or lower training\.sequence"):
         devices_needed(size, 32_768, 2048, 1e9)

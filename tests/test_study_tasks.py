@@ -130,7 +130,7 @@ def test_the_command_records_what_harness_sandbox_and_judge_find(knowing: Path) 
     [
         ('[tasks.coding]\nunit = "pass@1"\nprograms = "none.jsonl"\n', "tasks.coding: .*none.jsonl cannot be read"),
         ('[tasks.chat]\nunit = "win-rate"\njudge = { url = "http://127.0.0.1:9/v1", model = "x", reference = "y" }\n',
-         "tasks.chat: there is no checkpoint at .*/y to compare with"),
+         "tasks.chat: there is no checkpoint at .*/runs/y/checkpoint to compare with"),
         ('[tasks.where]\nunit = "accuracy"\nitems = "places"\n', "tasks.where: there are no items 'places'"),
     ],
 )  # fmt: skip
