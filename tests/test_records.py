@@ -34,6 +34,7 @@ from mixlaw.records import (
     to_table,
     write_record,
 )
+from processes import wait_until
 
 TEXT, CODE = Mixture({"text": 1.0}), Mixture({"text": 0.25, "code": 0.75})
 
@@ -189,12 +190,13 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_record_or_none(tmp_path: P
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
+        wait_until(lambda: [*tmp_path.glob("*/record.json")])  # the first takes long on a busy machine
         time.sleep(rng.uniform(0.02, 0.15))
         os.kill(writer.pid, signal.SIGKILL)
         writer.wait()
         writer.stdout.close()
         seen += read_records(tmp_path)
-    assert seen
+    assert len(seen) == 5
     assert all(len(record.values) == 3000 for record in seen)
 
 
