@@ -170,9 +170,10 @@ def test_paired_gains_are_sorted_filled_inside_and_cut_where_one_is_far_away() -
     )
     total = PairedGain("all, by weight", Interval(17.0, 16.0, 18.0), 17.3, 0.1)
     figure = paired(Pair("id", 1, "ours", "% of loss", gains, total, (2, 2), False, {}))
-    bars, ticks, inside, outside = figure.data
+    bars, ticks, inside, outside, beyond = figure.data
     assert [*bars.y] == ["<b>all, by weight</b>", "far", "b", "a"]
-    assert ([*inside.y], [*outside.y]) == (["<b>all, by weight</b>", "far", "a"], ["b"])
+    assert ([*inside.y], [*outside.y]) == (["<b>all, by weight</b>", "a"], ["b"])
+    assert ([*beyond.y], beyond.marker.symbol, beyond.showlegend) == (["far"], "triangle-right", False)
     assert (inside.marker.symbol, outside.marker.symbol) == ("diamond", "diamond-open")
     assert (bars.base[3], bars.x[3], ticks.x[3]) == (-1, 2, 0)
     least, most = figure.layout.xaxis.range
@@ -180,7 +181,7 @@ def test_paired_gains_are_sorted_filled_inside_and_cut_where_one_is_far_away() -
     assert all(least <= x <= most for x in (*inside.x, *ticks.x, *bars.base))
     assert figure.layout.title.text.startswith("Measured +17.3, predicted 17.0 ± 1.0")
     assert (
-        "2 tasks better, 1 worse, 0 within seed noise;<br>2 of 3 inside what was predicted (90 %)"
+        "tasks: 2 better, 1 worse, 0 within seed noise;<br>2 of 3 inside what was predicted (90 %)"
         in figure.layout.title.text
     )
     assert "<b>+49.5</b>" in [note.text for note in figure.layout.annotations]

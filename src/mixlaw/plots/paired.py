@@ -8,7 +8,7 @@ from mixlaw.optimizer.answers.pairs import Pair, PairedGain
 from mixlaw.plots.style import CYCLE, OTHER, Plain, drawn
 
 PAINT = {1: CYCLE[2], -1: CYCLE[1], 0: OTHER}  # clearly better, clearly worse, within seed noise
-#: The axis ends at this many times the second widest row; a task beyond is drawn at the end, its number beside.
+#: The axis ends at this many times the second widest row; a task beyond is a triangle at the end, its number beside.
 CLIP = 1.6
 #: Pixels right of the axis where the numbers are, and their heads.
 BESIDE, HEAD = (8, 80), ("measured", "predicted")
@@ -48,8 +48,13 @@ def plain_paired(pair: Pair) -> Plain:
             *(_note(x, 1, text, OTHER, yref="paper", yanchor="bottom") for x, text in zip(BESIDE, HEAD, strict=True)),
         ],
     }  # fmt: skip
-    diamonds = [_diamonds(rows, names, inside, least, most) for inside in (True, False)]
-    return {"data": [bars, ticks, *diamonds], "layout": layout}
+    measured = [
+        _measured(rows, names, inside, beyond, least, most) for beyond in (0, -1, 1) for inside in (True, False)
+    ]
+    return {
+        "data": [bars, ticks, *(trace for trace in measured if trace["showlegend"] or trace["x"])],
+        "layout": layout,
+    }
 
 
 paired = drawn(plain_paired)
@@ -69,16 +74,22 @@ def _within(value: float, least: float, most: float) -> float:
     return min(max(value, least), most)
 
 
-def _diamonds(rows: list[PairedGain], names: list[str], inside: bool, least: float, most: float) -> dict[str, Any]:
-    """Measured gains inside, or outside, their intervals."""
-    chosen = [(row, name) for row, name in zip(rows, names, strict=True) if row.inside is inside]
-    edge = 0.02 * (most - least)
+def _measured(
+    rows: list[PairedGain], names: list[str], inside: bool, beyond: int, least: float, most: float
+) -> dict[str, Any]:
+    """Measured gains inside, or outside, their intervals; those beyond an end of the axis are triangles there."""
+    chosen = [
+        (row, name)
+        for row, name in zip(rows, names, strict=True)
+        if row.inside is inside and (row.measured > most) - (row.measured < least) == beyond
+    ]
     colours = [PAINT[row.sign] for row, _ in chosen]
+    symbol = ("diamond", "triangle-right", "triangle-left")[beyond] + ("" if inside else "-open")
     return {
         "type": "scatter", "mode": "markers", "name": f"measured, {'inside' if inside else 'outside'}",
-        "x": [_within(row.measured, least + edge, most - edge) for row, _ in chosen], "y": [name for _, name in chosen],
-        "marker": {"symbol": "diamond" if inside else "diamond-open", "size": 12, "color": colours,
-                   "line": {"width": 2, "color": colours}},
+        "x": [_within(row.measured, least, most) for row, _ in chosen], "y": [name for _, name in chosen],
+        "marker": {"symbol": symbol, "size": 12, "color": colours, "line": {"width": 2, "color": colours}},
+        "showlegend": beyond == 0, "cliponaxis": False,
         "customdata": [[row.measured, row.predicted.text()] for row, _ in chosen],
         "hovertemplate": "%{y}<br>measured %{customdata[0]:+.2f}<br>predicted %{customdata[1]}<extra></extra>",
     }  # fmt: skip
@@ -111,6 +122,6 @@ def _subtitle(pair: Pair) -> str:
     better, same, worse = (len(gains) for gains in pair.by_sign)
     inside, every = sum(gain.inside for gain in pair.gains), len(pair.gains)
     return (
-        f"{better} tasks better, {worse} worse, {same} within seed noise;<br>"
+        f"tasks: {better} better, {worse} worse, {same} within seed noise;<br>"
         f"{inside} of {every} inside what was predicted (90 %)"
     )
