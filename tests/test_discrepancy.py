@@ -18,8 +18,9 @@ from mixlaw.analysis.surface.discrepancy import (
     SCALE,
     Discrepancy,
     expected_discrepancy,
+    in_mixture_of,
     learn_discrepancy,
-    with_typical_mixture,
+    typical_run,
 )
 
 TASKS, EACH = 40, 30
@@ -93,9 +94,7 @@ def test_all_differences_of_a_task_grow_by_one_factor_of_mean_one() -> None:
 def test_a_typical_mixture_has_the_size_and_budget_of_the_recipe_and_a_mixture_near_the_mean() -> None:
     design = observed().design
     rows = replace(design, params=design.params * 7, unique=design.unique.clamp(max=1e6)).select([0, EACH])
-    both = with_typical_mixture(rows, design, Features.of(design))
-    typical = both.select([2, 3])
-    assert torch.equal(both.select([0, 1]).tokens, rows.tokens)
+    typical = in_mixture_of(typical_run(design, Features.of(design)), rows)
     assert torch.equal(typical.params, rows.params)
     assert torch.allclose(typical.total, rows.total)
     assert torch.allclose(typical.mixture, design.mixture.mean(0).expand(2, -1), atol=0.05)

@@ -84,17 +84,20 @@ def _normals(tasks: int, terms: int) -> Tensor:
     return torch.randn(_DRAWS, tasks, terms, generator=generator, dtype=torch.float64)
 
 
-def with_typical_mixture(design: Design, measured: Design, features: Features) -> Design:
-    """A design, then its rows in the mixture and schedule of the run nearest to the mean of all, no pool limited."""
-    nearest = int(features(measured)[:, : features.groups[-1].start].square().sum(1).argmin())
+def typical_run(measured: Design, features: Features) -> Design:
+    """The measured run whose mixture is nearest to the mean of all, one row."""
+    return measured.select([int(features(measured)[:, : features.groups[-1].start].square().sum(1).argmin())])
+
+
+def in_mixture_of(typical: Design, design: Design) -> Design:
+    """The rows of a design in the mixture and schedule of a run, one row, no pool limited."""
     rows = len(design)
-    typical = measured.select([nearest] * rows)
     return replace(
-        design.select([*range(rows)] * 2),
-        tokens=torch.cat([design.tokens, typical.shares * design.total.detach()[:, None, None]]),
-        lr_end=torch.cat([design.lr_end, typical.lr_end]),
-        decay=torch.cat([design.decay, typical.decay]),
-        unique=torch.cat([design.unique, torch.full_like(design.unique, math.inf)]),
+        design,
+        tokens=typical.shares * design.total.detach()[:, None, None],
+        lr_end=typical.lr_end.expand(rows, -1),
+        decay=typical.decay.expand(rows, -1),
+        unique=torch.full_like(design.unique, math.inf),
     )
 
 

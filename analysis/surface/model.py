@@ -16,7 +16,7 @@ from mixlaw.analysis.audit.result import Audit
 from mixlaw.analysis.audit.stacking import Beside
 from mixlaw.analysis.data.design import Design, Floats, tenfolds
 from mixlaw.analysis.data.observed import Z90, Observed, from_log_loss
-from mixlaw.analysis.surface.discrepancy import Discrepancy, with_typical_mixture
+from mixlaw.analysis.surface.discrepancy import Discrepancy, in_mixture_of, typical_run
 from mixlaw.analysis.surface.link import FittedLink, followed, through
 from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.regressors import Regressors
@@ -225,8 +225,12 @@ class ResponseModel:
         measured, features = self.observed.design, self.members[0].features
         if self.discrepancy is None or not tenfolds(design, measured).any():
             return samples
-        own, typical = self._direct(with_typical_mixture(design, measured, features)).chunk(2)
-        return samples + self.discrepancy.shifts(design, measured, features, self._tied, own - typical, count)
+        apart = self._direct(design) - self._direct(in_mixture_of(self._typical, design))
+        return samples + self.discrepancy.shifts(design, measured, features, self._tied, apart, count)
+
+    @cached_property
+    def _typical(self) -> Design:
+        return typical_run(self.observed.design, self.members[0].features)
 
     def _of_laws(self, design: Design, count: int) -> Tensor:
         """Log losses (S, R, T): every sample of a task belongs to one member, in proportion to its weight."""
