@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mixlaw.analysis.data.code_share import code_share, code_shares, with_code_share
-from mixlaw.analysis.data.design import Design, Floats
+from mixlaw.analysis.data.design import Floats
 from mixlaw.analysis.data.observed import Z90
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.surface.surface import Surfaces
@@ -100,12 +101,10 @@ def _phase_response(
     what: str,
 ) -> list[Plain]:
     """Band, line, runs and ring of one phase."""
-    t, unit, unique = surfaces.tasks.index(task), surfaces.units[task], _unique(domains)
+    t, unit = surfaces.tasks.index(task), surfaces.units[task]
     grid = np.linspace(0, 1, points)
-    curve = [with_code_share(reference, phase, float(share), domains) for share in grid]
     here = code_share(next(p.mixture for p in reference.phases if p.name == phase), domains)
-    design = design_of([*curve, reference], surfaces.phases, surfaces.domains, unique)
-    mean, low, high = paired_band(surfaces, design, t)
+    mean, low, high = (ends[:, t] for ends in _bands(surfaces, reference, phase, tuple(domains), points))
     mean, low, high, level = mean[:-1], low[:-1], high[:-1], float(mean[-1])
     hover = f"{phase}<br>{what} share %{{customdata[2]:.0f}} %<br>%{{y:.4g}} {unit}{_ENDS}"
     ring = scatter(
@@ -122,10 +121,18 @@ def _phase_response(
     ]
 
 
-def paired_band(surfaces: Surfaces, design: Design, task: int, samples: int = 64) -> tuple[Floats, Floats, Floats]:
-    """Mean of a task for every recipe, and the 90 % band of its difference from the last one, (R,) each."""
+@lru_cache(maxsize=8)  # a curve predicts all tasks at once, and a page draws one task after another
+def _bands(
+    surfaces: Surfaces, reference: Recipe, phase: str, domains: tuple[Domain, ...], points: int
+) -> tuple[Floats, Floats, Floats]:
+    """Means over shares from 0 to 1 in a phase, and 90 % bands of the differences from the reference, (points + 1, T).
+
+    The reference is the last row.
+    """
+    curve = [with_code_share(reference, phase, float(share), domains) for share in np.linspace(0, 1, points)]
+    design = design_of([*curve, reference], surfaces.phases, surfaces.domains, _unique(domains))
     with torch.no_grad():
-        mean, draws = surfaces.mean(design)[:, task], surfaces.draws(design, samples)[..., task]
+        mean, draws = surfaces.mean(design), surfaces.draws(design, 64)
     spread = (draws - draws[:, -1:]).std(0)
     ends = (mean, mean - Z90 * spread, mean + Z90 * spread)
     return ends[0].numpy(), ends[1].numpy(), ends[2].numpy()
