@@ -34,7 +34,7 @@ MODULES = {  # files, tests
     "tree": (["runner/plan/tree.py"], ["tree"]),
     "laws": (
         [f"analysis/laws/{law}.py" for law in ("exposure", "exposure_priors", "data_constrained", "terms", "phases")],
-        ["laws", "jacobians"],
+        ["laws", "laws_identified", "jacobians"],
     ),
     "engine": (["analysis/fitting/engine.py", "analysis/fitting/pooling.py"], ["engine", "pooling"]),
     "stacking": (["analysis/audit/stacking.py"], ["stacking"]),
