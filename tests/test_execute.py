@@ -263,19 +263,49 @@ def test_a_segment_that_fails_blocks_its_descendants_alone(prepared: Path, train
     assert {name: content for name, content in results(study).items() if good[name] != content} == {}
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "config.json", "state.json"])
-def test_a_flipped_byte_in_a_needed_checkpoint_is_refused_and_nothing_changes(
-    name: str, trained: Study, tmp_path: Path
-) -> None:
-    study = copy(trained.path, tmp_path / "study")
+def with_parent(trained: Study, folder: Path) -> tuple[Study, str, Path]:
+    """A copy of the trained study without its last leaf; the leaf, and the checkpoint that it is trained from."""
+    study = copy(trained.path, folder)
     leaf = plan(study.recipes()).segments[-1]
     assert leaf.parent is not None
     shutil.rmtree(study.runs / leaf.lineage)
-    flip(study.runs / leaf.parent / "checkpoint" / name)
+    return study, leaf.lineage, study.runs / leaf.parent / "checkpoint"
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("model.safetensors", cut), ("optimizer.safetensors", cut), ("config.json", flip), ("state.json", flip)],
+)
+def test_a_checkpoint_that_is_seen_to_be_damaged_is_refused_and_nothing_changes(
+    name: str, damage: Callable[[Path], None], trained: Study, tmp_path: Path
+) -> None:
+    study, _, parent = with_parent(trained, tmp_path / "study")
+    damage(parent / name)
     before = files(study)
-    with pytest.raises(InputError, match=f"checkpoint .*{leaf.parent}.* is damaged.*delete that folder"):
+    with pytest.raises(InputError, match=f"checkpoint .*{parent.parent.name}.* is damaged.*delete that folder"):
         study.run(workers=2)
     assert files(study) == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
+def test_a_flipped_byte_is_met_by_the_segment_that_reads_it_alone(name: str, trained: Study, tmp_path: Path) -> None:
+    study, leaf, parent = with_parent(trained, tmp_path / "study")
+    other = next(s.lineage for s in plan(study.recipes()).segments if s.is_run and s.parent != parent.parent.name)
+    shutil.rmtree(study.runs / other)
+    flip(parent / name)
+    outcome = study.run(workers=1)
+    assert outcome.done == (other,)
+    assert outcome.failed.keys() == {leaf}
+    assert f"{parent} is damaged: {name} differs from its checksum; delete that folder" in outcome.failed[leaf]
+    good = results(trained)
+    assert {path: content for path, content in results(study).items() if good[path] != content}.keys() <= {
+        f"runs/{parent.parent.name}/checkpoint/{name}"
+    }
+    assert not (study.runs / leaf / "checkpoint").exists()
 
 
 def test_a_truncated_record_is_refused_and_nothing_changes(trained: Study, tmp_path: Path) -> None:
