@@ -102,6 +102,18 @@ def test_near_duplicates_of_held_out_and_of_earlier_text_leave_the_training_text
     assert clean.domains["more"].documents == len(after)
 
 
+def test_held_out_documents_that_resemble_each_other_all_stay(tmp_path: Path) -> None:
+    copies, others = ([" ".join([*TEXTS[0], f"end{n}"]) for n in range(40)], [" ".join(text) for text in TEXTS[1:]])
+    write(tmp_path / "web.jsonl", copies + others)
+    write(tmp_path / "more.jsonl", FAR)
+    plain, _ = built(tmp_path, tmp_path / "a"), built(tmp_path, tmp_path / "b", near_duplicates=True)
+    decode, shards = load(tmp_path / "b" / "tokenizer").decode, open_shards(tmp_path / "b")
+    held = [decode(document.tokens.tolist()) for document in shards["web"].held_out]
+    assert len(set(held) & set(copies)) > 1
+    assert len(held) == plain.domains["web"].held_out_documents
+    assert set(texts(tmp_path / "b", "web")) == set(others) - set(held)
+
+
 def test_documents_with_benchmark_items_are_dropped_by_any_number_of_processes(root: Path, tmp_path: Path) -> None:
     first = built(root, tmp_path / "a", contaminated=("benchmark.jsonl",), near_duplicates=True)
     trained = texts(tmp_path / "a", "more")

@@ -402,12 +402,14 @@ def test_small_segments_train_side_by_side_on_one_gpu(prepared: Path, tmp_path: 
     script.write_text(
         "import json, os, sys, time\n"
         "from pathlib import Path\n"
-        "share = json.loads(sys.stdin.readline())['share']\n"
+        "share, until = json.loads(sys.stdin.readline())['share'], time.monotonic() + 60\n"
         "for line in sys.stdin:\n"
         f"    Path({str(begun)!r}, f'{{os.getpid()}}-{{share}}').touch()\n"
-        f"    while len(os.listdir({str(begun)!r})) < 3:\n"
+        f"    while len(os.listdir({str(begun)!r})) < 3 and time.monotonic() < until:\n"
         "        time.sleep(0.01)\n"
-        "    print(json.dumps({'event': 'done', 'loss': 1.0}), flush=True)\n"
+        f"    together = len(os.listdir({str(begun)!r})) >= 3\n"
+        "    alone = {'event': 'failed', 'error': 'alone', 'everywhere': True}\n"
+        "    print(json.dumps({'event': 'done', 'loss': 1.0} if together else alone), flush=True)\n"
     )
     study = copy(prepared, tmp_path / "study")
     tree, gpu = plan(study.recipes()), GPUS["H100"]
