@@ -262,6 +262,7 @@ def test_workers_take_what_others_leave_them_and_share_a_gpu(
         assert (machine.devices, machine.share, machine.peak) == (2, 4, GPUS["H100"].peak)
         assert executor.taken() == [Place(node.node_id, (1,))]
         one = Ray(nodes.address, workers=1).executor(study.setup, study.runs, lambda _: None)
+        assert one.machines() == Ray(nodes.address, workers=1).machines() == [replace(machine, devices=1)]
         assert one.taken() == [Place(node.node_id, ())], "the one that it may use is free"
         places = [Place(node.node_id, (0,), 4)] * 3
         workers: list[Any] = [executor.start_worker(n, place) for n, place in enumerate(places)]

@@ -73,7 +73,7 @@ class RayExecutor(Executor):
         now = time.monotonic()
         alive = [m for m in nodes() if now - self.lost.get(m.name, -RECOVERY_SECONDS) >= RECOVERY_SECONDS]
         self.kind = alive[0].kind if alive else self.kind
-        return alive if self.most is None else _first(alive, self.most)
+        return at_most(self.most, alive)
 
     def taken(self) -> Sequence[Place]:
         """Devices that other programs of the cluster hold, so that no actor waits for them: as many as are not ours."""
@@ -380,11 +380,12 @@ def held_by_others(kind: str, ours: Sequence[Place]) -> dict[str, int]:
     return held
 
 
-def _first(machines: Sequence[Machine], count: int) -> list[Machine]:
-    """Machines with at most `count` devices together."""
-    chosen: list[Machine] = []
+def at_most(count: int | None, machines: Sequence[Machine]) -> list[Machine]:
+    """Machines with at most `count` devices together; None sets no limit."""
+    chosen, left = list[Machine](), math.inf if count is None else count
     for machine in machines:
-        devices = min(count - sum(m.devices for m in chosen), machine.devices)
+        devices = min(left, machine.devices)
         if devices > 0:
-            chosen.append(Machine(machine.name, devices, machine.kind, machine.memory))
+            chosen.append(replace(machine, devices=int(devices)))
+            left -= devices
     return chosen

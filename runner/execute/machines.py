@@ -172,11 +172,11 @@ class Ray(Backend):
     workers: int | None = None
 
     def machines(self) -> Sequence[Machine]:
-        """The nodes of the cluster."""
-        from mixlaw.runner.execute.cluster import connect, nodes
+        """The nodes of the cluster, with as many devices as may be used."""
+        from mixlaw.runner.execute.cluster import at_most, connect, nodes
 
         connect(self.address)
-        return nodes()
+        return at_most(self.workers, nodes())
 
     def trained(self, runs: Path) -> frozenset[str]:
         """Lineages that have a checkpoint in the store."""
