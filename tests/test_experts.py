@@ -1,4 +1,4 @@
-"""Mixtures of experts: transformers has a layer's experts in one tensor, files have each by itself."""
+"""Models that files hold in other tensors than transformers: experts each by itself, one convolution as three."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from transformers import (
     GPT2LMHeadModel,
     MixtralConfig,
     MixtralForCausalLM,
+    OlmoHybridConfig,
+    OlmoHybridForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     PreTrainedModel,
@@ -48,6 +50,14 @@ def qwen() -> PreTrainedModel:
     return Qwen3MoeForCausalLM(Qwen3MoeConfig(**SIZE, num_experts=4, moe_intermediate_size=16, num_experts_per_tok=2))
 
 
+def olmo() -> PreTrainedModel:
+    """The rows of one convolution are those of three tensors in the files."""
+    torch.manual_seed(0)
+    more: dict[str, Any] = {"linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 8}
+    more |= {"linear_value_head_dim": 8, "layer_types": ["linear_attention", "full_attention"], "eos_token_id": 1}
+    return OlmoHybridForCausalLM(OlmoHybridConfig(**SIZE, **more))
+
+
 def phi() -> PreTrainedModel:
     return Phi3ForCausalLM(Phi3Config(**SIZE))
 
@@ -65,7 +75,7 @@ def stored(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("make", [mixtral, qwen, phi, gpt2])
+@pytest.mark.parametrize("make", [mixtral, qwen, phi, gpt2, olmo])
 def test_the_pieces_of_a_model_are_the_tensors_that_transformers_writes(make: Any, tmp_path: Path) -> None:
     model = make()
     model.save_pretrained(tmp_path)
@@ -75,18 +85,27 @@ def test_the_pieces_of_a_model_are_the_tensors_that_transformers_writes(make: An
     assert all(torch.equal(named[name], tensor) for name, tensor in written.items())
 
 
-def _ranks(ranks: Ranks, theirs: Path, ours: Path) -> None:
-    def whole(*_: Any) -> Any:
-        raise AssertionError("a rank reads the whole model")
+def _ranks(ranks: Ranks, theirs: Path, ours: Path, whole_on_first: bool) -> None:
+    def whole(folder: Any) -> Any:
+        assert may_read_whole, "a rank reads the whole model"
+        return load_model(folder)
+
+    may_read_whole = ranks.first and whole_on_first
+
+    def fresh() -> Any:
+        raise AssertionError("there is a checkpoint")
 
     expected: dict[str, Any] = load_model(theirs).state_dict()
-    checkpoint.load_model = whole  # type: ignore[attr-defined, assignment]
+    checkpoint.load_model = whole  # type: ignore[attr-defined]
     for folder in (theirs, ours):
-        model, fill = checkpoint.source(folder, whole, folder == ours, ranks)
+        before = torch.get_rng_state()
+        model, fill = checkpoint.source(folder, fresh, folder == ours, ranks)
+        assert whole_on_first or torch.equal(torch.get_rng_state(), before), "no weight is drawn only to be read"
         losses, adamw = shard_model(model, ranks), optimizer(model, 1e-2, 0.95)
         fill(model, adamw)
         weights: dict[str, Any] = dict(model.named_parameters())
-        assert sum(w.to_local().numel() for w in weights.values()) < 0.5 * sum(w.numel() for w in weights.values())
+        mine = sum(weight.to_local().numel() for weight in weights.values())
+        assert mine * ranks.world < 1.3 * sum(weight.numel() for weight in weights.values())
         for name, weight in weights.items():
             assert torch.equal(weight.full_tensor(), expected[name]), name
         if folder == theirs:
@@ -97,12 +116,21 @@ def _ranks(ranks: Ranks, theirs: Path, ours: Path) -> None:
         else:
             for name, weight in weights.items():
                 assert torch.equal(adamw.state[weight]["exp_avg"].full_tensor(), moments[name]), name
+                assert adamw.state[weight]["step"] == 1
+
+
+def test_what_lies_otherwise_in_files_is_read_by_the_first_rank_alone(tmp_path: Path) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    olmo().save_pretrained(theirs)
+    together(2, _ranks, theirs, ours, True)
+    before, after = stored(theirs), stored(ours)
+    assert {name: tensor.shape for name, tensor in after.items()} == {name: t.shape for name, t in before.items()}
 
 
 def test_ranks_read_the_experts_that_they_hold_and_write_them_as_transformers_does(tmp_path: Path) -> None:
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     mixtral().save_pretrained(theirs)
-    together(3, _ranks, theirs, ours)  # two experts, two and one
+    together(3, _ranks, theirs, ours, False)  # two experts, two and one
     before, after = stored(theirs), stored(ours)
     assert after.keys() == before.keys()
     assert all(after[name].shape == tensor.shape for name, tensor in before.items())

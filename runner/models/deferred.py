@@ -8,7 +8,7 @@ remembered with the state of the generator before it, and repeated one parameter
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,8 +61,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def parameters_on_meta() -> Iterator[Draws]:
-    """Modules built in here have their parameters on the meta device, and their buffers as usual."""
+def parameters_on_meta(record: bool = True) -> Iterator[Draws]:
+    """Modules built in here have their parameters on the meta device, and their buffers as usual.
+
+    Args:
+        record: whether to record how they are initialised, which draws the numbers of the whole model once.
+    """
     usual = torch.nn.Module.register_parameter
 
     def on_meta(self: torch.nn.Module, name: str, param: torch.nn.Parameter | None) -> None:
@@ -73,7 +77,7 @@ def parameters_on_meta() -> Iterator[Draws]:
     draws = Draws()
     torch.nn.Module.register_parameter = on_meta  # type: ignore[method-assign]
     try:
-        with _Recorder(draws):
+        with _Recorder(draws) if record else nullcontext():
             yield draws
     finally:
         torch.nn.Module.register_parameter = usual  # type: ignore[method-assign]

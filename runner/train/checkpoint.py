@@ -28,7 +28,7 @@ from mixlaw.runner.models.foreign import optimizer_files
 from mixlaw.runner.models.llama import MOMENTS, MOMENTUM
 from mixlaw.runner.models.load import hide_progress_bars, load_model, skeleton
 from mixlaw.runner.models.pieces import Piece, pieces, rows_of
-from mixlaw.runner.train.parallel import ALONE, Ranks, gather_full, shard_like
+from mixlaw.runner.train.parallel import ALONE, Ranks, gather_full, scattered, shard_like
 from mixlaw.runner.train.store import seal, verify
 from mixlaw.runner.train.tensor_files import MOMENTS as OPTIMIZER
 from mixlaw.runner.train.tensor_files import WEIGHTS, Writer, file_name, write_tensors
@@ -254,7 +254,7 @@ def source(
         state = load_moments(folder) if folder is not None and moments else {}
         whole = fresh() if folder is None else load_model(folder)
         return whole, lambda model, optimizer: restore_moments(optimizer, model, state)
-    with parameters_on_meta() as draws:
+    with parameters_on_meta(record=folder is None) as draws:
         model: Any = fresh() if folder is None else skeleton(folder)
     if folder is None:
         before = dict(model.named_parameters())
@@ -267,9 +267,28 @@ def source(
         return model, draw
     where = _pieces_in(folder, model, ranks)
     if where is None:  # in another form: transformers converts whole models
-        state, whole = load_moments(folder) if moments else {}, load_model(folder)
-        return whole, lambda model, optimizer: restore_moments(optimizer, model, state)
+        read = dict[str, torch.Tensor]()
+
+        def first() -> list[str]:
+            read.update(load_model(folder).state_dict() | (load_moments(folder) if moments else {}))
+            return list(read)
+
+        names = ranks.on_first(first)
+        return model, lambda model, optimizer: _hand_out(read, names, model, optimizer, ranks)
     return model, lambda model, optimizer: _read_shards(folder, model, optimizer if moments else None, where, ranks)
+
+
+def _hand_out(
+    read: dict[str, torch.Tensor], names: list[str], model: Any, optimizer: torch.optim.Optimizer, ranks: Ranks
+) -> None:
+    """Fill a sharded model and the moments of its optimizer from what the first rank has read; all ranks call it."""
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        with torch.no_grad():
+            tensor.copy_(scattered(read.pop(name, None), tensor, ranks))
+    for name, weight in model.named_parameters():
+        for key in (key for key in (*MOMENTS, MOMENTUM) if f"{key}.{name}" in names):
+            moment, like = read.pop(f"{key}.{name}", None), torch.zeros((), device=weight.device)
+            optimizer.state[weight][key] = scattered(moment, like if key == "step" else weight.detach(), ranks)
 
 
 def _pieces_in(folder: Path, model: PreTrainedModel, ranks: Ranks) -> dict[str, list[Piece]] | None:

@@ -251,3 +251,16 @@ def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         sharded: DTensor = like  # type: ignore[assignment]
         return distribute_tensor(tensor.to(like.device), sharded.device_mesh, sharded.placements, src_data_rank=None)
     return tensor.to(like.device, copy=True)
+
+
+def scattered(tensor: torch.Tensor | None, like: torch.Tensor, ranks: Ranks) -> torch.Tensor:
+    """A full tensor of the first rank, sharded and placed as `like` is; the others have none. All ranks call it."""
+    full = torch.empty(like.shape, dtype=like.dtype, device=like.device) if tensor is None else tensor.to(like.device)
+    if hasattr(like, "full_tensor"):
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        sharded: DTensor = like  # type: ignore[assignment]
+        return distribute_tensor(full, sharded.device_mesh, sharded.placements)
+    if ranks.world > 1:
+        distributed.broadcast(full, src=0)
+    return full.clone()
