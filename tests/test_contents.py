@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mixlaw import import_runs, open_study, preview_import
+from mixlaw.analysis.surface.saved import FORMAT
 from mixlaw.errors import InputError, did_you_mean
 from test_cli import document, document_here, mixlaw, refused_here
 
@@ -42,6 +43,9 @@ def test_status_says_what_is_there_and_what_comes_next(study: Path, monkeypatch:
     (study / "surfaces").mkdir()
     (study / "surfaces" / "surfaces.json").write_text("[]")
     assert "surfaces.json is damaged" in " ".join(str(open_study(study)).split())
+    (study / "surfaces" / "surfaces.json").write_text(f'{{"format": {FORMAT - 1}, "runs": ["007", "b"]}}')
+    older = "3 runs measured, surfaces fitted by another version of mixlaw; next: mixlaw fit study"
+    assert document("status", "study")["next"] == older
 
 
 def test_what_has_no_heads_has_columns_in_a_data_frame(study: Path) -> None:

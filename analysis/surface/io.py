@@ -36,11 +36,11 @@ from mixlaw.analysis.surface.member import Member
 from mixlaw.analysis.surface.model import ResponseModel, Status
 from mixlaw.analysis.surface.own_pickles import is_own, signature
 from mixlaw.analysis.surface.regressors import Regressors
+from mixlaw.analysis.surface.saved import FORMAT, NAMES
 from mixlaw.errors import InputError
 from mixlaw.files import is_whole, replacing, sealed, write_json
 
-FORMAT = 11
-_NAMES, _TENSORS, _PICKLED = "surfaces.json", "surfaces-{}.safetensors", "regressors-{}.pickle"
+_TENSORS, _PICKLED = "surfaces-{}.safetensors", "regressors-{}.pickle"
 
 
 def write(surfaces: ResponseModel, folder: Path) -> None:
@@ -70,7 +70,7 @@ def write(surfaces: ResponseModel, folder: Path) -> None:
     if surfaces.audit is not None:
         folds = [{"kind": held.fold.kind, "extrapolates": held.fold.extrapolates} for held in surfaces.audit.held]
         words |= {"audit": surfaces.audit.table.to_dicts(), "folds": folds}
-    write_json(folder / _NAMES, sealed(words))
+    write_json(folder / NAMES, sealed(words))
     for path in (*folder.glob("*.safetensors"), *folder.glob("*.pickle")):
         if path.name not in (words["tensors"], words.get("pickled")):
             path.unlink(missing_ok=True)
@@ -107,14 +107,14 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    if not (folder / _NAMES).exists():
+    if not (folder / NAMES).exists():
         raise InputError(f"no surfaces in {folder}; fit first")
     try:
-        words: dict[str, Any] = json.loads((folder / _NAMES).read_text(encoding="utf-8"))
+        words: dict[str, Any] = json.loads((folder / NAMES).read_text(encoding="utf-8"))
         if words.get("format") != FORMAT:
             raise InputError(f"surfaces in {folder} have format {words.get('format')}, this is {FORMAT}; fit again")
         if not is_whole(words):
-            raise ValueError(f"{_NAMES} differs from its checksum")
+            raise ValueError(f"{NAMES} differs from its checksum")
         return _build(words, load(_get(folder, words["tensors"], _TENSORS)), folder)
     except (InputError, FileNotFoundError):
         raise

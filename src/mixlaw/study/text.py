@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mixlaw.analysis.surface.saved import FORMAT, format_and_runs
 from mixlaw.errors import InputError
 from mixlaw.folder import Folder
 from mixlaw.numbers import size
@@ -41,7 +41,8 @@ def page(study: Folder, step: str = PYTHON) -> Page:
 
 def state(study: Folder, step: str) -> str:
     """What is done, and the next step."""
-    measured, fitted, proposals = len(study.measured), _fitted(study), study.proposals()
+    measured, proposals = len(study.measured), study.proposals()
+    version, fitted = format_and_runs(study.path / "surfaces")
     done = f"{measured} runs measured"
     waiting = _waiting(study)
     own = step.format("import_runs" if step == PYTHON else "import")
@@ -58,6 +59,8 @@ def state(study: Folder, step: str) -> str:
     done += f", {_count(waiting, 'suggested run')} not yet" if waiting else ""
     if not fitted:
         return f"{done}; next: {step.format('fit')}"
+    if version != FORMAT:
+        return f"{done}, surfaces fitted by another version of mixlaw; next: {step.format('fit')}"
     late = f", {measured - fitted} of them not in the fit" if measured > fitted else ""
     if not proposals:
         propose = step.format("propose")
@@ -75,15 +78,6 @@ def _waiting(study: Folder) -> int:
     """Suggested runs that are not measured yet."""
     jobs = {job["run"] for job in study.suggested()}
     return len(jobs - study.measured - {record.run for record in study.records()}) if jobs else 0
-
-
-def _fitted(study: Folder) -> int:
-    """Runs that the surfaces were fitted to."""
-    path = study.path / "surfaces" / "surfaces.json"
-    try:
-        return len(set(json.loads(path.read_text(encoding="utf-8"))["runs"])) if path.exists() else 0
-    except (ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error!r}); fit again") from error
 
 
 def _tables(study: Folder) -> list[Table]:
