@@ -266,7 +266,8 @@ def test_samples_of_the_residual_process_spread_as_its_posterior_says() -> None:
     member = fit_member(Exposure, data, 0, 0, lambda share, words: None)
     kernel = replace(member.kernel, signal=torch.full((1,), 0.03).double(), noise=torch.full((1,), 0.02).double())
     member = replace(member, kernel=kernel, draws=member.theta.expand(600, -1, -1))  # no doubt about the law
-    samples = member.sample(data.design, torch.arange(600))
+    samples, mean = member.sample_and_mean(data.design, torch.arange(600))
+    assert torch.allclose(mean, member.mean(data.design), rtol=1e-10)
     process = member.residual
     prior = kernel(process.x, process.x)[0]
     left = prior - prior @ torch.linalg.solve(prior + process.variance[0].diag(), prior)  # a textbook's posterior

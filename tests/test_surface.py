@@ -115,6 +115,21 @@ def test_gradients_equal_finite_differences(surfaces: Surfaces) -> None:
         assert torch.isclose((up - down) / (2 * grow[0]), by_params[0], rtol=1e-4)
 
 
+def test_draws_beyond_the_measured_sizes_are_the_same_whatever_is_asked_with_them(surfaces: Surfaces) -> None:
+    rows = DESIGN.select([7, 9, 9])
+    budget = rows.tokens * (1.2e6 / rows.total)[:, None, None]
+    rows = replace(rows, tokens=budget, params=torch.tensor([2e7, 2e7, 4e7], dtype=torch.float64))
+    together = surfaces.draws(rows, 8)
+    assert not torch.allclose(together[:, 1], together[:, 2])
+    for some in ([0, 1], [2], [1]):  # of one size: what the typical mixture has there is computed once
+        assert torch.allclose(surfaces.draws(rows.select(some), 8), together[:, some], rtol=1e-10)
+    params = rows.params[:2].clone().requires_grad_()
+    two = rows.select([0, 1])
+    (slope,) = torch.autograd.grad(surfaces.draws(replace(two, params=params), 8).sum(), params)
+    up, down = (surfaces.draws(replace(two, params=two.params * (1 + s)), 8).sum((0, 2)) for s in (1e-4, -1e-4))
+    assert torch.allclose((up - down) / (2e-4 * two.params), slope, rtol=1e-3)
+
+
 def test_surfaces_print_tasks_status_and_what_to_think_of_them_in_this_order(surfaces: Surfaces) -> None:
     text = str(surfaces)
     assert text.startswith("3 tasks fitted to 26 runs")

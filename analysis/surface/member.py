@@ -57,16 +57,20 @@ class Member(LawFit):
         law = self.form.log_loss(self.theta, design).T
         return self._bounded(law + self.residual.at(self.features(design), self._mean_weights).squeeze(-1).T, design)
 
-    def sample(self, design: Design, samples: Tensor) -> Tensor:
-        """Expected log loss in the posterior samples of these numbers (S,), (S, R, T); numbers wrap around."""
-        samples, count = samples % len(self.draws), len(samples)
-        theta = self.draws[samples].flatten(0, 1)
-        law = self.form.log_loss(theta, design).view(count, len(self.theta), len(design)).transpose(1, 2)
+    def sample_and_mean(self, design: Design, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Expected log loss in the posterior samples of these numbers (S,), which wrap around, (S, R, T), and `mean`.
+
+        In one evaluation of the law: what that costs hardly depends on the number of vectors.
+        """
+        samples, weights = samples % len(self.draws), self._sample_weights
+        theta = torch.cat([self.draws[samples], self.theta[None]])
+        law = self.form.log_loss(theta.flatten(0, 1), design).view(*theta.shape[:2], len(design)).transpose(1, 2)
         x = self.features(design)
-        weights = self._sample_weights
         prior = self._prior(x) @ weights.waves[:, :, samples]
-        sample = law + (prior + self.residual.at(x, weights.rows[:, :, samples])).permute(2, 1, 0)
-        return self._bounded(sample, design)
+        rows = torch.cat([weights.rows[:, :, samples], self._mean_weights], 2)
+        residual = torch.nn.functional.pad(prior, (0, 1)) + self.residual.at(x, rows)
+        both = self._bounded(law + residual.permute(2, 1, 0), design)
+        return both[:-1], both[-1]
 
     def _bounded(self, log_loss: Tensor, design: Design) -> Tensor:
         """Log losses (..., R, T), compressed from two spreads of the runs above the worst measured one on.

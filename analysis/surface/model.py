@@ -221,29 +221,48 @@ class ResponseModel:
 
     def _log_samples(self, design: Design, count: int) -> Tensor:
         """Log losses (S, R, T): what the laws say, and the discrepancy between sizes."""
-        samples = self._of_laws(design, count)
-        measured, features = self.observed.design, self.members[0].features
+        (samples, mean), measured = self._of_laws(design, count), self.observed.design
         if self.discrepancy is None or not tenfolds(design, measured).any():
             return samples
-        apart = self._direct(design) - self._direct(in_mixture_of(self._typical, design))
-        return samples + self.discrepancy.shifts(design, measured, features, self._tied, apart, count)
+        apart = mean - self._typical_losses(design)
+        return samples + self.discrepancy.shifts(design, measured, self.members[0].features, self._tied, apart, count)
+
+    def _typical_losses(self, design: Design) -> Tensor:
+        """Log losses of the typical mixture at the size and budget of every row, (R, T); a search has but one."""
+        size = torch.stack([design.params, design.total.detach(), design.progress, design.lr], 1)
+        typical = in_mixture_of(self._typical, design)
+        if size.requires_grad or not torch.equal(size, size[:1].expand_as(size)):
+            return self._direct(typical)
+        key = tuple(size[0].tolist())
+        losses = self._last_typical.get(key)
+        if losses is None:
+            losses = self._direct(typical.select([0])).detach()
+            self._last_typical.clear()
+            self._last_typical[key] = losses
+        return losses
+
+    @cached_property
+    def _last_typical(self) -> dict[tuple[float, ...], Tensor]:
+        return {}
 
     @cached_property
     def _typical(self) -> Design:
         return typical_run(self.observed.design, self.members[0].features)
 
-    def _of_laws(self, design: Design, count: int) -> Tensor:
-        """Log losses (S, R, T): every sample of a task belongs to one member, in proportion to its weight."""
+    def _of_laws(self, design: Design, count: int) -> tuple[Tensor, Tensor]:
+        """Log losses (S, R, T), every sample of a task by one member, in proportion to its weight; and their mean."""
         samples = torch.arange(count)
         if len(self.members) == 1:
-            return self.members[0].sample(design, samples)
+            return self.members[0].sample_and_mean(design, samples)
         owner = self._owner[samples % len(self._owner)]
         out = torch.zeros(count, len(design), len(self.tasks), dtype=torch.float64)
+        means = []
         for i, member in enumerate(self.members):
             own = samples[(owner == i).any(1)]
-            if len(own):
-                out = out.index_add(0, own, member.sample(design, own) * (owner[own] == i)[:, None, :])
-        return out
+            values, mean = member.sample_and_mean(design, own)
+            out = out.index_add(0, own, values * (owner[own] == i)[:, None, :])
+            means.append(mean)
+        return out, self._mix(torch.stack(means, -1))
 
     @cached_property
     def _owner(self) -> Tensor:

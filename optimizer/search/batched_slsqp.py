@@ -100,7 +100,9 @@ class Coordinates:
         x, g, end, size = self._parts(u)
         x = x.clamp_min(0)
         sums = x.sum(-1, keepdim=True).clamp_min(1e-12)
-        return Points(x / sums, self.allowed.lengths(g), end, size * self.allowed.target.params)
+        low, high = self.allowed.sizes
+        params = size * self.allowed.target.params if low < high else torch.full_like(size, low)
+        return Points(x / sums, self.allowed.lengths(g), end, params)
 
     def project(self, u: Tensor) -> Points:
         """The same, and inside all limits to the last digit."""

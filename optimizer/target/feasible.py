@@ -198,6 +198,8 @@ class Feasible:
 
     def _params(self, dial: Tensor) -> Tensor:
         low, high = self.sizes
+        if low == high:
+            return torch.full_like(dial, low)
         return torch.exp(math.log(low) + (math.log(high) - math.log(low)) * torch.sigmoid(dial))
 
     def lengths(self, g: Tensor) -> Tensor:
