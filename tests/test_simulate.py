@@ -64,6 +64,14 @@ def test_the_table_is_the_contract_and_holds_what_was_trained() -> None:
     assert {"run", "params", "seed", "tokens:init:web", "lr_end:cooldown", "metric:task0"} <= set(table.columns)
 
 
+def test_a_table_tells_the_pools_that_its_runs_drew_from() -> None:
+    recipe = random_recipes([24_000], 20, DOMAINS, count=1)[0]
+    table = WORLD.measure([recipe, replace(recipe, unique={"python": 1000})])
+    read = Design.from_table(table, {d.name: float(d.unique_tokens) for d in DOMAINS})
+    assert read.unique[:, read.domains.index("python")].tolist() == [1_000_000, 1000]
+    assert "unique:web" not in table.columns
+
+
 def test_measured_values_scatter_by_the_stated_noise() -> None:
     table = WORLD.measure(random_recipes([24_000], 20, DOMAINS, count=1) * 4000, seed=1)
     for t, task in enumerate(WORLD.tasks):

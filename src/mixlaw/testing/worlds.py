@@ -186,6 +186,8 @@ class World:
         for p, phase in enumerate(self.phases):
             columns |= {f"tokens:{phase}:{d}": design.tokens[:, p, j].numpy() for j, d in enumerate(self.domains)}
             columns[f"lr_end:{phase}"] = design.lr_end[:, p].numpy()
+        pools = {name: [recipe.unique.get(name) for recipe in recipes] for name in self.domains}
+        columns |= {f"unique:{name}": counts for name, counts in pools.items() if any(counts)}
         columns |= {f"metric:{task}": values[:, t] for t, task in enumerate(self.tasks)}
         return pl.DataFrame(columns)
 
