@@ -56,6 +56,11 @@ code prose_first prose_first; code prose_first verified; code described text; co
 described text even; described text code; described code verified; verified even prose_first
 verified mostly_text mostly_text
 """
+#: Recipes with scarce code, and its pools as shares of the tokens of a run: up to five epochs.
+SCARCE = """balanced; even; mostly_text; prose_first; code; described; verified
+balanced code code; mostly_text verified described; prose_first mostly_text verified; prose_first prose_first code
+code described even; described text code; described code verified"""
+POOLS = {"code": 0.15, "docstrings": 0.08, "synthetic": 0.06, "markup": 0.04}
 RANDOM, RANDOM_SEED = 8, 7  # recipes with three Dirichlet mixtures each
 LENGTHS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
 
@@ -69,6 +74,7 @@ def recipes() -> dict[str, list[Recipe]]:
         "rate": [recipe for size in ("0.025M", "0.05M", "0.1M") for recipe in rates(size)],
         "budget": list(budgets("0.05M")),
         "repeats": list(repeats("0.05M")),
+        "matched": [recipe for size in ("0.025M", "0.05M", "0.1M") for recipe in matched(size)],
     }
 
 
@@ -137,6 +143,14 @@ def repeats(size: str) -> Iterator[Recipe]:
             yield replace(recipe, unique=pool)
 
 
+def matched(size: str) -> Iterator[Recipe]:
+    """Recipes of the grid with scarce code: pools are the same share of the tokens at every size, so as many epochs."""
+    for names in SCARCE.replace("\n", ";").split(";"):
+        mixtures = names.split() * (3 if " " not in names.strip() else 1)
+        recipe = phased(size, [MIXTURES[name] for name in mixtures])
+        yield replace(recipe, unique={domain: round(share * TOKENS[size]) for domain, share in POOLS.items()})
+
+
 def phased(size: str, mixtures: list[dict[str, float]], tokens: int | None = None) -> Recipe:
     """A recipe of the three phases, one mixture for each."""
     total = tokens or TOKENS[size]
@@ -179,7 +193,7 @@ def name_of(recipe: Recipe) -> str:
     """Hash of a recipe as it is trained, in whole steps of 8 sequences of 128 tokens; the corpora are no part of it."""
     step = 8 * 128
     phases = tuple(replace(p, tokens=max(1, round(p.tokens / step)) * step) for p in recipe.phases)
-    return replace(recipe, phases=phases, data="").lineage
+    return replace(recipe, phases=phases, data="", shards={}).lineage
 
 
 def train(parts: list[str], workers: int) -> None:
@@ -215,7 +229,9 @@ def write_table() -> None:
 def main() -> None:
     """Train, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="grid, seeds, schedule, rate, budget, repeats; all if none is named")
+    parser.add_argument(
+        "parts", nargs="*", help="grid, seeds, schedule, rate, budget, repeats, matched; all if none is named"
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="write the table of what is trained, and train nothing")
     options = parser.parse_args()

@@ -1,6 +1,7 @@
 """Predict a size of the ladder from smaller ones, defaults alone: the first test of every change of a law.
 
     python benchmarks/ladder_predictions.py [SIZE [SMALLER ...]]     # 0.1M from 0.025M and 0.05M
+    python benchmarks/ladder_predictions.py epochs     # where code is scarce: proxies that repeat it, or do not
 
 The 36 recipes of the grid and the repeated seeds. Gains are over the balanced mixture, which three seeds measured, in
 log loss; an interval of a gain is that of newly trained runs, as `verify` compares them. Write every look at 0.22M into
@@ -10,11 +11,13 @@ dev/LOG.md: a figure on rows that were looked at while something was chosen is n
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import torch
-from ladder import MIXTURES, TABLE, TOKENS, grid, name_of, phased, seeds
+from ladder import MIXTURES, TABLE, TOKENS, grid, matched, name_of, phased, seeds
 from ladder_figures import LOSSES, markdown
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -30,6 +33,8 @@ UNIQUE = {
     "prose": 4_338_393, "facts": 2_996_068, "code": 5_430_739, "markup": 370_628, "docstrings": 2_238_867,
     "synthetic": 1_209_834,
 }  # fmt: skip
+UNITS = dict.fromkeys(LOSSES, "bits/byte") | {"capitals": "choice-prob", "agreement": "choice-prob"}
+METRICS = [f"metric:{task}" for task in LOSSES]
 DRAWS, Z90 = 64, 1.645
 
 
@@ -46,8 +51,7 @@ def predict(table: pl.DataFrame, size: str, smaller: list[str]) -> pl.DataFrame:
     test = rows(table, size)
     balanced = {name_of(r) for r in (phased(size, [MIXTURES["balanced"]] * 3), *balanced_seeds(size))}
     base = test["recipe"].is_in(balanced).to_numpy()
-    units = dict.fromkeys(LOSSES, "bits/byte") | {"capitals": "choice-prob", "agreement": "choice-prob"}
-    surfaces = fit(train.drop(drop), units=units, unique=UNIQUE, resamples=DRAWS)
+    surfaces = fit(train.drop(drop), units=UNITS, unique=UNIQUE, resamples=DRAWS)
     design = Design.from_table(test.drop(drop), UNIQUE)
     found = surfaces.predict(design)
     runs = surfaces.new_runs(design, 4 * DRAWS).log().numpy()
@@ -73,6 +77,54 @@ def predict(table: pl.DataFrame, size: str, smaller: list[str]) -> pl.DataFrame:
     return pl.DataFrame(out)
 
 
+def with_scarce_code(table: pl.DataFrame) -> pl.DataFrame:
+    """0.1M with little code, from smaller runs of the same recipes that read whole pools, as many epochs, or both."""
+    size, smaller = "0.1M", ("0.025M", "0.05M")
+    drop = [c for c in table.columns if c in ("lr", "recipe") or c.startswith("decay:")]
+    scarce = [recipe for one in smaller for recipe in matched(one)]
+    whole = [replace(recipe, unique={}) for recipe in scarce]
+    test, pools = named(table, matched(size)), UNIQUE | dict(next(matched(size)).unique)
+    design, measured = Design.from_table(test.drop(drop), pools), gains_of(np.log(test.select(METRICS).to_numpy()))
+    out = []
+    for name, recipes in {"whole pools": whole, "as many epochs": scarce, "both": whole + scarce}.items():
+        read = [pl.col(f"unique:{domain}").fill_null(float(count)) for domain, count in UNIQUE.items()]
+        train = named(table, recipes).with_columns(read).drop(drop)
+        surfaces = fit(train, units=UNITS, unique=pools, resamples=DRAWS)
+        tasks = [surfaces.tasks.index(task) for task in LOSSES]
+        said = gains_of(np.log(surfaces.predict(design).mean[:, tasks]))
+        runs = surfaces.new_runs(design, 4 * DRAWS).log().numpy()[:, :, tasks]
+        half = Z90 * gains_of(runs).std(0)
+        mean, wanted = said.mean(1), measured.mean(1)
+        out.append({
+            "proxies": name,
+            "runs": len(train),
+            "gain error": rms(measured - said),
+            "error of the mean": rms(wanted - mean),
+            "slope": float(wanted @ mean / (mean @ mean)),
+            "rank": float(spearmanr(wanted, mean).statistic),
+            "gains inside": float((np.abs(measured - said) <= half).mean()),
+            "gain half width": float(np.median(half)),
+            "regret": float(max(wanted.max(), 0) - max(wanted[mean.argmax()], 0)),
+        })  # fmt: skip
+    return pl.DataFrame(out)
+
+
+def named(table: pl.DataFrame, recipes: Iterable[Recipe]) -> pl.DataFrame:
+    """The rows of recipes, in their order."""
+    order = pl.DataFrame({"recipe": [name_of(recipe) for recipe in recipes]})
+    return order.join(table, on="recipe", how="left", maintain_order="left")
+
+
+def gains_of(losses: Floats) -> Floats:
+    """Gains over the first recipe, %, from log losses (..., R, T): (..., R - 1, T)."""
+    return 100 * (losses[..., :1, :] - losses[..., 1:, :])
+
+
+def rms(values: Floats) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(values**2)))
+
+
 def balanced_seeds(size: str) -> list[Recipe]:
     """The balanced mixture throughout, with its other seeds."""
     return [r for r in seeds(size) if r.phases[0].mixture == phased(size, [MIXTURES["balanced"]] * 3).phases[0].mixture]
@@ -82,6 +134,11 @@ def main(size: str = "0.1M", *smaller: str) -> None:
     """Print the table with its medians."""
     torch.set_num_threads(1)
     table = pl.read_csv(TABLE, infer_schema_length=None).with_columns(pl.col("lr").fill_null(1.0))
+    if size == "epochs":
+        found = with_scarce_code(table)
+        cells = [[row[0], str(row[1]), *(f"{value:.2f}" for value in row[2:])] for row in found.iter_rows()]
+        print(markdown("0.1M with scarce code from 0.025M and 0.05M: 8 losses, %", found.columns, cells))
+        return
     below = list(smaller) or [one for one in TOKENS if shape(one).params < shape(size).params]
     found = predict(table, size, below)
     whole = pl.concat([found, found.select(pl.lit("median").alias("task"), pl.all().exclude("task").median())])

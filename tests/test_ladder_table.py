@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,25 @@ def table() -> pl.DataFrame:
 
 def test_every_row_is_a_recipe_of_the_benchmark(table: pl.DataFrame) -> None:
     wanted = {ladder.name_of(recipe) for recipes in ladder.recipes().values() for recipe in recipes}
-    assert len(wanted) == 313
+    assert len(wanted) == 355
     assert set(table["recipe"]) <= wanted
     assert table["recipe"].n_unique() == table.height >= 188
+
+
+def test_a_recipe_keeps_its_name_once_it_is_trained() -> None:
+    recipe = next(ladder.matched("0.05M"))
+    trained = replace(recipe, data="of this machine", shards=dict.fromkeys(recipe.mixture, "hash"))
+    assert ladder.name_of(trained) == ladder.name_of(recipe) != ladder.name_of(replace(recipe, unique={}))
+
+
+def test_scarce_pools_are_read_as_often_at_every_size(table: pl.DataFrame) -> None:
+    def epochs(size: str) -> list[list[float]]:
+        return [[r.domain_tokens(d) / r.unique[d] for d in ladder.POOLS] for r in ladder.matched(size)]
+
+    for size in ("0.025M", "0.05M"):
+        assert np.array(epochs(size)) == pytest.approx(np.array(epochs("0.1M")), rel=1e-4)
+    assert 4 < np.max(epochs("0.1M")) < 5.1
+    assert {ladder.name_of(r) for r in ladder.matched("0.1M")} <= set(table["recipe"])
 
 
 def test_the_grid_has_the_same_mixtures_at_every_size() -> None:
