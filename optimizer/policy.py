@@ -38,6 +38,8 @@ SURE = 0.9
 BEYOND_RADIUS = 0.02
 #: Times the largest measured size beyond which nothing is supported; the same of its tokens is a warning.
 FAR = 10.0
+#: A domain that is read this many times as often as by any run is warned of.
+REPEATS = 1.5
 #: Times the largest measured size from which a recipe is larger than what was measured.
 LARGER = 1.2
 #: Coverage of 90 % intervals below which a direction of the audit is broken, and the held-out values that it takes to

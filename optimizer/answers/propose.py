@@ -29,7 +29,7 @@ from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.goal.references import Compared, Entry, References
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast
-from mixlaw.optimizer.policy import CAUTION, FAR
+from mixlaw.optimizer.policy import CAUTION, FAR, REPEATS
 from mixlaw.optimizer.search.climb import one_thread
 from mixlaw.optimizer.search.optimum import STARTS, Optimum, Search
 from mixlaw.optimizer.search.problem import Problem, distinct, problem_of
@@ -209,7 +209,11 @@ def assessed(
         distance=evidence.distance or 0.0,
         radius=objective.radius if runs else 0.0,
         nearest=nearest,
-        warnings=(*_of_size(problem, recipe), *_warnings(recipe, references, measured), *_disagreements(forecasts)),
+        warnings=(
+            *_of_size(problem, recipe),
+            *_warnings(problem, recipe, references, measured),
+            *_disagreements(forecasts),
+        ),
         directions=tuple(evidence.directions),
         guarded=dict(evidence.guarded or {}),
         may_lose=_may_lose(objective),
@@ -232,19 +236,34 @@ def _may_lose(objective: Objective) -> dict[str, float]:
     return {task: most for task, most in pairs if math.isfinite(most)}
 
 
-def _warnings(recipe: Recipe, references: References, measured: Design | None) -> list[str]:
+def _warnings(problem: Problem, recipe: Recipe, references: References, measured: Design | None) -> list[str]:
     """What is extrapolated, what lies at a bound, and which baselines were drawn inside the limits."""
     warnings = []
     if measured is not None and len(measured):
         times = recipe.tokens / float(measured.total.max())
         if times > FAR:
             warnings.append(f"the target has {times:.0f} times the tokens of the largest measured run")
+        warnings += _repeats(problem.objectives[0].allowed.domains, recipe, measured)
     for name, entry in references.entries.items():
         if entry.moved:
             warnings.append(
                 f"baseline {name} is drawn inside the limits, its own mixture breaks: {'; '.join(entry.moved)}"
             )
     return warnings
+
+
+def _repeats(domains: Sequence[Domain], recipe: Recipe, measured: Design) -> list[str]:
+    """The domains that a recipe reads more often than any run did."""
+    read = (measured.tokens.sum(1) / measured.unique).amax(0).clamp_min(1.0)
+    most = dict(zip(measured.domains, read.tolist(), strict=True))
+    epochs = {d.name: recipe.domain_tokens(d.name) / recipe.unique.get(d.name, d.unique_tokens) for d in domains}
+    unseen = [f"{name} {times:.1f} times" for name, times in epochs.items() if times > REPEATS * most.get(name, 1.0)]
+    if not unseen:
+        return []
+    return [
+        f"reads {', '.join(unseen)}, more often than any run: what that costs is known from other models alone; "
+        "train proxies that repeat as often (simulate_epochs)"
+    ]
 
 
 def _of_size(problem: Problem, recipe: Recipe) -> list[str]:
