@@ -20,7 +20,7 @@ from mixlaw.runner.models.ladder import Shape, shape
 from mixlaw.runner.models.llama import initialise, optimizer
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import plan
-from mixlaw.runner.train import checkpoint
+from mixlaw.runner.train import checkpoint, loop
 from mixlaw.runner.train.loop import Stopped, train_segment
 from mixlaw.runner.train.parallel import ALONE, Ranks, shard_model
 from mixlaw.runner.train.step import train_step
@@ -233,6 +233,52 @@ def _damaged(ranks: Ranks, folder: Path) -> None:
 
 def test_all_ranks_meet_the_damage_that_the_first_one_finds(tmp_path: Path) -> None:
     together(2, _damaged, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("reader", [0, 1])
+def test_all_ranks_meet_the_damage_that_one_of_them_finds(reader: int, tmp_path: Path) -> None:
+    together(2, train, tmp_path, 3)
+    (folder,) = (tmp_path / SEGMENT.lineage).glob("partial-*")
+    damaged = sorted(folder.iterdir(), key=lambda path: (-path.stat().st_size, path.name))[reader]
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(InputError, match=f"{damaged.name} differs"):
+        verify(folder, reader, 2)
+    verify(folder, 1 - reader, 2)  # the other one reads it not
+    together(2, _damaged, folder)
+
+
+def _listing_late(ranks: Ranks, runs: Path) -> None:
+    """The second rank does not see yet what the first one sees, as on a file system that keeps listings."""
+    if not ranks.first:
+        loop.origin = lambda *_: None  # type: ignore[attr-defined]
+    train(ranks, runs)
+
+
+def test_all_ranks_resume_from_the_checkpoint_that_the_first_one_sees(two: Path, tmp_path: Path) -> None:
+    together(2, train, tmp_path, 15)
+    together(2, _listing_late, tmp_path)
+    for path in (two / SEGMENT.lineage / "checkpoint").iterdir():
+        assert (tmp_path / SEGMENT.lineage / "checkpoint" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def _summing_otherwise(ranks: Ranks) -> None:
+    """Sums of the second rank differ in their last digits."""
+    usual, seen = Ranks.total, list[tuple[float, float]]()
+    if not ranks.first:
+        Ranks.total = lambda self, values: [1.0001 * each for each in usual(self, values)]  # type: ignore[method-assign]
+    model = initialise(Shape(32, 2), 300, 16, seed=0)
+    losses, adamw = shard_model(model, ranks), optimizer(model, 1e-2, 0.95)
+    rows = TOKENS[ranks.rank :: ranks.world]
+    train_step(
+        losses, adamw, rows, 1e-2, sequences=len(TOKENS), ranks=ranks, accept=lambda *judged: not seen.append(judged)
+    )
+    assert ranks.broadcast(seen) == seen
+
+
+def test_all_ranks_judge_a_step_by_the_numbers_of_the_first_one() -> None:
+    together(2, _summing_otherwise)
 
 
 def _domains(ranks: Ranks, out: Path) -> None:

@@ -353,10 +353,12 @@ def test_a_worker_that_falls_silent_is_replaced(
     alone: bool, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first of them hangs; the second reports at once that it is done."""
-    script, been = tmp_path / "worker.sh", tmp_path / "been"
+    script, been, late = tmp_path / "worker.sh", tmp_path / "been", tmp_path / "late"
+    (tmp_path / "hang.py").write_text(f"import time, pathlib\ntime.sleep(60)\npathlib.Path({str(late)!r}).touch()\n")
     done = '{"event": "done", "loss": 1.0, "seconds": 1.0, "evaluation_seconds": 0.0}'
     script.write_text(
-        f"#!/bin/sh\nif [ ! -e {been} ]; then touch {been}; exec sleep 1000; fi\nread setup\n"
+        f"#!/bin/sh\nif [ ! -e {been} ]; then touch {been}; exec {sys.executable} {tmp_path}/hang.py; fi\n"
+        "read setup\n"
         f"while read order; do echo '{done}'; done\n"
     )
     script.chmod(0o755)
@@ -369,6 +371,7 @@ def test_a_worker_that_falls_silent_is_replaced(
         tree, list(tree.segments)
     )
     assert been.exists()
+    assert not late.exists(), "it did not end by itself"
     assert (len(outcome.done), outcome.failed) == (3, {})
 
 

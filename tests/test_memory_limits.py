@@ -114,6 +114,21 @@ def test_a_fixed_micro_batch_recomputes_where_its_activations_do_not_fit(
     assert recompute is False or needed <= USABLE * 24e9, "of what is free, not of what the device has"
 
 
+def test_the_rank_with_the_least_memory_decides_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup("", "", vocabulary=32_768, sequence=2048, tasks=())
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+
+    def planned(mine: int, theirs: int) -> StepPlan:
+        """One of two ranks, with this much memory free on either."""
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (mine * 10**9, 80 * 10**9))
+        monkeypatch.setattr(Ranks, "least", lambda self, value: min(value, theirs * 10**9))
+        return step_plan(setup, shape("470M").params, replace(GPU, world=2))
+
+    assert planned(80, 16) == planned(16, 80)
+    assert planned(80, 80).micro_batch > planned(80, 16).micro_batch
+
+
 def test_processes_that_share_a_gpu_leave_each_other_their_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU of 80 GB of which 70 are free; four workers may hold 20 each, contexts of 1 among them."""
     parts: list[float] = [1.0]
