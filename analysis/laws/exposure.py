@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import ClosedForm, Form
 from mixlaw.analysis.laws.exposure_priors import blocks, notes
-from mixlaw.analysis.laws.phases import by_phase, retained, weighted
+from mixlaw.analysis.laws.phases import Retained, retained, weighted
 from mixlaw.analysis.laws.terms import ces, fresh, rise, row
 
 #: Unique tokens at which `crowding` is stated.
@@ -114,7 +114,7 @@ class Exposure:
 class _Terms:
     """What prediction and derivatives share; axes (B, R) or (B, K, R), B possibly 1 where theta does not enter."""
 
-    exposure: Tensor  # z
+    exposure: Retained  # z
     log_amount: Tensor  # log d / D0, 0 where d = 0
     by_repeats: Tensor | None  # d log d / d log repeats, None where nothing repeats
     log_worth: Tensor  # log sum_j worth_j d_j**g
@@ -202,10 +202,10 @@ class ExposureForm(ClosedForm):
         if terms.occupied is not None:
             shrinking = (capacity * alpha)[:, None]
             slopes["efficiency"] = -shrinking * terms.occupied
-            share = terms.exposure / terms.exposure.sum(1, keepdim=True)
+            share = terms.exposure.exposure / terms.exposure.exposure.sum(1, keepdim=True)
             by_exposure = by_exposure - shrinking * (terms.occupied - share)
         if "retention" in self.free_in:
-            slopes |= by_phase(self.blocks(theta, "retention", "evenness"), design.tokens, by_exposure)
+            slopes |= terms.exposure.by_phase(by_exposure)
         return value + harm, slopes
 
     def law(self, theta: Tensor, log_scale: float) -> Exposure:
@@ -232,7 +232,8 @@ class ExposureForm(ClosedForm):
     def _terms(self, theta: Tensor, design: Design) -> _Terms:
         alpha, beta, g, sharp = (x.exp() for x in self.blocks(theta, "alpha", "beta", "elasticity", "bottleneck"))
         worth, repeats = self.blocks(theta, "worth", "repeats")
-        z = retained(self.blocks(theta, "retention", "evenness"), design.tokens)
+        exposure = retained(self.blocks(theta, "retention", "evenness"), design.tokens)
+        z = exposure.exposure
         seen = z > 0
         share, by_repeats = fresh(design.tokens.sum(1).T, design.unique.T, repeats.exp()[..., None])
         amount = z * share
@@ -252,7 +253,7 @@ class ExposureForm(ClosedForm):
         gap = sharp * (data - capacity)
         short = capacity + softplus(gap, threshold=40) / sharp
         weights = torch.exp(powers - log_worth[:, None])
-        sizes = z, log_amount, by_repeats, log_worth, weights, away, occupied
+        sizes = exposure, log_amount, by_repeats, log_worth, weights, away, occupied
         return _Terms(*sizes, self.block(theta, "floor"), capacity, data, gap, short)
 
     def _away(self, theta: Tensor, design: Design, amount: Tensor) -> _Away | None:
@@ -276,6 +277,8 @@ class ExposureForm(ClosedForm):
         repeated, crowded = rise(often), rise(full)
         size = self.block(theta, "overload")[..., None].exp()
         lost = size * repeated * crowded
+        if not {"onset", "crowding", "memory", "overload"} & self.free_in.keys():
+            return lost.sum(1), {}
         # d rise / d log x = x**2 / (1 + x**2)
         by_onset = size * crowded * often**2 / (1 + often**2)
         by_crowding = size * repeated * full**2 / (1 + full**2)

@@ -44,47 +44,13 @@ def weighted(retention: Tensor, evenness: float, tokens: Tensor) -> Tensor:
     never the count of tokens: with one mixture in all phases neither their names nor their lengths change anything.
     Below an evenness of 1 a domain that comes in bursts teaches less than one that comes at all times.
     """
-    return retained((retention[:-1].log()[None], row((math.log(evenness),))[None]), tokens)[0].T
+    return retained((retention[:-1].log()[None], row((math.log(evenness),))[None]), tokens).exposure[0].T
 
 
-def retained(blocks: Sequence[Tensor], tokens: Tensor) -> Tensor:
-    """`weighted` for log retention of all phases but the last, (B, P - 1), and log evenness, (B, 1): (B, K, R)."""
+def retained(blocks: Sequence[Tensor], tokens: Tensor) -> Retained:
+    """`weighted` for log retention of all phases but the last, (B, P - 1), and log evenness, (B, 1)."""
     if tokens.shape[1] == 1:
-        return tokens[:, -1].T[None]
-    return _powers(blocks, tokens).exposure
-
-
-def by_phase(blocks: Sequence[Tensor], tokens: Tensor, by_log_exposure: Tensor) -> dict[str, Tensor]:
-    """Derivatives by the blocks of `phase_blocks`, (B, P - 1, R) and (B, 1, R), from that by log `retained`.
-
-    d log m_j / d log retention_p = w_p (h_pj**c / S_j - 1) / c              S_j = sum_p w_p h_pj**c
-    d log m_j / d log c = sum_p w_p h_pj**c log h_pj / S_j - log(S_j) / c
-    """
-    parts = _powers(blocks, tokens)
-    seen, inverse = parts.total > 0, torch.exp(-blocks[1])[..., None]
-    total = torch.where(seen, parts.total, torch.ones_like(parts.total))
-    share = parts.exposure / tokens.sum((1, 2))
-    by_mean = by_log_exposure * seen
-    by_mean = by_mean - share * by_mean.sum(1, keepdim=True)
-    relative = (by_mean / total).transpose(1, 2)[:, :, None]  # (B, R, 1, K)
-    by_weight = (relative * parts.power).sum(3).transpose(1, 2)[:, :-1] - by_mean.sum(1, keepdim=True)
-    bent = (parts.weight.transpose(1, 2)[..., None] * parts.power * parts.log_share).sum(2)
-    by_power = (relative[:, :, 0] * bent).sum(2)[:, None] - inverse * (by_mean * total.log()).sum(1, keepdim=True)
-    return {"retention": inverse * parts.weight[:, :-1] * by_weight, "evenness": by_power}
-
-
-@dataclass(frozen=True)
-class _Powers:
-    """Parts of `retained`."""
-
-    weight: Tensor  # of the phases, (B, P, R)
-    log_share: Tensor  # of the domains in each phase, 0 where there is none, (R, P, K)
-    power: Tensor  # share**c, (B, R, P, K)
-    total: Tensor  # their weighted sum over phases, (B, K, R)
-    exposure: Tensor  # (B, K, R)
-
-
-def _powers(blocks: Sequence[Tensor], tokens: Tensor) -> _Powers:
+        return Retained(tokens[:, -1].T[None], None)
     log_retention, log_evenness = blocks
     length = tokens.sum(2)
     share = tokens / torch.where(length > 0, length, torch.ones_like(length))[..., None]
@@ -94,6 +60,45 @@ def _powers(blocks: Sequence[Tensor], tokens: Tensor) -> _Powers:
     weight = count / count.sum(1, keepdim=True)
     power = torch.exp(log_evenness.exp()[..., None, None] * log_share) * seen
     total = (weight.transpose(1, 2)[..., None] * power).sum(2).transpose(1, 2)
-    known = total > 0
-    mean = torch.where(known, total, torch.ones_like(total)) ** torch.exp(-log_evenness)[..., None] * known
-    return _Powers(weight, log_share, power, total, mean / mean.sum(1, keepdim=True) * length.sum(1))
+    known, inverse = total > 0, torch.exp(-log_evenness)[..., None]
+    mean = torch.where(known, total, torch.ones_like(total)) ** inverse * known
+    share = mean / mean.sum(1, keepdim=True)
+    return Retained(share * length.sum(1), _Parts(weight, log_share, power, total, inverse, share))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What exposure and its derivatives share."""
+
+    weight: Tensor  # of the phases, (B, P, R)
+    log_share: Tensor  # of the domains in each phase, 0 where there is none, (R, P, K)
+    power: Tensor  # share**c, (B, R, P, K)
+    total: Tensor  # their weighted sum over phases, (B, K, R)
+    inverse: Tensor  # 1 / c, (B, 1, 1)
+    share: Tensor  # of the exposure, (B, K, R)
+
+
+@dataclass(frozen=True)
+class Retained:
+    """Exposure to each domain, (B, K, R)."""
+
+    exposure: Tensor
+    _parts: _Parts | None  # None where there is one phase
+
+    def by_phase(self, by_log_exposure: Tensor) -> dict[str, Tensor]:
+        """Derivatives by the blocks of `phase_blocks`, (B, P - 1, R) and (B, 1, R), from that by log exposure.
+
+        d log m_j / d log retention_p = w_p (h_pj**c / S_j - 1) / c              S_j = sum_p w_p h_pj**c
+        d log m_j / d log c = sum_p w_p h_pj**c log h_pj / S_j - log(S_j) / c
+        """
+        if self._parts is None:
+            return {}
+        weight, power, inverse = self._parts.weight, self._parts.power, self._parts.inverse
+        total = torch.where(self._parts.total > 0, self._parts.total, torch.ones_like(self._parts.total))
+        by_mean = by_log_exposure * (self._parts.total > 0)
+        by_mean = by_mean - self._parts.share * by_mean.sum(1, keepdim=True)
+        relative = (by_mean / total).transpose(1, 2)[:, :, None]  # (B, R, 1, K)
+        by_weight = (relative * power).sum(3).transpose(1, 2)[:, :-1] - by_mean.sum(1, keepdim=True)
+        bent = (weight.transpose(1, 2)[..., None] * power * self._parts.log_share).sum(2)
+        by_power = (relative[:, :, 0] * bent).sum(2)[:, None] - inverse * (by_mean * total.log()).sum(1, keepdim=True)
+        return {"retention": inverse * weight[:, :-1] * by_weight, "evenness": by_power}

@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import ClosedForm, Form, Parameter, per_domain
-from mixlaw.analysis.laws.phases import by_phase, phase_blocks, retained, weighted
+from mixlaw.analysis.laws.phases import Retained, phase_blocks, retained, weighted
 from mixlaw.analysis.laws.terms import row
 
 
@@ -84,13 +84,13 @@ class SaturatingForm(ClosedForm):
 
     def log_loss(self, theta: Tensor, design: Design) -> Tensor:
         """Log loss, (B, R)."""
-        _, gain, over = self._terms(theta, design)
+        _, _, gain, over = self._terms(theta, design)
         lost = self.block(theta, "harm").exp()[..., None] * over**2
         return torch.log(self.block(theta, "floor").exp() + (gain + lost).sum(1))
 
     def slopes(self, theta: Tensor, design: Design) -> tuple[Tensor, dict[str, Tensor]]:
         """Log loss and its derivative by every block."""
-        z, gain, over = self._terms(theta, design)
+        exposure, z, gain, over = self._terms(theta, design)
         rate, harm = (x.exp()[..., None] for x in self.blocks(theta, "rate", "harm"))
         steep = -2 * harm * over * torch.expm1(-over)  # the derivative of softplus is 1 - exp(-softplus)
         lost, floor = harm * over**2, self.block(theta, "floor").exp()
@@ -98,16 +98,16 @@ class SaturatingForm(ClosedForm):
         by_log_z = steep * z / (1 + z) - rate * z * gain
         slopes = {"floor": floor.expand_as(loss)[:, None], "a": gain, "rate": -rate * z * gain}
         slopes |= {"harm": lost, "onset": -steep}
-        if len(self.phases) > 1:
-            slopes |= by_phase(self.blocks(theta, "retention", "evenness"), design.tokens, by_log_z)
+        slopes |= exposure.by_phase(by_log_z)
         return loss.log(), {name: slope / loss[:, None] for name, slope in slopes.items()}
 
-    def _terms(self, theta: Tensor, design: Design) -> tuple[Tensor, Tensor, Tensor]:
-        """Exposure, gain and overload beyond the onset by domain, (B, K, R) each."""
+    def _terms(self, theta: Tensor, design: Design) -> tuple[Retained, Tensor, Tensor, Tensor]:
+        """Exposure, in tokens and in units, gain and overload beyond the onset by domain, (B, K, R) each."""
         retention, evenness, onset = self.blocks(theta, "retention", "evenness", "onset")
         a, rate = (x.exp()[..., None] for x in self.blocks(theta, "a", "rate"))
-        z = retained((retention, evenness), design.tokens) / _units(design, self.scale).T
-        return z, a * torch.exp(-rate * z), softplus(torch.log1p(z) - onset[..., None])
+        exposure = retained((retention, evenness), design.tokens)
+        z = exposure.exposure / _units(design, self.scale).T
+        return exposure, z, a * torch.exp(-rate * z), softplus(torch.log1p(z) - onset[..., None])
 
     def law(self, theta: Tensor, log_scale: float) -> Saturating:
         """The law in natural units."""

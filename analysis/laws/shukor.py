@@ -12,7 +12,7 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.base import SHAPE_BETWEEN, TERM_PRIOR, ClosedForm, Form, Parameter, per_domain
 from mixlaw.analysis.laws.chinchilla import scale_blocks, scale_coefficients
 from mixlaw.analysis.laws.identify import mixtures_vary_at_sizes, one_size
-from mixlaw.analysis.laws.phases import by_phase, phase_blocks, retained, weighted
+from mixlaw.analysis.laws.phases import Retained, phase_blocks, retained, weighted
 from mixlaw.analysis.laws.terms import REPEATS_PRIOR, ces, fresh, log_sum, row, softmax_parts
 
 #: From almost none, as in Shukor et al., to the exponents of data terms.
@@ -78,7 +78,7 @@ class Additive:
 class _Amounts:
     """Effective tokens; axes (B, K, R) or, where theta does not enter, (1, K, R)."""
 
-    exposure: Tensor
+    exposure: Retained
     share: Tensor  # of what is retained and fresh
     log_total: Tensor  # over the centre, (B, R)
 
@@ -122,13 +122,15 @@ class AdditiveForm(ClosedForm):
         }
         if "retention" in self.free_in:
             by_total = by_share.sum(1, keepdim=True) + data * beta + mixed * shrink
-            by_amount = by_share - by_total * amounts.share
-            slopes |= by_phase(self.blocks(theta, "retention", "evenness"), design.tokens, by_amount)
+            slopes |= amounts.exposure.by_phase(by_share - by_total * amounts.share)
         return value, slopes
 
     def _amounts(self, theta: Tensor, design: Design) -> _Amounts:
         z = retained(self.blocks(theta, "retention", "evenness"), design.tokens)
-        d = z * fresh(design.tokens.sum(1).T, design.unique.T, self.block(theta, "repeats").exp()[..., None])[0]
+        d = (
+            z.exposure
+            * fresh(design.tokens.sum(1).T, design.unique.T, self.block(theta, "repeats").exp()[..., None])[0]
+        )
         total = d.sum(1)
         return _Amounts(z, d / total[:, None], total.log() - self.log_d)
 
@@ -277,7 +279,7 @@ class JointForm(AdditiveForm):
             by_share = by_share + part * weights * self.block(theta, power).exp()[..., None]
         if "retention" in self.free_in:
             by_amount = by_share - (by_share.sum(1, keepdim=True) + data * beta) * amounts.share
-            slopes |= by_phase(self.blocks(theta, "retention", "evenness"), design.tokens, by_amount)
+            slopes |= amounts.exposure.by_phase(by_amount)
         return value, slopes
 
     def law(self, theta: Tensor, log_scale: float) -> Joint:  # type: ignore[override]
