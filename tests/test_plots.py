@@ -28,7 +28,7 @@ from mixlaw.plots import (
     schedule,
     segment_tree,
 )
-from mixlaw.plots.style import CODE_SHADES, CYCLE, TEMPLATES, TEXT_SHADES, count, domain_colours, size_axis
+from mixlaw.plots.style import CODE_SHADES, CYCLE, TEMPLATES, TEXT_SHADES, count, count_ticks, domain_colours, size_axis
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
 from studies import DOMAINS, NODES, Study, audited, study
 
@@ -61,6 +61,22 @@ def test_the_band_of_the_response_closes_where_the_reference_stands(small: Study
     width = np.diff(np.array(_named(figure, "init")[0].customdata)[:, :2]).ravel()
     assert width[5] == pytest.approx(0, abs=1e-9)
     assert width[0] > 1e-4 < width[10]
+
+
+def test_a_share_at_which_a_domain_is_missing_does_not_set_the_axis(small: Study) -> None:
+    plain, cut = (
+        response(small.surfaces, task, small.proposal.recipe, DOMAINS, runs=False) for task in small.surfaces.tasks
+    )
+    assert plain.layout.yaxis.range is None  # without code task0 is a little worse, task1 by much
+    line = np.array(_named(cut, "cooldown")[0].y)
+    low, high = cut.layout.yaxis.range
+    assert low < line[1:-1].min() < line[1:-1].max() < high < line[-1]
+    assert "axis cut" in cut.layout.title.text
+
+
+@pytest.mark.parametrize(("most", "ticks"), [(600_000, ["0", "200K", "400K", "600K"]), (3e6, ["0", "1M", "2M", "3M"])])
+def test_ticks_of_tokens_are_as_people_say_them(most: float, ticks: list[str]) -> None:
+    assert count_ticks(most)["ticktext"] == ticks
 
 
 def test_measured_runs_stand_on_the_curve_times_measured_over_law(small: Study) -> None:

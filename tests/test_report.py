@@ -20,8 +20,9 @@ from mixlaw.optimizer.answers.what_if import Worthwhile
 from mixlaw.optimizer.goal.values import Interval, chance_text
 from mixlaw.plots import Curve
 from mixlaw.recipe import Mixture, Phase, Recipe
+from mixlaw.report import sections
 from mixlaw.report.first_screen import measured_pair
-from mixlaw.report.sections import ReportData, report
+from mixlaw.report.sections import ReportData
 from studies import DOMAINS, NODES, audited, study
 
 MIXED = Phase("cooldown", 99, Mixture({"web": 0.3, "python": 0.7}))
@@ -57,9 +58,23 @@ def data() -> ReportData:
     )
 
 
+def report(data: ReportData) -> str:
+    """The report with plain spaces."""
+    return sections.report(data).replace("\u00a0", " ")
+
+
 @pytest.fixture(scope="module")
 def page(data: ReportData) -> str:
     return report(data)
+
+
+def test_no_line_of_the_page_ends_inside_a_number_or_an_option(data: ReportData) -> None:
+    shown = re.sub(r"<script.*?</script>", "", sections.report(data), flags=re.DOTALL)
+    body = shown[shown.index("<body>") :]
+    assert "\u00a0%" in body
+    assert "\u00a0±\u00a0" in body
+    assert not re.search(r"\d [%±]|± \d", body)
+    assert '<span class="one">--queue</span>' in body
 
 
 def test_the_recommendation_comes_first_and_every_task_is_there(data: ReportData, page: str) -> None:

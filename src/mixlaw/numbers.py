@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+_PARTED = re.compile(r"(?<=\d) (?=[%±])|(?<=±) (?=\d)")
 _SUFFIXES = ("", "K", "M", "B", "T")
 
 
@@ -27,6 +30,11 @@ def percent(part: float, digits: int = 0, *, sign: bool = False) -> str:
     """
     text = f"{part:z.{digits}%}".replace("%", " %")
     return f"+{text}" if sign and part > 0 and text.strip("0. %") else text
+
+
+def unparted(text: str) -> str:
+    """The same with spaces where no line ends, before `%` and around `±`: for pages that wrap by themselves."""
+    return _PARTED.sub("\u00a0", text)
 
 
 def share(part: float) -> str:

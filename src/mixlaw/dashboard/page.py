@@ -10,6 +10,7 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from mixlaw.dashboard.answer import Answer
+from mixlaw.numbers import unparted
 from mixlaw.report.page import bullets, table, words
 
 #: Milliseconds between checks of the study's files, and of a proposal that is being made.
@@ -135,7 +136,7 @@ def _figure(name: str) -> Component:
 
 def marked(text: str) -> list[Component | str]:
     """A sentence for Dash, with words in backquotes as code, as `words` has them in HTML."""
-    parts = text.split("`")
+    parts = unparted(text).split("`")
     return [html.Code(part) if i % 2 and i < len(parts) - 1 else part for i, part in enumerate(parts) if part]
 
 

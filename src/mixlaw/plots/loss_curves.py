@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mixlaw.plots.style import OTHER, colours, count, styled
+from mixlaw.plots.style import OTHER, colours, count, count_ticks, styled
 
 MOST_POINTS = 8000  # of all curves together
 BEGIN = 0.08  # share of the tokens before which losses are not looked at for the axis
@@ -71,13 +71,13 @@ def losses(curves: Sequence[Curve], title: str = "", chosen: Sequence[str] = ())
                 x=tokens, y=[round(value, 4) for value in loss], mode="lines", opacity=0.75 if here else 0.25,
                 line={"color": paint[curve.phase] if here else OTHER, "width": 1.1 if here else 0.8}, name=name,
                 legendgroup=name, showlegend=name not in legend,
-                hovertemplate=f"{_words(curve)}<br>%{{x:.3s}} tokens: %{{y:.3f}} nats/token<extra></extra>", **place,
+                hovertemplate=f"{_words(curve)}<br>%{{x:,.0f}} tokens: %{{y:.3f}} nats/token<extra></extra>", **place,
             )  # fmt: skip
             legend.add(name)
         most = max(max(c.tokens) for c in own)
         values = sorted(v for c in own for n, v in zip(c.tokens, c.loss, strict=True) if n >= BEGIN * most)
         pad = 0.05 * (values[-1] - values[0]) or 0.1
-        figure.update_xaxes(title_text="tokens", tickformat="~s", nticks=5, tickangle=0, range=[0, most], **place)
+        figure.update_xaxes(title_text="tokens", tickangle=0, range=[0, most], **count_ticks(most), **place)
         figure.update_yaxes(range=[values[0] - pad, values[-1] + pad], **place)
         figure.update_yaxes(title_text="training loss, nats/token" if place["col"] == 1 else "", **place)
     height = 60 + 270 * down

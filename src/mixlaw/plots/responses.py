@@ -78,15 +78,27 @@ def plain_response(
         if phase in (None, name)
         for trace in _phase_response(surfaces, task, reference, name, domains, points, colour, runs, what)
     ]
+    cut = _without_ends(traces)
     layout = {
-        "title": {"text": headline(task, level)}, "height": HEIGHT, "autosize": True,
-        "xaxis": {"title": {"text": f"{what} share of {where}"}, **SHARES, "range": [-0.03, 1.03]},
-        "yaxis": {"title": {"text": f"{task}, {surfaces.units[task]}"}},
+        "title": {"text": headline(task, level + (", axis cut" if cut else ""))}, "height": HEIGHT,
+        "xaxis": {"title": {"text": f"{what} share of {where}"}, **SHARES, "range": [-0.03, 1.03]}, "autosize": True,
+        "yaxis": {"title": {"text": f"{task}, {surfaces.units[task]}"}, **cut},
     }  # fmt: skip
     return {"data": traces, "layout": layout}
 
 
 response = drawn(plain_response)
+
+
+def _without_ends(traces: Sequence[Plain]) -> Plain:
+    """A range of the axis where shares of 0 and 1, at which a domain is missing, would take more than half of it."""
+    places = np.concatenate([np.asarray(trace["x"], float) for trace in traces])
+    values = np.concatenate([np.asarray(trace["y"], float) for trace in traces])
+    inside = values[(places > 0) & (places < 1)]
+    if np.ptp(values) <= 2 * np.ptp(inside):
+        return {}
+    room = 0.06 * np.ptp(inside)
+    return {"range": [float(inside.min() - room), float(inside.max() + room)]}
 
 
 def _phase_response(

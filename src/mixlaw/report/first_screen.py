@@ -130,10 +130,8 @@ def _risk(proposal: Proposal) -> Iterator[tuple[str, str]]:
 def next_runs(jobs: Sequence[Mapping[str, Any]], most: int = MOST_JOBS) -> str:
     """What the suggestions for the present fit say, and their first runs; or how to get one."""
     if not jobs:
-        return (
-            "<p>Nothing has been queued since the fit. <code>mixlaw suggest STUDY --budget FLOPS --queue</code> ranks "
-            "the next runs and lists them here, or says that more runs would not change the recommendation.</p>"
-        )
+        how = "`mixlaw suggest STUDY --budget FLOPS --queue` ranks the next runs and lists them here"
+        return f"<p>{words(f'Nothing has been queued since the fit. {how}, or says that more runs would not pay.')}</p>"
     rows = [["run", "params", "FLOPs", "gain, % of loss", "why"]]
     for job in jobs[:most]:
         gain = "" if job["brings"] is None else f"{job['brings']:.2g}"

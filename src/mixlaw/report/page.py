@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
@@ -14,8 +15,13 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from mixlaw.numbers import unparted
 from mixlaw.plots.style import FONT, TEMPLATES
 from mixlaw.printable import html_table
+
+LEGEND = 44  # pixels of a plot below its axis
+_OPTION, _ONE = re.compile(r"--[\w-]+"), r'<span class="one">\g<0></span>'
+_SCRIPTS = re.compile(r"(<script.*?</script>)", re.DOTALL)
 
 #: Colours of the report and of the dashboard, for light and dark pages.
 PALETTE = """
@@ -45,6 +51,7 @@ h3 { font-size: 16px; margin: 24px 0 4px; }
 p { margin: 6px 0 12px; max-width: 74ch; }
 li { margin: 3px 0; max-width: 74ch; }
 .soft { color: var(--soft); }
+.one { white-space: nowrap; }
 nav {
   position: sticky; top: 0; z-index: 5; background: var(--paper); border-bottom: 1px solid var(--line);
   font-size: 14px; max-width: 1080px; margin: 14px auto 0; padding: 8px 20px; display: flex; flex-wrap: wrap;
@@ -66,6 +73,8 @@ a:hover, a:focus-visible { text-decoration: underline; }
 .grid > * { min-width: 0; }
 .grid td.words { min-width: 120px; }
 .plot { min-width: 0; width: 100%; }
+.legend span { margin-right: 22px; white-space: nowrap; }
+.legend i { display: inline-block; width: 22px; height: 3px; margin-right: 7px; vertical-align: middle; }
 .scroll { overflow-x: auto; margin: 10px 0; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; min-width: min(100%, 480px); }
 th, td { text-align: right; padding: 5px 12px; border-bottom: 1px solid var(--line); white-space: nowrap; }
@@ -90,7 +99,7 @@ summary:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
   table { font-size: 13px; }
   th { font-size: 12px; }
   th, td { padding: 5px 3px; }
-  td:last-child { white-space: normal; }
+  td:last-child, td.range { white-space: normal; }
   th.words, td.words { min-width: 130px; }
   header { padding-top: 24px; }
   main, header, footer { padding-left: 14px; padding-right: 14px; }
@@ -216,7 +225,7 @@ def page(title: str, body: str, texts: HoverTexts | None = None) -> str:
             '<link rel="icon" href="data:,">',
             f"<style>{PALETTE}{STYLE}</style>",
             "</head><body>",
-            body,
+            "".join(part if part.startswith("<script") else unparted(part) for part in _SCRIPTS.split(body)),
             (texts or HoverTexts()).script(),
             f'<script id="plotly" type="text/plain">{_packed_plotly()}</script>',
             f'<script id="look" type="application/json">{_inert(json.dumps(look))}</script>',
@@ -232,7 +241,7 @@ def _packed_plotly() -> str:
     return b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
-def plot(figure: go.Figure, alt: str, texts: HoverTexts | None = None, least: int = 0) -> str:
+def plot(figure: go.Figure, alt: str, texts: HoverTexts | None = None, least: int = 0, legend: bool = True) -> str:
     """A figure as a box that draws itself when it comes near the window.
 
     Args:
@@ -240,7 +249,10 @@ def plot(figure: go.Figure, alt: str, texts: HoverTexts | None = None, least: in
         alt: tells what it shows.
         texts: of the page, which takes those of the dots; without it they stay in the plot.
         least: width in pixels that it needs; on a narrower page it is moved sideways.
+        legend: whether it has one of its own; where many plots share one, see `legend_of`.
     """
+    if not legend:
+        figure.update_layout(showlegend=False, height=figure.layout.height - LEGEND)
     figure.layout.template = None  # the page has one for each mode
     height, plain = int(figure.layout.height), json.loads(figure.to_json())
     if texts:
@@ -250,6 +262,12 @@ def plot(figure: go.Figure, alt: str, texts: HoverTexts | None = None, least: in
     box = f'<div class="plot" role="img" aria-label="{escape(alt)}" style="{style}"></div>'
     html = f'{box}<script type="application/json">{_inert(content)}</script>'
     return f'<div class="scroll">{html}</div>' if least else html
+
+
+def legend_of(lines: Mapping[str, str]) -> str:
+    """The legend of many plots: names of lines with their colours."""
+    names = (f"<span><i style='background:{colour}'></i>{escape(name)}</span>" for name, colour in lines.items())
+    return f"<p class='legend'>{''.join(names)}</p>"
 
 
 def table(rows: Sequence[Sequence[str]], classes: Sequence[Sequence[str]] | None = None) -> str:
@@ -266,8 +284,13 @@ def bullets(items: Sequence[str]) -> str:
 
 def words(text: str) -> str:
     """Escape a sentence, with words in backquotes as code."""
-    parts = escape(text).split("`")
-    return "".join(f"<code>{part}</code>" if i % 2 and i < len(parts) - 1 else part for i, part in enumerate(parts))
+    parts = unparted(escape(text)).split("`")
+    return "".join(_code(part) if i % 2 and i < len(parts) - 1 else part for i, part in enumerate(parts))
+
+
+def _code(text: str) -> str:
+    """Code whose options stay in one line each."""
+    return f"<code>{_OPTION.sub(_ONE, text)}</code>"
 
 
 def section(name: str, title: str, *parts: str) -> str:

@@ -30,13 +30,13 @@ from mixlaw.plots import (
     spread,
     worth,
 )
-from mixlaw.plots.style import count
+from mixlaw.plots.style import colours, count
 from mixlaw.plots.worth import width_of
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.report.first_screen import first_screen
 from mixlaw.report.fit import fit_part, grid_of
 from mixlaw.report.front import front_part
-from mixlaw.report.page import HoverTexts, bullets, page, plot, section, table, words
+from mixlaw.report.page import HoverTexts, bullets, legend_of, page, plot, section, table, words
 from mixlaw.report.runs import runs_table
 
 #: Of sections in the navigation, where the capitalised anchor is not short and clear; all of them fit one row.
@@ -176,12 +176,12 @@ def _shares(proposal: Proposal, domains: Sequence[Domain]) -> str:
         cells = []
         for phase in recipe.phases:
             ends = proposal.spread.get(phase.name, {}).get(domain.name)  # a phase that is over has none
-            span = f" ({100 * ends[0]:.0f} to {percent(ends[1])})" if ends else ""
+            span = f" ({100 * ends[0]:.0f}\u00a0to\u00a0{percent(ends[1])})" if ends else ""
             cells.append(f"{percent(phase.mixture.share(domain.name), 1)}{span}")
         epochs = recipe.domain_tokens(domain.name) / domain.unique_tokens
         rows.append([domain.name, domain.kind.value, *cells, f"{epochs:.2f}"])
     note = "In brackets: 90 % range of the best share over posterior samples."
-    styles = [["", "extra", *[""] * len(recipe.phases), "extra"]] * (len(rows) - 1)
+    styles = [["", "extra", *["range"] * len(recipe.phases), "extra"]] * (len(rows) - 1)
     return f"{table(rows, styles)}<p class='soft'>{note}</p>"
 
 
@@ -283,10 +283,15 @@ def _responses(data: ReportData, reference: Recipe, tasks: Sequence[str], texts:
         + " Bands: 90 % of the difference from it. Dots: measured runs, shifted to the reference by their residual."
     )
     plots = (
-        plot(response(data.surfaces, task, reference, data.domains), f"{task} against code shares", texts)
+        plot(response(data.surfaces, task, reference, data.domains), f"{task} against code shares", texts, legend=False)
         for task in tasks
     )
-    return f"<p>{note}</p>{grid_of(plots, data.surfaces, tasks, 'response')}"
+    return f"<p>{note}</p>{_phases(reference)}{grid_of(plots, data.surfaces, tasks, 'response')}"
+
+
+def _phases(recipe: Recipe) -> str:
+    """The legend of plots with a line per phase."""
+    return legend_of(colours([phase.name for phase in recipe.phases]))
 
 
 def _by_domain(data: ReportData, reference: Recipe, tasks: Sequence[str], texts: HoverTexts) -> str:
@@ -299,11 +304,13 @@ def _by_domain(data: ReportData, reference: Recipe, tasks: Sequence[str], texts:
             for task in tasks
         )
         return "".join(
-            plot(f, f"{t} against the share of {domain}", texts) for f, t in zip(figures, tasks, strict=True)
+            plot(f, f"{t} against the share of {domain}", texts, legend=False)
+            for f, t in zip(figures, tasks, strict=True)
         )
 
     folds = [
-        f"<details><summary>Response to {escape(d.name)}</summary><div class='grid'>{plots(d.name)}</div></details>"
+        f"<details><summary>Response to {escape(d.name)}</summary>{_phases(reference)}"
+        f"<div class='grid'>{plots(d.name)}</div></details>"
         for d in data.domains[:MOST_DOMAINS]
     ]
     if rest := [d.name for d in data.domains[MOST_DOMAINS:]]:
