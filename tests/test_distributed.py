@@ -22,7 +22,7 @@ from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import plan
 from mixlaw.runner.train import checkpoint, loop
 from mixlaw.runner.train.loop import Stopped, train_segment
-from mixlaw.runner.train.parallel import ALONE, Ranks, shard_model
+from mixlaw.runner.train.parallel import ALONE, Ranks, joined, shard_model
 from mixlaw.runner.train.step import train_step
 from mixlaw.runner.train.store import sweep, verify
 from processes import wait_until
@@ -265,20 +265,50 @@ def test_all_ranks_resume_from_the_checkpoint_that_the_first_one_sees(two: Path,
 
 def _summing_otherwise(ranks: Ranks) -> None:
     """Sums of the second rank differ in their last digits."""
-    usual, seen = Ranks.total, list[tuple[float, float]]()
+    usual, seen = Ranks.total, list[tuple[float, ...]]()
     if not ranks.first:
         Ranks.total = lambda self, values: [1.0001 * each for each in usual(self, values)]  # type: ignore[method-assign]
     model = initialise(Shape(32, 2), 300, 16, seed=0)
     losses, adamw = shard_model(model, ranks), optimizer(model, 1e-2, 0.95)
     rows = TOKENS[ranks.rank :: ranks.world]
-    train_step(
-        losses, adamw, rows, 1e-2, sequences=len(TOKENS), ranks=ranks, accept=lambda *judged: not seen.append(judged)
-    )
+
+    def accept(*judged: float) -> bool:
+        seen.append(judged)
+        return True
+
+    train_step(losses, adamw, rows, 1e-2, sequences=len(TOKENS), ranks=ranks, accept=accept)
     assert ranks.broadcast(seen) == seen
 
 
 def test_all_ranks_judge_a_step_by_the_numbers_of_the_first_one() -> None:
     together(2, _summing_otherwise)
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_ranks_on_gpus_wait_minutes_for_sums_and_days_for_orders_and_need_no_bf16(
+    bf16: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GPUs that are not here, as torch says that they are."""
+    groups: list[Any] = []
+    faked = {"is_available": True, "set_device": None, "is_bf16_supported": bf16, "get_device_name": "Tesla T4"}
+    for name, value in faked.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value, **__: value)
+
+    def begin(*kind: str, **more: Any) -> int:
+        groups.append((kind, more))
+        return len(groups)
+
+    for name in ("init_process_group", "new_group"):
+        monkeypatch.setattr(torch.distributed, name, begin)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    for name, number in {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}.items():
+        monkeypatch.setenv(name, number)
+    with joined() as ranks:
+        assert ranks == Ranks(5, 8, torch.device("cuda", 1), bf16)
+        assert (ranks.orders, ranks.saves) == (2, 3)
+    assert [more["timeout"].total_seconds() for _, more in groups] == [600, 7 * 86_400, 7 * 86_400]
+    assert groups[0][0] == ("cpu:gloo,cuda:nccl",)
+    assert capsys.readouterr().err == ("" if bf16 else "Tesla T4 has no bf16: training in fp32\n")
 
 
 def _domains(ranks: Ranks, out: Path) -> None:
