@@ -1,4 +1,4 @@
-"""A server on loopback that answers what the hub's client asks about one dataset: facts, folders, files, commits.
+"""A server on loopback that answers what the hub's client asks of a dataset or model: facts, folders, files, commits.
 
 with serve("org/set", {"data/a.jsonl": b"..."}) as server:
     run(..., env={"HF_ENDPOINT": server.url, "HF_HOME": ...})  # the client reads both when it is imported
@@ -79,12 +79,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Facts about the dataset, a folder, or a file or a range of it."""
         hub: Hub = self.server.hub  # type: ignore[attr-defined]
         path = unquote(urlsplit(self.path).path)
-        if re.fullmatch(rf"/api/datasets/{hub.name}(/revision/[^/]+)?", path):
+        if re.fullmatch(rf"/api/(datasets|models)/{hub.name}(/revision/[^/]+)?", path):
             self._json({"id": hub.name, "sha": COMMIT, "siblings": [{"rfilename": name} for name in hub.files]})
-        elif found := re.fullmatch(rf"/api/datasets/{hub.name}/tree/{COMMIT}/?(.*)", path):
+        elif found := re.fullmatch(rf"/api/(?:datasets|models)/{hub.name}/tree/{COMMIT}/?(.*)", path):
             self._json(hub.listed(found[1], "recursive=true" in urlsplit(self.path).query.lower()))
-        elif (found := re.fullmatch(rf"/datasets/{hub.name}/resolve/{COMMIT}/(.*)", path)) and found[1] in hub.files:
-            self._file(hub, found[1])
+        elif (found := re.fullmatch(rf"(/datasets)?/{hub.name}/resolve/{COMMIT}/(.*)", path)) and found[2] in hub.files:
+            self._file(hub, found[2])
         else:
             code = "EntryNotFound" if "/resolve/" in path else "RepoNotFound"
             self._send(404, b"{}", {"X-Error-Code": code})

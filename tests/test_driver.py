@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
 from mixlaw.runner.execute import executor
-from mixlaw.runner.execute.local import LocalExecutor
+from mixlaw.runner.execute.local import QUIET, LocalExecutor
+from mixlaw.runner.execute.node import RayWorker
 from mixlaw.runner.plan.devices import GPUS, Machine
 from mixlaw.runner.plan.tree import plan
+from mixlaw.study import open_study
 from small_study import copy, prepare
 
 
@@ -119,3 +122,17 @@ def test_small_segments_train_side_by_side_on_one_gpu(prepared: Path, tmp_path: 
     outcome = LocalExecutor(study.setup, study.runs, machine, launch=[sys.executable, str(script)]).run(tree, roots)
     assert len(roots) == len(outcome.done) == 3
     assert [path.name.rpartition("-")[2] for path in begun.iterdir()] == ["8"] * 3
+
+
+@pytest.mark.parametrize("given", [None, "1"])
+def test_workers_of_a_cluster_may_ask_the_hub_unless_their_node_says_no(
+    given: str | None, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of one machine may not: their driver has filled the cache that they share."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    if given:
+        monkeypatch.setenv("HF_HUB_OFFLINE", given)
+    setup = json.dumps(open_study(prepared).setup.as_json())
+    worker = RayWorker(setup, str(tmp_path), shared=False, devices=1, cpu=True)
+    worker.close()
+    assert {**QUIET, **worker.environment}["HF_HUB_OFFLINE"] == (given or "0")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,10 +30,12 @@ from transformers import (
     T5Config,
 )
 
+from hub_server import serve
 from mixlaw.errors import InputError
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.runner.batches.loader import Batches
 from mixlaw.runner.corpora import tokenizer as bpe
+from mixlaw.runner.execute.worker import Worker
 from mixlaw.runner.models.foreign import OPTIMIZER, InitialCheckpoint, check_start, read_start
 from mixlaw.runner.models.llama import optimizer
 from mixlaw.runner.models.load import load_model
@@ -329,3 +334,42 @@ def test_another_start_is_another_lineage_and_none_is_none(tokenizer: Path, tmp_
     one, other = (study(read(saved(llama(), tokenizer, tmp_path / n), tokenizer), tokenizer, 1)[1] for n in "ab")
     assert one.identity != other.identity
     assert Setup.from_json(json.loads(json.dumps(one.as_json()))) == one
+
+
+NODE = """\
+import json, sys
+from mixlaw.runner.models.foreign import InitialCheckpoint, check_start, on_this_machine, read_start
+from pathlib import Path
+if len(sys.argv) == 3:
+    print(json.dumps(vars(read_start(
+        sys.argv[1], Path(), optimizer=False, tokenizer=Path(sys.argv[2]), vocabulary=300, sequence=32
+    ))))
+else:
+    here = on_this_machine(InitialCheckpoint(**json.loads(sys.argv[1])))
+    check_start(here)
+    print(here.path)
+"""
+
+
+def test_a_model_of_the_hub_is_fetched_once_by_the_workers_of_a_node_that_has_it_not(
+    tokenizer: Path, tmp_path: Path
+) -> None:
+    folder = saved(llama(), tokenizer, tmp_path / "model")
+    with serve("org/model", {path.name: path.read_bytes() for path in folder.iterdir()}) as hub:
+
+        def begun(home: str, *arguments: str) -> Any:
+            where = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / home), "HF_HUB_DISABLE_XET": "1"}
+            return subprocess.Popen(
+                [sys.executable, "-c", NODE, *arguments], env={**os.environ, **where}, stdout=subprocess.PIPE, text=True
+            )
+
+        read, _ = begun("driver", "org/model", str(tokenizer)).communicate()
+        (tmp_path / "driver").rename(tmp_path / "elsewhere")
+        hub.fetched.clear()
+        workers = [begun("node", read) for _ in range(2)]
+        found = {worker.communicate()[0].strip() for worker in workers}
+        assert found == {json.loads(read)["path"].replace("/driver/", "/node/")}
+        assert sorted(hub.fetched) == sorted(path.name for path in folder.iterdir()), "each once"
+    _, gone = study(InitialCheckpoint(str(tmp_path / "gone"), "", 25_000, 1, 1.0), tokenizer, 1)
+    with pytest.raises(InputError, match="every node sees it"):
+        Worker(gone, tmp_path)

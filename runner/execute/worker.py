@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -35,6 +35,7 @@ from mixlaw.records import Record
 from mixlaw.runner.batches.shards import Shards, open_shards
 from mixlaw.runner.evaluate.moments import Moments
 from mixlaw.runner.evaluate.record import record
+from mixlaw.runner.models.foreign import on_this_machine
 from mixlaw.runner.plan.setup import Setup
 from mixlaw.runner.plan.tree import Segment
 from mixlaw.runner.train.log import Entry
@@ -50,6 +51,8 @@ class Worker:
 
     def __init__(self, setup: Setup, runs: Path, ranks: Ranks = ALONE) -> None:
         self.setup, self.runs, self.ranks = setup, runs, ranks
+        if setup.start is not None:
+            self.setup = replace(setup, start=on_this_machine(setup.start))
         self.shards: Shards = open_shards(setup.folder)
         self.stopping = False
         self.orders: SimpleQueue[dict[str, Any] | None] = SimpleQueue()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import socket
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,14 +138,39 @@ def _folder(name: str, root: Path) -> Path:
     here = (root / name).expanduser()
     if here.is_dir():
         return here.resolve()
-    from huggingface_hub import snapshot_download
-
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        return _snapshot(name)
     except Exception as error:  # the hub's client raises unrelated types
         raise InputError(
             f"training.start = {name!r} is neither a folder at {here} nor a model on the Hugging Face hub "
             f"({type(error).__name__}); fix the path, or the id and the network"
+        ) from error
+
+
+def _snapshot(name: str, revision: str | None = None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors"]))
+
+
+def on_this_machine(start: InitialCheckpoint) -> InitialCheckpoint:
+    """A checkpoint where it lies on this machine: the hub's may be in a cache of its own here, which is filled.
+
+    Raises:
+        InputError: it is not here and not on the hub.
+    """
+    folder = Path(start.path)
+    if folder.is_dir():
+        return start
+    try:
+        if folder.parent.name != "snapshots":
+            raise FileNotFoundError(start.path)
+        name = folder.parents[1].name.removeprefix("models--").replace("--", "/")
+        return replace(start, path=str(_snapshot(name, folder.name)))
+    except Exception as error:  # the hub's client raises unrelated types
+        raise InputError(
+            f"{socket.gethostname()} has no {folder}, which training.start names ({type(error).__name__}); put it "
+            "where every node sees it, or let them reach the Hugging Face hub"
         ) from error
 
 
