@@ -97,30 +97,35 @@ class ItemsManifest(_Frozen):
     missing: str = ""
 
 
-class Manifest(Printable, _Frozen):
-    """The data folder as a whole.
+class ManifestKeys(_Frozen):
+    """The keys of a data folder's manifest, which `mixlaw prepare --json` prints."""
 
-    Attributes:
-        fingerprint: identity of sources and settings, known before anything is read; decides whether to build again.
-        hash: identity of everything that was built: tokenizer, shards, items.
-        end: token after every document; left out of the file where it is 0.
-        begin: what the tokenizer's own model has before a text, and documents here have not; empty for none.
-        unused: tokens of the vocabulary that the sample did not fill; left out of the file where it is 0.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     format: int
     fingerprint: str
+    """Of sources and settings, known before anything is read; decides whether to build again."""
     hash: str
+    """Of everything that was built: tokenizer, shards, items."""
     vocabulary: int
     end: int = 0
+    """Token after every document."""
     begin: str = ""
+    """What the tokenizer's own model has before a text, and documents here have not."""
     unused: int = 0
+    """Tokens of the vocabulary that the sample did not fill."""
     dtype: str
     tokenizer: str
     held_out: float
     seed: int
     domains: dict[str, DomainManifest]
+    """Of each: source, counts, files with checksums."""
     items: dict[str, ItemsManifest]
+    """Of each task with items: count, checksum."""
+
+
+class Manifest(Printable, ManifestKeys):
+    """The data folder as a whole; `end`, `begin` and `unused` are left out of the file where they are 0 or empty."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from mixlaw.document_parts import Document, Numbers, Recipe, Segment
-from mixlaw.runner.batches.manifest import DomainManifest, ItemsManifest
+from mixlaw.runner.batches.manifest import ManifestKeys
 from mixlaw.runner.corpora.contamination import TaskOverlap
 from mixlaw.runner.plan.devices import Machine
 
 
-class Prepared(Document):
+class Prepared(Document, ManifestKeys):
     """`mixlaw prepare`, and the file `data/manifest.json`."""
 
-    fingerprint: str
-    """Of sources and settings."""
-    hash: str
-    """Of everything that was built."""
-    vocabulary: int
-    end: int = 0
-    """Token after every document."""
-    begin: str = ""
-    """What the tokenizer's own model has before a text, and documents here have not."""
-    unused: int = 0
-    """Tokens of the vocabulary that the sample did not fill."""
-    dtype: str
-    tokenizer: str
-    held_out: float
-    seed: int
-    domains: dict[str, DomainManifest]
-    """Of each: source, counts, files with checksums."""
-    items: dict[str, ItemsManifest]
-    """Of each task with items: count, checksum."""
     contamination: list[TaskOverlap] | None = None
     """With `--contamination`, a row per task: items, those found in the training text, examples."""
 
