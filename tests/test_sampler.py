@@ -20,7 +20,8 @@ from scipy import stats
 
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
-from mixlaw.optimizer.optuna.history import History
+from mixlaw.optimizer.optuna import history
+from mixlaw.optimizer.optuna.history import History, Mixed
 from mixlaw.optimizer.optuna.model import Data, as_losses, propose
 from mixlaw.optimizer.optuna.sampler import MixtureSampler, mixtures, suggest_mixture
 from mixlaw.optimizer.optuna.simplex import Simplex
@@ -116,7 +117,7 @@ def test_later_phases_are_planned_from_trials_that_began_alike() -> None:
         suggest_mixture(trial, "init", NAMES)
         frozen = study.get_trials()[trial.number]
         declared = [stage for stage, _ in mixed(frozen)]
-        assert [stage.phase for stage in History.of(study, frozen).to_come(declared)] == phases
+        assert [stage.phase for stage in History.of(study, frozen, {}).to_come(declared)] == phases
 
 
 def stage(phase: str = "init", names: tuple[str, ...] = NAMES) -> Stage:
@@ -172,7 +173,7 @@ def test_failed_pruned_and_nan_trials_do_not_stop_it() -> None:
     study.optimize(objective, n_trials=20, catch=(RuntimeError,))
     counted = [t.state for t in study.trials]
     assert [counted.count(s) for s in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)] == [8, 4, 8]
-    seen = History.of(study, study.trials[0])
+    seen = History.of(study, study.trials[0], {})
     complete = [t.value for t in study.trials[1:] if t.state == TrialState.COMPLETE and t.value is not None]
     # Pruned trials count as bad as the worst that finished; failed ones not at all.
     assert sorted(seen.values) == sorted([*complete, *[max(complete)] * 4])
@@ -180,6 +181,29 @@ def test_failed_pruned_and_nan_trials_do_not_stop_it() -> None:
     suggest_mixture(trial, "init", NAMES)
     with pytest.raises(ValueError, match="nan is not acceptable"):
         study.tell(trial, math.nan, state=TrialState.COMPLETE)
+
+
+def test_a_trial_that_has_ended_is_read_once_and_one_under_way_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def counting(trial: FrozenTrial) -> Mixed:
+        read.append(trial.number)
+        return mixed(trial)
+
+    monkeypatch.setattr(history, "mixed", counting)
+    sampler = MixtureSampler(n_startup_trials=4, seed=0)
+    study = studied(one_phase, 5, sampler, study_name="one")
+    waiting = study.ask()
+    suggest_mixture(waiting, "init", NAMES)
+    read.clear()
+    for _ in range(2):
+        suggest_mixture(study.ask(), "init", NAMES)
+    assert read == [5, 5, 6]  # those under way
+    read.clear()  # another study of the same name has the same numbers, and is read anew
+    other = studied(one_phase, 4, RandomSampler(seed=1), study_name="one")
+    other.sampler = sampler
+    suggest_mixture(other.ask(), "init", NAMES)
+    assert read == [0, 1, 2, 3]
 
 
 def test_equal_seeds_give_equal_trials_and_others_do_not() -> None:

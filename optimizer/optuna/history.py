@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from mixlaw.recipe import Mixture
 
 Floats = NDArray[np.float64]
 Mixed = list[tuple[Stage, Mixture]]
+Ended = dict[tuple[str, int, datetime], Mixed]  # mixtures of trials by study, number and end
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +38,13 @@ class History:
     alike: tuple[Mixed, ...]
 
     @classmethod
-    def of(cls, study: Study, trial: FrozenTrial) -> History:
-        """Read a study for one of its trials."""
+    def of(cls, study: Study, trial: FrozenTrial, ended: Ended) -> History:
+        """Read a study for one of its trials; `ended` has what was read of trials that have ended, and grows."""
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
         others = [t for t in study.get_trials(deepcopy=False, states=states) if t.number != trial.number]
-        by_state = {state: [(t, m) for t in others if t.state == state and (m := mixed(t))] for state in states}
+        by_state = {
+            state: [(t, m) for t in others if t.state == state and (m := _read(study, t, ended))] for state in states
+        }
         complete, pruned, running = by_state.values()
         sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
         values = sign * np.array([t.value for t, _ in complete], dtype=np.float64)
@@ -71,6 +75,14 @@ def measured(study: Study) -> int:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     mixes = [t for t in complete if any(name.startswith(DECLARED) for name in t.user_attrs)]
     return sum(math.isfinite(t.value) for t in mixes if t.value is not None)
+
+
+def _read(study: Study, trial: FrozenTrial, ended: Ended) -> Mixed:
+    """The mixtures of a trial; one that has ended is read once, as it does not change."""
+    if trial.datetime_complete is None:
+        return mixed(trial)
+    key = study.study_name, trial.number, trial.datetime_complete
+    return ended[key] if key in ended else ended.setdefault(key, mixed(trial))
 
 
 def _begins(other: FrozenTrial, phases: Mixed, trial: FrozenTrial) -> bool:

@@ -15,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from mixlaw.errors import InputError
-from mixlaw.optimizer.optuna.history import History, measured
+from mixlaw.optimizer.optuna.history import Ended, History, measured
 from mixlaw.optimizer.optuna.trials import Stage, mixed, stages
 from mixlaw.optimizer.optuna.trials import mixtures as mixtures
 from mixlaw.optimizer.optuna.trials import suggest_mixture as suggest_mixture
@@ -49,6 +49,7 @@ class MixtureSampler(BaseSampler):
             raise InputError(f"a seed must be a whole number from 0 on, got {seed}")
         self._startup = n_startup_trials
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        self._ended: Ended = {}
         self._drawn: dict[tuple[str, int, str], dict[str, float]] = {}  # shares of a phase, while they are collected
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -100,7 +101,7 @@ class MixtureSampler(BaseSampler):
         given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # also what was queued by hand
         pins = {name: float(given[stage.name(name)]) for name in stage.simplex.domains if stage.name(name) in given}
         stage = replace(stage, simplex=stage.simplex.pinned(pins))
-        seen = History.of(study, trial) if measured(study) >= self._startup else None
+        seen = History.of(study, trial, self._ended) if measured(study) >= self._startup else None
         if seen is None or not seen.knows(declared):
             return np.asarray(stage.simplex.uniform(1, rng)[0])
         from mixlaw.optimizer.optuna.model import (  # torch takes its time, and the first trials need none
