@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import fsspec  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -21,6 +23,7 @@ from mixlaw.runner.corpora.contamination import check
 from mixlaw.runner.corpora.prepare import prepare
 from mixlaw.runner.corpora.sources.registry import read
 from mixlaw.runner.corpora.tokenizer import save, train
+from s3_server import serving
 
 Documents = Sequence[np.ndarray]
 WORDS = re.findall(r"\S+", "the quick brown fox jumps over a lazy dog and naïve café prices rise by 3 % at noon")
@@ -269,3 +272,46 @@ def test_a_wrong_source_of_tokens_is_one_sentence(source: str, said: str, root: 
     (tmp_path / "listed" / "index.json").write_text("[]")
     with pytest.raises(InputError, match=said):
         list(read(source, tmp_path))
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """URL of a bucket in a server that speaks S3."""
+    with serving() as url:
+        yield url
+
+
+@pytest.mark.parametrize("written", WRITERS, indirect=True)
+def test_tokens_in_a_store_are_fetched_once_and_are_those_of_local_files(
+    written: tuple[Path, str], bucket: str, from_text: Manifest
+) -> None:
+    folder, source = written
+    url = f"{bucket}/{folder.name}/shards"
+    system, path = fsspec.core.url_to_fs(url)
+    system.put(f"{folder}/shards/", f"{path}/", recursive=True)
+    shutil.rmtree(folder / "shards")
+    source = source.replace("tokens:shards", f"tokens:{url}")
+    manifest = built(folder, folder / "data", source)
+    assert manifest.hash == from_text.hash
+    copies = {file: file.stat().st_mtime_ns for file in (folder / "tokens").rglob("*")}
+    assert Path(manifest.domains["web"].in_place[0].path) in copies
+    assert built(folder, folder / "data", source) == manifest
+    assert {file: file.stat().st_mtime_ns for file in (folder / "tokens").rglob("*")} == copies
+
+
+@pytest.mark.parametrize("written", ["npy"], indirect=True)
+def test_copies_follow_the_store(written: tuple[Path, str], bucket: str) -> None:
+    folder, _ = written
+    url = f"{bucket}/{folder.name}/shards"
+    system, path = fsspec.core.url_to_fs(url)
+    source = f"tokens:{url}/*.npy?tokenizer=tokenizer"
+    with pytest.raises(InputError, match="no file matches"):
+        read(source, folder).__next__()
+    system.put(f"{folder}/shards/", f"{path}/", recursive=True)
+    assert [document.text for document in read(source, folder)] == TEXTS
+    system.rm(f"{path}/b.npy")
+    np.save(folder / "shards" / "a.npy", flat(list(encode(load(folder / "tokenizer"), OTHER)), "<u4"))
+    system.put(str(folder / "shards" / "a.npy"), f"{path}/a.npy")
+    assert [document.text for document in read(source, folder)] == OTHER
+    with pytest.raises(InputError, match=r"cannot be listed \(.*web\.bin\)"):
+        read(f"tokens:{bucket}/nowhere/web?tokenizer=tokenizer", folder).__next__()

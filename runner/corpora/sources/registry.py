@@ -46,7 +46,7 @@ def partitions(source: str, root: Path) -> list[Part]:
         InputError: the source is unknown, has an unknown option, needs a package that is not installed, or names no
             file.
     """
-    if URL in source:
+    if _is_remote(source):
         return remote_parts(source)
     if (scheme := _scheme(source, root)) is not None:
         return scheme.parts(_address(source, scheme, root))
@@ -68,7 +68,7 @@ def identity(source: str, root: Path) -> dict[str, object]:
     Raises:
         InputError: as `partitions`.
     """
-    if URL in source:
+    if _is_remote(source):
         return {"source": source, "files": remote_identity(source)}
     if (scheme := _scheme(source, root)) is not None:
         address = _address(source, scheme, root)
@@ -88,7 +88,7 @@ def packages(source: str, root: Path) -> dict[str, str]:
 
 def notes(source: str, root: Path) -> list[str]:
     """What a source leaves out that a reader of its folder would not expect, in words."""
-    return left_out(source, root) if URL not in source and _scheme(source, root) is None else []
+    return left_out(source, root) if not _is_remote(source) and _scheme(source, root) is None else []
 
 
 def tokens_of(source: str, root: Path) -> tuple[Path, list[TokenSource]] | None:
@@ -103,13 +103,18 @@ def tokens_of(source: str, root: Path) -> tuple[Path, list[TokenSource]] | None:
     return tokenizer_of(address), token_files(address)
 
 
+def _is_remote(source: str) -> bool:
+    """Whether a source is the URL of documents; tokens may be at a URL too."""
+    return URL in source and not source.startswith("tokens:")
+
+
 def _scheme(source: str, root: Path) -> Scheme | None:
     """The kind of a source, None where it is a path.
 
     Raises:
         InputError: the string begins with an unknown kind.
     """
-    if URL in source:
+    if _is_remote(source):
         return None
     name, colon, _ = source.partition(":")
     if name in SCHEMES:

@@ -30,15 +30,19 @@ def remote_parts(source: str) -> list[Part]:
     url, column = _split(source)
     return [
         Part(path, partial(_read, source, path, column), int(about.get("size") or 0))
-        for path, about in _files(source, url).items()
+        for path, about in listed(source, url).items()
     ]
 
 
 def remote_identity(source: str) -> object:
     """Path, size, and time or checksum of every file, as the store says without reading them."""
+    return [[path, *file_stamp(about)] for path, about in listed(source, _split(source)[0]).items()]
+
+
+def file_stamp(about: dict[str, Any]) -> list[str]:
+    """Of a file, what changes when it does: size, and time or checksum."""
     keep = ("size", "ETag", "etag", "md5Hash", "crc32c", "mtime", "LastModified", "last_modified", "created")
-    files = _files(source, _split(source)[0])
-    return [[path, *(str(about[key]) for key in keep if about.get(key) is not None)] for path, about in files.items()]
+    return [str(about[key]) for key in keep if about.get(key) is not None]
 
 
 def _split(source: str) -> tuple[str, str]:
@@ -55,10 +59,14 @@ def _split(source: str) -> tuple[str, str]:
     return url, column or COLUMN
 
 
-def _files(source: str, url: str) -> dict[str, dict[str, Any]]:
-    """Files by path with what the store says of them, sorted; of a folder those that can be documents."""
+def listed(source: str, url: str) -> dict[str, dict[str, Any]]:
+    """Files by path with what the store says of them, sorted; of a folder those that can be documents.
+
+    Raises:
+        InputError: there is none, or the store cannot be reached.
+    """
     try:
-        system, path = _opened(source, url)
+        system, path = opened(source, url)
         system.invalidate_cache()
         paths: dict[str, dict[str, Any]]
         if any(mark in path for mark in "*?["):
@@ -84,7 +92,12 @@ def _is_document(name: str, folder: str) -> bool:
     return not is_about(below) and not any(part.startswith(".") for part in below.parts)
 
 
-def _opened(source: str, url: str) -> tuple[Any, str]:
+def opened(source: str, url: str) -> tuple[Any, str]:
+    """The store of a URL, and the path in it.
+
+    Raises:
+        InputError: fsspec does not know it, or a package for it is not installed.
+    """
     try:
         from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
@@ -95,7 +108,7 @@ def _opened(source: str, url: str) -> tuple[Any, str]:
 
 
 def _read(source: str, path: str, column: str) -> Iterator[Document]:
-    system, _ = _opened(source, _split(source)[0])
+    system, _ = opened(source, _split(source)[0])
     name = PurePosixPath(path).name
     with tempfile.TemporaryDirectory(prefix="mixlaw-") as folder:
         file = Path(folder, name)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mixlaw.errors import InputError
 from mixlaw.runner.batches.manifest import TokenSource
 from mixlaw.runner.corpora.sources.address import Address, at_home, below, stats
+from mixlaw.runner.corpora.sources.fetched import on_disk
 
 #: Codes of types in an .idx of Megatron.
 MEGATRON = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
@@ -52,7 +53,7 @@ def files_of(address: Address) -> list[File]:
     dtype = address.text("dtype")
     if dtype and (dtype not in np.sctypeDict or np.dtype(dtype).kind not in "iu"):
         raise InputError(f"the source {address.source!r} has dtype {dtype!r}: it is uint16, uint32, int32 or int64")
-    paths = tuple(_paths(address))
+    paths = tuple(_paths(on_disk(address)))
     return _known(address.source, paths, dtype, address.text("column"), str(stats(below(paths))))
 
 
