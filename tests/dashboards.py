@@ -106,7 +106,7 @@ class Page:
 
     def text(self, place: str) -> str:
         """Words of a part of the page."""
-        return str(self.view.inner_text(place))
+        return str(self.view.inner_text(place)).replace("\u00a0", " ")  # no line ends before a sign
 
     def cells(self) -> list[list[str]]:
         """The table of predictions."""

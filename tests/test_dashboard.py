@@ -173,7 +173,8 @@ def test_a_recipe_that_is_set_by_hand_has_the_figures_of_the_command_line_and_of
     page.view.wait_for_function("document.querySelector('#frozen').textContent.includes('Frozen as')")
     out = tmp_path / "report.html"
     assert CliRunner().invoke(app, ["report", str(made), "-o", str(out)]).exit_code == 0
-    assert page.text("#sentence").replace("This recipe", "The proposal") in unescape(out.read_text())
+    written = unescape(out.read_text(encoding="utf-8")).replace("\u00a0", " ")
+    assert page.text("#sentence").replace("This recipe", "The proposal") in written
 
 
 def test_runs_that_are_brushed_are_in_the_table_and_other_tabs_have_the_parts_of_the_report(

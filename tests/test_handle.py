@@ -22,6 +22,7 @@ from mixlaw import Decay, Domain, InputError, InvalidRecipe, Kind, Measurement, 
 from mixlaw.errors import unknown
 from mixlaw.folder.names import recipe_of
 from mixlaw.numbers import size
+from mixlaw.optimizer.answers.proposal import Proposal
 from studies import DOMAINS, study
 
 HALF = Mixture({"web": 0.5, "code": 0.5})
@@ -267,6 +268,8 @@ def test_the_last_proposal_is_the_last_that_was_made_whatever_its_file_says(fore
     assert opened.proposals()[-1].target.tokens == 5_000_000
     assert recipe_of(opened, "proposal").tokens == recipe_of(opened, made[-1]).tokens == 5_000_000
     assert recipe_of(opened, "1").tokens == 6_000_000
+    shown = [opened.show(name) for name in ("proposal", None, "1")]
+    assert [one.id for one in shown if isinstance(one, Proposal)] == [made[-1], made[-1], made[0]]
 
 
 def test_looking_for_runs_or_a_proposal_queues_nothing(foreign: Path, tmp_path: Path) -> None:
@@ -294,6 +297,14 @@ def test_two_recipes_are_compared_task_by_task(foreign: Path) -> None:
     assert swapped.gain.probability == pytest.approx(1 - printed["gain"]["probability"])
     assert opened.compare(one, one).sentence == f"{one} and {one} are one recipe."
     assert opened.compare(one).names == (one, "proportional")
+    turned, straight = opened.compare("proportional", one), opened.compare(one, "proportional")
+    assert turned.recipes == straight.recipes[::-1]
+    assert turned.gain.total.mean == pytest.approx(-straight.gain.total.mean)
+    both = opened.compare("uniform", "proportional")
+    assert {recipe.params for recipe in both.recipes} == {opened.target().params}
+    assert opened.what_if("uniform").recipe == both.recipes[0]
+    with pytest.raises(InputError, match="did you mean 'uniform'"):
+        opened.compare("unifrom")
     small, large = (pick(opened.records(), key=lambda record: record.recipe.params) for pick in (min, max))
     sizes = [f"{size(one.recipe.params)} params, {size(one.recipe.tokens)} tokens" for one in (small, large)]
     assert f"both have {sizes[0]}" in str(opened.compare(small.run))

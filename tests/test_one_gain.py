@@ -49,7 +49,7 @@ def test_propose_what_if_dashboard_and_report_show_one_gain(made: Path, proposal
     assert answer.here.beats == pytest.approx(proposal.beats[proposal.against])
     assert [gain.text() for gain in answer.here.gains.values()] == texts
     assert answer.here.gain.text() == proposal.gain.text()
-    report = unescape((made / study.report()).read_text(encoding="utf-8"))
+    report = unescape((made / study.report()).read_text(encoding="utf-8")).replace("\u00a0", " ")
     assert all(text in report for text in (proposal.gain.text(f" {proposal.unit}"), *texts))
 
 
@@ -64,6 +64,7 @@ def test_what_propose_says_of_a_size_far_beyond_the_runs_compare_says_too(made: 
     for said in (proposed, compared):
         assert "30 times the parameters of the largest measured run" in " ".join(said.split())
     assert "The data support" not in compared
+    assert "`mixlaw suggest` ranks the runs that would make this clearer" in " ".join(proposed.split())
 
 
 def test_so_do_what_if_and_dashboard_of_any_other_recipe(made: Path, proposal: Proposal) -> None:

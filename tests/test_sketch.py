@@ -18,7 +18,7 @@ from mixlaw.adapters.mapping import read_mapping
 from mixlaw.adapters.sketch import draft, sketch
 from mixlaw.adapters.tables import read_source
 from mixlaw.errors import InputError
-from mixlaw.study import open_study
+from mixlaw.study import import_runs, open_study
 from tables import as_csv, odd_cells, tables
 from test_cli import check_document
 
@@ -206,3 +206,15 @@ def test_the_length_of_a_phase_is_no_domain_and_n_and_d_are_size_and_tokens(tmp_
         ("pre", None, ["web", "code"]),
         ("anneal", "anneal_frac", ["web", "code"]),
     ]
+
+
+def test_a_phase_whose_length_is_in_percent_is_read_to_the_end(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(
+        "run,size,tokens (B),anneal %,main.web,main.code,anneal.web,anneal.code,web_bpb\n"
+        "a,60M,1.2,20,70,30,40,60,1.01\nb,130M,2.6,10,50,50,20,80,0.97\n"
+    )
+    out = tmp_path / "draft.toml"
+    assert sketch(tmp_path / "runs.csv", out).blanks == 0
+    import_runs(tmp_path / "study", tmp_path / "runs.csv", mapping=out)
+    lengths = {r.run: [p.tokens for p in r.recipe.phases] for r in open_study(tmp_path / "study").records()}
+    assert lengths == {"a": [960_000_000, 240_000_000], "b": [2_340_000_000, 260_000_000]}

@@ -322,7 +322,7 @@ class Proposal(Printable):
             f"chance to beat: {', '.join(f'{name} {chance_text(p)}' for name, p in self.beats.items())}",
             *([f"chance that the guard holds: {guarded}"] if guarded else []),
             *([near] if self.nearest else []),
-            *(free if not self.supported else []),
+            *([] if self.supported else [*free, "`mixlaw suggest` ranks the runs that would make this clearer"]),
             *(str(flat) for flat in self.flat if flat.what == "length"),
             *self.warnings,
         ]

@@ -43,6 +43,8 @@ OPTIMA, BETWEEN, OTHERS = 12, 8, 12
 LONGER = 0.1
 #: Multiples of the budget, and of the runs, whose value is told as well.
 BUDGETS = (0.5, 1.0, 2.0)
+#: Part of the cheapest new recipe below which a budget pays for no branch of one either, so that nothing is searched.
+LEAST_PART = 1e-3
 
 
 def suggest(
@@ -89,6 +91,8 @@ def suggest(
         raise InputError(
             f"suggest needs a finite budget above 0 and at least 1 run, got {budget:g} and {count}; give both"
         )
+    if budget < LEAST_PART * _whole_run(proxies):
+        raise InputError(_too_small(budget, proxies))
     report = progress or (lambda _done, _what: None)
     if posterior is None:
         report(0.1, "spreading a first design")
@@ -376,8 +380,17 @@ def _value(recommendations: Recommendations, batch: Batch, broken: str) -> Value
 def _checked(suggestion: Suggestion, proxies: Proxies) -> Suggestion:
     """Refuse a budget that pays for nothing."""
     if not suggestion.jobs:
-        raise InputError(
-            f"a budget of {suggestion.budget:.3g} FLOPs pays for no run; a new recipe of the smallest size costs "
-            f"{min(proxies.flops(*size) for size in proxies.sizes.items()):.3g}, give that much"
-        )
+        raise InputError(_too_small(suggestion.budget, proxies))
     return suggestion
+
+
+def _whole_run(proxies: Proxies) -> float:
+    """FLOPs of a new recipe of the smallest size."""
+    return min(proxies.flops(*size) for size in proxies.sizes.items())
+
+
+def _too_small(budget: float, proxies: Proxies) -> str:
+    return (
+        f"a budget of {budget:.3g} FLOPs pays for no run; a new recipe of the smallest size costs "
+        f"{_whole_run(proxies):.3g}, give that much"
+    )

@@ -244,9 +244,9 @@ def what_if(
 @command(app, CHOOSE)
 def compare(
     study: StudyPath,
-    recipe: Annotated[str, typer.Argument(metavar="A", help="File, run, proposal, or web=.5,code=.5.")],
+    recipe: Annotated[str, typer.Argument(metavar="A", help="File, run, proposal, baseline, or web=.5,code=.5.")],
     other: Annotated[
-        str | None, typer.Argument(metavar="B", help="The same, or a baseline at the size and schedule of A.")
+        str | None, typer.Argument(metavar="B", help="The same; a baseline has the size and schedule of the other.")
     ] = None,
     target: dict[str, Any] | None = None,
 ) -> object:

@@ -330,8 +330,11 @@ def _amount(phase: str, columns: Mapping[str, Floats], taken: set[str]) -> str:
             continue
         if TOKEN_WORDS & {*said} and np.nanmin(cells) > 1e5:
             return f"tokens = {_quoted(name)}"
-        if {"frac", "fraction", "share", "ratio"} & {*said} and np.nanmax(cells) <= 1:
-            return f"share = {_quoted(name)}"
+        if {"frac", "fraction", "share", "ratio", "pct", "percent"} & {*said} or "%" in name:
+            if np.nanmax(cells) <= 1:
+                return f"share = {_quoted(name)}"
+            if np.nanmax(cells) <= 100:
+                return f"share = {{ column = {_quoted(name)}, scale = 0.01 }}"
     return ""
 
 

@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 
 from mixlaw.analysis.data.code_share import code_shares
 from mixlaw.dashboard.watched import Opened
-from mixlaw.numbers import percent
+from mixlaw.numbers import percent, unparted
 from mixlaw.plots import checked, losses
 from mixlaw.plots.parity import Parity
 from mixlaw.plots.style import CYCLE, SHARES, Plain, count
@@ -79,7 +79,8 @@ def _row(study: Opened, points: Parity, i: int) -> list[str]:
     for tokens in design.tokens[design.runs.index(points.runs[i])].tolist():
         whole = sum(tokens)
         pairs = sorted(zip(design.domains, tokens, strict=True), key=lambda pair: -pair[1])
-        mixtures.append(", ".join(f"{name} {percent(t / whole)}" for name, t in pairs if whole and t >= 0.005 * whole))
+        shares = (f"{name} {percent(t / whole)}" for name, t in pairs if whole and t >= 0.005 * whole)
+        mixtures.append(unparted(", ".join(shares)))
     measured, mean = float(points.measured[i]), float(points.mean[i])
     ends = f"{points.lo90[i]:.4g} to {points.hi90[i]:.4g}"
     off = percent(measured / mean - 1, 1, sign=True)

@@ -11,7 +11,7 @@ from mixlaw.folder import Folder
 from mixlaw.folder.names import RecipeLike, baseline_of, baselines_of, recipe_of
 from mixlaw.progress import Progress, progress_or_bar
 from mixlaw.recipe import Recipe
-from mixlaw.study.mixtures import Shares, is_mixture, recipe_meant
+from mixlaw.study.mixtures import Shares, base_of, is_baseline, is_mixture, recipe_meant
 
 if TYPE_CHECKING:
     from mixlaw.analysis.surface.surface import Surfaces
@@ -154,7 +154,7 @@ def what_if(study: Folder, recipe: RecipeLike | Shares | None = None, against: R
     Args:
         study: the study, with surfaces.
         recipe: a recipe, its file, the name of a run or the id of a proposal; the last proposal where None; or shares
-            by domain, or by phase and domain, at the target: see `mixlaw.study.mixtures`.
+            by domain, or by phase and domain, or a baseline, at the target: see `mixlaw.study.mixtures`.
         against: the reference of gains: a recipe, its file, a run, a proposal, a named baseline or a mixture of
             study.toml, as the last proposal for this size and schedule froze it, else at the recipe's size and
             schedule, after the target's prefix; where None [target] baseline, else that of the last proposal, else
@@ -163,7 +163,8 @@ def what_if(study: Folder, recipe: RecipeLike | Shares | None = None, against: R
     Raises:
         InputError: there are no surfaces or no such recipe, or it has phases or domains that no run has used.
     """
-    surfaces, chosen = study.surfaces(), recipe_meant(study, recipe)
+    surfaces = study.surfaces()
+    chosen = _meant(study, recipe, surfaces.domains)
     from mixlaw.optimizer.answers.what_if import what_if
 
     name = _usual(study) if against is None else against
@@ -182,16 +183,21 @@ def compare(study: Folder, recipe: RecipeLike | Shares, other: RecipeLike | Shar
 
     Args:
         study: the study, with surfaces.
-        recipe: a recipe, its file, the name of a run, the id of a proposal, or shares, as in `what_if`.
-        other: the same, or a baseline.
+        recipe: a recipe, its file, the name of a run, the id of a proposal, or shares, as in `what_if`; or a baseline,
+            at the size and schedule of the other.
+        other: the same.
 
     Raises:
         InputError: there are no surfaces or no such recipe, or it has phases or domains that no run has used.
     """
-    surfaces, first = study.surfaces(), recipe_meant(study, recipe)
+    surfaces, name = study.surfaces(), _usual(study) if other is None else other
     from mixlaw.optimizer.answers.compare import compare
 
-    name = _usual(study) if other is None else other
+    if is_baseline(recipe, study):
+        like = _meant(study, name, surfaces.domains)
+        first = _beside(study, like, recipe, surfaces.domains)
+    else:
+        first = recipe_meant(study, recipe)
     return compare(
         surfaces,
         (first, _beside(study, first, name, surfaces.domains)),
@@ -219,6 +225,13 @@ def _usual(study: Folder) -> str:
     if target and target.baseline:
         return target.baseline
     return next((proposal.against for proposal in reversed(study.proposals())), "proportional")
+
+
+def _meant(study: Folder, recipe: RecipeLike | Shares | None, domains: Sequence[str]) -> Recipe:
+    """What `recipe_meant` understands, or a baseline at the size and schedule of the target."""
+    if recipe is not None and is_baseline(recipe, study):
+        return _beside(study, base_of(study)[0], recipe, domains)
+    return recipe_meant(study, recipe)
 
 
 def _beside(study: Folder, recipe: Recipe, name: RecipeLike | Shares, domains: Sequence[str]) -> Recipe:

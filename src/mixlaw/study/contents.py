@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixlaw.errors import InputError, did_you_mean
 from mixlaw.folder import Folder
+from mixlaw.folder.names import LAST
 from mixlaw.numbers import percent, size
 from mixlaw.optimizer.answers.phase_lines import schedule_table
 from mixlaw.printable import Page, Printable
@@ -77,14 +78,12 @@ def status(study: Folder) -> State:
 
 
 def show(study: Folder, name: str | None = None) -> Proposal | MeasuredRun:
-    """A proposal by id or number, or the last measurement of a run; the last proposal where the name is None.
+    """A proposal by id or number, the last one where the name is None or `proposal`; or the last measurement of a run.
 
     Raises:
         InputError: there is none of that name.
     """
     proposals = study.proposals()
-    if name is None and proposals:
-        return proposals[-1]
     for proposal in proposals:
         if name in (proposal.id, str(proposal.number)):
             return proposal
@@ -92,6 +91,8 @@ def show(study: Folder, name: str | None = None) -> Proposal | MeasuredRun:
     found = [record for record in records if name in (record.run, record.recipe.lineage)]
     if found:
         return MeasuredRun(max(found, key=lambda record: record.progress), study.units)
+    if name in (None, LAST) and proposals:
+        return proposals[-1]
     raise InputError(_unknown(study, name, [*{r.run: None for r in records}, *(p.id for p in proposals)]))
 
 

@@ -32,12 +32,25 @@ def recipe_meant(study: Folder, name: RecipeLike | Shares | None) -> Recipe:
     """
     if isinstance(name, Mapping):
         return _with(study, _by_phase(name))
-    return _with(study, parsed(str(name), study.phases)) if is_mixture(name, study) else recipe_of(study, name)
+    if is_mixture(name, study):
+        return _with(study, parsed(str(name), study.phases))
+    from mixlaw.optimizer.goal.baselines import BASELINES
+
+    return recipe_of(study, name, [*study.settings.mixtures, *BASELINES])
 
 
 def is_mixture(name: object, study: Folder) -> bool:
     """Whether a name is a text of shares: it has `=`, and is no file, named mixture or run."""
     if not isinstance(name, str) or "=" not in name or Path(name).exists() or name in study.settings.mixtures:
+        return False
+    return not any(name in (record.run, record.recipe.lineage) for record in study.records())
+
+
+def is_baseline(name: object, study: Folder) -> bool:
+    """Whether a name is that of a baseline or a mixture of study.toml, and of no file or run."""
+    from mixlaw.optimizer.goal.baselines import BASELINES
+
+    if not isinstance(name, str) or name not in {*BASELINES, *study.settings.mixtures} or Path(name).is_file():
         return False
     return not any(name in (record.run, record.recipe.lineage) for record in study.records())
 
@@ -80,7 +93,7 @@ def _by_phase(shares: Shares) -> dict[str, dict[str, float]]:
 
 def _with(study: Folder, shares: Mapping[str, Mapping[str, float]]) -> Recipe:
     """The recipe that the target would have, with these mixtures."""
-    base, open_phases = _base(study)
+    base, open_phases = base_of(study)
     unknown_phases = [name for name in shares if name and name not in open_phases]
     if unknown_phases:
         raise unknown("phase still to be trained", unknown_phases[0], open_phases)
@@ -101,7 +114,7 @@ def _mixture(phase: str, shares: Mapping[str, float]) -> Mixture:
     return Mixture({name: share / total for name, share in shares.items()})
 
 
-def _base(study: Folder) -> tuple[Recipe, tuple[str, ...]]:
+def base_of(study: Folder) -> tuple[Recipe, tuple[str, ...]]:
     """A recipe of the target's size and schedule, and its phases that are still to be trained."""
     surfaces, proposals = study.surfaces(), study.proposals()
     target = study.target() if study.settings.target else None

@@ -100,7 +100,7 @@
     draw(shown.figures);
   }
   /* Heads of a table are buttons that sort it: by number where cells begin with one, the other way round when pressed again. */
-  const number = text => Number.parseFloat(text) * ({k: 1e3, M: 1e6, B: 1e9, T: 1e12}[text.match(/^[\d.]+([kMBT])$/)?.[1]] || 1);
+  const number = text => Number.parseFloat(text) * ({K: 1e3, M: 1e6, B: 1e9, T: 1e12}[text.match(/^[\d.]+([KMBT])$/)?.[1]] || 1);
   function sortable(box) {
     box.querySelectorAll('thead th').forEach((head, column) => {
       const button = document.createElement('button');
