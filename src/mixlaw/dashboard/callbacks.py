@@ -15,7 +15,7 @@ from mixlaw.dashboard import by_hand, dials, page, runs
 from mixlaw.dashboard.answer import Answer, landscape
 from mixlaw.dashboard.view import View, packed, unpacked
 from mixlaw.dashboard.watched import Job, Opened, Watched
-from mixlaw.errors import InputError, of_machine
+from mixlaw.errors import InputError
 from mixlaw.numbers import percent
 from mixlaw.optimizer.answers.held_back import held_back
 from mixlaw.optimizer.answers.quick import adapt_recipe
@@ -26,7 +26,6 @@ from mixlaw.optimizer.target.target import WHOLE
 from mixlaw.report.evidence import suggested
 from mixlaw.report.first_screen import next_runs
 from mixlaw.report.fit import fit_part
-from mixlaw.report.page import words
 from mixlaw.report.sections import verified
 
 Data = dict[str, Any]
@@ -96,7 +95,7 @@ class Callbacks:
             now, _, there = study.stamp.partition("#")
             follows = best is None or best["question"] == study.view.question
         except Exception as error:
-            return f"broken: {message_of(error)}", no_update, no_update, no_update, ""
+            return f"broken: {page.message_of(error)}", no_update, no_update, no_update, ""
         grown = frozen is not None and there != frozen
         if grown and best and not follows and study.last and packed(study.last) != best["recipe"]:
             news = f"{news} There is a new proposal, {study.proposals[-1].id}; Start over shows it.".strip()
@@ -111,7 +110,7 @@ class Callbacks:
             study = self.watched.now()
             view = View.read(query or search or "", study.view)
         except Exception as error:
-            return {**dict.fromkeys(CONTROLS, no_update), "shown": _failed(error)}
+            return {**dict.fromkeys(CONTROLS, no_update), "shown": page.failed(error)}
         places, names = [WHOLE, *study.target.phases], study.target.phases
         sliders = dials.dials(view, study.view, study.spans, names, study.goal.unit)
         shares = by_hand.shares_of(study, view.recipe) if view.hand and view.recipe else None
@@ -195,7 +194,7 @@ class Callbacks:
             settled, state = known or last, LAST if last else DONE if known else SEARCHING
             query, shown = view.query(study.view), page.filled(Answer.of(study, view), state, settled)
         except Exception as error:
-            return {"shown": _failed(error), "query": no_update, "search": no_update}
+            return {"shown": page.failed(error), "query": no_update, "search": no_update}
         return {"shown": shown, "query": query, "search": no_update if settled else {"move": move, "query": query}}
 
     def draw_landscape(self, query: str) -> Data:
@@ -210,12 +209,14 @@ class Callbacks:
             raise PreventUpdate
 
         def heed() -> None:
+            """Count a look at the posterior; the search ends where the page has moved on."""
             done, last = self.looks.get(session, (0, USUAL))
             self.looks[session] = done + 1, last
             if self.moves.get(session, request["move"]) != request["move"]:
                 raise Outdated
 
         def first(study: Opened, view: View) -> Data:
+            """The best climb of the search, which is kept for `finish`."""
             assert view.recipe is not None
             search = Search(study.problem(view), on_step=heed)
             view = replace(view, recipe=search.first(view.recipe))
@@ -235,6 +236,7 @@ class Callbacks:
             raise PreventUpdate
 
         def last(study: Opened, view: View) -> Data:
+            """The optimum, after a last look whether the page has moved on."""
             optimum = search.optimum()
             with one_thread():
                 if why := held_back(optimum):
@@ -254,7 +256,7 @@ class Callbacks:
         except Outdated:
             raise PreventUpdate from None
         except Exception as error:
-            return {"shown": _failed(error), "query": no_update, "best": no_update}
+            return {"shown": page.failed(error), "query": no_update, "best": no_update}
 
     def progress(self, session: str) -> str:
         """How far the search of a page has come, judged by the last one: `40 %`."""
@@ -301,7 +303,7 @@ class Callbacks:
             )
             return no_update, {"parts": {f"tab-{tab}": html}, "classes": {}}
         except Exception as error:
-            return no_update, _failed(error)
+            return no_update, page.failed(error)
 
     def explore(self, task: str, over: str, brushed: list[int] | None) -> Data:
         """The runs that are brushed, of all without: figures, table and a sentence."""
@@ -326,7 +328,7 @@ class Callbacks:
                 raise PreventUpdate
             return self._frozen(self.keep(study.study, study.problem(view), view.recipe))
         except (InputError, OSError) as error:
-            return page.marked(message_of(error))
+            return page.marked(page.message_of(error))
 
     def _frozen(self, proposal: Any) -> list[Any]:
         path = self.watched.path
@@ -343,7 +345,7 @@ class Callbacks:
             study = self.watched.now()
             view = View.read(query, study.view)
         except InputError as error:
-            return True, page.marked(message_of(error))
+            return True, page.marked(page.message_of(error))
         target, goal = view.target(study.target), view.goal(study.goal)
         job = Job().start(lambda report: self.propose(study.study, target=target, goal=goal, progress=report))
         self.jobs[session] = job, view.question
@@ -374,20 +376,6 @@ CONTROLS = {
     "pins": ("pins", "data"),
     "shown": ("shown", "data"),
 }
-
-
-def message_of(error: Exception) -> str:
-    """The error as one sentence."""
-    if isinstance(error, InputError):
-        return str(error)
-    return (
-        of_machine(error) or f"the dashboard failed ({type(error).__name__}: {error}); fix that, and the page continues"
-    )
-
-
-def _failed(error: Exception) -> Data:
-    """The error as a sentence; the rest stays as it was, dimmed."""
-    return {"parts": {"error": words(message_of(error)), "state": ""}, "classes": {"body": "body stale"}}
 
 
 def _best(view: View) -> Data:

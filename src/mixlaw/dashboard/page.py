@@ -10,6 +10,7 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from mixlaw.dashboard.answer import Answer
+from mixlaw.errors import InputError, of_machine
 from mixlaw.numbers import unparted
 from mixlaw.report.page import bullets, table, words
 
@@ -132,6 +133,20 @@ def _section(title: str, *parts: Component) -> Component:
 
 def _figure(name: str) -> Component:
     return html.Div(id=f"figure-{name}", role="img", className="plot", **{"aria-label": FIGURES[name]})  # type: ignore[arg-type]
+
+
+def message_of(error: Exception) -> str:
+    """The error as one sentence."""
+    if isinstance(error, InputError):
+        return str(error)
+    return (
+        of_machine(error) or f"the dashboard failed ({type(error).__name__}: {error}); fix that, and the page continues"
+    )
+
+
+def failed(error: Exception) -> dict[str, Any]:
+    """The error as a sentence; the rest stays as it was, dimmed."""
+    return {"parts": {"error": words(message_of(error)), "state": ""}, "classes": {"body": "body stale"}}
 
 
 def marked(text: str) -> list[Component | str]:
