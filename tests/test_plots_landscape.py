@@ -67,6 +67,8 @@ def test_domains_beside_the_three_keep_their_share(small: Study) -> None:
 def test_two_phases_show_the_prediction_and_every_run_at_its_code_shares(small: Study) -> None:
     recipe = small.proposal.recipe
     figure = two_phases(small.surfaces, "task1", recipe, ("init", "cooldown"), DOMAINS, points=6)
+    values = np.sort(np.ravel(figure.data[0].z))  # colours tell the better half apart: low losses
+    assert (figure.data[0].zmin, figure.data[0].zmax) == pytest.approx((values[0], values[17:19].mean()))
     contour = next(trace for trace in figure.data if isinstance(trace, go.Contour))
     moved = with_code_share(with_code_share(recipe, "init", 0.4, DOMAINS), "cooldown", 0.8, DOMAINS)
     assert contour.z[4][2] == pytest.approx(predicted(small, moved, task=1))

@@ -135,7 +135,8 @@ def plain_two_phases(
     x, y = (np.array([float(here[surfaces.phases.index(phase)])]) for phase in phases)
     contour = {
         "type": "contour", "x": grid, "y": grid, "z": mean.reshape(points, points), "ncontours": 16,
-        "colorscale": _scale(shown), "line": {"width": 0.6, "color": "white"}, "colorbar": _bar(shown),
+        **_better_half(mean, shown), "colorscale": _scale(shown), "colorbar": _bar(shown),
+        "line": {"width": 0.6, "color": "white"},
         "hovertemplate": f"code share of {across} %{{x:.2f}}<br>of {up} %{{y:.2f}}<br>"
         f"%{{z:.4g}} {shown.unit}<extra></extra>",
     }  # fmt: skip
@@ -201,6 +202,12 @@ def _means(shown: Together, design: Design, samples: int = SAMPLES) -> tuple[Flo
 def _scale(shown: Together) -> list[list[object]]:
     """Bright is better; in full, for plotly.js knows no reversed scales by name."""
     return [list(step) for step in get_colorscale(f"{SCALE}_r" if shown.falls else SCALE)]
+
+
+def _better_half(values: Floats, shown: Together) -> Plain:
+    """Limits of the colours: from the median to the best, where a choice is made; what is worse has the last colour."""
+    low, middle, high = np.quantile(values, (0, 0.5, 1)).tolist()
+    return {"zmin": low, "zmax": middle} if shown.falls else {"zmin": middle, "zmax": high}
 
 
 def _bar(shown: Together) -> dict[str, object]:

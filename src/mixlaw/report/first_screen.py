@@ -51,6 +51,7 @@ def first_screen(
     )
 
 
+BEFORE = "Predicted before training, without the seed noise of two runs:"
 RECIPE = "Mixture of every phase over tokens, with the learning rate"
 SEEDS = (
     "<p class='soft'>Bars are wider than the predicted gain of the recipe itself: they allow for the seed noise of the "
@@ -67,7 +68,7 @@ def measured_pair(proposal: Proposal, verification: Verification | None) -> Pair
 def _verdict(proposal: Proposal, pair: Pair | None) -> str:
     """One sentence, in green only where it is clear: what was measured, or else what is predicted."""
     style = {"better": "yes", "worse": "no"}.get(pair.tone if pair else proposal.tone, "unsure")
-    predicted = f"<p class='soft'>Predicted before training: {words(proposal.sentence)}</p>" if pair else ""
+    predicted = f"<p class='soft'>{BEFORE} {words(proposal.sentence)}</p>" if pair else ""
     return f'<div class="verdict {style}">{words(pair.sentence if pair else proposal.sentence)}</div>{predicted}'
 
 
