@@ -163,6 +163,23 @@ def test_bits_per_byte_of_the_harness_are_a_loss(subject: Subject, tasks: Path) 
         Harness("colours_text", include=str(tasks)).measure("text", subject)
 
 
+@pytest.mark.parametrize("task", ["colours", "colours_said"])
+def test_what_does_not_fit_is_asked_in_halves(task: str, subject: Subject, tasks: Path) -> None:
+    harness, sizes = Harness(task, include=str(tasks)), list[int]()
+    expected = harness.measure(task, subject)
+
+    def limited(_: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]) -> None:
+        sizes.append(len(args[0] if args else kwargs["input_ids"]))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError("no room")
+
+    hook = subject.model.register_forward_pre_hook(limited, with_kwargs=True)
+    found = harness.measure(task, subject)
+    hook.remove()
+    assert max(sizes) > 2 >= sizes[-1]
+    assert found.value == expected.value
+
+
 def _together(ranks: Ranks, folder: Path, tasks: Path, length: int) -> None:
     subject = replace(Subject.load(folder, folder, ranks), length=length)
     if not ranks.first:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -63,6 +64,24 @@ def test_memory_that_ends_in_mid_segment_costs_the_steps_since_the_last_checkpoi
     trained = train_segment(SEGMENT, SETUP, STREAMS, tmp_path / "runs")
     assert trained.skipped == ()
     assert room["passes"] == 5 + 6 * 2, "from the beginning, in passes of half the size"
+
+
+def test_memory_that_ends_while_scoring_halves_as_well(room: dict[str, int], tmp_path: Path) -> None:
+    class Half:
+        """Scores after three steps, in passes as large as those of training."""
+
+        steps = frozenset({3})
+        sizes: ClassVar[list[int]] = []
+
+        def measure(self, step: int, losses: LossModule, micro_batch: int, beat: Callable[[], None]) -> None:
+            self.sizes.append(micro_batch)
+            tokens = torch.zeros(micro_batch, 32, dtype=torch.int64)
+            losses(tokens, tokens)
+
+    room["fails"] = 4
+    train_segment(SEGMENT, SETUP, STREAMS, tmp_path / "runs", moments=Half())
+    assert Half.sizes == [8, 4]
+    assert room["passes"] == 4 + 6 * 2 + 1
 
 
 def test_where_one_sequence_is_too_much_activations_are_recomputed_before_it_is_given_up(
