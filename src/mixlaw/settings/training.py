@@ -13,16 +13,19 @@ from mixlaw.settings.data import Share, Strict, Tokens
 Beta2 = Annotated[float, Field(gt=0, lt=1)] | Literal["half-life"]
 
 
-class SizeOverrides(Strict):
-    """What holds for one size, in place of the study's value or of the rule.
+class Steps(Strict):
+    """How every step is taken, for a study or for one of its sizes.
 
     Attributes:
-        gpus: GPUs that train a segment together, of one machine where it has that many; absent, as few as hold it.
-        batch: sequences per step.
-        learning_rate, warmup_tokens, beta2, weight_decay, clip, beta1, eps, z_loss: as in `[training]`.
+        batch: sequences per step; absent, the published rule for the size.
+        learning_rate, warmup_tokens, beta2: absent, the published rule for the size; a beta2 of "half-life" has the
+            memory in tokens that the rule's has at the rule's batch.
+        weight_decay: of matrices; absent, 0.1.
+        clip: largest norm of the gradient; absent, 1.
+        beta1, eps: of AdamW; absent, 0.9 and 1e-8.
+        z_loss: weight of the squared log of the softmax's sum; absent, 0.
     """
 
-    gpus: int | None = Field(default=None, ge=1)
     batch: int | None = Field(default=None, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
     warmup_tokens: int | None = Field(default=None, ge=0)
@@ -34,18 +37,21 @@ class SizeOverrides(Strict):
     z_loss: float | None = Field(default=None, ge=0)
 
 
-class TrainingSettings(Strict):
-    """What the ladder derives, and what overrides it.
+class SizeOverrides(Steps):
+    """What holds for one size, in place of the study's value or of the rule.
+
+    Attributes:
+        gpus: GPUs that train a segment together, of one machine where it has that many; absent, as few as hold it.
+    """
+
+    gpus: int | None = Field(default=None, ge=1)
+
+
+class TrainingSettings(Steps):
+    """What the ladder derives, and what overrides it; how every step is taken as in `Steps`.
 
     Attributes:
         sequence: tokens per sequence.
-        batch: sequences per step; absent, the published rule for the size.
-        learning_rate, warmup_tokens, beta2: absent, the published rule for the size; a beta2 of "half-life" has the
-            memory in tokens that the rule's has at the rule's batch.
-        weight_decay: of matrices; absent, 0.1.
-        clip: largest norm of the gradient; absent, 1.
-        beta1, eps: of AdamW; absent, 0.9 and 1e-8.
-        z_loss: weight of the squared log of the softmax's sum; absent, 0.
         qk_norm: normalise queries and keys, as Qwen3 does.
         untied: a matrix of its own for the output.
         rope_theta: base of the rotary embeddings.
@@ -74,15 +80,6 @@ class TrainingSettings(Strict):
     """
 
     sequence: int = Field(default=2048, ge=8)
-    batch: int | None = Field(default=None, ge=1)
-    learning_rate: float | None = Field(default=None, gt=0)
-    warmup_tokens: int | None = Field(default=None, ge=0)
-    beta2: Beta2 | None = None
-    weight_decay: float | None = Field(default=None, ge=0)
-    clip: float | None = Field(default=None, gt=0)
-    beta1: float | None = Field(default=None, ge=0, lt=1)
-    eps: float | None = Field(default=None, gt=0)
-    z_loss: float | None = Field(default=None, ge=0)
     qk_norm: bool = False
     untied: bool = False
     rope_theta: float = Field(default=10_000.0, gt=1)
