@@ -1,11 +1,12 @@
 """What a study of 10,000 runs x 100 tasks x 64 domains costs, command by command, and how each cost grows.
 
-    python benchmarks/load.py [table] [growth] [fit] [tree] [frozen] [asks] [gpus] [RUNSxTASKSxDOMAINS]
+    python benchmarks/load.py [table] [growth] [fit] [tree] [frozen] [asks] [gpus] [prepare] [RUNSxTASKSxDOMAINS]
 
 Every command is a process of its own: seconds by the wall, of processor (what counts on a shared machine), and peak
 memory. `growth` repeats with fewer runs, tasks and domains and prints the exponent of the cost in each; `fit` fits 10
 tasks and proposes; `tree` plans 4,913 recipes; `frozen` has 1,000 frozen proposals; `asks` lets 20 processes ask for
-1,000 trials in one PostgreSQL at once; `gpus` places segments on 10,000 GPUs. docs/load.md has the figures.
+1,000 trials in one PostgreSQL at once; `gpus` places segments on 10,000 GPUs; `prepare` streams made-up documents, a
+tenth of a megabyte a run. docs/load.md has the figures.
 """
 
 from __future__ import annotations
@@ -46,6 +47,23 @@ share = 0.1
 [mixtures]
 """
 TARGET = '\n[target]\nparams = "1B"\ntokens = "100B"\n'
+#: A source of made-up documents: Zipf's words, lognormal lengths, 1.3 kB on average; nothing of it is on disk.
+STREAM = """\
+import itertools
+import random
+
+draw = random.Random(0)
+WORDS = ["".join(draw.choices("etaoinshrdlucmfwypvbgkqjxz", k=draw.randrange(2, 9))) for _ in range(30_000)]
+UP_TO = [*itertools.accumulate(1 / (10 + rank) for rank in range(len(WORDS)))]
+
+
+def documents(megabytes: int = 1, seed: int = 0):
+    draw, left = random.Random(seed), megabytes * 1_000_000
+    while left > 0:
+        text = " ".join(draw.choices(WORDS, cum_weights=UP_TO, k=10 + int(draw.lognormvariate(5, 1))))
+        left -= len(text)
+        yield text
+"""
 
 
 @dataclass(frozen=True)
@@ -231,6 +249,19 @@ schedule(wanted, [Machine(f"node{k}", 8, "cuda") for k in range(int(sys.argv[2])
         show(f"{case.runs // 2:,} segments on {machines:,} machines", placed)
 
 
+def of_prepare(folder: Path, case: Case) -> None:
+    """Stream a quarter, half and all of the documents through `prepare`, in two domains."""
+    for part in (4, 2, 1):
+        each, path = case.runs // 20 // part, folder / f"stream{part}"
+        path.mkdir()
+        (path / "words.py").write_text(STREAM)
+        domains = (
+            f'd{i} = {{ kind = "text", source = "python:words.py?megabytes={each}&seed={i}" }}\n' for i in range(2)
+        )
+        (path / "study.toml").write_text("[domains]\n" + "".join(domains) + "[tokenizer]\nvocabulary = 32768\n")
+        show(f"prepare, {2 * each:,} MB", mixlaw("prepare", path))
+
+
 def main(arguments: list[str]) -> None:
     """Measure the named parts, or all."""
     parts = {
@@ -241,6 +272,7 @@ def main(arguments: list[str]) -> None:
         "frozen": of_frozen,
         "asks": of_asks,
         "gpus": of_gpus,
+        "prepare": of_prepare,
     }
     case = Case(*map(int, arguments.pop().split("x"))) if arguments and arguments[-1][0].isdigit() else Case()
     print(f"{'':44}{'wall s':>9}{'cpu s':>9}{'GiB':>8}")
