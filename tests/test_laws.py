@@ -133,6 +133,9 @@ def test_additive_without_a_mixture_term_and_joint_with_equal_domains_are_chinch
         (0.5,) * 4,
         0.0,
         1.0,
+        1.2,
+        1e6,
+        (0.25,) * 4,
         c.a,
         c.alpha,
         c.b,
@@ -144,8 +147,8 @@ def test_additive_without_a_mixture_term_and_joint_with_equal_domains_are_chinch
         four,
     )
     joint = Joint(
-        c.floor, (1e300,) * 4, (0.5,) * 4, (c.a,) * 4, 1.0, c.alpha, (c.b,) * 4, 1.0, c.beta, (1.0,) * 3, 0.5, 15.4,
-        design.phases, four,
+        c.floor, (1e300,) * 4, (0.5,) * 4, 1.2, 1e6, (0.25,) * 4, (c.a,) * 4, 1.0, c.alpha, (c.b,) * 4, 1.0, c.beta,
+        (1.0,) * 3, 0.5, 15.4, design.phases, four,
     )  # fmt: skip
     assert torch.allclose(additive(design), c(design), rtol=1e-12)
     assert torch.allclose(joint(design), c(design), rtol=1e-12)
@@ -154,8 +157,9 @@ def test_additive_without_a_mixture_term_and_joint_with_equal_domains_are_chinch
 def test_with_one_phase_and_no_repeats_the_additive_law_is_equation_4_of_shukor() -> None:
     design = designs(phases=1, domains=2, unique=math.inf)
     law = Additive(
-        0.7, (1.5, 0.8), (0.4, 0.9), 0.0, 1.0, 90.0, 0.3, 400.0, 0.28, (1.0,), 1.0, 15.4, design.phases, design.domains
-    )
+        0.7, (1.5, 0.8), (0.4, 0.9), 0.0, 1.0, 1.0, 1e6, (0.5, 0.5), 90.0, 0.3, 400.0, 0.28, (1.0,), 1.0, 15.4,
+        design.phases, design.domains,
+    )  # fmt: skip
     one, two = design.shares[:, 0].unbind(1)
     term = 1 / (1.5 * one**0.4 + 0.8 * two**0.9)
     expected = 0.7 + term + 90 / design.params**0.3 + 400 / design.total**0.28
@@ -165,14 +169,34 @@ def test_with_one_phase_and_no_repeats_the_additive_law_is_equation_4_of_shukor(
 def test_with_one_phase_and_no_repeats_the_joint_law_is_equation_5_of_shukor() -> None:
     design = designs(phases=1, domains=2, unique=math.inf)
     law = Joint(
-        0.7, (1.5, 0.8), (0.4, 0.9), (90.0, 40.0), 1.2, 0.3, (400.0, 700.0), 0.9, 0.28, (1.0,), 1.0, 15.4,
-        design.phases, design.domains,
+        0.7, (1.5, 0.8), (0.4, 0.9), 1.0, 1e6, (0.5, 0.5), (90.0, 40.0), 1.2, 0.3, (400.0, 700.0), 0.9, 0.28,
+        (1.0,), 1.0, 15.4, design.phases, design.domains,
     )  # fmt: skip
     one, two = design.shares[:, 0].unbind(1)
     term = 1 / (1.5 * one**0.4 + 0.8 * two**0.9)
     capacity = (90 * one + 40 * two) ** 1.2 / design.params**0.3
     data = (400 * one + 700 * two) ** 0.9 / design.total**0.28
     assert torch.allclose(law(design), 0.7 + term + capacity + data, rtol=1e-12)
+
+
+def test_contrast_stretches_what_mixtures_differ_by_and_leaves_the_typical_one() -> None:
+    design = designs(phases=1, domains=2, unique=math.inf).select([0, 0])
+    shares = torch.tensor([[0.5, 0.5], [0.9, 0.1]], dtype=torch.float64)
+    size = torch.ones(2, dtype=torch.float64)
+    small = replace(design, tokens=1e9 * shares[:, None], params=1e6 * size)
+    c, g, even, none = (1.5, 0.8), (0.4, 0.9), (0.5, 0.5), 1e-30
+    additive = Additive(
+        0.0, c, g, 0.0, 1.0, 2.0, 1e6, even, none, 0.3, none, 0.28, (1.0,), 1.0, 15.4, design.phases, design.domains
+    )
+    joint = Joint(
+        0.0, c, g, 2.0, 1e6, even, (none,) * 2, 1.0, 0.3, (none,) * 2, 1.0, 0.28, (1.0,), 1.0, 15.4,
+        design.phases, design.domains,
+    )  # fmt: skip
+    laws: tuple[Law, ...] = (additive, joint)
+    for law in laws:
+        home, tenfold = law(small).log(), law(replace(small, params=1e7 * size)).log()
+        assert tenfold[0] == pytest.approx(float(home[0]))
+        assert tenfold[1] - tenfold[0] == pytest.approx(2 * float(home[1] - home[0]))
 
 
 @pytest.mark.parametrize("law", [Exposure, Additive, Joint, Saturating])

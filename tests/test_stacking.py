@@ -253,8 +253,9 @@ def mixtures() -> tuple[pl.DataFrame, pl.DataFrame]:
     """Runs of an additive world at one size that no CES aggregate describes, and new ones."""
     rng = np.random.default_rng(5)
     law = Additive(
-        0.5, (0.6, 1.5, 0.4), (0.15, 0.9, 0.4), 0.0, 1.0, 50.0, 0.3, 500.0, 0.35, (1.0,), 1.0, 15.4, ("train",), DOMAINS
-    )
+        0.5, (0.6, 1.5, 0.4), (0.15, 0.9, 0.4), 0.0, 1.0, 1.0, 1e7, (1 / 3,) * 3, 50.0, 0.3, 500.0, 0.35,
+        (1.0,), 1.0, 15.4, ("train",), DOMAINS,
+    )  # fmt: skip
     made = []
     for rows in (60, 60):
         shares = rng.dirichlet(np.full(3, 0.6), rows)

@@ -21,7 +21,7 @@ from mixlaw.analysis.laws.identify import (
     scale_notes,
 )
 from mixlaw.analysis.laws.phases import phase_blocks
-from mixlaw.analysis.laws.terms import REPEATS_PRIOR
+from mixlaw.analysis.laws.terms import CONTRAST_BETWEEN, CONTRAST_PRIOR, REPEATS_PRIOR
 
 ELASTICITY_PRIOR = (math.log(0.5), 0.5)
 WORTH_SPREAD, WORTH_BETWEEN = 1.5, 1.0
@@ -30,9 +30,6 @@ EFFICIENCY_SPREAD, EFFICIENCY_BETWEEN = 0.3, 0.2
 BOTTLENECK_PRIOR = (math.log(1.5), 0.5)
 #: Two sizes do not identify the bottleneck: near Hoffmann's sum.
 BOTTLENECK_OF_TWO = (0.0, 0.25)
-#: Differences of RegMix's mixtures at 60 and 1,000 times the size, over those predicted from 1M: spread from loss to
-#: loss of the log factor per tenfold (dev/LOG.md).
-CONTRAST_PRIOR, CONTRAST_BETWEEN = (0.0, 0.12), 0.12
 #: Harm sets in around 15 epochs (4 are almost free, 40 are not: Muennighoff et al. 2023).
 ONSET_PRIOR = (math.log(15.0), 0.4)
 OVERLOAD_PRIOR = (math.log(0.1), 1.5)

@@ -9,6 +9,9 @@ from torch import Tensor
 
 #: Muennighoff et al. 2023: the repeats after which a token has given almost all it can; log normal.
 REPEATS_PRIOR = (math.log(15.4), 0.5)
+#: Differences of RegMix's mixtures at 60 and 1,000 times the size, over those predicted from 1M: spread from loss to
+#: loss of the log factor per tenfold (dev/LOG.md).
+CONTRAST_PRIOR, CONTRAST_BETWEEN = (0.0, 0.12), 0.12
 
 
 def saturate(amount: Tensor, base: Tensor, scale: Tensor | float) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mixlaw.errors import InputError
 
-FORMAT = 11
+FORMAT = 12
 NAMES = "surfaces.json"
 
 
