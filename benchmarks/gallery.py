@@ -47,8 +47,8 @@ ENTRIES = (
     ),
     Entry(
         "two-phases", "Landscape of two phases", 'study.plots.two_phases("code", ("continue", "cooldown"))',
-        "Bright is better; orange dots are the optimum of each posterior sample, larger where more samples agree, so "
-        "a wide scatter means that the optimum is uncertain.",
+        "Bright is better, and what is worse than the median is dark; orange dots are the optimum of each posterior "
+        "sample, larger where more samples agree, so a wide scatter means that the optimum is uncertain.",
     ),
     Entry(
         "ternary", "Mixture of three domains", 'study.plots.ternary("code", ("prose", "facts", "code"), "cooldown")',

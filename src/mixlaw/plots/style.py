@@ -156,7 +156,7 @@ def domain_colours(domains: Sequence[Domain]) -> dict[str, str]:
 def count_ticks(most: float) -> dict[str, Any]:
     """Two to four ticks from 0 to a number of tokens, as people say them: 500K, 1M."""
     power = 10.0 ** math.floor(math.log10(most / 2))
-    step = power * next(times for times in (1, 2, 5, 10) if most < 3.5 * times * power)
+    step = power * next(times for times in (1, 2, 5, 10) if most < 4 * times * power)
     ticks = [step * i for i in range(math.floor(most / step) + 1)]
     return {"tickvals": ticks, "ticktext": [count(tick) for tick in ticks]}
 
