@@ -50,6 +50,17 @@ def held(data: Observed) -> list[Held]:
     return [Held(fold, mean, mean, torch.full_like(mean, 0.006))]
 
 
+def test_what_mixtures_differ_by_is_the_same_however_levels_fall_with_size_and_budget() -> None:
+    data = observed()
+    one_size = expected_discrepancy(data.select(torch.arange(EACH))).mixture
+    fallen = data.target - 0.3 * data.design.params.log() - 0.1 * data.design.total.log()
+    for target in (data.target, fallen):
+        found = expected_discrepancy(replace(data, target=target)).mixture
+        assert torch.allclose(found, one_size, rtol=0.05)
+    share = data.design.mixture[:EACH, data.design.domains.index("web")]
+    assert float(one_size.mean()) == pytest.approx(0.1 * 0.2 * float(share.std()), rel=0.03)
+
+
 def test_it_acts_beyond_the_measured_sizes_and_budgets_alone() -> None:
     design = observed().design
     inside = replace(design, params=design.params * 0.99, tokens=design.tokens * 0.99).select([EACH, 2 * EACH])

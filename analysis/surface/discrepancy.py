@@ -102,11 +102,21 @@ def in_mixture_of(typical: Design, design: Design) -> Design:
 
 
 def expected_discrepancy(observed: Observed) -> Discrepancy:
-    """What other tables showed; differences between mixtures scale with their spread over the measured runs."""
-    spread = [row[seen].std(correction=0) for row, seen in zip(observed.target, observed.seen, strict=True)]
-    mixture = MIXTURE * torch.stack(spread).nan_to_num(0.0)
+    """What other tables showed; of mixtures in shares of what they differ by at one size and budget."""
+    scale = torch.stack([observed.design.params.log(), observed.design.total.log()], 1)
+    spread = [_beyond(scale[seen], row[seen]) for row, seen in zip(observed.target, observed.seen, strict=True)]
+    mixture = MIXTURE * torch.tensor(spread, dtype=torch.float64)
     level = torch.full_like(mixture, LEVEL if observed.design.sizes > 1 else LEVEL_OF_ONE_SIZE)
     return Discrepancy(level, mixture, torch.tensor(SCALE, dtype=torch.float64))
+
+
+def _beyond(x: Tensor, y: Tensor) -> float:
+    """Standard deviation of y, (R,), beyond a line in x, (R, C); 0 where there are too few values."""
+    with_one = torch.cat([torch.ones(len(x), 1, dtype=x.dtype), x], 1).detach()
+    found = torch.linalg.lstsq(with_one, y[:, None], rcond=1e-9, driver="gelsd")
+    freedom = len(y) - int(found.rank)
+    rest = (y - (with_one @ found.solution)[:, 0]).square().sum()
+    return math.sqrt(float(rest) / freedom) if freedom > 0 else 0.0
 
 
 def learn_discrepancy(observed: Observed, held: Sequence[Held], calibration: Tensor) -> Discrepancy:
