@@ -321,14 +321,17 @@ def test_a_truncated_record_is_refused_by_all_that_read_it(copy: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_flipped_byte_in_a_checkpoint_is_refused(copy: Path) -> None:
+def test_a_flipped_byte_in_a_checkpoint_fails_what_reads_it_and_measures_nothing(copy: Path) -> None:
     record = next((copy / "runs").glob("*/record.json"))
     record.unlink()
     weights = record.parent / "checkpoint" / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
-    assert "differs from its checksum" in refused(copy, "run", copy)
+    words = " ".join(mixlaw("run", copy, code=1).stdout.split())
+    assert "1 failed" in words
+    assert "model.safetensors differs from its checksum; delete that folder and run again" in words
+    assert not record.exists()
 
 
 @pytest.mark.slow

@@ -148,10 +148,10 @@ def test_a_checkpoint_slower_than_its_period_leaves_as_much_time_for_training(
         clock[0] += 10
         saves.append(clock[0])
 
-    (segment,) = plan([recipe(("init", 40, HALF, 1.0))]).segments
+    (segment,) = plan([recipe(("init", 80, HALF, 1.0))]).segments
     train_segment(segment, replace(SETUP, checkpoint_seconds=4), STREAMS, tmp_path, stop=step, saved=save)
     between = [sum(before < s <= after for s in steps) for before, after in pairwise([0.0, *saves])]
-    assert between[0] <= 20, "four seconds, and the steps while it is written"
+    assert 4 <= between[0] < 80, "four seconds, and the steps while it is written: as many as the disk takes"
     assert all(seconds >= 10 for seconds in between[1:-1]), "ten seconds of steps after each ten of saving"
 
 
