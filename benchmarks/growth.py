@@ -62,10 +62,11 @@ def picture(found: Costs) -> go.Figure:
     figure = make_subplots(1, len(found), subplot_titles=list(found), shared_yaxes=True, horizontal_spacing=0.09)
     for i, (number, lines) in enumerate(found.items(), 1):
         x, place = GROWTH[number], {"row": 1, "col": i}
+        heights = apart({name: math.log10(y[-1]) for name, y in lines.items()})
         for color, (name, y) in zip(CYCLE, lines.items(), strict=False):
             shown = {"name": name, "legendgroup": name, "showlegend": i == 1, "marker": {"color": color}}
             figure.add_scatter(x=x, y=y, mode="lines+markers", **shown, **place)
-            end = {"text": f"{exponent(number, y):.2f}", "x": math.log10(x[-1]), "y": math.log10(y[-1])}
+            end = {"text": f"{exponent(number, y):.2f}", "x": math.log10(x[-1]), "y": heights[name]}
             figure.add_annotation(**end, xanchor="left", xshift=6, showarrow=False, font={"color": color}, **place)
         straight = [lines["fit"][1] * v / x[1] for v in x]
         dotted = {"color": OTHER, "dash": "dot", "width": 1}
@@ -76,6 +77,14 @@ def picture(found: Costs) -> go.Figure:
     return finished(
         figure, f"From {BASE.runs} runs, {BASE.tasks} tasks, {BASE.domains} domains; exponents at the ends", 440
     )
+
+
+def apart(ends: dict[str, float]) -> dict[str, float]:
+    """Heights of labels, log10: at the ends of the lines, but no two nearer than a line of text."""
+    made: dict[str, float] = {}
+    for name in sorted(ends, key=lambda one: ends[one]):
+        made[name] = max(ends[name], max(made.values(), default=-math.inf) + 0.12)
+    return made
 
 
 def main() -> None:
