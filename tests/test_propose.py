@@ -215,23 +215,6 @@ def test_a_guard_beside_limits_is_kept_against_its_baseline_drawn_inside_them() 
     assert found.over["code"].by_task["task0"].mean >= -0.1 - 0.02
 
 
-def test_a_domain_that_is_read_more_often_than_by_any_run_is_named() -> None:
-    # Only python serves, and the target reads it 3.3 times.
-    base = random_world(DOMAINS, tasks=2, seed=0)
-    world = replace(base, worth=torch.tensor([[0.01, 0.01, 0.97, 0.01]] * 2).double(), repeats=1e6)
-    target = TARGET.changed(caps={}, guard=None)
-    small = Recipe(47_000, (Phase("init", 940_000, Mixture({"web": 0.4, "python": 0.6})),))
-
-    def notes(unique: dict[str, int]) -> str:
-        measured = design_of([replace(small, unique=unique)], world.phases, world.domains, UNIQUE)
-        found = propose(world, target, DOMAINS, measured=measured, draws=8, starts=6, sizes=[])
-        assert found.recipe.domain_tokens("python") / 2e6 == pytest.approx(3.3, abs=0.05)
-        return "; ".join(found.warnings)
-
-    assert "reads python 3.3 times, more often than any run" in notes({})
-    assert "more often than any run" not in notes({"python": 200_000})
-
-
 def _plain(shares: dict[str, float]) -> Recipe:
     tokens = phase_tokens(TARGET, 0.15)
     return Recipe(TARGET.params, tuple(Phase(name, count, Mixture(shares)) for name, count in tokens.items()))
