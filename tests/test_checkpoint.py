@@ -108,6 +108,23 @@ def test_a_flipped_byte_anywhere_is_found_and_the_folder_named(saved: Path, tmp_
             shutil.rmtree(folder)
 
 
+def test_a_flipped_bit_of_a_header_passes_the_look_at_lengths_or_is_called_damaged(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(saved, folder)
+    path = folder / "optimizer.safetensors"
+    content = bytearray(path.read_bytes())
+    refused = 0
+    for bit in range(8 * 500):  # the length of the header, and its first tensors
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        content[bit // 8] ^= 1 << bit % 8
+        try:
+            verify(folder, tensors=False)
+        except InputError as error:
+            refused += "is damaged" in str(error)
+    assert refused > 8 * 250
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "config.json", "state.json"])
 def test_a_missing_or_truncated_file_is_found(name: str, saved: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"

@@ -77,7 +77,7 @@ def verify(folder: Path, part: int = 0, parts: int = 1, *, tensors: bool = True)
         wrong = [name for name in mine if name not in short and sha256_of(folder / name) != checksums[name]]
         wrong += [name for name in short if _is_cut(folder / name)]
         wrong += [STATE] if text != _state(step, checksums) else []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"checkpoint {folder} is damaged ({error}); delete that folder and run again to retrain it"
         ) from error
