@@ -53,6 +53,20 @@ FORGED = {
     "nothing": "",
     "wrong": "def add(a, b): return a - b",
 }
+#: Programs, and tests of the values that they return.
+TYPED = [
+    ("def f(): return [1, (2.5, 'x'), {3}, {'k': None}, b'y', 2j, range(3), True, 10**5000]",
+     "assert f() == [1, (2.5, 'x'), {3}, {'k': None}, b'y', 2j, range(3), True, 10**5000]"),
+    ("def f(n):\n    while n: yield n; n -= 1", "assert list(f(3)) == [3, 2, 1] and not isinstance(f(3), list)"),
+    ("import collections\ndef f(x): return collections.Counter(x)", "assert f('aab') == {'a': 2, 'b': 1}"),
+    ("def f(x): return float(x)", "import math\nassert math.isnan(f('nan')) and f('inf') == math.inf"),
+    ("def f(x): return int(x)",
+     "try:\n    f('x')\n    raise AssertionError\nexcept ValueError as e:\n    assert 'literal' in str(e)"),
+    ("class Node:\n    def __init__(self, x): self.x = x; self.next = None\n"
+     "def total(n): return n.x + total(n.next) if n else 0",
+     "root = Node(1)\nroot.next = Node(2)\nassert total(root) == 3 and root.next.x == 2"),
+    ("def f(*a, k=1): return (a, k)", "assert f(1, k=2) == ((1,), 2)"),
+]  # fmt: skip
 
 
 def test_a_right_program_passes_and_its_prints_do_not_matter() -> None:
@@ -74,22 +88,7 @@ def test_the_error_of_the_program_is_the_reason() -> None:
     assert verdict("def add(a, b): return a + c", ADD).reason == "NameError: name 'c' is not defined"
 
 
-@pytest.mark.parametrize(
-    ("program", "tests"),
-    [
-        ("def f(): return [1, (2.5, 'x'), {3}, {'k': None}, b'y', 2j, range(3), True, 10**5000]",
-         "assert f() == [1, (2.5, 'x'), {3}, {'k': None}, b'y', 2j, range(3), True, 10**5000]"),
-        ("def f(n):\n    while n: yield n; n -= 1", "assert list(f(3)) == [3, 2, 1] and not isinstance(f(3), list)"),
-        ("import collections\ndef f(x): return collections.Counter(x)", "assert f('aab') == {'a': 2, 'b': 1}"),
-        ("def f(x): return float(x)", "import math\nassert math.isnan(f('nan')) and f('inf') == math.inf"),
-        ("def f(x): return int(x)",
-         "try:\n    f('x')\n    raise AssertionError\nexcept ValueError as e:\n    assert 'literal' in str(e)"),
-        ("class Node:\n    def __init__(self, x): self.x = x; self.next = None\n"
-         "def total(n): return n.x + total(n.next) if n else 0",
-         "root = Node(1)\nroot.next = Node(2)\nassert total(root) == 3 and root.next.x == 2"),
-        ("def f(*a, k=1): return (a, k)", "assert f(1, k=2) == ((1,), 2)"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("program", "tests"), TYPED)
 def test_values_keep_their_types_across_the_pipe(program: str, tests: str) -> None:
     assert verdict(program, Check.of(tests)).reason == ""
 
