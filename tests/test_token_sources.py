@@ -315,3 +315,41 @@ def test_copies_follow_the_store(written: tuple[Path, str], bucket: str) -> None
     assert [document.text for document in read(source, folder)] == OTHER
     with pytest.raises(InputError, match=r"cannot be listed \(.*web\.bin\)"):
         read(f"tokens:{bucket}/nowhere/web?tokenizer=tokenizer", folder).__next__()
+
+
+@pytest.mark.parametrize("written", ["npy"], indirect=True)
+def test_copies_that_were_made_before_a_fault_are_not_made_again(written: tuple[Path, str], bucket: str) -> None:
+    folder, _ = written
+    system, path = fsspec.core.url_to_fs(f"{bucket}/{folder.name}/shards")
+    system.put(f"{folder}/shards/", f"{path}/", recursive=True)
+    source = f"tokens:{bucket}/{folder.name}/shards/*.npy?tokenizer=tokenizer"
+    assert [document.text for document in read(source, folder)] == TEXTS
+    copies = {file.name: file for file in (folder / "tokens").rglob("*.npy")}
+    shutil.rmtree(folder / "tokens")
+    copies["b.npy"].mkdir(parents=True)  # which no file can replace
+    with pytest.raises(InputError, match=r"cannot be fetched .*run it again"):
+        read(source, folder).__next__()
+    copies["b.npy"].rmdir()
+    before = copies["a.npy"].stat().st_mtime_ns
+    assert [document.text for document in read(source, folder)] == TEXTS
+    assert copies["a.npy"].stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("written", ["npy"], indirect=True)
+def test_no_name_leads_out_of_the_study(written: tuple[Path, str], bucket: str) -> None:
+    folder, _ = written
+    system, path = fsspec.core.url_to_fs(f"{bucket}/{folder.name}/shards")
+    system.put(f"{folder}/shards/", f"{path}/", recursive=True)
+    source = f"tokens:{bucket}/{folder.name}/shards/**/*.npy?tokenizer=tokenizer"
+    assert [document.text for document in read(source, folder)] == TEXTS
+    (listing,) = (folder / "tokens").rglob(".fetched.json")  # which may come with a study of somebody else
+    (folder / "mine").touch()
+    for text in (json.dumps({"../../mine": [], str(folder / "mine"): []}), '["mine"]', "{"):
+        listing.write_text(text)
+        assert [document.text for document in read(source, folder)] == TEXTS
+        assert (folder / "mine").exists()
+    system.pipe_file(f"{path}/../../evil.npy", b"evil")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(InputError, match=r"holds '../../evil.npy', whose copy would lie elsewhere"):
+        read(source, folder).__next__()
+    assert sorted(folder.rglob("*")) == before

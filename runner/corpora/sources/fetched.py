@@ -22,7 +22,7 @@ def on_disk(address: Address) -> Address:
     """The address itself, or of a URL that of copies in `tokens` of the study folder, made or renewed first.
 
     Raises:
-        InputError: there is no such file, or it cannot be fetched.
+        InputError: there is no such file, its name leads elsewhere, or it cannot be fetched.
     """
     if URL not in address.place:
         return address
@@ -38,6 +38,9 @@ def on_disk(address: Address) -> Address:
     rest = str(PurePosixPath(path).relative_to(folder))
     home = address.root / FOLDER / hashlib.sha256(address.place.encode()).hexdigest()[:12]
     files = {str(PurePosixPath(name).relative_to(folder)): (name, file_stamp(about)) for name, about in names.items()}
+    for name in files:
+        if not _is_inside(name):
+            raise InputError(f"{address.source!r} holds {name!r}, whose copy would lie elsewhere: rename it there")
     _fetch(address.source, system, files, home)
     return replace(address, place=str(home.resolve() if rest == "." else home.resolve() / rest))
 
@@ -51,16 +54,28 @@ def _wanted(address: Address, system: Any, path: str) -> dict[str, dict[str, Any
     return found | {name: system.info(name) for name in sorted(beside) if system.exists(name)}
 
 
+def _is_inside(name: str) -> bool:
+    return not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
+
+
+def _listing(home: Path) -> dict[str, Any]:
+    """What copies were made of, by name."""
+    try:
+        words = json.loads((home / LISTING).read_text(encoding="utf-8"))
+        return {name: stamp for name, stamp in words.items() if _is_inside(name)}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
 def _fetch(source: str, system: Any, files: dict[str, tuple[str, list[str]]], home: Path) -> None:
     """Copy files whose stamp is new, and delete those that are in the store no longer."""
-    try:
-        known = json.loads((home / LISTING).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
+    known = _listing(home)
+    copied = {name: stamp for name, stamp in known.items() if name in files}
 
     def copy(name: str) -> None:
         with replacing(home / name) as temporary:
             system.get_file(files[name][0], str(temporary))
+        copied[name] = files[name][1]
 
     changed = [name for name in files if known.get(name) != files[name][1] or not (home / name).is_file()]
     try:
@@ -68,7 +83,8 @@ def _fetch(source: str, system: Any, files: dict[str, tuple[str, list[str]]], ho
             list(pool.map(copy, changed))
     except Exception as error:  # clients of stores have errors of their own
         raise InputError(f"files of {source!r} cannot be fetched ({error}): run it again") from error
-    for name in known.keys() - files.keys():
-        (home / name).unlink(missing_ok=True)
-    if changed or known.keys() - files.keys():
-        write_json(home / LISTING, {name: stamp for name, (_, stamp) in files.items()})
+    finally:
+        for name in known.keys() - files.keys():
+            (home / name).unlink(missing_ok=True)
+        if copied != known:  # also after an error: what is here is not copied again
+            write_json(home / LISTING, copied)
