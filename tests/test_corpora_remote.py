@@ -82,9 +82,12 @@ def test_a_url_that_gives_nothing_is_refused_by_name(source: str, message: str, 
         partitions(source, tmp_path)
 
 
-def test_a_store_that_cannot_be_reached_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_reached_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     s3fs = pytest.importorskip("s3fs")
-    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem.clear_instance_cache()  # clients of a server that answers
+    request.addfinalizer(s3fs.S3FileSystem.clear_instance_cache)
     refusing = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
     for name, value in (refusing | {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nobody"}).items():
         monkeypatch.setenv(name, value)

@@ -214,10 +214,10 @@ def test_kills_at_any_moment_change_no_bit_of_what_is_measured(prepared: Path, t
 @pytest.fixture
 def usual_signals() -> Iterator[None]:
     """Handlers as in a shell: processes that pytest distributes tests to ignore Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before, terminated = signal.signal(signal.SIGINT, signal.default_int_handler), signal.getsignal(signal.SIGTERM)
     yield
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is terminated
     signal.signal(signal.SIGINT, before)
 
 
