@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixlaw.optimizer.goal.gains import Gain, Guarded, Objective, lower_bound
+from mixlaw.optimizer.goal.gains import Gain, Guarded, Objective, above, lower_bound
 from mixlaw.optimizer.goal.goal import Goal, utility_of
 from mixlaw.optimizer.goal.values import Interval, chance, interval, probability, widened
 from mixlaw.optimizer.policy import GUARD_PRICE, RADIUS_PRICE
@@ -64,6 +64,15 @@ def test_a_guarded_task_is_charged_for_what_it_may_lose_with_the_probability_tha
     held = objective(points(), guarded=guarded)
     assert held.over_guard(LOSSES)[0].tolist() == pytest.approx([0.0, 0.6])
     assert value(held.judge(points(), LOSSES)) == pytest.approx(MEAN - 0.5 * SPREAD - GUARD_PRICE * 0.6)
+
+
+def test_a_rounded_kink_is_a_parabola_that_meets_the_hinge_with_its_slopes() -> None:
+    excess = torch.tensor([-torch.inf, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.3], dtype=torch.float64, requires_grad=True)
+    rounded = above(excess, 0.2)
+    assert rounded.tolist() == pytest.approx([0.0, 0.0, 0.0, 0.00625, 0.025, 0.05625, 0.1, 0.3])
+    (slope,) = torch.autograd.grad(rounded.sum(), excess)
+    assert slope[[0, 1, 3, 4, 5, 7]].tolist() == pytest.approx([0.0, 0.0, 0.25, 0.5, 0.75, 1.0])
+    assert above(excess).tolist() == pytest.approx([0.0] * 5 + [0.05, 0.1, 0.3])
 
 
 def test_a_recipe_that_is_read_keeps_its_shares_lengths_and_end_of_the_rate() -> None:

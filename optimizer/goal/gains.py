@@ -22,6 +22,9 @@ from mixlaw.optimizer.target.history import PrefixHistory, history_of, with_hist
 from mixlaw.optimizer.target.points import Points
 from mixlaw.recipe import Recipe
 
+#: Widths in which a search rounds the kinks of what guard (percent of loss) and trust radius (share of a phase) charge.
+ROUND_PERCENT, ROUND_SHARE = 0.1, 0.005
+
 
 @dataclass(frozen=True, eq=False)
 class Guarded:
@@ -115,32 +118,48 @@ class Objective:
         """Lower confidence bound of the gain in percent, less what the trust radius and the guard charge, (R,)."""
         return self.judge(points, self.losses(points))
 
+    def smooth(self, points: Points) -> Tensor:
+        """The same with rounded kinks, for a search by slopes: on a kink it stops wherever it happens to be, (R,)."""
+        return self.judge(points, self.losses(points), smooth=True)
+
     def own(self, points: Points) -> Tensor:
-        """Gain of each recipe in a draw of its own, the r-th in draw r, less what the trust radius charges, (R,)."""
+        """Gain of each recipe in a draw of its own, the r-th in draw r, less what the radius charges, rounded, (R,)."""
         self.on_step()
         rows, design = torch.arange(len(points)), self.history.design(self.allowed, points)
         losses = self.history.by_draw(log_losses(self.posterior, design, len(points), running=True))[rows, rows]
-        return self.utility.total(losses[:, None], self.baseline[rows])[:, 0] / self.percent - self.charges(points)
+        return self.utility.total(losses[:, None], self.baseline[rows])[:, 0] / self.percent - self.charges(
+            points, smooth=True
+        )
 
-    def judge(self, points: Points, losses: Tensor) -> Tensor:
+    def judge(self, points: Points, losses: Tensor, smooth: bool = False) -> Tensor:
         """The same where the log losses in the draws that count (S, R, T) are at hand, (R,)."""
         bound = lower_bound(self.utility.total(losses, self.reference), self.caution) / self.percent
-        bite = self.guarded.bite if self.guarded else 0.0
-        return bound - self.charges(points) - bite * (self.over_guard(losses) / self.task_percent).sum(-1)
+        return bound - self.charges(points, smooth) - self._guard_price(losses, smooth)
 
-    def charges(self, points: Points) -> Tensor:
+    def charges(self, points: Points, smooth: bool = False) -> Tensor:
         """Price of the distance beyond the trust radius, (R,)."""
         if not len(self.near):
             return torch.zeros(len(points), dtype=torch.float64)
-        return RADIUS_PRICE * (self.distance(points)[0] - self.radius).clamp_min(0)
+        return RADIUS_PRICE * above(self.distance(points)[0] - self.radius, ROUND_SHARE if smooth else 0.0)
+
+    def _guard_price(self, losses: Tensor, smooth: bool) -> Tensor:
+        """Price of what log losses (S, R, T) lose beyond the guard, (R,)."""
+        if self.guarded is None:
+            return torch.zeros(losses.shape[1], dtype=torch.float64)
+        percent = self._beyond_guard(losses) / self.task_percent
+        return self.guarded.bite * above(percent, ROUND_PERCENT if smooth else 0.0).sum(-1)
 
     def over_guard(self, losses: Tensor) -> Tensor:
         """By how much tasks of log losses (S, R, T) are worse than a guard allows, (R, T)."""
         if self.guarded is None:
             return torch.zeros(losses.shape[1:], dtype=torch.float64)
+        return self._beyond_guard(losses).clamp_min(0)
+
+    def _beyond_guard(self, losses: Tensor) -> Tensor:
+        """The same, negative where the guard has room, (R, T)."""
+        assert self.guarded is not None
         gains = self.utility.by_task(losses, self.guarded.losses[self.draws])
-        worse = -lower_bound(gains, NormalDist().inv_cdf(self.guarded.sure))
-        return (worse - self.guarded.most).clamp_min(0)
+        return -lower_bound(gains, NormalDist().inv_cdf(self.guarded.sure)) - self.guarded.most
 
     def distance(self, points: Points) -> tuple[Tensor, Tensor]:
         """Share of a phase's tokens that differ from the nearest measured recipe, and its index; (R,) each."""
@@ -148,6 +167,14 @@ class Objective:
             return torch.zeros(len(points), dtype=torch.float64), torch.zeros(len(points), dtype=torch.long)
         nearest = apart(points.shares, self.near).min(1)
         return nearest.values, nearest.indices
+
+
+def above(excess: Tensor, width: float = 0.0) -> Tensor:
+    """What is above zero, of any shape; half a width to both sides of it a parabola rounds the kink."""
+    if not width:
+        return excess.clamp_min(0)
+    inside = excess.clamp(-width / 2, width / 2) + width / 2
+    return inside.square() / (2 * width) + (excess - width / 2).clamp_min(0)
 
 
 def lower_bound(gains: Tensor, caution: float) -> Tensor:

@@ -158,7 +158,16 @@ def best_points(objective: Objective, baselines: Sequence[Recipe], starts: int, 
         seed: of the random points.
     """
     points, values = climbed(objective, baselines, starts, seed)
-    return refine(objective.value, objective.allowed, points[values.argmax()[None]])
+    return refined(objective, points[values.argmax()[None]])
+
+
+def refined(objective: Objective, start: Points) -> tuple[Points, float]:
+    """The best recipe near a start, never worse than it, and its value: past rounded kinks first, then as they are."""
+    smoothed, _ = refine(objective.smooth, objective.allowed, start)
+    with torch.no_grad():
+        before = float(objective.value(start))
+    point, value = refine(objective.value, objective.allowed, smoothed)
+    return (point, value) if value >= before else refine(objective.value, objective.allowed, start)
 
 
 def climbed(objective: Objective, baselines: Sequence[Recipe], starts: int, seed: int) -> tuple[Points, Tensor]:
@@ -167,7 +176,7 @@ def climbed(objective: Objective, baselines: Sequence[Recipe], starts: int, seed
     points = candidates(few, baselines, starts, seed)
     with torch.no_grad():
         points = points[few.value(points).argsort(descending=True)[:starts]]
-    return climb(few.value, few.allowed, points, steps=40)
+    return climb(few.smooth, few.allowed, points, steps=40)
 
 
 def candidates(objective: Objective, baselines: Sequence[Recipe], starts: int, seed: int) -> Points:
@@ -198,7 +207,7 @@ def on_ladder(objective: Objective, point: Points) -> tuple[Objective, Points]:
     for step in dict.fromkeys(around):
         fixed = replace(objective, allowed=feasible(target.at(step), objective.allowed.domains))
         start = replace(point, params=torch.full((1,), float(step), dtype=torch.float64))
-        optimum, value = refine(fixed.value, fixed.allowed, fixed.allowed.project(start))
+        optimum, value = refined(fixed, fixed.allowed.project(start))
         tried.append((value, fixed, optimum))
     _, best, optimum = max(tried, key=lambda each: each[0] if math.isfinite(each[0]) else -math.inf)
     return best, optimum

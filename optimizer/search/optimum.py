@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mixlaw.optimizer.goal.gains import Objective
-from mixlaw.optimizer.search.climb import ENOUGH, climbed, on_ladder, one_thread, refine
+from mixlaw.optimizer.search.climb import ENOUGH, climbed, on_ladder, one_thread, refined
 from mixlaw.optimizer.search.problem import Problem
 from mixlaw.optimizer.target.points import Points
 from mixlaw.recipe import Recipe
@@ -81,7 +81,7 @@ class Search:
             tried = []
             for index, (search, points, values) in enumerate(self._climbs):
                 start = points[values.argmax()[None]]
-                tried.append((*refine(search.value, search.allowed, start), index, search))
+                tried.append((*refined(search, start), index, search))
             point, _, index, search = max(tried, key=lambda each: each[1])
             search, point = on_ladder(search, point)
             settled, fixed, point = self.problem.settled(index, search, point)

@@ -18,7 +18,7 @@ from mixlaw.optimizer.goal.goal import Goal, Utility, utility_of
 from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.goal.references import Compared, References, is_scheduled, references_of, with_schedule
 from mixlaw.optimizer.policy import CAUTION
-from mixlaw.optimizer.search.climb import refine
+from mixlaw.optimizer.search.climb import refined
 from mixlaw.optimizer.search.guards import keep_guard
 from mixlaw.optimizer.target.feasible import Feasible, feasible
 from mixlaw.optimizer.target.points import Points
@@ -92,9 +92,7 @@ class Problem:
             allowed = feasible(target, search.allowed.domains)
             fixed = problem.objectives[index].within(search.draws)
             search = replace(fixed, allowed=allowed, on_step=search.on_step)
-            point = refine(
-                search.value, allowed, allowed.project(replace(allowed.read([recipe]), params=point.params))
-            )[0]
+            point = refined(search, allowed.project(replace(allowed.read([recipe]), params=point.params)))[0]
         return problem, search, keep_guard(search, point, problem.baselines)
 
 
