@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from mixlaw.analysis.data.code_share import code_share, code_shares, with_code_share
+from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
+from mixlaw.analysis.surface.model import Prediction
+from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.optimizer.answers.pairs import Pair, PairedGain
 from mixlaw.optimizer.goal.values import Interval
 from mixlaw.plots import (
@@ -52,6 +55,26 @@ def test_the_response_curve_is_the_prediction_with_that_code_share(small: Study)
     design = design_of([moved], small.surfaces.phases, small.surfaces.domains, UNIQUE)
     assert line.x[3] == pytest.approx(0.3)
     assert line.y[3] == pytest.approx(float(small.surfaces.mean(design)[0, 0]))
+
+
+def test_plots_of_all_tasks_predict_every_recipe_once_and_no_measured_run(
+    small: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    surfaces, recipe = replace(small.surfaces), small.proposal.recipe
+    predict, rows = Surfaces.predict, list[int]()
+
+    def counting(model: Surfaces, design: Design) -> Prediction:
+        rows.append(len(design))
+        return predict(model, design)
+
+    monkeypatch.setattr(Surfaces, "predict", counting)
+    for task in surfaces.tasks:
+        response(surfaces, task, recipe, DOMAINS, points=5)
+        extrapolation(surfaces, task, {"one": recipe}, DOMAINS, points=7)
+    assert len(surfaces.tasks) > 1
+    # The reference; the recipe at seven sizes and its own; the same at the ratios of the runs, where these differ.
+    assert rows in ([1, 8], [1, 8, 7])
+    assert np.array_equal(surfaces.law_of_measured, predict(surfaces, surfaces.observed.design).law_only)
 
 
 def test_the_band_of_the_response_closes_where_the_reference_stands(small: Study) -> None:

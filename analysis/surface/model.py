@@ -171,12 +171,27 @@ class ResponseModel:
         with torch.no_grad():
             design = self._aligned(design)
             mean, deviation = self.log_prediction(design)
-            law = self._follow(self._mix(torch.stack([m.law_only(design) for m in self.members], -1)))
             half = Z90 * self.calibration * deviation
-            ends = [self._values(x).numpy() for x in (mean, mean - half, mean + half, law)]
+            ends = [self._values(x).numpy() for x in (mean, mean - half, mean + half)]
             distance = self._distance(design)
         low, high = np.minimum(ends[1], ends[2]), np.maximum(ends[1], ends[2])
-        return Prediction(ends[0], low, high, ends[3], distance.numpy(), design.runs, self.tasks)
+        return Prediction(ends[0], low, high, self._law_only(design), distance.numpy(), design.runs, self.tasks)
+
+    @cached_property
+    def in_sample(self) -> Prediction:
+        """Predictions of the measured runs."""
+        return self.predict(self.observed.design)
+
+    @cached_property
+    def law_of_measured(self) -> Floats:
+        """What the laws alone predict for the measured runs, in the tasks' units, (R, T)."""
+        return self._law_only(self.observed.design)
+
+    def _law_only(self, design: Design) -> Floats:
+        with torch.no_grad():
+            law = self._follow(self._mix(torch.stack([m.law_only(design) for m in self.members], -1)))
+            values: Floats = self._values(law).numpy()
+        return values
 
     def log_prediction(self, design: Design) -> tuple[Tensor, Tensor]:
         """Mean and uncalibrated standard deviation of a new run in log loss about the tasks' centres, (R, T) each."""

@@ -60,7 +60,7 @@ def fitted(surfaces: Surfaces, task: str) -> Parity:
     """In-sample prediction (law and residual process) of a task's measured runs: optimistic."""
     t, observed = surfaces.tasks.index(task), surfaces.observed
     design, value = observed.design, observed.value[t].numpy()
-    rows, prediction = np.flatnonzero(np.isfinite(value)), surfaces.predict(design)
+    rows, prediction = np.flatnonzero(np.isfinite(value)), surfaces.in_sample
     ends = [values[rows, t] for values in (prediction.mean, prediction.lo90, prediction.hi90)]
     return Parity(task, surfaces.units[task], *_runs(design, rows), value[rows], *ends)
 

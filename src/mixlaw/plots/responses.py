@@ -15,6 +15,7 @@ from mixlaw.analysis.data.code_share import code_share, code_shares, with_code_s
 from mixlaw.analysis.data.design import Floats
 from mixlaw.analysis.data.observed import Z90
 from mixlaw.analysis.data.recipes import design_of
+from mixlaw.analysis.surface.model import Prediction
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.numbers import percent
 from mixlaw.plots.hover import recipe_words, run_words
@@ -69,7 +70,7 @@ def plain_response(
     if domain is not None:  # one domain against the others is what all code is against text
         domains = [replace(d, kind=Kind.CODE if d.name == domain else Kind.TEXT) for d in domains]
     what, where = domain or "code", phase or "the phase"
-    at = surfaces.predict(design_of([reference], surfaces.phases, surfaces.domains, _unique(domains)))
+    at = _predicted(surfaces, (reference,), tuple(domains))
     t = surfaces.tasks.index(task)
     level = f"reference: {rounded(at.mean[0, t], at.lo90[0, t], at.hi90[0, t])}"
     traces = [
@@ -133,6 +134,11 @@ def _phase_response(
     ]
 
 
+@lru_cache(maxsize=16)  # all tasks at once, and a page draws one task after another
+def _predicted(surfaces: Surfaces, recipes: tuple[Recipe, ...], domains: tuple[Domain, ...]) -> Prediction:
+    return surfaces.predict(design_of(recipes, surfaces.phases, surfaces.domains, _unique(domains)))
+
+
 @lru_cache(maxsize=8)  # a curve predicts all tasks at once, and a page draws one task after another
 def _bands(
     surfaces: Surfaces, reference: Recipe, phase: str, domains: tuple[Domain, ...], points: int
@@ -166,7 +172,7 @@ def _partial_residuals(
     if phase not in design.phases:
         return []
     x = code_shares(design, domains)[:, design.phases.index(phase)].numpy()
-    law = surfaces.predict(design).law_only[:, t]
+    law = surfaces.law_of_measured[:, t]
     rows = _thinned(np.isfinite(value) & np.isfinite(x) & (design.progress.numpy() >= 1))
     words = run_words(design)
     trace = scatter(
@@ -269,7 +275,7 @@ def _scaled_line(
     """Line, band and target interval of one recipe; the last of the sizes is the target itself, drawn at `at`."""
     t, unit = surfaces.tasks.index(task), surfaces.units[task]
     scaled = [_scaled(recipe, size) for size in sizes]
-    predicted = surfaces.predict(design_of(scaled, surfaces.phases, surfaces.domains, _unique(domains)))
+    predicted = _predicted(surfaces, tuple(scaled), tuple(domains))
     mean, low, high = (values[:, t] for values in (predicted.mean, predicted.lo90, predicted.hi90))
     hover = f"<br>%{{y:.4g}} {unit}{_ENDS}"
     target = scatter(
@@ -299,7 +305,7 @@ def _own_ratio(
         return None
     own = np.exp(np.interp(np.log(sizes), np.log(known), logs))
     scaled = [_scaled(recipe, params, each) for params, each in zip(sizes, own, strict=True)]
-    predicted = surfaces.predict(design_of(scaled, surfaces.phases, surfaces.domains, _unique(domains)))
+    predicted = _predicted(surfaces, tuple(scaled), tuple(domains))
     line = {"color": colour, "width": 1.8, "dash": "dot"}
     hover = f"{name} at %{{customdata:.3g}} tokens/param<br>%{{x:,.0f}} params: %{{y:.4g}}<extra></extra>"
     return scatter(sizes, predicted.mean[:, surfaces.tasks.index(task)], "lines", line=line, customdata=own,
