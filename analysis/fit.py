@@ -16,6 +16,7 @@ from mixlaw.analysis.audit.folds import folds
 from mixlaw.analysis.audit.held import Fold, Held, calibrate
 from mixlaw.analysis.audit.stacking import Beside, beside_laws, chosen, combined, stack
 from mixlaw.analysis.data.observed import Observed, observe
+from mixlaw.analysis.fitting.draws import MANY_ROWS
 from mixlaw.analysis.laws.base import Law, Procedure
 from mixlaw.analysis.laws.candidates import candidates
 from mixlaw.analysis.laws.exposure import Exposure
@@ -28,9 +29,9 @@ from mixlaw.analysis.surface.surface import Surfaces, surfaces_of
 from mixlaw.errors import InputError
 from mixlaw.progress import Progress
 
-#: Posterior draws of a fold: enough for a standard deviation that is averaged over many rows; fewer where tasks or rows
-#: are MANY.
-FOLD_DRAWS, FOLD_DRAWS_OF_MANY, MANY_ROWS = 16, 6, 1000
+#: Posterior draws of a fold: enough for a standard deviation that is averaged over many rows; fewer where tasks are
+#: MANY, or rows more than MANY_ROWS.
+FOLD_DRAWS, FOLD_DRAWS_OF_MANY = 16, 6
 
 
 def fit(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.fit import fit
+from mixlaw.analysis.fitting import draws
 from mixlaw.analysis.laws import Chinchilla
+from mixlaw.analysis.surface import member
+from mixlaw.analysis.surface.member import with_draws
 from mixlaw.analysis.surface.model import Prediction, Status
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
@@ -128,6 +131,26 @@ def test_equal_seeds_give_equal_surfaces_and_progress_ends_at_one() -> None:
     design = Design.from_table(table, UNIQUE)
     assert torch.equal(one.draws(design, DRAWS), two.draws(design, DRAWS))
     assert seen[-1] == 1.0
+
+
+def test_draws_that_end_early_with_many_rows_have_the_same_spread(
+    monkeypatch: pytest.MonkeyPatch, trials: list[Trial]
+) -> None:
+    design, exact = Design.from_table(trials[0].near, UNIQUE), trials[0].surfaces
+    monkeypatch.setattr(draws, "MANY_ROWS", len(trials[0].train) - 1)
+    one = exact.members[0]
+    quick = with_draws(replace(one, draws=one.draws[:0]), DRAWS, lambda *_: None)
+    assert not torch.equal(quick.draws, one.draws)
+    before, after = (m.sample_and_mean(design, torch.arange(DRAWS))[0] for m in (one, quick))
+    assert float((after - before).square().mean().sqrt() / before.std(0).mean()) < 0.1
+    assert float((after.std(0) / before.std(0)).log().abs().mean()) < 0.02
+
+
+def test_draws_are_the_same_whatever_is_evaluated_at_once(monkeypatch: pytest.MonkeyPatch, trials: list[Trial]) -> None:
+    design, surfaces = Design.from_table(trials[0].far, UNIQUE), trials[0].surfaces
+    whole = surfaces.draws(design, DRAWS)
+    monkeypatch.setattr(member, "AT_ONCE", 5 * design.tokens.numel())
+    assert torch.allclose(surfaces.draws(design, DRAWS), whole, rtol=1e-12)
 
 
 def test_scores_are_fitted_in_their_direction_and_stay_between_zero_and_one() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from mixlaw.analysis.data import observed
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import from_log_loss, observe, slope, to_log_loss
 
@@ -44,6 +45,13 @@ def test_the_standard_error_of_log_noise_covers_the_truth() -> None:
     seen = observe(frame, units, {})
     off = np.abs(np.log(seen.noise.numpy() / SPREAD)) / seen.noise_error.numpy()
     assert np.mean(off < 1.645) > 0.85
+
+
+def test_noise_is_the_same_whatever_number_of_recipes_is_counted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = table(7, 3, 2)
+    whole = noise(frame)
+    monkeypatch.setattr(observed, "GROUPS", 2)
+    assert np.allclose(noise(frame), whole, rtol=1e-12)
 
 
 def test_runs_that_repeat_other_pools_are_no_repeats_and_unused_pools_do_not_matter() -> None:

@@ -22,6 +22,8 @@ from mixlaw.records import MOST_PARAMS, Unit
 Z90 = 1.6448536269514722
 #: Scores are probabilities p of success, clipped this far from 0 and 1 before -log p is taken.
 MARGIN = 1e-3
+#: Recipes whose repeats are counted at once.
+GROUPS = 1000
 #: Spread of log noise between tasks, and standard error of the log of a noise that the user gives.
 NOISE_BETWEEN, GIVEN_ERROR = 0.5, 0.25
 
@@ -142,9 +144,10 @@ def _repeat_noise(design: Design, target: Tensor, seen: Tensor) -> tuple[Tensor,
     trigamma(f / 2), so that the logarithm of a variance from few repeats is too low by the first.
     """
     group = design.recipe_index
-    member = torch.nn.functional.one_hot(group).to(torch.float64)
-    count = seen.to(torch.float64) @ member
-    mean = (target * seen) @ member / count.clamp(min=1)
+    known, numbers = seen.to(torch.float64), torch.arange(int(group.max()) + 1)
+    members = [(group[:, None] == part).to(torch.float64) for part in torch.split(numbers, GROUPS)]
+    count = torch.cat([known @ member for member in members], 1)
+    mean = torch.cat([(target * seen) @ member for member in members], 1) / count.clamp(min=1)
     scatter = ((target - mean[:, group]) ** 2 * seen).sum(1)
     freedom = (count - 1).clamp(min=0).sum(1)
     half = freedom.clamp(min=1) / 2

@@ -22,6 +22,8 @@ from mixlaw.progress import Progress
 
 #: Log loss that a tenfold below the measured sizes or budgets may add to the worst measured one.
 OUTSIDE = 0.5
+#: Tokens of phases and domains, over all vectors and recipes, for which a law is evaluated at once: half a gigabyte.
+AT_ONCE = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,13 +66,18 @@ class Member(LawFit):
         """
         samples, weights = samples % len(self.draws), self._sample_weights
         theta = torch.cat([self.draws[samples], self.theta[None]])
-        law = self.form.log_loss(theta.flatten(0, 1), design).view(*theta.shape[:2], len(design)).transpose(1, 2)
+        law = self._laws(theta, design).transpose(1, 2)
         x = self.features(design)
         prior = self._prior(x) @ weights.waves[:, :, samples]
         rows = torch.cat([weights.rows[:, :, samples], self._mean_weights], 2)
         residual = torch.nn.functional.pad(prior, (0, 1)) + self.residual.at(x, rows)
         both = self._bounded(law + residual.permute(2, 1, 0), design)
         return both[:-1], both[-1]
+
+    def _laws(self, theta: Tensor, design: Design) -> Tensor:
+        """Log losses (S, T, R) of vectors (S, T, n), in parts that bound memory."""
+        parts = torch.split(theta.flatten(0, 1), max(1, AT_ONCE // max(1, design.tokens.numel())))
+        return torch.cat([self.form.log_loss(part, design) for part in parts]).view(*theta.shape[:2], -1)
 
     def _bounded(self, log_loss: Tensor, design: Design) -> Tensor:
         """Log losses (..., R, T), compressed from two spreads of the runs above the worst measured one on.
@@ -139,7 +146,7 @@ class Member(LawFit):
             )
             for rows in (WAVES, len(design))
         )
-        law = self.form.log_loss(self.draws.flatten(0, 1), design).view(count, tasks, -1).permute(1, 2, 0)
+        law = self._laws(self.draws, design).permute(1, 2, 0)
         residual = self.observed.target[..., None] - law - self._prior(self.residual.x) @ waves
         residual = residual - self.residual.variance.sqrt()[..., None] * noise
         residual = torch.where(seen[..., None], residual, torch.zeros_like(residual))
