@@ -180,7 +180,7 @@ def test_a_share_beyond_the_range_of_its_optimum_is_named_with_the_limits_that_a
     proposal = data.proposals[-1]
     assert proposal.free is not None
     phase = proposal.recipe.phases[-1]
-    inside = {phase.name: {name: (share, share) for name, share in phase.mixture.items()}}
+    inside = {phase.name: {d.name: (phase.mixture.share(d.name),) * 2 for d in data.domains}}
     free = replace(proposal.free, breaks=("at most 2 epochs of books",))
     assert "Beyond the thin bar" not in report(replace(data, proposals=(replace(proposal, spread=inside, free=free),)))
     name, share = next(iter(phase.mixture.items()))
