@@ -84,7 +84,7 @@ def picture(known: dict[tuple[int, ...], Seconds]) -> go.Figure:
         figure.update_xaxes(type="log", title_text=what, tickvals=steps, row=1, col=column)
     for i, bar in enumerate(BARS.values()):
         figure.add_hline(y=bar, line={"dash": "dot", "width": 1, "color": CYCLE[i]})
-    figure.update_yaxes(type="log", dtick=1)
+    figure.update_yaxes(type="log", tickvals=[1, 2, 5, 10, 20, 50, 100])
     figure.update_yaxes(title_text="seconds", row=1, col=1)
     return finished(figure, "Seconds of a proposal and of a suggestion; dotted: what they may take", 420)
 
