@@ -8,7 +8,7 @@ from __future__ import annotations
 # --- what is searched for -------------------------------------------------------------------------------------------
 
 #: Standard deviations of the gain over posterior draws that `propose` takes off its mean: a lower confidence bound. The
-#: deviation has the doubt about growth with size, which is greatest where gains are: 1 costs .02 of the possible gain.
+#: deviation has the doubt about growth with size, which is greatest where gains are: 1 costs .01 of the possible gain.
 CAUTION = 0.5
 #: Recipes none of whose phases differs in more than this share of its tokens speak for each other, however dense the
 #: design is.
