@@ -29,9 +29,11 @@ from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.fit import fit
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.optimizer.answers.propose import propose
+from mixlaw.optimizer.goal.gains import recipes_losses
 from mixlaw.optimizer.next_runs.candidates import scaled
 from mixlaw.optimizer.next_runs.costs import Proxies
 from mixlaw.optimizer.next_runs.first_design import first_design
+from mixlaw.optimizer.search.climb import random_starts
 from mixlaw.optimizer.target.feasible import feasible
 from mixlaw.optimizer.target.target import FLOPS, Target
 from mixlaw.recipe import Domain, Kind, Recipe
@@ -65,6 +67,8 @@ FREE, TWO, TWO_FREE = (f"{OURS}, {what}" for what in ("no guard", "two sizes", "
 METHODS = (OURS, FREE, TWO, TWO_FREE, *PEERS)
 #: Percent of loss that a task may lose under the default guard.
 LOST = 1.0
+#: Posterior draws of a fit, and random recipes whose gains its 90 % intervals should hold.
+DRAWS, RANDOM, Z90 = 32, 60, 1.645
 #: Runs that the others begin with, and sampled mixtures that they choose among at every step.
 START, POOL = 12, 1000
 #: Runs that are chosen at once.
@@ -123,22 +127,38 @@ def ours(trial: Trial, proxies: Proxies, name: str, free: str) -> dict[str, dict
     budget = BUDGET * flops_of_run(LEAST)
     recipes = [c.recipe for c in first_design(ALLOWED, proxies, budget, RUNS, seed=trial.number)]
     table = trial.world.measure(recipes, seed=trial.number)
-    surfaces = fit(table, units=trial.world.units, unique=UNIQUE, resamples=32, seed=trial.number)
+    surfaces = fit(table, units=trial.world.units, unique=UNIQUE, resamples=DRAWS, seed=trial.number)
     spent = {"runs": float(len(recipes)), "flops": flops(recipes, True), "separate": flops(recipes, False)}
     return {what: spent | proposed(trial, surfaces, target) for what, target in ((name, GUARDED), (free, TARGET))}
+
+
+def held(trial: Trial, surfaces: Surfaces, baseline: Recipe) -> dict[str, float]:
+    """Shares of the gains of random recipes over a baseline that 90 % intervals hold: of means over tasks, of tasks."""
+    points = random_starts(ALLOWED, RANDOM, 3000 + trial.number)
+    recipes = [baseline, *(ALLOWED.recipe(points[i : i + 1]) for i in range(RANDOM))]
+    true = np.stack([trial.losses(recipe) for recipe in recipes])
+    said = recipes_losses(surfaces, ALLOWED, recipes, DRAWS).numpy()
+    errors = said[:, :1] - said[:, 1:] - (true[:1] - true[1:])  # draws, recipes, tasks
+
+    def share(error: Floats) -> float:
+        return float((np.abs(error.mean(0)) <= Z90 * error.std(0, ddof=1)).mean())
+
+    return {"means inside": share(errors.mean(-1)), "tasks inside": share(errors)}
 
 
 def proposed(trial: Trial, surfaces: Surfaces, target: Target) -> dict[str, float]:
     """What is proposed for a target, judged by the truth; gains in % of loss."""
     proposal = propose(surfaces, target, DOMAINS, sizes=[], seed=trial.number)
-    against = trial.losses(proposal.baselines[proposal.against])
-    return trial.judged(proposal.recipe, target is GUARDED) | {
+    baseline = proposal.baselines[proposal.against]
+    against = trial.losses(baseline)
+    own = {
         "gain": 100 * float((against - trial.losses(proposal.recipe)).mean()),
         "lo90": proposal.gain.lo90,
         "hi90": proposal.gain.hi90,
         "supported": float(proposal.supported),
         "possible": 100 * trial.possible[target is GUARDED],
     }
+    return trial.judged(proposal.recipe, target is GUARDED) | held(trial, surfaces, baseline) | own
 
 
 def flops_of_run(params: int) -> float:
@@ -223,9 +243,9 @@ def as_job(name: str, trial: Trial, peer: Peer) -> dict[str, dict[str, float]]:
 def main(worlds: int) -> int:
     """Play, and print and write the tables."""
     played = traces(worlds)
-    lines = ["\n".join(rows) for rows in (figures(played), table(played))]
-    print("\n\n".join(lines))
-    write_part("simulated", [f"{worlds} worlds.", "", lines[0], "", lines[1]])
+    lines = "\n\n".join("\n".join(rows) for rows in (figures(played), table(played), coverage(played)))
+    print(lines)
+    write_part("simulated", [f"{worlds} worlds.", "", lines])
     return 0
 
 
@@ -271,6 +291,19 @@ def table(found: Sequence[Mapping[str, Mapping[str, float]]]) -> list[str]:
         shown.insert(1, "" if own else f"{reached(found, name, DOUBLE):.2f}")
         worse = sum(one[name]["lost"] > LOST for one in found)
         rows.append(f"| {name} | {' | '.join(shown)} | {worse} |")
+    return rows
+
+
+def coverage(found: Sequence[Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """Shares of the gains of random recipes that 90 % intervals hold, over all worlds and by family."""
+    families = " | ".join(f.name.lower() for f in Family)
+    rows = [f"| gains of {RANDOM} random recipes a world, inside | all | {families} |", "| --- " * 6 + "|"]
+    for name in (OURS, TWO):
+        for what in ("means", "tasks"):
+            inside = [one[name][f"{what} inside"] for one in found]
+            cells = [np.mean(inside), *(np.mean(inside[i :: len(Family)]) for i in range(len(Family)))]
+            of = "means over tasks" if what == "means" else what
+            rows.append(f"| {name}: {of} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
     return rows
 
 

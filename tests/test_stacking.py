@@ -169,11 +169,12 @@ def test_checkpoints_of_one_run_count_as_one_run(rng: np.random.Generator) -> No
     ("off", "extrapolates", "weights"),
     [
         ((0.3, 0.6), False, (1.0, 0.0)),
-        ((0.3, 0.3), True, (1.0, 0.0)),
+        ((0.3, 0.6), True, (1.0, 0.0)),
+        ((0.3, 0.3), False, (0.5, 0.5)),
         ((0.6, 0.3), False, (0.5, 0.5)),
     ],
 )
-def test_where_sizes_vary_only_better_laws_stand_beside_the_first_and_alike_if_no_fold_extrapolates(
+def test_where_sizes_vary_only_a_clearly_worse_law_leaves_and_all_count_alike_if_no_fold_extrapolates(
     rng: np.random.Generator, off: tuple[float, float], extrapolates: bool, weights: tuple[float, float]
 ) -> None:
     truth, rows = rng.normal(size=(80, 1)), torch.arange(80)

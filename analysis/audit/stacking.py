@@ -18,9 +18,9 @@ SHARED_RUNS = 20.0
 ORDINARY_RUNS = 10.0
 #: Laws below this mean weight are dropped, and all but the best MOST.
 LEAST, MOST = 0.05, 3
-#: Standard errors by which a law must predict held-out runs better than the exposure law to be stacked where sizes
-#: vary.
-AHEAD = 1.0
+#: Standard errors by which a law may predict held-out runs worse than the exposure law and still be stacked with it
+#: where sizes vary.
+BEHIND = 1.0
 #: Standard errors by which weights by precision must score better than plain ones, where regressors are beside laws.
 SURE = 2.0
 #: Degrees of freedom of the Student t that scores a held-out run: one outlier must not choose the law.
@@ -33,9 +33,10 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]], alike: int = 0
     Yao et al. 2018 (arXiv:1704.02030), with a Dirichlet prior: tasks are shrunk to their pooled weights. Folds that
     extrapolate come first: the others count for a few of their runs only.
 
-    Where sizes vary, a law is stacked with the exposure law only if it predicts clearly better: small weights matter
-    little among the measured runs, and much at other sizes, where laws diverge. Where no fold extrapolates, both get
-    equal weights: the fit to measured sizes does not say which holds at others.
+    Where sizes vary, a law leaves the stack where it predicts clearly worse than the exposure law: small weights matter
+    little among the measured runs, and much at other sizes, where laws diverge. One that is not clearly worse stays,
+    since without it the stack would be too sure of the others. Where no fold extrapolates, all that stay get equal
+    weights: the fit to measured sizes does not say which holds at others.
 
     Args:
         observed: all rows.
@@ -60,7 +61,7 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]], alike: int = 0
     if scored and not one_size(observed.design):
         score, run = map(torch.cat, zip(*scored.values(), strict=True))
         ahead, error = _mean(score - score[..., :1], run)
-        weights = weights * (ahead >= AHEAD * error)  # 0 >= 0 for the exposure law itself
+        weights = weights * (ahead >= -BEHIND * error)  # 0 >= 0 for the exposure law itself
         weights = weights / weights.sum(1, keepdim=True)
         if True not in scored:
             return weights
