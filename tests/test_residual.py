@@ -51,6 +51,16 @@ def test_the_process_interpolates_near_runs_and_is_silent_far_away() -> None:
     assert float(near.at(far, weights).abs().max()) < 1e-8
 
 
+def test_values_without_noise_at_all_but_equal_recipes_are_interpolated_all_the_same() -> None:
+    # Rounding alone decides whether such a matrix has a Cholesky factor: an optimum that many workers ask for at once.
+    x = torch.cat([_points(40), _points(1).repeat(160, 1) + 1e-9 * _points(160, seed=1)])
+    left = 5 * torch.sin(x.sum(1))[None, :, None]
+    bare = Residual(kernel(signal=3e4), x, torch.zeros(1, 200, dtype=torch.float64))
+    with pytest.raises(RuntimeError, match="not positive-definite"):
+        torch.linalg.cholesky(bare.kernel(x, x) + 1e-10 * torch.eye(200, dtype=torch.float64))
+    assert torch.allclose(bare.at(x, bare.weights(left)), left, atol=1e-2)
+
+
 def test_a_noisy_row_is_trusted_less() -> None:
     x = torch.zeros(2, 3, dtype=torch.float64)
     left = torch.tensor([1.0, -1.0], dtype=torch.float64)[None, :, None]

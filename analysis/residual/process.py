@@ -17,6 +17,8 @@ MASKED = 1e6
 #: Rows up to which the process is exact, and points through which it goes beyond. With 2,400 runs, errors on new ones
 #: grow by 1 % with 1,000 points, by 4 % with 500, and by 12 % with 250 (dev/LOG.md).
 MOST = 1000
+#: Shares of a variance that are added, one after the other, to a matrix that rounding errors leave without a factor.
+JITTER = (1e-8, 1e-6, 1e-4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +96,7 @@ class Residual:
             matrix = matrix + torch.diag_embed(1e-8 * matrix.diagonal(dim1=1, dim2=2))
             for rows, across in self._blocks():
                 matrix += (across / (self.variance[:, None, rows] + 1e-10)) @ across.transpose(1, 2)
-        factor: Tensor = torch.linalg.cholesky(matrix)
-        return factor
+        return _factor(matrix)
 
     def weights(self, residuals: Tensor) -> Tensor:
         """Weights of the points (T, M, S) that make `at` interpolate residuals (T, R, S), NaN-free."""
@@ -115,6 +116,22 @@ class Residual:
         for first in range(0, len(self.x), MOST):
             rows = slice(first, first + MOST)
             yield rows, self.kernel(self.points, self.x[rows])
+
+
+def _factor(matrix: Tensor) -> Tensor:
+    """Cholesky factors (T, M, M), those that rounding denies one with more on the diagonal.
+
+    Values that are all but free of noise, at recipes that are all but one, leave no more than rounding errors.
+    """
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    for share in JITTER:
+        rows = failed.nonzero()[:, 0]
+        if not len(rows):
+            break
+        more = torch.diag_embed(share * matrix[rows].diagonal(dim1=1, dim2=2))
+        factor[rows], failed[rows] = torch.linalg.cholesky_ex(matrix[rows] + more)
+    return factor
 
 
 def _squared(x: Tensor, y: Tensor) -> Tensor:
