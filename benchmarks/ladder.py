@@ -47,6 +47,8 @@ MIXTURES = {
     "described": {"prose": 0.10, "facts": 0.10, "code": 0.30, "markup": 0.15, "docstrings": 0.35},
     "verified": {"prose": 0.25, "facts": 0.20, "code": 0.15, "docstrings": 0.10, "synthetic": 0.30},
 }
+#: The balanced mixture with half of its code moved to prose.
+LESS_CODE = MIXTURES["balanced"] | {"prose": 0.45, "code": 0.15}
 #: One mixture in each of init, continue and cooldown; beginnings are shared, as a first design shares them.
 PHASED = """
 balanced balanced prose_first; balanced balanced described; balanced code prose_first; balanced code code
@@ -62,6 +64,7 @@ balanced code code; mostly_text verified described; prose_first mostly_text veri
 code described even; described text code; described code verified"""
 POOLS = {"code": 0.15, "docstrings": 0.08, "synthetic": 0.06, "markup": 0.04}
 RANDOM, RANDOM_SEED = 8, 7  # recipes with three Dirichlet mixtures each
+NEAR, NEAR_SEED, NEAR_SPREAD = 14, 11, 0.5  # recipes near the balanced one, and the deviation of their log shares
 LENGTHS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
 
 
@@ -75,6 +78,7 @@ def recipes() -> dict[str, list[Recipe]]:
         "budget": list(budgets("0.05M")),
         "repeats": list(repeats("0.05M")),
         "matched": [recipe for size in ("0.025M", "0.05M", "0.1M") for recipe in matched(size)],
+        "near": [recipe for size in ("0.025M", "0.05M", "0.1M") for recipe in near(size)],
     }
 
 
@@ -149,6 +153,18 @@ def matched(size: str) -> Iterator[Recipe]:
         mixtures = names.split() * (3 if " " not in names.strip() else 1)
         recipe = phased(size, [MIXTURES[name] for name in mixtures])
         yield replace(recipe, unique={domain: round(share * TOKENS[size]) for domain, share in POOLS.items()})
+
+
+def near(size: str) -> Iterator[Recipe]:
+    """What an optimum is made of: mixtures near the balanced one, and half of its code moved to prose in phases."""
+    for less in ("init", "continue", "cooldown", " ".join(SHARES)):
+        recipe = phased(size, [LESS_CODE if phase in less.split() else MIXTURES["balanced"] for phase in SHARES])
+        yield from (replace(recipe, seed=seed) for seed in ((0, 1, 2) if size == "0.025M" else (0,)))
+    rng, centre = np.random.default_rng(NEAR_SEED), np.log([MIXTURES["balanced"][domain] for domain in DOMAINS])
+    for _ in range(NEAR):
+        drawn = np.exp(centre + NEAR_SPREAD * rng.normal(size=(3, len(DOMAINS))))
+        shares = (drawn / drawn.sum(1, keepdims=True)).round(3)
+        yield phased(size, [dict(zip(DOMAINS, row, strict=True)) for row in shares.tolist()])
 
 
 def phased(size: str, mixtures: list[dict[str, float]], tokens: int | None = None) -> Recipe:
@@ -230,7 +246,7 @@ def main() -> None:
     """Train, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "parts", nargs="*", help="grid, seeds, schedule, rate, budget, repeats, matched; all if none is named"
+        "parts", nargs="*", help="grid, seeds, schedule, rate, budget, repeats, matched, near; all if none is named"
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="write the table of what is trained, and train nothing")

@@ -2,6 +2,7 @@
 
     python benchmarks/ladder_predictions.py [SIZE [SMALLER ...]]     # 0.1M from 0.025M and 0.05M
     python benchmarks/ladder_predictions.py epochs     # where code is scarce: proxies that repeat it, or do not
+    python benchmarks/ladder_predictions.py near       # small changes of a mixture: far proxies, or a third near it
 
 The 36 recipes of the grid and the repeated seeds. Gains are over the balanced mixture, which three seeds measured, in
 log loss; an interval of a gain is that of newly trained runs, as `verify` compares them. Write every look at 0.22M into
@@ -17,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import torch
-from ladder import MIXTURES, TABLE, TOKENS, grid, matched, name_of, phased, seeds
+from ladder import MIXTURES, NEAR, TABLE, TOKENS, grid, matched, name_of, near, phased, seeds
 from ladder_figures import LOSSES, markdown
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -36,6 +37,7 @@ UNIQUE = {
 UNITS = dict.fromkeys(LOSSES, "bits/byte") | {"capitals": "choice-prob", "agreement": "choice-prob"}
 METRICS = [f"metric:{task}" for task in LOSSES]
 DRAWS, Z90 = 64, 1.645
+DESIGNS = 3  # drawn from the grid
 
 
 def rows(table: pl.DataFrame, size: str) -> pl.DataFrame:
@@ -109,6 +111,38 @@ def with_scarce_code(table: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(out)
 
 
+def near_mixtures(table: pl.DataFrame) -> pl.DataFrame:
+    """Gains of recipes near the balanced one at 0.1M, from 18 recipes at three sizes: far ones, or a third near it.
+
+    Errors are root mean squares over recipes, medians over losses, means over designs drawn from the grid.
+    """
+    sizes, drop = ("0.025M", "0.05M", "0.1M"), [c for c in table.columns if c in ("lr", "recipe") or "decay:" in c]
+    table = table.drop(c for c in table.columns if c.startswith("unique:"))
+    recipes = {size: list(near(size)) for size in sizes}
+    less, others = recipes["0.1M"][:-NEAR], recipes["0.1M"][-NEAR // 2 :]
+    test = named(table, [phased("0.1M", [MIXTURES["balanced"]] * 3), *balanced_seeds("0.1M"), *less, *others])
+    logs, design = np.log(test.select(METRICS).to_numpy()), Design.from_table(test.drop(drop), UNIQUE)
+    out = []
+    for name, count in {"far alone": 0, "a third near": 6}.items():
+        found = []
+        for draw in range(DESIGNS):
+            far = np.random.default_rng(draw).permutation(len(list(grid("0.1M"))))[: 17 - count]
+            train = [phased(size, [MIXTURES["balanced"]] * 3) for size in sizes]
+            train += [list(grid(size))[i] for size in sizes for i in far.tolist()]
+            train += [recipe for size in sizes for recipe in recipes[size][-NEAR:][:count]]
+            surfaces = fit(named(table, dict.fromkeys(train)).drop(drop), units=UNITS, unique=UNIQUE, resamples=DRAWS)
+            tasks = [surfaces.tasks.index(task) for task in LOSSES]
+            runs = surfaces.new_runs(design, 4 * DRAWS).log().numpy()[:, :, tasks]
+            error = over_first(logs, 3) - over_first(np.log(surfaces.predict(design).mean[:, tasks]), 3)
+            half = Z90 * over_first(runs, 3).std(0)
+            each = [np.sqrt(np.mean(part**2, 0)) for part in (error[: len(less)], error[len(less) :])]
+            inside = float((np.abs(error) <= half).mean())
+            found.append([*map(np.median, each), each[0][LOSSES.index("code")], inside, np.median(half)])
+        columns = ("half the code", "other changes", "half the code: code", "inside", "half width")
+        out.append({"proxies": name, **dict(zip(columns, np.mean(found, 0).tolist(), strict=True))})
+    return pl.DataFrame(out)
+
+
 def named(table: pl.DataFrame, recipes: Iterable[Recipe]) -> pl.DataFrame:
     """The rows of recipes, in their order."""
     order = pl.DataFrame({"recipe": [name_of(recipe) for recipe in recipes]})
@@ -118,6 +152,12 @@ def named(table: pl.DataFrame, recipes: Iterable[Recipe]) -> pl.DataFrame:
 def gains_of(losses: Floats) -> Floats:
     """Gains over the first recipe, %, from log losses (..., R, T): (..., R - 1, T)."""
     return 100 * (losses[..., :1, :] - losses[..., 1:, :])
+
+
+def over_first(losses: Floats, count: int) -> Floats:
+    """Gains over the mean of the first recipes, %, from log losses (..., R, T)."""
+    gains: Floats = 100 * (losses[..., :count, :].mean(-2, keepdims=True) - losses[..., count:, :])
+    return gains
 
 
 def rms(values: Floats) -> float:
@@ -134,6 +174,11 @@ def main(size: str = "0.1M", *smaller: str) -> None:
     """Print the table with its medians."""
     torch.set_num_threads(1)
     table = pl.read_csv(TABLE, infer_schema_length=None).with_columns(pl.col("lr").fill_null(1.0))
+    if size == "near":
+        found = near_mixtures(table)
+        cells = [[row[0], *(f"{value:.2f}" for value in row[1:])] for row in found.iter_rows()]
+        print(markdown(f"Near the balanced mixture at 0.1M: 8 losses, %, {DESIGNS} designs", found.columns, cells))
+        return
     if size == "epochs":
         found = with_scarce_code(table)
         cells = [[row[0], str(row[1]), *(f"{value:.2f}" for value in row[2:])] for row in found.iter_rows()]

@@ -26,7 +26,7 @@ def table() -> pl.DataFrame:
 
 def test_every_row_is_a_recipe_of_the_benchmark(table: pl.DataFrame) -> None:
     wanted = {ladder.name_of(recipe) for recipes in ladder.recipes().values() for recipe in recipes}
-    assert len(wanted) == 355
+    assert len(wanted) == 417
     assert set(table["recipe"]) <= wanted
     assert table["recipe"].n_unique() == table.height >= 188
 
@@ -45,6 +45,15 @@ def test_scarce_pools_are_read_as_often_at_every_size(table: pl.DataFrame) -> No
         assert np.array(epochs(size)) == pytest.approx(np.array(epochs("0.1M")), rel=1e-4)
     assert 4 < np.max(epochs("0.1M")) < 5.1
     assert {ladder.name_of(r) for r in ladder.matched("0.1M")} <= set(table["recipe"])
+
+
+def test_half_of_the_code_is_missing_in_one_phase_or_in_all(table: pl.DataFrame) -> None:
+    near = {size: list(ladder.near(size)) for size in ("0.025M", "0.05M", "0.1M")}
+    assert {ladder.name_of(recipe) for recipes in near.values() for recipe in recipes} <= set(table["recipe"])
+    less = [[p.mixture.share("code") for p in recipe.phases] for recipe in near["0.1M"][:4]]
+    assert less == [[0.15, 0.3, 0.3], [0.3, 0.15, 0.3], [0.3, 0.3, 0.15], [0.15, 0.15, 0.15]]
+    code = np.array([p.mixture.share("code") for recipe in near["0.1M"][4:] for p in recipe.phases])
+    assert 0.1 < code.min() < 0.2 < 0.4 < code.max() < 0.6
 
 
 def test_the_grid_has_the_same_mixtures_at_every_size() -> None:
