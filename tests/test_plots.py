@@ -87,9 +87,10 @@ def test_the_band_of_the_response_closes_where_the_reference_stands(small: Study
 
 
 def test_a_share_at_which_a_domain_is_missing_does_not_set_the_axis(small: Study) -> None:
-    plain, cut = (
-        response(small.surfaces, task, small.proposal.recipe, DOMAINS, runs=False) for task in small.surfaces.tasks
-    )
+    early, late = Mixture({"python": 0.98, "web": 0.02}), Mixture({"python": 0.3, "books": 0.6, "web": 0.1})
+    phases = zip(small.proposal.recipe.phases, (early, early, late), strict=True)
+    recipe = replace(small.proposal.recipe, phases=tuple(replace(phase, mixture=own) for phase, own in phases))
+    plain, cut = (response(small.surfaces, task, recipe, DOMAINS, runs=False) for task in small.surfaces.tasks)
     assert plain.layout.yaxis.range is None  # without code task0 is a little worse, task1 by much
     line = np.array(_named(cut, "cooldown")[0].y)
     low, high = cut.layout.yaxis.range
