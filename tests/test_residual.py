@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,9 @@ def test_values_without_noise_at_all_but_equal_recipes_are_interpolated_all_the_
     with pytest.raises(RuntimeError, match="not positive-definite"):
         torch.linalg.cholesky(bare.kernel(x, x) + 1e-10 * torch.eye(200, dtype=torch.float64))
     assert torch.allclose(bare.at(x, bare.weights(left)), left, atol=1e-2)
+    for broken in (torch.nan, -2e9):  # no rounding error
+        with pytest.raises(RuntimeError, match="not positive-definite"):
+            replace(bare, variance=torch.full((1, 200), broken, dtype=torch.float64)).weights(left)
 
 
 def test_a_noisy_row_is_trusted_less() -> None:

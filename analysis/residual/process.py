@@ -131,7 +131,7 @@ def _factor(matrix: Tensor) -> Tensor:
             break
         more = torch.diag_embed(share * matrix[rows].diagonal(dim1=1, dim2=2))
         factor[rows], failed[rows] = torch.linalg.cholesky_ex(matrix[rows] + more)
-    return factor
+    return torch.linalg.cholesky(matrix) if bool(failed.any()) else factor  # which raises
 
 
 def _squared(x: Tensor, y: Tensor) -> Tensor:
