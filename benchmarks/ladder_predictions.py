@@ -133,8 +133,8 @@ def near_mixtures(table: pl.DataFrame) -> pl.DataFrame:
             surfaces = fit(named(table, dict.fromkeys(train)).drop(drop), units=UNITS, unique=UNIQUE, resamples=DRAWS)
             tasks = [surfaces.tasks.index(task) for task in LOSSES]
             runs = surfaces.new_runs(design, 4 * DRAWS).log().numpy()[:, :, tasks]
-            error = over_first(logs, 3) - over_first(np.log(surfaces.predict(design).mean[:, tasks]), 3)
-            half = Z90 * over_first(runs, 3).std(0)
+            error = gains_of(logs, 3) - gains_of(np.log(surfaces.predict(design).mean[:, tasks]), 3)
+            half = Z90 * gains_of(runs, 3).std(0)
             each = [np.sqrt(np.mean(part**2, 0)) for part in (error[: len(less)], error[len(less) :])]
             inside = float((np.abs(error) <= half).mean())
             found.append([*map(np.median, each), each[0][LOSSES.index("code")], inside, np.median(half)])
@@ -149,14 +149,9 @@ def named(table: pl.DataFrame, recipes: Iterable[Recipe]) -> pl.DataFrame:
     return order.join(table, on="recipe", how="left", maintain_order="left")
 
 
-def gains_of(losses: Floats) -> Floats:
-    """Gains over the first recipe, %, from log losses (..., R, T): (..., R - 1, T)."""
-    return 100 * (losses[..., :1, :] - losses[..., 1:, :])
-
-
-def over_first(losses: Floats, count: int) -> Floats:
-    """Gains over the mean of the first recipes, %, from log losses (..., R, T)."""
-    gains: Floats = 100 * (losses[..., :count, :].mean(-2, keepdims=True) - losses[..., count:, :])
+def gains_of(losses: Floats, first: int = 1) -> Floats:
+    """Gains over the mean of the first recipes, %, from log losses (..., R, T): (..., R - first, T)."""
+    gains: Floats = 100 * (losses[..., :first, :].mean(-2, keepdims=True) - losses[..., first:, :])
     return gains
 
 
