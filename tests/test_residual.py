@@ -22,9 +22,12 @@ from test_laws import designs
 LENGTHS = torch.tensor([[1.0, 1.0, 2.0]], dtype=torch.float64)
 
 
-def kernel(signal: float = 0.1, noise: float = 0.01, length: float = 1.0, rise: float = 0.0) -> Kernel:
+def kernel(
+    signal: float = 0.1, noise: float = 0.01, length: float = 1.0, rise: float = 0.0, local: float = 0.0
+) -> Kernel:
+    """Of three coordinates; whatever comes after them are shares."""
     span = torch.tensor([[-0.2, 0.3]], dtype=torch.float64)
-    return Kernel(_one(signal), _one(noise), length * LENGTHS, _one(rise), span)
+    return Kernel(_one(signal), _one(noise), length * LENGTHS, _one(rise), span, _one(local), _one(0.25))
 
 
 def _one(value: float) -> Tensor:
@@ -40,6 +43,13 @@ def test_the_kernel_is_matern_five_halves() -> None:
     y = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
     by_hand = 0.1**2 * (1 + math.sqrt(5) + 5 / 3) * math.exp(-math.sqrt(5))
     assert math.isclose(float(kernel()(x, y)), by_hand, rel_tol=1e-6)
+
+
+def test_the_local_part_is_matern_five_halves_in_the_shares() -> None:
+    x = torch.zeros(1, 5, dtype=torch.float64)
+    y = torch.tensor([[0.0, 0.0, 0.0, 0.15, -0.2]], dtype=torch.float64)  # .25 apart, which is the reach
+    by_hand = 0.1**2 + 0.03**2 * (1 + math.sqrt(5) + 5 / 3) * math.exp(-math.sqrt(5))
+    assert math.isclose(float(kernel(local=0.03)(x, y)), by_hand, rel_tol=1e-6)
 
 
 def test_the_process_interpolates_near_runs_and_is_silent_far_away() -> None:
@@ -85,15 +95,19 @@ def test_a_process_through_fewer_points_is_the_exact_one_where_rows_repeat_them(
     assert torch.allclose(through.at(new, through.weights(left)), kernel()(new, x) @ exact, atol=1e-5)
 
 
-def test_fourier_features_reproduce_the_kernel() -> None:
+def test_fourier_features_reproduce_both_parts_of_the_kernel() -> None:
     # Mean over draws of the product of features; the error of WAVES Monte Carlo features is about 1/sqrt(WAVES).
-    x = _points(6)
-    found = torch.zeros(6, 6, dtype=torch.float64)
+    x = torch.cat([_points(6), 0.2 * _points(6, seed=1)], 1)
+    truth = kernel(local=0.1)
+    found = torch.zeros(2, 6, 6, dtype=torch.float64)
     for seed in range(20):
-        frequency, turn = kernel().waves(torch.Generator().manual_seed(seed))
+        frequency, turn = truth.waves(torch.Generator().manual_seed(seed), 3)
         features = 0.1 * math.sqrt(2 / WAVES) * torch.cos(x @ frequency[0] + turn)
-        found += features @ features.T / 20
-    assert torch.allclose(found, kernel()(x, x)[0], atol=0.1**2 * 0.06)
+        for part, own in enumerate((features[:, :WAVES], features[:, WAVES:])):
+            found[part] += own @ own.T / 20
+    wide = kernel()(x, x)[0]
+    for part, expected in zip(found, (wide, truth(x, x)[0] - wide), strict=True):
+        assert torch.allclose(part, expected, atol=0.1**2 * 0.06)
 
 
 def test_a_coordinate_counts_by_its_length() -> None:
@@ -113,7 +127,7 @@ def test_noise_rises_with_the_law_and_stays_constant_outside_of_what_was_measure
 def _evidence(truth: Kernel, design: Design, law: Tensor, seed: int = 2) -> Evidence:
     """A draw of the residual process and of noise at the recipes, nothing else being uncertain."""
     features, count = Features.of(design), len(design)
-    x, random = features(design), torch.Generator().manual_seed(seed)
+    x, random = features.and_shares(design), torch.Generator().manual_seed(seed)
     root = torch.linalg.cholesky(truth(x, x)[0] + 1e-12 * torch.eye(count, dtype=torch.float64))
     smooth, noise = torch.randn(2, count, generator=random, dtype=torch.float64)
     left = (root @ smooth + truth.noise_at(law)[0] * noise)[None]
@@ -124,34 +138,38 @@ def _evidence(truth: Kernel, design: Design, law: Tensor, seed: int = 2) -> Evid
     )
 
 
-def _truth(design: Design, signal: float, rise: float = 0.0, relevant: int | None = None) -> Kernel:
+def _truth(design: Design, signal: float, rise: float = 0.0, relevant: int | None = None, local: float = 0.0) -> Kernel:
     """Kernel over the coordinates of a design; all but one coordinate may be irrelevant."""
     count = Features.of(design)(design).shape[1]
     length = torch.full((1, count), 6.0 if relevant is None else 60.0, dtype=torch.float64)
     if relevant is not None:
         length[0, relevant] = 1.0
     span = torch.tensor([[-2.0, 2.0]], dtype=torch.float64)
-    return Kernel(_one(signal + 1e-9), _one(0.01), length, _one(rise), span)
+    return Kernel(_one(signal + 1e-9), _one(0.01), length, _one(rise), span, _one(local), _one(0.6))
 
 
 def test_the_density_of_a_kernel_is_that_of_scipy_and_its_slope_that_of_differences() -> None:
     design = designs(rows=30)
     law = torch.linspace(-1, 1, 30, dtype=torch.float64)[None]
     evidence = _evidence(_truth(design, 0.05), design, law)
-    density, entries = objective(evidence), 3 + len(evidence.groups) + evidence.x.shape[1]
-    left, length = evidence.residual[0].numpy(), 2.0 * np.repeat(*_widths(evidence))
+    counts = _widths(evidence)[1]
+    count, density = sum(counts), objective(evidence)
+    left, x, length = evidence.residual[0].numpy(), evidence.x.numpy(), 2.0 * np.repeat(*_widths(evidence))
 
     def by_scipy(vector: NDArray[np.float64]) -> float:
-        """The entries are the signal, the noise and its rise (.5 over one deviation of the law), then lengths."""
+        """Signal, noise, its rise (.5 over one deviation of the law), the local part and its reach, then lengths."""
         rise = 0.5 * vector[2] / law.std(correction=0)
-        signal, noise = 0.02 * np.exp(vector[0]), 0.02 * torch.exp(0.7 * vector[1] + rise * law[0])
-        group, own = vector[3 : 3 + len(evidence.groups)], vector[3 + len(evidence.groups) :]
-        scaled = length * np.exp(0.7 * np.repeat(group, _widths(evidence)[1]) + 0.5 * own)
-        r = np.sqrt(5) * cdist(evidence.x.numpy() / scaled, evidence.x.numpy() / scaled)
-        covariance = signal**2 * (1 + r + r**2 / 3) * np.exp(-r) + np.diag(noise.numpy() ** 2)
+        signal, noise = 0.04 * np.exp(vector[0]), 0.02 * torch.exp(0.7 * vector[1] + rise * law[0])
+        local, reach = 0.01 * np.exp(vector[3]), 0.6 * np.exp(0.5 * vector[4])
+        group, own = vector[5 : 5 + len(counts)], vector[5 + len(counts) :]
+        scaled = x[:, :count] / (length * np.exp(0.7 * np.repeat(group, counts) + 0.5 * own))
+        covariance = np.diag(noise.numpy() ** 2)
+        for size, at in ((signal, scaled), (local, x[:, count:] / reach)):
+            r = np.sqrt(5) * cdist(at, at)
+            covariance = covariance + size**2 * (1 + r + r**2 / 3) * np.exp(-r)
         return float(0.5 * vector @ vector - multivariate_normal(cov=covariance).logpdf(left))
 
-    one, other = np.random.default_rng(0).normal(size=(2, entries)) / 2
+    one, other = np.random.default_rng(0).normal(size=(2, 5 + len(counts) + count)) / 2
     assert density(one)[0] - density(other)[0] == pytest.approx(by_scipy(one) - by_scipy(other), rel=1e-5)
     assert density(one)[1] == pytest.approx(approx_fprime(one, by_scipy, 1e-6), rel=1e-3, abs=1e-3)
 
@@ -170,6 +188,18 @@ def test_signal_and_noise_are_told_apart(signal: float) -> None:
     assert 0.006 < float(found.noise) < 0.016
     assert (float(found.signal) > 0.02) == (signal > 0)
     assert abs(float(found.rise)) < 0.5
+
+
+@pytest.mark.parametrize("local", [0.0, 0.03])
+def test_what_mixtures_have_for_themselves_at_every_size_is_told_from_noise(local: float) -> None:
+    once = designs(rows=120)
+    recipes = once.select([row % 40 for row in range(120)])
+    design = replace(recipes, params=once.params, runs=once.runs)
+    law = torch.linspace(-1, 1, len(design), dtype=torch.float64)[None]
+    found = learn_kernel(_evidence(_truth(design, 0.0, local=local), design, law))
+    assert 0.006 < float(found.noise) < 0.016
+    assert float(found.signal) < 0.02
+    assert (0.02 < float(found.local) < 0.045) if local else (float(found.local) < 0.006)
 
 
 def test_noise_that_rises_tenfold_is_found_to_rise() -> None:
@@ -194,7 +224,7 @@ def test_a_search_that_starts_at_a_good_kernel_stays_there() -> None:
     evidence = _evidence(_truth(design, 0.05), design, torch.linspace(-1, 1, 80, dtype=torch.float64)[None])
     cold = learn_kernel(evidence)
     warm = learn_kernel(evidence, cold)
-    for name in ("signal", "noise", "length"):
+    for name in ("signal", "noise", "length", "reach"):
         assert torch.allclose(getattr(warm, name).log(), getattr(cold, name).log(), atol=0.2)
 
 

@@ -14,6 +14,8 @@ from mixlaw.analysis.data.design import Design
 SOFT = 0.001
 #: Floor of the standard deviation of a coordinate: constant coordinates are scaled by it.
 LEAST_UNIT = 0.35
+#: The same of the shares within the phases, all together.
+LEAST_SPREAD = 0.1
 #: Factor on distances outside of the measured sizes and budgets: the residual process reverts to zero there.
 STRETCH = 5.0
 
@@ -29,6 +31,8 @@ class Features:
         groups: coordinates with similar length scales: the whole mixture; what is seen from each phase between the
             first and the last on; the mixture within each phase, where there are several; epochs beyond the first;
             size and schedule.
+        middle: of the shares within each phase over the measured runs, (P * D,).
+        spread: root mean square of the measured runs' distance from it.
     """
 
     centre: Tensor
@@ -37,6 +41,8 @@ class Features:
     high: Tensor
     pools: Tensor
     groups: tuple[slice, ...]
+    middle: Tensor
+    spread: float
 
     @classmethod
     def of(cls, design: Design) -> Features:
@@ -48,7 +54,9 @@ class Features:
         unit = raw.std(0, correction=0).clamp(min=LEAST_UNIT)
         measured = ((raw - raw.mean(0)) / unit)[:, ends[-2] :].detach()
         groups = tuple(slice(a, b) for a, b in pairwise(ends) if b > a)
-        return cls(raw.mean(0), unit, measured.amin(0), measured.amax(0), pools, groups)
+        shares = _within(design).flatten(1).detach()
+        spread = float((shares - shares.mean(0)).square().sum(1).mean().sqrt().clamp(min=LEAST_SPREAD))
+        return cls(raw.mean(0), unit, measured.amin(0), measured.amax(0), pools, groups, shares.mean(0), spread)
 
     def __call__(self, design: Design) -> Tensor:
         """Coordinates of every recipe, (R, F); differentiable."""
@@ -58,6 +66,16 @@ class Features:
         outside = (size - self.high).clamp(min=0) - (self.low - size).clamp(min=0)
         return torch.cat([plain[:, :first], size + (STRETCH - 1) * outside], 1)
 
+    def and_shares(self, design: Design) -> Tensor:
+        """The coordinates, and after them the shares within each phase, in units of `spread`, (R, F + P * D)."""
+        return torch.cat([self(design), (_within(design).flatten(1) - self.middle) / self.spread], 1)
+
+
+def _within(design: Design) -> Tensor:
+    """Shares of the domains within each phase, (R, P, D)."""
+    shares = design.shares
+    return shares / shares.sum(2, keepdim=True).clamp(min=SOFT)
+
 
 def _parts(design: Design, pools: Tensor) -> list[Tensor]:
     """Raw coordinates by group, (R, n) each."""
@@ -66,7 +84,6 @@ def _parts(design: Design, pools: Tensor) -> list[Tensor]:
     later = torch.log(shares.flip(1).cumsum(1).flip(1) + SOFT)
     parts = [later[:, 0], later[:, 1:-1].flatten(1)]
     if len(design.phases) > 1:
-        within = shares / shares.sum(2, keepdim=True).clamp(min=SOFT)
-        parts.append(torch.log(within + SOFT).flatten(1))
+        parts.append(torch.log(_within(design) + SOFT).flatten(1))
     size = torch.stack([design.params.log(), design.total.log(), design.progress, design.final_lr], 1)
     return [*parts, torch.log1p(design.repeated[:, pools]), size]

@@ -26,10 +26,16 @@ GROUP_LENGTH, GROUP_SPREAD, OWN_SPREAD = 2.0, 0.7, 0.5
 SIGNAL_SPREAD, RISE_SPREAD = 1.0, 0.5
 #: The signal is expected at this many standard deviations of the law's residuals.
 SIGNAL = 2.0
+#: The local part is expected at this share of that deviation, and to reach this far, in units of how far measured runs
+#: are from their middle; and the spreads of both logs.
+LOCAL, LOCAL_SPREAD = 0.5, 1.0
+REACH, REACH_SPREAD = 0.6, 0.5
 #: Most iterations of the search for a task's kernel, and the relative decrease at which it ends.
 STEPS, TOLERANCE = 150, 1e-7
 #: Most prior standard deviations that an entry may be away from its mean.
 LARGEST = 6.0
+#: Numbers of a kernel besides its length scales.
+LEVELS = 5
 
 
 def residual_kernel(fit: LawFit, observed: Observed, generator: torch.Generator, start: Kernel | None = None) -> Kernel:
@@ -52,7 +58,7 @@ def residual_kernel(fit: LawFit, observed: Observed, generator: torch.Generator,
     guess = torch.where(known, observed.noise, sigma / 2).log()
     trust = torch.where(known, observed.noise_error, torch.full_like(guess, 0.7))
     evidence = Evidence(
-        x=features(design),
+        x=features.and_shares(design),
         groups=features.groups,
         law=value,
         residual=torch.where(seen, residual, 0.0),
@@ -60,7 +66,7 @@ def residual_kernel(fit: LawFit, observed: Observed, generator: torch.Generator,
         variance=variance,
         noise=guess,
         noise_error=trust,
-        signal=(SIGNAL * sigma).log(),
+        sigma=sigma.log(),
     )
     with single_thread():
         return learn_kernel(evidence, start)
@@ -71,14 +77,14 @@ class Evidence:
     """Data from which kernels of T tasks are learned.
 
     Attributes:
-        x: coordinates of R rows, (R, F).
+        x: coordinates of R rows, and the shares after them, (R, F + P * D).
         groups: of coordinates with similar length scales.
         law: log loss that the law expects, about the task's centre, (T, R).
         residual: data minus the law linearised at its prior mean, 0 where not measured, (T, R).
         law_covariance: prior covariance of the linearised law, (T, R, R).
         variance: measured noise variance, NaN where unknown, MASKED where there is no value, (T, R).
         noise, noise_error: log of a guess of the standard deviation of a run, and its standard error, (T,).
-        signal: log of a guess of the standard deviation of the process, (T,).
+        sigma: log of the standard deviation of the law's residuals, (T,).
     """
 
     x: Tensor
@@ -89,7 +95,7 @@ class Evidence:
     variance: Tensor
     noise: Tensor
     noise_error: Tensor
-    signal: Tensor
+    sigma: Tensor
 
     def task(self, number: int) -> Evidence:
         """The data on one task."""
@@ -127,22 +133,23 @@ def objective(evidence: Evidence) -> Callable[[Floats], tuple[float, Floats]]:
     (restricted likelihood). Infinite where the covariance has no Cholesky factor.
     """
     scale = _Scale(evidence)
-    centre, spread, x = scale.centre[0].numpy(), scale.spread[0].numpy(), evidence.x.numpy()
+    centre, spread, width = scale.centre[0].numpy(), scale.spread[0].numpy(), scale.groups[-1].stop
+    x, shares = evidence.x[:, :width].numpy(), evidence.x[:, width:].numpy()
+    apart = _squared(shares)
     law, residual, variance = evidence.law[0].numpy(), evidence.residual[0].numpy(), evidence.variance[0].numpy()
     fixed, unknown = evidence.law_covariance[0].numpy(), np.isnan(variance)
     group = np.repeat(np.arange(len(scale.groups)), [g.stop - g.start for g in scale.groups])
-    first = 3 + len(scale.groups)
+    first = LEVELS + len(scale.groups)
 
     def evaluate(vector: Floats) -> tuple[float, Floats]:
         """The density and its slope at one vector, in the order of `_Scale`."""
         value = centre + spread * vector
-        z = x * np.exp(-value[3:first][group] - value[first:])
-        size = np.square(z).sum(1)
-        r = np.sqrt(5 * np.maximum(size[:, None] + size - 2 * z @ z.T, 0) + 1e-12)
-        near = math.exp(2 * value[0]) * np.exp(-r)
-        process = near * (1 + r + r**2 / 3)
+        z = x * np.exp(-value[LEVELS:first][group] - value[first:])
+        r, q = (np.sqrt(5 * squared + 1e-12) for squared in (_squared(z), apart * math.exp(-2 * value[4])))
+        near, close = math.exp(2 * value[0]) * np.exp(-r), math.exp(2 * value[3]) * np.exp(-q)
+        process, local = near * (1 + r + r**2 / 3), close * (1 + q + q**2 / 3)
         noise = np.where(unknown, np.exp(2 * (value[1] + value[2] * law)), 0.0)
-        covariance = process + fixed
+        covariance = process + local + fixed
         covariance.flat[:: len(x) + 1] += np.where(unknown, noise, variance) + 1e-10
         factor, failed = dpotrf(covariance, lower=1)
         if failed:
@@ -156,40 +163,54 @@ def objective(evidence: Evidence) -> Callable[[Floats], tuple[float, Floats]]:
         pull = slope * near * (1 + r) * (5 / 3)  # of the density by squared distances along each coordinate
         by_length = 2 * (pull.sum(1) @ z**2 - (z * (pull @ z)).sum(0))
         by_group = np.bincount(group, by_length, len(scale.groups))
-        by_level = [2 * (slope * process).sum(), by_noise.sum(), by_noise @ law]
+        by_local = [2 * (slope * local).sum(), (slope * close * (1 + q) * q**2 / 3).sum()]
+        by_level = [2 * (slope * process).sum(), by_noise.sum(), by_noise @ law, *by_local]
         return float(density), np.concatenate([by_level, by_group, by_length]) * spread + vector
 
     return evaluate
 
 
+def _squared(x: Floats) -> Floats:
+    """Squared distances (R, R) between the rows of x (R, n)."""
+    size = np.square(x).sum(1)
+    squared: Floats = np.maximum(size[:, None] + size - 2 * x @ x.T, 0)
+    return squared
+
+
 class _Scale:
-    """Kernels as vectors of standard normal numbers: signal, noise, rise, length by group, length by coordinate."""
+    """Kernels as vectors of standard normal numbers.
+
+    Signal, noise, rise, local, reach (LEVELS of them), then a length by group, and one by coordinate.
+    """
 
     def __init__(self, evidence: Evidence) -> None:
-        self.groups, noise = evidence.groups, evidence.noise
+        self.groups, sigma = evidence.groups, evidence.sigma
         self.span = torch.stack([evidence.law.amin(1), evidence.law.amax(1)], 1)
         width = torch.tensor([g.stop - g.start for g in self.groups], dtype=torch.float64)
-        group = torch.log(GROUP_LENGTH * width.sqrt()).expand(len(noise), -1)
-        own = torch.zeros(len(noise), evidence.x.shape[1], dtype=torch.float64)
+        group = torch.log(GROUP_LENGTH * width.sqrt()).expand(len(sigma), -1)
+        own = torch.zeros(len(sigma), self.groups[-1].stop, dtype=torch.float64)
         rise = RISE_SPREAD / evidence.law.std(1, correction=0).clamp(min=1e-3)
-        self.centre = torch.cat([torch.stack([evidence.signal, noise, torch.zeros_like(noise)], 1), group, own], 1)
-        shape = [torch.full_like(group, GROUP_SPREAD), torch.full_like(own, OWN_SPREAD)]
-        self.spread = torch.cat(
-            [torch.stack([torch.full_like(noise, SIGNAL_SPREAD), evidence.noise_error, rise], 1), *shape], 1
-        )
+        signal, local = sigma + math.log(SIGNAL), sigma + math.log(LOCAL)
+        reach = torch.full_like(sigma, math.log(REACH))
+        centre = torch.stack([signal, evidence.noise, torch.zeros_like(sigma), local, reach], 1)
+        signal, local, reach = (torch.full_like(sigma, s) for s in (SIGNAL_SPREAD, LOCAL_SPREAD, REACH_SPREAD))
+        spread = torch.stack([signal, evidence.noise_error, rise, local, reach], 1)
+        self.centre = torch.cat([centre, group, own], 1)
+        self.spread = torch.cat([spread, torch.full_like(group, GROUP_SPREAD), torch.full_like(own, OWN_SPREAD)], 1)
 
     def kernel(self, free: Tensor) -> Kernel:
-        """Kernels of vectors (T, 3 + G + F)."""
+        """Kernels of vectors (T, LEVELS + G + F)."""
         value = self.centre + self.spread * free
-        first = 3 + len(self.groups)
-        group = [value[:, 3 + i, None].expand(-1, g.stop - g.start) for i, g in enumerate(self.groups)]
+        first = LEVELS + len(self.groups)
+        group = [value[:, LEVELS + i, None].expand(-1, g.stop - g.start) for i, g in enumerate(self.groups)]
         length = torch.exp(torch.cat(group, 1) + value[:, first:])
-        return Kernel(value[:, 0].exp(), value[:, 1].exp(), length, value[:, 2], self.span)
+        signal, noise, rise, local, reach = value[:, :LEVELS].unbind(1)
+        return Kernel(signal.exp(), noise.exp(), length, rise, self.span, local.exp(), reach.exp())
 
     def free(self, kernel: Kernel) -> Tensor:
         """The vector of these kernels."""
         length = kernel.length.log()
         group = torch.stack([length[:, g].mean(1) for g in self.groups], 1)
         own = torch.cat([length[:, g] - group[:, i, None] for i, g in enumerate(self.groups)], 1)
-        parts = torch.stack([kernel.signal.log(), kernel.noise.log(), kernel.rise], 1)
-        return (torch.cat([parts, group, own], 1) - self.centre) / self.spread
+        levels = [kernel.signal.log(), kernel.noise.log(), kernel.rise, kernel.local.log(), kernel.reach.log()]
+        return (torch.cat([torch.stack(levels, 1), group, own], 1) - self.centre) / self.spread

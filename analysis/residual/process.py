@@ -1,4 +1,4 @@
-"""Residual Gaussian process on log exposures: it interpolates near runs, and returns to 0 away from data."""
+"""Residual Gaussian process: a wide part on log exposures, and a local one, by which each mixture has its own luck."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ JITTER = (1e-8, 1e-6, 1e-4)
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """Matern-5/2 kernels of T tasks, a length scale per coordinate, and the noise of a run.
+    """Sums of two Matern-5/2 kernels for T tasks, and the noise of a run.
 
-        k(r) = signal**2 (1 + sqrt(5) r + 5/3 r**2) exp(-sqrt(5) r),   r**2 = sum_f (x_f - x'_f)**2 / length_f**2
+        k = signal**2 m(r) + local**2 m(q),   m(r) = (1 + sqrt(5) r + 5/3 r**2) exp(-sqrt(5) r)
+        r**2 = sum_f (x_f - x'_f)**2 / length_f**2,   q = |s - s'| / reach
         noise(l) = noise exp(rise l),   l = the law's log loss about the task's centre, kept inside `span`
 
+    x are a recipe's F coordinates, s its shares within each phase. The first part follows what a law gets wrong over
+    the whole design. The second is what a mixture has for itself, at every size alike: runs far from it tell nothing of
+    that, so that a proposal in their middle is not surer than mixtures that were held out.
+
     Attributes:
-        signal, noise: standard deviations in log loss, (T,).
+        signal, noise, local: standard deviations in log loss, (T,).
         length: length scales, (T, F).
+        reach: of the shares, (T,).
         rise: of log noise by log loss, (T,).
         span: least and largest log loss that the law predicts for a measured run, (T, 2).
     """
@@ -40,23 +46,36 @@ class Kernel:
     length: Tensor
     rise: Tensor
     span: Tensor
+    local: Tensor
+    reach: Tensor
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """Covariances between recipes x (R, F) and y (Q, F) for every task, (T, R, Q)."""
-        r = torch.sqrt(5 * _squared(x / self.length[:, None], y / self.length[:, None]) + 1e-12)  # finite gradient at 0
-        return self.signal[:, None, None] ** 2 * (1 + r + r**2 / 3) * torch.exp(-r)
+        """Covariances between recipes x (R, F + P * D) and y (Q, F + P * D) for every task, (T, R, Q)."""
+        first, length, reach = self.length.shape[1], self.length[:, None], self.reach[:, None, None]
+        wide = _matern(x[:, :first] / length, y[:, :first] / length)
+        local = _matern(x[:, first:] / reach, y[:, first:] / reach)
+        return self.signal[:, None, None] ** 2 * wide + self.local[:, None, None] ** 2 * local
 
     def noise_at(self, law: Tensor) -> Tensor:
         """Standard deviation of one run where the law predicts these log losses, (T, R) for (T, R)."""
         inside = torch.minimum(torch.maximum(law, self.span[:, :1]), self.span[:, 1:])
         return self.noise[:, None] * torch.exp(self.rise[:, None] * inside)
 
-    def waves(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Frequencies (T, F, WAVES) and phases (WAVES,) whose cosines make prior draws: a Student t with 5 degrees."""
-        normal = torch.randn(self.length.shape[1], WAVES, generator=generator, dtype=torch.float64)
-        chi = torch.randn(5, WAVES, generator=generator, dtype=torch.float64).square().sum(0)
-        turn = 2 * math.pi * torch.rand(WAVES, generator=generator, dtype=torch.float64)
-        return normal * torch.sqrt(5 / chi) / self.length[..., None], turn
+    def waves(self, generator: torch.Generator, shares: int) -> tuple[Tensor, Tensor]:
+        """Frequencies (T, F + shares, 2 WAVES) and phases (2 WAVES,) whose cosines make prior draws of both parts.
+
+        Those of a Matern-5/2 kernel are from a Student t with 5 degrees of freedom.
+        """
+        parts = []
+        for length in (self.length, self.reach[:, None].expand(-1, shares)):
+            normal = torch.randn(length.shape[1], WAVES, generator=generator, dtype=torch.float64)
+            chi = torch.randn(5, WAVES, generator=generator, dtype=torch.float64).square().sum(0)
+            parts.append(normal * torch.sqrt(5 / chi) / length[..., None])
+        turn = 2 * math.pi * torch.rand(2 * WAVES, generator=generator, dtype=torch.float64)
+        tasks, coordinates = self.length.shape
+        frequency = torch.zeros(tasks, coordinates + shares, 2 * WAVES, dtype=torch.float64)
+        frequency[:, :coordinates, :WAVES], frequency[:, coordinates:, WAVES:] = parts
+        return frequency, turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +87,7 @@ class Residual:
 
     Attributes:
         kernel: of each task.
-        x: coordinates of the measured rows, (R, F).
+        x: coordinates and shares of the measured rows, (R, F + P * D).
         variance: noise variance of each row, huge where it was not measured, (T, R).
     """
 
@@ -78,7 +97,7 @@ class Residual:
 
     @cached_property
     def points(self) -> Tensor:
-        """Coordinates through which the process goes, (M, F): all rows, or MOST of them."""
+        """Coordinates and shares through which the process goes, (M, F + P * D): all rows, or MOST of them."""
         if len(self.x) <= MOST:
             return self.x
         from sklearn.cluster import kmeans_plusplus  # half a second
@@ -132,6 +151,12 @@ def _factor(matrix: Tensor) -> Tensor:
         more = torch.diag_embed(share * matrix[rows].diagonal(dim1=1, dim2=2))
         factor[rows], failed[rows] = torch.linalg.cholesky_ex(matrix[rows] + more)
     return torch.linalg.cholesky(matrix) if bool(failed.any()) else factor  # which raises
+
+
+def _matern(x: Tensor, y: Tensor) -> Tensor:
+    """m(r) of x (..., R, n) and y (..., Q, n) in units of the length scales, (..., R, Q)."""
+    r = torch.sqrt(5 * _squared(x, y) + 1e-12)  # finite gradient at 0
+    return (1 + r + r**2 / 3) * torch.exp(-r)
 
 
 def _squared(x: Tensor, y: Tensor) -> Tensor:

@@ -57,7 +57,9 @@ class Member(LawFit):
     def mean(self, design: Design) -> Tensor:
         """Law plus residual process, (R, T); differentiable."""
         law = self.form.log_loss(self.theta, design).T
-        return self._bounded(law + self.residual.at(self.features(design), self._mean_weights).squeeze(-1).T, design)
+        return self._bounded(
+            law + self.residual.at(self.features.and_shares(design), self._mean_weights).squeeze(-1).T, design
+        )
 
     def sample_and_mean(self, design: Design, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Expected log loss in the posterior samples of these numbers (S,), which wrap around, (S, R, T), and `mean`.
@@ -67,7 +69,7 @@ class Member(LawFit):
         samples, weights = samples % len(self.draws), self._sample_weights
         theta = torch.cat([self.draws[samples], self.theta[None]])
         law = self._laws(theta, design).transpose(1, 2)
-        x = self.features(design)
+        x = self.features.and_shares(design)
         prior = self._prior(x) @ weights.waves[:, :, samples]
         rows = torch.cat([weights.rows[:, :, samples], self._mean_weights], 2)
         residual = torch.nn.functional.pad(prior, (0, 1)) + self.residual.at(x, rows)
@@ -110,7 +112,7 @@ class Member(LawFit):
         observed = self.observed
         variance = torch.where(observed.variance.isnan(), self.noise(observed.design).T ** 2, observed.variance)
         variance = torch.where(observed.seen, variance, torch.full_like(variance, MASKED))
-        return Residual(self.kernel, self.features(observed.design), variance)
+        return Residual(self.kernel, self.features.and_shares(observed.design), variance)
 
     @cached_property
     def _mean_weights(self) -> Tensor:
@@ -127,12 +129,13 @@ class Member(LawFit):
     @cached_property
     def _basis(self) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(self.seed)
-        return self.kernel.waves(generator)
+        return self.kernel.waves(generator, len(self.features.middle))
 
     def _prior(self, x: Tensor) -> Tensor:
-        """Fourier features of prior draws at coordinates x (R, F), (T, R, WAVES)."""
+        """Fourier features of prior draws at coordinates x (R, F + P * D), (T, R, 2 * WAVES)."""
         frequency, turn = self._basis
-        return self.kernel.signal[:, None, None] * math.sqrt(2 / WAVES) * torch.cos(x @ frequency + turn)
+        scale = math.sqrt(2 / WAVES) * torch.stack([self.kernel.signal, self.kernel.local], 1)
+        return scale.repeat_interleave(WAVES, 1)[:, None] * torch.cos(x @ frequency + turn)
 
     @cached_property
     def _sample_weights(self) -> _SampleWeights:
@@ -144,7 +147,7 @@ class Member(LawFit):
             torch.einsum(
                 "tu,unc->tnc", self.tied, torch.randn(tasks, rows, count, generator=generator, dtype=torch.float64)
             )
-            for rows in (WAVES, len(design))
+            for rows in (2 * WAVES, len(design))
         )
         law = self._laws(self.draws, design).permute(1, 2, 0)
         residual = self.observed.target[..., None] - law - self._prior(self.residual.x) @ waves
@@ -155,7 +158,7 @@ class Member(LawFit):
 
 @dataclass(frozen=True, eq=False)
 class _SampleWeights:
-    """Residual draws: weights of Fourier features (T, WAVES, S) and of measured rows (T, R, S)."""
+    """Residual draws: weights of Fourier features (T, 2 * WAVES, S) and of measured rows (T, R, S)."""
 
     waves: Tensor
     rows: Tensor

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mixlaw.errors import InputError
 
-FORMAT = 12
+FORMAT = 13
 NAMES = "surfaces.json"
 
 
