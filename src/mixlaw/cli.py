@@ -216,12 +216,16 @@ def propose(
     ladder: Annotated[
         bool, typer.Option("--ladder", help="Let `mixlaw run` train both at the sizes between, first.")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Let `mixlaw run` train both at the proxies' sizes, to fit and propose again."),
+    ] = False,
     target: dict[str, Any] | None = None,
 ) -> object:
     """Propose a recipe for the target; freeze its predictions."""
     with progress_bar("propose") as report:
         opened = open_study_at(study, target)
-        return opened.propose(draft=draft, queue=queue, ladder=ladder, progress=report)
+        return opened.propose(draft=draft, queue=queue, ladder=ladder, check=check, progress=report)
 
 
 @command(app, CHOOSE, "what-if")

@@ -12,6 +12,7 @@ from mixlaw.folder.names import RecipeLike, baseline_of, baselines_of, recipe_of
 from mixlaw.progress import Progress, progress_or_bar
 from mixlaw.recipe import Recipe
 from mixlaw.study.mixtures import Shares, base_of, is_baseline, is_mixture, recipe_meant
+from mixlaw.study.next_runs import at_proxies
 
 if TYPE_CHECKING:
     from mixlaw.analysis.surface.surface import Surfaces
@@ -39,6 +40,7 @@ def propose(
     draft: bool = False,
     queue: bool = False,
     ladder: bool = False,
+    check: bool = False,
     progress: Progress | None = None,
 ) -> Proposal:
     """Propose a recipe for the target and freeze it, with its predictions, in proposals/; a draft is not frozen.
@@ -54,15 +56,17 @@ def propose(
         draft: freeze nothing: predictions of drafts are not verified.
         queue: let `run` train the proposal and the baseline, to verify the predictions.
         ladder: let `run` train both at the sizes between, before the target: see `Proposal.ladder`.
+        check: let `run` train both at the sizes of the proxies: an optimum seeks out what is wrong in a fit, and these
+            runs show it; then fit and propose again.
         progress: called with the share done and the current step.
 
     Raises:
         InputError: no target, no surfaces, or constraints that cannot be met together.
     """
-    if draft and (queue or ladder):
+    if draft and (queue or ladder or check):
         raise InputError("a draft is not frozen, so nothing could verify its runs; leave out draft, or queue")
     target, _ = target or study.target(), study.proposals()  # a damaged one is found before the search, not after it
-    if queue or ladder:
+    if queue or ladder or check:
         _ = study.setup  # without data, this is the moment to say so
     if queue:
         _check_size(study, target)
@@ -86,7 +90,7 @@ def propose(
     if draft:
         return proposal
     proposal = replace(proposal, known=_known(study, proposal)).freeze(study.proposals_folder)
-    _queue(study, proposal, queue, ladder)
+    _queue(study, proposal, queue, ladder, check)
     return proposal
 
 
@@ -112,11 +116,12 @@ def _rungs(study: Folder, target: Target) -> list[int] | None:
     return sorted(size for size in sizes if 1.2 * largest < size < target.params / 1.2)
 
 
-def _queue(study: Folder, proposal: Proposal, queue: bool, ladder: bool) -> None:
-    """Put a proposal and its baseline among the recipes to train: at the target, and at the sizes between."""
-    at_target = [proposal.recipes[name] for name in ("proposal", proposal.against)] if queue else []
+def _queue(study: Folder, proposal: Proposal, queue: bool, ladder: bool, check: bool) -> None:
+    """Put a proposal and its baseline among the recipes to train: at the target, between, and at the proxies' sizes."""
+    pair = [proposal.recipes[name] for name in ("proposal", proposal.against)]
     between = [one for rung in proposal.ladder for one in (rung.recipe, rung.baseline)] if ladder else []
-    for recipe in (*at_target, *between):
+    checks = [at for recipe in pair for at in at_proxies(study, recipe)] if check else []
+    for recipe in (*(pair if queue else ()), *between, *checks):
         study.add_recipe(study.setup.adopt(recipe))
 
 

@@ -70,6 +70,15 @@ def suggest(
     return _queued(study, suggestion) if queue else suggestion
 
 
+def at_proxies(study: Folder, recipe: Recipe) -> list[Recipe]:
+    """A recipe at each smaller size, all phases in proportion."""
+    from mixlaw.optimizer.next_runs.candidates import resized
+
+    proxies = _proxies(study, study.domains, study.records(), None)
+    smaller = {params: tokens for params, tokens in proxies.sizes.items() if params < recipe.params}
+    return [proxies.adopt(resized(recipe, params, tokens)) for params, tokens in smaller.items()]
+
+
 def _frozen(study: Folder, target: Target) -> tuple[Recipe, ...]:
     """The recipe of the last proposal for this target: it may be recommended in the end."""
     return tuple(p.recipe for p in study.proposals()[-1:] if p.target.params == target.params)
