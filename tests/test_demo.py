@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from mixlaw.study import open_study
+
 pytestmark = pytest.mark.slow
 
 
@@ -41,18 +43,31 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 def test_an_interrupted_demo_ends_where_it_should(first: tuple[Path, dict[str, Any], str]) -> None:
     folder, found, _ = first
     records = [json.loads(path.read_text()) for path in folder.glob("runs/*/record.json")]
-    assert len(records) == found["plan"]["recipes"] == 13
+    assert len(records) == found["plan"]["recipes"] == 19
     assert {record["recipe"]["params"] for record in records} == {25_248, 55_536, 100_672}
     assert found["plan"]["flops_shared"] < found["plan"]["flops_separate"]
 
 
 def test_predictions_are_frozen_before_the_runs_they_foretell(first: tuple[Path, dict[str, Any], str]) -> None:
     folder, _, said = first
-    frozen = next(folder.glob("proposals/*.json"))
+    frozen = max(folder.glob("proposals/*.json"), key=lambda path: path.stat().st_mtime)
     large = [p for p in folder.glob("runs/*/record.json") if json.loads(p.read_text())["recipe"]["params"] == 100_672]
     assert len(large) == 4
     assert all(path.stat().st_mtime > frozen.stat().st_mtime for path in large)
     assert said.index("What is expected, before it is trained") < said.index("Now training it")
+
+
+def test_every_proposal_but_the_last_was_checked_at_the_proxies_sizes(first: tuple[Path, dict[str, Any], str]) -> None:
+    folder, found, _ = first
+    study = open_study(folder)
+    trained = {(r.recipe.params, tuple(phase.mixture for phase in r.recipe.phases)) for r in study.records()}
+    proposals = study.proposals()
+    assert len(proposals) == 3
+    assert found["proposal"] == proposals[-1].as_json()
+    for proposal in proposals:
+        mixtures = tuple(phase.mixture for phase in proposal.recipe.phases)
+        checked = {(size, mixtures) in trained for size in (25_248, 55_536)}
+        assert checked == {proposal is not proposals[-1]}
 
 
 def test_every_task_of_both_recipes_is_compared(first: tuple[Path, dict[str, Any], str]) -> None:

@@ -211,3 +211,5 @@ def test_proposals_have_numbers_and_say_what_they_were_made_from(tmp_path: Path)
     assert len(study.proposals()) == 2
     with pytest.raises(InputError, match="a draft is not frozen"):
         study.propose(draft=True, queue=True)
+    with pytest.raises(InputError, match="nothing could verify its runs"):
+        study.propose(draft=True, check=True)

@@ -64,7 +64,9 @@ def propose(
         InputError: no target, no surfaces, or constraints that cannot be met together.
     """
     if draft and (queue or ladder or check):
-        raise InputError("a draft is not frozen, so nothing could verify its runs; leave out draft, or queue")
+        raise InputError(
+            "a draft is not frozen, so nothing could verify its runs; leave out draft, or queue, ladder and check"
+        )
     target, _ = target or study.target(), study.proposals()  # a damaged one is found before the search, not after it
     if queue or ladder or check:
         _ = study.setup  # without data, this is the moment to say so
