@@ -63,15 +63,9 @@ def propose(
     Raises:
         InputError: no target, no surfaces, or constraints that cannot be met together.
     """
-    if draft and (queue or ladder or check):
-        raise InputError(
-            "a draft is not frozen, so nothing could verify its runs; leave out draft, or queue, ladder and check"
-        )
     target, _ = target or study.target(), study.proposals()  # a damaged one is found before the search, not after it
     if queue or ladder or check:
-        _ = study.setup  # without data, this is the moment to say so
-    if queue:
-        _check_size(study, target)
+        _check_training(study, target, draft, queue)
     surfaces = study.surfaces()
     from mixlaw.optimizer.answers.propose import propose
 
@@ -136,18 +130,23 @@ def _known(study: Folder, proposal: Proposal) -> tuple[str, ...]:
     return tuple(sorted({str(table["run"][row]) for row in rows}))
 
 
-def _check_size(study: Folder, target: Target) -> None:
-    """Refuse to queue a size that no trained model has: predictions for it could never be compared.
+def _check_training(study: Folder, target: Target, draft: bool, queue: bool) -> None:
+    """Refuse to queue what could verify nothing: runs of a draft, or of a size that no trained model has.
 
     Raises:
-        InputError: the nearest model has another size.
+        InputError: it is a draft, there is no data to train on, or the nearest model has another size.
     """
+    if draft:
+        raise InputError(
+            "a draft is not frozen, so nothing could verify its runs; leave out draft, or queue, ladder and check"
+        )
+    start = study.setup.start  # without data, this is the moment to say so
+    if not queue or target.sizes is not None:  # a free size is found among the models there are
+        return
     from mixlaw.optimizer.policy import SAME
     from mixlaw.runner.models.ladder import shape
 
-    if target.sizes is not None:  # free, and found among the models there are
-        return
-    near = shape(target.params).params if study.setup.start is None else study.setup.start.params
+    near = shape(target.params).params if start is None else start.params
     if abs(near / target.params - 1) >= SAME:
         raise InputError(
             f"the target has {target.params:,} params, the nearest model that is trained here {near:,}: its forecasts "
