@@ -118,6 +118,16 @@ def test_every_pair_and_every_run_counts_once_however_often_it_was_proposed(worl
     assert thrice.pairs[0].proposal == proposal.id
 
 
+def test_a_level_of_the_baseline_belongs_to_the_proposal_that_was_trained(world: World, proposal: Proposal) -> None:
+    # The first one was only checked at the proxies' sizes, and another proposed in its place.
+    elsewhere = replace(proposal.recipe, params=2 * proposal.recipe.params)
+    superseded = replace(proposal, recipe=elsewhere)
+    found = verify([superseded, proposal], world.measure(pair(proposal)))
+    assert {check.proposal for check in found.checks} == {proposal.id}
+    assert {name for name, _ in found.measured(proposal.id)} == {"proposal", proposal.against}
+    assert found.pending == ((superseded.id, "proposal"),)
+
+
 def test_only_what_was_measured_after_freezing_counts(world: World, proposal: Proposal) -> None:
     table = world.measure(pair(proposal), seed=1)
     mine, other = table["run"].to_list()

@@ -140,7 +140,8 @@ def verify(
 
     A proposal's runs count if they were measured after it was frozen. A baseline's count from before, too, where there
     are none since: its part in the gain was known, that of the proposal was not. Several runs of one recipe (seeds) are
-    averaged for the gain, and each a check of a level. Proposals of the same recipes are one: the first.
+    averaged for the gain, and each a check of a level: of one proposal, the first that was trained itself, where there
+    are several with its recipe. Proposals of the same recipes are one: the first.
 
     Args:
         proposals: in the order in which they were frozen.
@@ -153,9 +154,12 @@ def verify(
     checks: dict[tuple[str, str], Check] = {}
     pending: list[tuple[str, str]] = []
     rungs: list[RungResult] = []
+    found = []
     for proposal in proposals:
         runs = {name: runs_of(recipe, table, unique) for name, recipe in proposal.recipes.items()}
         fresh = {name: [row for row in rows if _name(table, row) not in proposal.known] for name, rows in runs.items()}
+        found.append((proposal, runs, fresh))
+    for proposal, runs, fresh in sorted(found, key=lambda one: not one[2][PROPOSAL]):
         for name, rows in fresh.items():
             for check in _checks(proposal, name, rows, table):
                 checks.setdefault((check.run, check.forecast.task), check)
