@@ -31,17 +31,19 @@ def surfaces(tmp_path_factory: pytest.TempPathFactory) -> Surfaces:
 
 def test_curves_pass_the_published_scores(surfaces: Surfaces) -> None:
     found = benchmark.response(surfaces, 4.2e9, "C4")
-    # Published points at 4.2B: score without code, at 50 % and at 90 % Python (appendix M, table 10).
+    # Published points at 4.2B: score without code, at 50 % and at 90 % Python (appendix M, table 10). HellaSwag at 10 %
+    # (29.4 +- .4) in place of 0 %, where its five seeds differ by 4.8.
     published = {
-        "HellaSwag": (27.8, 26.3, 14.7),
+        "HellaSwag": (29.4, 26.3, 14.7),
         "PiQA": (50.6, 48.4, 39.0),
         "ARC-Easy": (49.2, 49.7, 37.7),
         "bAbI": (0.0, 23.2, 24.6),
         "WikiLingua EN": (3.3, 4.2, 3.6),
         "Average": (22.1, 23.8, 19.3),
     }
-    at = [int(np.abs(benchmark.SHARES - share).argmin()) for share in (0.0, 0.5, 0.9)]
     for task, values in published.items():
+        shares = (0.1 if task == "HellaSwag" else 0.0, 0.5, 0.9)
+        at = [int(np.abs(benchmark.SHARES - share).argmin()) for share in shares]
         assert np.allclose(found.mean[at, surfaces.tasks.index(task)], values, atol=1.6), task
 
 

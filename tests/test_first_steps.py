@@ -118,3 +118,13 @@ def test_a_size_of_which_there_is_no_model_is_not_queued_as_its_forecasts_could_
     with pytest.raises(InputError, match=message):
         open_study(folder).propose(queue=True)
     assert not (folder / "recipes").exists()
+
+
+def test_a_proposal_that_no_smaller_size_can_check_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    target = '[target]\nparams = "0.025M"\ntokens = 24_000\n'
+    folder = small_study.prepare(tmp_path / "study", small_study.SETTINGS + target)
+    with pytest.raises(
+        InputError, match=r"no proxies are smaller than the target of 25,000 params.*smaller size under"
+    ):
+        open_study(folder).propose(check=True)
+    assert not (folder / "proposals").exists()

@@ -12,7 +12,7 @@ from mixlaw.folder.names import RecipeLike, baseline_of, baselines_of, recipe_of
 from mixlaw.progress import Progress, progress_or_bar
 from mixlaw.recipe import Recipe
 from mixlaw.study.mixtures import Shares, base_of, is_baseline, is_mixture, recipe_meant
-from mixlaw.study.next_runs import at_proxies
+from mixlaw.study.next_runs import at_proxies, smaller_sizes
 
 if TYPE_CHECKING:
     from mixlaw.analysis.surface.surface import Surfaces
@@ -65,7 +65,7 @@ def propose(
     """
     target, _ = target or study.target(), study.proposals()  # a damaged one is found before the search, not after it
     if queue or ladder or check:
-        _check_training(study, target, draft, queue)
+        _check_training(study, target, draft, queue, check)
     surfaces = study.surfaces()
     from mixlaw.optimizer.answers.propose import propose
 
@@ -130,17 +130,23 @@ def _known(study: Folder, proposal: Proposal) -> tuple[str, ...]:
     return tuple(sorted({str(table["run"][row]) for row in rows}))
 
 
-def _check_training(study: Folder, target: Target, draft: bool, queue: bool) -> None:
+def _check_training(study: Folder, target: Target, draft: bool, queue: bool, check: bool) -> None:
     """Refuse to queue what could verify nothing: runs of a draft, or of a size that no trained model has.
 
     Raises:
-        InputError: it is a draft, there is no data to train on, or the nearest model has another size.
+        InputError: it is a draft, there is no data to train on, no size is smaller than the target, or the nearest
+            model has another size.
     """
     if draft:
         raise InputError(
             "a draft is not frozen, so nothing could verify its runs; leave out draft, or queue, ladder and check"
         )
     start = study.setup.start  # without data, this is the moment to say so
+    if check and not smaller_sizes(study, target.params):
+        raise InputError(
+            f"no proxies are smaller than the target of {target.params:,} params, so none can check a proposal; name a "
+            "smaller size under [sizes], or leave out check"
+        )
     if not queue or target.sizes is not None:  # a free size is found among the models there are
         return
     from mixlaw.optimizer.policy import SAME

@@ -70,13 +70,17 @@ def suggest(
     return _queued(study, suggestion) if queue else suggestion
 
 
+def smaller_sizes(study: Folder, params: int) -> dict[int, int]:
+    """Params -> tokens of the proxies that are smaller than a model."""
+    return {size: tokens for size, tokens in _sizes(study, study.records()).items() if size < params}
+
+
 def at_proxies(study: Folder, recipe: Recipe) -> list[Recipe]:
     """A recipe at each smaller size, all phases in proportion."""
     from mixlaw.optimizer.next_runs.candidates import resized
 
-    proxies = _proxies(study, study.domains, study.records(), None)
-    smaller = {params: tokens for params, tokens in proxies.sizes.items() if params < recipe.params}
-    return [proxies.adopt(resized(recipe, params, tokens)) for params, tokens in smaller.items()]
+    adopt = _proxies(study, study.domains, study.records(), None).adopt
+    return [adopt(resized(recipe, *size)) for size in smaller_sizes(study, recipe.params).items()]
 
 
 def _frozen(study: Folder, target: Target) -> tuple[Recipe, ...]:
