@@ -29,22 +29,32 @@ def surfaces(tmp_path_factory: pytest.TempPathFactory) -> Surfaces:
     return fit(study.table(), units=study.units, unique={}, resamples=24, audited=False, chance=chance)
 
 
-def test_curves_pass_the_published_scores(surfaces: Surfaces) -> None:
+#: Published points at 4.2B: score without code, at 50 % and at 90 % Python (appendix M, table 10).
+PUBLISHED = {
+    "HellaSwag": (27.8, 26.3, 14.7),
+    "PiQA": (50.6, 48.4, 39.0),
+    "ARC-Easy": (49.2, 49.7, 37.7),
+    "bAbI": (0.0, 23.2, 24.6),
+    "WikiLingua EN": (3.3, 4.2, 3.6),
+    "Average": (22.1, 23.8, 19.3),
+}
+POINTS = [
+    (task, share, score)
+    for task, scores in PUBLISHED.items()
+    for share, score in zip((0.0, 0.5, 0.9), scores, strict=True)
+    if (task, share) != ("HellaSwag", 0.0)
+]
+MISSED = "29.5: five seeds at 4.2B differ by 4.8, those at 2.8B by .3, and there 0 % is above 10 % (29.4 +- .4 at 4.2B)"
+
+
+@pytest.mark.parametrize(
+    ("task", "share", "score"),
+    [*POINTS, pytest.param("HellaSwag", 0.0, 27.8, marks=pytest.mark.xfail(reason=MISSED, strict=True))],
+)
+def test_curves_pass_the_published_scores(surfaces: Surfaces, task: str, share: float, score: float) -> None:
     found = benchmark.response(surfaces, 4.2e9, "C4")
-    # Published points at 4.2B: score without code, at 50 % and at 90 % Python (appendix M, table 10). HellaSwag at 10 %
-    # (29.4 +- .4) in place of 0 %, where its five seeds differ by 4.8.
-    published = {
-        "HellaSwag": (29.4, 26.3, 14.7),
-        "PiQA": (50.6, 48.4, 39.0),
-        "ARC-Easy": (49.2, 49.7, 37.7),
-        "bAbI": (0.0, 23.2, 24.6),
-        "WikiLingua EN": (3.3, 4.2, 3.6),
-        "Average": (22.1, 23.8, 19.3),
-    }
-    for task, values in published.items():
-        shares = (0.1 if task == "HellaSwag" else 0.0, 0.5, 0.9)
-        at = [int(np.abs(benchmark.SHARES - share).argmin()) for share in shares]
-        assert np.allclose(found.mean[at, surfaces.tasks.index(task)], values, atol=1.6), task
+    at = int(np.abs(benchmark.SHARES - share).argmin())
+    assert abs(found.mean[at, surfaces.tasks.index(task)] - score) <= 1.6
 
 
 def test_tasks_that_code_moves_are_told_from_those_at_chance(surfaces: Surfaces) -> None:

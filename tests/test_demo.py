@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mixlaw.recipe import Recipe
 from mixlaw.study import open_study
 
 pytestmark = pytest.mark.slow
@@ -68,6 +70,22 @@ def test_every_proposal_but_the_last_was_checked_at_the_proxies_sizes(first: tup
         mixtures = tuple(phase.mixture for phase in proposal.recipe.phases)
         checked = {(size, mixtures) in trained for size in (25_248, 55_536)}
         assert checked == {proposal is not proposals[-1]}
+
+
+def test_check_queues_what_the_demo_queues(first: tuple[Path, dict[str, Any], str], tmp_path: Path) -> None:
+    folder, _, _ = first
+    shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoint"))
+    copy = open_study(tmp_path / "copy")
+    shutil.rmtree(copy.path / "recipes")
+    command = [sys.executable, "-m", "mixlaw", "propose", str(copy.path), "--check", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    proposal = copy.proposals()[-1]
+    pair = [proposal.recipe, proposal.baselines[proposal.against]]
+    wanted = {(size, tuple(phase.mixture for phase in recipe.phases)) for size in (25_248, 55_536) for recipe in pair}
+    files = (copy.path / "recipes").glob("*.json")
+    recipes = [Recipe.from_json(json.loads(path.read_text())) for path in files]
+    assert {(recipe.params, tuple(phase.mixture for phase in recipe.phases)) for recipe in recipes} == wanted
 
 
 def test_every_task_of_both_recipes_is_compared(first: tuple[Path, dict[str, Any], str]) -> None:

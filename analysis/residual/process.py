@@ -31,7 +31,7 @@ class Kernel:
 
     x are a recipe's F coordinates, s its shares within each phase. The first part follows what a law gets wrong over
     the whole design. The second is what a mixture has for itself, at every size alike: runs far from it tell nothing of
-    that, so that a proposal in their middle is not surer than mixtures that were held out.
+    that, so that a proposal in their middle is less sure than the first part alone says.
 
     Attributes:
         signal, noise, local: standard deviations in log loss, (T,).

@@ -13,6 +13,7 @@ from mixlaw.numbers import percent, size
 from mixlaw.printable import Page, Printable
 from mixlaw.progress import progress_bar
 from mixlaw.study import Study, open_study
+from mixlaw.study.choosing import queue_checks
 from mixlaw.templates import create
 
 if TYPE_CHECKING:
@@ -86,12 +87,12 @@ def run_demo(folder: Path, smoke: bool = False, workers: int | None = None) -> D
     _say("1. Corpora, read from installed packages", manifest)
     if not study.proposals():
         _say("2. Proxies to train", study.plan(workers=workers, measure=True).sentence)
+    while len(made := study.proposals()) <= CHECKS:
+        for last in made[-1:]:
+            queue_checks(study, last)  # here, so that a demo that was killed after it proposed still trains them
         _train(study, workers)
-        _propose(study, check=True)
-    while len(study.proposals()) <= CHECKS:
-        _train(study, workers)
-        _propose(study, check=len(study.proposals()) < CHECKS)
-    proposal = study.proposals()[-1]
+        _propose(study)
+    proposal = made[-1]
     expected = "\n\n".join([str(proposal), f"Now training it and {proposal.against}, two seeds each, to see."])
     _say("4. What is expected, before it is trained", expected)
     for name, seed in product(("proposal", proposal.against), SEEDS):
@@ -101,7 +102,7 @@ def run_demo(folder: Path, smoke: bool = False, workers: int | None = None) -> D
     return Demo(folder, study.plan(workers=workers), proposal, study.verify(), report, time.monotonic() - began)
 
 
-def _propose(study: Study, check: bool) -> Proposal:
+def _propose(study: Study) -> None:
     """Fit what is smaller than the target, and propose for the target."""
     import polars as pl
 
@@ -110,7 +111,7 @@ def _propose(study: Study, check: bool) -> Proposal:
         surfaces = study.fit(table=table, save=True, progress=report)
     _say("3. Surfaces, fitted to the smaller sizes", surfaces)
     with progress_bar("propose") as report:
-        return study.propose(check=check, progress=report)
+        study.propose(progress=report)
 
 
 def _train(study: Study, workers: int | None) -> None:

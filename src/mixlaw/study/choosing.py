@@ -114,11 +114,19 @@ def _rungs(study: Folder, target: Target) -> list[int] | None:
 
 def _queue(study: Folder, proposal: Proposal, queue: bool, ladder: bool, check: bool) -> None:
     """Put a proposal and its baseline among the recipes to train: at the target, between, and at the proxies' sizes."""
-    pair = [proposal.recipes[name] for name in ("proposal", proposal.against)]
+    at_target = [proposal.recipes[name] for name in ("proposal", proposal.against)] if queue else []
     between = [one for rung in proposal.ladder for one in (rung.recipe, rung.baseline)] if ladder else []
-    checks = [at for recipe in pair for at in at_proxies(study, recipe)] if check else []
-    for recipe in (*(pair if queue else ()), *between, *checks):
+    for recipe in (*at_target, *between):
         study.add_recipe(study.setup.adopt(recipe))
+    if check:
+        queue_checks(study, proposal)
+
+
+def queue_checks(study: Folder, proposal: Proposal) -> None:
+    """Put a proposal and its baseline at the proxies' sizes among the recipes to train."""
+    for name in ("proposal", proposal.against):
+        for recipe in at_proxies(study, proposal.recipes[name]):
+            study.add_recipe(recipe)
 
 
 def _known(study: Folder, proposal: Proposal) -> tuple[str, ...]:
