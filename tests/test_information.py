@@ -8,13 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 
 from mixlaw.analysis.audit.result import Audit, audit_table
 from mixlaw.analysis.surface.discrepancy import MIXTURE, expected_discrepancy
+from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.optimizer.next_runs import suggest as room
 from mixlaw.optimizer.next_runs.costs import Proxies
 from mixlaw.optimizer.next_runs.first_design import features, unexplored
-from mixlaw.optimizer.next_runs.information import Linear
+from mixlaw.optimizer.next_runs.information import Linear, own_luck
 from mixlaw.optimizer.next_runs.suggest import broken_direction, growing, suggest
 from mixlaw.optimizer.target.feasible import feasible
 from mixlaw.optimizer.target.target import Target
@@ -73,6 +75,42 @@ def test_larger_proxies_tell_more_where_effects_may_grow_with_size() -> None:
 
     assert slopes(0.5)[1] > 2 * slopes(0.5)[0]
     assert slopes(1e-9)[1] < 1.5 * slopes(1e-9)[0]
+
+
+def lucky(local: float, reach: float = 0.6) -> Surfaces:
+    """The fit of the tests, one law of it, with a local part of so many deviations of a run's noise."""
+    member = fitted().members[0]
+    size, far = local * member.kernel.noise, torch.full_like(member.kernel.reach, reach)
+    member = replace(member, kernel=replace(member.kernel, local=size, reach=far))
+    return replace(fitted(), members=(member,), weights=torch.ones(len(fitted().tasks), 1, dtype=torch.float64))
+
+
+def test_what_a_mixture_has_for_itself_is_shared_by_its_sizes_and_falls_with_distance() -> None:
+    surfaces, reach = lucky(3.0), 0.7
+    names, count = (surfaces.phases, surfaces.domains), torch.ones(len(surfaces.tasks), dtype=torch.bool)
+    recipes = random_recipes([24_000], 20, STUDIED, surfaces.phases, 4, 1)
+    recipes += [replace(recipe, params=96_000) for recipe in recipes]
+    found = own_luck(lucky(3.0, reach), recipes, count)
+    shares = np.array([[[p.mixture.share(d) for d in names[1]] for p in r.phases] for r in recipes]).reshape(8, -1)
+    r = np.sqrt(5) * cdist(shares, shares) / surfaces.members[0].features.spread / reach
+    assert np.allclose((found @ found.T).numpy(), 9 * (1 + r + r**2 / 3) * np.exp(-r), atol=1e-6)
+
+
+def test_runs_of_the_recommended_mixture_tell_more_where_mixtures_have_luck_of_their_own() -> None:
+    allowed = feasible(TARGET.changed(phases=fitted().phases), STUDIED)
+    known, (one, two, other) = (random_recipes([24_000], 20, STUDIED, fitted().phases, count, 1) for count in (60, 3))
+    known, far = known[3:], [replace(recipe, params=TARGET.params) for recipe in (one, two)]
+    told, each = torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.float64)
+
+    def told_by(local: float) -> float:
+        """How much more a run of a contender's mixture tells of its lead than one of another mixture."""
+        recipes = [two, other, *far, *known]
+        own = own_luck(lucky(local), recipes, torch.ones(len(fitted().tasks), dtype=torch.bool))
+        rows = torch.cat([features(recipes, allowed, 24_000), own], 1)
+        slopes = Linear.of(rows[:2], rows[2:4], rows[4:], each, 0, told).slopes()[:, 1, 0].abs()
+        return float(slopes[0] / slopes[1])
+
+    assert told_by(3.0) > 2 * told_by(1e-6)
 
 
 TARGET = Target(200_000, 4_000_000)

@@ -130,6 +130,12 @@ class ResponseModel:
             linked = torch.tensor([task in self.links for task in self.tasks])
             return torch.where(linked, self.log_noise, noise)
 
+    def luck(self, design: Design) -> Tensor:
+        """Covariances of what each mixture has for itself, at every size alike, over the noise of a run, (T, R, R)."""
+        design = self._aligned(design)
+        parts = [m.kernel.luck(m.features.and_shares(design)[:, -len(m.features.middle) :]) for m in self.members]
+        return (self.weights[..., None, None] * torch.stack(parts, 1)).sum(1)
+
     @cached_property
     def _direct_noise(self) -> Tensor:
         """Standard deviation of one run per task in log loss by direct fits, links ignored, (T,)."""

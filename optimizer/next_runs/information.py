@@ -6,13 +6,21 @@ contender m by b_m z, b_m = cov(gain, outcome) / sd(outcome), z standard normal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from mixlaw.analysis.data.recipes import design_of
+from mixlaw.analysis.surface.model import ResponseModel
+from mixlaw.optimizer.goal.posterior import Posterior
+from mixlaw.recipe import Recipe
+
 TINY = 1e-150
+#: Mixtures whose own luck is followed.
+MIXTURES = 800
 
 
 class Information(Protocol):
@@ -35,6 +43,26 @@ def normal(rows: int, columns: int, seed: int) -> Tensor:
     points = sobol(columns, scramble=True, seed=seed).draw(rows, dtype=torch.float64)
     numbers: Tensor = torch.special.ndtri(points[order].clamp(1e-9, 1 - 1e-9))
     return numbers
+
+
+def own_luck(posterior: Posterior, recipes: Sequence[Recipe], counts: Tensor) -> Tensor:
+    """Features (R, F) whose products are the covariances of what each mixture has for itself, over a run's noise.
+
+    The mean over the tasks that count (T,), at every size alike; nothing where the posterior knows of no such part.
+    Mixtures beyond the first MIXTURES have none: the cost of what follows grows with the cube of their number.
+    """
+    if not isinstance(posterior, ResponseModel):
+        return torch.zeros(len(recipes), 0, dtype=torch.float64)
+    mixtures = [tuple((phase.name, phase.mixture) for phase in recipe.phases) for recipe in recipes]
+    first = {mixture: i for i, mixture in reversed([*enumerate(mixtures)])}
+    some = sorted(first.values())[:MIXTURES]
+    with torch.no_grad():
+        design = design_of([recipes[i] for i in some], posterior.phases, posterior.domains, {})
+        value, vector = torch.linalg.eigh(posterior.luck(design)[counts].mean(0))
+    by_place = torch.zeros(len(recipes), len(some), dtype=torch.float64)
+    by_place[some] = vector * value.clamp_min(0).sqrt()
+    found: Tensor = by_place[torch.tensor([first[mixture] for mixture in mixtures], dtype=torch.long)]
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from mixlaw.optimizer.goal.references import Compared
 from mixlaw.optimizer.next_runs.candidates import Candidate, pool_of, with_lengths
 from mixlaw.optimizer.next_runs.costs import Prices, Proxies
 from mixlaw.optimizer.next_runs.first_design import features, first_design, unexplored
-from mixlaw.optimizer.next_runs.information import Linear
+from mixlaw.optimizer.next_runs.information import Linear, own_luck
 from mixlaw.optimizer.next_runs.recommendations import Recommendations, recommendations_of
 from mixlaw.optimizer.next_runs.suggestion import Job, Spending, Suggestion, Value
 from mixlaw.optimizer.next_runs.value import DRAWS, Batch, Predictions, choose_batch, plausible
@@ -267,12 +267,13 @@ class _Question:
         sizes = [recipe.params for recipe in measured] or list(self.proxies.sizes)
         middle = math.exp(fmean(math.log(size) for size in sizes))
         allowed, between = found.spaces[0].allowed, growing(self.posterior)
-        rows, targets, known = (
-            features(recipes, allowed, middle, between) for recipes in (self._recipes, contenders, measured)
-        )
+        recipes = [*contenders, *self._recipes, *measured]
+        own = own_luck(self.posterior, recipes, self._counts)
+        both = torch.cat([features(recipes, allowed, middle, between), own], 1)
+        first, last = len(contenders), len(contenders) + len(self._recipes)
+        rows, targets, known = both[first:last], both[:first], both[last:]
         gains = self._predictions.total
         deviation = (gains - gains[:, :1]).std(0)
-        known = known if measured else rows[:0]
         return Linear.of(rows, targets, known, deviation, 0, self._predictions.information.tasks())
 
 
