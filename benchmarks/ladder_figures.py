@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
-from ladder import LENGTHS, MIXTURES, TABLE, TOKENS, cooled, grid, name_of, phased, repeats, seeds
+from ladder import LENGTHS, MIXTURES, TABLE, TOKENS, cooled, grid, name_of, near, phased, repeats, seeds
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
@@ -140,11 +140,7 @@ def noise(table: Table) -> str:
     """How far seeds move losses beside recipes."""
     rows = []
     for size in SIZES:
-        runs = list(seeds(size))
-        firsts = [phased(size, [MIXTURES[n] for n in names.split()]) for names in
-                  ("balanced balanced balanced", "code prose_first verified")]  # fmt: skip
-        groups = [[firsts[0], *runs[:2]], [firsts[1], *runs[2:]]]
-        values = np.array([[table(recipe) for recipe in group] for group in groups])
+        values = np.array([[table(recipe) for recipe in group] for group in trios(size)])
         if np.isfinite(values).all():
             seed = 100 * np.sqrt(values.var(1, ddof=1).mean(0))
             recipes = 100 * np.nanstd([table(recipe) for recipe in grid(size)], axis=0)
@@ -154,10 +150,40 @@ def noise(table: Table) -> str:
     return markdown("Standard deviations over three seeds and over the recipes of the grid, 8 losses", head, rows)
 
 
+def luck(table: Table) -> str:
+    """How much of what a seed does is the same for two recipes: near ones at 0.025M, two far ones at every size."""
+    less_code = list(near("0.025M"))[:12]
+    groups = {
+        "balanced and four near it, 0.025M": [[trios("0.025M")[0], *(less_code[i : i + 3] for i in range(0, 12, 3))]]
+    }
+    groups["balanced and code first, all sizes"] = [trios(size) for size in SIZES]
+    rows = []
+    for name, sizes in groups.items():
+        both, alone = np.zeros(len(LOSSES)), np.zeros(len(LOSSES))
+        for trio in sizes:
+            values = np.array([[table(recipe) for recipe in recipes] for recipes in trio])
+            apart = values - values.mean(1, keepdims=True)
+            square = (apart**2).sum(1).mean(0)
+            both += ((apart.sum(0) ** 2).sum(0) / len(trio) - square) / (len(trio) - 1)
+            alone += square
+        rows.append([name, *(f"{share:.2f}" for share in both / alone)])
+    title = "Correlation over seeds of what a seed does to two recipes"
+    return markdown(title, ["recipes", *LOSSES], rows)
+
+
+def trios(size: str) -> list[list[Recipe]]:
+    """Two recipes with three seeds each."""
+    firsts = [["balanced"] * 3, ["code", "prose_first", "verified"]]
+    runs = list(seeds(size))
+    return [
+        [phased(size, [MIXTURES[name] for name in names]), *runs[2 * i : 2 * i + 2]] for i, names in enumerate(firsts)
+    ]
+
+
 def main() -> None:
     """Write the tables into the page, and print them."""
     table = Table()
-    figures = "".join(part(table) for part in (over_sizes, schedules, order, repeated, noise))
+    figures = "".join(part(table) for part in (over_sizes, schedules, order, repeated, noise, luck))
     text = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(text.split(BEGIN)[0] + BEGIN + "\n" + figures + "\n" + END + text.split(END)[1], encoding="utf-8")
     print(figures)

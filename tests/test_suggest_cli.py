@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from mixlaw.errors import InputError
 from mixlaw.report.evidence import suggested
 from mixlaw.runner.plan.tree import plan
 from mixlaw.study import open_study
+from mixlaw.study.next_runs import at_proxies
 from mixlaw.testing.worlds import random_recipes, random_world
 from test_cli import DOMAINS, TINY, contents, document, document_here, here, refused_here
 
@@ -59,6 +62,21 @@ def test_a_first_design_is_queued_and_costs_what_the_plan_says(own: Path, tmp_pa
     assert {line["run"] for line in lines} == queued
     more = open_study(folder).suggest(1e12, 6)
     assert not {job.recipe.lineage for job in more.jobs} & queued
+
+
+@pytest.mark.slow
+def test_new_runs_have_the_seed_of_those_that_are_planned(own: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(own, tmp_path / "copy"))
+    settings = (folder / "study.toml").read_text()
+    (folder / "study.toml").write_text(re.sub(r"(size = .*\n)", r"\1seeds = [7]\n", settings))
+    study = open_study(folder)
+    assert {recipe.seed for recipe in study.recipes()} == {7}
+    jobs = study.suggest(1e12, 6).jobs
+    repeats = [job.recipe.seed for job in jobs if "another seed" in job.why]
+    assert {job.recipe.seed for job in jobs if "another seed" not in job.why} == {7}
+    assert not {*repeats} & {0, 7}
+    larger = replace(study.recipes()[0], params=100_672, seed=0)
+    assert {recipe.seed for recipe in at_proxies(study, larger)} == {7}
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -23,6 +24,12 @@ def six_per_token(params: int, tokens: int) -> float:
     return 6.0 * params * tokens
 
 
+def usual_seed(recipes: Iterable[Recipe]) -> int:
+    """The seed that most recipes have; 0 without any. Runs of one seed share part of their luck (docs/ladder.md)."""
+    (seed, _), *_ = [*Counter(recipe.seed for recipe in recipes).most_common(1), (0, 0)]
+    return seed
+
+
 def as_given(recipe: Recipe) -> Recipe:
     """A recipe as it is."""
     return recipe
@@ -38,7 +45,7 @@ class Proxies:
         queued: recipes that will be trained in any case.
         checkpoints: (recipe, tokens): what is left of a recipe after that many tokens, ready to resume from.
         flops: training FLOPs of a number of tokens at a size, in proportion to them.
-        adopt: a recipe as it will really be trained: whole batches, a size of the ladder.
+        adopt: a recipe as it will really be trained: whole batches, a size of the ladder, the seed of most runs.
     """
 
     sizes: Mapping[int, int]

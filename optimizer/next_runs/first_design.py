@@ -25,7 +25,7 @@ from mixlaw.optimizer.next_runs.candidates import (
     swapped_pairs,
     with_lengths,
 )
-from mixlaw.optimizer.next_runs.costs import Prices, Proxies
+from mixlaw.optimizer.next_runs.costs import Prices, Proxies, usual_seed
 from mixlaw.optimizer.policy import EXPLORED, RATE_CHECK, REPEATED, REPEATED_RUNS
 from mixlaw.optimizer.search.climb import random_starts
 from mixlaw.optimizer.target.feasible import Feasible
@@ -182,7 +182,7 @@ def first_design(
         part = replace(design, budget=design.spent + left / (len(larger) - done))
         part = replace(part, count=len(design.chosen) + max(1, places // (len(larger) - done)) if places > 0 else 0)
         times = proxies.sizes[size] / proxies.sizes[smallest]
-        smaller = [r for r in (*proxies.known, *design.recipes) if r.params == smallest and _plain(r)]
+        smaller = [r for r in (*proxies.known, *design.recipes) if r.params == smallest and _plain(r, proxies)]
         again = list(
             dict.fromkeys(proxies.adopt(resized(recipe, size, round(recipe.tokens * times))) for recipe in smaller)
         )
@@ -240,9 +240,9 @@ class _Design:
         self.chosen += [Candidate(recipes[i], why) for i in picks]
 
 
-def _plain(recipe: Recipe) -> bool:
+def _plain(recipe: Recipe, proxies: Proxies) -> bool:
     """Whether a recipe is neither a repeat nor a check of the rate."""
-    return recipe.seed == 0 and recipe.lr == 1
+    return recipe.seed == usual_seed(proxies.known) and recipe.lr == 1
 
 
 def _kept(allowed: Feasible, proxies: Proxies, budget: float, count: int, params: int) -> list[Candidate]:
@@ -259,7 +259,7 @@ def _kept(allowed: Feasible, proxies: Proxies, budget: float, count: int, params
     ]
     repeats = [
         Candidate(replace(first, seed=seed), "the centre with another seed: the noise floor")
-        for seed in range(1, min(many, REPEATS) + 1)
+        for seed in range(first.seed + 1, first.seed + min(many, REPEATS) + 1)
     ]
     lengths = [
         Candidate(proxies.adopt(recipe), "the centre with another length of the cooldown")

@@ -98,29 +98,30 @@ def _proxies(study: Folder, domains: list[Domain], records: list[Record], surfac
 
     Runs measured since the surfaces were fitted count as queued: what they show will be known.
     """
-    from mixlaw.optimizer.next_runs.costs import Proxies
+    from mixlaw.optimizer.next_runs.costs import Proxies, usual_seed
 
     fitted = set(surfaces.observed.design.runs) if surfaces else set()
     measured = tuple(dict.fromkeys(r.recipe for r in records if r.progress == 1))
     late = tuple(dict.fromkeys(r.recipe for r in records if surfaces and r.run not in fitted))
-    sizes = _sizes(study, records)
+    sizes, recipes = _sizes(study, records), study.recipes() if study.has_data else []
+    seed = usual_seed(dict.fromkeys([*measured, *recipes]))
     settings = study.settings
     whole = settings.target.nominal[1] if settings.target else 1
 
     def repeating(recipe: Recipe) -> Recipe:
         """A recipe for a foreign trainer, which repeats each domain as often as the target will."""
         tokens = sizes.get(recipe.params, recipe.tokens)
-        return replace(recipe, unique=repeated_unique(domains, tokens, whole, least=1))
+        return replace(recipe, seed=recipe.seed or seed, unique=repeated_unique(domains, tokens, whole, least=1))
 
     if not study.has_data:
         return Proxies(sizes, measured, late, adopt=repeating)
-    recipes, setup = study.recipes(), study.setup
+    setup = study.setup
 
     def adopt(recipe: Recipe) -> Recipe:
         """The recipe as it will be trained; all of one size draw from the same unique tokens, or could not share."""
         adopted = setup.adopt(recipe)
         tokens = sizes.get(adopted.params, recipe.tokens)
-        return replace(adopted, unique=simulated_unique(settings, domains, tokens))
+        return replace(adopted, seed=recipe.seed or seed, unique=simulated_unique(settings, domains, tokens))
 
     return Proxies(
         sizes=sizes,
