@@ -70,13 +70,14 @@ class Demo(Printable):
         return replace(found, head="Predicted before training, measured after:", notes=notes)
 
 
-def run_demo(folder: Path, smoke: bool = False, workers: int | None = None) -> Demo:
+def run_demo(folder: Path, smoke: bool = False, workers: int | None = None, seeds: tuple[int, ...] = SEEDS) -> Demo:
     """Run the demo in a folder, or continue the one that is there.
 
     Args:
         folder: of the study; created if it is not there.
         smoke: the small version, for a first look and for CI; only where the study is created.
         workers: training processes; as many as cores if None.
+        seeds: that the proposal and its baseline are trained with.
     """
     began = time.monotonic()
     if not (folder / "study.toml").exists():
@@ -93,9 +94,9 @@ def run_demo(folder: Path, smoke: bool = False, workers: int | None = None) -> D
         _train(study, workers)
         _propose(study)
     proposal = made[-1]
-    expected = "\n\n".join([str(proposal), f"Now training it and {proposal.against}, two seeds each, to see."])
+    expected = "\n\n".join([str(proposal), f"Now training it and {proposal.against}, {len(seeds)} seeds each, to see."])
     _say("4. What is expected, before it is trained", expected)
-    for name, seed in product(("proposal", proposal.against), SEEDS):
+    for name, seed in product(("proposal", proposal.against), seeds):
         study.add_recipe(replace(proposal.recipes[name], seed=seed))
     _train(study, workers)
     report = study.report()
