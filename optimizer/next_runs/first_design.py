@@ -171,6 +171,7 @@ def first_design(
     only the same recipes at several sizes show how much what they differ by grows. Not so without `repeat`.
     """
     smallest, larger = min(proxies.sizes), sorted(proxies.sizes)[1:] if repeat else []
+    usual = usual_seed(proxies.known)
     share = REPEATED if larger else 0.0
     design = _Design(proxies, budget * (1 - share), count - int(REPEATED_RUNS * count) * bool(larger))
     design.take(_kept(allowed, proxies, budget, count, smallest))
@@ -182,7 +183,7 @@ def first_design(
         part = replace(design, budget=design.spent + left / (len(larger) - done))
         part = replace(part, count=len(design.chosen) + max(1, places // (len(larger) - done)) if places > 0 else 0)
         times = proxies.sizes[size] / proxies.sizes[smallest]
-        smaller = [r for r in (*proxies.known, *design.recipes) if r.params == smallest and _plain(r, proxies)]
+        smaller = [r for r in (*proxies.known, *design.recipes) if r.params == smallest and _plain(r, usual)]
         again = list(
             dict.fromkeys(proxies.adopt(resized(recipe, size, round(recipe.tokens * times))) for recipe in smaller)
         )
@@ -240,9 +241,9 @@ class _Design:
         self.chosen += [Candidate(recipes[i], why) for i in picks]
 
 
-def _plain(recipe: Recipe, proxies: Proxies) -> bool:
-    """Whether a recipe is neither a repeat nor a check of the rate."""
-    return recipe.seed == usual_seed(proxies.known) and recipe.lr == 1
+def _plain(recipe: Recipe, usual: int) -> bool:
+    """Whether a recipe is neither a repeat under another seed than the usual one nor a check of the rate."""
+    return recipe.seed == usual and recipe.lr == 1
 
 
 def _kept(allowed: Feasible, proxies: Proxies, budget: float, count: int, params: int) -> list[Candidate]:
