@@ -56,10 +56,10 @@ class Kernel:
         local = _matern(x[:, first:] / reach, y[:, first:] / reach)
         return self.signal[:, None, None] ** 2 * wide + self.local[:, None, None] ** 2 * local
 
-    def luck(self, shares: Tensor) -> Tensor:
-        """Covariances of the local part between recipes with these shares (R, P * D), over a run's noise, (T, R, R)."""
-        reached = shares / self.reach[:, None, None]
-        return ((self.local / self.noise) ** 2)[:, None, None] * _matern(reached, reached)
+    def luck(self, shares: Tensor, task: int) -> Tensor:
+        """Covariances of a task's local part at recipes with these shares (R, P * D), over a run's noise, (R, R)."""
+        reached = shares / self.reach[task]
+        return (self.local[task] / self.noise[task]) ** 2 * _matern(reached, reached)
 
     def noise_at(self, law: Tensor) -> Tensor:
         """Standard deviation of one run where the law predicts these log losses, (T, R) for (T, R)."""

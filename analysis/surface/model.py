@@ -130,11 +130,17 @@ class ResponseModel:
             linked = torch.tensor([task in self.links for task in self.tasks])
             return torch.where(linked, self.log_noise, noise)
 
-    def luck(self, design: Design) -> Tensor:
-        """Covariances of what each mixture has for itself, at every size alike, over the noise of a run, (T, R, R)."""
-        design = self._aligned(design)
-        parts = [m.kernel.luck(m.features.and_shares(design)[:, -len(m.features.middle) :]) for m in self.members]
-        return (self.weights[..., None, None] * torch.stack(parts, 1)).sum(1)
+    def luck(self, design: Design, counts: Tensor) -> Tensor:
+        """Covariances of what each mixture has for itself, at every size alike, over the noise of a run, (R, R).
+
+        The mean over the tasks that count (T,), one at a time: of many, all at once would need gigabytes.
+        """
+        design, found = self._aligned(design), torch.zeros(len(design), len(design), dtype=torch.float64)
+        for member, weights in zip(self.members, self.weights.T, strict=True):
+            shares = member.features.and_shares(design)[:, -len(member.features.middle) :]
+            for task in torch.nonzero(counts & (weights > 0))[:, 0].tolist():
+                found += weights[task] * member.kernel.luck(shares, task) / counts.sum()
+        return found
 
     @cached_property
     def _direct_noise(self) -> Tensor:

@@ -58,7 +58,7 @@ def own_luck(posterior: Posterior, recipes: Sequence[Recipe], counts: Tensor) ->
     some = sorted(first.values())[:MIXTURES]
     with torch.no_grad():
         design = design_of([recipes[i] for i in some], posterior.phases, posterior.domains, {})
-        value, vector = torch.linalg.eigh(posterior.luck(design)[counts].mean(0))
+        value, vector = torch.linalg.eigh(posterior.luck(design, counts))
     by_place = torch.zeros(len(recipes), len(some), dtype=torch.float64)
     by_place[some] = vector * value.clamp_min(0).sqrt()
     found: Tensor = by_place[torch.tensor([first[mixture] for mixture in mixtures], dtype=torch.long)]
