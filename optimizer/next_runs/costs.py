@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from statistics import mode
 
 import numpy as np
 import torch
@@ -26,8 +26,7 @@ def six_per_token(params: int, tokens: int) -> float:
 
 def usual_seed(recipes: Iterable[Recipe]) -> int:
     """The seed that most recipes have; 0 without any. Runs of one seed share part of their luck (docs/ladder.md)."""
-    (seed, _), *_ = [*Counter(recipe.seed for recipe in recipes).most_common(1), (0, 0)]
-    return seed
+    return mode([recipe.seed for recipe in recipes] or [0])
 
 
 def as_given(recipe: Recipe) -> Recipe:
