@@ -128,6 +128,25 @@ def test_a_level_of_the_baseline_belongs_to_the_proposal_that_was_trained(world:
     assert found.pending == ((superseded.id, "proposal"),)
 
 
+def test_a_run_belongs_to_the_nearest_of_the_proposals_that_it_would_do_for(world: World, proposal: Proposal) -> None:
+    def moved(share: float) -> Proposal:
+        """The same but for a share of its tokens, less than the 1 % below which two recipes are one."""
+        phases = [(p, p.mixture["web"] - share) for p in proposal.recipe.phases]
+        mixed = [replace(p, mixture=Mixture({"web": web, "python": 1 - web})) for p, web in phases]
+        return replace(proposal, recipe=replace(proposal.recipe, phases=tuple(mixed)))
+
+    first, second, third = moved(0), moved(0.004), moved(0.008)
+    for trained in (first, second, third):
+        found = verify([first, second, third], world.measure(pair(trained)))
+        assert [one.proposal for one in found.pairs] == [trained.id]
+        assert {check.proposal for check in found.checks} == {trained.id}
+        assert {name for name, _ in found.pending} == {one.id for one in (first, second, third)} - {trained.id}
+        assert "2 recipes wait for a run" in str(found)
+    one, both = (verify([*made], world.measure(pair(second))) for made in ((first, second), (second,)))
+    assert "1 recipe waits for a run" in str(one)
+    assert "for a run" not in str(both)
+
+
 def test_only_what_was_measured_after_freezing_counts(world: World, proposal: Proposal) -> None:
     table = world.measure(pair(proposal), seed=1)
     mine, other = table["run"].to_list()

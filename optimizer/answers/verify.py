@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -123,7 +124,8 @@ class Verification(Printable):
 
     def page(self) -> Page:
         """Gains, then levels, then the verdicts."""
-        waiting = [f"{len(self.pending)} recipes wait for a run"] if self.pending else []
+        recipes = "recipe waits" if len(self.pending) == 1 else "recipes wait"
+        waiting = [f"{len(self.pending)} {recipes} for a run"] if self.pending else []
         levels = [self._of_levels(), *waiting] if self.checks else []
         tables = [*(pair.table() for pair in self.pairs), *([self.table()] if self.checks else [])]
         return Page(self.sentence, self.pairs[0].tone if self.pairs else "", tables=tables, notes=levels)
@@ -141,7 +143,8 @@ def verify(
     A proposal's runs count if they were measured after it was frozen. A baseline's count from before, too, where there
     are none since: its part in the gain was known, that of the proposal was not. Several runs of one recipe (seeds) are
     averaged for the gain, and each a check of a level: of one proposal, the first that was trained itself, where there
-    are several with its recipe. Proposals of the same recipes are one: the first.
+    are several with its recipe. A run that would do for several proposals is one of the nearest; proposals of the same
+    recipes are one: the first.
 
     Args:
         proposals: in the order in which they were frozen.
@@ -159,12 +162,18 @@ def verify(
         runs = {name: runs_of(recipe, table, unique) for name, recipe in proposal.recipes.items()}
         fresh = {name: [row for row in rows if _name(table, row) not in proposal.known] for name, rows in runs.items()}
         found.append((proposal, runs, fresh))
+    nearest: dict[int, float] = {}
+    for _, runs, fresh in found:
+        for row in fresh[PROPOSAL]:
+            nearest[row] = min(nearest.get(row, math.inf), runs[PROPOSAL][row])
+    for _, runs, fresh in found:
+        fresh[PROPOSAL] = [row for row in fresh[PROPOSAL] if runs[PROPOSAL][row] <= nearest[row]]
     for proposal, runs, fresh in sorted(found, key=lambda one: not one[2][PROPOSAL]):
         for name, rows in fresh.items():
             for check in _checks(proposal, name, rows, table):
                 checks.setdefault((check.run, check.forecast.task), check)
         for name in _compared(proposal, baseline):
-            others = fresh[name] or runs[name]
+            others = fresh[name] or [*runs[name]]
             key = tuple(frozenset(_name(table, row) for row in rows) for rows in (fresh[PROPOSAL], others))
             if all(key) and key[0] != key[1] and key not in pairs:
                 pairs[key[0], key[1]] = pair_of(proposal, name, table[fresh[PROPOSAL]], table[others], not fresh[name])
@@ -207,33 +216,36 @@ def _checks(proposal: Proposal, name: str, rows: Sequence[int], table: pl.DataFr
                 yield Check(proposal.id, forecast, _name(table, row), float(value))
 
 
-def runs_of(recipe: Recipe, table: pl.DataFrame, unique: Mapping[str, float] | None = None) -> list[int]:
-    """Rows of a table that are finished runs of a recipe.
+def runs_of(recipe: Recipe, table: pl.DataFrame, unique: Mapping[str, float] | None = None) -> dict[int, float]:
+    """Rows of a table that are finished runs of a recipe, and how far each is from it.
+
+    The distance is the part of the tokens that are of another phase or domain.
 
     Size and tokens agree within 1 %, and no more than 1 % of the tokens are of another phase or domain; peak rate, end
     and shape of every decay, and, with `unique`, the unique tokens of every domain that is used are the recipe's.
     """
     if not table.height:
-        return []
+        return {}
     design = Design.from_table(table, unique or {})
     phases, domains = (p.name for p in recipe.phases), recipe.domains
     if not {*phases} <= {*design.phases} or not {*domains} <= {*design.domains}:
-        return []
+        return {}
     wanted = design_of([recipe], design.phases, design.domains, unique or {})
     used = wanted.tokens.sum(1) > SAME * wanted.total[:, None]
     repeats = ((design.unique / wanted.unique).nan_to_num(1.0) - 1).abs() < UNIQUE
     shaped = (wanted.lr_end < 1) & (wanted.tokens.sum(2) > 0)
+    apart = 0.5 * (design.shares - wanted.shares).abs().sum((1, 2))
     close = (
         ((design.params / wanted.params - 1).abs() < SAME)
         & ((design.total / wanted.total - 1).abs() < SAME)
-        & (0.5 * (design.shares - wanted.shares).abs().sum((1, 2)) < SAME)
+        & (apart < SAME)
         & (design.progress >= 1)
         & ((design.lr_end - wanted.lr_end).abs() < SAME).all(1)
         & ((design.lr / wanted.lr - 1).abs() < SAME)
         & ((design.decay == wanted.decay) | ~shaped).all(1)
         & ((repeats | ~used).all(1) if unique is not None else True)
     )
-    return [int(row) for row in torch.nonzero(close).flatten()]
+    return {row: float(apart[row]) for row in torch.nonzero(close).flatten().tolist()}
 
 
 #: Relative difference in unique tokens below which a domain repeats alike.
