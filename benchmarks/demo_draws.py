@@ -25,7 +25,7 @@ from mixlaw.study import open_study
 
 OUT = ROOT / "out" / "demo_draws"
 #: Domains that a draw does without.
-DRAWS: tuple[tuple[str, ...], ...] = ((), (), ("synthetic",), ())
+DRAWS: tuple[tuple[str, ...], ...] = ((), (), ("synthetic",), (), ("facts", "markup"))
 HEADER = (
     "| seeds | without | predicted | measured | tasks better | worse | gains inside | beyond the guard | least gain |",
     "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
