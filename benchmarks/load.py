@@ -4,15 +4,17 @@
 
 Every command is a process of its own: seconds by the wall, of processor (what counts on a shared machine), and peak
 memory. `growth` repeats with fewer runs, tasks and domains and prints the exponent of the cost in each; `fit` fits 10
-tasks and proposes; `tree` plans 4,913 recipes; `frozen` has 1,000 frozen proposals; `asks` lets 20 processes ask for
-1,000 trials in one PostgreSQL at once; `gpus` places segments on 10,000 GPUs; `prepare` streams made-up documents, a
-tenth of a megabyte a run. docs/load.md has the figures.
+tasks, proposes, reports and opens the dashboard in Chromium; `tree` plans 4,913 recipes; `frozen` has 1,000 frozen
+proposals; `asks` lets 20 processes ask for 1,000 trials in one PostgreSQL at once; `gpus` places segments on 10,000
+GPUs; `prepare` streams made-up documents, a tenth of a megabyte a run. docs/load.md has the figures.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +28,7 @@ import polars as pl
 
 PHASES = {"init": 0.7, "continue": 0.2, "cooldown": 0.1}
 SIZES = (1e7, 4e7, 1.6e8)
+HOUR = 3_600_000  # milliseconds
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 SETTINGS = """\
 [domains]
@@ -121,6 +124,31 @@ def mixlaw(*words: str | Path) -> Cost:
     return cost(sys.executable, "-m", "mixlaw", *map(str, words))
 
 
+def page(path: Path) -> Cost:
+    """Cost of a dashboard from its start until Chromium shows its page and the first proposal; of the server alone."""
+    from dashboard import ARGUMENTS, DRAWN
+    from playwright.sync_api import sync_playwright
+
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "mixlaw", "dashboard", str(path), "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    try:
+        with server.stdout, sync_playwright() as playwright:
+            chromium = shutil.which("chromium") or shutil.which("google-chrome")
+            browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+            view = browser.new_page(viewport={"width": 1280, "height": 1000})
+            view.goto(server.stdout.readline().split()[4].rstrip(";"), timeout=HOUR)
+            view.wait_for_function(DRAWN, timeout=HOUR, polling=200)
+            view.wait_for_function("document.querySelector('#state').textContent.includes('was found')", timeout=HOUR)
+            wall = time.perf_counter() - began
+            browser.close()
+    finally:
+        server.send_signal(signal.SIGINT)
+        _, _, used = os.wait4(server.pid, 0)
+    return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20)
+
+
 def show(name: str, one: Cost) -> None:
     """Print a row."""
     print(f"{name:44}{one.wall:9.1f}{one.cpu:9.1f}{one.peak:8.2f}", flush=True)
@@ -171,9 +199,11 @@ def of_fit(folder: Path, case: Case) -> None:
     """Costs from the fit to the report, with a tenth of the tasks."""
     few = replace(case, tasks=case.tasks // 10)
     path, _ = study(folder / "fit", few)
-    for words in (["fit"], ["fit"], ["propose"], ["report"]):
-        again = " again" if words == ["fit"] and (path / "surfaces").exists() else ""
-        show(f"{words[0]}{again}, {few.runs:,} x {few.tasks} x {few.domains}", mixlaw(*words, path))
+    name = f"{few.runs:,} x {few.tasks} x {few.domains}"
+    for word in ("fit", "fit", "propose", "report"):
+        again = " again" if word == "fit" and (path / "surfaces").exists() else ""
+        show(f"{word}{again}, {name}", mixlaw(word, path))
+    show(f"dashboard, {name}", page(path))
 
 
 def of_tree(folder: Path, case: Case) -> None:
