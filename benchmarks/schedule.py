@@ -30,7 +30,7 @@ from mixlaw.analysis.data.rates import PACE, SETTLE, SLOWER, rate_path, rate_sum
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.laws.schedule import BEST_PRIOR, NOISE_PRIOR, RATE_PRIOR, REACH, TRAVEL_PRIOR
 from mixlaw.numbers import percent
-from mixlaw.optimizer.answers.verify import runs_of
+from mixlaw.optimizer.answers.verify import runs_in, runs_of
 from mixlaw.recipe import Decay, Mixture, Phase, Recipe
 from mixlaw.records import Measurement, Record, to_table
 
@@ -331,10 +331,11 @@ def _of_ladder(recipes: Iterable[Recipe], table: pl.DataFrame) -> Iterator[Run]:
     """The runs of recipes in the ladder's table; scores of few items are left out."""
     chances = ("metric:capitals", "metric:agreement")
     losses = [name for name in table.columns if name.startswith("metric:") and name not in chances]
+    measured = runs_in(table)
     for recipe in recipes:
         last = recipe.phases[-1]
         plain = last.decay is Decay.LINEAR and last.lr_end == 0
-        for row in runs_of(recipe, table):  # trained in whole steps
+        for row in runs_of(recipe, measured):  # trained in whole steps
             mean = float(np.mean([np.log(table[name][row]) for name in losses]))
             group = f"{recipe.params} {recipe.lr:g}"
             yield Run(recipe, mean, group, round(last.tokens / recipe.tokens, 2) if plain else None)

@@ -13,7 +13,7 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.propose import propose
-from mixlaw.optimizer.answers.verify import runs_of
+from mixlaw.optimizer.answers.verify import runs_in, runs_of
 from mixlaw.optimizer.target.rates import Rates
 from mixlaw.optimizer.target.schedule import keep_schedule, usual_rates
 from mixlaw.optimizer.target.target import Target, Trained
@@ -119,7 +119,7 @@ def test_a_proposal_has_the_schedule_of_the_runs_and_verify_finds_only_runs_that
     )
     other = replace(trained, phases=(first, last), lr=change.get("lr", 0.5))
     table = to_table([Record(r.lineage, r, {"task0": Measurement(1.0)}) for r in (trained, other)])
-    assert [*runs_of(trained, table)] == [0]
+    assert [*runs_of(trained, runs_in(table))] == [0]
 
 
 def test_a_study_says_where_phases_end_in_which_shape_and_at_which_rate() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
+import scipy
 import torch
 
 from mixlaw.analysis.audit.result import Audit, audit_table
@@ -17,7 +19,7 @@ from mixlaw.optimizer.goal.gains import Gain, apart, gain_of
 from mixlaw.optimizer.goal.goal import Goal, Measure, utility_of, weights_by_task
 from mixlaw.optimizer.goal.values import Interval
 from mixlaw.optimizer.goal.verdict import Evidence
-from mixlaw.optimizer.policy import LEAST_RADIUS
+from mixlaw.optimizer.policy import LARGEST_RADIUS, LEAST_RADIUS
 from mixlaw.optimizer.target.feasible import feasible
 from mixlaw.optimizer.target.target import DEFAULT_GUARD, Target, Trained
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
@@ -131,6 +133,15 @@ def test_one_outlier_does_not_open_the_trust_radius() -> None:
     alone = torch.tensor([[[0.0, 0.0, 0.0, 1.0]] * 3], dtype=torch.float64)
     assert radius_of(torch.cat([near, alone])) <= radius_of(near) + 0.02
     assert radius_of(near) >= LEAST_RADIUS
+
+
+@pytest.mark.parametrize(("recipes", "within"), [(400, 1e-9), (4000, 0.05)])
+def test_nine_in_ten_recipes_have_a_neighbour_within_the_radius(recipes: int, within: float) -> None:
+    shares = np.random.default_rng(0).dirichlet(np.full(16, 1.0), recipes)
+    nearest, _ = scipy.spatial.cKDTree(shares).query(shares, k=[2], p=1)  # the first is the recipe itself
+    expected = np.quantile(np.asarray(nearest) / 2, 0.9, method="lower")
+    assert LEAST_RADIUS < expected < LARGEST_RADIUS
+    assert radius_of(torch.tensor(shares)[:, None]) == pytest.approx(expected, rel=within)
 
 
 def test_distance_is_that_of_the_phase_that_differs_most_however_short_it_is() -> None:

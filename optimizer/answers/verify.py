@@ -157,9 +157,9 @@ def verify(
     checks: dict[tuple[str, str], Check] = {}
     pending: list[tuple[str, str]] = []
     rungs: list[RungResult] = []
-    found = []
+    found, measured = [], runs_in(table, unique)
     for proposal in proposals:
-        runs = {name: runs_of(recipe, table, unique) for name, recipe in proposal.recipes.items()}
+        runs = {name: runs_of(recipe, measured, unique) for name, recipe in proposal.recipes.items()}
         fresh = {name: [row for row in rows if _name(table, row) not in proposal.known] for name, rows in runs.items()}
         found.append((proposal, runs, fresh))
     nearest: dict[int, float] = {}
@@ -177,23 +177,23 @@ def verify(
             key = tuple(frozenset(_name(table, row) for row in rows) for rows in (fresh[PROPOSAL], others))
             if all(key) and key[0] != key[1] and key not in pairs:
                 pairs[key[0], key[1]] = pair_of(proposal, name, table[fresh[PROPOSAL]], table[others], not fresh[name])
-        rungs += _rungs(proposal, table)
+        rungs += _rungs(proposal, table, measured)
         waiting = {PROPOSAL: fresh[PROPOSAL], proposal.against: runs[proposal.against]}
         pending += [(proposal.id, name) for name, rows in waiting.items() if not rows]
     return Verification(tuple(pairs.values()), tuple(checks.values()), tuple(pending), tuple(rungs))
 
 
-def _rungs(proposal: Proposal, table: pl.DataFrame) -> Iterator[RungResult]:
+def _rungs(proposal: Proposal, table: pl.DataFrame, measured: Design | None) -> Iterator[RungResult]:
     """Rungs of which both recipes are trained; their unique tokens are in the runs' own columns."""
     for rung in proposal.ladder:
         mine, other = (
-            [row for row in runs_of(recipe, table) if _name(table, row) not in proposal.known]
+            [row for row in runs_of(recipe, measured) if _name(table, row) not in proposal.known]
             for recipe in (rung.recipe, rung.baseline)
         )
         if mine and other:
-            measured = measured_total(proposal, table[mine], table[other])
-            if measured is not None:
-                yield RungResult(proposal.number, rung.recipe.params, measured, rung.mark)
+            gain = measured_total(proposal, table[mine], table[other])
+            if gain is not None:
+                yield RungResult(proposal.number, rung.recipe.params, gain, rung.mark)
 
 
 def _compared(proposal: Proposal, baseline: str | None) -> list[str]:
@@ -216,17 +216,21 @@ def _checks(proposal: Proposal, name: str, rows: Sequence[int], table: pl.DataFr
                 yield Check(proposal.id, forecast, _name(table, row), float(value))
 
 
-def runs_of(recipe: Recipe, table: pl.DataFrame, unique: Mapping[str, float] | None = None) -> dict[int, float]:
-    """Rows of a table that are finished runs of a recipe, and how far each is from it.
+def runs_in(table: pl.DataFrame, unique: Mapping[str, float] | None = None) -> Design | None:
+    """The runs of a table, for `runs_of`; None where there are none."""
+    return Design.from_table(table, unique or {}) if table.height else None
+
+
+def runs_of(recipe: Recipe, design: Design | None, unique: Mapping[str, float] | None = None) -> dict[int, float]:
+    """Rows of a table, as `runs_in` reads it, that are finished runs of a recipe, and how far each is from it.
 
     The distance is the part of the tokens that are of another phase or domain.
 
     Size and tokens agree within 1 %, and no more than 1 % of the tokens are of another phase or domain; peak rate, end
     and shape of every decay, and, with `unique`, the unique tokens of every domain that is used are the recipe's.
     """
-    if not table.height:
+    if design is None:
         return {}
-    design = Design.from_table(table, unique or {})
     phases, domains = (p.name for p in recipe.phases), recipe.domains
     if not {*phases} <= {*design.phases} or not {*domains} <= {*design.domains}:
         return {}

@@ -26,16 +26,23 @@ from mixlaw.recipe import Recipe
 #: Kind of fold that asks about larger sizes: the others are asked about every recipe.
 LARGEST = "largest size"
 MOST_TASKS = 3  # that a sentence names
+MOST_ASKED = 1000  # recipes that are asked how far their neighbour is
 
 
 def radius_of(near: Tensor) -> float:
-    """Distance up to which measured recipes (M, P, K) speak for each other: nine in ten have a neighbour within it."""
+    """Distance up to which measured recipes (M, P, K) speak for each other: nine in ten have a neighbour within it.
+
+    Of more than 1,000 recipes 1,000, evenly spread over them, are asked for their neighbour: memory and time of all
+    pairs grow with the square.
+    """
     if not len(near):
         return math.inf
     if len(near) == 1:
         return LEAST_RADIUS
-    gaps = (apart(near, near) + torch.eye(len(near))).min(1).values
-    typical = float(torch.quantile(gaps, NEIGHBOURS, interpolation="lower"))
+    some = torch.linspace(0, len(near) - 1, min(len(near), MOST_ASKED), dtype=torch.float64).round().long()
+    gaps = apart(near[some], near)
+    gaps[torch.arange(len(some)), some] = math.inf
+    typical = float(torch.quantile(gaps.min(1).values, NEIGHBOURS, interpolation="lower"))
     return min(max(LEAST_RADIUS, typical), LARGEST_RADIUS)
 
 

@@ -131,10 +131,11 @@ def queue_checks(study: Folder, proposal: Proposal) -> None:
 
 def _known(study: Folder, proposal: Proposal) -> tuple[str, ...]:
     """Runs of the recipes of a proposal that are measured already: what they verify was no prediction."""
-    from mixlaw.optimizer.answers.verify import runs_of
+    from mixlaw.optimizer.answers.verify import runs_in, runs_of
 
     table = study.table()
-    rows = {row for recipe in proposal.recipes.values() for row in runs_of(recipe, table)}
+    measured = runs_in(table)
+    rows = {row for recipe in proposal.recipes.values() for row in runs_of(recipe, measured)}
     return tuple(sorted({str(table["run"][row]) for row in rows}))
 
 
