@@ -24,6 +24,7 @@ from mixlaw.recipe import Recipe
 
 #: Widths in which a search rounds the kinks of what guard (percent of loss) and trust radius (share of a phase) charge.
 ROUND_PERCENT, ROUND_SHARE = 0.1, 0.005
+MOST_COMPARED = 2**22  # phases of a recipe and a measured one that are compared at once: 32 MiB for each matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +166,10 @@ class Objective:
         """Share of a phase's tokens that differ from the nearest measured recipe, and its index; (R,) each."""
         if not len(self.near):
             return torch.zeros(len(points), dtype=torch.float64), torch.zeros(len(points), dtype=torch.long)
-        nearest = apart(points.shares, self.near).min(1)
-        return nearest.values, nearest.indices
+        with torch.no_grad():
+            parts = torch.split(points.shares, max(1, MOST_COMPARED // (len(self.near) * self.near.shape[1])))
+            nearest = torch.cat([apart(part, self.near).argmin(1) for part in parts])
+        return 0.5 * (points.shares - self.near[nearest]).abs().sum(2).amax(1), nearest
 
 
 def above(excess: Tensor, width: float = 0.0) -> Tensor:
