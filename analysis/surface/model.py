@@ -123,10 +123,16 @@ class ResponseModel:
         return noise
 
     def spread(self, design: Design) -> Tensor:
-        """Standard deviation over seeds in log loss, (R, T); it grows with the loss where the data show so."""
+        """Standard deviation over seeds in log loss, (R, T); it grows with the loss where the data show so.
+
+        At least that at a task's centre: laws miss poor recipes by more than good ones, and a kernel takes some of that
+        for noise that grows with the loss. Seeds of good recipes at a larger size vary by more than it says.
+        """
         with torch.no_grad():
             design = self._aligned(design)
-            noise = self._mix(torch.stack([m.noise(design) for m in self.members], -1))
+            noise = torch.maximum(
+                self._mix(torch.stack([m.noise(design) for m in self.members], -1)), self._direct_noise
+            )
             linked = torch.tensor([task in self.links for task in self.tasks])
             return torch.where(linked, self.log_noise, noise)
 
@@ -183,6 +189,7 @@ class ResponseModel:
         with torch.no_grad():
             design = self._aligned(design)
             mean, deviation = self.log_prediction(design)
+            deviation = torch.maximum(deviation, self.spread(design))
             half = Z90 * self.calibration * deviation
             ends = [self._values(x).numpy() for x in (mean, mean - half, mean + half)]
             distance = self._distance(design)
