@@ -1,6 +1,7 @@
 """Simulated worlds of four families: how much of the possible gain is reached, for how many FLOPs, and how honestly.
 
     python benchmarks/simulated.py [WORLDS]
+    python benchmarks/simulated.py FIRST:END    # ours alone, on the worlds of these numbers; writes no page
 
 Seven domains, three phases, four tasks; the target is 8 times the largest proxy. Ours trains the first design of
 `suggest` for a budget, at three sizes or at the larger two, fits and proposes, with the default guard and without one.
@@ -214,17 +215,17 @@ def measured(trial: Trial, x: Floats, before: int) -> Floats:
     return np.asarray(np.log(table.select("^metric:.*$").to_numpy()).mean(1), dtype=np.float64)
 
 
-def traces(worlds: int) -> list[dict[str, dict[str, float]]]:
+def traces(worlds: Sequence[int], peers: bool) -> list[dict[str, dict[str, float]]]:
     """What every method reached in every world; what was played before is not played again."""
     torch.set_num_threads(1)
     played: dict[str, dict[str, float]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    for number in range(worlds):
+    for number in worlds:
         trial = Trial(number)
         jobs: dict[str, Callable[[], dict[str, dict[str, float]]]] = {
             OURS: partial(ours, trial, THREE, OURS, FREE),
             TWO: partial(ours, trial, PROXIES, TWO, TWO_FREE),
         }
-        jobs |= {name: partial(as_job, name, trial, peer) for name, peer in PEERS.items()}
+        jobs |= {name: partial(as_job, name, trial, peer) for name, peer in PEERS.items()} if peers else {}
         for name, job in jobs.items():
             if f"{number}/{name}" not in played:
                 for part, values in job().items():
@@ -232,7 +233,8 @@ def traces(worlds: int) -> list[dict[str, dict[str, float]]]:
                     print(number, part, {what: round(value, 3) for what, value in values.items()}, flush=True)
                 KEPT.parent.mkdir(exist_ok=True)
                 KEPT.write_text(json.dumps(played))
-    return [{name: played[f"{number}/{name}"] for name in METHODS} for number in range(worlds)]
+    methods = METHODS if peers else METHODS[: -len(PEERS)]
+    return [{name: played[f"{number}/{name}"] for name in methods} for number in worlds]
 
 
 def as_job(name: str, trial: Trial, peer: Peer) -> dict[str, dict[str, float]]:
@@ -240,9 +242,13 @@ def as_job(name: str, trial: Trial, peer: Peer) -> dict[str, dict[str, float]]:
     return {name: other(trial, peer)}
 
 
-def main(worlds: int) -> int:
+def main(worlds: str = str(WORLDS)) -> int:
     """Play, and print and write the tables."""
-    played = traces(worlds)
+    if ":" in worlds:
+        played = traces(range(*map(int, worlds.split(":"))), peers=False)
+        print("\n\n".join("\n".join(rows) for rows in (as_table(own_figures(played)), coverage(played))))
+        return 0
+    played = traces(range(int(worlds)), peers=True)
     lines = "\n\n".join("\n".join(rows) for rows in (figures(played), table(played), coverage(played)))
     print(lines)
     write_part("simulated", [f"{worlds} worlds.", "", lines])
@@ -252,7 +258,12 @@ def main(worlds: int) -> int:
 def figures(found: Sequence[Mapping[str, Mapping[str, float]]]) -> list[str]:
     """Figures beside their bars."""
     best, name = max((float(np.median([one[n][DOUBLE] for one in found])), n) for n in PEERS)
-    rows = [Figure("the best other method at twice the FLOPs", best, name)]
+    return as_table([Figure("the best other method at twice the FLOPs", best, name), *own_figures(found)])
+
+
+def own_figures(found: Sequence[Mapping[str, Mapping[str, float]]]) -> list[Figure]:
+    """Of our methods."""
+    rows = []
     for method in METHODS[: -len(PEERS)]:
         mine = [one[method] for one in found]
         inside = float(np.mean([m["lo90"] <= m["gain"] <= m["hi90"] for m in mine]))
@@ -266,8 +277,7 @@ def figures(found: Sequence[Mapping[str, Mapping[str, float]]]) -> list[str]:
             Figure(f"{method}: bias of the gain, % of loss", bias),
         ]
     shared = sum(one[OURS]["flops"] for one in found) / sum(one[OURS]["separate"] for one in found)
-    rows.append(Figure("FLOPs of the first design over those of its recipes one by one", shared, at_most=0.5))
-    return as_table(rows)
+    return [*rows, Figure("FLOPs of the first design over those of its recipes one by one", shared, at_most=0.5)]
 
 
 def reached(found: Sequence[Mapping[str, Mapping[str, float]]], name: str, key: str = "reached") -> float:
@@ -308,4 +318,4 @@ def coverage(found: Sequence[Mapping[str, Mapping[str, float]]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(int(sys.argv[1]) if len(sys.argv) > 1 else WORLDS))
+    raise SystemExit(main(*sys.argv[1:]))
