@@ -125,8 +125,8 @@ class ResponseModel:
     def spread(self, design: Design) -> Tensor:
         """Standard deviation over seeds in log loss, (R, T); it grows with the loss where the data show so.
 
-        At least that at a task's centre: laws miss poor recipes by more than good ones, and a kernel takes some of that
-        for noise that grows with the loss. Seeds of good recipes at a larger size vary by more than it says.
+        At least that at a task's centre: seeds of good recipes at a larger size vary by more than a kernel says. Laws
+        may miss poor recipes by more than good ones, which a kernel cannot tell from noise that grows with the loss.
         """
         with torch.no_grad():
             design = self._aligned(design)
