@@ -15,9 +15,10 @@ import hypothesis
 import pytest
 import torch
 
-from mixlaw.machine import collect_rarely
+from mixlaw.machine import collect_rarely, keep_freed_memory
 
 collect_rarely()
+keep_freed_memory()
 torch.set_num_threads(1)  # tests are small and run side by side
 sys.path.insert(0, str(Path(__file__).parent))
 hypothesis.settings.register_profile("untimed", deadline=None)  # no test depends on the speed of the machine

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +129,21 @@ def test_processes_of_this_machine() -> None:
     assert machine.is_alive(os.getppid())
     assert not machine.is_alive(2**22 + 1)  # beyond Linux' largest process id
     assert machine.peak_memory() > 10 * 2**20
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_threads_free_is_taken_again_without_fresh_pages(kept: bool) -> None:
+    """Twenty tensors of 100 MB, one after the other: fresh pages for each, or for less than half."""
+    code = (
+        "import resource, threading, torch; from mixlaw.machine import keep_freed_memory\n"
+        "if {}: keep_freed_memory()\n"
+        "def work():\n    for _ in range(20): torch.zeros(25_000_000).add_(1)\n"
+        "thread = threading.Thread(target=work)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "thread.start(); thread.join()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code.format(kept)], capture_output=True, text=True, check=True)
+    taken = int(done.stdout) * resource.getpagesize() / 100e6
+    assert taken < 10 if kept else taken > 15

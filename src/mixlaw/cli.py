@@ -10,7 +10,7 @@ import typer
 
 from mixlaw.errors import InputError, of_machine
 from mixlaw.long_commands import evaluate, run
-from mixlaw.machine import collect_rarely
+from mixlaw.machine import collect_rarely, keep_freed_memory
 from mixlaw.options import Group, Measured, StudyPath, Workers, command, print_version
 from mixlaw.output import (
     Predictions,
@@ -372,6 +372,7 @@ def pull(study: StudyPath, repository: Dataset) -> object:
 def main() -> None:
     """Entry point: exit code 2 and one sentence for bad input, 1 for a run that was stopped or failed."""
     collect_rarely()
+    keep_freed_memory()
     as_json = "--json" in sys.argv[1:]
     try:
         code = app(standalone_mode=False)

@@ -20,7 +20,7 @@ CGROUPS = Path("/sys/fs/cgroup")  # where the limits of control groups are mount
 MEMBERSHIP = Path("/proc/self/cgroup")  # a line "ID:CONTROLLERS:PATH" per hierarchy; version 2 has no controllers
 #: Device files whose presence means a GPU driver is installed: NVIDIA's, a Jetson's (two), WSL's, AMD's.
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg", "/dev/kfd")
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENAS = -1, -3, -8  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX of malloc.h
 
 
 def cores() -> int:
@@ -67,10 +67,11 @@ def keep_freed_memory() -> None:
     """Let the C library of this process keep the memory that tensors free, instead of returning it after every step.
 
     On a CPU every tensor beyond some megabytes would be fresh pages from the system, zeroed one by one: a fifth to a
-    half of the time of a step. Does nothing where the C library is not glibc.
+    half of the time of a step; fits and searches have such tensors too. Threads share one heap, as those of their own
+    return what is larger than 32 MiB at once. Does nothing where the C library is not glibc.
     """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "gnu_get_libc_version"):
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
+        library.mallopt(_ARENAS, 1)
         library.mallopt(_MMAP_THRESHOLD, 2**30)
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
