@@ -15,7 +15,7 @@ from torch import Tensor
 from mixlaw.optimizer.answers.proposal import Flat, Step
 from mixlaw.optimizer.goal.gains import Objective, recipes_losses
 from mixlaw.optimizer.policy import BEYOND_RADIUS, EQUIVALENT, GUARD_TOLERANCE, NEGLIGIBLE
-from mixlaw.optimizer.search.climb import best_points, refine, refine_each
+from mixlaw.optimizer.search.climb import climbed, refine, refine_each
 from mixlaw.optimizer.target.feasible import Feasible, feasible, unlimited
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.schedule import Lengths
@@ -206,8 +206,10 @@ def unconstrained(objective: Objective, point: Points) -> tuple[Objective, Point
     """
     allowed, few = unlimited(objective.allowed), objective.within(objective.draws[:DRAWS])
     bare = replace(few, allowed=allowed, radius=math.inf, guarded=None, caution=0.0)
-    here, elsewhere = refine(bare.value, allowed, allowed.project(point)), best_points(bare, [], ELSEWHERE, 0)
-    return bare, max(here, elsewhere, key=lambda found: found[1])[0]
+    points, values = climbed(bare, [], ELSEWHERE, 0)
+    starts = Points.cat([allowed.project(point), points[values.argmax()[None]]])
+    ends, reached = refine_each(bare.value, allowed, starts)
+    return bare, ends[reached.argmax()[None]]
 
 
 def way(objective: Objective, point: Points, baseline: Recipe, sizes: Sequence[int]) -> tuple[Step, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -139,7 +140,7 @@ class Objective:
 
     def charges(self, points: Points, smooth: bool = False) -> Tensor:
         """Price of the distance beyond the trust radius, (R,)."""
-        if not len(self.near):
+        if not len(self.near) or math.isinf(self.radius):
             return torch.zeros(len(points), dtype=torch.float64)
         return RADIUS_PRICE * above(self.distance(points)[0] - self.radius, ROUND_SHARE if smooth else 0.0)
 

@@ -72,7 +72,7 @@ def keep_freed_memory() -> None:
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
         library.mallopt(_ARENAS, 1)
-        library.mallopt(_MMAP_THRESHOLD, 2**30)
+        library.mallopt(_MMAP_THRESHOLD, 2**29)
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
