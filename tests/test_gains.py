@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixlaw.optimizer.goal.gains import Gain, Guarded, Objective, above, lower_bound
+from mixlaw.optimizer.goal.gains import Gain, Guarded, Objective, above, gain_of, lower_bound
 from mixlaw.optimizer.goal.goal import Goal, utility_of
 from mixlaw.optimizer.goal.values import Interval, chance, interval, probability, widened
 from mixlaw.optimizer.policy import GUARD_PRICE, RADIUS_PRICE
@@ -134,3 +134,21 @@ def test_tasks_that_lose_are_named_the_worst_first() -> None:
 )
 def test_the_chance_of_being_better_has_a_tone_from_95_percent(share: float, tone: str, text: str) -> None:
     assert (chance(share).tone, chance(share).text) == (tone, text)
+
+
+@pytest.mark.parametrize(
+    ("ends", "tone"), [((1.0, 0.5, 1.5), "better"), ((-1.0, -1.5, -0.5), "worse"), ((0.0, -1.0, 1.0), "")]
+)
+def test_a_gain_has_a_tone_where_its_interval_is_clear_of_zero(ends: tuple[float, float, float], tone: str) -> None:
+    assert Interval(*ends).tone == tone
+
+
+def test_a_gain_is_told_by_task_group_share_and_without_each_task() -> None:
+    # Gains of task0 are 2 % in the mean, those of task1 1 %; 3 to 1 are 1.75, of which task0 has 1.5.
+    goal = Goal({"task0": 3.0, "task1": 1.0}, groups={"one": ["task0"], "other": ["task1"]})
+    gain = gain_of(utility_of(goal, WORLD), LOSSES[:, 0], torch.zeros(3, 2, dtype=torch.float64))
+    assert gain.total.mean == pytest.approx(MEAN)
+    for found, expected in ((gain.by_task, (2, 1)), (gain.by_group, (2, 1)), (gain.without, (1, 2))):
+        assert [each.mean for each in found.values()] == pytest.approx(expected)
+    assert list(gain.parts.values()) == pytest.approx([1.5, 0.25])
+    assert gain.better_groups == {"one": gain.better["task0"], "other": gain.better["task1"]}

@@ -77,3 +77,13 @@ def test_retention_as_it_was_measured_is_within_two_deviations_of_its_prior(meas
     # .07 to .25 on Marin's runs of two phases, .1 and .28 on the ladder (dev/LOG.md); 1 is no forgetting at all.
     mean, spread = RETENTION_PRIOR
     assert abs(math.log(measured) - mean) < 2 * spread
+
+
+@pytest.mark.parametrize(("sizes", "domains", "said"), [(1, 2, True), (1, 1, False), (3, 2, False)])
+def test_whether_size_changes_what_a_mixture_is_worth_takes_sizes_and_domains(
+    sizes: int, domains: int, said: bool
+) -> None:
+    design = designs(phases=1, domains=domains)
+    params = 1e6 * 4.0 ** (torch.arange(9, dtype=torch.float64) % sizes)
+    notes = " ".join(Exposure.form(replace(design, params=params)).notes)
+    assert ("interaction of mixture and model size is not identified" in notes) == said

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mixlaw.runner.batches import order
-from mixlaw.runner.batches.order import BLOCK, Order, shuffled
+from mixlaw.runner.batches.order import BLOCK, Order, _scramble, shuffled
 
 weights = st.lists(st.floats(1e-3, 1.0), min_size=1, max_size=12)
 
@@ -107,3 +107,13 @@ def test_shuffled_positions_look_uniform() -> None:
     places = [int(shuffled(np.array([0]), 100, key)[0]) for key in range(400)]
     observed = np.bincount(np.array(places) // 10, minlength=10)
     assert ((observed - 40) ** 2 / 40).sum() < 27.9
+
+
+def test_bits_are_scrambled_as_in_splitmix64() -> None:
+    # The first five numbers of SplitMix64 from the seed 1234567, as published with it.
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    with np.errstate(over="ignore"):
+        states = np.uint64(1234567) + golden * np.arange(1, 6, dtype=np.uint64)
+    assert _scramble(states).tolist() == [
+        *(6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821)
+    ]

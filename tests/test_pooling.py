@@ -60,3 +60,11 @@ def test_tasks_that_are_hardly_known_say_little_about_the_mean_and_add_their_dou
 def test_tasks_never_differ_by_more_than_twice_the_prior() -> None:
     theta = tasks(-50.0, 0.0, 50.0)
     assert float(learn(FORM, first(FORM), theta, torch.zeros(3, 2, 2, dtype=torch.float64)).spread[0]) == 1.0
+
+
+def test_the_next_round_shrinks_by_the_spread_that_was_learned() -> None:
+    theta, exact = tasks(0.2, 0.4, 0.6), torch.zeros(3, 2, 2, dtype=torch.float64)
+    before = learn(FORM, first(FORM), theta, exact)
+    spread = float(before.spread[0])
+    mean = (1.2 / spread**2 + 0.1 / 0.5**2) / (3 / spread**2 + 1 / 0.5**2)
+    assert float(learn(FORM, before, theta, exact).mean[0]) == pytest.approx(mean)

@@ -133,6 +133,19 @@ def test_a_study_says_where_phases_end_in_which_shape_and_at_which_rate() -> Non
     assert Target.from_json(target.as_json()) == target
     with pytest.raises(InputError, match="lr"):
         Rates(lr=0.0)
+    assert Rates(ends={"init": 1.0, "continue": 0.0}).end("continue") == 0
+    with pytest.raises(InputError, match=r"between 0 and 1 of its peak, got {'init': 1.5}"):
+        Rates(ends={"init": 1.5})
+
+
+def test_rates_of_a_recipe_make_a_plain_one_like_it() -> None:
+    mixture = Mixture({"web": 0.5, "code": 0.5})
+    plain = Recipe(100_000, tuple(Phase(name, 10**6, mixture) for name in ("init", "continue", "cooldown")))
+    first, second, last = plain.phases
+    ends = (replace(first, lr_end=0.7), replace(second, lr_end=0.4, decay=Decay.COSINE))
+    own = replace(plain, phases=(*ends, replace(last, decay=Decay.ONE_SQRT)), lr=0.5, warmup=100)
+    assert Rates.of(own).applied(plain, 3) == own
+    assert Rates.of(own).applied(plain, 2) == replace(own, phases=(first, *own.phases[1:]))
 
 
 def test_a_table_of_two_falling_phases_is_proposed_as_it_was_trained() -> None:

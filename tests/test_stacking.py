@@ -136,6 +136,20 @@ def test_expectation_maximisation_finds_the_optimum_that_scipy_finds(rng: np.ran
     assert np.allclose(found[0].numpy(), np.exp(best - np.logaddexp.reduce(best)), atol=1e-4)
 
 
+@pytest.mark.parametrize(("extrapolates", "before"), [(False, 1.0), (True, stacking.ORDINARY_RUNS)])
+def test_what_came_before_counts_as_one_run_or_where_folds_extrapolate_as_a_few(
+    rng: np.random.Generator, extrapolates: bool, before: float
+) -> None:
+    """Ten runs that one of two laws foretells and the other misses by far: all counts go to the first, by addition."""
+    truth = rng.normal(size=(10, 1))
+    observed, rows = runs(truth), torch.arange(10)
+    right, wrong = (held_out(observed, rows, truth + by, 0.5, extrapolates) for by in (0.0, 1e6))
+    pooled = (10 + 0.5) / (10 + 1)
+    expected = (10 + 0.5 * before + stacking.SHARED_RUNS * pooled) / (10 + before + stacking.SHARED_RUNS)
+    weights = stacking.stack(observed, {"right": [right], "wrong": [wrong]})
+    assert float(weights[0, 0]) == pytest.approx(expected, abs=1e-4)
+
+
 def test_folds_that_extrapolate_come_first(rng: np.random.Generator) -> None:
     truth = rng.normal(size=(120, 1))
     observed, near, far = runs(truth), torch.arange(60), torch.arange(60, 120)
