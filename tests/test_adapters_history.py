@@ -38,9 +38,9 @@ shares = { code = "code", web = "web" }
 """
 
 
-def understood(folder: Path, history: str, mapping: str = MAPPING) -> Understood:
+def understood(folder: Path, history: str, mapping: str = MAPPING, runs: str = RUNS) -> Understood:
     (folder / "chart.csv").write_text(history)
-    (folder / "runs.csv").write_text(RUNS)
+    (folder / "runs.csv").write_text(runs)
     (folder / "map.toml").write_text(mapping)
     sheet, _ = gather(folder / "chart.csv", folder / "map.toml")
     return understand(sheet, {})
@@ -59,6 +59,13 @@ def test_a_chart_joined_to_the_runs_table_gives_checkpoints(tmp_path: Path) -> N
     assert found.records[0].drawn("init", "code") == 0.25 * 50_000_000
     assert "3 runs over 'Step'" in found.notes[0]
     assert found.warnings == ("1 runs of chart are not in runs and are left out: dead",)
+
+
+def test_what_the_runs_table_says_of_a_metric_is_not_taken_for_its_history(tmp_path: Path) -> None:
+    lines = RUNS.splitlines()
+    runs = "\n".join(f'{line},"{"eval/code" if n == 0 else 9.5}"' for n, line in enumerate(lines)) + "\n"
+    plain, told = understood(tmp_path, CHART), understood(tmp_path, CHART, runs=runs)
+    assert [record.values for record in told.records] == [record.values for record in plain.records]
 
 
 def test_phases_of_a_checkpoint_are_those_it_has_seen(tmp_path: Path) -> None:

@@ -242,6 +242,20 @@ def test_files_whose_rows_correspond_join_row_by_row_unless_they_contradict(tmp_
         understood(tmp_path, MIXTURES, mapping)
 
 
+def test_a_column_of_both_files_fills_cells_and_may_not_contradict(tmp_path: Path) -> None:
+    mapping = JOIN.replace("KEY", 'on = "id"').replace('"loss *" = { name = "*",', '"loss_*" = { name = "*",')
+    (tmp_path / "losses.csv").write_text("id,web,loss_web\n3,0,3.3\n1,0.50,3.1\n2,1,3.2\n")
+    found = understood(tmp_path, MIXTURES.replace("2,1,0", "2,,0"), mapping)
+    assert [(r.recipe.mixture.share("web"), r.values["web"].value) for r in found.records] == [
+        (0.5, 3.1),
+        (1.0, 3.2),
+        (0.0, 3.3),
+    ]
+    (tmp_path / "losses.csv").write_text("id,web,loss_web\n3,0,3.3\n1,0.4,3.1\n2,1,3.2\n")
+    with pytest.raises(InputError, match=r"row 1, column 'web': '0.5' in runs but '0.4' in losses"):
+        understood(tmp_path, MIXTURES, mapping)
+
+
 @pytest.mark.parametrize(
     ("losses", "message"),
     [
