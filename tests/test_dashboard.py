@@ -107,6 +107,13 @@ def test_a_slider_follows_the_mouse_and_a_guard_is_kept(page: Page, made: Path) 
     assert min(told.guarded.values()) > 0.6  # 90 % in the eight worlds that were searched
 
 
+def test_sliders_share_their_callbacks(page: Page) -> None:
+    """With a callback for each of 256 sliders, a study of 64 domains took the browser more than a minute to show."""
+    wired = page.view.evaluate("async () => await (await fetch('_dash-dependencies')).text()")
+    assert "ALL" in wired
+    assert "MATCH" not in wired
+
+
 def test_an_address_leads_back_to_the_view_pinned_recipes_and_all(page: Page, made: Path) -> None:
     page.view.fill("#pin-name", "today")
     page.view.click("#do-pin")

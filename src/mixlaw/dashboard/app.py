@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, State
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State
 from flask import Response
 from plotly.offline import get_plotlyjs
 
@@ -152,16 +152,10 @@ def _on(app: Dash, output: Any, inputs: list[Any], function: Callable[..., Any])
 def script_of(app: Dash) -> None:
     """Connect what the page does by itself, in assets/page.js."""
     on: Callable[..., None] = app.clientside_callback
-    for kind, said in (("dial", "said"), ("part", "part-said")):
-        dial = {"type": kind, "name": MATCH}
-        on(
-            ClientsideFunction("mixlaw", "say"),
-            Output({"type": said, "name": MATCH}, "children"),
-            Input(dial, "value"),
-            Input(dial, "drag_value"),
-            State(dial, "id"),
-            State(dial, "max"),
-        )
+    for kind in ("dial", "part"):
+        dial = {"type": kind, "name": ALL}
+        words = [Input(dial, "value"), Input(dial, "drag_value"), State(dial, "id"), State(dial, "max")]
+        on(ClientsideFunction("mixlaw", "say"), *words)
     parts = {"type": "part", "name": ALL}
     on(
         ClientsideFunction("mixlaw", "balance"),

@@ -161,8 +161,7 @@ def _field(dial: Dial) -> Component:
     }
     ranged = isinstance(dial.value, tuple)
     slider = dcc.RangeSlider(value=list(dial.value), **common) if ranged else dcc.Slider(value=dial.value, **common)  # type: ignore[arg-type]
-    said = "part-said" if dial.kind == "part" else "said"
-    words = [html.Span(dial.label), html.Output("", id={"type": said, "name": dial.name})]
+    words = [html.Span(dial.label), html.Output("")]
     return html.Div(
         [html.Div(words, className="label"), slider],
         className="field",
