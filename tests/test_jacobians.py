@@ -9,6 +9,7 @@ import torch
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws import LAWS
 from mixlaw.analysis.laws.base import ClosedForm, Form
+from mixlaw.analysis.laws.terms import ces
 from test_laws import designs, thetas
 
 
@@ -40,3 +41,13 @@ def test_closed_forms_equal_forward_mode(name: str, design: Design) -> None:
     assert jacobian.shape == (5, len(form.free), len(design))
     assert torch.allclose(value, forward_value, rtol=1e-12, atol=1e-12)
     assert torch.allclose(jacobian, forward, rtol=1e-9, atol=1e-11)
+
+
+def test_an_amount_of_zero_adds_nothing_and_has_no_slope() -> None:
+    worth = torch.log(torch.tensor([2.0, 3.0, 5.0], dtype=torch.float64)).requires_grad_()
+    elasticity = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    found = ces(worth, torch.tensor([4.0, 0.0, 9.0], dtype=torch.float64), elasticity)
+    slopes = torch.autograd.grad(found, (worth, elasticity))
+    assert found.item() == pytest.approx(math.log(2 * 2 + 5 * 3))
+    assert slopes[0].tolist() == pytest.approx([4 / 19, 0, 15 / 19])
+    assert slopes[1].item() == pytest.approx((4 * math.log(4) + 15 * math.log(9)) / 19)

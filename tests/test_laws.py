@@ -28,7 +28,7 @@ from mixlaw.analysis.laws import (
 )
 from mixlaw.analysis.laws.base import Form
 from mixlaw.analysis.laws.phases import weighted
-from mixlaw.analysis.laws.terms import ces, fresh, saturate
+from mixlaw.analysis.laws.terms import fresh, saturate
 
 #: Laws of one size and budget; BiMix knows tokens but no size, Saturating may rise where repeats harm.
 MIXTURE_ONLY = ("DataMixing", "LogLinear", "BiMix", "Saturating")
@@ -393,13 +393,3 @@ def test_the_share_that_is_as_good_as_fresh_is_what_saturation_leaves_of_all_tok
     assert torch.allclose(share[0] * tokens, saturate(tokens, unique, 15.4), rtol=1e-12)  # type: ignore[index]
     larger, smaller = (saturate(tokens, unique, 15.4 * math.exp(step)).log() for step in (1e-5, -1e-5))
     assert torch.allclose(slope[0], (larger - smaller) / 2e-5, atol=1e-9)
-
-
-def test_an_amount_of_zero_adds_nothing_and_has_no_slope() -> None:
-    worth = torch.log(torch.tensor([2.0, 3.0, 5.0], dtype=torch.float64)).requires_grad_()
-    elasticity = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
-    found = ces(worth, torch.tensor([4.0, 0.0, 9.0], dtype=torch.float64), elasticity)
-    slopes = torch.autograd.grad(found, (worth, elasticity))
-    assert found.item() == pytest.approx(math.log(2 * 2 + 5 * 3))
-    assert slopes[0].tolist() == pytest.approx([4 / 19, 0, 15 / 19])
-    assert slopes[1].item() == pytest.approx((4 * math.log(4) + 15 * math.log(9)) / 19)
