@@ -109,6 +109,23 @@ def test_frames_of_the_api_are_read_with_the_run_they_name(tmp_path: Path) -> No
         understood(tmp_path, frame.drop("run_id").write_csv())
 
 
+def test_of_two_lines_of_one_step_the_later_one_says_more_and_the_earlier_one_the_rest(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "": [0, 1, 2],
+            "_step": [50, 100, 100],
+            "_timestamp": [1.0, 2.0, 3.0],
+            "eval/code": [2.25, 1.5, None],
+            "eval/text": [3.25, 3.0, 2.5],
+            "run_id": ["b", "b", "b"],
+        }
+    )
+    mapping = MAPPING.replace('"Step"', '"_step"') + '"eval/text" = { name = "text", unit = "bits/byte" }\n'
+    found = understood(tmp_path, frame.write_csv(), mapping)
+    values = [(r.progress, r.values["code"].value, r.values["text"].value) for r in found.records]
+    assert values == [(0.5, 2.25, 3.25), (1.0, 1.5, 2.5)]
+
+
 def test_a_history_without_mixtures_says_which_export_is_missing(tmp_path: Path) -> None:
     (tmp_path / "chart.csv").write_text(CHART)
     with pytest.raises(InputError, match="export the runs table too, and join both"):

@@ -87,3 +87,8 @@ def test_whether_size_changes_what_a_mixture_is_worth_takes_sizes_and_domains(
     params = 1e6 * 4.0 ** (torch.arange(9, dtype=torch.float64) % sizes)
     notes = " ".join(Exposure.form(replace(design, params=params)).notes)
     assert ("interaction of mixture and model size is not identified" in notes) == said
+
+
+def test_what_a_design_varies_is_free() -> None:
+    free = {parameter.name for parameter in Exposure.form(designs()).parameters if not parameter.held}
+    assert {"alpha", "beta", "capacity", "elasticity", "repeats", "evenness"} <= free
