@@ -130,7 +130,13 @@ def test_tasks_that_lose_are_named_the_worst_first() -> None:
 
 @pytest.mark.parametrize(
     ("share", "tone", "text"),
-    [(0.96, "better", "96 %"), (0.94, "", "94 %"), (0.07, "", "7 %"), (0.001, "worse", "<1 %")],
+    [
+        (0.995, "better", ">99 %"),
+        (0.96, "better", "96 %"),
+        (0.94, "", "94 %"),
+        (0.07, "", "7 %"),
+        (0.001, "worse", "<1 %"),
+    ],
 )
 def test_the_chance_of_being_better_has_a_tone_from_95_percent(share: float, tone: str, text: str) -> None:
     assert (chance(share).tone, chance(share).text) == (tone, text)
