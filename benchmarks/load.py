@@ -125,7 +125,7 @@ def mixlaw(*words: str | Path) -> Cost:
 
 
 def page(path: Path) -> Cost:
-    """Cost of a dashboard from its start until Chromium shows its page and the first proposal; of the server alone."""
+    """Cost of a dashboard from its start until Chromium shows a proposal, the last one if any; of the server alone."""
     from dashboard import ARGUMENTS, DRAWN
     from playwright.sync_api import sync_playwright
 
