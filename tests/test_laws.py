@@ -24,6 +24,7 @@ from mixlaw.analysis.laws import (
     Joint,
     Law,
     LogLinear,
+    Phasewise,
     Saturating,
 )
 from mixlaw.analysis.laws.base import Form
@@ -199,7 +200,7 @@ def test_contrast_stretches_what_mixtures_differ_by_and_leaves_the_typical_one()
         assert tenfold[1] - tenfold[0] == pytest.approx(2 * float(home[1] - home[0]))
 
 
-@pytest.mark.parametrize("law", [Exposure, Additive, Joint, Saturating])
+@pytest.mark.parametrize("law", [Exposure, Phasewise, Additive, Joint, Saturating])
 def test_with_one_mixture_in_all_phases_their_names_and_lengths_change_nothing(law: type[Law]) -> None:
     form = law.form(designs())
     theta, mixture = thetas(form), torch.tensor([0.5, 0.3, 0.2, 0.0], dtype=torch.float64)

@@ -17,7 +17,7 @@ from mixlaw.analysis.audit.held import Fold, Held
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Observed, observe
 from mixlaw.analysis.fit import fit
-from mixlaw.analysis.laws import Additive, DataConstrained, Exposure, Joint, Law
+from mixlaw.analysis.laws import Additive, DataConstrained, Exposure, Joint, Law, Phasewise
 from mixlaw.analysis.laws.candidates import candidates
 from mixlaw.analysis.surface.surface import Surfaces
 
@@ -238,7 +238,7 @@ WHOLE = {"tokens:train:web": [1e9, 2e9], "tokens:train:code": [2e9, 1e9]}
         (WHOLE, [1e6, 1e6], {}, (Exposure, Joint)),
         (WHOLE, [1e6, 4e6], {}, (Exposure, Additive, Joint)),
         (SPLIT, [1e6, 1e6], {}, (Exposure, Joint)),
-        (SPLIT, [1e6, 4e6], {}, (Exposure, Additive, Joint)),
+        (SPLIT, [1e6, 4e6], {}, (Exposure, Phasewise, Additive)),
         ({"tokens:train:web": [1e9, 2e9]}, [1e6, 4e6], {}, (Exposure,)),
         ({"tokens:train:web": [1e9, 2e9]}, [1e6, 4e6], {"web": 1.5e9}, (Exposure, DataConstrained)),
     ],

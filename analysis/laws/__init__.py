@@ -20,6 +20,7 @@ from mixlaw.analysis.laws.own import ParametricLaw as ParametricLaw
 from mixlaw.analysis.laws.own import by_domain as by_domain
 from mixlaw.analysis.laws.own import exponent as exponent
 from mixlaw.analysis.laws.own import loss_term as loss_term
+from mixlaw.analysis.laws.phasewise import Phasewise as Phasewise
 from mixlaw.analysis.laws.saturating import Saturating as Saturating
 from mixlaw.analysis.laws.shukor import Additive as Additive
 from mixlaw.analysis.laws.shukor import Joint as Joint
@@ -29,6 +30,6 @@ LAWS: dict[str, type[Law]] = {
     law.__name__: law
     for law in (
         *(Chinchilla, DataConstrained, DataMixing, LogLinear, BiMix, DCPT),
-        *(Additive, Joint, CapacityCompetition, Saturating, Exposure),
+        *(Additive, Joint, CapacityCompetition, Saturating, Exposure, Phasewise),
     )
 }

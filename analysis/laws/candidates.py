@@ -7,6 +7,7 @@ from mixlaw.analysis.laws.base import Law
 from mixlaw.analysis.laws.data_constrained import DataConstrained
 from mixlaw.analysis.laws.exposure import Exposure
 from mixlaw.analysis.laws.identify import one_size, repeats
+from mixlaw.analysis.laws.phasewise import Phasewise
 from mixlaw.analysis.laws.shukor import Additive, Joint
 
 
@@ -18,4 +19,6 @@ def candidates(design: Design) -> tuple[type[Law], ...]:
     """
     if len(design.domains) == len(design.phases) == 1:
         return (Exposure, DataConstrained) if repeats(design) else (Exposure,)
-    return (Exposure, Joint) if one_size(design) else (Exposure, Additive, Joint)
+    if one_size(design):
+        return Exposure, Joint
+    return (Exposure, Additive, Joint) if len(design.phases) == 1 else (Exposure, Phasewise, Additive)

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.laws.aggregates import Aggregate, ByDomain, Values
 from mixlaw.analysis.laws.base import ClosedForm, Form
 from mixlaw.analysis.laws.exposure_priors import blocks, notes
-from mixlaw.analysis.laws.phases import Retained, retained, weighted
+from mixlaw.analysis.laws.phases import weighted
 from mixlaw.analysis.laws.terms import ces, fresh, rise, row
 
 #: Unique tokens at which `crowding` is stated.
@@ -90,12 +91,10 @@ class Exposure:
     def __call__(self, design: Design) -> Tensor:
         """Loss of every recipe, (R,)."""
         design = design.aligned(self.phases, self.domains)
-        z = weighted(row(self.retention), self.evenness, design.tokens)
-        d = z * fresh(design.tokens.sum(1), design.unique, row((self.repeats,)))[0]
-        typical = (self.typical * d.sum(1)).log()
-        quality = ces(row(self.worth).log(), d, self.elasticity) / self.elasticity - typical
-        log_d_eff = typical + quality * self.contrast ** (design.params / self.home).log10()
-        n_eff = design.params * (z @ row(self.efficiency)) / z.sum(1)
+        read, amount, aggregate = self._adds_up_to(design)
+        typical = (self.typical * amount.sum(1)).log()
+        log_d_eff = typical + (aggregate - typical) * self.contrast ** (design.params / self.home).log10()
+        n_eff = design.params * (read @ row(self.efficiency)) / read.sum(1)
         capacity, data = math.log(self.a) - self.alpha * n_eff.log(), math.log(self.b) - self.beta * log_d_eff
         short = torch.logaddexp(self.bottleneck * capacity, self.bottleneck * data) / self.bottleneck
         loss = self.floor + short.exp()
@@ -103,6 +102,12 @@ class Exposure:
         epochs = design.tokens.sum(1) / design.unique
         harm = (rise(epochs / self.onset) * rise(design.params[:, None] / full)) @ row(self.overload)
         return loss * harm.exp()
+
+    def _adds_up_to(self, design: Design) -> tuple[Tensor, Tensor, Tensor]:
+        """z and d, (R, K) each, and the log of the CES aggregate, (R,)."""
+        z = weighted(row(self.retention), self.evenness, design.tokens)
+        d = z * fresh(design.tokens.sum(1), design.unique, row((self.repeats,)))[0]
+        return z, d, ces(row(self.worth).log(), d, self.elasticity) / self.elasticity
 
     @classmethod
     def form(cls, design: Design) -> Form:
@@ -114,11 +119,7 @@ class Exposure:
 class _Terms:
     """What prediction and derivatives share; axes (B, R) or (B, K, R), B possibly 1 where theta does not enter."""
 
-    exposure: Retained  # z
-    log_amount: Tensor  # log d / D0, 0 where d = 0
-    by_repeats: Tensor | None  # d log d / d log repeats, None where nothing repeats
-    log_worth: Tensor  # log sum_j worth_j d_j**g
-    weights: Tensor  # softmax of the terms of that sum
+    aggregate: Aggregate
     away: _Away | None  # None at the home size
     occupied: Tensor | None  # shares of the capacity, None where all domains are alike
     floor: Tensor  # the three log terms
@@ -142,18 +143,19 @@ class _Away:
     log_total: Tensor  # log sum_j d_j / D0
     share: Tensor  # of domains in that sum
 
-    def between(self, here: Tensor, typical: Tensor | float) -> Tensor:
-        """From what holds at the home size and what holds for the typical mixture, which is the same at every size."""
-        stretch = self.stretch if here.dim() == 2 else self.stretch[:, None]
-        return stretch * here + (1 - stretch) * typical
+    def stretched(self, aggregate: Tensor) -> Tensor:
+        """log D_eff, (B, R), for log D_eff at the home size; that of the typical mixture is the same at every size."""
+        return self.stretch * aggregate + (1 - self.stretch) * self.log_total
 
-    def by_contrast(self, quality: Tensor) -> Tensor:
+    def by_contrast(self, aggregate: Tensor) -> Tensor:
         """Derivative of log D_eff by the logarithm of the contrast, (B, R), for log D_eff at the home size."""
-        return self.tenfolds * self.stretch * (quality - self.log_total)
+        return self.tenfolds * self.stretch * (aggregate - self.log_total)
 
 
 class ExposureForm(ClosedForm):
     """theta = logarithms of the blocks that `exposure_priors` lists; terms are stated at the centre of the design."""
+
+    family: type[Exposure] = Exposure
 
     def __init__(self, design: Design) -> None:
         super().__init__(design, **blocks(design))
@@ -172,16 +174,8 @@ class ExposureForm(ClosedForm):
         short, starved = 1 - floor, torch.sigmoid(terms.gap)
         data = short * starved
         capacity = short - data
-        alpha, beta, g, sharp = (x.exp() for x in self.blocks(theta, "alpha", "beta", "elasticity", "bottleneck"))
-        by_aggregate = -data * beta  # d value / d log D_eff
-        bent, by_amount, by_worth = (terms.weights * terms.log_amount).sum(1), terms.weights, terms.weights
-        log_worth = terms.log_worth
-        if terms.away is not None:
-            log_worth = terms.away.between(log_worth, g * terms.away.log_total)
-            bent = terms.away.between(bent, terms.away.log_total)
-            by_amount = terms.away.between(by_amount, terms.away.share)
-            by_worth = terms.away.between(by_worth, 0.0)
-        by_amount = by_aggregate[:, None] * by_amount  # d value / d log d_j
+        alpha, beta, sharp = (x.exp() for x in self.blocks(theta, "alpha", "beta", "bottleneck"))
+        by_tokens = -data * beta  # d value / d log D_eff
         harm, by_harm = self._harm(theta, design)
         single = {
             "floor": floor,
@@ -189,23 +183,19 @@ class ExposureForm(ClosedForm):
             "data": data,
             "alpha": capacity * (terms.capacity - self.block(theta, "capacity")),
             "beta": data * (terms.data - self.block(theta, "data")),
-            "elasticity": by_aggregate * (bent - log_worth / g),
             "bottleneck": data * (terms.gap / sharp) - short * (terms.short - terms.capacity),
         }
-        if terms.by_repeats is not None:
-            single["repeats"] = (by_amount * terms.by_repeats).sum(1)
+        by_log, by_amount, by_read, slopes = by_tokens, torch.zeros(()), torch.zeros(()), by_harm
         if terms.away is not None:
-            single["contrast"] = by_aggregate * terms.away.by_contrast(terms.log_worth / g)
-        slopes = {name: slope[:, None] for name, slope in single.items()} | by_harm
-        slopes["worth"] = (by_aggregate / g)[:, None] * by_worth
-        by_exposure = by_amount
+            single["contrast"] = by_tokens * terms.away.by_contrast(terms.aggregate.log)
+            by_log = by_tokens * terms.away.stretch
+            by_amount = (by_tokens - by_log)[:, None] * terms.away.share
         if terms.occupied is not None:
             shrinking = (capacity * alpha)[:, None]
             slopes["efficiency"] = -shrinking * terms.occupied
-            share = terms.exposure.exposure / terms.exposure.exposure.sum(1, keepdim=True)
-            by_exposure = by_exposure - shrinking * (terms.occupied - share)
-        if "retention" in self.free_in:
-            slopes |= terms.exposure.by_phase(by_exposure)
+            by_read = shrinking * (terms.aggregate.read / terms.aggregate.read.sum(1, keepdim=True) - terms.occupied)
+        slopes |= {name: slope[:, None] for name, slope in single.items()}
+        slopes |= terms.aggregate.slopes(by_log, by_amount, by_read)
         return value + harm, slopes
 
     def law(self, theta: Tensor, log_scale: float) -> Exposure:
@@ -213,7 +203,7 @@ class ExposureForm(ClosedForm):
         shapes = {name: self.natural(theta, name)[0] for name in SHAPES}
         alpha, beta, g = (shapes[name] for name in ("alpha", "beta", "elasticity"))
         total = float(theta[self.at["worth"]].logsumexp(0))
-        return Exposure(
+        return self.family(
             floor=self.natural(theta, "floor", log_scale)[0],
             a=self.natural(theta, "capacity", log_scale + alpha * self.log_n)[0],
             b=self.natural(theta, "data", log_scale + beta * self.log_d - beta / g * total)[0],
@@ -229,32 +219,29 @@ class ExposureForm(ClosedForm):
             **shapes,
         )
 
+    def _aggregate(self, values: Values, design: Design) -> Aggregate:
+        """What tokens add up to."""
+        return ByDomain.of(values, design)
+
     def _terms(self, theta: Tensor, design: Design) -> _Terms:
         alpha, beta, g, sharp = (x.exp() for x in self.blocks(theta, "alpha", "beta", "elasticity", "bottleneck"))
         worth, repeats = self.blocks(theta, "worth", "repeats")
-        exposure = retained(self.blocks(theta, "retention", "evenness"), design.tokens)
-        z = exposure.exposure
-        seen = z > 0
-        share, by_repeats = fresh(design.tokens.sum(1).T, design.unique.T, repeats.exp()[..., None])
-        amount = z * share
-        log_amount = torch.where(seen, amount, torch.full_like(amount, math.exp(self.log_d))).log() - self.log_d
-        powers = (worth[..., None] + g[..., None] * log_amount).masked_fill(~seen, -torch.inf)
-        log_worth = powers.logsumexp(1)
+        values = Values(worth, g, repeats, self.blocks(theta, "retention", "evenness"), self.log_d)
+        aggregate = self._aggregate(values, design)
         log_size, occupied = design.params.log() - self.log_n, None
         if "efficiency" in self.free_in:
-            share = torch.where(seen, z / z.sum(1, keepdim=True), torch.ones_like(z))
-            efficient = (self.block(theta, "efficiency")[..., None] + share.log()).masked_fill(~seen, -torch.inf)
+            read = aggregate.read
+            share = torch.where(read > 0, read / read.sum(1, keepdim=True), torch.ones_like(read))
+            efficient = (self.block(theta, "efficiency")[..., None] + share.log()).masked_fill(read <= 0, -torch.inf)
             log_efficiency = efficient.logsumexp(1)
             log_size, occupied = log_size + log_efficiency, torch.exp(efficient - log_efficiency[:, None])
-        capacity = (self.block(theta, "capacity") - alpha * log_size).expand_as(log_worth)
-        away = self._away(theta, design, torch.where(seen, amount, torch.zeros_like(amount)))
-        stretched = log_worth if away is None else away.between(log_worth, g * away.log_total)
-        data = self.block(theta, "data") - beta / g * stretched
+        capacity = (self.block(theta, "capacity") - alpha * log_size).expand_as(aggregate.log)
+        away = self._away(theta, design, aggregate.amount)
+        log_tokens = aggregate.log if away is None else away.stretched(aggregate.log)
+        data = self.block(theta, "data") - beta * log_tokens
         gap = sharp * (data - capacity)
         short = capacity + softplus(gap, threshold=40) / sharp
-        weights = torch.exp(powers - log_worth[:, None])
-        sizes = exposure, log_amount, by_repeats, log_worth, weights, away, occupied
-        return _Terms(*sizes, self.block(theta, "floor"), capacity, data, gap, short)
+        return _Terms(aggregate, away, occupied, self.block(theta, "floor"), capacity, data, gap, short)
 
     def _away(self, theta: Tensor, design: Design, amount: Tensor) -> _Away | None:
         """How mixtures of effective tokens (B, K, R) compare away from the home size; None where all is at home."""

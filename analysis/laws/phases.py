@@ -102,3 +102,50 @@ class Retained:
         bent = (weight.transpose(1, 2)[..., None] * power * self._parts.log_share).sum(2)
         by_power = (relative[:, :, 0] * bent).sum(2)[:, None] - inverse * (by_mean * total.log()).sum(1, keepdim=True)
         return {"retention": inverse * weight[:, :-1] * by_weight, "evenness": by_power}
+
+
+def joined(blocks: Sequence[Tensor], tokens: Tensor, taught: Tensor) -> Joined:
+    """What phases teach a task together, from what each would if it were the whole run, log A (B, P, R).
+
+        A = (sum_p w_p A_p**c)**(1/c)                    c = evenness, w_p as in `weighted`
+
+    `blocks` are log retention of all phases but the last, (B, P - 1), and log evenness, (B, 1).
+    """
+    if tokens.shape[1] == 1:
+        return Joined(taught[:, 0], torch.ones_like(taught), None)
+    log_retention, log_evenness = blocks
+    length = tokens.sum(2).T
+    count = torch.cat([log_retention.exp(), torch.ones_like(log_evenness)], 1)[..., None] * length
+    weight = count / count.sum(1, keepdim=True)
+    there, evenness = length > 0, log_evenness.exp()
+    powers = torch.where(there, weight, torch.ones_like(weight)).log() + evenness[..., None] * taught
+    powers = powers.masked_fill(~there, -torch.inf)
+    total = powers.logsumexp(1)
+    share = torch.exp(powers - total[:, None])
+    return Joined(total / evenness, share, _Joins(weight, evenness, (share * taught).sum(1)))
+
+
+@dataclass(frozen=True)
+class _Joins:
+    """What derivatives by retention and evenness need."""
+
+    weight: Tensor  # of the phases, (B, P, R)
+    evenness: Tensor  # (B, 1)
+    mean: Tensor  # of what phases teach, by their part in the sum, (B, R)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What all phases teach, log A (B, R), and the part of each phase in it, (B, P, R)."""
+
+    log: Tensor
+    share: Tensor
+    _joins: _Joins | None  # None where there is one phase
+
+    def by_phase(self, by_log: Tensor) -> dict[str, Tensor]:
+        """Derivatives by the blocks of `phase_blocks`, (B, P - 1, R) and (B, 1, R), from that by log A (B, R)."""
+        if self._joins is None:
+            return {}
+        by_weight = (self.share - self._joins.weight)[:, :-1] / self._joins.evenness[..., None]
+        by_evenness = self._joins.mean - self.log
+        return {"retention": by_log[:, None] * by_weight, "evenness": (by_log * by_evenness)[:, None]}
