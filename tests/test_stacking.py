@@ -30,14 +30,16 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def runs(values: Floats, names: list[str] | None = None, sizes: tuple[float, ...] = (1e6,)) -> Observed:
-    """Runs of one mixture, of sizes in turn, that measured exp(values) (rows, tasks)."""
+def runs(
+    values: Floats, names: list[str] | None = None, sizes: tuple[float, ...] = (1e6,), code: float = 0.0
+) -> Observed:
+    """Runs of sizes in turn that measured exp(values) (rows, tasks), of one mixture or with up to a share of code."""
     rows = len(values)
     columns = {f"metric:t{i}": np.exp(v) for i, v in enumerate(values.T)}
-    table = pl.DataFrame(
-        {"run": names or [f"r{i}" for i in range(rows)], "params": np.resize(sizes, rows), "tokens:train:web": 1e9}
-        | columns
-    )
+    named = {"run": names or [f"r{i}" for i in range(rows)], "params": np.resize(sizes, rows)}
+    shares = np.linspace(0, code, rows)
+    tokens = {"tokens:train:web": 1e9 * (1 - shares), "tokens:train:code": 1e9 * shares}
+    table = pl.DataFrame(named | (tokens if code else {"tokens:train:web": np.full(rows, 1e9)}) | columns)
     return observe(table, {f"t{i}": "bits/byte" for i in range(values.shape[1])}, {}, None)
 
 
@@ -208,6 +210,23 @@ def test_where_sizes_vary_a_law_that_extrapolates_better_counts_more(rng: np.ran
         for i, sd in enumerate((0.6, 0.3))
     }
     assert float(stacking.stack(observed, held)[0, 1]) > 0.7
+
+
+def test_where_mixtures_vary_our_laws_that_are_not_clearly_worse_count_alike_and_regressors_by_what_they_predict(
+    rng: np.random.Generator,
+) -> None:
+    """Three of ours, one of them far off; two regressors, one of them far off."""
+    truth, rows = rng.normal(size=(80, 1)), torch.arange(80)
+    observed = runs(truth, sizes=(1e6, 4e6), code=0.5)
+    held = {
+        str(i): [held_out(observed, rows, truth + sd * rng.normal(size=truth.shape), sd, True)]
+        for i, sd in enumerate((0.3, 0.2, 3.0, 0.2, 3.0))
+    }
+    weights = stacking.stack(observed, held, 3)[0].tolist()
+    assert weights[0] == pytest.approx(weights[1])
+    assert weights[2] == weights[4] == 0
+    assert weights[3] > 0.2
+    assert sum(weights) == pytest.approx(1)
 
 
 def test_a_combined_prediction_has_mean_and_spread_of_the_mixture_of_densities(rng: np.random.Generator) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixlaw.analysis.audit.held import Held, calibrate
 from mixlaw.analysis.data.observed import Observed
-from mixlaw.analysis.laws.identify import one_size
+from mixlaw.analysis.laws.identify import mixtures_vary, one_size
 
 #: Pseudo-count, in runs, of the pooled weights in each task's weights.
 SHARED_RUNS = 20.0
@@ -20,7 +20,7 @@ ORDINARY_RUNS = 10.0
 LEAST, MOST = 0.05, 3
 #: Standard errors by which a law may predict held-out runs worse than the exposure law and still be stacked with it
 #: where sizes vary.
-BEHIND = 1.0
+BEHIND = 2.0
 #: Standard errors by which weights by precision must score better than plain ones, where regressors are beside laws.
 SURE = 2.0
 #: Degrees of freedom of the Student t that scores a held-out run: one outlier must not choose the law.
@@ -38,10 +38,14 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]], alike: int = 0
     since without it the stack would be too sure of the others. Where no fold extrapolates, all that stay get equal
     weights: the fit to measured sizes does not say which holds at others.
 
+    Where mixtures vary, our own laws that stay share their weight equally: held-out runs lie far apart, and the law
+    that predicts them best predicts small changes of a mixture no better. A proposal is the optimum of the weighted
+    mean, and so of the errors of a law that has all the weight.
+
     Args:
         observed: all rows.
         held: predictions of the same folds by every law.
-        alike: number of laws, the first ones, that share their weight equally where all runs have one size.
+        alike: number of laws, the first ones, that share their weight equally where mixtures vary or sizes do not.
     """
     laws = list(held)
     tasks = len(observed.tasks)
@@ -69,8 +73,9 @@ def stack(observed: Observed, held: Mapping[str, Sequence[Held]], alike: int = 0
         trust = ORDINARY_RUNS if extrapolating else 1.0
         shared = _mixture(score.flatten(0, 1)[:, None], run.repeat_interleave(tasks) / tasks, weights.mean(0)[None])
         weights = _mixture(score, run, trust * weights + SHARED_RUNS * shared)
-    if one_size(observed.design):
-        weights[:, :alike] = weights[:, :alike].mean(1, keepdim=True)
+    if alike and (one_size(observed.design) or mixtures_vary(observed.design)):
+        stay = (weights[:, :alike] > 0).to(torch.float64)
+        weights[:, :alike] = weights[:, :alike].sum(1, keepdim=True) * stay / stay.sum(1, keepdim=True)
     return weights
 
 
