@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.laws.phases import Joined, Retained, joined, retained
+from mixlaw.analysis.laws.phases import Joined, Retained, joined, retained, throughout
 from mixlaw.analysis.laws.terms import fresh
 
 
@@ -118,12 +118,12 @@ class ByPhase(Aggregate):
     def of(cls, values: Values, design: Design) -> ByPhase:
         """The aggregate of every recipe."""
         share, by_repeats = values.fresh(design)
-        length = design.tokens.sum(2, keepdim=True)
-        held = design.tokens / torch.where(length > 0, length, torch.ones_like(length)) * design.total[:, None, None]
-        held = held.permute(1, 2, 0)[None] * (share if isinstance(share, float) else share[:, None])
+        held = throughout(design.tokens).permute(1, 2, 0)[None] * (
+            share if isinstance(share, float) else share[:, None]
+        )
         log_amount, g = values.log_of(held), values.elasticity[..., None]
         powers = (values.worth[:, None, :, None] + g[..., None] * log_amount).masked_fill(held <= 0, -torch.inf)
-        there = (length > 0).permute(1, 2, 0)[None]  # no empty phase may make a gradient that is no number
+        there = (design.tokens.sum(2) > 0).T[None, :, None]  # no empty phase may make a gradient that is no number
         total = torch.where(there, powers, torch.zeros_like(powers)).logsumexp(2)
         parts = joined(values.phases, design.tokens, total / g)
         weights, read = torch.exp(powers - total[:, :, None]), design.tokens.sum(1).T[None]

@@ -56,8 +56,7 @@ def retained(blocks: Sequence[Tensor], tokens: Tensor) -> Retained:
     share = tokens / torch.where(length > 0, length, torch.ones_like(length))[..., None]
     seen = share > 0
     log_share = torch.where(seen, share, torch.ones_like(share)).log()
-    count = torch.cat([log_retention.exp(), torch.ones_like(log_evenness)], 1)[..., None] * length.T
-    weight = count / count.sum(1, keepdim=True)
+    weight = _weight(log_retention, length.T)
     power = torch.exp(log_evenness.exp()[..., None, None] * log_share) * seen
     total = (weight.transpose(1, 2)[..., None] * power).sum(2).transpose(1, 2)
     known, inverse = total > 0, torch.exp(-log_evenness)[..., None]
@@ -104,6 +103,18 @@ class Retained:
         return {"retention": inverse * weight[:, :-1] * by_weight, "evenness": by_power}
 
 
+def throughout(tokens: Tensor) -> Tensor:
+    """Tokens of each domain if each phase's mixture were that of the whole run, (R, P, K); 0 in empty phases."""
+    length = tokens.sum(2, keepdim=True)
+    return tokens / torch.where(length > 0, length, torch.ones_like(length)) * tokens.sum((1, 2))[:, None, None]
+
+
+def _weight(log_retention: Tensor, length: Tensor) -> Tensor:
+    """w_p of `weighted`, (B, P, R), from log retention of all phases but the last, (B, P - 1), and tokens (P, R)."""
+    count = torch.cat([log_retention.exp(), torch.ones_like(log_retention[:, :1])], 1)[..., None] * length
+    return count / count.sum(1, keepdim=True)
+
+
 def joined(blocks: Sequence[Tensor], tokens: Tensor, taught: Tensor) -> Joined:
     """What phases teach a task together, from what each would if it were the whole run, log A (B, P, R).
 
@@ -115,8 +126,7 @@ def joined(blocks: Sequence[Tensor], tokens: Tensor, taught: Tensor) -> Joined:
         return Joined(taught[:, 0], torch.ones_like(taught), None)
     log_retention, log_evenness = blocks
     length = tokens.sum(2).T
-    count = torch.cat([log_retention.exp(), torch.ones_like(log_evenness)], 1)[..., None] * length
-    weight = count / count.sum(1, keepdim=True)
+    weight = _weight(log_retention, length)
     there, evenness = length > 0, log_evenness.exp()
     powers = torch.where(there, weight, torch.ones_like(weight)).log() + evenness[..., None] * taught
     powers = powers.masked_fill(~there, -torch.inf)

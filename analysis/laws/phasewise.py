@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.laws.aggregates import Aggregate, ByPhase, Values
 from mixlaw.analysis.laws.base import Form
 from mixlaw.analysis.laws.exposure import Exposure, ExposureForm
-from mixlaw.analysis.laws.phases import joined
+from mixlaw.analysis.laws.phases import joined, throughout
 from mixlaw.analysis.laws.terms import ces, fresh, row
 
 
@@ -32,10 +31,9 @@ class Phasewise(Exposure):
 
     def _adds_up_to(self, design: Design) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens and those as good as fresh ones, (R, K) each, and log A, (R,)."""
-        tokens, length = design.tokens.sum(1), design.tokens.sum(2, keepdim=True)
+        tokens = design.tokens.sum(1)
         share = fresh(tokens, design.unique, row((self.repeats,)))[0]
-        held = design.tokens / torch.where(length > 0, length, torch.ones_like(length)) * design.total[:, None, None]
-        held = held * (share if isinstance(share, float) else share[:, None])
+        held = throughout(design.tokens) * (share if isinstance(share, float) else share[:, None])
         taught = ces(row(self.worth).log(), held, self.elasticity) / self.elasticity
         blocks = row(self.retention[:-1]).log()[None], row((math.log(self.evenness),))[None]
         return tokens, tokens * share, joined(blocks, design.tokens, taught.T[None]).log[0]
