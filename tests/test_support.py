@@ -273,8 +273,10 @@ def test_the_task_that_carries_the_gain_is_named_with_what_is_left_without_it() 
     others = {"balanced": 0.99, "text-only": 0.991}
     sentence = Evidence(gain, "% of loss", "proportional", others).sentence
     assert sentence.startswith("The proposal gains 8.9 ± 3.9 % of loss over proportional, the best of 3 baselines")
-    assert "synthetic carries all of it: without it the gain is -1.4 ± 2.6." in sentence
+    assert "synthetic carries all of it: without it the gain is -1.4 ± 2.6, and there is no clear winner." in sentence
     assert "Expected to lose: code -4 ± 11." in sentence
+    rest = Evidence(replace(gain, without={"synthetic": Interval(1.4, 0.2, 2.6)}), "% of loss", "proportional").sentence
+    assert "without it the gain is 1.4 ± 1.2." in rest, "others win, too"
     unsure = Evidence(replace(gain, probability=0.6), "% of loss", "proportional").sentence
     assert "No clear winner" in unsure
     assert "carries" not in unsure, "noise"

@@ -112,7 +112,7 @@ class Evidence:
         return [f"Harder to beat: {_listed(harder)}."] if harder and not self.same else []
 
     def _carried(self) -> list[str]:
-        """The task that carries most of the gain, where it does."""
+        """The task that carries most of the gain, where it does, and whether there is a winner without it."""
         parts, total = self.gain.parts, self.gain.total.mean
         if self.same or len(parts) < 2 or total <= 0 or self.gain.probability < SURE:
             return []
@@ -120,7 +120,9 @@ class Evidence:
         if parts[task] <= CARRIES * total or task not in self.gain.without:
             return []
         share = "all" if parts[task] >= total else percent(parts[task] / total)
-        return [f"{task} carries {share} of it: without it the gain is {self.gain.without[task].text()}."]
+        rest = self.gain.without[task]
+        unclear = "" if rest.tone == "better" else ", and there is no clear winner"
+        return [f"{task} carries {share} of it: without it the gain is {rest.text()}{unclear}."]
 
     def _losing(self) -> list[str]:
         losing = self.gain.losing
