@@ -21,7 +21,7 @@ from mixlaw.testing.worlds import random_world
 
 KINDS = (Kind.TEXT, Kind.TEXT, Kind.CODE, Kind.MARKUP, Kind.CODE_ADJACENT, Kind.SYNTHETIC_CODE, Kind.MATH)
 DOMAINS = tuple(Domain(f"{kind.value}{i}", kind, 2_000_000 * (1 + i % 3)) for i, kind in enumerate(KINDS))
-TARGET = Target(330_000, 6_600_000)
+TARGET = Target(330_000, 6_600_000, cooldown=(0.15, 0.15))
 TASKS = [f"task{i}" for i in range(8)]
 GROUPS = {
     2: {"language": TASKS[:5], "code": TASKS[5:]},

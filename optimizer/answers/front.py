@@ -18,13 +18,14 @@ from mixlaw.optimizer.answers.phase_lines import phase_lines
 from mixlaw.optimizer.goal.gains import Objective, lower_bound
 from mixlaw.optimizer.goal.goal import Goal, Measure, task_weights
 from mixlaw.optimizer.goal.posterior import Posterior
-from mixlaw.optimizer.goal.references import Compared
+from mixlaw.optimizer.goal.references import Compared, is_scheduled, with_schedule
 from mixlaw.optimizer.goal.values import Interval, interval
 from mixlaw.optimizer.policy import GUARD_TOLERANCE
 from mixlaw.optimizer.search.climb import ENOUGH, best_points, candidates, one_thread, refine
 from mixlaw.optimizer.search.guards import excess
-from mixlaw.optimizer.search.problem import problem_of
-from mixlaw.optimizer.target.feasible import Infeasible
+from mixlaw.optimizer.search.optimum import Search
+from mixlaw.optimizer.search.problem import Problem, problem_of
+from mixlaw.optimizer.target.feasible import Infeasible, feasible
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.target import Target
 from mixlaw.printable import Page, Printable
@@ -140,6 +141,8 @@ def pareto(
 ) -> Front:
     """Find the Pareto front between groups of tasks: the best recipes for weighted sums of groups, by gradients.
 
+    Where the schedule is free, all recipes and the baseline have that which `propose` recommends for all groups.
+
     Args:
         posterior, target, domains, baselines, against, measured, draws, seed, progress: as in `propose`.
         groups: name -> tasks, for instance language, knowledge and code; two or more.
@@ -165,6 +168,7 @@ def pareto(
         measured=measured,
         draws=draws,
     )
+    problem = _with_one_schedule(problem, seed)
     spaces = problem.objectives
     searched = []
     with one_thread():
@@ -179,6 +183,20 @@ def pareto(
         points = sorted(compromises(searched, weights, list(groups)), key=lambda p: -p.gains[next(iter(groups))].mean)
     named = {name: tuple(tasks) for name, tasks in groups.items()}
     return Front(named, problem.references.against, tuple(points), evaluations, measure.value)
+
+
+def _with_one_schedule(problem: Problem, seed: int) -> Problem:
+    """The same with the size and the schedule that `propose` recommends: a gain is that of mixtures alone."""
+    if is_scheduled(problem.target):
+        return problem
+    optimum = Search(problem, seed=seed).optimum()
+    settled, recipe = optimum.problem, optimum.recipe
+
+    def fixed(one: Objective) -> Objective:
+        target = with_schedule(one.allowed.target.at(recipe.params), recipe)
+        return replace(one, allowed=feasible(target, one.allowed.domains))
+
+    return replace(settled, objectives=tuple(map(fixed, settled.objectives)))
 
 
 def _check(groups: Mapping[str, Sequence[str]], tasks: Sequence[str]) -> None:
