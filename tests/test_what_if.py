@@ -13,10 +13,11 @@ from mixlaw.analysis.data.recipes import design_of
 from mixlaw.errors import InputError
 from mixlaw.optimizer.answers.what_if import MOST, what_if
 from mixlaw.optimizer.goal.baselines import named
+from mixlaw.optimizer.search.problem import problem_of
 from mixlaw.optimizer.target.schedule import phase_tokens
 from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe
-from mixlaw.testing.worlds import World, random_world
+from mixlaw.testing.worlds import World, random_recipes, random_world
 from studies import DOMAINS as FITTED
 from studies import study
 
@@ -73,6 +74,31 @@ def test_where_the_others_have_less_than_a_point_it_is_told_in_proportion(world:
     for t, task in enumerate(world.tasks):
         expected = 100 * float(some[t] - none[t]) / part
         assert found.point("cooldown", "python", task).mean == pytest.approx(expected, rel=1e-9)
+
+
+def test_phases_that_are_over_have_no_points_and_a_point_is_of_what_is_left(world: World) -> None:
+    found = what_if(world, RECIPE, DOMAINS, over=1, draws=8)
+    assert {p.phase for p in found.points} == {"continue", "cooldown"}
+    more = _moved(RECIPE, "continue", "books", 3.6 / 6.6)  # 1 % of 3.6M tokens
+    here, moved = world.mean(design_of([RECIPE, more], world.phases, world.domains, UNIQUE)).log()
+    for t, task in enumerate(world.tasks):
+        expected = 100 * float(here[t] - moved[t])
+        assert found.point("continue", "books", task).mean == pytest.approx(expected, rel=1e-9)
+
+
+def test_limits_and_distance_speak_against_a_recipe(world: World) -> None:
+    measured = design_of(random_recipes([94_000], 20, DOMAINS, count=40), world.phases, world.domains, UNIQUE)
+    target = TARGET.changed(cooldown=(0.1, 0.2), caps={"recipe": {"python": 0.3}})
+    problem = problem_of(world, target, DOMAINS, measured=measured, draws=8)
+    plain, asked = (what_if(world, RECIPE, DOMAINS, problem=p, draws=8) for p in (None, problem))
+    assert plain.standing is None
+    assert asked.forecasts == plain.forecasts
+    assert "The data do not support it: it does not keep" in asked.sentence
+    assert "of the tokens of a phase differ from the nearest run" in str(asked)
+    assert "python" in " ".join(asked.as_json()["standing"]["broken"])
+    kept = what_if(world, problem.baselines[0], DOMAINS, problem=problem, draws=8)
+    assert kept.standing is not None
+    assert kept.standing.broken == ()
 
 
 def test_surfaces_say_what_their_own_worlds_do() -> None:

@@ -213,13 +213,15 @@ def compare(
     with torch.no_grad():
         mine, other = log_losses(posterior, design, distinct(posterior, draws)).unbind(1)
     gain = gain_of(utility, mine, other)
-    standings = () if problem is None else tuple(_standing(problem, *pair) for pair in zip(names, recipes, strict=True))
+    named = zip(names, recipes, strict=True)
+    standings = () if problem is None else tuple(standing_of(problem, name, recipe) for name, recipe in named)
     phases = [len(recipe.phases) for recipe in recipes]
     same = phases[0] == phases[1] and is_same(*recipes, phases[0])
     return Comparison(names, recipes, gain, utility.goal.unit, standings, same)
 
 
-def _standing(problem: Problem, name: str, recipe: Recipe) -> Standing:
+def standing_of(problem: Problem, name: str, recipe: Recipe) -> Standing:
+    """What a target and the measured runs say about a recipe."""
     objective, runs = problem.objectives[0], problem.runs[0]
     allowed = objective.allowed
     if tuple(phase.name for phase in recipe.phases[-len(allowed.target.phases) :]) != allowed.target.phases:

@@ -11,16 +11,17 @@ from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
+from mixlaw.optimizer.answers.compare import Standing, standing_of
 from mixlaw.optimizer.goal.gains import Gain, gain_of
 from mixlaw.optimizer.goal.goal import Goal, Measure, Utility, utility_of
 from mixlaw.optimizer.goal.posterior import Posterior, log_losses
 from mixlaw.optimizer.goal.values import Forecast, Interval, interval
-from mixlaw.optimizer.search.problem import distinct
+from mixlaw.optimizer.search.problem import Problem, distinct
 from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.tables import Cell, Column, Table, Tone
 
-POINT = 0.01  # share of a recipe's tokens
+POINT = 0.01  # share of the tokens that are still to be trained
 LEAST = 1e-6  # of a point that the others of a phase must have to give
 MOST = 12  # effects of a point that are printed
 
@@ -31,8 +32,8 @@ class Worthwhile:
 
     Attributes:
         phase, domain, task: what is moved, and who feels it.
-        gain: percent of loss for 1 % of the recipe's tokens, taken from the phase's other domains in proportion; in
-            proportion to a point where the others have less than that.
+        gain: percent of loss for 1 % of the tokens still to be trained, taken from the phase's other domains in
+            proportion; in proportion to a point where the others have less than that.
     """
 
     phase: str
@@ -53,6 +54,7 @@ class WhatIf(Printable):
         against: name of the baseline.
         unit: of gains.
         gain: of all tasks together; None without a baseline.
+        standing: what the target and measured runs say about it; None without a target.
     """
 
     recipe: Recipe
@@ -62,6 +64,7 @@ class WhatIf(Printable):
     against: str = "the baseline"
     unit: str = Measure.PERCENT.value
     gain: Interval | None = None
+    standing: Standing | None = None
 
     def point(self, phase: str, domain: str, task: str) -> Interval:
         """What one more point of a domain in a phase is worth to a task, percent of loss."""
@@ -78,6 +81,7 @@ class WhatIf(Printable):
             "gain": asdict(self.gain) if self.gain else None,
             "gains": {task: asdict(gain) for task, gain in self.gains.items()},
             "points": [asdict(point) for point in self.points],
+            "standing": asdict(self.standing) if self.standing else None,
         }
 
     def values(self) -> Table:
@@ -100,28 +104,35 @@ class WhatIf(Printable):
         clear = sum(_clearness(p) > 1 for p in ordered)
         rows = [[p.domain, p.phase, p.task, p.gain.cell(None)] for p in ordered]
         columns = ["one more point of", "in", "for", Column("gain, % of loss", "gain")]
-        note = "A point is 1 % of the recipe's tokens, taken from the phase's other domains in proportion."
+        note = "A point is 1 % of the tokens to be trained, taken from the phase's other domains in proportion."
         title = f"What one more point is worth: {clear} of {len(points)} effects are clear of zero"
         return Table("points", columns, rows, title, note, min(clear, MOST))
 
     def page(self) -> Page:
         """The recipe, what it would measure, and what a point more is worth."""
         tables = [self.values(), *([self.per_point()] if self.points else [])]
-        return Page(self.sentence, self._tone(), str(self.recipe), tables)
+        notes = [str(self.standing)] if self.standing else []
+        return Page(self.sentence, self._tone(), str(self.recipe), tables, notes=notes)
 
     def _tone(self) -> Tone:
-        return "" if self.gain is None else self.gain.tone or "unsure"
+        if self.gain is None:
+            return ""
+        return "unsure" if self._objection() else self.gain.tone or "unsure"
+
+    def _objection(self) -> str:
+        return self.standing.objection if self.standing else ""
 
     @property
     def sentence(self) -> str:
-        """What it gains, and on how many tasks."""
-        if self.gain is None:
-            return f"Predicted for {len(self.forecasts)} tasks, with 90 % intervals."
-        tones = [gain.tone for gain in self.gains.values()]
-        return (
-            f"Predicted gain over {self.against}: {self.gain.text()} {self.unit}; of {len(tones)} tasks "
-            f"{tones.count('better')} clearly better, {tones.count('worse')} clearly worse."
-        )
+        """What it gains, on how many tasks, and what speaks against believing it."""
+        told = f"Predicted for {len(self.forecasts)} tasks, with 90 % intervals."
+        if self.gain is not None:
+            tones = [gain.tone for gain in self.gains.values()]
+            told = (
+                f"Predicted gain over {self.against}: {self.gain.text()} {self.unit}; of {len(tones)} tasks "
+                f"{tones.count('better')} clearly better, {tones.count('worse')} clearly worse."
+            )
+        return f"{told} The data do not support it: {self._objection()}." if self._objection() else told
 
 
 def _clearness(point: Worthwhile) -> float:
@@ -137,9 +148,11 @@ def what_if(
     *,
     against: str = "the baseline",
     goal: Goal | None = None,
+    over: int = 0,
+    problem: Problem | None = None,
     draws: int = 64,
 ) -> WhatIf:
-    """Predict a recipe and what one more point of every domain in every phase would change.
+    """Predict a recipe and what one more point of every domain in every phase to be trained would change.
 
     Args:
         posterior: fitted surfaces.
@@ -148,6 +161,8 @@ def what_if(
         baseline: what gains refer to, in the same draws.
         against: its name.
         goal: what gains are measured in, and which tasks count in the total; all in percent of loss where None.
+        over: phases of the recipe, the first ones, that have been trained.
+        problem: of the target, for distances and limits.
         draws: draws behind the intervals.
 
     Raises:
@@ -165,9 +180,11 @@ def what_if(
     gain, utility = None, utility_of(goal or Goal(), posterior)
     if baseline is not None:
         gain = _gain(posterior, utility, design, draws)
-    points = tuple(_points(posterior, design.select([0]), draws))
+    open_phases = [phase.name for phase in recipe.phases[over:]]
+    points = tuple(_points(posterior, design.select([0]), open_phases, draws))
     by_task, total = (gain.by_task, gain.total) if gain else ({}, None)
-    return WhatIf(recipe, forecasts, by_task, points, against, utility.goal.unit, total)
+    standing = None if problem is None else standing_of(problem, "recipe", recipe)
+    return WhatIf(recipe, forecasts, by_task, points, against, utility.goal.unit, total, standing)
 
 
 def _gain(posterior: Posterior, utility: Utility, design: Design, draws: int) -> Gain:
@@ -177,9 +194,9 @@ def _gain(posterior: Posterior, utility: Utility, design: Design, draws: int) ->
     return gain_of(utility, mine, other)
 
 
-def _points(posterior: Posterior, design: Design, draws: int) -> Iterator[Worthwhile]:
-    """Differences that a point makes in every draw."""
-    moves, points, names = _moves(design)
+def _points(posterior: Posterior, design: Design, phases: Sequence[str], draws: int) -> Iterator[Worthwhile]:
+    """Differences that a point makes in every draw, in each of some phases."""
+    moves, points, names = _moves(design, phases)
     rows = replace(
         design.select([0] * (1 + len(names))), tokens=torch.cat([design.tokens, (design.tokens + moves).clamp_min(0)])
     )
@@ -191,11 +208,12 @@ def _points(posterior: Posterior, design: Design, draws: int) -> Iterator[Worthw
             yield Worthwhile(phase, domain, task, interval(gains[:, m, t]))
 
 
-def _moves(design: Design) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
+def _moves(design: Design, phases: Sequence[str]) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
     """Changes in tokens, (M, P, K), that give a domain one more point in a phase, what part of a point, and names."""
-    tokens, point = design.tokens[0], POINT * float(design.total[0])
+    tokens, places = design.tokens[0], [design.phases.index(phase) for phase in phases]
+    point = POINT * float(tokens[places].sum())
     moves, parts, names = [torch.zeros_like(tokens)[None][:0]], list[float](), []
-    for p, phase in enumerate(design.phases):
+    for p, phase in zip(places, phases, strict=True):
         for j, domain in enumerate(design.domains):
             others = tokens[p].clone()
             others[j] = 0

@@ -136,6 +136,8 @@ class WhatIf(Document):
     """By task."""
     points: list[Worthwhile]
     """What one more point of a domain in a phase is worth to a task: phase, domain, task, gain."""
+    standing: Standing | None
+    """What the target and measured runs say about it; null without a target."""
 
 
 class Comparison(Document):

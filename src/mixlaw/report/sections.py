@@ -263,7 +263,7 @@ def _marked(rows: Sequence[Sequence[str]]) -> str:
 
 def _worth(data: ReportData) -> str:
     note = (
-        "Change of each task per extra point (1 % of the recipe's tokens) of a domain, taken from the phase's other "
+        "Change of each task per extra point of a domain (1 % of the tokens to be trained), from the phase's other "
         "domains in proportion. Coloured: clear of zero at 90 %. In brackets: not significant; rows with nothing "
         "else are left out."
     )

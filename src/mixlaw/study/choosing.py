@@ -196,7 +196,16 @@ def what_if(study: Folder, recipe: RecipeLike | Shares | None = None, against: R
         _beside(study, chosen, name, surfaces.domains),
         against=_name(name),
         goal=study.goal(surfaces),
+        over=_over(study, chosen),
+        problem=_problem(study, surfaces),
     )
+
+
+def _over(study: Folder, recipe: Recipe) -> int:
+    """How many first phases of a recipe the target's checkpoint has been trained in."""
+    target = None if study.settings.target is None else study.target()
+    done = tuple(part.as_phase() for part in target.prefix) if target and target.known else ()
+    return len(done) if recipe.phases[: len(done)] == done else 0
 
 
 def compare(study: Folder, recipe: RecipeLike | Shares, other: RecipeLike | Shares | None = None) -> Comparison:
