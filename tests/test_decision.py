@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -17,7 +19,7 @@ from mixlaw.optimizer.answers.compare import compare
 from mixlaw.optimizer.answers.dependence import Weighting, dependence_of
 from mixlaw.optimizer.answers.front import dominated_by, pareto
 from mixlaw.optimizer.answers.ladder import rung_sizes
-from mixlaw.optimizer.answers.proposal import Proposal
+from mixlaw.optimizer.answers.proposal import Flat, Proposal
 from mixlaw.optimizer.answers.propose import propose
 from mixlaw.optimizer.answers.risk import risks_of
 from mixlaw.optimizer.answers.verify import verify
@@ -25,7 +27,7 @@ from mixlaw.optimizer.goal.goal import Goal, utility_of
 from mixlaw.optimizer.goal.values import Interval
 from mixlaw.optimizer.search.problem import problem_of
 from mixlaw.optimizer.target.target import Target
-from mixlaw.recipe import Domain, Kind
+from mixlaw.recipe import Domain, Kind, Mixture, Recipe
 from mixlaw.testing.worlds import World, random_recipes, random_world
 
 DOMAINS = (
@@ -172,6 +174,45 @@ def test_ranges_hold_jointly_within_trust_and_guard(world: World, measured: Desi
     for flat in found.flat:
         assert flat.low <= flat.at + 1e-9
         assert flat.at <= flat.high + 1e-9
+
+
+def _cornered(recipe: Recipe, ranges: Sequence[tuple[Flat, float]]) -> Recipe:
+    """The recipe with shares of these values, everything else of their phases in proportion."""
+    for flat, value in ranges:
+        shares = dict(next(p for p in recipe.phases if p.name == flat.phase).mixture.items())
+        code = {d.name for d in DOMAINS if d.kind.is_code}
+        inside = code if flat.what == "code" else {flat.what}
+        held = sum(shares.get(name, 0.0) for name in inside)
+        own = {name: shares.get(name, 0.0) / held if held else 1 / len(inside) for name in inside}
+        rest = {name: share / (1 - held) for name, share in shares.items() if name not in inside}
+        mixed = {n: value * s for n, s in own.items()} | {n: (1 - value) * s for n, s in rest.items()}
+        recipe = recipe.with_mixture(flat.phase, Mixture.normalised(mixed))
+    return recipe
+
+
+def test_every_corner_of_all_ranges_together_is_equivalent() -> None:
+    world = random_world(DOMAINS, tasks=3, seed=5).uncertain(0.3, seed=2)
+    measured = Design.from_table(world.measure(random_recipes([24_000, 94_000], 20, DOMAINS, count=60)), UNIQUE)
+    found = propose(world, TARGET.changed(guard=True), DOMAINS, measured=measured, draws=32, starts=6, sizes=())
+    baseline = found.baselines[found.against]
+    assert len(found.flat) >= 2
+
+    def most(part: float) -> tuple[float, float]:
+        """What a corner costs over what is noise, and what a task may lose there, % of loss; the worst corners."""
+        ends = [[(f, min(1.0, max(0.0, f.at + part * (end - f.at)))) for end in (f.low, f.high)] for f in found.flat]
+        recipes = [baseline, found.recipe, *(_cornered(found.recipe, corner) for corner in product(*ends))]
+        losses = world.draws(design_of(recipes, world.phases, world.domains, UNIQUE), 32).log().numpy()
+        gains = 100 * (losses[:, :1] - losses[:, 1:])
+        total = gains.mean(-1)
+        cost = total[:, :1] - total[:, 1:]
+        noise = np.maximum(np.minimum(cost.std(0, ddof=1), 0.25 * total[:, 0].mean()), 0.05)
+        lost = 1.2816 * gains.std(0, ddof=1) - gains.mean(0)
+        return float((cost.mean(0) - noise).max()), float(lost.max())
+
+    beyond, lost = most(1.0)
+    assert beyond <= 0.01  # shares of a recipe are rounded
+    assert lost <= 1.01
+    assert most(3.0)[0] > 0.05, "wider ranges do not hold together"
 
 
 def test_nothing_on_a_front_beats_another_and_the_recommendation_is_tried(world: World, measured: Design) -> None:
