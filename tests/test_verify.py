@@ -125,7 +125,7 @@ def test_a_level_of_the_baseline_belongs_to_the_proposal_that_was_trained(world:
     found = verify([superseded, proposal], world.measure(pair(proposal)))
     assert {check.proposal for check in found.checks} == {proposal.id}
     assert {name for name, _ in found.measured(proposal.id)} == {"proposal", proposal.against}
-    assert found.pending == ((superseded.id, "proposal"),)
+    assert found.pending == (), "nobody will train what another has replaced"
 
 
 def test_a_run_belongs_to_the_nearest_of_the_proposals_that_it_would_do_for(world: World, proposal: Proposal) -> None:
@@ -140,11 +140,11 @@ def test_a_run_belongs_to_the_nearest_of_the_proposals_that_it_would_do_for(worl
         found = verify([first, second, third], world.measure(pair(trained)))
         assert [one.proposal for one in found.pairs] == [trained.id]
         assert {check.proposal for check in found.checks} == {trained.id}
-        assert {name for name, _ in found.pending} == {one.id for one in (first, second, third)} - {trained.id}
-        assert "2 recipes wait for a run" in str(found)
-    one, both = (verify([*made], world.measure(pair(second))) for made in ((first, second), (second,)))
-    assert "1 recipe waits for a run" in str(one)
-    assert "for a run" not in str(both)
+        assert {name for name, _ in found.pending} == {third.id} - {trained.id}  # the last one alone waits
+        assert ("1 recipe waits for a run" in str(found)) is (trained is not third)
+    other = replace(third, target=third.target.changed(tokens=2 * third.target.tokens))
+    found = verify([first, second, other], world.measure(pair(second)))
+    assert {name for name, _ in found.pending} == {other.id}, "a proposal for another model replaces none"
 
 
 def test_only_what_was_measured_after_freezing_counts(world: World, proposal: Proposal) -> None:

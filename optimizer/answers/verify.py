@@ -144,7 +144,7 @@ def verify(
     are none since: its part in the gain was known, that of the proposal was not. Several runs of one recipe (seeds) are
     averaged for the gain, and each a check of a level: of one proposal, the first that was trained itself, where there
     are several with its recipe. A run that would do for several proposals is one of the nearest; proposals of the same
-    recipes are one: the first.
+    recipes are one: the first. Of several proposals for a model only the last waits for a run.
 
     Args:
         proposals: in the order in which they were frozen.
@@ -162,6 +162,7 @@ def verify(
         runs = {name: runs_of(recipe, measured, unique) for name, recipe in proposal.recipes.items()}
         fresh = {name: [row for row in rows if _name(table, row) not in proposal.known] for name, rows in runs.items()}
         found.append((proposal, runs, fresh))
+    last = {_model(proposal): proposal for proposal in proposals}
     nearest: dict[int, float] = {}
     for _, runs, fresh in found:
         for row in fresh[PROPOSAL]:
@@ -178,9 +179,16 @@ def verify(
             if all(key) and key[0] != key[1] and key not in pairs:
                 pairs[key[0], key[1]] = pair_of(proposal, name, table[fresh[PROPOSAL]], table[others], not fresh[name])
         rungs += _rungs(proposal, table, measured)
-        waiting = {PROPOSAL: fresh[PROPOSAL], proposal.against: runs[proposal.against]}
-        pending += [(proposal.id, name) for name, rows in waiting.items() if not rows]
+        if proposal is last[_model(proposal)]:
+            waiting = {PROPOSAL: fresh[PROPOSAL], proposal.against: runs[proposal.against]}
+            pending += [(proposal.id, name) for name, rows in waiting.items() if not rows]
     return Verification(tuple(pairs.values()), tuple(checks.values()), tuple(pending), tuple(rungs))
+
+
+def _model(proposal: Proposal) -> tuple[int, int, tuple[str, ...]]:
+    """Size, tokens and phases of what a proposal is for."""
+    target = proposal.target
+    return target.params, target.tokens, target.all_phases
 
 
 def _rungs(proposal: Proposal, table: pl.DataFrame, measured: Design | None) -> Iterator[RungResult]:
