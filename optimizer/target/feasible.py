@@ -251,7 +251,8 @@ def feasible(target: Target, domains: Sequence[Domain]) -> Feasible:
     limits, count = limits_of(target, domains), len(domains)
     if extreme(limits, target, count) is None:
         clash = conflict(limits, target, count)
-        short = min(shortfall(limit, clash, target, count) for limit in clash)
+        beside = [limit for limit in limits if limit.rule is Rule.LENGTH or limit in clash]
+        short = min(shortfall(limit, beside, target, count) for limit in clash)
         names = "; ".join(limit.words for limit in clash)
         by = f" by {short:.2g} of the tokens" if np.isfinite(short) else ""
         raise Infeasible(f"no recipe keeps all of: {names}; loosen one of them{by}, or give fewer tokens")

@@ -22,6 +22,9 @@ from mixlaw.recipe import Domain, Kind
 
 Floats = NDArray[np.float64]
 
+#: Share of the tokens below which a phase is none: limits that only its absence would keep contradict each other.
+SHORTEST = 1e-3
+
 
 class Rule(Enum):
     """What a limit is about."""
@@ -191,11 +194,14 @@ def spent(target: Target, domains: Sequence[Domain]) -> Floats:
 
 
 def conflict(limits: Sequence[Limit], target: Target, domains: int) -> list[Limit]:
-    """Deletion filter (Chinneck 1991): drop every limit without which the rest still contradict each other."""
-    needed = list(limits)
+    """Deletion filter (Chinneck 1991): drop every limit without which the rest still contradict each other.
+
+    No phase is left out to resolve it: what contradicts itself inside a cooldown does so at any length of it.
+    """
+    needed, lengths = list(limits), [(SHORTEST, 1.0)] * len(Lengths.of(target).free)
     for limit in limits:
         rest = [other for other in needed if other is not limit]
-        if extreme(rest, target, domains) is None:
+        if extreme(rest, target, domains, free=lengths) is None:
             needed = rest
     return needed
 
