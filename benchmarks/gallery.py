@@ -69,8 +69,8 @@ ENTRIES = (
     ),
     Entry(
         "worth", "Worth of each domain to each task", "study.plots.worth()",
-        "Change in each task, percent of loss, per extra percentage point of a domain (1 % of the tokens to be trained) in "
-        "a phase, blue for better; numbers in brackets have 90 % intervals that contain 0.",
+        "Change in each task, percent of loss, per extra percentage point of a domain (1 % of the tokens to be "
+        "trained) in a phase, blue for better; numbers in brackets have 90 % intervals that contain 0.",
     ),
     Entry(
         "parity", "Parity", 'study.plots.parity("code")',
