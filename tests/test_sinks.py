@@ -95,13 +95,15 @@ def test_tensorboards_own_reader_finds_every_number(logged: Study) -> None:
 
 
 def logged_records(data: bytes) -> Iterator[bytes]:
-    """Records of a .wandb file: seven bytes, then LevelDB's log format, 32 KiB blocks of checksum, length and type."""
+    """Whole records of a .wandb file: seven bytes, then LevelDB's log format, 32 KiB blocks of checksum, length and type."""
     begun, place = b"", 7
     while place + 7 <= len(data):
         if 32768 - place % 32768 < 7:  # too short for a header
             place += 32768 - place % 32768
             continue
         length, kind = struct.unpack_from("<HB", data, place + 4)
+        if place + 7 + length > len(data):  # being written
+            return
         begun += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):  # whole, or the last part
