@@ -95,7 +95,7 @@ def test_tensorboards_own_reader_finds_every_number(logged: Study) -> None:
 
 
 def logged_records(data: bytes) -> Iterator[bytes]:
-    """Whole records of a .wandb file: seven bytes, then LevelDB's log format, 32 KiB blocks of checksum, length, type."""
+    """Whole records of a .wandb file: seven bytes, then LevelDB's log format, 32 KiB blocks: checksum, length, type."""
     begun, place = b"", 7
     while place + 7 <= len(data):
         if 32768 - place % 32768 < 7:  # too short for a header
