@@ -92,8 +92,13 @@ def test_a_set_of_limits_that_no_recipe_keeps_says_by_how_much(folder: Path) -> 
 
 def test_a_past_beyond_its_epochs(folder: Path) -> None:
     past = '{ phase = "init", tokens = 4000000, mixture = { web = 0.4, books = 0.6 } }'
-    proposal = asked(folder, f"prefix = [{past}]\n").propose(draft=True)  # six epochs of books are read, four allowed
+    study = asked(folder, f"prefix = [{past}]\n")
+    proposal = study.propose(draft=True)  # six epochs of books are read, four allowed
     assert all(phase.mixture.share("books") == 0 for phase in proposal.recipe.phases[1:])
+    found = study.what_if(proposal.recipe)
+    assert {point.phase for point in found.points} == {"continue", "cooldown"}, "init is over"
+    assert found.standing is not None
+    assert found.standing.distance is not None
 
 
 def test_one_history_however_it_is_labelled_known_or_not(folder: Path) -> None:

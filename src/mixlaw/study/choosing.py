@@ -202,10 +202,15 @@ def what_if(study: Folder, recipe: RecipeLike | Shares | None = None, against: R
 
 
 def _over(study: Folder, recipe: Recipe) -> int:
-    """How many first phases of a recipe the target's checkpoint has been trained in."""
-    target = None if study.settings.target is None else study.target()
-    done = tuple(part.as_phase() for part in target.prefix) if target and target.known else ()
-    return len(done) if recipe.phases[: len(done)] == done else 0
+    """How many first phases of a recipe the target's checkpoint, or that of a branch, has been trained in."""
+    if study.settings.target is None:
+        return 0
+    target = study.target()
+    for one in [target.on(branch) for branch in target.branches] or [target]:
+        done = tuple(part.as_phase() for part in one.prefix) if one.known else ()
+        if recipe.phases[: len(done)] == done:
+            return len(done)
+    return 0
 
 
 def compare(study: Folder, recipe: RecipeLike | Shares, other: RecipeLike | Shares | None = None) -> Comparison:
