@@ -190,14 +190,23 @@ def test_infeasible_caps_name_only_the_limits_that_contradict_each_other() -> No
     assert not any(words in message for words in ("web", "at most 0.3", "books"))
 
 
-def test_what_clashes_inside_a_cooldown_does_so_at_any_length_of_it() -> None:
-    floors = {"cooldown": {"web": 0.7, "python": 0.5}}
+@pytest.mark.parametrize(
+    ("phase", "cooldown", "short"),
+    [
+        ("cooldown", (0.1, 0.3), "by 0.02 of"),  # .2 of the shortest cooldown
+        ("init", (0.1, 0.3), "by 0.07 of"),  # .2 of half of what the longest one leaves
+        ("init", (0.0005, 0.0008), "by 0.1 of"),  # hardly a cooldown, and no part of the clash
+    ],
+)
+def test_what_clashes_inside_a_phase_does_so_at_any_length_of_it(
+    phase: str, cooldown: tuple[float, float], short: str
+) -> None:
+    floors = {phase: {"web": 0.7, "python": 0.5}}
     with pytest.raises(Infeasible) as caught:
-        feasible(Target(1_000, 10_000_000, floors=floors, cooldown=(0.1, 0.3), max_epochs=100), DOMAINS)
+        feasible(Target(1_000, 10_000_000, floors=floors, cooldown=cooldown, max_epochs=100), DOMAINS)
     message = str(caught.value)
-    assert "at least 0.7 web in cooldown; at least 0.5 python in cooldown; loosen" in message
+    assert f"at least 0.7 web in {phase}; at least 0.5 python in {phase}; loosen one of them {short}" in message
     assert "a cooldown of" not in message
-    assert "by 0.02 of the tokens" in message  # .2 of a cooldown of .1
 
 
 def test_too_few_unique_tokens_altogether_name_every_domain() -> None:

@@ -165,7 +165,7 @@ def test_head_to_head_has_a_probability_per_task_group_and_over_all(world: World
     assert "chance of" in found.sentence
 
 
-def test_ranges_hold_jointly_within_trust_and_guard(world: World, measured: Design) -> None:
+def test_one_share_moves_in_a_phase_and_its_range_holds_the_recommendation(world: World, measured: Design) -> None:
     free = TARGET.changed(cooldown=(0.1, 0.3), guard=True)
     found = propose(world, free, DOMAINS, measured=measured, draws=32, starts=6, sizes=())
     assert len({flat.phase for flat in found.flat if flat.what != "length"}) == len(

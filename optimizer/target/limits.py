@@ -196,10 +196,13 @@ def spent(target: Target, domains: Sequence[Domain]) -> Floats:
 def conflict(limits: Sequence[Limit], target: Target, domains: int) -> list[Limit]:
     """Deletion filter (Chinneck 1991): drop every limit without which the rest still contradict each other.
 
-    No phase is left out to resolve it: what contradicts itself inside a cooldown does so at any length of it.
+    What contradicts itself inside a phase does so at any length of it; only else do limits of lengths have part.
     """
-    needed, lengths = list(limits), [(SHORTEST, 1.0)] * len(Lengths.of(target).free)
-    for limit in limits:
+    lengths: list[Span] | None = [(SHORTEST, 1 - SHORTEST)] * len(Lengths.of(target).free)
+    needed = [limit for limit in limits if limit.rule is not Rule.LENGTH]
+    if extreme(needed, target, domains, free=lengths) is not None:
+        needed, lengths = list(limits), None
+    for limit in tuple(needed):
         rest = [other for other in needed if other is not limit]
         if extreme(rest, target, domains, free=lengths) is None:
             needed = rest
