@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mixlaw.errors import InputError
 from mixlaw.export.blend import blends
+from mixlaw.export.remaining import Remaining
 from mixlaw.export.trainers import TRAINERS
 from mixlaw.recipe import Mixture, Phase, Recipe
 from mixlaw.study import Study, open_study
@@ -28,8 +29,9 @@ CODE = Mixture({"web": 0.2, "code": 0.8})
 
 def render(trainer: str, recipe: Recipe, **more: Any) -> list[str]:
     """The files of a trainer, a phase each."""
-    given: dict[str, Any] = {"paths": {}, "unique": {}, "lengths": dict.fromkeys(recipe.domains, 10.0), "sequence": 100}
-    return [TRAINERS[trainer].render(blend) for blend in blends(recipe, **{**given, **more})]
+    given: dict[str, Any] = {"paths": {}, "unique": {}, "lengths": dict.fromkeys(recipe.domains, 10.0)}
+    given |= {"sequence": 100, "batch": 2000}
+    return [TRAINERS[trainer].render(blend) for blend in blends(Remaining(recipe), **{**given, **more})]
 
 
 # --- names ----------------------------------------------------------------------------------------------------------

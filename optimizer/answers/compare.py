@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
-from mixlaw.analysis.data.recipes import design_of
 from mixlaw.numbers import percent, size
 from mixlaw.optimizer.goal.gains import Gain, gain_of
-from mixlaw.optimizer.goal.goal import Goal, utility_of
+from mixlaw.optimizer.goal.goal import Goal, Utility, utility_of
 from mixlaw.optimizer.goal.posterior import Posterior, log_losses
 from mixlaw.optimizer.goal.values import chance, chance_text
-from mixlaw.optimizer.search.problem import Problem, distinct
+from mixlaw.optimizer.search.problem import Problem, design_and_history, distinct, without_past
 from mixlaw.optimizer.search.support import doubts_of, is_same
 from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Domain, Recipe
@@ -197,7 +196,8 @@ def compare(
 
     Args:
         posterior: fitted surfaces.
-        recipes: two recipes of phases and domains that the surfaces know.
+        recipes: two recipes of phases and domains that the surfaces know; of a target whose past is not known, what
+            follows it.
         domains: with the unique tokens there are.
         names: what the recipes are called.
         goal: as in `what_if`.
@@ -207,17 +207,31 @@ def compare(
     Raises:
         InputError: a phase or domain that was never measured.
     """
-    unique = {domain.name: float(domain.unique_tokens) for domain in domains}
-    design = design_of(recipes, posterior.phases, posterior.domains, unique)
     utility = utility_of(goal or Goal(), posterior)
-    with torch.no_grad():
-        mine, other = log_losses(posterior, design, distinct(posterior, draws)).unbind(1)
-    gain = gain_of(utility, mine, other)
+    gain = gain_between(posterior, recipes, domains, utility, problem, distinct(posterior, draws))
     named = zip(names, recipes, strict=True)
     standings = () if problem is None else tuple(standing_of(problem, name, recipe) for name, recipe in named)
     phases = [len(recipe.phases) for recipe in recipes]
     same = phases[0] == phases[1] and is_same(*recipes, phases[0])
     return Comparison(names, recipes, gain, utility.goal.unit, standings, same)
+
+
+def gain_between(
+    posterior: Posterior,
+    recipes: tuple[Recipe, Recipe],
+    domains: Sequence[Domain],
+    utility: Utility,
+    problem: Problem | None,
+    draws: int,
+) -> Gain:
+    """What the first of two recipes gains over the second, whatever past they have, in the same posterior samples."""
+    losses = []
+    with torch.no_grad():
+        for recipe in recipes:
+            design, history = design_and_history(posterior, recipe, domains, without_past(problem, recipe))
+            every = log_losses(posterior, design, draws)
+            losses.append((every if history is None else history.by_draw(every))[:, 0])
+    return gain_of(utility, *losses)
 
 
 def standing_of(problem: Problem, name: str, recipe: Recipe) -> Standing:

@@ -182,7 +182,9 @@ def assessed(
     references = problem.references
     entries = {PROPOSAL: Entry(recipe, allowed), **references.entries}
     forecasts = tuple(
-        f for name, entry in entries.items() for f in forecasts_of(posterior, entry.allowed, {name: entry.recipe})
+        forecast
+        for name, entry in entries.items()
+        for forecast in forecasts_of(posterior, recipes_design(posterior, entry.allowed, [entry.recipe]), [name])
     )
     losses = entries[PROPOSAL].losses(posterior, len(objective.draws))
     over = {name: gain_of(utility, losses, other) for name, other in references.losses.items()}

@@ -12,7 +12,7 @@ from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.answers.propose import assessed
 from mixlaw.optimizer.goal.evidence import forecasts_of
-from mixlaw.optimizer.goal.gains import Objective, recipes_losses
+from mixlaw.optimizer.goal.gains import Objective, recipes_design, recipes_losses
 from mixlaw.optimizer.goal.values import Forecast, Interval
 from mixlaw.optimizer.search.climb import one_thread
 from mixlaw.optimizer.search.problem import Problem
@@ -92,7 +92,8 @@ def _assessment(
     measured: Design | None,
 ) -> Assessment:
     with torch.no_grad():
-        losses = recipes_losses(objective.posterior, objective.allowed, [recipe], len(objective.baseline))[:, 0]
+        design = recipes_design(objective.posterior, objective.allowed, [recipe])
+    losses = recipes_losses(objective.posterior, objective.allowed, [recipe], len(objective.baseline))[:, 0]
     evidence, nearest = evidence_of(problem, objective, recipe, losses, measured, runs)
     return Assessment(
         recipe=recipe,
@@ -101,7 +102,7 @@ def _assessment(
         gain=evidence.gain.total,
         gains=evidence.gain.by_task,
         beats=evidence.gain.probability,
-        forecasts=tuple(forecasts_of(objective.posterior, objective.allowed, {name: recipe})),
+        forecasts=tuple(forecasts_of(objective.posterior, design, [name])),
         guarded=evidence.guarded or {},
         broken=tuple(evidence.limits),
         distance=evidence.distance,

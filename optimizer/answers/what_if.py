@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
-from mixlaw.analysis.data.recipes import design_of
-from mixlaw.optimizer.answers.compare import Standing, standing_of
-from mixlaw.optimizer.goal.gains import Gain, gain_of
-from mixlaw.optimizer.goal.goal import Goal, Measure, Utility, utility_of
+from mixlaw.optimizer.answers.compare import Standing, gain_between, standing_of
+from mixlaw.optimizer.goal.evidence import forecasts_of
+from mixlaw.optimizer.goal.goal import Goal, Measure, utility_of
 from mixlaw.optimizer.goal.posterior import Posterior, log_losses
 from mixlaw.optimizer.goal.values import Forecast, Interval, interval
-from mixlaw.optimizer.search.problem import Problem, distinct
+from mixlaw.optimizer.search.problem import Problem, design_and_history, distinct, without_past
+from mixlaw.optimizer.target.history import PrefixHistory
 from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Domain, Recipe
 from mixlaw.tables import Cell, Column, Table, Tone
@@ -156,7 +156,8 @@ def what_if(
 
     Args:
         posterior: fitted surfaces.
-        recipe: any recipe of phases and domains that the surfaces know.
+        recipe: any recipe of phases and domains that the surfaces know; of a target whose past is not known, what
+            follows it.
         domains: with the unique tokens there are.
         baseline: what gains refer to, in the same draws.
         against: its name.
@@ -168,40 +169,29 @@ def what_if(
     Raises:
         InputError: a phase or domain that was never measured.
     """
-    unique, draws = {domain.name: float(domain.unique_tokens) for domain in domains}, distinct(posterior, draws)
-    recipes = [recipe] if baseline is None else [recipe, baseline]
-    design = design_of(recipes, posterior.phases, posterior.domains, unique)
-    prediction = posterior.predict(design)
-    ends = (prediction.mean, prediction.lo90, prediction.hi90, prediction.law_only)
-    forecasts = tuple(
-        Forecast("recipe", task, str(posterior.units[task]), *(float(end[0, t]) for end in ends))
-        for t, task in enumerate(posterior.tasks)
-    )
+    draws, past = distinct(posterior, draws), without_past(problem, recipe)
+    design, history = design_and_history(posterior, recipe, domains, past)
     gain, utility = None, utility_of(goal or Goal(), posterior)
     if baseline is not None:
-        gain = _gain(posterior, utility, design, draws)
+        gain = gain_between(posterior, (recipe, baseline), domains, utility, problem, draws)
     open_phases = [phase.name for phase in recipe.phases[over:]]
-    points = tuple(_points(posterior, design.select([0]), open_phases, draws))
+    points = tuple(_points(posterior, design, history, open_phases, draws))
+    forecasts = tuple(forecasts_of(posterior, design, ["recipe"]))
     by_task, total = (gain.by_task, gain.total) if gain else ({}, None)
     standing = None if problem is None else standing_of(problem, "recipe", recipe)
     return WhatIf(recipe, forecasts, by_task, points, against, utility.goal.unit, total, standing)
 
 
-def _gain(posterior: Posterior, utility: Utility, design: Design, draws: int) -> Gain:
-    """Of the first recipe of a design over the second."""
-    with torch.no_grad():
-        mine, other = log_losses(posterior, design, draws).unbind(1)
-    return gain_of(utility, mine, other)
-
-
-def _points(posterior: Posterior, design: Design, phases: Sequence[str], draws: int) -> Iterator[Worthwhile]:
-    """Differences that a point makes in every draw, in each of some phases."""
+def _points(
+    posterior: Posterior, design: Design, history: PrefixHistory | None, phases: Sequence[str], draws: int
+) -> Iterator[Worthwhile]:
+    """Differences that a point makes in every draw, in each of some phases; a row of the design is a history."""
     moves, points, names = _moves(design, phases)
-    rows = replace(
-        design.select([0] * (1 + len(names))), tokens=torch.cat([design.tokens, (design.tokens + moves).clamp_min(0)])
-    )
+    rows = design.select([row for row in range(len(design)) for _ in range(1 + len(names))])
+    moved = [torch.cat([tokens[None], (tokens + moves).clamp_min(0)]) for tokens in design.tokens]
     with torch.no_grad():
-        losses = log_losses(posterior, rows, draws)
+        losses = log_losses(posterior, replace(rows, tokens=torch.cat(moved)), draws)
+    losses = losses if history is None else history.by_draw(losses)
     gains = 100 * (losses[:, :1] - losses[:, 1:]) / points[:, None]
     for m, (phase, domain) in enumerate(names):
         for t, task in enumerate(posterior.tasks):

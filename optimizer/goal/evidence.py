@@ -16,7 +16,7 @@ from mixlaw.analysis.audit.result import OURS, Audit
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.observed import Z90
 from mixlaw.numbers import percent
-from mixlaw.optimizer.goal.gains import apart, recipes_design
+from mixlaw.optimizer.goal.gains import apart
 from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.goal.values import Forecast
 from mixlaw.optimizer.policy import BROKEN, ENOUGH_VALUES, FAR, LARGER, LARGEST_RADIUS, LEAST_RADIUS, NEIGHBOURS
@@ -144,15 +144,21 @@ def size_gap(recipe: Recipe, measured: Design | None) -> str:
     return f"the target has {times:.0f} times the parameters of the largest measured run" if times > FAR else ""
 
 
-def forecasts_of(posterior: Posterior, allowed: Feasible, recipes: Mapping[str, Recipe]) -> Iterator[Forecast]:
-    """What a run of each recipe will measure, recipe by recipe; unknown histories widen the interval."""
-    prediction = posterior.predict(recipes_design(posterior, allowed, list(recipes.values())))
-    by_history = (len(prediction.mean) // len(recipes), len(recipes), len(posterior.tasks))
+def forecasts_of(posterior: Posterior, design: Design, names: Sequence[str]) -> Iterator[Forecast]:
+    """What a run of each recipe will measure, recipe by recipe; unknown histories widen the interval.
+
+    Args:
+        posterior: fitted surfaces.
+        design: a row per history and recipe, recipes within histories, as `recipes_design` has them.
+        names: of the recipes.
+    """
+    prediction = posterior.predict(design)
+    by_history = (len(prediction.mean) // len(names), len(names), len(posterior.tasks))
     mean, low, high, law = (
         x.reshape(by_history) for x in (prediction.mean, prediction.lo90, prediction.hi90, prediction.law_only)
     )
     between = Z90 * mean.std(0)
-    for r, name in enumerate(recipes):
+    for r, name in enumerate(names):
         for t, task in enumerate(posterior.tasks):
             ends = [
                 sign * float(np.sqrt(((end[:, r, t] - mean[:, r, t]) ** 2).mean() + between[r, t] ** 2))

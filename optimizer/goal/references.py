@@ -182,11 +182,13 @@ def beside(
     build = _builder(baseline)
     for one in [] if target is None else [target.on(branch) for branch in target.branches] or [target]:
         done = tuple(part.as_phase() for part in one.prefix) if one.known else ()
-        if not one.known or recipe.phases[: len(done)] != done:
+        names = tuple(phase.name for phase in recipe.phases)
+        if recipe.phases[: len(done)] != done or (not one.known and names != one.phases):
             continue
         low, high = one.sizes or (one.params, one.params)
-        names = tuple(phase.name for phase in recipe.phases)
-        if low <= recipe.params <= high and recipe.tokens == one.at(recipe.params).tokens and names == one.all_phases:
+        sized = one.at(recipe.params)
+        whole = (sized.tokens, one.all_phases) if one.known else (sized.rest, one.phases)
+        if low <= recipe.params <= high and (recipe.tokens, names) == whole:
             allowed = feasible(with_schedule(one.at(recipe.params), recipe), domains)
             same = entry_of(build, allowed, recipe.params).recipe
             return Rates.of(recipe).applied(same, len(one.phases))

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
+from mixlaw.analysis.data.recipes import design_of
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.errors import InputError
 from mixlaw.optimizer.goal.evidence import near_runs, radius_of
-from mixlaw.optimizer.goal.gains import Guarded, Objective
+from mixlaw.optimizer.goal.gains import Guarded, Objective, recipes_design
 from mixlaw.optimizer.goal.goal import Goal, Utility, utility_of
 from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.goal.references import Compared, References, is_scheduled, references_of, with_schedule
@@ -21,6 +22,7 @@ from mixlaw.optimizer.policy import CAUTION
 from mixlaw.optimizer.search.climb import refined
 from mixlaw.optimizer.search.guards import keep_guard
 from mixlaw.optimizer.target.feasible import Feasible, feasible
+from mixlaw.optimizer.target.history import PrefixHistory, history_of
 from mixlaw.optimizer.target.points import Points
 from mixlaw.optimizer.target.schedule import keep_schedule
 from mixlaw.optimizer.target.target import DEFAULT_GUARD, Guard, Target
@@ -94,6 +96,25 @@ class Problem:
             search = replace(fixed, allowed=allowed, on_step=search.on_step)
             point = refined(search, allowed.project(replace(allowed.read([recipe]), params=point.params)))[0]
         return problem, search, keep_guard(search, point, problem.baselines)
+
+
+def without_past(problem: Problem | None, recipe: Recipe) -> Feasible | None:
+    """What the target allows, where a recipe is what follows its past, whose mixture is not known; None elsewhere."""
+    if problem is None:
+        return None
+    allowed = problem.objectives[0].allowed
+    follows = tuple(phase.name for phase in recipe.phases) == allowed.target.phases
+    return allowed if follows and not allowed.target.known else None
+
+
+def design_and_history(
+    posterior: Posterior, recipe: Recipe, domains: Sequence[Domain], past: Feasible | None
+) -> tuple[Design, PrefixHistory | None]:
+    """A whole recipe as a row, or what follows an unknown past as a row for each of the histories that it may have."""
+    if past is not None:
+        return recipes_design(posterior, past, [recipe]), history_of(past)
+    unique = {domain.name: float(domain.unique_tokens) for domain in domains}
+    return design_of([recipe], posterior.phases, posterior.domains, unique), None
 
 
 def variants_of(target: Target, domains: Sequence[Domain]) -> list[Feasible]:

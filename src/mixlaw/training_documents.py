@@ -38,6 +38,7 @@ class Exported(Document):
     left_out: dict[str, str]
     """Trainer and why it has none."""
     without_path: list[str]
+    over: str
     """Domains for which `data/<domain>` is written."""
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mixlaw.errors import InputError
+from mixlaw.export.remaining import Remaining
 from mixlaw.numbers import percent
 from mixlaw.recipe import Phase, Recipe
-from mixlaw.runner.models.ladder import batch_rule
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Blend:
     """One phase of a recipe for a trainer.
 
     Attributes:
-        phase: name, tokens, mixture and end of the learning rate.
+        phase: name, tokens, mixture and end of the learning rate; what is left of one that is under way.
+        number: its place in the recipe, from 0 on.
         sources: domains with a share, sorted by name.
         sequence: tokens per sequence.
         batch_tokens: tokens per step, a whole number of sequences.
@@ -58,6 +59,7 @@ class Blend:
     """
 
     phase: Phase
+    number: int
     sources: tuple[Source, ...]
     sequence: int
     batch_tokens: int
@@ -105,35 +107,44 @@ class Blend:
 
 
 def blends(
-    recipe: Recipe,
+    remaining: Remaining,
     paths: Mapping[str, str],
     unique: Mapping[str, float],
     lengths: Mapping[str, float],
     sequence: int,
+    batch: int,
 ) -> list[Blend]:
-    """The phases of a recipe, in order.
+    """The phases of a recipe that are still to be trained, in order.
 
     Args:
-        recipe: the recipe to train.
+        remaining: the recipe to train, and what is over of it.
         paths: domain -> where it lies; a domain without one gets `data/<domain>`.
         unique: domain -> unique tokens, where known.
         lengths: domain -> tokens per document, where known.
         sequence: tokens per sequence, in phases that do not set their own.
+        batch: tokens per step.
     """
-    batch = max(1, round(batch_rule(recipe.params) / sequence)) * sequence
+    recipe, begun = remaining.recipe, remaining.under_way
     found: list[Blend] = []
     done, drawn = 0, dict.fromkeys(recipe.domains, 0.0)
-    for phase in recipe.phases:
-        sources = tuple(
-            Source(name, share, paths.get(name, f"data/{name}"), unique.get(name), lengths.get(name), drawn[name])
-            for name, share in sorted(phase.mixture.items())
-        )
-        length = (phase.context and phase.context.sequence) or sequence
-        step = max(1, round(batch / length)) * length
-        seed = recipe.seed + len(found)
-        found.append(Blend(phase, sources, length, step, seed, (done, recipe.tokens), recipe))
+    for number, phase in enumerate(recipe.phases):
+        now, before, already = phase, dict(drawn), 0
+        if remaining.rest is not None and begun is not None and number == remaining.over:
+            assert begun.mixture is not None
+            now, already = remaining.rest, begun.tokens
+            before = {name: count + already * begun.mixture.share(name) for name, count in drawn.items()}
+        if number >= remaining.over:
+            sources = tuple(
+                Source(name, share, paths.get(name, f"data/{name}"), unique.get(name), lengths.get(name), before[name])
+                for name, share in sorted(now.mixture.items())
+            )
+            length = (now.context and now.context.sequence) or sequence
+            step = max(1, round(batch / length)) * length
+            at = (done + already, recipe.tokens)
+            found.append(Blend(now, number, sources, length, step, recipe.seed + number, at, recipe))
         done += phase.tokens
-        drawn = {name: before + phase.tokens * phase.mixture.share(name) for name, before in drawn.items()}
+        if phase.name not in remaining.unknown:
+            drawn = {name: count + phase.tokens * phase.mixture.share(name) for name, count in drawn.items()}
     return found
 
 

@@ -224,7 +224,9 @@ def _mosaic_schedule(blend: Blend) -> str:
     recipe, phase, begin = blend.recipe, blend.phase, blend.position[0]
     if recipe.schedule is Schedule.COSINE or phase.lr_end is None or phase.decay is Decay.ONE_SQRT:
         return "# No scheduler: llm-foundry has none of this shape over one phase, or the learning rate is not known.\n"
-    level = next((p.lr_end for p in reversed(recipe.phases[: recipe.phases.index(phase)])), 1.0)
+    level = next((p.lr_end for p in reversed(recipe.phases[: blend.number])), 1.0)
+    if phase.tokens < recipe.phases[blend.number].tokens and phase.lr_end != level:
+        return "# No scheduler: the rate is falling already, and llm-foundry's begins with the phase.\n"
     if level != 1 and not (phase.decay is Decay.LINEAR and level is not None):
         return "# No scheduler: the phase begins below the peak, which llm-foundry has for linear falls alone.\n"
     warm = 0 if begin else recipe.warmup or 0

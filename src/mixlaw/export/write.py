@@ -13,12 +13,14 @@ from typing import Any
 
 from mixlaw.errors import InputError, did_you_mean, unknown
 from mixlaw.export.blend import Blend, blends, printed
+from mixlaw.export.remaining import Remaining, remaining_of
 from mixlaw.export.trainers import TRAINERS, Trainer
 from mixlaw.files import read_text, write_text
 from mixlaw.folder import Folder
-from mixlaw.folder.names import RecipeLike, recipe_of
+from mixlaw.folder.names import RecipeLike
 from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Recipe
+from mixlaw.runner.models.ladder import batch_rule, shape
 from mixlaw.tables import Table
 
 TABLES = ("paths", "tokens_per_document")
@@ -34,6 +36,7 @@ class Exported(Printable):
         files: trainer -> files, a phase each, in order.
         left_out: trainer -> why it has none.
         placed: domains whose path is unknown for some trainer; `data/<domain>` is written instead.
+        over: tokens and phases that have been trained and have no files, in words; empty where there are none.
     """
 
     recipe: Recipe
@@ -41,6 +44,7 @@ class Exported(Printable):
     files: Mapping[str, tuple[Path, ...]]
     left_out: Mapping[str, str]
     placed: tuple[str, ...]
+    over: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for `--json`."""
@@ -50,12 +54,14 @@ class Exported(Printable):
             "files": {name: [str(path) for path in paths] for name, paths in self.files.items()},
             "left_out": dict(self.left_out),
             "without_path": list(self.placed),
+            "over": self.over,
         }
 
     def page(self) -> Page:
         """A row per trainer; what it lacks."""
         rows = [[name, TRAINERS[name].unit, " ".join(p.name for p in paths)] for name, paths in self.files.items()]
-        notes = [f"{name} left out: {why}" for name, why in self.left_out.items()]
+        notes = [f"continues after {self.over}: they have no files"] if self.over else []
+        notes += [f"{name} left out: {why}" for name, why in self.left_out.items()]
         if self.placed:
             notes.append(
                 f"no paths given for {', '.join(self.placed)}: wrote data/<domain> instead; set them with "
@@ -73,7 +79,7 @@ def export(
     out: Path | None = None,
     paths: Path | None = None,
 ) -> Exported:
-    """Write a recipe as mixture configuration.
+    """Write what is still to be trained of a recipe as mixture configuration.
 
     Args:
         study: where the recipe, its domains and their sources are known.
@@ -87,30 +93,41 @@ def export(
             something that it needs is not known.
     """
     wanted = [_trainer(name) for name in trainers or TRAINERS]
-    chosen, given = recipe_of(study, recipe), _given(paths, study)
+    remaining, given = _in_context(remaining_of(study, recipe), study), _given(paths, study)
     lengths = {**_lengths(study), **{name: float(value) for name, value in given["tokens_per_document"].items()}}
-    folder = study.path / "exports" / chosen.lineage if out is None else out
+    folder = study.path / "exports" / remaining.asked.lineage if out is None else out
     files: dict[str, tuple[Path, ...]] = {}
     left_out: dict[str, str] = {}
     placed: set[str] = set()
     for trainer in wanted:
         places = {**(_sources(study) if trainer.reads_text else {}), **given["paths"]}
-        placed |= set(chosen.domains) - set(places)
         usual = study.settings.training.sequence
-        phases = blends(_in_context(chosen, study), places, study.unique, lengths, usual)
+        phases = blends(remaining, places, study.unique, lengths, usual, _step(study, remaining.recipe.params))
+        placed |= {source.name for blend in phases for source in blend.sources} - set(places)
         try:
-            files[trainer.name] = _write(trainer, phases, folder / trainer.name, usual)
+            files[trainer.name] = _write(trainer, phases, folder / trainer.name, usual, str(remaining))
         except InputError as error:
             if len(wanted) == 1:
                 raise
             left_out[trainer.name] = str(error)
-    return Exported(chosen, folder, files, left_out, tuple(sorted(placed)))
+    return Exported(remaining.asked, folder, files, left_out, tuple(sorted(placed)), str(remaining))
 
 
-def _in_context(recipe: Recipe, study: Folder) -> Recipe:
+def _in_context(remaining: Remaining, study: Folder) -> Remaining:
     """The recipe with the sequences and rotary embeddings that study.toml gives its phases."""
     contexts = {phase.name: phase.context for phase in study.settings.phases}
-    return replace(recipe, phases=tuple(replace(p, context=p.context or contexts.get(p.name)) for p in recipe.phases))
+    recipe, rest = remaining.recipe, remaining.rest
+    phases = tuple(replace(p, context=p.context or contexts.get(p.name)) for p in recipe.phases)
+    rest = rest and replace(rest, context=rest.context or contexts.get(rest.name))
+    return replace(remaining, recipe=replace(recipe, phases=phases), rest=rest)
+
+
+def _step(study: Folder, params: int) -> int:
+    """Tokens per step: of study.toml, for the size or for all, else of the rule for the size."""
+    training = study.settings.training
+    own = [one.batch for size, one in training.sizes.items() if one.batch and shape(size).params == params]
+    sequences = next(iter(own), training.batch) or round(batch_rule(params) / training.sequence)
+    return max(1, sequences) * training.sequence
 
 
 def _trainer(name: str) -> Trainer:
@@ -168,12 +185,12 @@ def _lengths(study: Folder) -> dict[str, float]:
     return {name: (d.unique_tokens + d.held_out_tokens) / d.files for name, d in domains.items() if d.files}
 
 
-def _write(trainer: Trainer, phases: Sequence[Blend], folder: Path, usual: int) -> tuple[Path, ...]:
+def _write(trainer: Trainer, phases: Sequence[Blend], folder: Path, usual: int, over: str) -> tuple[Path, ...]:
     """A file per phase, one of the schedule where that is apart, and README.txt, as not all can hold comments.
 
     `usual` is the study's sequence. A schedule that counts sequences counts those.
     """
-    texts = [(_name(number, blend) + trainer.suffix, trainer.render(blend)) for number, blend in enumerate(phases)]
+    texts = [(_name(blend) + trainer.suffix, trainer.render(blend)) for blend in phases]
     for name, text in texts:
         write_text(folder / name, text)
     notes = [
@@ -181,6 +198,7 @@ def _write(trainer: Trainer, phases: Sequence[Blend], folder: Path, usual: int) 
         for (name, _), blend in zip(texts, phases, strict=True)
     ]
     head = [f"{trainer.name}: {trainer.how}", f"Places: {trainer.places}"]
+    head += [f"Continues after {over}, which have no files here."] if over else []
     if trainer.schedule is not None:
         name, render = trainer.schedule
         text, said = render(phases[0].recipe, usual)
@@ -195,8 +213,8 @@ def _write(trainer: Trainer, phases: Sequence[Blend], folder: Path, usual: int) 
     return tuple(folder / name for name, _ in texts)
 
 
-def _name(number: int, blend: Blend) -> str:
-    return f"{number + 1}-{re.sub(r'[^A-Za-z0-9_-]+', '-', blend.phase.name)[:60]}"
+def _name(blend: Blend) -> str:
+    return f"{blend.number + 1}-{re.sub(r'[^A-Za-z0-9_-]+', '-', blend.phase.name)[:60]}"
 
 
 def _steps(blend: Blend, usual: int) -> str:

@@ -20,33 +20,29 @@ RecipeLike = Recipe | str | Path
 LAST = "proposal"  # as tables and plots call the last one
 
 
-def recipe_of(folder: Folder, name: RecipeLike | None, also: Sequence[str] = ()) -> Recipe:
+def recipe_of(folder: Folder, name: RecipeLike | None, also: Sequence[str] = (), rest: bool = False) -> Recipe:
     """The recipe that is meant; that of the last proposal where the name is None.
 
-    Raises:
-        InputError: there is none; `also` are names of baselines that would have been understood.
-    """
-    from mixlaw.optimizer.answers.proposal import load_proposal
+    Args:
+        folder: the study.
+        name: see `RecipeLike`.
+        also: names of baselines that would have been understood.
+        rest: whether the phases still to be trained will do, where the mixture of those before them is not known.
 
+    Raises:
+        InputError: there is none.
+    """
     if isinstance(name, Recipe):
         return name
-    if name is None and not (proposals := folder.proposals()):
-        raise InputError("there is no proposal yet; name a file or a run, or run `mixlaw propose`")
-    if name is None:
-        return _whole_recipe(proposals[-1])
-    # Only what is meant is read, so that a damaged proposal does not stop other verbs.
-    frozen = {path.stem: path for path in folder.proposals_folder.glob("*.json")}
-    if str(name) in frozen:
-        return _whole_recipe(load_proposal(frozen[str(name)]))
+    if (proposal := proposal_of(folder, name)) is not None:
+        return proposal.recipe if rest else _whole_recipe(proposal)
+    assert name is not None
     if _is_file(name):
         return read_recipe(Path(name), folder.settings)
     records = folder.records()
     runs = [r for r in records if str(name) in (r.run, r.recipe.lineage)]
-    if not runs and (str(name).isdecimal() or name == LAST):
-        for proposal in reversed(folder.proposals()):
-            if name == LAST or str(proposal.number) == str(name):
-                return _whole_recipe(proposal)
     if not runs:
+        frozen = [path.stem for path in folder.proposals_folder.glob("*.json")]
         question = did_you_mean(str(name), [*{r.run: None for r in records}, *frozen, *also])
         known = f", or a baseline ({', '.join(also)})" if also else ""
         raise InputError(
@@ -56,11 +52,38 @@ def recipe_of(folder: Folder, name: RecipeLike | None, also: Sequence[str] = ())
     return max(runs, key=lambda r: r.progress).recipe
 
 
+def proposal_of(folder: Folder, name: RecipeLike | None) -> Proposal | None:
+    """The proposal that is meant, by id, number or `proposal`; the last one where the name is None.
+
+    Only what is meant is read, so that a damaged proposal does not stop other verbs.
+
+    Raises:
+        InputError: there is no proposal, and no name.
+    """
+    from mixlaw.optimizer.answers.proposal import load_proposal
+
+    if isinstance(name, Recipe):
+        return None
+    if name is None:
+        if not (proposals := folder.proposals()):
+            raise InputError("there is no proposal yet; name a file or a run, or run `mixlaw propose`")
+        return proposals[-1]
+    frozen = {path.stem: path for path in folder.proposals_folder.glob("*.json")}
+    if str(name) in frozen:
+        return load_proposal(frozen[str(name)])
+    if _is_file(name) or not (str(name).isdecimal() or name == LAST):
+        return None
+    if any(str(name) in (r.run, r.recipe.lineage) for r in folder.records()):
+        return None
+    return next((p for p in reversed(folder.proposals()) if name == LAST or str(p.number) == str(name)), None)
+
+
 def _whole_recipe(proposal: Proposal) -> Recipe:
     if any(part.mixture is None for part in proposal.begun):
         raise InputError(
-            f"proposal {proposal.id} resumes from a checkpoint of unknown mixture; `mixlaw propose` prints its "
-            "predictions, write a whole recipe into a file to ask about that"
+            f"proposal {proposal.id} resumes from a checkpoint of unknown mixture, so its whole recipe is not known; "
+            "`mixlaw propose` prints its predictions, what-if, compare and export take it; write a whole recipe into a "
+            "file to ask more"
         )
     return proposal.recipe
 

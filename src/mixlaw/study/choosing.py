@@ -337,12 +337,12 @@ def dependence(study: Folder, proposal: str | None = None, more: Mapping[str, in
         more: unique tokens to add by domain; as many as there are, of domains that are seen about once, where None.
 
     Raises:
-        InputError: no such proposal or domain, or its history is unknown.
+        InputError: no such proposal or domain.
     """
     from mixlaw.optimizer.answers.dependence import dependence_of
     from mixlaw.optimizer.search.problem import problem_of
 
-    recipe, surfaces = recipe_of(study, proposal), study.surfaces()
+    recipe, surfaces = recipe_of(study, proposal, rest=True), study.surfaces()
     frozen = [p for p in study.proposals() if p.recipe == recipe]
     if not frozen:
         raise InputError(f"{proposal!r} is no proposal of {study.path}; run `mixlaw propose` first, or name one")

@@ -36,7 +36,7 @@ def recipe_meant(study: Folder, name: RecipeLike | Shares | None) -> Recipe:
         return _with(study, parsed(str(name), study.phases))
     from mixlaw.optimizer.goal.baselines import BASELINES
 
-    return recipe_of(study, name, [*study.settings.mixtures, *BASELINES])
+    return recipe_of(study, name, [*study.settings.mixtures, *BASELINES], rest=True)
 
 
 def is_mixture(name: object, study: Folder) -> bool:
@@ -120,7 +120,7 @@ def base_of(study: Folder) -> tuple[Recipe, tuple[str, ...]]:
     target = study.target() if study.settings.target else None
     same = [proposal for proposal in proposals if target in (None, proposal.target)]
     if same:
-        return recipe_of(study, same[-1].id), same[-1].target.phases
+        return same[-1].recipe, same[-1].target.phases
     if target is None:
         from mixlaw.analysis.data.recipes import largest_run
 
