@@ -19,9 +19,10 @@ from mixlaw.optimizer.answers.compare import compare
 from mixlaw.optimizer.answers.dependence import Weighting, dependence_of
 from mixlaw.optimizer.answers.front import dominated_by, pareto
 from mixlaw.optimizer.answers.ladder import rung_sizes
-from mixlaw.optimizer.answers.proposal import Flat, Proposal
+from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.answers.propose import propose
 from mixlaw.optimizer.answers.risk import risks_of
+from mixlaw.optimizer.answers.sensitivity import Flat
 from mixlaw.optimizer.answers.verify import verify
 from mixlaw.optimizer.goal.goal import Goal, utility_of
 from mixlaw.optimizer.goal.values import Interval

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mixlaw.optimizer.answers.proposal import Flat
+from mixlaw.optimizer.answers.sensitivity import Flat
 from mixlaw.optimizer.goal.values import Interval
 from mixlaw.plots import front, spread
 from mixlaw.recipe import Domain, Kind, Mixture, Phase, Recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import pytest
 
-from mixlaw.optimizer.answers.proposal import Flat, Step
+from mixlaw.optimizer.answers.sensitivity import Flat, Step
 from mixlaw.optimizer.answers.what_if import Worthwhile
 from mixlaw.optimizer.goal.values import Interval
 from mixlaw.optimizer.next_runs.suggestion import Job

@@ -17,6 +17,7 @@ from mixlaw.numbers import percent, size
 from mixlaw.optimizer.answers.ladder import Rung
 from mixlaw.optimizer.answers.phase_lines import schedule_table
 from mixlaw.optimizer.answers.risk import Risk
+from mixlaw.optimizer.answers.sensitivity import Flat, Free, Step
 from mixlaw.optimizer.goal.evidence import Direction
 from mixlaw.optimizer.goal.gains import Gain
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, chance_text
@@ -26,69 +27,6 @@ from mixlaw.recipe import Recipe
 from mixlaw.tables import Cell, Column, Table, Tone
 
 FORMAT = 4
-
-
-@dataclass(frozen=True)
-class Flat:
-    """A range of one share, all else in proportion, statistically equivalent to the recommendation."""
-
-    phase: str
-    what: str  # a domain, `code` (`all code` where a domain has that name), or `length`
-    low: float
-    high: float
-    at: float
-
-    def __str__(self) -> str:
-        length = (self.phase, "length")
-        name, what = length if self.what == "length" else (f"{self.what} in {self.phase}", "share")
-        return f"{name}: any {what} from {percent(self.low)} to {percent(self.high)} is statistically equivalent"
-
-
-@dataclass(frozen=True)
-class Free:
-    """The optimum of a free hand, beside the one that keeps the limits.
-
-    Attributes:
-        recipe: what would be trained.
-        gain: over the same baseline as the proposal.
-        breaks: limits of the target that it does not keep, in words.
-        distance: share of its tokens that differ from the nearest measured recipe.
-    """
-
-    recipe: Recipe
-    gain: float
-    breaks: tuple[str, ...]
-    distance: float
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data, the inverse of `Free.from_json`."""
-        return {**asdict_shallow(self), "recipe": self.recipe.as_json(), "breaks": list(self.breaks)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Free:
-        """Read what `as_json` wrote."""
-        return cls(**{**data, "recipe": Recipe.from_json(data["recipe"]), "breaks": tuple(data["breaks"])})
-
-
-@dataclass(frozen=True)
-class Step:
-    """The best recipe at one size: tokens in proportion to parameters, domains repeated as often as at the target.
-
-    Attributes:
-        params, tokens: of this step.
-        shares: phase -> kind -> share.
-    """
-
-    params: int
-    tokens: int
-    shares: Mapping[str, Mapping[str, float]]
-
-    def __str__(self) -> str:
-        parts = (
-            f"{phase} " + " ".join(f"{kind} {percent(share)}" for kind, share in by.items() if share >= 0.005)
-            for phase, by in self.shares.items()
-        )
-        return f"{size(self.params)} params: {'; '.join(parts)}"
 
 
 @dataclass(frozen=True)
@@ -128,6 +66,7 @@ class Proposal(Printable):
         ladder: recipes at the sizes between, with marks that the gain has to pass.
         known: runs of its recipes, baselines included, that had been measured when it was frozen.
         fit, data: hashes of the surfaces and of the table of runs that it was made from; empty where not known.
+        bound: what the search maximises: mean of the gain less `caution` standard deviations over draws.
         number: of the proposal in its study, from 1 on; 0 before it is frozen.
         created: when it was frozen, UTC in ISO 8601; empty before that.
     """
@@ -165,6 +104,7 @@ class Proposal(Printable):
     known: tuple[str, ...] = ()
     fit: str = ""
     data: str = ""
+    bound: float | None = None
     number: int = field(default=0, compare=False)
     created: str = field(default="", compare=False)
 
@@ -201,6 +141,8 @@ class Proposal(Printable):
     def as_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `Proposal.from_json`."""
         plain = asdict_shallow(self)
+        if self.bound is None:  # frozen before it was there
+            del plain["bound"]
         return {
             "format": FORMAT,
             **plain,
@@ -326,7 +268,9 @@ class Proposal(Printable):
             *(str(flat) for flat in self.flat if flat.what == "length"),
             *self.warnings,
         ]
+        bound = f"the search maximises a lower bound of the gain, here {self.bound or 0:.3g} {self.unit}"
         return first, [
+            *([] if self.bound is None else [bound]),
             *(str(flat) for flat in self.flat if flat.what != "length"),
             *(free if self.supported else []),
             *(f"best at {step}" for step in self.way),

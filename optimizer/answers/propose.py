@@ -13,9 +13,10 @@ from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.surface.surface import Surfaces
 from mixlaw.optimizer.answers.held_back import broken, held_back
 from mixlaw.optimizer.answers.ladder import rung_sizes, rungs_of
-from mixlaw.optimizer.answers.proposal import Free, Proposal
+from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.answers.risk import Risk, risks_of
 from mixlaw.optimizer.answers.sensitivity import (
+    Free,
     flat_directions,
     optima_by_draw,
     sizes_on_the_way,
@@ -24,7 +25,7 @@ from mixlaw.optimizer.answers.sensitivity import (
     way,
 )
 from mixlaw.optimizer.goal.evidence import forecasts_of
-from mixlaw.optimizer.goal.gains import Objective, gain_of, recipes_design
+from mixlaw.optimizer.goal.gains import Objective, gain_of, lower_bound, recipes_design
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.posterior import Posterior
 from mixlaw.optimizer.goal.references import Compared, Entry, References
@@ -219,6 +220,7 @@ def assessed(
         directions=tuple(evidence.directions),
         guarded=dict(evidence.guarded or {}),
         may_lose=_may_lose(objective),
+        bound=float(lower_bound(utility.total(losses[:, None], references.baseline), objective.caution)),
     )
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixlaw.optimizer.answers.proposal import Flat, Step
+from mixlaw.numbers import percent, size
 from mixlaw.optimizer.goal.gains import Objective, recipes_losses
 from mixlaw.optimizer.policy import BEYOND_RADIUS, EQUIVALENT, GUARD_TOLERANCE, NEGLIGIBLE
 from mixlaw.optimizer.search.climb import climbed, refine, refine_each
@@ -28,6 +29,70 @@ GRID = 26  # points of a share between 0 and 1
 ELSEWHERE = 4  # starts of the search without limits, besides the recommendation
 WIDE = 0.08  # narrower ranges are not worth a sentence
 NARROWER = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18)  # parts of ranges that are tried, to hold together
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A range of one share, all else in proportion, statistically equivalent to the recommendation."""
+
+    phase: str
+    what: str  # a domain, `code` (`all code` where a domain has that name), or `length`
+    low: float
+    high: float
+    at: float
+
+    def __str__(self) -> str:
+        length = (self.phase, "length")
+        name, what = length if self.what == "length" else (f"{self.what} in {self.phase}", "share")
+        return f"{name}: any {what} from {percent(self.low)} to {percent(self.high)} is statistically equivalent"
+
+
+@dataclass(frozen=True)
+class Free:
+    """The optimum of a free hand, beside the one that keeps the limits.
+
+    Attributes:
+        recipe: what would be trained.
+        gain: over the same baseline as the proposal.
+        breaks: limits of the target that it does not keep, in words.
+        distance: share of its tokens that differ from the nearest measured recipe.
+    """
+
+    recipe: Recipe
+    gain: float
+    breaks: tuple[str, ...]
+    distance: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, the inverse of `Free.from_json`."""
+        plain = {"gain": self.gain, "distance": self.distance}
+        return {"recipe": self.recipe.as_json(), "breaks": list(self.breaks), **plain}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Free:
+        """Read what `as_json` wrote."""
+        return cls(**{**data, "recipe": Recipe.from_json(data["recipe"]), "breaks": tuple(data["breaks"])})
+
+
+@dataclass(frozen=True)
+class Step:
+    """The best recipe at one size: tokens in proportion to parameters, domains repeated as often as at the target.
+
+    Attributes:
+        params, tokens: of this step.
+        shares: phase -> kind -> share.
+    """
+
+    params: int
+    tokens: int
+    shares: Mapping[str, Mapping[str, float]]
+
+    def __str__(self) -> str:
+        parts = (
+            f"{phase} " + " ".join(f"{kind} {percent(share)}" for kind, share in by.items() if share >= 0.005)
+            for phase, by in self.shares.items()
+        )
+        return f"{size(self.params)} params: {'; '.join(parts)}"
 
 
 def flat_directions(objective: Objective, point: Points) -> tuple[Flat, ...]:

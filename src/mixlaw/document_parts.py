@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict
 from mixlaw.optimizer.answers.compare import Standing
 from mixlaw.optimizer.answers.dependence import MoreTokens
 from mixlaw.optimizer.answers.pairs import RungResult
-from mixlaw.optimizer.answers.proposal import Flat, Step
 from mixlaw.optimizer.answers.risk import Risk
+from mixlaw.optimizer.answers.sensitivity import Flat, Step
 from mixlaw.optimizer.answers.what_if import Worthwhile
 from mixlaw.optimizer.goal.evidence import Direction
 from mixlaw.optimizer.goal.values import Forecast, Interval

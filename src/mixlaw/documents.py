@@ -26,8 +26,8 @@ from mixlaw.document_parts import (
 from mixlaw.optimizer.answers.compare import Standing
 from mixlaw.optimizer.answers.dependence import MoreTokens
 from mixlaw.optimizer.answers.pairs import RungResult
-from mixlaw.optimizer.answers.proposal import Flat, Step
 from mixlaw.optimizer.answers.risk import Risk
+from mixlaw.optimizer.answers.sensitivity import Flat, Step
 from mixlaw.optimizer.answers.what_if import Worthwhile
 from mixlaw.optimizer.goal.evidence import Direction
 from mixlaw.optimizer.goal.values import Forecast, Interval
@@ -259,6 +259,8 @@ class Proposal(Document):
     """Hash of the surfaces."""
     data: str
     """Hash of the runs."""
+    bound: float | None = None
+    """What the search maximises: mean of the gain less a part of its standard deviation."""
     number: int
     created: str
     """UTC, ISO 8601; empty for a draft."""

@@ -38,8 +38,9 @@ class Exported(Document):
     left_out: dict[str, str]
     """Trainer and why it has none."""
     without_path: list[str]
-    over: str
     """Domains for which `data/<domain>` is written."""
+    over: str
+    """Tokens and phases that have been trained and have no files."""
 
 
 class Plan(Document):

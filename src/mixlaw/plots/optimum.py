@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mixlaw.numbers import percent
-from mixlaw.optimizer.answers.proposal import Flat, Step
+from mixlaw.optimizer.answers.sensitivity import Flat, Step
 from mixlaw.plots.style import CYCLE, OTHER, SHARES, colours, count, domain_colours, faded, styled
 from mixlaw.recipe import Domain, Recipe
 
