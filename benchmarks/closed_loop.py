@@ -88,9 +88,10 @@ class Loop:
         return self.trial.judged(proposal.recipe)["reached"]
 
 
-def suggested(loop: Loop) -> list[Recipe]:
-    """What `suggest` asks for, in rounds with a fit before each."""
+def suggested(loop: Loop) -> tuple[list[Recipe], float]:
+    """What `suggest` asks for, in rounds with a fit before each, and the gain that it expects of it, % of loss."""
     more: list[Recipe] = []
+    expected = 0.0
     for left in range(ROUNDS, 0, -1):
         budget = MORE * UNIT - (flops([*loop.first, *more], shared=True) - flops(loop.first, shared=True))
         found = suggest(
@@ -104,24 +105,27 @@ def suggested(loop: Loop) -> list[Recipe]:
             seed=loop.number,
         )
         more += [job.recipe for job in found.jobs]
-    return more
+        expected += found.value.gain if found.value else 0.0
+    return more, expected
 
 
-def designed(loop: Loop) -> list[Recipe]:
-    """More of the first design."""
-    return [c.recipe for c in first_design(ALLOWED, loop.known(), MORE * UNIT, MORE_RUNS, seed=loop.number + 1)]
+def designed(loop: Loop) -> tuple[list[Recipe], float]:
+    """More of the first design, which expects nothing."""
+    recipes = [c.recipe for c in first_design(ALLOWED, loop.known(), MORE * UNIT, MORE_RUNS, seed=loop.number + 1)]
+    return recipes, 0.0
 
 
-def random(loop: Loop) -> list[Recipe]:
+def random(loop: Loop) -> tuple[list[Recipe], float]:
     """Whole small runs of recipes anywhere inside the limits."""
     points = random_starts(ALLOWED, MORE, 1000 + loop.number)
     recipes = [ALLOWED.recipe(points[i : i + 1]) for i in range(MORE)]
-    return [scaled(ALLOWED, recipe, SMALL, PROXIES.sizes[SMALL]) for recipe in recipes]
+    return [scaled(ALLOWED, recipe, SMALL, PROXIES.sizes[SMALL]) for recipe in recipes], 0.0
 
 
-ARMS: dict[str, Callable[[Loop], list[Recipe]]] = {
-    "first design alone": lambda _loop: [],
-    "+ suggest, fitted again halfway": suggested,
+ALONE, SUGGESTED = "first design alone", "+ suggest, fitted again halfway"
+ARMS: dict[str, Callable[[Loop], tuple[list[Recipe], float]]] = {
+    ALONE: lambda _loop: ([], 0.0),
+    SUGGESTED: suggested,
     "+ more first design": designed,
     "+ random": random,
 }
@@ -129,10 +133,12 @@ ARMS: dict[str, Callable[[Loop], list[Recipe]]] = {
 
 def played(loop: Loop, arm: str) -> dict[str, float]:
     """What one arm reaches, and for how many FLOPs."""
-    more = ARMS[arm](loop)
+    more, expected = ARMS[arm](loop)
     spent = flops([*loop.first, *more], shared=True) - flops(loop.first, shared=True)
     return {
         "reached": loop.reached(loop.surfaces(more) if more else loop.start),
+        "possible": 100 * loop.trial.possible[False],
+        "expected": expected,
         "spent": spent / UNIT,
         "runs": float(len(more)),
         "large": float(sum(recipe.params == LARGE for recipe in more)),
@@ -169,9 +175,21 @@ def table(found: dict[str, list[dict[str, float]]]) -> list[str]:
     return rows
 
 
+def brought(found: dict[str, list[dict[str, float]]]) -> str:
+    """What `suggest` expected its runs to gain, and what they did, % of loss."""
+    pairs = list(zip(found[ALONE], found[SUGGESTED], strict=True))
+    gained = [(after["reached"] - before["reached"]) * before["possible"] for before, after in pairs]
+    expected = [after["expected"] for _, after in pairs]
+    return (
+        f"`suggest` expected {np.mean(expected):.2f} % of loss of its runs in the mean and "
+        f"{np.median(expected):.2f} in the median; they gained {np.mean(gained):.2f} and {np.median(gained):.2f}."
+    )
+
+
 def main(worlds: int) -> int:
     """Play, and print and write the table."""
-    rows = table(results(worlds))
+    found = results(worlds)
+    rows = [*table(found), "", brought(found)]
     print("\n".join(rows))
     write_part("closed-loop", [f"{worlds} worlds.", "", *rows])
     return 0

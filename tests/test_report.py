@@ -6,7 +6,7 @@ import gzip
 import re
 from base64 import b64decode
 from dataclasses import replace
-from html import escape
+from html import escape, unescape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,13 @@ def test_the_first_screen_has_verdict_recipe_gains_risk_and_the_next_runs(data: 
     assert pair is not None, "it has been trained"
     assert part.index(escape(pair.sentence)) < part.index(escape(proposal.sentence)) < part.index("<h3>Risk</h3>")
     assert "<li class='bad'>Not audited: no runs were held out" in part
+    odds = re.findall(r"<tr>(.*?)</tr>", part[part.index("chance to lose against") :].partition("</table>")[0])
+    told = [unescape(re.sub("<[^>]+>", "|", row)).strip("|").split("||") for row in odds]
+    assert told == [
+        [name, *(chance_text(1 - gain.better_groups[group]) for group in gain.better_groups), chance_text(1 - p)]
+        for name, gain in proposal.over.items()
+        for p in (gain.probability,)
+    ]
     assert "mixlaw suggest STUDY" in part, "there is no suggestion yet"
     job = {"run": "abc", "params": 24_000, "flops": 2e12, "brings": 0.25, "why": "no run is near the optimum"}
     assert "<p>1 run for 2e+12 FLOPs.</p>" in report(replace(data, jobs=(job,)))

@@ -211,6 +211,11 @@ def test_a_run_of_whole_sequences_is_still_the_recipe_and_one_that_differs_is_no
     unique = {d.name: float(d.unique_tokens) for d in DOMAINS}
     assert verify([proposal], few, unique=unique).checks == ()
     assert len(verify([proposal], world.measure([proposal.recipe]), unique=unique).checks) == 3
+    # A warm-up that is not told may be the same; one that is another is another recipe.
+    warm = replace(proposal, recipe=replace(proposal.recipe, warmup=500_000))
+    for told, checks in ((None, 3), (500_000, 3), (100_000, 0)):
+        table = world.measure([proposal.recipe]).with_columns(pl.lit(told, dtype=pl.Int64).alias("warmup"))
+        assert len(verify([warm], table).checks) == checks
 
 
 def test_an_unfinished_run_and_an_empty_cell_are_no_evidence(world: World, proposal: Proposal) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import torch
+from torch import Tensor
 
 from mixlaw.analysis.data.design import Design
 from mixlaw.analysis.data.recipes import design_of
@@ -191,7 +192,7 @@ def _model(proposal: Proposal) -> tuple[int, int, tuple[str, ...]]:
     return target.params, target.tokens, target.all_phases
 
 
-def _rungs(proposal: Proposal, table: pl.DataFrame, measured: Design | None) -> Iterator[RungResult]:
+def _rungs(proposal: Proposal, table: pl.DataFrame, measured: Runs | None) -> Iterator[RungResult]:
     """Rungs of which both recipes are trained; their unique tokens are in the runs' own columns."""
     for rung in proposal.ladder:
         mine, other = (
@@ -224,21 +225,40 @@ def _checks(proposal: Proposal, name: str, rows: Sequence[int], table: pl.DataFr
                 yield Check(proposal.id, forecast, _name(table, row), float(value))
 
 
-def runs_in(table: pl.DataFrame, unique: Mapping[str, float] | None = None) -> Design | None:
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """The runs of a table.
+
+    Attributes:
+        design: R runs.
+        warmup: tokens of each, not a number where the table does not say, (R,).
+    """
+
+    design: Design
+    warmup: Tensor
+
+
+def runs_in(table: pl.DataFrame, unique: Mapping[str, float] | None = None) -> Runs | None:
     """The runs of a table, for `runs_of`; None where there are none."""
-    return Design.from_table(table, unique or {}) if table.height else None
+    if not table.height:
+        return None
+    told = table["warmup"].to_list() if "warmup" in table.columns else [None] * table.height
+    warmup = torch.tensor([math.nan if tokens is None else float(tokens) for tokens in told], dtype=torch.float64)
+    return Runs(Design.from_table(table, unique or {}), warmup)
 
 
-def runs_of(recipe: Recipe, design: Design | None, unique: Mapping[str, float] | None = None) -> dict[int, float]:
+def runs_of(recipe: Recipe, runs: Runs | None, unique: Mapping[str, float] | None = None) -> dict[int, float]:
     """Rows of a table, as `runs_in` reads it, that are finished runs of a recipe, and how far each is from it.
 
     The distance is the part of the tokens that are of another phase or domain.
 
     Size and tokens agree within 1 %, and no more than 1 % of the tokens are of another phase or domain; peak rate, end
-    and shape of every decay, and, with `unique`, the unique tokens of every domain that is used are the recipe's.
+    and shape of every decay, warm-up where both say it, and, with `unique`, the unique tokens of every domain that is
+    used are the recipe's.
     """
-    if design is None:
+    if runs is None:
         return {}
+    design, warmup = runs.design, math.nan if recipe.warmup is None else float(recipe.warmup)
     phases, domains = (p.name for p in recipe.phases), recipe.domains
     if not {*phases} <= {*design.phases} or not {*domains} <= {*design.domains}:
         return {}
@@ -256,6 +276,7 @@ def runs_of(recipe: Recipe, design: Design | None, unique: Mapping[str, float] |
         & ((design.lr / wanted.lr - 1).abs() < SAME)
         & ((design.decay == wanted.decay) | ~shaped).all(1)
         & ((repeats | ~used).all(1) if unique is not None else True)
+        & ~((runs.warmup - warmup).abs() > SAME * recipe.tokens)
     )
     return {row: float(apart[row]) for row in torch.nonzero(close).flatten().tolist()}
 

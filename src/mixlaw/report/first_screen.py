@@ -45,7 +45,7 @@ def first_screen(
             "<div class='grid'>",
             f"<div><h3>Recipe</h3>{mixture}</div>",
             f"<div><h3>What pays, what loses</h3>{pays}</div></div>",
-            f"<div class='grid text'><div><h3>Risk</h3>{_risks(proposal)}</div>",
+            f"<div class='grid text'><div><h3>Risk</h3>{_risks(proposal)}{_against(proposal)}</div>",
             f"<div><h3>What to train next</h3>{next_runs(jobs)}</div></div>",
         ]
     )
@@ -93,6 +93,16 @@ def _points(proposal: Proposal) -> str:
 
 def _risks(proposal: Proposal) -> str:
     return "<ul class='risks'>" + "".join(f"<li class='{s}'>{words(t)}</li>" for s, t in _risk(proposal)) + "</ul>"
+
+
+def _against(proposal: Proposal) -> str:
+    """Probability that the proposal is worse than each baseline, for every group and by weight."""
+    groups = list(next(iter(proposal.over.values())).better_groups)
+    rows = [["chance to lose against", *groups, "all, by weight"]]
+    for name, gain in proposal.over.items():
+        odds = [*(gain.better_groups[group] for group in groups), gain.probability]
+        rows.append([name, *(chance_text(1 - better) for better in odds)])
+    return table(rows)
 
 
 def _risk(proposal: Proposal) -> Iterator[tuple[str, str]]:
