@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mixlaw.analysis.data.recipes import design_of
 from mixlaw.cli import app
 from mixlaw.errors import InputError
 from mixlaw.study import Study, open_study
-from studies import on_disk
+from studies import DOMAINS, measured, on_disk
 from test_cli import document_here as document
 
 BASE = """
@@ -161,3 +163,45 @@ def test_was_it_right(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = asked(folder, "")
     assert "Nothing to verify yet" in printed(capsys, "verify", folder)
     assert study.verify().coverage is None
+
+
+def test_which_runs_are_next_and_what_are_they_worth(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = asked(folder, "")
+    proposal = study.propose()
+    whole = 6.0 * 94_000 * 20 * 94_000  # FLOPs of a run of the larger size
+    found = document(capsys, "suggest", folder, "--budget", str(3 * whole), "-n", "4")
+    assert 1 <= len(found["jobs"]) <= 4
+    assert sum(job["flops"] for job in found["jobs"]) <= 3 * whole * 1.001
+    assert 0 <= found["gain"] <= found["regret"]
+    assert not found["stop"] or found["changes"] < 0.05
+    # It is the recommendation of propose, with the risk that propose tells, that these runs improve.
+    assert proposal.risks["proposal"].regret < 3 * found["regret"] + 0.1
+    assert [one["budget"] for one in found["curve"]] == pytest.approx([1.5 * whole, 3 * whole, 6 * whole])
+
+
+def test_was_it_right_once_both_are_trained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world, _ = measured()
+    study = asked(folder, "")
+    proposal = study.propose()
+    assert "Nothing to verify yet" in printed(capsys, "verify", folder)
+    pair = [replace(proposal.recipes[name], seed=s) for name in ("proposal", proposal.against) for s in (0, 1)]
+    world.measure(pair, seed=5).write_csv("later.csv")
+    printed(capsys, "import", folder, "later.csv")
+    found = document(capsys, "verify", folder)
+    (one,) = (p for p in found["pairs"] if p["against"] == proposal.against)
+    assert one["runs"] == [2, 2]
+    # The gains of the known truth, with the noise of two runs of half a percent.
+    design = design_of(pair[::2], world.phases, world.domains, {d.name: float(d.unique_tokens) for d in DOMAINS})
+    losses = world.mean(design).log()
+    for gain, truth in zip(one["gains"], (100 * (losses[1] - losses[0])).tolist(), strict=True):
+        assert gain["measured"] == pytest.approx(truth, abs=4 * gain["noise"] + 0.1)
+    assert "measured" in printed(capsys, "verify", folder)
+
+
+def test_where_our_mixture_is_the_best_it_is_the_recipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = asked(folder, "guard = false\n").propose(draft=True).recipe
+    path = folder / "ours.json"
+    path.write_text(json.dumps(recipe.as_json()))
+    said = " ".join(printed(capsys, "propose", folder, "--draft", "--baseline", path).split())
+    assert f"nothing is better than the baseline {path}" in said
+    assert f"{path} 8" not in said, "no chance to beat oneself"

@@ -21,6 +21,7 @@ from mixlaw.optimizer.answers.sensitivity import Flat, Free, Step
 from mixlaw.optimizer.goal.evidence import Direction
 from mixlaw.optimizer.goal.gains import Gain
 from mixlaw.optimizer.goal.values import PROPOSAL, Forecast, Interval, chance_text
+from mixlaw.optimizer.search.support import is_same
 from mixlaw.optimizer.target.target import Target, Trained
 from mixlaw.printable import Page, Printable
 from mixlaw.recipe import Recipe
@@ -133,6 +134,12 @@ class Proposal(Printable):
     def recipes(self) -> dict[str, Recipe]:
         """The recommendation and the baselines, by name."""
         return {PROPOSAL: self.recipe, **self.baselines}
+
+    @property
+    def same(self) -> frozenset[str]:
+        """Baselines that the recommendation is, within a percent of their tokens."""
+        last = len(self.target.phases)
+        return frozenset(name for name, recipe in self.baselines.items() if is_same(self.recipe, recipe, last))
 
     def forecast(self, recipe: str, task: str) -> Forecast:
         """The forecast of one recipe and task."""
@@ -254,6 +261,7 @@ class Proposal(Printable):
             f"{percent(self.distance)} of the tokens of a phase differ from the nearest measured run {self.nearest}; "
             f"measured runs have a neighbour within {percent(self.radius)}"
         )
+        beats = ", ".join(f"{name} {chance_text(p)}" for name, p in self.beats.items() if name not in self.same)
         guarded = ", ".join(f"{task} {chance_text(p)}" for task, p in self.guarded.items())
         rest = self.target.to_come(self.recipe)
         free = [self._free()] if self.free and self.free.gain > self.gain.mean else []
@@ -261,7 +269,7 @@ class Proposal(Printable):
         first = [
             *([f"resumes from {', '.join(begun)}"] if self.begun else []),
             *([f"of {rest.name} from here on: {size(rest.tokens)} tokens of {rest.mixture}"] if rest else []),
-            f"chance to beat: {', '.join(f'{name} {chance_text(p)}' for name, p in self.beats.items())}",
+            *([f"chance to beat: {beats}"] if beats else []),
             *([f"chance that the guard holds: {guarded}"] if guarded else []),
             *([near] if self.nearest else []),
             *([] if self.supported else [*free, "`mixlaw suggest` ranks the runs that would make this clearer"]),

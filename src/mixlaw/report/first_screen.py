@@ -101,8 +101,9 @@ def _against(proposal: Proposal) -> str:
     rows = [["chance to lose against", *groups, "all, by weight"]]
     for name, gain in proposal.over.items():
         odds = [*(gain.better_groups[group] for group in groups), gain.probability]
-        rows.append([name, *(chance_text(1 - better) for better in odds)])
-    return table(rows)
+        if name not in proposal.same:
+            rows.append([name, *(chance_text(1 - better) for better in odds)])
+    return table(rows) if len(rows) > 1 else ""
 
 
 def _risk(proposal: Proposal) -> Iterator[tuple[str, str]]:
