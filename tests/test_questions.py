@@ -8,11 +8,13 @@ from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from mixlaw.analysis.data.recipes import design_of
 from mixlaw.cli import app
 from mixlaw.errors import InputError
+from mixlaw.numbers import percent
 from mixlaw.study import Study, open_study
 from studies import DOMAINS, measured, on_disk
 from test_cli import document_here as document
@@ -128,6 +130,19 @@ def test_weights_over_groups_and_how_far_they_may_move(folder: Path, capsys: pyt
     found = document(capsys, "dependence", folder, "--more", "books=1M")
     assert [w["name"] for w in found["weights"]] == ["language", "code"]
     assert [(m["domain"], m["tokens"]) for m in found["tokens"]] == [("books", 1_000_000)]
+
+
+def test_a_task_that_recipes_move_further_does_not_decide(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = measured()[1].with_columns(pl.col("metric:task0", "metric:task1").log())
+    squares = runs.group_by("params").agg(pl.col("metric:task0", "metric:task1").var()).mean()
+    spread = [squares[f"metric:{task}"][0] ** 0.5 for task in ("task0", "task1")]
+    weights = asked(folder, "standardise = true\n").propose(draft=True).weights
+    assert weights["task0"] / weights["task1"] == pytest.approx(spread[1] / spread[0])
+    assert f"weights: task0 {percent(weights['task0'])}, task1" in printed(
+        capsys, "propose", folder, "--draft", "--all"
+    )
+    three = asked(folder, "standardise = true\nweights = { language = 3, code = 1 }\n").propose(draft=True).weights
+    assert three["task0"] / three["task1"] == pytest.approx(3 * spread[1] / spread[0])
 
 
 def test_a_team_baseline_by_file_run_or_mixture(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

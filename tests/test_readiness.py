@@ -6,7 +6,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mixlaw.analysis.audit.readiness import Readiness, Verdict, readiness
+from mixlaw.analysis.audit.readiness import Readiness, Verdict, readiness, spread_of_recipes
 from mixlaw.analysis.audit.result import Audit, audit_table
 from mixlaw.analysis.data.observed import Observed, observe
 from mixlaw.errors import InputError
@@ -95,6 +95,13 @@ def test_few_runs_at_every_size_tell_nothing() -> None:
     observed = measured({6e7: 0.03}, tasks=3)
     found = judged(observed.select(torch.arange(3)))
     assert {r.verdict for r in found} == {Verdict.UNKNOWN}
+
+
+def test_the_spread_of_recipes_is_that_within_sizes_noise_included() -> None:
+    found = spread_of_recipes(measured({6e7: 0.03, 2e8: 0.06}))
+    expected = ((0.03**2 + 0.06**2) / 2 + NOISE**2) ** 0.5
+    assert np.mean(list(found.values())) == pytest.approx(expected, rel=0.03)
+    assert spread_of_recipes(measured({6e7: 0.03}, tasks=3).select(torch.arange(3))) == {}
 
 
 def test_checkpoints_of_a_run_count_once() -> None:

@@ -141,3 +141,17 @@ def test_a_recipe_in_a_file_ends_its_phases_as_the_study_does_where_it_says_noth
 def test_a_number_in_place_of_a_range_says_how_a_range_is_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"target.cooldown = 0.05: .*a range is \[least, greatest\]"):
         _target(tmp_path, "params = 1000\ntokens = 1000\ncooldown = 0.05\n")
+
+
+def test_a_task_that_recipes_move_further_counts_for_less(tmp_path: Path) -> None:
+    weighed = 'params = "1M"\ntokens = 20_000_000\nstandardise = true\nweights = { a = 1, b = 1, c = 0 }\n'
+    (tmp_path / "study.toml").write_text(HEAD + weighed, encoding="utf-8")
+    settings = read_settings(tmp_path / "study.toml")
+    goal = goal_of(settings, spread={"a": 0.1, "b": 0.4, "c": 0.0})
+    assert goal.weights == pytest.approx({"a": 0.5 / 0.1, "b": 0.5 / 0.4})
+    with pytest.raises(InputError, match="standardise needs four runs of one size that measure b"):
+        goal_of(settings, spread={"a": 0.1, "b": 0.0, "c": 0.0})
+    assert goal_of(settings).weights == {"a": 1, "b": 1, "c": 0}, "before there is a fit"
+    (tmp_path / "study.toml").write_text(HEAD + weighed + 'measure = "noise"\n', encoding="utf-8")
+    with pytest.raises(InputError, match="standardise weighs gains in percent of loss"):
+        read_settings(tmp_path / "study.toml")

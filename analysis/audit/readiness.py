@@ -111,6 +111,23 @@ def readiness(
     return {task: _assess(observed, t, noise[:, t], audit, chance.get(task)) for t, task in enumerate(observed.tasks)}
 
 
+def spread_of_recipes(observed: Observed) -> dict[str, float]:
+    """How far recipes and seeds move each task: standard deviation of its log loss between runs of one size.
+
+    Finished runs, or their last checkpoints; the root mean square over the sizes that have at least four runs. Tasks
+    without such a size are left out.
+    """
+    found: dict[str, float] = {}
+    for t, task in enumerate(observed.tasks):
+        rows = _last(observed, t)
+        size = observed.design.size_index[rows]
+        groups = [rows[size == value] for value in sorted(set(size.tolist()))]
+        squares = [float(observed.target[t, group].var()) for group in groups if len(group) >= FEWEST]
+        if squares and sum(squares) > 0:
+            found[task] = math.sqrt(sum(squares) / len(squares))
+    return found
+
+
 def _assess(observed: Observed, t: int, noise: Tensor, audit: Audit | None, chance: float | None) -> Readiness:
     measured = not math.isnan(float(observed.noise[t])) or bool((~observed.variance[t].isnan()).any())
     rows = _last(observed, t)

@@ -279,6 +279,7 @@ class Proposal(Printable):
         bound = f"the search maximises a lower bound of the gain, here {self.bound or 0:.3g} {self.unit}"
         return first, [
             *([] if self.bound is None else [bound]),
+            f"weights: {', '.join(f'{task} {percent(w)}' for task, w in self.weights.items() if w)}",
             *(str(flat) for flat in self.flat if flat.what != "length"),
             *(free if self.supported else []),
             *(f"best at {step}" for step in self.way),

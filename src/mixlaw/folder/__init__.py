@@ -219,11 +219,14 @@ class Folder:
 
     def goal(self, surfaces: Surfaces | None = None) -> Goal:
         """What counts as better; a task with no signal above seed noise counts only where it has a weight."""
+        from mixlaw.analysis.audit.readiness import spread_of_recipes
         from mixlaw.analysis.surface.model import Status
         from mixlaw.settings.target import goal_of
 
-        tasks = surfaces.status.items() if surfaces else ()
-        return goal_of(self.settings, [task for task, status in tasks if status is Status.NOISE])
+        if surfaces is None:
+            return goal_of(self.settings)
+        noise = [task for task, status in surfaces.status.items() if status is Status.NOISE]
+        return goal_of(self.settings, noise, dict.fromkeys(surfaces.tasks, 0.0) | spread_of_recipes(surfaces.observed))
 
     def hashes(self) -> tuple[str, str]:
         """Hashes of the surfaces and of the table of runs, by which a proposal says what it was made from."""

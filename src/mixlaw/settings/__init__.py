@@ -45,7 +45,8 @@ class TargetSettings(Limits):
 
     Either params and tokens, or flops and sizes: then the size is free within them. What gains refer to (a baseline, a
     mixture, a run) and are measured in, and whether the worst task counts instead of the weighted mean, is set here.
-    Peak rate (over the rule's) and schedule are those of the runs where not given.
+    Peak rate (over the rule's) and schedule are those of the runs where not given. With `standardise`, a task counts
+    for less the further recipes move it: see `goal_of`.
     """
 
     params: Size | None = None
@@ -62,6 +63,7 @@ class TargetSettings(Limits):
     baseline: str | None = None
     weights: dict[str, Annotated[float, BeforeValidator(no_truth), Field(ge=0, allow_inf_nan=False)]] = {}
     measure: Literal["percent", "noise", "points"] = "percent"
+    standardise: bool = False
     worst: bool = False
 
     @property
@@ -178,6 +180,8 @@ class Settings(Strict):
                 "target: give params and tokens, or else flops and sizes, the range in which the size is free; "
                 f"got params {target.params}, tokens {target.tokens}, flops {target.flops}, sizes {target.sizes}"
             )
+        if target.standardise and (target.worst or target.measure != "percent"):
+            raise ValueError("target.standardise weighs gains in percent of loss; leave out measure and worst, or it")
         over = (*target.prefix[:-1], *(part for branch in target.branches for part in branch))
         if any(part.goes_on for part in over):
             raise ValueError("target: only the last phase of prefix may go on; end the others")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mixlaw.errors import InputError
@@ -59,15 +60,32 @@ def _rates(wanted: TargetSettings, phases: Sequence[PhaseSettings]) -> Rates:
     return Rates(wanted.lr, wanted.warmup, wanted.schedule, ends, shapes)
 
 
-def goal_of(settings: Settings, without_signal: Sequence[str] = ()) -> Goal:
-    """What counts as better: weights of [target], else groups alike, without tasks that have no signal."""
-    from mixlaw.optimizer.goal.goal import Goal, Measure
+def goal_of(settings: Settings, without_signal: Sequence[str] = (), spread: Mapping[str, float] | None = None) -> Goal:
+    """What counts as better: weights of [target], else groups alike, without tasks that have no signal.
+
+    Args:
+        settings: of the study.
+        without_signal: tasks that do not count, unless they are named.
+        spread: how far recipes move each task, by which `standardise` divides its weight; None before there is a fit.
+
+    Raises:
+        InputError: a task that counts has no spread.
+    """
+    from mixlaw.optimizer.goal.goal import Goal, Measure, weights_by_task
 
     wanted, groups, noise = settings.target, settings.groups, tuple(without_signal)
     if wanted is None:
         return Goal(groups=groups, without_signal=noise)
     measure = Measure[wanted.measure.upper()]
-    return Goal(wanted.weights or None, measure, wanted.worst, groups=groups, without_signal=noise)
+    goal = Goal(wanted.weights or None, measure, wanted.worst, groups=groups, without_signal=noise)
+    if not wanted.standardise or spread is None:
+        return goal
+    weights = {task: weight for task, weight in weights_by_task(goal, list(spread)).items() if weight > 0}
+    if missing := [task for task in weights if not spread[task] > 0]:
+        raise InputError(
+            f"standardise needs four runs of one size that measure {', '.join(missing)}; train them, or leave it out"
+        )
+    return replace(goal, weights={task: weight / spread[task] for task, weight in weights.items()})
 
 
 def _trained(parts: Sequence[TrainedSettings], settings: Settings) -> tuple[Trained, ...]:
