@@ -22,10 +22,11 @@ from mixlaw.optimizer.answers.ladder import rung_sizes
 from mixlaw.optimizer.answers.proposal import Proposal
 from mixlaw.optimizer.answers.propose import propose
 from mixlaw.optimizer.answers.risk import risks_of
-from mixlaw.optimizer.answers.sensitivity import Flat
+from mixlaw.optimizer.answers.sensitivity import Flat, optima_by_draw
 from mixlaw.optimizer.answers.verify import verify
 from mixlaw.optimizer.goal.goal import Goal, utility_of
 from mixlaw.optimizer.goal.values import Interval
+from mixlaw.optimizer.search.climb import random_starts, refine_each
 from mixlaw.optimizer.search.problem import problem_of
 from mixlaw.optimizer.target.target import Target
 from mixlaw.recipe import Domain, Kind, Mixture, Recipe
@@ -175,6 +176,18 @@ def test_one_share_moves_in_a_phase_and_its_range_holds_the_recommendation(world
     for flat in found.flat:
         assert flat.low <= flat.at + 1e-9
         assert flat.at <= flat.high + 1e-9
+
+
+def test_the_optima_of_draws_are_those_of_a_longer_search_by_another_method(world: World, measured: Design) -> None:
+    (objective,) = problem_of(world, TARGET, DOMAINS, measured=measured, draws=32).objectives
+    start = random_starts(objective.allowed, 1, seed=4)
+    found = optima_by_draw(objective, start)
+    others = [
+        refine_each(objective.own, objective.allowed, random_starts(objective.allowed, 32, seed)) for seed in (1, 2)
+    ]
+    best = torch.stack([value for _, value in others]).amax(0)
+    before, reached = objective.own(start.repeat(32)), objective.own(found)
+    assert float((reached - before).mean()) >= 0.9 * float((best - before).mean())
 
 
 def _cornered(recipe: Recipe, ranges: Sequence[tuple[Flat, float]]) -> Recipe:

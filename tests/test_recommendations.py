@@ -164,6 +164,21 @@ CODE, TEXT = (Trained("init", 4_000_000, Mixture({name: 1.0})) for name in ("pyt
 GOING = TARGET.changed(phases=("cooldown",))
 
 
+def test_a_frozen_proposal_contends(world: World) -> None:
+    recipe = random_recipes([TARGET.params], 20, DOMAINS, count=1, seed=8)[0]
+    frozen = feasible(TARGET, DOMAINS).recipe(
+        feasible(TARGET, DOMAINS).project(feasible(TARGET, DOMAINS).read([recipe]))
+    )
+    found = recommendations_of(world, TARGET, DOMAINS, Goal(), 16, 0, known=[frozen])
+    apart = [
+        float((found.point(i).shares - found.spaces[0].allowed.read([frozen]).shares).abs().max())
+        for i in range(len(found.points))
+    ]
+    without = recommendations_of(world, TARGET, DOMAINS, Goal(), 16, 0)
+    assert min(apart) < 1e-3
+    assert len(found.points) > len(without.points)
+
+
 @pytest.mark.parametrize("order", [(CODE, TEXT), (TEXT, CODE)])
 def test_the_recommendation_goes_on_from_the_better_branch_wherever_it_stands(
     world: World, order: tuple[Trained, Trained]

@@ -203,6 +203,28 @@ def test_where_the_target_is_small_it_says_that_more_runs_do_not_pay(
     assert small.value.longer > 100 * large.value.longer > 0
 
 
+def test_lengths_and_ends_that_no_run_varies_are_tried_at_both_ends(world: World) -> None:
+    whole = random_recipes([24_000, 94_000], 20, DOMAINS, PHASES, count=8, seed=3)
+    runs = [replace(r, phases=(r.phases[0], replace(r.phases[1], tokens=r.phases[0].tokens // 4))) for r in whole]
+    target = TARGET.changed(cooldown=(0.1, 0.5), lr_end=(0.0, 0.3))
+    found = suggest(
+        world,
+        target,
+        DOMAINS,
+        Proxies(SIZES, measured=tuple(runs)),
+        budget=12 * SMALL,
+        count=8,
+        measured=Design.from_table(world.measure(runs), UNIQUE),
+    )
+    tried = [job.recipe for job in found.jobs if "no run varies the" in job.why]
+    lengths = {round(recipe.phases[-1].tokens / recipe.tokens, 2) for recipe in tried}
+    assert {0.1, 0.5} <= lengths
+    # One pair differs in the end of the rate alone.
+    without = [replace(r, phases=(r.phases[0], replace(r.phases[1], lr_end=0.0))) for r in tried]
+    assert {r.phases[-1].lr_end for r in tried} == {0.0, 0.3}
+    assert len(set(without)) == len(tried) - 1
+
+
 def test_what_is_queued_is_not_suggested_again(world: World, measured: tuple[Recipe, ...], found: Suggestion) -> None:
     queued = tuple(job.recipe for job in found.jobs)
     proxies = Proxies(SIZES, measured=measured, queued=queued, checkpoints=ends(measured))

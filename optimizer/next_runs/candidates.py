@@ -215,6 +215,34 @@ def with_lengths(allowed: Feasible, recipe: Recipe, params: int, tokens: int) ->
     return [scaled(allowed, replace(recipe, phases=(*prefix, *trunk, end)), params, tokens) for end in ends]
 
 
+def untried(asked: Feasible, kept: Feasible, recipe: Recipe, proxies: Proxies) -> list[Candidate]:
+    """A recipe at the smallest size with both ends of what a target leaves free and no run varies.
+
+    That is the cooldown's length and the rate at its end. They are kept as the runs have them, and no gain can be
+    expected from others before they are tried.
+
+    Args:
+        asked: the recipes of the target.
+        kept: the same where what no run varies is kept.
+        recipe: the recommendation.
+        proxies: sizes, and what is trained.
+    """
+    (params, tokens), last = min(proxies.sizes.items()), recipe.phases[-1]
+    tried: dict[str, list[Recipe]] = {}
+    if kept.cooldown[0] == kept.cooldown[1]:
+        tried["length of the cooldown"] = with_lengths(asked, recipe, params, tokens)
+    (low, high), (least, most) = asked.target.lr_range, kept.target.lr_range
+    if low < high and least == most:
+        ends = (replace(recipe, phases=(*recipe.phases[:-1], replace(last, lr_end=end))) for end in (low, high))
+        tried["learning rate at the end"] = [scaled(asked, end, params, tokens) for end in ends]
+    return [
+        Candidate(one, f"no run varies the {what}: tells what it is worth")
+        for what, recipes in tried.items()
+        for one in map(proxies.adopt, recipes)
+        if one not in {*proxies.known}
+    ]
+
+
 def _resized(phase: Phase, tokens: float) -> Phase:
     return replace(phase, tokens=max(1, round(tokens)))
 

@@ -22,7 +22,7 @@ from mixlaw.optimizer.goal.gains import Objective
 from mixlaw.optimizer.goal.goal import Goal
 from mixlaw.optimizer.goal.posterior import Posterior, log_losses
 from mixlaw.optimizer.goal.references import Compared
-from mixlaw.optimizer.next_runs.candidates import Candidate, pool_of, with_lengths
+from mixlaw.optimizer.next_runs.candidates import Candidate, pool_of, untried
 from mixlaw.optimizer.next_runs.costs import Prices, Proxies
 from mixlaw.optimizer.next_runs.first_design import features, first_design, unexplored
 from mixlaw.optimizer.next_runs.information import Linear, own_luck
@@ -146,7 +146,9 @@ def _after_fit(asked: _Request, report: Progress) -> Suggestion:
     part = 0.0 if measured is None else unexplored(proxies.known, spaces[0])
     places = round(part * asked.count)
     wide = _first(spaces, proxies, part * asked.budget, places, seed, repeat=False) if places else []
-    wide += _untried_lengths(asked, found)
+    if not asked.target.branches:
+        recommended = spaces[0].recipe(found.point(0))
+        wide += untried(feasible(asked.target, asked.domains), spaces[0], recommended, proxies)
     pool = list({c.recipe: c for c in (*_pool(found, proxies), *wide)}.values())
     recipes = [candidate.recipe for candidate in pool]
     question = _Question(posterior, pool, [recipes.index(c.recipe) for c in wide], proxies, asked.domains, found, seed)
@@ -324,20 +326,6 @@ def _jobs(chosen: Sequence[Candidate], proxies: Proxies) -> list[Job]:
 def _after(batch: Batch, runs: int) -> float:
     """Chance that what follows the first runs of a batch changes the recommendation."""
     return batch.later[min(runs, len(batch.later) - 1)]
-
-
-def _untried_lengths(asked: _Request, found: Recommendations) -> list[Candidate]:
-    """The recommendation at the smallest size with the shortest and the longest cooldown, where no run varies it.
-
-    Then the length is kept as the runs have it, and no gain can be expected from another one before it is tried.
-    """
-    kept, (low, high) = found.spaces[0].allowed, asked.target.cooldown
-    if asked.target.branches or low == high or kept.cooldown[0] < kept.cooldown[1]:
-        return []
-    size, tokens = min(asked.proxies.sizes.items())
-    tried = with_lengths(feasible(asked.target, asked.domains), kept.recipe(found.point(0)), size, tokens)
-    recipes = [recipe for recipe in map(asked.proxies.adopt, tried) if recipe not in {*asked.proxies.known}]
-    return [Candidate(recipe, "no run varies the length of the cooldown: tells what it is worth") for recipe in recipes]
 
 
 def growing(posterior: Posterior) -> float:
