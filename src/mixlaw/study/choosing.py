@@ -78,7 +78,7 @@ def propose(
             goal=goal or study.goal(surfaces),
             baselines=compared if baselines is None else baselines,
             against=against if baselines is None else "",
-            rungs=_rungs(study, target),
+            rungs=_rungs(study, surfaces, target),
             progress=report,
         )
     fit, data = study.hashes()
@@ -99,15 +99,14 @@ def freeze(study: Folder, problem: Problem, recipe: Recipe) -> Proposal:
     return replace(proposal, known=_known(study, proposal)).freeze(study.proposals_folder)
 
 
-def _rungs(study: Folder, target: Target) -> list[int] | None:
+def _rungs(study: Folder, surfaces: Surfaces, target: Target) -> list[int] | None:
     """Sizes of the ladder of validation that models have here; None where runs are trained elsewhere."""
-    design = study.design()
-    if not study.has_data or design is None or study.setup.start is not None:
+    if not study.has_data or study.setup.start is not None:
         return None
     from mixlaw.optimizer.answers.ladder import rung_sizes
     from mixlaw.runner.models.ladder import shape
 
-    largest = float(design.params.max())
+    largest = float(surfaces.observed.design.params.max())
     sizes = {shape(size).params for size in rung_sizes(largest, target.params)}
     return sorted(size for size in sizes if 1.2 * largest < size < target.params / 1.2)
 
