@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mixlaw.analysis.audit.audit import audit
 from mixlaw.analysis.audit.folds import folds
-from mixlaw.analysis.audit.held import Fold, Held, calibrate
+from mixlaw.analysis.audit.held import LARGEST, Fold, Held, calibrate
 from mixlaw.analysis.audit.peers import TREES, TREES_NEED, peers
 from mixlaw.analysis.audit.result import Audit, audit_table
 from mixlaw.analysis.data.design import Design
@@ -128,6 +128,15 @@ def test_calibration_learns_how_much_too_narrow_intervals_are_and_tasks_share_it
     both = calibrate(data, [predicted(data, test, mean, deviation)])
     assert float(both[0]) < float(alone[0])
     assert float(both[1]) > float(alone[1])
+
+
+def test_the_largest_size_calibrates_only_where_nothing_else_does() -> None:
+    data = observed()
+    test, mean = torch.arange(ROWS), torch.zeros(ROWS, 2, dtype=torch.float64)
+    right = predicted(data, test, mean, torch.full_like(mean, 0.01))
+    narrow = predicted(data, test, mean, torch.full_like(mean, 0.005), LARGEST)
+    assert torch.equal(calibrate(data, [right, narrow]), calibrate(data, [right]))
+    assert torch.allclose(calibrate(data, [narrow]), torch.tensor(2.0, dtype=torch.float64), rtol=0.2)
 
 
 def _only(data: Observed, task: int) -> Tensor:
