@@ -178,6 +178,17 @@ def test_one_share_moves_in_a_phase_and_its_range_holds_the_recommendation(world
         assert flat.at <= flat.high + 1e-9
 
 
+def test_what_the_search_maximises_is_said(world: World, measured: Design) -> None:
+    for caution in (0.0, 0.5):
+        found = propose(world, TARGET, DOMAINS, measured=measured, draws=32, starts=6, caution=caution, sizes=())
+        recipes = [found.recipe, found.baselines[found.against]]
+        losses = world.draws(design_of(recipes, world.phases, world.domains, UNIQUE), 32).log().mean(-1)
+        gains = 100 * (losses[:, 1] - losses[:, 0])
+        assert found.bound == pytest.approx(float(gains.mean() - caution * gains.std()), abs=1e-6)
+        assert any(f"a lower bound of the gain, here {found.bound:.3g} % of loss" in note for note in found.page().more)
+        assert Proposal.from_json(json.loads(json.dumps(found.as_json()))) == found
+
+
 def test_the_optima_of_draws_are_those_of_a_longer_search_by_another_method(world: World, measured: Design) -> None:
     (objective,) = problem_of(world, TARGET, DOMAINS, measured=measured, draws=32).objectives
     start = random_starts(objective.allowed, 1, seed=4)
